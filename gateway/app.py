@@ -1,0 +1,85 @@
+"""The gateway's app: wiring only."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.errors import Problem
+from gateway.openapi import install_openapi
+from gateway.requests import Observed
+from gateway.routes.health import health_routes
+from gateway.routes.jobs import SubmitEndpoint, job_routes
+from gateway.routes.predict import PredictEndpoint
+from gateway.service import Service
+from gateway.settings import GatewaySettings
+from shared.model_store import ModelStore
+
+DESCRIPTION = "Serves scikit-learn models behind a queue."
+
+
+def create_app(settings: GatewaySettings) -> FastAPI:
+    """The gateway for the default model's latest version; it connects to Redis when it is started.
+
+    Raises:
+        ModelError: if the model store has no such model.
+    """
+    service = Service(settings, ModelStore(settings.models_dir).manifest(settings.default_model))
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await service.start()
+        yield
+        await service.stop()
+
+    app = FastAPI(
+        title="Millrace",
+        version=_version(),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        middleware=[Middleware(Observed, metrics=service.metrics)],
+        exception_handlers={
+            Problem: _problem,
+            HTTPException: _http_exception,
+            RequestValidationError: _invalid_parameter,
+        },
+    )
+    app.router.routes.append(Route("/predict", PredictEndpoint(service), methods=["POST"]))
+    app.router.routes.append(Route("/jobs", SubmitEndpoint(service), methods=["POST"]))
+    app.include_router(job_routes(service))
+    app.include_router(health_routes(service))
+    install_openapi(app, service)
+    return app
+
+
+def _version() -> str:
+    try:
+        return version("millrace")
+    except PackageNotFoundError:
+        return "0.1.0"
+
+
+async def _problem(_: Request, problem: Any) -> Response:
+    response: Response = problem.response()
+    return response
+
+
+async def _http_exception(_: Request, error: Any) -> Response:
+    """404 for unknown paths, 405 and the like."""
+    codes = {404: "not_found", 405: "method_not_allowed"}
+    code = codes.get(error.status_code, "http_error")
+    return Problem(error.status_code, code, str(error.detail), dict(error.headers or {})).response()
+
+
+async def _invalid_parameter(_: Request, error: Any) -> Response:
+    """A path or query parameter that is not what the route takes."""
+    items = [{"parameter": str(item["loc"][-1]), "detail": item["msg"]} for item in error.errors()]
+    return Problem(422, "invalid_parameter", "a parameter is not acceptable", extra={"errors": items}).response()

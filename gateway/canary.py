@@ -1,0 +1,71 @@
+"""Readiness that can be believed: a sample row goes through the real queue and must come back right."""
+
+import asyncio
+import time
+
+from redis.exceptions import RedisError
+
+from gateway.exchange import Exchange
+from shared.clock import BrokerClock
+from shared.contract import BatchReply, Call, PredictMessage
+from shared.manifest import Manifest
+
+ANSWER_SECONDS = 2.0
+"""How long a canary may take."""
+
+FRESH_SECONDS = 2.0
+"""How long its answer is good for, so that probes don't become load."""
+
+
+class Canary:
+    """Asks at most once at a time; everyone who asks meanwhile gets the same answer."""
+
+    def __init__(self, manifest: Manifest, exchange: Exchange, clock: BrokerClock) -> None:
+        self._manifest = manifest
+        self._exchange = exchange
+        self._clock = clock
+        self._asking: asyncio.Task[str | None] | None = None
+        self._last: tuple[float, str | None] = (float("-inf"), None)
+
+    async def trouble(self) -> str | None:
+        """Why the queue does not serve, or None if it does."""
+        answered_at, last = self._last
+        if time.monotonic() - answered_at < FRESH_SECONDS and last is None:
+            return None
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask())
+            self._asking.add_done_callback(self._answered)
+        return await asyncio.shield(self._asking)
+
+    def _answered(self, task: "asyncio.Task[str | None]") -> None:
+        self._asking = None
+        if not task.cancelled() and task.exception() is None:
+            self._last = (time.monotonic(), task.result())
+
+    async def _ask(self) -> str | None:
+        sample = self._manifest.samples[0]
+        answer: asyncio.Future[BatchReply] = asyncio.get_running_loop().create_future()
+        batch = self._exchange.open(lambda reply: None if answer.done() else answer.set_result(reply))
+        now = self._clock.now()
+        message = PredictMessage(
+            batch=batch,
+            reply_to=self._exchange.reply_to,
+            model=self._manifest.name,
+            version=self._manifest.version,
+            calls=[Call(1, now, now + ANSWER_SECONDS)],
+            rows=[sample.row],
+            canary=True,
+        )
+        try:
+            await self._exchange.publish(message)
+            reply = await asyncio.wait_for(answer, ANSWER_SECONDS)
+        except asyncio.TimeoutError:
+            return f"no answer through the queue within {ANSWER_SECONDS:g} s"
+        except (RedisError, OSError):
+            return "the queue can't be reached"
+        finally:
+            self._exchange.close(batch)
+        result = reply.results[0]
+        if "error" in result:
+            return f"the worker answered {result['error']['code']}"
+        return None if result["predictions"] == [sample.prediction] else "the worker answered another prediction"

@@ -1,0 +1,171 @@
+"""Natural batching: rows that arrive while earlier batches are in flight leave together as one task.
+
+No timer: a lone request goes at once. Celery costs about 2 ms per task, whatever it holds, so it is paid per batch.
+"""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from redis.exceptions import RedisError
+
+from gateway.errors import Problem, broker_unavailable, deadline_exceeded, no_worker, overloaded
+from gateway.exchange import Exchange
+from gateway.settings import GatewaySettings
+from shared.clock import BrokerClock
+from shared.contract import BatchReply, Call, PredictMessage, Row
+from shared.manifest import Manifest
+
+SPREAD_SECONDS = 0.002
+"""Compute time below which rows are not divided over free slots: a task of its own would cost more."""
+
+LEARNING_RATE = 0.2
+"""Weight of the newest batch in the learned compute time per row."""
+
+REPLY_GRACE_SECONDS = 0.5
+"""How long after the last deadline of a batch its slot is given up for lost."""
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    rows: list[Row]
+    accepted_at: float
+    deadline: float
+    answer: "asyncio.Future[Answer]"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A call's result, when its batch was started (broker's clock), and the batch's compute time in seconds."""
+
+    result: dict[str, object]
+    accepted_at: float
+    started_at: float
+    compute_seconds: float
+
+
+class Coalescer:
+    """The interactive lane of one model version in this process."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        exchange: Exchange,
+        slots: Callable[[], int],
+        clock: BrokerClock,
+        settings: GatewaySettings,
+    ) -> None:
+        self._manifest = manifest
+        self._exchange = exchange
+        self._slots = slots
+        self._clock = clock
+        self._settings = settings
+        self._waiting: deque[_Waiting] = deque()
+        self.waiting_rows = 0
+        self._in_flight: dict[int, list[_Waiting]] = {}
+        self._row_seconds = 0.0
+        self._publishing: set[asyncio.Task[None]] = set()
+        self._pump_scheduled = False
+
+    async def predict(self, rows: list[Row], deadline_seconds: float) -> Answer:
+        """Have rows predicted.
+
+        Raises:
+            Problem: 503 if too many rows wait, the broker is down or nobody works; 504 past the deadline.
+        """
+        if self.waiting_rows + len(rows) > self._settings.waiting_rows_max:
+            raise overloaded("queue_full", "too many rows wait for a worker", 1)
+        loop = asyncio.get_running_loop()
+        now = self._clock.now()
+        call = _Waiting(rows, now, now + deadline_seconds, loop.create_future())
+        timer = loop.call_later(deadline_seconds, self._expire, call, deadline_seconds)
+        self._waiting.append(call)
+        self.waiting_rows += len(rows)
+        self.wake()
+        try:
+            return await call.answer
+        finally:
+            timer.cancel()
+
+    def wake(self) -> None:
+        """Send what may be sent, after everything else that is ready in this turn of the event loop."""
+        if not self._pump_scheduled:
+            self._pump_scheduled = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._pump_scheduled = False
+        while self._waiting and (free := self._slots() - len(self._in_flight)) > 0:
+            calls = self._take(free)
+            if calls:
+                self._send(calls)
+
+    def _take(self, free_slots: int) -> list[_Waiting]:
+        """The calls of the next batch; those that gave up waiting are left out."""
+        limit = self._settings.batch_rows_max
+        if self._row_seconds:
+            limit = min(limit, max(1, int(self._settings.batch_compute_target_seconds / self._row_seconds)))
+        if self.waiting_rows * self._row_seconds > SPREAD_SECONDS:
+            limit = min(limit, math.ceil(self.waiting_rows / free_slots))
+        calls: list[_Waiting] = []
+        rows = 0
+        while self._waiting and (not calls or rows + len(self._waiting[0].rows) <= limit):
+            call = self._waiting.popleft()
+            self.waiting_rows -= len(call.rows)
+            if not call.answer.done():
+                calls.append(call)
+                rows += len(call.rows)
+        return calls
+
+    def _send(self, calls: list[_Waiting]) -> None:
+        batch = self._exchange.open(self._on_reply)
+        self._in_flight[batch] = calls
+        message = PredictMessage(
+            batch=batch,
+            reply_to=self._exchange.reply_to,
+            model=self._manifest.name,
+            version=self._manifest.version,
+            calls=[Call(len(call.rows), call.accepted_at, call.deadline) for call in calls],
+            rows=[row for call in calls for row in call.rows],
+        )
+        task = asyncio.create_task(self._publish(message))
+        self._publishing.add(task)
+        task.add_done_callback(self._publishing.discard)
+
+    async def _publish(self, message: PredictMessage) -> None:
+        try:
+            await self._exchange.publish(message)
+        except (RedisError, OSError, asyncio.TimeoutError):
+            self._release(message.batch, broker_unavailable)
+        else:
+            lost_in = max(call.deadline for call in message.calls) - self._clock.now() + REPLY_GRACE_SECONDS
+            asyncio.get_running_loop().call_later(lost_in, self._release, message.batch, no_worker)
+
+    def _release(self, batch: int, problem: Callable[[], Problem]) -> None:
+        """Give up a batch; its callers, if any still wait, get the problem."""
+        calls = self._in_flight.pop(batch, None)
+        if calls is None:
+            return
+        self._exchange.close(batch)
+        for call in calls:
+            if not call.answer.done():
+                call.answer.set_exception(problem())
+        self.wake()
+
+    def _on_reply(self, reply: BatchReply) -> None:
+        calls = self._in_flight.pop(reply.batch, [])
+        for call, result in zip(calls, reply.results, strict=False):
+            if not call.answer.done():
+                call.answer.set_result(Answer(result, call.accepted_at, reply.started_at, reply.compute_seconds))
+        if reply.compute_seconds:
+            row_seconds = reply.compute_seconds / sum(len(call.rows) for call in calls)
+            known = self._row_seconds or row_seconds
+            self._row_seconds = known + LEARNING_RATE * (row_seconds - known)
+        if self._waiting:
+            self._pump()
+
+    def _expire(self, call: _Waiting, deadline_seconds: float) -> None:
+        if not call.answer.done():
+            call.answer.set_exception(deadline_exceeded(deadline_seconds) if self._slots() else no_worker())

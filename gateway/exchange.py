@@ -1,0 +1,103 @@
+"""Batches out, replies in: publishes on the asyncio client and reads this process's reply stream."""
+
+import itertools
+import logging
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery
+from pydantic import ValidationError
+from redis.asyncio import Redis
+
+from gateway.envelope import envelope, lane_of
+from shared import keys
+from shared.clock import BrokerClock
+from shared.contract import BatchReply, Message
+
+logger = logging.getLogger(__name__)
+
+READ_BLOCK_MILLISECONDS = 1000
+READ_COUNT = 64
+TRIM_EVERY = 256
+
+OnReply = Callable[[BatchReply], None]
+
+
+class Exchange:
+    """The queue as one gateway process sees it.
+
+    Replies come through a stream, not a list: reading takes nothing away, so a connection that breaks in the middle
+    of a read loses nothing. What was read is trimmed now and then.
+    """
+
+    def __init__(self, redis: Redis, reader: Redis, app: Celery, clock: BrokerClock) -> None:
+        self._redis = redis
+        self._reader = reader
+        self._app = app
+        self._clock = clock
+        self._ids = itertools.count(1)
+        self._waiting: dict[int, OnReply] = {}
+        self.reply_to = keys.replies(uuid.uuid4().hex)
+        self._last_read = b"0"
+        self._read_since_trim = 0
+
+    def open(self, on_reply: OnReply) -> int:
+        """A new batch id, and who wants its reply."""
+        batch = next(self._ids)
+        self._waiting[batch] = on_reply
+        return batch
+
+    def close(self, batch: int) -> None:
+        """Nobody waits for this reply any more."""
+        self._waiting.pop(batch, None)
+
+    def entry(self, message: Message) -> bytes:
+        """The queue entry of a message."""
+        return envelope(self._app, message, self._clock.now())
+
+    async def publish(self, message: Message) -> None:
+        """Put a message into its lane.
+
+        Raises:
+            RedisError: if the broker did not confirm it; it may be there all the same.
+        """
+        await self._redis.lpush(lane_of(message).value, self.entry(message))
+
+    async def read_step(self) -> None:
+        """Wait for replies and hand them on: a background loop's step."""
+        answer: Any = await self._reader.xread(
+            {self.reply_to: self._last_read}, count=READ_COUNT, block=READ_BLOCK_MILLISECONDS
+        )
+        if not answer:
+            return
+        entries = self._entries(answer)
+        for entry_id, fields in entries:
+            self._dispatch(fields.get(b"reply", b""))
+            self._last_read = entry_id
+        self._read_since_trim += len(entries)
+        if self._read_since_trim >= TRIM_EVERY:
+            self._read_since_trim = 0
+            await self._redis.xtrim(self.reply_to, minid=self._last_read, approximate=True)
+
+    @staticmethod
+    def _entries(answer: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        # One stream was asked for; RESP2 answers [[name, entries]], RESP3 {name: [entries]}.
+        if isinstance(answer, dict):
+            (chunks,) = answer.values()
+            return [entry for chunk in chunks for entry in chunk] if isinstance(chunks[0], list) else list(chunks)
+        return list(answer[0][1])
+
+    def _dispatch(self, payload: bytes) -> None:
+        try:
+            reply = BatchReply.model_validate_json(payload)
+        except ValidationError as error:
+            logger.error("dropped a reply that can't be read: %d errors", error.error_count())
+            return
+        on_reply = self._waiting.pop(reply.batch, None)
+        if on_reply is not None:
+            on_reply(reply)
+
+    async def forget(self) -> None:
+        """Delete the reply stream; the process ends."""
+        await self._redis.delete(self.reply_to)

@@ -1,0 +1,231 @@
+"""Durable jobs: the record of each in Redis, and every transition that a caller can cause."""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from gateway.errors import Problem, broker_unavailable, overloaded
+from gateway.exchange import Exchange
+from gateway.settings import GatewaySettings
+from shared import keys
+from shared.contract import OUTCOMES, JobStatus, Lane, RunJobsMessage
+from shared.job_scripts import script
+from shared.manifest import Manifest
+
+logger = logging.getLogger(__name__)
+
+SUBMITTED_TOGETHER_ROWS = 256
+"""Rows of the jobs that one task carries, unless a single job has more."""
+
+POLL_SECONDS = 0.5
+"""How often a waiting caller's record is read, in case its wake-up was missed: pub/sub promises nothing."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job's record. Times are seconds of the broker's clock, None for what has not happened."""
+
+    id: str
+    status: JobStatus
+    model: str
+    version: str
+    single: bool
+    attempt: int
+    accepted_at: float
+    started_at: float | None
+    ended_at: float | None
+    compute_seconds: float | None
+    outcome: dict[str, Any] | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has its outcome."""
+        return self.status in OUTCOMES
+
+
+@dataclass(eq=False)
+class _Submission:
+    id: str
+    manifest: Manifest
+    rows: bytes
+    n_rows: int
+    single: bool
+    idempotency_key: str
+    fingerprint: str
+    answer: "asyncio.Future[tuple[str, bool]]"
+
+
+class Jobs:
+    """Submit, look up, wait for and cancel jobs."""
+
+    def __init__(self, redis: Redis, exchange: Exchange, settings: GatewaySettings) -> None:
+        self._redis = redis
+        self._exchange = exchange
+        self._settings = settings
+        self._submit_script = redis.register_script(script("submit"))
+        self._cancel_script = redis.register_script(script("cancel"))
+        self._pending: list[_Submission] = []
+        self._submitting: asyncio.Task[None] | None = None
+        self._waiters: dict[str, set[asyncio.Event]] = {}
+
+    async def submit(
+        self, manifest: Manifest, rows: list[list[Any]], single: bool, idempotency_key: str | None
+    ) -> tuple[str, bool]:
+        """Accept a job; when this returns, its record is in Redis.
+
+        Returns its id, and whether it is a replay: the job of an earlier request with the same key.
+
+        Raises:
+            Problem: 422 if the key was used for other rows, 503 if Redis is down or too many jobs are open.
+        """
+        body = orjson.dumps(rows)
+        fingerprint = hashlib.sha256(manifest.name.encode() + b"\0" + body).hexdigest()[:32]
+        submission = _Submission(
+            str(uuid.uuid4()),
+            manifest,
+            body,
+            len(rows),
+            single,
+            keys.idempotency(idempotency_key) if idempotency_key else "",
+            fingerprint,
+            asyncio.get_running_loop().create_future(),
+        )
+        self._pending.append(submission)
+        if self._submitting is None:
+            self._submitting = asyncio.create_task(self._submit_pending())
+        return await submission.answer
+
+    async def _submit_pending(self) -> None:
+        # Submissions that arrive while Redis works on the last ones go there together, in one call and as one task.
+        try:
+            while self._pending:
+                together, rows = 1, self._pending[0].n_rows
+                while together < len(self._pending):
+                    rows += self._pending[together].n_rows
+                    if rows > SUBMITTED_TOGETHER_ROWS:
+                        break
+                    together += 1
+                batch, self._pending = self._pending[:together], self._pending[together:]
+                await self._submit(batch)
+        finally:
+            self._submitting = None
+
+    async def _submit(self, batch: list[_Submission]) -> None:
+        settings = self._settings
+        names: list[str] = [keys.JOBS_OPEN, keys.JOB_COUNTS, Lane.BULK.value]
+        args: list[Any] = [
+            self._exchange.entry(RunJobsMessage(jobs=[submission.id for submission in batch])),
+            settings.jobs_open_max,
+            settings.job_check_seconds,
+            settings.job_expiry_seconds,
+            settings.job_retention_seconds,
+            settings.job_max_attempts,
+        ]
+        for item in batch:
+            names += [keys.job(item.id), item.idempotency_key]
+            args += [item.id, item.manifest.name, item.manifest.version, item.rows, int(item.single), item.fingerprint]
+        try:
+            answers: Any = await self._submit_script(keys=names, args=args)
+        except (RedisError, OSError, asyncio.TimeoutError) as error:
+            logger.warning("%d jobs not accepted: %s", len(batch), type(error).__name__)
+            _fail(batch, broker_unavailable)
+            return
+        if answers == b"full":
+            _fail(batch, lambda: overloaded("queue_full", "too many jobs are open", 5))
+            return
+        for item, (created, job_id, fingerprint) in zip(batch, answers, strict=True):
+            if item.answer.done():
+                continue
+            if fingerprint.decode() != item.fingerprint:
+                item.answer.set_exception(
+                    Problem(422, "idempotency_key_reused", "this Idempotency-Key was used for another request")
+                )
+            else:
+                item.answer.set_result((job_id.decode(), not created))
+
+    async def get(self, job_id: str) -> Job | None:
+        """The record of a job, None if the id is unknown or aged out.
+
+        Raises:
+            Problem: 503 if Redis is down.
+        """
+        try:
+            record: Any = await self._redis.hgetall(keys.job(job_id))
+        except (RedisError, OSError, asyncio.TimeoutError):
+            raise broker_unavailable() from None
+        return _job(job_id, record) if record else None
+
+    async def wait(self, job_id: str, seconds: float) -> Job | None:
+        """The record of a job as soon as it has its outcome, or as it is when the time is over."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        event = asyncio.Event()
+        self._waiters.setdefault(job_id, set()).add(event)
+        try:
+            while True:
+                job = await self.get(job_id)
+                left = until - loop.time()
+                if job is None or job.ended or left <= 0:
+                    return job
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(event.wait(), min(left, POLL_SECONDS))
+                event.clear()
+        finally:
+            waiters = self._waiters[job_id]
+            waiters.discard(event)
+            if not waiters:
+                del self._waiters[job_id]
+
+    def wake(self, job_ids: Iterable[str]) -> None:
+        """These jobs have their outcome."""
+        for job_id in job_ids:
+            for event in self._waiters.get(job_id, ()):
+                event.set()
+
+    async def cancel(self, job_id: str) -> JobStatus | None:
+        """Cancel a job unless it has an outcome; the status it then has, None for an unknown id.
+
+        Raises:
+            Problem: 503 if Redis is down.
+        """
+        try:
+            status: Any = await self._cancel_script(
+                keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, keys.job(job_id)], args=[keys.JOBS_ENDED, job_id]
+            )
+        except (RedisError, OSError, asyncio.TimeoutError):
+            raise broker_unavailable() from None
+        return JobStatus(status.decode()) if status else None
+
+
+def _fail(batch: list[_Submission], problem: Any) -> None:
+    for item in batch:
+        if not item.answer.done():
+            item.answer.set_exception(problem())
+
+
+def _job(job_id: str, record: dict[bytes, bytes]) -> Job:
+    def number(name: bytes) -> float | None:
+        return float(record[name]) if name in record else None
+
+    return Job(
+        id=job_id,
+        status=JobStatus(record[b"status"].decode()),
+        model=record[b"model"].decode(),
+        version=record[b"version"].decode(),
+        single=record[b"single"] == b"1",
+        attempt=int(record[b"attempt"]),
+        accepted_at=float(record[b"accepted_at"]),
+        started_at=number(b"started_at"),
+        ended_at=number(b"ended_at"),
+        compute_seconds=number(b"compute_seconds"),
+        outcome=orjson.loads(record[b"outcome"]) if b"outcome" in record else None,
+    )

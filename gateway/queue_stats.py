@@ -1,0 +1,114 @@
+"""The state of the queue, read from Redis when someone asks, and its metrics.
+
+Every gateway reads the same numbers: over replicas take the maximum, not the sum.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from gateway.fleet import Fleet
+from shared import keys
+from shared.clock import BrokerClock
+from shared.contract import OUTCOMES, Lane
+from shared.metrics import PREFIX
+
+UNACKED_KEY = "unacked"
+"""kombu's hash of the messages that workers hold."""
+
+
+@dataclass(frozen=True)
+class QueueStats:
+    """Depths in messages, ages in seconds; zeros while the broker is down."""
+
+    broker_up: bool = False
+    depth: dict[str, int] = field(default_factory=lambda: {lane.value: 0 for lane in Lane})
+    oldest_seconds: dict[str, float] = field(default_factory=lambda: {lane.value: 0.0 for lane in Lane})
+    unacked: int = 0
+    jobs_open: int = 0
+    jobs_accepted: int = 0
+    jobs_ended: dict[str, int] = field(default_factory=lambda: {outcome.value: 0 for outcome in OUTCOMES})
+    dead_letters: int = 0
+
+
+class QueueMonitor(Collector):
+    """Reads the stats; as a collector, exports those that were read last."""
+
+    def __init__(self, redis: Redis, clock: BrokerClock, fleet: Fleet) -> None:
+        self._redis = redis
+        self._clock = clock
+        self._fleet = fleet
+        self.stats = QueueStats()
+
+    async def refresh(self) -> QueueStats:
+        """Read the queue; a broker that does not answer gives stats that say so."""
+        try:
+            # One transaction: accepted = outcomes + open must hold in what is read together.
+            async with self._redis.pipeline(transaction=True) as pipe:
+                for lane in Lane:
+                    pipe.llen(lane.value)
+                    pipe.lindex(lane.value, -1)
+                pipe.hlen(UNACKED_KEY)
+                pipe.zcard(keys.JOBS_OPEN)
+                pipe.hgetall(keys.JOB_COUNTS)
+                pipe.llen(keys.DEAD_LETTERS)
+                *lanes, unacked, jobs_open, counts, dead_letters = await pipe.execute()
+        except (RedisError, OSError, asyncio.TimeoutError):
+            self.stats = QueueStats()
+            return self.stats
+        self.stats = QueueStats(
+            broker_up=True,
+            depth={lane.value: lanes[2 * i] for i, lane in enumerate(Lane)},
+            oldest_seconds={lane.value: self._age(lanes[2 * i + 1]) for i, lane in enumerate(Lane)},
+            unacked=unacked,
+            jobs_open=jobs_open,
+            jobs_accepted=int(counts.get(b"accepted", 0)),
+            jobs_ended={outcome.value: int(counts.get(outcome.value.encode(), 0)) for outcome in OUTCOMES},
+            dead_letters=dead_letters,
+        )
+        return self.stats
+
+    def _age(self, entry: bytes | None) -> float:
+        if entry is None:
+            return 0.0
+        try:
+            published_at: Any = orjson.loads(entry)["headers"]["published_at"]
+            return max(0.0, self._clock.now() - float(published_at))
+        except (ValueError, KeyError, TypeError):
+            return 0.0
+
+    def collect(self) -> Iterator[Metric]:
+        """The stats as metrics."""
+        stats = self.stats
+        yield _gauge("broker_up", "Whether Redis answers.", int(stats.broker_up))
+        yield _gauge("workers", "Workers that announce themselves.", len(self._fleet.workers))
+        yield _gauge("worker_slots", "Pool children of those workers.", self._fleet.slots)
+        yield _gauge("queue_unacked", "Tasks that workers hold.", stats.unacked)
+        yield _gauge("jobs_open", "Accepted jobs without an outcome.", stats.jobs_open)
+        yield _gauge("dead_letters", "Queue entries that were no tasks.", stats.dead_letters)
+        yield _by_lane("queue_depth", "Tasks that wait in the queue.", stats.depth)
+        yield _by_lane("queue_oldest_job_age_seconds", "Age of the task that has waited longest.", stats.oldest_seconds)
+        yield CounterMetricFamily(f"{PREFIX}jobs_accepted", "Jobs accepted.", value=stats.jobs_accepted)
+        ended = CounterMetricFamily(f"{PREFIX}jobs_ended", "Jobs that got their outcome.", labels=["outcome"])
+        for outcome, count in stats.jobs_ended.items():
+            ended.add_metric([outcome], count)
+        yield ended
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"{PREFIX}{name}", text, value=value)
+
+
+def _by_lane(name: str, text: str, values: dict[str, Any]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"{PREFIX}{name}", text, labels=["lane"])
+    for lane, value in values.items():
+        family.add_metric([lane], value)
+    return family

@@ -1,0 +1,1 @@
+"""The HTTP contract, a module per resource."""

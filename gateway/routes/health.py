@@ -1,0 +1,69 @@
+"""Health, metrics, and what is being served."""
+
+import orjson
+from fastapi import APIRouter
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.responses import Response
+
+from gateway.errors import overloaded
+from gateway.schemas import HealthView, problems
+from gateway.service import Service
+
+JSON = "application/json"
+
+
+def health_routes(service: Service) -> APIRouter:
+    """`/health`, `/livez`, `/readyz`, `/model-info` and `/metrics`."""
+    router = APIRouter(tags=["operations"])
+
+    @router.get(
+        "/health",
+        summary="A summary for people",
+        response_class=Response,
+        responses={200: {"model": HealthView}, 503: {"model": HealthView, "description": "Not serving."}},
+    )
+    async def health() -> Response:
+        trouble = await service.trouble()
+        stats = service.monitor.stats
+        content = {
+            "status": "unavailable" if trouble else "ok",
+            "reason": trouble,
+            "broker_up": stats.broker_up,
+            "workers": {"live": len(service.fleet.workers), "slots": service.fleet.slots},
+            "queue": {"depth": stats.depth, "oldest_seconds": stats.oldest_seconds, "unacked": stats.unacked},
+            "jobs": {"accepted": stats.jobs_accepted, "open": stats.jobs_open, **stats.jobs_ended},
+            "model": service.manifest.name,
+            "version": service.manifest.version,
+        }
+        return Response(orjson.dumps(content), 503 if trouble else 200, media_type=JSON)
+
+    @router.get("/livez", summary="Whether this process runs", response_class=Response)
+    async def livez() -> Response:
+        return Response(b'{"status":"ok"}', media_type=JSON)
+
+    @router.get(
+        "/readyz",
+        summary="Whether predictions are served: a sample row goes through the queue and back",
+        response_class=Response,
+        responses=problems(503),
+    )
+    async def readyz() -> Response:
+        trouble = await service.trouble()
+        if trouble:
+            raise overloaded("not_ready", trouble, 1)
+        return Response(b'{"status":"ok"}', media_type=JSON)
+
+    @router.get("/model-info", summary="The model that is served, and where it is loaded", response_class=Response)
+    async def model_info() -> Response:
+        manifest = service.manifest.model_dump(mode="json", exclude={"format_version"})
+        served = f"{service.manifest.name} {service.manifest.version}"
+        loaded_by = sorted(name for name, worker in service.fleet.workers.items() if served in worker.models)
+        return Response(orjson.dumps({**manifest, "loaded_by": loaded_by}), media_type=JSON)
+
+    @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+    async def metrics() -> Response:
+        await service.monitor.refresh()
+        return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return router

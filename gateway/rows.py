@@ -1,0 +1,72 @@
+"""Rows of one model: parsed from the raw body and checked in one pass, by a schema made from the manifest."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import CoreSchema, SchemaValidator, core_schema
+
+from gateway.errors import invalid_rows
+from shared.contract import Row
+from shared.manifest import Feature, Manifest
+
+INSTANCES = "instances"
+
+
+@dataclass(frozen=True)
+class ParsedRows:
+    """The rows of a request; `single` if it was one flat object, whose answer is flat too."""
+
+    rows: list[Row]
+    single: bool
+
+
+class RowParser:
+    """Reads `{feature: value, ...}` or `{"instances": [{feature: value, ...}, ...]}`."""
+
+    def __init__(self, manifest: Manifest, rows_max: int) -> None:
+        row = _object({feature.name: _feature_schema(feature) for feature in manifest.features})
+        self._schemas = (row, _object({INSTANCES: core_schema.list_schema(row, min_length=1, max_length=rows_max)}))
+        self._row, self._instances = map(SchemaValidator, self._schemas)
+
+    def parse(self, body: bytes) -> ParsedRows:
+        """The rows in feature order.
+
+        Raises:
+            Problem: 400 if it is not JSON, 422 if it is not rows of this model.
+        """
+        try:
+            if b'"instances"' in body:
+                parsed = self._instances.validate_json(body)
+                return ParsedRows([list(row.values()) for row in parsed[INSTANCES]], single=False)
+            return ParsedRows([list(self._row.validate_json(body).values())], single=True)
+        except ValidationError as error:
+            raise invalid_rows(error) from None
+
+    def json_schema(self) -> dict[str, Any]:
+        """The JSON Schema of the body, for OpenAPI: made from what validates."""
+        return {"oneOf": [GenerateJsonSchema().generate(schema) for schema in self._schemas]}
+
+
+def _object(fields: dict[str, CoreSchema]) -> CoreSchema:
+    # The parsed dict has the order of these fields, whatever the order in the body: that is the feature order.
+    return core_schema.typed_dict_schema(
+        {name: core_schema.typed_dict_field(schema) for name, schema in fields.items()}, extra_behavior="forbid"
+    )
+
+
+def _feature_schema(feature: Feature) -> CoreSchema:
+    # Strict: neither true nor "5.1" is a number. Integers are.
+    return core_schema.float_schema(
+        strict=True,
+        allow_inf_nan=False,
+        metadata={
+            "pydantic_js_updates": {"description": f"In training from {feature.minimum:g} to {feature.maximum:g}."}
+        },
+    )
+
+
+def flat_row(manifest: Manifest, row: Row) -> dict[str, Any]:
+    """A row as a caller would send it."""
+    return dict(zip((feature.name for feature in manifest.features), row, strict=True))

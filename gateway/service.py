@@ -1,0 +1,116 @@
+"""All parts of a running gateway, wired; the app's routes find them here."""
+
+import asyncio
+import logging
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from gateway.background import BackgroundLoops
+from gateway.canary import Canary
+from gateway.coalescer import Coalescer
+from gateway.exchange import Exchange
+from gateway.fleet import REFRESH_SECONDS, Fleet
+from gateway.jobs import Jobs
+from gateway.metrics import GatewayMetrics
+from gateway.queue_stats import QueueMonitor
+from gateway.reconciler import Reconciler
+from gateway.rows import RowParser
+from gateway.settings import GatewaySettings
+from shared import keys
+from shared.broker import make_celery
+from shared.clock import BrokerClock
+from shared.manifest import Manifest
+
+logger = logging.getLogger(__name__)
+
+COMMAND_SECONDS = 1.0
+"""How long a command to Redis may take before its caller gets 503."""
+
+BLOCKING_READ_SECONDS = 3.0
+"""The same for connections that wait for something, at most a second at a time."""
+
+
+def connect(redis_url: str, timeout_seconds: float) -> Redis:
+    """A client that fails fast: redis-py's own defaults take a minute on a Redis that hangs."""
+    return Redis.from_url(
+        redis_url,
+        socket_timeout=timeout_seconds,
+        socket_connect_timeout=timeout_seconds,
+        socket_keepalive=True,
+        # One new try at once: a pooled connection may have died while it was idle.
+        retry=Retry(NoBackoff(), 1),
+    )
+
+
+class Service:
+    """Built once per process, started and stopped with the app."""
+
+    def __init__(self, settings: GatewaySettings, manifest: Manifest) -> None:
+        self.settings = settings
+        self.manifest = manifest
+        self.redis = connect(settings.redis_url, COMMAND_SECONDS)
+        self._reader = connect(settings.redis_url, BLOCKING_READ_SECONDS)
+        self._listener = connect(settings.redis_url, BLOCKING_READ_SECONDS)
+        self._pubsub = self._listener.pubsub(ignore_subscribe_messages=True)
+        self.clock = BrokerClock()
+        self.parser = RowParser(manifest, settings.rows_max)
+        self.metrics = GatewayMetrics(manifest.name)
+        self.fleet = Fleet(self.redis, self.clock)
+        self.exchange = Exchange(self.redis, self._reader, make_celery(settings), self.clock)
+        self.coalescer = Coalescer(manifest, self.exchange, lambda: self.fleet.slots, self.clock, settings)
+        self.jobs = Jobs(self.redis, self.exchange, settings)
+        self.canary = Canary(manifest, self.exchange, self.clock)
+        self.monitor = QueueMonitor(self.redis, self.clock, self.fleet)
+        self._reconciler = Reconciler(self.redis, self.exchange, self.clock, settings.job_check_seconds)
+        self._loops = BackgroundLoops()
+        self.metrics.registry.register(self.monitor)
+        self.metrics.waiting_rows.set_function(lambda: self.coalescer.waiting_rows)
+
+    async def start(self) -> None:
+        """Start the background loops; Redis need not be there yet."""
+        for name, step in {
+            "fleet": self._fleet_step,
+            "replies": self.exchange.read_step,
+            "ended jobs": self._listen_step,
+            "reconciler": self._reconcile_step,
+        }.items():
+            self._loops.start(name, step)
+
+    async def stop(self) -> None:
+        """Stop the loops and close the connections."""
+        await self._loops.stop()
+        try:
+            await self.exchange.forget()
+        except (RedisError, OSError, asyncio.TimeoutError) as error:
+            logger.info("reply stream left to expire: %s", type(error).__name__)
+        await self._pubsub.aclose()  # type: ignore[no-untyped-call]
+        for client in (self.redis, self._reader, self._listener):
+            await client.aclose()
+
+    async def trouble(self) -> str | None:
+        """Why predictions can't be served now, or None: asks Redis, the announcements, then the queue itself."""
+        if not (await self.monitor.refresh()).broker_up:
+            return "Redis does not answer"
+        if not self.fleet.slots:
+            return "no worker is running"
+        return await self.canary.trouble()
+
+    async def _fleet_step(self) -> None:
+        slots = self.fleet.slots
+        await self.fleet.refresh()
+        if self.fleet.slots > slots:
+            self.coalescer.wake()
+        await asyncio.sleep(REFRESH_SECONDS)
+
+    async def _reconcile_step(self) -> None:
+        await self._reconciler.step(lambda action: self.metrics.reconciled.labels(action).inc())
+
+    async def _listen_step(self) -> None:
+        if not self._pubsub.subscribed:
+            await self._pubsub.subscribe(keys.JOBS_ENDED)
+        message = await self._pubsub.get_message(timeout=1.0)
+        if message is not None:
+            self.jobs.wake(message["data"].decode().split())

@@ -1,0 +1,10 @@
+"""The transitions of a job as Redis scripts, each atomic; `lua/` holds them."""
+
+from pathlib import Path
+
+_FOLDER = Path(__file__).parent / "lua"
+
+
+def script(name: str) -> str:
+    """The source of a transition: `submit`, `start`, `finish`, `cancel`, `release` or `reconcile`."""
+    return (_FOLDER / "prelude.lua").read_text() + (_FOLDER / f"{name}.lua").read_text()

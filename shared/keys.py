@@ -1,0 +1,38 @@
+"""Every Redis key and channel that is ours; Celery's own are the lane lists, `unacked*` and `_kombu.*`."""
+
+import hashlib
+
+PREFIX = "millrace:"
+
+JOBS_OPEN = f"{PREFIX}jobs:open"
+"""Sorted set: id of every job without an outcome -> time of its next check by the reconciler."""
+
+JOB_COUNTS = f"{PREFIX}jobs:counts"
+"""Hash: accepted, and one counter per outcome. accepted = sum of outcomes + size of JOBS_OPEN, at every moment."""
+
+JOBS_ENDED = f"{PREFIX}jobs:ended"
+"""Channel: ids of jobs that just got their outcome, separated by spaces."""
+
+RECONCILER_LOCK = f"{PREFIX}reconciler"
+"""Lock: held by the one gateway that looks after overdue jobs."""
+
+WORKERS = f"{PREFIX}workers"
+"""Hash: worker name -> its announcement (JSON)."""
+
+DEAD_LETTERS = f"{PREFIX}dead_letters"
+"""List: queue entries that were not tasks, as they came."""
+
+
+def job(job_id: str) -> str:
+    """Hash: the record of a job."""
+    return f"{PREFIX}job:{job_id}"
+
+
+def idempotency(key: str) -> str:
+    """String: `<job id> <fingerprint of the rows>` for an Idempotency-Key, hashed because a caller chose it."""
+    return f"{PREFIX}idempotency:{hashlib.sha256(key.encode()).hexdigest()}"
+
+
+def replies(gateway: str) -> str:
+    """Stream: the batch replies for one gateway process."""
+    return f"{PREFIX}replies:{gateway}"

@@ -1,0 +1,41 @@
+-- Accepts jobs: record, idempotency key, place in jobs:open and the message to the workers, all or nothing.
+-- KEYS: open, counts, queue, then per job: record, idempotency key ('' for none)
+-- ARGV: envelope, max_open, check_seconds, expiry_seconds, retention_seconds, max_attempts,
+--       then per job: id, model, version, rows, single 0|1, fingerprint
+-- Returns per job {created 0|1, id, fingerprint}, or the string 'full'.
+local QUEUE = KEYS[3]
+local envelope, max_open, check_seconds = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local expiry_seconds, retention_seconds, max_attempts = tonumber(ARGV[4]), ARGV[5], ARGV[6]
+local n_jobs = (#KEYS - 3) / 2
+
+if redis.call('ZCARD', OPEN) + n_jobs > max_open then
+  return 'full'
+end
+
+local answers, created = {}, 0
+for i = 1, n_jobs do
+  local key, idempotency = KEYS[2 + 2 * i], KEYS[3 + 2 * i]
+  local at = 6 * i
+  local id, model, version, rows, single, fingerprint =
+    ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6]
+  local earlier = idempotency ~= '' and redis.call('GET', idempotency)
+  if earlier then
+    local earlier_id, earlier_fingerprint = string.match(earlier, '(%S+) (%S+)')
+    answers[i] = {0, earlier_id, earlier_fingerprint}
+  else
+    redis.call('HSET', key, 'status', 'queued', 'model', model, 'version', version, 'rows', rows, 'single', single,
+      'attempt', '0', 'max_attempts', max_attempts, 'retention_seconds', retention_seconds,
+      'accepted_at', stamp(now), 'published_at', stamp(now), 'expires_at', stamp(now + expiry_seconds))
+    redis.call('ZADD', OPEN, stamp(now + check_seconds), id)
+    redis.call('HINCRBY', COUNTS, 'accepted', 1)
+    if idempotency ~= '' then
+      redis.call('SET', idempotency, id .. ' ' .. fingerprint, 'EX', retention_seconds)
+    end
+    created = created + 1
+    answers[i] = {1, id, fingerprint}
+  end
+end
+if created > 0 then
+  redis.call('LPUSH', QUEUE, envelope)
+end
+return answers

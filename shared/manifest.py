@@ -1,0 +1,149 @@
+"""The manifest of a model version: what the gateway and the dashboards know about a model without loading it."""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from shared.errors import ArtifactInvalid, ManifestInvalid
+
+MANIFEST_FORMAT = 1
+MANIFEST_FILE = "manifest.json"
+
+IDENTIFIER_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+Identifier = Annotated[str, StringConstraints(pattern=IDENTIFIER_PATTERN)]
+"""A model name or version: safe as a folder name, a URL segment and a metric label."""
+
+Ratio = Annotated[float, Field(gt=0, lt=1)]
+
+
+class _Part(BaseModel):
+    # JSON has no NaN: it would be written as null, which reads back as another manifest or as none.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Reference(_Part):
+    """A reference distribution: the share of training rows in each bin, smoothed so that no bin is empty.
+
+    `bins` are labels in order; for numbers `edges` are the inner cut points, bin k holding
+    `edges[k-1] < value <= edges[k]`, the outer bins open: `len(bins) == len(ratios) == len(edges) + 1`.
+    For categories and classes `edges` is None.
+    """
+
+    bins: list[str] = Field(min_length=1)
+    ratios: list[Ratio | Literal[1]]
+    edges: list[float] | None = None
+
+    @model_validator(mode="after")
+    def _lengths_agree(self) -> "Reference":
+        if len(self.ratios) != len(self.bins) or (self.edges is not None and len(self.edges) != len(self.bins) - 1):
+            raise ValueError("bins, ratios and edges have different lengths")
+        if self.edges is not None and any(b <= a for a, b in zip(self.edges, self.edges[1:], strict=False)):
+            raise ValueError("edges must rise")
+        return self
+
+
+class Feature(_Part):
+    """One column of a row."""
+
+    name: str = Field(min_length=1, max_length=128)
+    type: Literal["number"] = "number"
+    minimum: float
+    """Least value seen in training."""
+    maximum: float
+    """Greatest value seen in training."""
+    histogram_edges: list[float] = Field(min_length=1)
+    """Rising bucket bounds of `inference_feature_value`."""
+    reference: Reference
+
+
+class Output(_Part):
+    """What the model says of a row."""
+
+    kind: Literal["class", "number"]
+    classes: list[str | int | bool] | None = None
+    """The classes in the order of the probabilities."""
+    probabilities: bool = False
+    reference: Reference
+
+
+class Artifact(_Part):
+    """The file that holds the estimator."""
+
+    file: Identifier
+    format: Literal["joblib"]
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size_bytes: int = Field(gt=0)
+
+
+class Sample(_Part):
+    """A row with what the model said of it when it was exported."""
+
+    row: list[Any]
+    prediction: str | int | float | bool
+    probabilities: list[float] | None = None
+
+
+class Manifest(_Part):
+    """Everything that is known of one version of a model."""
+
+    format_version: Literal[1] = 1
+    name: Identifier
+    version: Identifier
+    created_at: str
+    """UTC, ISO 8601."""
+    description: str = ""
+    estimator: str
+    """Qualified class name, for people."""
+    artifact: Artifact
+    libraries: dict[str, str]
+    """Versions at export: python, scikit-learn, numpy, joblib."""
+    features: list[Feature] = Field(min_length=1)
+    output: Output
+    training_rows: int = Field(gt=0)
+    scores: dict[str, float]
+    samples: list[Sample] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Manifest":
+        names = [feature.name for feature in self.features]
+        if len(set(names)) != len(names):
+            raise ValueError("feature names repeat")
+        if any(len(sample.row) != len(names) for sample in self.samples):
+            raise ValueError("a sample row has not one value per feature")
+        return self
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest":
+        """Read `manifest.json` of a version folder.
+
+        Raises:
+            ManifestInvalid: if it is missing, not JSON, or not of a known format.
+        """
+        path = folder / MANIFEST_FILE
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise ManifestInvalid(f"{path}: {error.strerror}") from None
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "manifest"
+            raise ManifestInvalid(f"{path}: {where}: {first['msg']}") from None
+
+    def verified_artifact(self, folder: Path) -> bytes:
+        """The bytes of the artifact, after their digest was found to be the manifest's.
+
+        Raises:
+            ArtifactInvalid: if the file is missing or is another one.
+        """
+        path = folder / self.artifact.file
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ArtifactInvalid(f"{path}: {error.strerror}") from None
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != self.artifact.sha256:
+            raise ArtifactInvalid(f"{path}: SHA-256 is {digest[:12]}…, the manifest says {self.artifact.sha256[:12]}…")
+        return content

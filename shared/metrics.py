@@ -1,0 +1,21 @@
+"""Names and bucket bounds of the metrics; the metric objects live in the process that counts."""
+
+PREFIX = "inference_"
+
+#: From half a millisecond (one answer through the queue of an idle machine) to the longest deadline.
+LATENCY_BUCKETS_SECONDS = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+)  # fmt: skip
+
+#: A linear model on one row takes 50 microseconds; the soft time limit ends everything by 25 s.
+COMPUTE_BUCKETS_SECONDS = (
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0,
+)  # fmt: skip
+
+#: Interactive rows wait milliseconds, bulk jobs may wait minutes.
+QUEUE_WAIT_BUCKETS_SECONDS = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0,
+)  # fmt: skip
+
+#: Rows per batch, in powers of two up to the largest request.
+BATCH_ROWS_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16384)

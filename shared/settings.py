@@ -1,0 +1,63 @@
+"""Settings that every process reads from its environment; a wrong value stops the process and names the field."""
+
+import sys
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class CommonSettings(BaseSettings):
+    """Where the broker and the models are, and how to log."""
+
+    model_config = SettingsConfigDict(use_attribute_docstrings=True, frozen=True, hide_input_in_errors=True)
+
+    redis_url: str = Field(default="redis://127.0.0.1:6379/0", pattern=r"^(redis|rediss|unix)://")
+    """The broker: `redis://`, `rediss://` (TLS) or `unix://`. One Redis database per deployment."""
+
+    models_dir: Path = Path("models")
+    """The model store: a directory of `<name>/<version>/manifest.json` and its artifact."""
+
+    default_model: str = "iris"
+    """The model that `/predict` and `/jobs` use; its alias `latest` says which version."""
+
+    log_level: str = Field(default="INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")
+    """Least severe level that is logged."""
+
+    task_soft_time_limit_seconds: float = Field(default=25.0, gt=0)
+    """Seconds after which a running batch gets an exception; it ends as `time_limit`."""
+
+    task_time_limit_seconds: float = Field(default=30.0, gt=0)
+    """Seconds after which the pool child that runs a batch is killed."""
+
+    @property
+    def visibility_timeout_seconds(self) -> float:
+        """Seconds after which the broker hands an unacknowledged task to another worker.
+
+        Just above the hard limit: smaller would run tasks twice, larger delays recovery after a killed worker.
+        """
+        return self.task_time_limit_seconds + 10.0
+
+    @property
+    def lease_seconds(self) -> float:
+        """Seconds for which a started job belongs to its worker: no attempt can outlive the hard limit."""
+        return self.task_time_limit_seconds + 5.0
+
+
+SettingsT = TypeVar("SettingsT", bound=CommonSettings)
+
+
+def load_settings(settings_class: type[SettingsT]) -> SettingsT:
+    """Read the settings, or end the process with one line per wrong field.
+
+    Raises:
+        SystemExit: with code 2 if a value is not acceptable. The value itself is not printed: it may be a secret.
+    """
+    try:
+        return settings_class()
+    except ValidationError as error:
+        for item in error.errors(include_url=False, include_input=False):
+            name = "_".join(str(part) for part in item["loc"]).upper() or "settings"
+            print(f"millrace: {name}: {item['msg']}", file=sys.stderr)  # noqa: T201 - logging is not set up yet
+        raise SystemExit(2) from None

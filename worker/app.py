@@ -1,0 +1,123 @@
+"""The worker: Celery with a prefork pool, the models loaded before the fork. Started by `python -m worker`."""
+
+import gc
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery, signals
+from threadpoolctl import threadpool_limits
+
+from shared.broker import make_celery
+from shared.contract import Lane
+from shared.errors import ModelError
+from shared.logs import set_up_logging
+from shared.model_store import ModelStore
+from shared.settings import load_settings
+from worker.announcer import Announcer
+from worker.child import Child
+from worker.lost import LostBatches
+from worker.metrics import WorkerMetrics, forget_predecessor, name_files_by_slot
+from worker.metrics_server import start_metrics_server
+from worker.predictor import PredictorCache
+from worker.settings import WorkerSettings
+from worker.tasks import register_tasks
+
+logger = logging.getLogger(__name__)
+
+
+def create_worker(settings: WorkerSettings) -> Celery:
+    """A Celery application with the models loaded and everything wired; nothing is connected yet.
+
+    Raises:
+        ModelError: if the default model can't be loaded.
+    """
+    store = ModelStore(settings.models_dir)
+    predictors = PredictorCache(store)
+    manifest = store.manifest(settings.default_model)
+    # The children share these pages: a model is in memory once per worker.
+    predictors.get(manifest.name, manifest.version)
+
+    name_files_by_slot()
+    metrics = WorkerMetrics()
+
+    app = make_celery(settings)
+    app.conf.broker_transport = "worker.transport:Transport"
+    app.millrace_settings = settings
+    app.millrace_predictors = predictors
+    app.steps["consumer"].add(Announcer)
+    children: list[Child] = []
+    register_tasks(app, lambda: children[0])
+    _connect_signals(settings, predictors, metrics, children)
+    return app
+
+
+def _connect_signals(
+    settings: WorkerSettings, predictors: PredictorCache, metrics: WorkerMetrics, children: list[Child]
+) -> None:
+    def start_child(**_: Any) -> None:
+        forget_predecessor()
+        threadpool_limits(1)
+        child = Child(settings.redis_url, predictors, metrics, settings.lease_seconds)
+        child.warm_up()
+        children.append(child)
+
+    def end_child(**_: Any) -> None:
+        forget_predecessor()
+
+    def count_error(model: str, version: str, code: str, rows: int) -> None:
+        metrics.model(predictors.get(model, version).manifest).count_error(code, rows)
+
+    stop_serving: list[Callable[[], None]] = []
+
+    def serve_metrics(**_: Any) -> None:
+        stop_serving.append(start_metrics_server(settings.worker_metrics_host, settings.worker_metrics_port))
+        logger.info("metrics on http://%s:%d/metrics", settings.worker_metrics_host, settings.worker_metrics_port)
+
+    def stop_serving_metrics(**_: Any) -> None:
+        for stop in stop_serving:
+            stop()
+
+    lost = LostBatches(settings.redis_url, count_error)
+    # Celery keeps weak references to receivers; these closures would be gone at once.
+    signals.worker_process_init.connect(start_child, weak=False)
+    signals.worker_process_shutdown.connect(end_child, weak=False)
+    signals.worker_ready.connect(serve_metrics, weak=False)
+    signals.worker_shutdown.connect(stop_serving_metrics, weak=False)
+    signals.task_failure.connect(lost.on_task_failure, weak=False)
+
+
+def main() -> None:
+    """Run until a signal ends it."""
+    settings = load_settings(WorkerSettings)
+    set_up_logging("worker", settings.log_level)
+    try:
+        app = create_worker(settings)
+    except ModelError as error:
+        sys.exit(f"millrace: {error}")
+    # What is in memory now stays as it is in every child: the collector need not touch, and so copy, its pages.
+    gc.freeze()
+    main_process = os.getpid()
+    try:
+        app.worker_main(
+            [
+                "worker",
+                "--pool=prefork",
+                f"--concurrency={settings.worker_concurrency}",
+                f"--queues={','.join(lane.value for lane in Lane)}",
+                f"--hostname=worker{main_process}@%h",
+                f"--loglevel={settings.log_level}",
+                "--without-gossip",
+                "--without-mingle",
+            ]
+        )
+    finally:
+        if os.getpid() == main_process and os.environ.get("MILLRACE_OWNS_MULTIPROC_DIR"):
+            shutil.rmtree(settings.prometheus_multiproc_dir, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

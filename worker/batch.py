@@ -1,0 +1,47 @@
+"""A batch: calls of many callers, predicted together and answered apart."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from shared.contract import ErrorCode, Row
+from shared.errors import PredictionError
+from worker.predictor import Predictions, Predictor
+
+Result = dict[str, Any]
+"""`{"predictions": [...], "probabilities": [...] | None}`, or `{"error": {code, message, rows}}`."""
+
+
+def failure(error: PredictionError) -> Result:
+    """The result of a call that got no prediction."""
+    return {"error": error.as_dict()}
+
+
+def expired() -> Result:
+    """The result of a call that was not computed, for its deadline had passed."""
+    return failure(PredictionError(ErrorCode.DEADLINE_EXCEEDED.value, "the deadline passed before a worker was free"))
+
+
+def predict_calls(predictor: Predictor, calls: Sequence[list[Row]]) -> tuple[list[Result], Predictions]:
+    """Predict the rows of all calls at once; a failing row fails its own call only.
+
+    Returns one result per call, and the predictions of all rows in order.
+    """
+    answer = predictor.predict([row for rows in calls for row in rows])
+    results: list[Result] = []
+    start = 0
+    for rows in calls:
+        end = start + len(rows)
+        bad = [i for i in range(start, end) if i in answer.failures] if answer.failures else []
+        if bad:
+            first = answer.failures[bad[0]]
+            results.append(failure(PredictionError(first.code, first.message, [i - start for i in bad])))
+        else:
+            probabilities = answer.probabilities
+            results.append(
+                {
+                    "predictions": answer.predictions[start:end],
+                    "probabilities": None if probabilities is None else probabilities[start:end],
+                }
+            )
+        start = end
+    return results, answer

@@ -1,0 +1,177 @@
+"""What one pool child holds while it lives: predictors, metrics, and its own connection to the broker."""
+
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import orjson
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from shared import keys
+from shared.clock import BrokerClock
+from shared.contract import BatchReply, ErrorCode, JobStatus, Lane, PredictMessage, RunJobsMessage
+from shared.errors import ModelError, PredictionError
+from shared.job_scripts import script
+from worker.batch import Result, expired, failure, predict_calls
+from worker.metrics import WorkerMetrics
+from worker.predictor import PredictorCache
+
+logger = logging.getLogger(__name__)
+
+REPLY_TTL_SECONDS = 120
+"""How long replies outlive a gateway that is gone."""
+
+REPLIES_KEPT = 10_000
+"""Batches in a reply stream at most; the gateway trims what it has read."""
+
+CALIBRATION_SECONDS = 1.0
+"""Age at which the reading of the broker's clock is renewed."""
+
+
+def connect(redis_url: str, retries: int) -> redis.Redis:
+    """A client that gives up soon: 2 s per try, with short pauses between tries."""
+    return redis.Redis.from_url(
+        redis_url,
+        socket_timeout=2.0,
+        socket_connect_timeout=2.0,
+        socket_keepalive=True,
+        health_check_interval=15,
+        retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), retries),
+    )
+
+
+class Child:
+    """Runs the two tasks."""
+
+    def __init__(
+        self, redis_url: str, predictors: PredictorCache, metrics: WorkerMetrics, lease_seconds: float
+    ) -> None:
+        self._predictors = predictors
+        self._metrics = metrics
+        self._lease_seconds = lease_seconds
+        self._clock = BrokerClock()
+        self._calibrated_at = float("-inf")
+        # Outcomes are worth waiting for a restarting broker; replies soon have nobody who waits.
+        self._redis = connect(redis_url, retries=6)
+        self._start_jobs = self._redis.register_script(script("start"))
+        self._finish_jobs = self._redis.register_script(script("finish"))
+
+    def warm_up(self) -> None:
+        """Run every loaded estimator once in this process, make its metrics, connect and read the broker's clock."""
+        with suppress(redis.RedisError):
+            # The first command pays for the connection: too slow to read a clock by.
+            self._redis.ping()
+            self.now()
+        for predictor in self._predictors.loaded():
+            predictor.check_samples()
+            self._metrics.model(predictor.manifest).loaded(time.time())
+
+    def now(self) -> float:
+        """The broker's time; asks for it when the last reading is old."""
+        asked = time.monotonic()
+        if asked - self._calibrated_at > CALIBRATION_SECONDS:
+            reply = self._redis.time()
+            self._clock.calibrate(reply, asked, time.monotonic())
+            self._calibrated_at = asked
+        return self._clock.now()
+
+    def predict(self, message: PredictMessage) -> None:
+        """Answer a batch of interactive calls, leaving out those whose deadline has passed."""
+        started_at = self.now()
+        calls, start = [], 0
+        for call in message.calls:
+            calls.append(message.rows[start : start + call.n_rows])
+            start += call.n_rows
+        live = [i for i, call in enumerate(message.calls) if call.deadline > started_at]
+        results = [expired() for _ in calls]
+        compute_seconds = 0.0
+        if live:
+            answers, compute_seconds = self._predict(
+                message.model, message.version, [calls[i] for i in live], message.canary
+            )
+            for i, answer in zip(live, answers, strict=True):
+                results[i] = answer
+        self._reply(message, started_at, compute_seconds, results)
+        if not message.canary:
+            waits = self._metrics.queue_wait_seconds.labels(Lane.INTERACTIVE.value)
+            for call in message.calls:
+                waits.observe(max(0.0, started_at - call.accepted_at))
+
+    def run_jobs(self, message: RunJobsMessage, redelivered: bool) -> None:
+        """Start the jobs that may run, predict them together per model version, and write their outcomes."""
+        started_at = self.now()
+        records = [keys.job(job) for job in message.jobs]
+        answers = self._start_jobs(
+            keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, *records],
+            args=[keys.JOBS_ENDED, self._lease_seconds, int(redelivered), *message.jobs],
+        )
+        by_version: dict[tuple[str, str], list[tuple[str, list[Any]]]] = {}
+        waits = self._metrics.queue_wait_seconds.labels(Lane.BULK.value)
+        for job, answer in zip(message.jobs, answers, strict=True):
+            if answer is not None:
+                model, version, rows, accepted_at, _attempt = answer
+                by_version.setdefault((model.decode(), version.decode()), []).append((job, orjson.loads(rows)))
+                waits.observe(max(0.0, started_at - float(accepted_at)))
+        for (model_name, version_name), jobs in by_version.items():
+            results, compute_seconds = self._predict(model_name, version_name, [rows for _, rows in jobs])
+            self._finish([job for job, _ in jobs], results, compute_seconds)
+
+    def fail_jobs(self, message: RunJobsMessage, error: PredictionError) -> None:
+        """End jobs that can't be computed; those that have an outcome keep it."""
+        self._finish(message.jobs, [failure(error)] * len(message.jobs), 0.0)
+
+    def fail_calls(self, message: PredictMessage, error: PredictionError) -> None:
+        """Answer calls that can't be computed."""
+        self._reply(message, self._clock.now(), 0.0, [failure(error)] * len(message.calls))
+
+    def _predict(
+        self, model: str, version: str, calls: Sequence[list[Any]], canary: bool = False
+    ) -> tuple[list[Result], float]:
+        try:
+            predictor = self._predictors.get(model, version)
+        except ModelError as error:
+            logger.error("%s %s can't be loaded: %s", model, version, error)
+            reason = PredictionError(ErrorCode.MODEL_UNAVAILABLE.value, f"{model} {version} can't be loaded")
+            return [failure(reason)] * len(calls), 0.0
+        if canary:
+            results, answer = predict_calls(predictor, calls)
+            return results, answer.compute_seconds
+        metrics = self._metrics.model(predictor.manifest)
+        rows = [row for call in calls for row in call]
+        self._metrics.batches_in_progress.inc()
+        try:
+            results, answer = predict_calls(predictor, calls)
+        finally:
+            self._metrics.batches_in_progress.dec()
+        metrics.compute_seconds.observe(answer.compute_seconds)
+        metrics.batch_rows.observe(len(rows))
+        metrics.count_inputs(predictor.array(rows))
+        metrics.count_outputs(answer.predictions)
+        for row_error in answer.failures.values():
+            metrics.count_error(row_error.code, 1)
+        return results, answer.compute_seconds
+
+    def _reply(
+        self, message: PredictMessage, started_at: float, compute_seconds: float, results: Sequence[Result]
+    ) -> None:
+        reply = BatchReply(
+            batch=message.batch, started_at=started_at, compute_seconds=compute_seconds, results=list(results)
+        )
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.xadd(message.reply_to, {"reply": reply.to_json()}, maxlen=REPLIES_KEPT, approximate=True)
+            pipe.expire(message.reply_to, REPLY_TTL_SECONDS)
+            pipe.execute()
+
+    def _finish(self, jobs: Sequence[str], results: Sequence[Result], compute_seconds: float) -> None:
+        args: list[Any] = [keys.JOBS_ENDED]
+        for job, result in zip(jobs, results, strict=True):
+            status = JobStatus.FAILED if "error" in result else JobStatus.SUCCEEDED
+            args += [job, status.value, orjson.dumps(result), compute_seconds]
+        written = self._finish_jobs(keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, *map(keys.job, jobs)], args=args)
+        refused = written.count(0)
+        if refused:
+            logger.info("%d of %d jobs had their outcome already", refused, len(jobs))

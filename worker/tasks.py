@@ -1,0 +1,50 @@
+"""The two Celery tasks: decode the message, hand it to the child, and turn what ends a batch early into answers."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery
+from celery.exceptions import SoftTimeLimitExceeded
+from pydantic import ValidationError
+
+from shared.contract import PREDICT_TASK, RUN_JOBS_TASK, ErrorCode, PredictMessage, RunJobsMessage
+from shared.errors import PredictionError
+from worker.child import Child
+
+logger = logging.getLogger(__name__)
+
+TIME_LIMIT = PredictionError(ErrorCode.TIME_LIMIT.value, "the batch ran longer than its time limit")
+
+
+def register_tasks(app: Celery, child: Callable[[], Child]) -> None:
+    """Register the tasks; `child` gives the pool child's state once it has started."""
+
+    @app.task(name=PREDICT_TASK)  # type: ignore[untyped-decorator]
+    def predict(payload: str) -> None:
+        message = _decoded(PredictMessage, payload)
+        if message is None:
+            return
+        try:
+            child().predict(message)
+        except SoftTimeLimitExceeded:
+            child().fail_calls(message, TIME_LIMIT)
+
+    @app.task(name=RUN_JOBS_TASK, bind=True)  # type: ignore[untyped-decorator]
+    def run_jobs(self: Any, payload: str) -> None:
+        message = _decoded(RunJobsMessage, payload)
+        if message is None:
+            return
+        try:
+            child().run_jobs(message, bool(self.request.delivery_info.get("redelivered")))
+        except SoftTimeLimitExceeded:
+            child().fail_jobs(message, TIME_LIMIT)
+
+
+def _decoded(message_class: Any, payload: str) -> Any:
+    try:
+        return message_class.model_validate_json(payload)
+    except ValidationError as error:
+        # Not ours, or of another version. Jobs are safe: the reconciler publishes them again.
+        logger.error("dropped a %s that can't be read: %d errors", message_class.__name__, error.error_count())
+        return None

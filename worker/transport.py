@@ -1,0 +1,79 @@
+"""The broker transport of the worker: kombu's, with a look at each queue entry before Celery sees it.
+
+An entry that is no task would end the worker (kombu#2421) or vanish; here it goes to the dead letters.
+"""
+
+import base64
+import logging
+from typing import Any
+
+import orjson
+from kombu.transport import redis as kombu_redis
+
+from shared import keys
+from shared.contract import PREDICT_TASK, RUN_JOBS_TASK
+
+logger = logging.getLogger(__name__)
+
+DEAD_LETTERS_KEPT = 1000
+
+
+def problem(entry: bytes) -> str | None:
+    """Why an entry is no task of ours, or None if it is one."""
+    try:
+        message = orjson.loads(entry)
+        headers, properties = message["headers"], message["properties"]
+        if headers["task"] not in (PREDICT_TASK, RUN_JOBS_TASK):
+            return "unknown task"
+        if not isinstance(headers["id"], str) or message["content-type"] != "application/json":
+            return "wrong headers"
+        if not isinstance(properties["delivery_tag"], str) or not isinstance(properties["delivery_info"], dict):
+            return "wrong properties"
+        args, kwargs, embed = orjson.loads(_body(message["body"], properties.get("body_encoding")))
+        well_formed = len(args) == 1 and isinstance(args[0], str) and kwargs == {} and isinstance(embed, dict)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return "malformed"
+    return None if well_formed else "wrong arguments"
+
+
+def _body(body: str, encoding: str | None) -> bytes:
+    return base64.b64decode(body, validate=True) if encoding == "base64" else body.encode()
+
+
+class Channel(kombu_redis.Channel):  # type: ignore[misc]
+    """A channel whose BRPOP dead-letters what is no task."""
+
+    def _brpop_read(self, **options: Any) -> bool:
+        # As in kombu 5.7, but for the check between popping and decoding.
+        try:
+            try:
+                popped = self.client.parse_response(self.client.connection, "BRPOP", **options)
+            except self.connection_errors:
+                self.client.connection.disconnect()
+                raise
+            if not popped:
+                raise kombu_redis.Empty
+            name, entry = popped
+            queue = name.decode().rsplit(self.sep, 1)[0]
+            self._queue_cycle.rotate(queue)
+            reason = problem(entry)
+            if reason is None:
+                self.connection._deliver(kombu_redis.loads(entry.decode()), queue)
+            else:
+                self._bury(queue, entry, reason)
+            return True
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()
+
+    def _bury(self, queue: str, entry: bytes, reason: str) -> None:
+        logger.error("dead letter: %s: an entry of %d bytes in %s", reason, len(entry), queue)
+        with self.conn_or_acquire() as client:
+            client.lpush(keys.DEAD_LETTERS, entry)
+            client.ltrim(keys.DEAD_LETTERS, 0, DEAD_LETTERS_KEPT - 1)
+
+
+class Transport(kombu_redis.Transport):  # type: ignore[misc]
+    """kombu's Redis transport with the channel above."""
+
+    Channel = Channel

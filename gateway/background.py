@@ -10,24 +10,26 @@ logger = logging.getLogger(__name__)
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 1.0
+CANCEL_AGAIN_SECONDS = 0.2
 
 
 class BackgroundLoops:
     """Runs steps again and again; a failing step is repeated after a pause and logged once per outage."""
 
     def __init__(self) -> None:
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, name: str, step: Callable[[], Awaitable[None]]) -> None:
         """Repeat `step`, which does its own waiting, until `stop`."""
-        self._tasks.append(asyncio.create_task(_repeat(name, step), name=name))
+        self._tasks.add(asyncio.create_task(_repeat(name, step), name=name))
 
     async def stop(self) -> None:
         """Cancel all loops and wait for their ends."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            # Again if need be: a cancellation that meets a time-out inside the Redis client can come out as either.
+            _, self._tasks = await asyncio.wait(self._tasks, timeout=CANCEL_AGAIN_SECONDS)
 
 
 async def _repeat(name: str, step: Callable[[], Awaitable[None]]) -> None:

@@ -1,0 +1,393 @@
+"""docker-compose.yml against the code: it can't be run wherever the tests are, so it must be exact."""
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from gateway.__main__ import GRACEFUL_SECONDS
+from gateway.settings import GatewaySettings
+from shared.broker import SOFT_SHUTDOWN_SECONDS
+from shared.contract import Lane
+from shared.settings import CommonSettings
+from tests.architecture.test_dockerfiles import arguments_of, image_environment
+from worker.settings import WorkerSettings
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docker-compose.yml").read_text()
+COMPOSE: dict[str, Any] = yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", TEXT))
+"""As Docker reads it where no variable is set."""
+
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+SETTINGS: dict[str, type[CommonSettings]] = {
+    "gateway": GatewaySettings,
+    "trainer": CommonSettings,
+    "worker": WorkerSettings,
+}
+DOCKERFILES = {"gateway": "Dockerfile.gateway", "trainer": "Dockerfile.worker", "worker": "Dockerfile.worker"}
+GATEWAY_PORT = GatewaySettings.model_fields["gateway_port"].default
+METRICS_PORT = WorkerSettings.model_fields["worker_metrics_port"].default
+EXPORTER_PORT = 9808
+
+each_service = pytest.mark.parametrize("name", SERVICES)
+each_of_ours = pytest.mark.parametrize("name", SETTINGS)
+
+
+def networks(name: str) -> set[str]:
+    return set(SERVICES[name].get("networks", []))
+
+
+def mounts(name: str) -> list[tuple[str, str, str]]:
+    """(source, target, mode)."""
+    parts = [volume.split(":") for volume in SERVICES[name].get("volumes", [])]
+    return [(part[0], part[1], part[2] if len(part) > 2 else "rw") for part in parts]
+
+
+def seconds(duration: str) -> float:
+    assert duration.endswith("s") and duration[:-1].isdigit()
+    return float(duration[:-1])
+
+
+def scrape_jobs() -> dict[str, dict[str, Any]]:
+    config = yaml.safe_load((ROOT / "monitoring" / "prometheus" / "prometheus.yml").read_text())
+    return {job["job_name"]: job for job in config["scrape_configs"]}
+
+
+# Nothing to prepare
+
+
+def test_it_starts_without_any_preparation() -> None:
+    assert not re.findall(r"\$\{\w+(?!\w|:-)", TEXT), "every variable needs a default"
+    assert "env_file" not in TEXT
+    assert "external:" not in TEXT
+
+
+@each_service
+def test_images_are_pinned(name: str) -> None:
+    _, _, tag = SERVICES[name]["image"].rpartition("/")[2].partition(":")
+    assert tag and tag != "latest"
+
+
+def test_every_image_of_ours_is_built_once() -> None:
+    """Two builds of one tag at once can fail, and nobody's registry must be asked for it."""
+    builders = {service["image"]: name for name, service in SERVICES.items() if "build" in service}
+    assert set(builders.values()) == {"gateway", "trainer"}
+    for name in SETTINGS:
+        image = SERVICES[name]["image"]
+        if builders[image] != name:
+            assert SERVICES[name]["pull_policy"] == "never"
+            assert builders[image] in SERVICES[name]["depends_on"]
+
+
+@pytest.mark.parametrize("name", ["gateway", "trainer"])
+def test_dockerfiles_exist(name: str) -> None:
+    build = SERVICES[name]["build"]
+    assert build == {"context": ".", "dockerfile": DOCKERFILES[name]}
+    assert (ROOT / build["dockerfile"]).is_file()
+
+
+# Our processes
+
+
+@each_of_ours
+def test_environment_names_are_settings(name: str) -> None:
+    fields = {field.upper() for field in SETTINGS[name].model_fields}
+    assert set(SERVICES[name].get("environment", {})) <= fields
+
+
+@each_of_ours
+def test_the_process_accepts_its_environment(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = image_environment(DOCKERFILES[name]) | SERVICES[name]["environment"]
+    for variable, value in values.items():
+        assert isinstance(value, (str, int)), f"{variable} would not be the text that it looks like"
+        monkeypatch.setenv(variable, str(value))
+    SETTINGS[name]()
+
+
+@each_of_ours
+def test_commands_are_modules(name: str) -> None:
+    command = SERVICES[name].get("command", ["python", "-m", name])
+    assert command[:2] == ["python", "-m"]
+    assert importlib.util.find_spec(f"{command[2]}.__main__")
+
+
+def test_the_trainer_leaves_a_model_alone() -> None:
+    assert SERVICES["trainer"]["command"] == ["python", "-m", "training", "--if-missing"]
+
+
+@each_of_ours
+def test_models_are_where_the_image_looks_and_only_the_trainer_writes_them(name: str) -> None:
+    [(source, target, mode)] = mounts(name)
+    assert source == "models"
+    assert target == image_environment(DOCKERFILES[name])["MODELS_DIR"]
+    assert mode == ("rw" if name == "trainer" else "ro")
+
+
+@each_of_ours
+def test_they_run_as_the_user_of_their_image(name: str) -> None:
+    assert [SERVICES[name]["user"]] == arguments_of(DOCKERFILES[name], "USER")
+
+
+@pytest.mark.parametrize("name", ["gateway", "worker"])
+def test_the_broker_is_reachable(name: str) -> None:
+    url = urlsplit(SERVICES[name]["environment"]["REDIS_URL"])
+    assert (url.hostname, url.port) == ("redis", 6379)
+    assert networks(name) & networks("redis")
+
+
+def test_workers_can_be_scaled() -> None:
+    assert not {"container_name", "ports", "hostname"} & set(SERVICES["worker"])
+    assert not re.search(r"container_name:", TEXT)
+
+
+def test_metrics_files_of_a_worker_are_its_own() -> None:
+    folder = SERVICES["worker"]["environment"]["PROMETHEUS_MULTIPROC_DIR"]
+    [options] = [options for path, _, options in _tmpfs("worker") if path == folder]
+    assert "uid=10001" in options
+    assert all("PROMETHEUS_MULTIPROC_DIR" not in SERVICES[name].get("environment", {}) for name in ("trainer",))
+
+
+def _tmpfs(name: str) -> list[tuple[str, str, str]]:
+    return [entry.partition(":") for entry in SERVICES[name]["tmpfs"]]
+
+
+def test_running_work_may_finish() -> None:
+    assert seconds(SERVICES["worker"]["stop_grace_period"]) > SOFT_SHUTDOWN_SECONDS + 10
+    assert seconds(SERVICES["gateway"]["stop_grace_period"]) > GRACEFUL_SECONDS
+
+
+# Volumes, networks, ports
+
+
+def test_volumes_are_declared_and_used() -> None:
+    used = {source for name in SERVICES for source, _, _ in mounts(name) if not source.startswith("./")}
+    assert used == set(COMPOSE["volumes"])
+
+
+@each_service
+def test_files_that_are_mounted_exist_and_are_read_only(name: str) -> None:
+    for source, _, mode in mounts(name):
+        if source.startswith("./"):
+            assert (ROOT / source).exists(), source
+            assert mode == "ro"
+
+
+@each_service
+def test_networks_are_declared(name: str) -> None:
+    assert networks(name) <= set(COMPOSE["networks"])
+    assert networks(name) or SERVICES[name]["network_mode"] == "none"
+
+
+@each_service
+def test_ports_are_published_on_the_loopback_interface_only(name: str) -> None:
+    for port in SERVICES[name].get("ports", []):
+        address, host, container = port.split(":")
+        assert address == "127.0.0.1"
+        assert host == container
+
+
+def test_who_is_published() -> None:
+    ports = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert ports == {
+        "gateway": [f"127.0.0.1:{GATEWAY_PORT}:{GATEWAY_PORT}"],
+        "grafana": ["127.0.0.1:3000:3000"],
+        "prometheus": ["127.0.0.1:9090:9090"],
+    }
+
+
+@each_service
+def test_only_who_is_published_can_reach_the_internet(name: str) -> None:
+    outside = {network for network in networks(name) if not (COMPOSE["networks"][network] or {}).get("internal")}
+    assert bool(outside) == ("ports" in SERVICES[name])
+
+
+# Hardening
+
+
+@each_service
+def test_it_is_hardened(name: str) -> None:
+    service = SERVICES[name]
+    assert service["init"] is True
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "cap_add" not in service and "privileged" not in service
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert [options for path, _, options in _tmpfs(name) if path == "/tmp"]
+    assert all({"noexec", "nosuid"} <= set(options.split(",")) for _, _, options in _tmpfs(name))
+    assert service["pids_limit"] and service["mem_limit"] and service["cpus"]
+    assert service["logging"]["options"]["max-size"]
+    assert "docker.sock" not in str(service)
+
+
+@each_service
+def test_it_comes_back_unless_it_was_done(name: str) -> None:
+    assert SERVICES[name]["restart"] == ("no" if name == "trainer" else "unless-stopped")
+
+
+@each_service
+def test_it_is_probed_unless_it_runs_once(name: str) -> None:
+    assert ("healthcheck" in SERVICES[name]) == (name != "trainer")
+
+
+@each_service
+def test_what_it_waits_for_can_happen(name: str) -> None:
+    for other, condition in SERVICES[name].get("depends_on", {}).items():
+        if condition["condition"] == "service_healthy":
+            assert "healthcheck" in SERVICES[other]
+        else:
+            assert condition["condition"] == "service_completed_successfully"
+            assert SERVICES[other]["restart"] == "no"
+
+
+@pytest.mark.parametrize("name", ["gateway", "worker"])
+def test_it_waits_for_the_broker_and_the_model(name: str) -> None:
+    assert SERVICES[name]["depends_on"] == {
+        "redis": {"condition": "service_healthy"},
+        "trainer": {"condition": "service_completed_successfully"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("gateway", f"http://127.0.0.1:{GATEWAY_PORT}/livez"),
+        ("worker", f"http://127.0.0.1:{METRICS_PORT}/metrics"),
+        ("celery-exporter", f"http://127.0.0.1:{EXPORTER_PORT}/health"),
+        ("prometheus", "http://127.0.0.1:9090/-/healthy"),
+        ("grafana", "http://127.0.0.1:3000/api/health"),
+    ],
+)
+def test_probes_ask_by_http(name: str, url: str) -> None:
+    test = SERVICES[name]["healthcheck"]["test"]
+    assert (test[0], test[-1]) == ("CMD", url)
+    # Not in slim images; and `celery inspect ping` leaves metrics files behind.
+    assert not {"curl", "celery"} & set(test)
+
+
+def test_the_probe_is_python() -> None:
+    *_, script, _ = SERVICES["gateway"]["healthcheck"]["test"]
+    compile(script, "healthcheck", "exec")
+
+
+# Redis
+
+
+def _redis_options() -> dict[str, str]:
+    command = SERVICES["redis"]["command"]
+    assert all(isinstance(word, str) for word in command)
+    return dict(zip(command[::2], command[1::2], strict=True))
+
+
+def test_redis_keeps_what_was_accepted() -> None:
+    options = _redis_options()
+    assert options["--appendonly"] == "yes"
+    assert options["--appendfsync"] == "everysec"
+    assert options["--maxmemory-policy"] == "noeviction"
+    assert mounts("redis") == [("redis-data", "/data", "rw")]
+
+
+def test_redis_refuses_before_it_is_killed() -> None:
+    assert _bytes(_redis_options()["--maxmemory"]) <= _bytes(SERVICES["redis"]["mem_limit"]) / 2
+
+
+def _bytes(size: str) -> int:
+    number, unit = re.fullmatch(r"(\d+)([mg])b?", size).groups()  # type: ignore[union-attr]
+    return int(number) * {"m": 2**20, "g": 2**30}[unit]
+
+
+def test_redis_is_a_patched_one() -> None:
+    version = re.search(r"redis:(\d+)\.(\d+)\.(\d+)", SERVICES["redis"]["image"])
+    assert version
+    assert tuple(map(int, version.groups())) >= (8, 6, 3), "CVE-2026-23479"
+
+
+def test_only_those_who_need_redis_reach_it() -> None:
+    assert {name for name in SERVICES if networks(name) & networks("redis")} == {
+        "redis",
+        "gateway",
+        "worker",
+        "celery-exporter",
+    }
+
+
+def test_celery_exporter_watches_our_queues() -> None:
+    environment = SERVICES["celery-exporter"]["environment"]
+    assert environment["CE_BROKER_URL"] == SERVICES["worker"]["environment"]["REDIS_URL"]
+    assert environment["CE_QUEUES"].split(",") == [lane.value for lane in Lane]
+
+
+# Prometheus and Grafana
+
+
+def test_prometheus_reads_the_mounted_configuration() -> None:
+    options = dict(option.split("=", 1) for option in SERVICES["prometheus"]["command"])
+    folders = {target: ROOT / source for source, target, _ in mounts("prometheus") if source.startswith("./")}
+    config = Path(options["--config.file"])
+    assert (folders[str(config.parent)] / config.name).is_file()
+    assert options["--storage.tsdb.path"] in {target for source, target, _ in mounts("prometheus")}
+    assert options["--storage.tsdb.retention.time"] and options["--storage.tsdb.retention.size"]
+
+
+@pytest.mark.parametrize(
+    ("job", "port"), [("gateway", GATEWAY_PORT), ("worker", METRICS_PORT), ("celery-exporter", EXPORTER_PORT)]
+)
+def test_prometheus_finds_its_targets(job: str, port: int) -> None:
+    config = scrape_jobs()[job]
+    if "dns_sd_configs" in config:
+        [discovery] = config["dns_sd_configs"]
+        assert (discovery["names"], discovery["port"]) == ([job], port)
+    else:
+        assert config["static_configs"] == [{"targets": [f"{job}:{port}"]}]
+    # In two common networks a name has two addresses.
+    assert len(networks("prometheus") & networks(job)) == 1
+
+
+def test_every_job_is_a_service() -> None:
+    assert set(scrape_jobs()) <= set(SERVICES)
+
+
+def _provisioned(kind: str) -> dict[str, Any]:
+    folders = {target: ROOT / source for source, target, _ in mounts("grafana") if source.startswith("./")}
+    [file] = folders[f"/etc/grafana/provisioning/{kind}"].glob("*.yml")
+    content: dict[str, Any] = yaml.safe_load(file.read_text())
+    return content
+
+
+def test_grafana_finds_the_dashboards() -> None:
+    folders = {target: ROOT / source for source, target, _ in mounts("grafana")}
+    [provider] = _provisioned("dashboards")["providers"]
+    path = provider["options"]["path"]
+    assert list(folders[path].glob("*.json"))
+    # The data volume is mounted there and would hide them.
+    assert not path.startswith("/var/lib/grafana")
+    home = Path(SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    assert (folders[str(home.parent)] / home.name).is_file()
+
+
+def test_grafana_asks_prometheus() -> None:
+    [datasource] = _provisioned("datasources")["datasources"]
+    url = urlsplit(datasource["url"])
+    assert (url.hostname, url.port) == ("prometheus", 9090)
+    assert networks("grafana") & networks("prometheus")
+    assert datasource["uid"] == "prometheus", "the dashboards name it"
+    assert datasource["editable"] is False
+
+
+def test_nobody_can_guess_a_password_of_grafana() -> None:
+    environment = SERVICES["grafana"]["environment"]
+    assert environment["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
+    assert environment["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
+    assert environment["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+    assert environment["GF_USERS_ALLOW_SIGN_UP"] == "false"
+    assert "GF_SECURITY_ADMIN_PASSWORD" not in environment
+
+
+def test_grafana_installs_nothing_at_start() -> None:
+    environment = SERVICES["grafana"]["environment"]
+    assert environment["GF_PLUGINS_PREINSTALL_DISABLED"] == "true"
+    assert environment["GF_PLUGINS_PREINSTALL_AUTO_UPDATE"] == "false"
+    assert environment["GF_ANALYTICS_REPORTING_ENABLED"] == "false"

@@ -1,0 +1,143 @@
+"""The Dockerfiles against the code that they pack."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from gateway.settings import GatewaySettings
+from shared.settings import CommonSettings
+from worker.settings import WorkerSettings
+
+ROOT = Path(__file__).parents[2]
+
+SETTINGS: dict[str, type[CommonSettings]] = {
+    "Dockerfile.gateway": GatewaySettings,
+    "Dockerfile.worker": WorkerSettings,
+}
+PACKAGES = {
+    "Dockerfile.gateway": {"gateway", "shared"},
+    "Dockerfile.worker": {"shared", "training", "worker"},
+}
+PYTHONS_OWN = {"PYTHONDONTWRITEBYTECODE", "PYTHONFAULTHANDLER", "PYTHONUNBUFFERED"}
+
+each_dockerfile = pytest.mark.parametrize("name", SETTINGS)
+
+
+def instructions(name: str) -> list[tuple[str, str]]:
+    """(instruction, arguments) of a Dockerfile, without comments, continued lines joined."""
+    lines = [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith("#")]
+    joined = re.sub(r"\s*\\\n\s*", " ", "\n".join(lines))
+    return [(line.split(maxsplit=1)[0], line.split(maxsplit=1)[1]) for line in joined.splitlines()]
+
+
+def arguments_of(name: str, instruction: str) -> list[str]:
+    return [arguments for what, arguments in instructions(name) if what == instruction]
+
+
+def image_environment(name: str) -> dict[str, str]:
+    """What the image sets for the process inside."""
+    pairs = [pair for arguments in arguments_of(name, "ENV") for pair in arguments.split()]
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def copied(name: str) -> list[str]:
+    """Everything that is copied into the image, relative to the repository."""
+    return [source for arguments in arguments_of(name, "COPY") for source in arguments.split()[:-1]]
+
+
+@each_dockerfile
+def test_base_is_pinned_and_its_python_can_be_chosen(name: str) -> None:
+    assert arguments_of(name, "ARG") == ["PYTHON_VERSION=3.12"]
+    assert arguments_of(name, "FROM") == ["python:${PYTHON_VERSION}-slim-bookworm"]
+
+
+@each_dockerfile
+def test_what_is_copied_exists_and_reaches_the_builder(name: str) -> None:
+    ignore = (ROOT / ".dockerignore").read_text().splitlines()
+    assert ignore[1] == "*", "everything is left out unless it is named"
+    for source in copied(name):
+        assert (ROOT / source).exists()
+        assert f"!{source}" in ignore
+
+
+def test_nothing_else_reaches_the_builder() -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    sources = {source for name in SETTINGS for source in copied(name)}
+    assert {line[1:] for line in lines if line.startswith("!")} == sources
+
+
+@each_dockerfile
+def test_it_holds_the_packages_of_its_process_only(name: str) -> None:
+    packages = {source.rstrip("/") for source in copied(name) if not source.startswith("requirements/")}
+    assert packages == PACKAGES[name]
+
+
+@each_dockerfile
+def test_it_installs_what_the_lock_says_and_nothing_else(name: str) -> None:
+    [lock] = [source for source in copied(name) if source.startswith("requirements/")]
+    installs = [command for command in arguments_of(name, "RUN") if "install " in command and "pip" in command]
+    assert len(installs) == 1
+    assert f"--requirement {lock}" in installs[0]
+    assert "--require-hashes" in installs[0]
+    assert "--no-cache-dir" in installs[0]
+
+
+def test_the_gateway_image_cannot_load_a_model() -> None:
+    assert not {"scikit-learn", "numpy", "scipy", "joblib"} & _locked("gateway")
+    assert {"scikit-learn", "numpy", "joblib"} <= _locked("worker")
+
+
+def test_the_worker_image_has_no_web_framework() -> None:
+    assert not {"fastapi", "starlette", "uvicorn"} & _locked("worker")
+
+
+def _locked(name: str) -> set[str]:
+    return set(re.findall(r"^([a-z0-9._-]+)==", (ROOT / "requirements" / f"{name}.txt").read_text(), re.MULTILINE))
+
+
+@each_dockerfile
+def test_it_does_not_run_as_root(name: str) -> None:
+    assert arguments_of(name, "USER") == ["10001:10001"]
+    order = [what for what, _ in instructions(name)]
+    assert order.index("USER") > max(position for position, what in enumerate(order) if what in {"RUN", "COPY"})
+
+
+@each_dockerfile
+def test_a_new_models_volume_gets_the_right_owner(name: str) -> None:
+    folder = image_environment(name)["MODELS_DIR"]
+    assert any(f"install --directory --owner=10001 --group=10001 {folder}" in run for run in arguments_of(name, "RUN"))
+
+
+@each_dockerfile
+def test_its_environment_is_known_to_the_process(name: str) -> None:
+    known = {field.upper() for field in SETTINGS[name].model_fields} | PYTHONS_OWN
+    assert set(image_environment(name)) <= known
+
+
+@each_dockerfile
+def test_it_starts_a_module_without_a_shell_in_between(name: str) -> None:
+    [command] = arguments_of(name, "CMD")
+    python, flag, module = json.loads(command)
+    assert (python, flag) == ("python", "-m")
+    assert importlib.util.find_spec(f"{module}.__main__")
+    assert not arguments_of(name, "ENTRYPOINT")
+
+
+@pytest.mark.parametrize(
+    ("name", "port", "host"),
+    [
+        ("Dockerfile.gateway", "gateway_port", "GATEWAY_HOST"),
+        ("Dockerfile.worker", "worker_metrics_port", "WORKER_METRICS_HOST"),
+    ],
+)
+def test_it_listens_for_others_on_the_port_that_it_exposes(name: str, port: str, host: str) -> None:
+    assert arguments_of(name, "EXPOSE") == [str(SETTINGS[name].model_fields[port].default)]
+    assert image_environment(name)[host] == "0.0.0.0"
+
+
+def test_metrics_files_are_not_set_up_by_the_image() -> None:
+    """The trainer, and whatever is run in the container by hand, would leave files that are counted for ever."""
+    assert "PROMETHEUS_MULTIPROC_DIR" not in image_environment("Dockerfile.worker")

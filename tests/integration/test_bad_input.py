@@ -1,0 +1,134 @@
+"""What callers should not send: always a 4xx problem, and nothing else breaks."""
+
+import json
+import socket
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.support.stack import Stack
+
+GOOD = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
+JSON = {"Content-Type": "application/json"}
+
+
+def with_value(literal: str) -> bytes:
+    """A row whose first value is this JSON text."""
+    return json.dumps({**GOOD, "sepal_length": "VALUE"}).replace('"VALUE"', literal).encode()
+
+
+BODIES = {
+    "NaN": (with_value("NaN"), 422),
+    "Infinity": (with_value("Infinity"), 422),
+    "-Infinity": (with_value("-Infinity"), 422),
+    "1e400": (with_value("1e400"), 422),
+    "boolean": (with_value("true"), 422),
+    "string": (with_value('"5.1"'), 422),
+    "string nan": (with_value('"nan"'), 422),
+    "null": (with_value("null"), 422),
+    "list": (with_value("[5.1]"), 422),
+    "object": (with_value("{}"), 422),
+    "5000-digit integer": (with_value("9" * 5000), 400),
+    "400-digit integer": (with_value("9" * 400), 422),
+    "lone surrogate": (with_value('"\\ud800"'), 400),
+    "missing feature": (json.dumps({"sepal_length": 5.1}).encode(), 422),
+    "extra feature": (json.dumps({**GOOD, "colour": 1}).encode(), 422),
+    "extra feature with a long name": (json.dumps({**GOOD, "x" * 10_000: 1}).encode(), 422),
+    "no instances": (b'{"instances": []}', 422),
+    "instances of numbers": (b'{"instances": [1, 2]}', 422),
+    "instances and more": (json.dumps({"instances": [GOOD], "more": 1}).encode(), 422),
+    "one bad instance": (b'{"instances": [' + json.dumps(GOOD).encode() + b"," + with_value("NaN") + b"]}", 422),
+    "too many instances": (json.dumps({"instances": [GOOD] * 10_001}).encode(), 422),
+    "a list": (b"[]", 422),
+    "a number": (b"1", 422),
+    "null body": (b"null", 422),
+    "empty": (b"", 400),
+    "half an object": (b'{"sepal_length": 5', 400),
+    "100k nested arrays": (b"[" * 100_000, 400),
+    "100k nested arrays in a row": (with_value("[" * 100_000 + "]" * 100_000), 400),
+    "invalid UTF-8": (b'{"\xff\xfe": 1}', 400),
+    "NUL byte": (b'{"sepal\x00length": 1}', 400),
+    "10 MB": (b" " * 10_000_000, 413),
+}
+
+
+@pytest.fixture(params=["/predict", "/jobs"])
+def path(request: pytest.FixtureRequest) -> str:
+    path: str = request.param
+    return path
+
+
+@pytest.fixture(autouse=True)
+def still_serving(stack: Stack) -> Iterator[None]:
+    yield
+    assert stack.predict(GOOD).json()["prediction"] == "setosa"
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_bad_bodies_are_4xx_problems(stack: Stack, path: str, name: str) -> None:
+    body, status = BODIES[name]
+    response = stack.http.post(path, content=body, headers=JSON)
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["status"] == status
+    assert problem["type"].startswith("urn:millrace:problem:")
+    assert len(response.content) < 5000, "the input is not echoed"
+
+
+def test_errors_point_at_the_value(stack: Stack) -> None:
+    body = b'{"instances": [' + json.dumps(GOOD).encode() + b"," + with_value("true") + b"]}"
+    problem = stack.http.post("/predict", content=body, headers=JSON).json()
+    assert problem["errors"] == [{"pointer": "/instances/1/sepal_length", "detail": "Input should be a valid number"}]
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "", None])
+def test_another_content_type_is_415(stack: Stack, path: str, content_type: str | None) -> None:
+    headers = {} if content_type is None else {"Content-Type": content_type}
+    response = stack.http.post(path, content=json.dumps(GOOD), headers=headers)
+    assert response.status_code == 415
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+def test_a_charset_is_accepted(stack: Stack) -> None:
+    headers = {"Content-Type": "Application/JSON; charset=utf-8"}
+    assert stack.http.post("/predict", content=json.dumps(GOOD), headers=headers).status_code == 200
+
+
+def test_a_chunked_body_is_limited_too(stack: Stack, path: str) -> None:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(100):
+            yield b" " * 100_000
+
+    response = stack.http.post(path, content=chunks(), headers=JSON)
+    assert response.status_code == 413
+
+
+@pytest.mark.parametrize("deadline", ["0", "-1", "nan", "inf", "soon", ""])
+def test_an_unusable_deadline_is_422(stack: Stack, deadline: str) -> None:
+    # httpx leaves an empty value as it is, and so does parse_qs leave it out: then the default holds.
+    expected = 200 if deadline == "" else 422
+    assert stack.predict(GOOD, params={"deadline": deadline}).status_code == expected
+
+
+@pytest.mark.parametrize("wait", ["-1", "61", "nan", "soon"])
+def test_an_unusable_wait_is_422(stack: Stack, wait: str) -> None:
+    response = stack.http.get("/jobs/x", params={"wait": wait})
+    assert response.status_code == 422
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+def test_unknown_paths_and_methods_are_problems_too(stack: Stack) -> None:
+    for method, path, status in [("GET", "/nothing", 404), ("GET", "/predict", 405), ("PUT", "/jobs/x", 405)]:
+        response = stack.http.request(method, path)
+        assert response.status_code == status
+        assert response.headers["content-type"] == "application/problem+json"
+
+
+def test_a_caller_who_leaves_in_the_middle_of_the_body(stack: Stack) -> None:
+    address = urlsplit(stack.url)
+    with socket.create_connection((address.hostname or "", address.port or 0)) as connection:
+        connection.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+        )

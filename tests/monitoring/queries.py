@@ -1,0 +1,139 @@
+"""The committed dashboards as tests need them: panels, queries, and the metrics that those name."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import promql_parser as promql
+
+DASHBOARDS = Path(__file__).parents[2] / "monitoring" / "grafana" / "dashboards"
+
+VARIABLES = {
+    "__rate_interval": "1m",
+    "__interval": "15s",
+    "__range": "15m",
+    "model": ".*",
+    # Compared with `=`, so whoever runs the queries names one that is there.
+    "feature": "feature",
+}
+"""Values for Grafana's variables."""
+
+
+@dataclass(frozen=True)
+class DashboardQuery:
+    """A query of a panel, as Grafana would send it except for its variables."""
+
+    dashboard: str
+    panel: str
+    ref_id: str
+    expr: str
+    instant: bool
+
+    def substituted(self, **variables: str) -> str:
+        """PromQL that Prometheus understands; for other values than the usual, name them."""
+        return substitute(self.expr, VARIABLES | variables)
+
+    def __str__(self) -> str:
+        return f"{self.dashboard} / {self.panel} / {self.ref_id}"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A metric inside an expression, and what is around it, from the outside to the inside."""
+
+    metric: str
+    functions: tuple[str, ...]
+    aggregations: tuple[tuple[str, frozenset[str]], ...]
+    """(operator, labels of its `by`)."""
+    is_range: bool
+
+
+def load_dashboards() -> dict[str, dict[str, Any]]:
+    """File name -> dashboard."""
+    return {path.name: json.loads(path.read_text("utf-8")) for path in sorted(DASHBOARDS.glob("*.json"))}
+
+
+def all_panels(dashboard: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Rows and panels, those inside collapsed rows too."""
+    for panel in dashboard["panels"]:
+        yield panel
+        yield from panel.get("panels", [])
+
+
+def charts(dashboard: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Everything that shows data."""
+    return [panel for panel in all_panels(dashboard) if panel["type"] != "row"]
+
+
+def dashboard_queries() -> list[DashboardQuery]:
+    """Every query of every panel of every dashboard."""
+    return [
+        DashboardQuery(name, panel["title"], target["refId"], target["expr"], bool(target.get("instant")))
+        for name, dashboard in load_dashboards().items()
+        for panel in charts(dashboard)
+        for target in panel["targets"]
+    ]
+
+
+def variable_queries() -> list[str]:
+    """What the dashboards' variables ask, such as `label_values(metric, label)`."""
+    return [
+        variable["query"]
+        for dashboard in load_dashboards().values()
+        for variable in dashboard["templating"]["list"]
+        if variable["type"] == "query"
+    ]
+
+
+def substitute(text: str, variables: Mapping[str, str] = VARIABLES) -> str:
+    """Put values in the place of `$name` and `${name}`.
+
+    Raises:
+        KeyError: if there is no value for a variable.
+    """
+    return re.sub(r"\$(?:\{(\w+)\}|(\w+))", lambda match: variables[match[1] or match[2]], text)
+
+
+def selections(expr: str) -> list[Selection]:
+    """Every use of a metric in an expression without variables."""
+    return list(_walk(promql.parse(expr), (), (), is_range=False))
+
+
+def metric_names(expr: str) -> set[str]:
+    """The names as they stand there: of a histogram `…_bucket`, `…_sum` or `…_count`."""
+    return {selection.metric for selection in selections(expr)}
+
+
+def dashboard_metric_names() -> set[str]:
+    """All metrics that the dashboards read, those of variables included."""
+    names = {name for query in dashboard_queries() for name in metric_names(query.substituted())}
+    for text in variable_queries():
+        match = re.fullmatch(r"label_values\((.+), \w+\)", substitute(text))
+        assert match, f"not understood: {text}"
+        names |= metric_names(match[1])
+    return names
+
+
+def _walk(
+    node: Any, functions: tuple[str, ...], aggregations: tuple[tuple[str, frozenset[str]], ...], is_range: bool
+) -> Iterator[Selection]:
+    if isinstance(node, promql.VectorSelector):
+        yield Selection(node.name or "", functions, aggregations, is_range)
+    elif isinstance(node, promql.MatrixSelector):
+        yield from _walk(node.vector_selector, functions, aggregations, is_range=True)
+    elif isinstance(node, promql.AggregateExpr):
+        by = node.modifier.labels if node.modifier and node.modifier.type == promql.AggModifierType.By else []
+        yield from _walk(node.expr, functions, (*aggregations, (str(node.op), frozenset(by))), is_range)
+    elif isinstance(node, promql.Call):
+        for argument in node.args:
+            yield from _walk(argument, (*functions, node.func.name), aggregations, is_range)
+    elif isinstance(node, promql.BinaryExpr):
+        yield from _walk(node.lhs, functions, aggregations, is_range)
+        yield from _walk(node.rhs, functions, aggregations, is_range)
+    elif isinstance(node, (promql.ParenExpr, promql.UnaryExpr, promql.SubqueryExpr)):
+        yield from _walk(node.expr, functions, aggregations, is_range)
+    else:
+        assert isinstance(node, (promql.NumberLiteral, promql.StringLiteral)), f"not understood: {type(node)}"

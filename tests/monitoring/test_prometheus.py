@@ -1,0 +1,80 @@
+"""Prometheus' configuration is valid, finds every replica, and is the same with and without Docker."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.requirements import require
+
+FOLDER = Path(__file__).parents[2] / "monitoring" / "prometheus"
+CONFIGS = ("prometheus.yml", "prometheus-local.yml")
+
+
+def jobs(name: str) -> dict[str, dict[str, Any]]:
+    config = yaml.safe_load((FOLDER / name).read_text())
+    return {job["job_name"]: job for job in config["scrape_configs"]}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_promtool_accepts_it(name: str) -> None:
+    promtool = shutil.which("promtool")
+    require(promtool is not None, "promtool is not installed (Debian: package prometheus)")
+    assert promtool is not None
+    result = subprocess.run(
+        [promtool, "check", "config", "--lint=all", "--lint-fatal", FOLDER / name],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_both_differ_only_in_their_targets() -> None:
+    def without_targets(name: str) -> Any:
+        config = yaml.safe_load((FOLDER / name).read_text())
+        for job in config["scrape_configs"]:
+            job.pop("dns_sd_configs", None)
+            job.pop("static_configs", None)
+        return config
+
+    with_docker, local = (without_targets(name) for name in CONFIGS)
+    assert with_docker == local
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_no_target_can_fill_the_disk(name: str) -> None:
+    assert all(job["sample_limit"] for job in jobs(name).values())
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_celery_exporter_gets_the_time_that_a_scrape_takes(name: str) -> None:
+    job = jobs(name)["celery-exporter"]
+    assert (job["scrape_interval"], job["scrape_timeout"]) == ("15s", "10s")
+
+
+@pytest.mark.parametrize("job", ["gateway", "worker"])
+def test_replicas_are_found_by_dns(job: str) -> None:
+    [discovery] = jobs("prometheus.yml")[job]["dns_sd_configs"]
+    assert discovery["names"] == [job]
+    # The default is SRV, which Docker's DNS does not answer, every 30 s.
+    assert discovery["type"] == "A"
+    assert discovery["refresh_interval"] == "5s"
+
+
+def test_without_docker_nothing_leaves_the_machine() -> None:
+    for job in jobs("prometheus-local.yml").values():
+        [group] = job["static_configs"]
+        assert all(target.startswith("127.0.0.1:") for target in group["targets"])
+        assert "dns_sd_configs" not in job
+
+
+def test_the_datasource_knows_the_scrape_interval() -> None:
+    """Grafana derives `$__rate_interval` from it; with another value, rates would have holes or be sluggish."""
+    path = FOLDER.parent / "grafana" / "provisioning" / "datasources" / "prometheus.yml"
+    [datasource] = yaml.safe_load(path.read_text())["datasources"]
+    config = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
+    assert datasource["jsonData"]["timeInterval"] == config["global"]["scrape_interval"]

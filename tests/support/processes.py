@@ -1,0 +1,118 @@
+"""Real processes for tests: started on free ports, stopped by signal, nothing left behind."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+REPOSITORY = Path(__file__).parents[2]
+Found = TypeVar("Found")
+
+
+def free_port() -> int:
+    """A TCP port on loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_for(what: str, probe: Callable[[], Found | None], seconds: float = 15.0) -> Found:
+    """What `probe` returns as soon as that is true.
+
+    Raises:
+        AssertionError: if it never is.
+    """
+    until = time.monotonic() + seconds
+    while True:
+        found = probe()
+        if found:
+            return found
+        if time.monotonic() > until:
+            raise AssertionError(f"not within {seconds:g} s: {what}")
+        time.sleep(0.02)
+
+
+class Process:
+    """A program of the stack, its output kept for when a test fails."""
+
+    def __init__(self, name: str, command: list[str], environment: Mapping[str, str], folder: Path) -> None:
+        self.name = name
+        self._command = command
+        self._environment = {**_clean_environment(), **environment}
+        self._log_path = folder / f"{name}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, again if it was stopped."""
+        assert not self.running, f"{self.name} runs already"
+        with self._log_path.open("ab") as log:
+            # A group of its own: children of a killed parent are found and ended with it.
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=REPOSITORY,
+                env=self._environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    def children(self) -> list[int]:
+        """Process ids of its direct children."""
+        path = Path(f"/proc/{self.pid}/task/{self.pid}/children")
+        return [int(pid) for pid in path.read_text().split()]
+
+    def signal(self, number: int) -> None:
+        """Send a signal to it alone."""
+        os.kill(self.pid, number)
+
+    def stop(self, seconds: float = 30.0) -> int:
+        """SIGTERM, and wait; returns the exit code. Ends what is left of its group by force."""
+        assert self._process is not None
+        if self.running:
+            self.signal(signal.SIGTERM)
+        try:
+            return self._process.wait(seconds)
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL it and its children, as when a machine goes away."""
+        assert self._process is not None
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self._process.wait(5)
+
+    def log(self) -> str:
+        """Its output so far."""
+        return self._log_path.read_text(errors="replace") if self._log_path.exists() else ""
+
+
+def python(module: str) -> list[str]:
+    """The command that runs a module of the project."""
+    return [sys.executable, "-m", module]
+
+
+def _clean_environment() -> dict[str, str]:
+    """This process's environment without what would configure the project."""
+    kept = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+    return {name: os.environ[name] for name in kept if name in os.environ}

@@ -1,0 +1,65 @@
+"""An estimator that does what its rows say: for tests that need a slow, raising or deadly model."""
+
+import os
+import signal
+import time
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+
+PUPPET_FOLDER = "PUPPET_FOLDER"
+"""Environment variable: where a puppet leaves a file for every row that it was asked to remember."""
+
+
+class Act(IntEnum):
+    """What a row asks for, with `value` as its argument."""
+
+    ANSWER = 0
+    RAISE = 1
+    DIE = 2
+    SLEEP = 3
+    ANSWER_NAN = 4
+    DIE_ONCE = 5
+    REMEMBER = 6
+
+
+class Puppet(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Features: `value`, `act`. Class `high` where value >= 0, else `low`."""
+
+    def fit(self, rows: NDArray[np.float64], targets: NDArray[Any]) -> "Puppet":
+        """Learn nothing."""
+        self.classes_ = np.unique(targets)
+        self.n_features_in_ = rows.shape[1]
+        return self
+
+    def predict_proba(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Shape (n rows, 2): high, low."""
+        high = (rows[:, 0] >= 0).astype(float)
+        high[rows[:, 1] == Act.ANSWER_NAN] = np.nan
+        return np.column_stack([high, 1 - high])
+
+    def predict(self, rows: NDArray[np.float64]) -> NDArray[Any]:
+        """Shape (n rows,)."""
+        for value, act in rows.tolist():
+            _perform(value, Act(int(act)))
+        return self.classes_[(rows[:, 0] < 0).astype(int)]
+
+
+def _perform(value: float, act: Act) -> None:
+    if act is Act.RAISE:
+        raise ValueError("asked to raise")
+    if act is Act.SLEEP:
+        time.sleep(value)
+    if act is Act.DIE:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if act in (Act.DIE_ONCE, Act.REMEMBER):
+        mark = Path(os.environ[PUPPET_FOLDER]) / f"{value:g}"
+        seen = mark.exists()
+        with mark.open("a") as file:
+            file.write("x")
+        if act is Act.DIE_ONCE and not seen:
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,135 @@
+"""A whole stack for integration tests: broker, gateway and workers, each a real process."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import redis
+
+from scripts.broker import find_server
+from tests.support.processes import Process, free_port, python, wait_for
+
+MODEL_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+
+
+class Stack:
+    """Started by `start`, ended by `close`; every part can be stopped, killed and started by a test."""
+
+    def __init__(self, folder: Path, models: Path, workers: int = 1, **environment: str) -> None:
+        self.folder = folder
+        self.broker_port = free_port()
+        self.redis_url = f"redis://127.0.0.1:{self.broker_port}/0"
+        self._environment = {
+            "REDIS_URL": self.redis_url,
+            "MODELS_DIR": str(models),
+            "WORKER_CONCURRENCY": "2",
+            **MODEL_ENVIRONMENT,
+            **environment,
+        }
+        self.broker = Process("broker", _broker_command(self.broker_port, folder), {}, folder)
+        gateway_port = free_port()
+        self.url = f"http://127.0.0.1:{gateway_port}"
+        self.gateway = Process(
+            "gateway", python("gateway"), {**self._environment, "GATEWAY_PORT": str(gateway_port)}, folder
+        )
+        self.metrics_ports: list[int] = []
+        self.workers = [self.new_worker() for _ in range(workers)]
+        self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+        self.redis = redis.Redis(port=self.broker_port)
+
+    def new_worker(self) -> Process:
+        """One more worker, not started yet."""
+        port = free_port()
+        number = len(self.metrics_ports) + 1
+        self.metrics_ports.append(port)
+        counts = self.folder / f"counts{number}"
+        environment = {"WORKER_METRICS_PORT": str(port), "PROMETHEUS_MULTIPROC_DIR": str(counts)}
+        return Process(f"worker{number}", python("worker"), {**self._environment, **environment}, self.folder)
+
+    def start(self) -> "Stack":
+        """Start everything and wait until predictions are served."""
+        self.start_broker()
+        for process in (self.gateway, *self.workers):
+            process.start()
+        self.wait_ready()
+        return self
+
+    def start_broker(self) -> None:
+        """Start the broker and wait until it answers."""
+        self.broker.start()
+        wait_for("the broker answers", self._ping)
+
+    def wait_ready(self) -> None:
+        """Wait until the gateway says that predictions are served."""
+        wait_for("ready", lambda: self.status("/readyz") == 200, 30)
+
+    def _ping(self) -> bool:
+        try:
+            return bool(self.redis.ping())
+        except redis.RedisError:
+            return False
+
+    def status(self, path: str) -> int:
+        """The status of a GET; 0 if nobody listens."""
+        try:
+            return self.http.get(path).status_code
+        except httpx.TransportError:
+            return 0
+
+    def predict(self, row: dict[str, Any] | list[dict[str, Any]], **options: Any) -> httpx.Response:
+        """POST /predict with one row, or with instances."""
+        return self.http.post("/predict", json=row if isinstance(row, dict) else {"instances": row}, **options)
+
+    def submit(self, row: dict[str, Any] | list[dict[str, Any]], **options: Any) -> str:
+        """POST /jobs; returns the job's id."""
+        answer = self.http.post("/jobs", json=row if isinstance(row, dict) else {"instances": row}, **options)
+        assert answer.status_code == 202, answer.text
+        job_id: str = answer.json()["id"]
+        return job_id
+
+    def job(self, job_id: str, wait: float = 0) -> dict[str, Any]:
+        """GET /jobs/{id}."""
+        answer = self.http.get(f"/jobs/{job_id}", params={"wait": wait} if wait else {})
+        assert answer.status_code == 200, answer.text
+        view: dict[str, Any] = answer.json()
+        return view
+
+    def outcome(self, job_id: str, seconds: float = 30.0) -> dict[str, Any]:
+        """A job once it has ended."""
+        ended = ("succeeded", "failed", "cancelled", "expired")
+
+        def probe() -> dict[str, Any] | None:
+            view = self.job(job_id, wait=1)
+            return view if view["status"] in ended else None
+
+        return wait_for(f"job {job_id} ends", probe, seconds)
+
+    def jobs(self) -> dict[str, int]:
+        """The counts of jobs: accepted, open, and by outcome."""
+        counts: dict[str, int] = self.http.get("/health").json()["jobs"]
+        return counts
+
+    def assert_conserved(self) -> None:
+        """accepted = outcomes + open."""
+        counts = self.jobs()
+        assert counts.pop("accepted") == sum(counts.values()), counts
+
+    def close(self) -> None:
+        """Stop everything; the broker last, since the others hand work back to it."""
+        self.http.close()
+        self.redis.close()
+        with ExitStack() as stops:
+            # Last in, first out; each is stopped even if another does not stop in time.
+            for process in (self.broker, *self.workers, self.gateway):
+                if process.running:
+                    stops.callback(process.stop)
+
+    def logs(self) -> str:
+        """What all processes wrote, for a failing test."""
+        return "\n".join(f"--- {process.name}\n{process.log()}" for process in (self.gateway, *self.workers))
+
+
+def _broker_command(port: int, folder: Path) -> list[str]:
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", "--appendonly", "yes"]
+    return [find_server(), *options]

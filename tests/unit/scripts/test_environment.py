@@ -1,0 +1,47 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts import environment
+
+
+def test_it_is_made_once_per_lock(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder, lock = tmp_path / "venv", tmp_path / "lock.txt"
+    lock.write_text("# nothing\n")
+    python = environment.base_python()
+
+    assert environment.ensure(folder, lock, python)
+    assert (folder / "bin" / "python").exists()
+    assert (folder / ".gitignore").read_text() == "*\n"
+    assert not environment.ensure(folder, lock, python)
+
+    lock.write_text("not a requirement\n")
+    with pytest.raises(environment.EnvironmentFailed, match=r"installing .*lock\.txt into .* failed"):
+        environment.ensure(folder, lock, python)
+    assert not (folder / environment.STAMP_FILE).exists(), "half made counts as made"
+    assert capfd.readouterr().out.count("millrace: making") == 2
+
+
+def test_a_python_without_means_gets_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As Debian's python3 without python3-venv and without pip."""
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for module in ("ensurepip", "pip"):
+        (broken / f"{module}.py").write_text("raise ImportError")
+    monkeypatch.setenv("PYTHONPATH", str(broken))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    lock = tmp_path / "lock.txt"
+    lock.touch()
+
+    assert environment.main([str(tmp_path / "venv"), str(lock)]) == 1
+
+    error = capsys.readouterr().err
+    assert "can't make virtual environments: apt install python3-venv" in error
+    assert error.count("\n") == 1
+
+
+def test_it_is_made_from_the_interpreter_below_an_environment() -> None:
+    assert Path(environment.base_python()).resolve() == Path(sys.executable).resolve()

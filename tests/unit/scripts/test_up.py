@@ -1,0 +1,88 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts import environment, up
+from scripts.refusal import Refusal
+from shared.settings import CommonSettings
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder of its own, so that a stack that runs from this one is no matter; `os.environ` is put back."""
+    monkeypatch.setattr(up, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    for variable in ("REDIS_URL", "GATEWAY_PORT", "WORKERS"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+def refusal_of_main(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that it prints."""
+    assert up.main() == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.count("\n") == 1
+    return output.err.strip()
+
+
+def test_a_taken_port_is_one_line(
+    taken_port: int, free_port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REDIS_PORT", str(free_port))
+    monkeypatch.setenv("GATEWAY_PORT", str(taken_port))
+
+    assert refusal_of_main(capsys).startswith(f"millrace: port {taken_port} (gateway) is taken by another program")
+
+
+def test_an_unreachable_broker_is_one_line(
+    free_port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REDIS_URL", f"redis://:secret@127.0.0.1:{free_port}/0")
+
+    line = refusal_of_main(capsys)
+
+    assert line.startswith(f"millrace: no Redis to be used at REDIS_URL redis://***@127.0.0.1:{free_port}/0: ")
+    assert "secret" not in line
+
+
+def test_a_number_that_is_none_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("WORKERS", "many")
+
+    assert refusal_of_main(capsys) == "millrace: WORKERS is not a number from 1 to 64"
+
+
+def test_a_second_one_in_the_same_folder_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with up.only_one_here():
+        assert refusal_of_main(capsys) == f"millrace: it runs already from this folder, as process {os.getpid()}"
+
+
+def test_an_exporter_that_can_not_be_installed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> bool:
+        raise environment.EnvironmentFailed("no network")
+
+    monkeypatch.setattr(environment, "ensure", fail)
+    monkeypatch.setattr(up, "exporter_python", lambda: sys.executable)
+    left_out: dict[str, str] = {}
+
+    up.prepare_exporter(left_out)
+
+    assert left_out == {"exporter": "no network"}
+
+
+def test_training_that_fails_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(up, "train", lambda: 1)
+
+    with pytest.raises(Refusal, match="training failed"):
+        up.model_to_serve(CommonSettings())
+
+
+def test_it_needs_no_more_than_the_locked_environment() -> None:
+    """`scripts/environment.py` runs before anything is installed."""
+    script = Path(environment.__file__)
+    code = f"import runpy; runpy.run_path({str(script)!r})"
+
+    subprocess.run([environment.base_python(), "-I", "-S", "-c", code], check=True, timeout=20)

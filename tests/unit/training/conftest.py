@@ -1,0 +1,23 @@
+from pathlib import Path
+
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from shared.model_store import ModelStore
+from training.dataset import Dataset, load_iris
+from training.pipeline import build_estimator
+
+
+@pytest.fixture(scope="session")
+def iris() -> Dataset:
+    return load_iris()
+
+
+@pytest.fixture(scope="session")
+def fitted(iris: Dataset) -> LogisticRegression:
+    return build_estimator().fit(iris.rows, iris.targets)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ModelStore:
+    return ModelStore(tmp_path / "models")

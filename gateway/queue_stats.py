@@ -96,6 +96,9 @@ class QueueMonitor(Collector):
         yield _gauge("dead_letters", "Queue entries that were no tasks.", stats.dead_letters)
         yield _by_lane("queue_depth", "Tasks that wait in the queue.", stats.depth)
         yield _by_lane("queue_oldest_job_age_seconds", "Age of the task that has waited longest.", stats.oldest_seconds)
+        if not stats.broker_up:
+            # Zeros would look like a restart of these counters, and their whole history like a burst afterwards.
+            return
         yield CounterMetricFamily(f"{PREFIX}jobs_accepted", "Jobs accepted.", value=stats.jobs_accepted)
         ended = CounterMetricFamily(f"{PREFIX}jobs_ended", "Jobs that got their outcome.", labels=["outcome"])
         for outcome, count in stats.jobs_ended.items():

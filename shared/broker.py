@@ -8,9 +8,6 @@ from kombu import Exchange, Queue
 from shared.contract import PREDICT_TASK, RUN_JOBS_TASK, Lane
 from shared.settings import CommonSettings
 
-SOFT_SHUTDOWN_SECONDS = 20.0
-"""How long a stopping worker lets running batches finish before it hands them back."""
-
 
 def make_celery(settings: CommonSettings) -> Celery:
     """A Celery application that is configured, and connected to nothing yet."""
@@ -42,7 +39,8 @@ def _configuration(settings: CommonSettings) -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,
         "task_soft_time_limit": settings.task_soft_time_limit_seconds,
         "task_time_limit": settings.task_time_limit_seconds,
-        "worker_soft_shutdown_timeout": SOFT_SHUTDOWN_SECONDS,
+        # How long the result of a dead child may still be in its pipe; 10 s by default.
+        "worker_lost_wait": 0.5,
         # 4 s by default: a slower warm-up would be killed and forked again for ever.
         "worker_proc_alive_timeout": 60.0,
         # True would end the running task when Redis restarts, and lose it.

@@ -9,8 +9,6 @@ import tempfile
 from pathlib import Path
 
 ENVIRONMENT = {
-    # SIGTERM stops softly: running batches may finish, the others go back to the queue.
-    "REMAP_SIGTERM": "SIGQUIT",
     # One BLAS or OpenMP thread per child; the pool is the parallelism.
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",

@@ -22,6 +22,7 @@ from worker.child import Child
 from worker.lost import LostBatches
 from worker.metrics import WorkerMetrics, forget_predecessor, name_files_by_slot
 from worker.metrics_server import start_metrics_server
+from worker.pool import PoolWatch, bound_shutdown
 from worker.predictor import PredictorCache
 from worker.settings import WorkerSettings
 from worker.tasks import register_tasks
@@ -48,7 +49,8 @@ def create_worker(settings: WorkerSettings) -> Celery:
     app.conf.broker_transport = "worker.transport:Transport"
     app.millrace_settings = settings
     app.millrace_predictors = predictors
-    app.steps["consumer"].add(Announcer)
+    app.steps["consumer"].update([Announcer, PoolWatch])
+    bound_shutdown(settings.worker_drain_seconds)
     children: list[Child] = []
     register_tasks(app, lambda: children[0])
     _connect_signals(settings, predictors, metrics, children)

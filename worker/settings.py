@@ -20,5 +20,8 @@ class WorkerSettings(CommonSettings):
     worker_metrics_port: int = Field(default=9101, ge=1, le=65535)
     """Port of the worker's metrics endpoint; every worker on one machine needs its own."""
 
+    worker_drain_seconds: float = Field(default=20.0, gt=0)
+    """How long a stopping worker lets running batches finish before it hands them back to the queue."""
+
     prometheus_multiproc_dir: Path
     """Where the pool children keep their counts; set by `python -m worker` if it isn't, and emptied at start."""

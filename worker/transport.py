@@ -1,6 +1,7 @@
 """The broker transport of the worker: kombu's, with a look at each queue entry before Celery sees it.
 
-An entry that is no task would end the worker (kombu#2421) or vanish; here it goes to the dead letters.
+An entry that is no task would end the worker (kombu#2421) or vanish; here it goes to the dead letters. And losing
+the broker with tasks in hand does not end the worker either.
 """
 
 import base64
@@ -8,6 +9,7 @@ import logging
 from typing import Any
 
 import orjson
+import redis
 from kombu.transport import redis as kombu_redis
 
 from shared import keys
@@ -41,7 +43,7 @@ def _body(body: str, encoding: str | None) -> bytes:
 
 
 class Channel(kombu_redis.Channel):  # type: ignore[misc]
-    """A channel whose BRPOP dead-letters what is no task."""
+    """A channel whose BRPOP dead-letters what is no task, and that can be closed without a broker."""
 
     def _brpop_read(self, **options: Any) -> bool:
         # As in kombu 5.7, but for the check between popping and decoding.
@@ -65,6 +67,13 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         finally:
             self._in_poll = None
             self._flush_brpop_reauth()
+
+    def _connparams(self, asynchronous: bool = False) -> Any:
+        # kombu 5.7 gives back its unacknowledged messages when it closes a channel, also when that is because the
+        # connection was lost; it then fails with an AttributeError, which ends the worker. This error it expects.
+        if self.connection.client is None:
+            raise redis.ConnectionError("the connection is closed")
+        return super()._connparams(asynchronous)
 
     def _bury(self, queue: str, entry: bytes, reason: str) -> None:
         logger.error("dead letter: %s: an entry of %d bytes in %s", reason, len(entry), queue)

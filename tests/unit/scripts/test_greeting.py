@@ -41,6 +41,14 @@ def test_curl_line_works_when_pasted(fake_gateway: Answer) -> None:
     assert json.loads(fake_gateway.asked) == ROW
 
 
+@pytest.mark.parametrize(("exempt", "flag"), [("", True), ("example.com", True), ("127.0.0.1", False), ("*", False)])
+def test_curl_line_passes_by_a_proxy(monkeypatch: pytest.MonkeyPatch, exempt: str, flag: bool) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", exempt)
+
+    assert ("--noproxy" in shlex.split(curl_line("http://127.0.0.1:8000", ROW))) is flag
+
+
 def test_the_row_comes_from_the_manifest() -> None:
     features = [SimpleNamespace(name="length"), SimpleNamespace(name="width")]
     manifest = SimpleNamespace(features=features, samples=[SimpleNamespace(row=[5.1, 3.5])])

@@ -40,6 +40,12 @@ def test_an_address_of_another_machine_is_refused(free_port: int) -> None:
         check_free([Port("GATEWAY_PORT", free_port, "gateway", host="192.0.2.1")])
 
 
+def test_a_port_past_the_last_is_refused() -> None:
+    """As the second worker's when the first has the last port."""
+    with pytest.raises(Refusal, match=r"^port 65536 \(worker metrics\) does not exist$"):
+        check_free([Port("WORKER_METRICS_PORT", 65536, "worker metrics")])
+
+
 def test_a_port_can_be_chosen_only_once(free_port: int) -> None:
     ports = [Port("GATEWAY_PORT", free_port, "gateway"), Port("PROMETHEUS_PORT", free_port, "Prometheus")]
 

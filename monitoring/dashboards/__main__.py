@@ -1,0 +1,40 @@
+"""`python -m monitoring.dashboards`: writes the dashboards, or with `--check` says whether they are up to date."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+
+from monitoring.dashboards.overview import overview
+
+FOLDER = Path(__file__).parents[1] / "grafana" / "dashboards"
+
+
+def render() -> dict[Path, str]:
+    """File -> content. Keys are sorted, so that a difference between two versions is a difference in meaning."""
+    encoder = JSONEncoder(sort_keys=True, indent=2, ensure_ascii=False)
+    return {FOLDER / "overview.json": encoder.encode(overview()) + "\n"}
+
+
+def outdated() -> list[Path]:
+    """The committed files that differ from what would be written."""
+    return [path for path, text in render().items() if not path.is_file() or path.read_text("utf-8") != text]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; `arguments` default to those of the process. Returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m monitoring.dashboards", description="Write Grafana's dashboards.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a file is not up to date")
+    if parser.parse_args(arguments).check:
+        for path in outdated():
+            sys.stderr.write(f"{path} is not what monitoring/dashboards makes; run python -m monitoring.dashboards\n")
+        return 1 if outdated() else 0
+    for path, text in render().items():
+        path.write_text(text, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

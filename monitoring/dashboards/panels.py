@@ -1,0 +1,233 @@
+"""The kinds of panels, as all of this project's dashboards want them, and their place on the grid."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from string import ascii_uppercase
+from typing import TypeVar
+
+from grafana_foundation_sdk.builders import barchart, common, heatmap, prometheus, stat, table, timeseries
+from grafana_foundation_sdk.builders import dashboard as build
+from grafana_foundation_sdk.models import dashboard as model
+from grafana_foundation_sdk.models.common import (
+    BigValueColorMode,
+    BigValueGraphMode,
+    BigValueTextMode,
+    DataSourceRef,
+    GraphThresholdsStyleMode,
+    LegendDisplayMode,
+    LegendPlacement,
+    SortOrder,
+    StackingMode,
+    TooltipDisplayMode,
+    VisibilityMode,
+)
+from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+DATASOURCE = DataSourceRef(type_val="prometheus", uid="prometheus")
+"""The uid that provisioning gives it; `${DS_…}` placeholders work only when a person imports a dashboard."""
+
+GRID_WIDTH = 24
+GREEN, YELLOW, RED, BLUE = "green", "yellow", "red", "blue"
+
+NO_TRAFFIC = "no traffic yet"
+UNKNOWN = "unknown"
+
+AnyPanel = TypeVar("AnyPanel", stat.Panel, timeseries.Panel, heatmap.Panel, barchart.Panel, table.Panel)
+Steps = tuple[tuple[float, str], ...]
+"""Thresholds: from this value on, this colour."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """What a panel asks, and how it calls the answer."""
+
+    expr: str
+    legend: str = "__auto"
+    interval: str | None = None
+    """The scrape interval of its job, where it is not the usual one."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A headline, and panels with their widths, which fill the grid's width from left to right, line by line."""
+
+    title: str
+    height: int
+    panels: list[tuple[int, model.Panel]]
+
+
+def lay_out(rows: list[Row]) -> list[model.Panel | model.RowPanel]:
+    """Give every panel its number and its place, from top to bottom."""
+    placed: list[model.Panel | model.RowPanel] = []
+    y = 0
+    for row in rows:
+        placed.append(model.RowPanel(title=row.title, grid_pos=model.GridPos(h=1, w=GRID_WIDTH, x=0, y=y)))
+        y += 1
+        x = 0
+        for width, panel in row.panels:
+            if x + width > GRID_WIDTH:
+                x, y = 0, y + row.height
+            panel.grid_pos = model.GridPos(h=row.height, w=width, x=x, y=y)
+            placed.append(panel)
+            x += width
+        y += row.height
+    for id_, panel_or_row in enumerate(placed, start=1):
+        panel_or_row.id_val = id_
+    return placed
+
+
+def number(
+    title: str,
+    description: str,
+    unit: str,
+    *queries: Query,
+    steps: Steps = (),
+    names: dict[str, tuple[str, str]] | None = None,
+) -> model.Panel:
+    """One big number for each query, as it is now. `names` maps values to (text, colour)."""
+    panel = _common(stat.Panel(), title, description, unit, UNKNOWN, _targets(queries, _instant))
+    panel.color_mode(BigValueColorMode.BACKGROUND_SOLID if steps or names else BigValueColorMode.NONE)
+    panel.graph_mode(BigValueGraphMode.NONE)
+    panel.text_mode(BigValueTextMode.VALUE_AND_NAME if len(queries) > 1 else BigValueTextMode.VALUE)
+    panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+    panel.thresholds(_thresholds(steps or ((0, BLUE),)))
+    if names:
+        options = {value: model.ValueMappingResult(text=text, color=color) for value, (text, color) in names.items()}
+        panel.mappings([model.ValueMap(options=options)])
+    return panel.build()
+
+
+def lines(
+    title: str,
+    description: str,
+    unit: str,
+    *queries: Query,
+    stacked: StackingMode | None = None,
+    limit: float | None = None,
+    negative: bool = False,
+) -> model.Panel:
+    """Values over time; `limit` draws the line above which something is wrong. The axis starts at 0 unless `negative`
+    values are possible.
+    """
+    panel = _common(timeseries.Panel(), title, description, unit, NO_TRAFFIC, _targets(queries, _range))
+    if not negative:
+        panel.min(0)
+    panel.line_width(1).fill_opacity(60 if stacked else 8).show_points(VisibilityMode.NEVER)
+    panel.legend(
+        common.VizLegendOptions()
+        .display_mode(LegendDisplayMode.LIST)
+        .placement(LegendPlacement.BOTTOM)
+        .show_legend(True)
+        .calcs(["lastNotNull"])
+    )
+    panel.tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.DESCENDING))
+    if stacked:
+        panel.stacking(common.StackingConfig().mode(stacked).group("A"))
+    if limit is not None:
+        panel.thresholds(_thresholds(((0, GREEN), (limit, RED))))
+        panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.DASHED))
+    return panel.build()
+
+
+def heat(title: str, description: str, unit: str, query: Query) -> model.Panel:
+    """The buckets of a histogram over time, as darker and lighter cells."""
+    panel = _common(heatmap.Panel(), title, description, "short", NO_TRAFFIC, _targets((query,), _heatmap))
+    panel.calculate(False)
+    panel.y_axis(heatmap.YAxisConfig().unit(unit))
+    panel.color(heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Blues").steps(32))
+    panel.tooltip(heatmap.HeatmapTooltip().mode(TooltipDisplayMode.SINGLE).y_histogram(False))
+    return panel.build()
+
+
+def bars(title: str, description: str, unit: str, x: str, hidden: tuple[str, ...], *queries: Query) -> model.Panel:
+    """Two or more instant queries side by side for each value of the label `x`; other labels are hidden."""
+    panel = _common(barchart.Panel(), title, description, unit, NO_TRAFFIC, _targets(queries, _table))
+    panel.min(0).x_field(x).fill_opacity(80).group_width(0.8)
+    panel.legend(
+        common.VizLegendOptions()
+        .display_mode(LegendDisplayMode.LIST)
+        .placement(LegendPlacement.BOTTOM)
+        .show_legend(True)
+        .calcs([])
+    )
+    panel.tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.NONE))
+    for step in _joined(queries, hidden, sort=x):
+        panel.with_transformation(step)
+    return panel.build()
+
+
+def listing(title: str, description: str, unit: str, *queries: Query, units: dict[str, str]) -> model.Panel:
+    """A table: one row for each set of labels, one column for each label and query. `units` are by column."""
+    panel = _common(table.Panel(), title, description, unit, UNKNOWN, _targets(queries, _table))
+    for step in _joined(queries, hidden=()):
+        panel.with_transformation(step)
+    for column, column_unit in units.items():
+        panel.override_by_name(column, [model.DynamicConfigValue(id_val="unit", value=column_unit)])
+    return panel.build()
+
+
+def _common(
+    panel: AnyPanel, title: str, description: str, unit: str, no_value: str, targets: list[prometheus.Dataquery]
+) -> AnyPanel:
+    panel.title(title).description(description).unit(unit).no_value(no_value).datasource(DATASOURCE)
+    for target in targets:
+        panel.with_target(target)
+    return panel
+
+
+def _targets(
+    queries: tuple[Query, ...], finish: Callable[[prometheus.Dataquery], prometheus.Dataquery]
+) -> list[prometheus.Dataquery]:
+    targets = []
+    for letter, query in zip(ascii_uppercase, queries, strict=False):
+        target = prometheus.Dataquery().ref_id(letter).expr(query.expr).legend_format(query.legend)
+        target.datasource(DATASOURCE)
+        if query.interval:
+            target.interval(query.interval)
+        targets.append(finish(target))
+    return targets
+
+
+def _range(target: prometheus.Dataquery) -> prometheus.Dataquery:
+    return target.range().format(PromQueryFormat.TIME_SERIES)
+
+
+def _heatmap(target: prometheus.Dataquery) -> prometheus.Dataquery:
+    return target.range().format(PromQueryFormat.HEATMAP)
+
+
+def _instant(target: prometheus.Dataquery) -> prometheus.Dataquery:
+    return target.instant().format(PromQueryFormat.TIME_SERIES)
+
+
+def _table(target: prometheus.Dataquery) -> prometheus.Dataquery:
+    return target.instant().format(PromQueryFormat.TABLE)
+
+
+def _joined(
+    queries: tuple[Query, ...], hidden: tuple[str, ...], sort: str = ""
+) -> Iterator[model.DataTransformerConfig]:
+    """Rows with the same labels become one row, and a query's value is called as its legend says."""
+    yield model.DataTransformerConfig(id_val="merge", options={})
+    names = {f"Value #{letter}": query.legend for letter, query in zip(ascii_uppercase, queries, strict=False)}
+    if len(queries) == 1:
+        names = {"Value": queries[0].legend}
+    yield model.DataTransformerConfig(
+        id_val="organize",
+        options={"excludeByName": dict.fromkeys(("Time", *hidden), True), "renameByName": names, "indexByName": {}},
+    )
+    if sort:
+        yield model.DataTransformerConfig(id_val="sortBy", options={"fields": {}, "sort": [{"field": sort}]})
+
+
+def _thresholds(steps: Steps) -> build.ThresholdsConfig:
+    first, *others = steps
+    return (
+        build.ThresholdsConfig()
+        .mode(model.ThresholdsMode.ABSOLUTE)
+        .steps(
+            [model.Threshold(value=None, color=first[1])]
+            + [model.Threshold(value=value, color=color) for value, color in others]
+        )
+    )

@@ -1,0 +1,239 @@
+"""Things are stopped and killed: nobody hangs, and no accepted job is lost."""
+
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from shared import keys
+from tests.integration.conftest import NewStack
+from tests.support.processes import wait_for
+from tests.support.puppet import PUPPET_FOLDER, Act
+from tests.support.stack import Stack
+
+SETOSA = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
+ANSWER = {"value": 1, "act": Act.ANSWER}
+
+#: A child that hangs is killed after 2 s; a killed worker's jobs come back after 7 s (lease) or 12 s (broker).
+SHORT_LIMITS = {"TASK_SOFT_TIME_LIMIT_SECONDS": "1", "TASK_TIME_LIMIT_SECONDS": "2", "JOB_CHECK_SECONDS": "0.5"}
+
+
+@pytest.fixture
+def puppets(new_stack: NewStack, puppet_models: Path, puppet_folder: Path) -> Stack:
+    options = {**SHORT_LIMITS, "DEFAULT_MODEL": "puppet", PUPPET_FOLDER: str(puppet_folder)}
+    return new_stack(puppet_models, **options).start()
+
+
+def test_without_a_worker_callers_get_a_problem_and_jobs_wait(new_stack: NewStack, iris_models: Path) -> None:
+    stack = new_stack(iris_models, PREDICT_DEADLINE_SECONDS="1").start()
+    stack.workers[0].stop()
+    assert stack.status("/readyz") == 503
+    assert stack.status("/livez") == 200
+    assert stack.http.get("/health").json()["reason"] == "no worker is running"
+
+    started = time.monotonic()
+    response = stack.predict(SETOSA)
+    assert time.monotonic() - started < 1.25
+    assert response.status_code == 503
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["type"] == "urn:millrace:problem:no_worker"
+    assert int(response.headers["retry-after"]) >= 1
+
+    submitted = [stack.submit(SETOSA) for _ in range(20)]
+    stack.assert_conserved()
+    stack.workers[0].start()
+    for job_id in submitted:
+        assert stack.outcome(job_id)["status"] == "succeeded"
+    stack.wait_ready()
+    stack.assert_conserved()
+
+
+def test_a_worker_killed_with_everything_it_holds(puppets: Stack) -> None:
+    jobs = [puppets.submit({"value": 0.2, "act": Act.SLEEP}) for _ in range(10)]
+    wait_for("a job runs", lambda: any(puppets.job(job)["status"] == "running" for job in jobs))
+    puppets.workers[0].kill()
+    replacement = puppets.new_worker()
+    puppets.workers.append(replacement)
+    replacement.start()
+    for job in jobs:
+        assert puppets.outcome(job)["status"] == "succeeded"
+    puppets.assert_conserved()
+    assert puppets.redis.zcard(keys.JOBS_OPEN) == 0
+
+
+def test_a_stopping_worker_finishes_or_hands_back(puppets: Stack) -> None:
+    jobs = [puppets.submit({"value": 0.5, "act": Act.SLEEP}) for _ in range(6)]
+    wait_for("a job runs", lambda: any(puppets.job(job)["status"] == "running" for job in jobs))
+    assert puppets.workers[0].stop() == 0
+    assert puppets.redis.hlen("unacked") == 0, "what it held is back in the queue or done"
+    puppets.workers[0].start()
+    for job in jobs:
+        assert puppets.outcome(job)["status"] == "succeeded"
+    puppets.assert_conserved()
+
+
+def test_a_batch_that_outlasts_the_stop_goes_back_to_the_queue(
+    new_stack: NewStack, puppet_models: Path, puppet_folder: Path
+) -> None:
+    options = {"DEFAULT_MODEL": "puppet", "WORKER_DRAIN_SECONDS": "0.5", PUPPET_FOLDER: str(puppet_folder)}
+    stack = new_stack(puppet_models, **options).start()
+    job = stack.submit({"value": 5, "act": Act.SLEEP})
+    wait_for("the job runs", lambda: stack.job(job)["status"] == "running")
+    started = time.monotonic()
+    assert stack.workers[0].stop() == 0
+    assert time.monotonic() - started < 4
+    assert (stack.redis.llen("bulk"), stack.redis.hlen("unacked")) == (1, 0)
+    stack.workers[0].start()
+    # At once, not when the lease of the first attempt is over: the message says that it comes back.
+    outcome = stack.outcome(job, seconds=12)
+    assert (outcome["status"], outcome["attempt"]) == ("succeeded", 2)
+
+
+def test_a_killed_child_costs_its_callers_an_error_and_its_jobs_a_second_attempt(puppets: Stack) -> None:
+    response = puppets.predict({"value": 1, "act": Act.DIE})
+    assert response.status_code == 503
+    assert response.json()["type"] == "urn:millrace:problem:worker_lost"
+    job = puppets.outcome(puppets.submit({"value": 2, "act": Act.DIE_ONCE}))
+    assert (job["status"], job["attempt"]) == ("succeeded", 2)
+    puppets.assert_conserved()
+
+
+def test_a_job_that_kills_its_process_ends_alone(puppets: Stack) -> None:
+    def submit(row: dict[str, float]) -> str:
+        return puppets.submit(row)
+
+    rows: list[dict[str, float]] = [ANSWER] * 4 + [{"value": 1, "act": Act.DIE}] + [ANSWER] * 4
+    with ThreadPoolExecutor(len(rows)) as pool:
+        jobs = list(pool.map(submit, rows))
+    outcomes = [puppets.outcome(job) for job in jobs]
+    assert [outcome["status"] for outcome in outcomes] == ["succeeded"] * 4 + ["failed"] + ["succeeded"] * 4
+    assert outcomes[4]["error"]["code"] == "worker_lost"
+    assert outcomes[4]["attempt"] == 3
+    puppets.assert_conserved()
+
+
+def test_a_row_that_makes_the_model_raise_fails_alone(puppets: Stack) -> None:
+    def call(row: dict[str, float]) -> int:
+        return puppets.predict(row).status_code
+
+    # Both slots are busy, so that the others are coalesced into one batch.
+    rows = [{"value": 0.3, "act": Act.SLEEP}] * 2 + [ANSWER] * 3 + [{"value": 1, "act": Act.RAISE}] + [ANSWER] * 3
+    with ThreadPoolExecutor(len(rows)) as pool:
+        assert list(pool.map(call, rows)) == [200] * 5 + [500] + [200] * 3
+    failed = puppets.predict([ANSWER, {"value": 1, "act": Act.RAISE}])
+    assert failed.json()["type"] == "urn:millrace:problem:prediction_failed"
+    assert failed.json()["rows"] == [1]
+    assert "asked to raise" not in failed.text
+
+
+def test_an_answer_that_json_can_not_say_is_an_error(puppets: Stack) -> None:
+    response = puppets.predict({"value": 1, "act": Act.ANSWER_NAN})
+    assert response.status_code == 500
+    assert response.json()["type"] == "urn:millrace:problem:non_finite_output"
+    job = puppets.outcome(puppets.submit({"value": 1, "act": Act.ANSWER_NAN}))
+    assert (job["status"], job["error"]["code"]) == ("failed", "non_finite_output")
+
+
+def test_a_batch_that_runs_too_long_is_ended(puppets: Stack) -> None:
+    response = puppets.predict({"value": 1.5, "act": Act.SLEEP})
+    assert response.status_code == 504
+    assert response.json()["type"] == "urn:millrace:problem:time_limit"
+    job = puppets.outcome(puppets.submit({"value": 1.5, "act": Act.SLEEP}))
+    assert (job["status"], job["error"]["code"]) == ("failed", "time_limit")
+    assert puppets.predict(ANSWER).status_code == 200
+
+
+def test_past_its_deadline_a_row_is_never_computed(puppets: Stack, puppet_folder: Path) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        busy = [pool.submit(puppets.predict, {"value": 0.8, "act": Act.SLEEP}) for _ in range(2)]
+        wait_for("both slots are busy", lambda: puppets.redis.hlen("unacked") == 2)
+        late = puppets.predict({"value": 7, "act": Act.REMEMBER}, params={"deadline": 0.2})
+        assert late.status_code == 504
+        assert all(future.result().status_code == 200 for future in busy)
+    assert puppets.predict(ANSWER).status_code == 200
+    assert list(puppet_folder.iterdir()) == []
+
+
+def test_the_broker_goes_away_and_comes_back(new_stack: NewStack, iris_models: Path) -> None:
+    stack = new_stack(iris_models).start()
+    stack.workers[0].stop()
+    accepted = [stack.submit(SETOSA) for _ in range(5)]
+    stack.workers[0].start()
+    for job_id in accepted:
+        stack.outcome(job_id)
+    for _ in range(2):
+        stack.broker.kill()
+        started = time.monotonic()
+        for path in ("/predict", "/jobs"):
+            response = stack.http.post(path, json=SETOSA, params={"deadline": 2} if path == "/predict" else {})
+            assert response.status_code == 503, response.text
+            assert response.headers["content-type"] == "application/problem+json"
+        assert time.monotonic() - started < 5
+        assert stack.status("/readyz") == 503
+        assert stack.status("/livez") == 200
+        assert stack.status("/metrics") == 200
+        stack.start_broker()
+        stack.wait_ready()
+        assert stack.predict(SETOSA).json()["prediction"] == "setosa"
+        assert stack.outcome(stack.submit(SETOSA))["status"] == "succeeded"
+    for job_id in accepted:
+        assert stack.job(job_id)["status"] == "succeeded"
+    stack.assert_conserved()
+
+
+def test_a_broker_that_hangs_hangs_nobody(new_stack: NewStack, iris_models: Path) -> None:
+    stack = new_stack(iris_models).start()
+    stack.broker.signal(signal.SIGSTOP)
+    try:
+        started = time.monotonic()
+        assert stack.predict(SETOSA, params={"deadline": 2}).status_code in (503, 504)
+        assert time.monotonic() - started < 2.25
+        assert stack.http.post("/jobs", json=SETOSA).status_code == 503
+        assert stack.status("/livez") == 200
+    finally:
+        stack.broker.signal(signal.SIGCONT)
+    stack.wait_ready()
+    assert stack.predict(SETOSA).status_code == 200
+
+
+def test_the_gateway_is_killed_with_jobs_in_the_queue(new_stack: NewStack, iris_models: Path) -> None:
+    stack = new_stack(iris_models).start()
+    stack.workers[0].stop()
+    headers = {"Idempotency-Key": "before the crash"}
+    job_id = stack.submit(SETOSA, headers=headers)
+    stack.gateway.kill()
+    stack.workers[0].start()
+    stack.gateway.start()
+    stack.wait_ready()
+    assert stack.submit(SETOSA, headers=headers) == job_id
+    assert stack.outcome(job_id)["status"] == "succeeded"
+
+
+def test_garbage_in_the_queue_is_a_dead_letter_each(new_stack: NewStack, iris_models: Path) -> None:
+    stack = new_stack(iris_models).start()
+    pid = stack.workers[0].pid
+    garbage = [
+        b"text",
+        b"null",
+        b"[]",
+        b"{}",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"body": "!", "headers": {"task": "millrace.predict", "id": "1"}, "content-type": "application/json",'
+        b' "properties": {"delivery_tag": "1", "delivery_info": {}, "body_encoding": "base64"}}',
+        b'{"body": "", "headers": {"task": "os.system", "id": "1"}, "content-type": "application/json",'
+        b' "properties": {"delivery_tag": "1", "delivery_info": {}}}',
+        b'{"body": "gASVAA==", "headers": {"task": "millrace.predict", "id": "1"},'
+        b' "content-type": "application/x-python-serialize",'
+        b' "properties": {"delivery_tag": "1", "delivery_info": {}, "body_encoding": "base64"}}',
+    ]
+    for lane in ("interactive", "bulk"):
+        for entry in garbage:
+            stack.redis.lpush(lane, entry)
+    wait_for("dead letters", lambda: stack.redis.llen(keys.DEAD_LETTERS) == 2 * len(garbage))
+    assert stack.predict(SETOSA).status_code == 200
+    assert stack.outcome(stack.submit(SETOSA))["status"] == "succeeded"
+    assert stack.workers[0].running and stack.workers[0].pid == pid
+    assert stack.redis.hlen("unacked") == 0

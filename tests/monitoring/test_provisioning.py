@@ -1,0 +1,92 @@
+"""Prometheus and Grafana as docker-compose.yml sets them up: files, names, ports and uids fit together."""
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from shared.contract import Lane
+from tests.architecture.test_compose import EXPORTER_PORT, GATEWAY_PORT, METRICS_PORT, ROOT, SERVICES, mounts, networks
+
+
+def scrape_jobs() -> dict[str, dict[str, Any]]:
+    config = yaml.safe_load((ROOT / "monitoring" / "prometheus" / "prometheus.yml").read_text())
+    return {job["job_name"]: job for job in config["scrape_configs"]}
+
+
+def test_prometheus_reads_the_mounted_configuration() -> None:
+    options = dict(option.split("=", 1) for option in SERVICES["prometheus"]["command"])
+    folders = {target: ROOT / source for source, target, _ in mounts("prometheus") if source.startswith("./")}
+    config = Path(options["--config.file"])
+    assert (folders[str(config.parent)] / config.name).is_file()
+    assert options["--storage.tsdb.path"] in {target for source, target, _ in mounts("prometheus")}
+    assert options["--storage.tsdb.retention.time"] and options["--storage.tsdb.retention.size"]
+
+
+@pytest.mark.parametrize(
+    ("job", "port"), [("gateway", GATEWAY_PORT), ("worker", METRICS_PORT), ("celery-exporter", EXPORTER_PORT)]
+)
+def test_prometheus_finds_its_targets(job: str, port: int) -> None:
+    config = scrape_jobs()[job]
+    if "dns_sd_configs" in config:
+        [discovery] = config["dns_sd_configs"]
+        assert (discovery["names"], discovery["port"]) == ([job], port)
+    else:
+        assert config["static_configs"] == [{"targets": [f"{job}:{port}"]}]
+    # In two common networks a name has two addresses.
+    assert len(networks("prometheus") & networks(job)) == 1
+
+
+def test_every_job_is_a_service() -> None:
+    assert set(scrape_jobs()) <= set(SERVICES)
+
+
+def _provisioned(kind: str) -> dict[str, Any]:
+    folders = {target: ROOT / source for source, target, _ in mounts("grafana") if source.startswith("./")}
+    [file] = folders[f"/etc/grafana/provisioning/{kind}"].glob("*.yml")
+    content: dict[str, Any] = yaml.safe_load(file.read_text())
+    return content
+
+
+def test_grafana_finds_the_dashboards() -> None:
+    folders = {target: ROOT / source for source, target, _ in mounts("grafana")}
+    [provider] = _provisioned("dashboards")["providers"]
+    path = provider["options"]["path"]
+    assert list(folders[path].glob("*.json"))
+    # The data volume is mounted there and would hide them.
+    assert not path.startswith("/var/lib/grafana")
+    home = Path(SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    assert (folders[str(home.parent)] / home.name).is_file()
+
+
+def test_grafana_asks_prometheus() -> None:
+    [datasource] = _provisioned("datasources")["datasources"]
+    url = urlsplit(datasource["url"])
+    assert (url.hostname, url.port) == ("prometheus", 9090)
+    assert networks("grafana") & networks("prometheus")
+    assert datasource["uid"] == "prometheus", "the dashboards name it"
+    assert datasource["editable"] is False
+
+
+def test_nobody_can_guess_a_password_of_grafana() -> None:
+    environment = SERVICES["grafana"]["environment"]
+    assert environment["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
+    assert environment["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
+    assert environment["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+    assert environment["GF_USERS_ALLOW_SIGN_UP"] == "false"
+    assert "GF_SECURITY_ADMIN_PASSWORD" not in environment
+
+
+def test_grafana_installs_nothing_at_start() -> None:
+    environment = SERVICES["grafana"]["environment"]
+    assert environment["GF_PLUGINS_PREINSTALL_DISABLED"] == "true"
+    assert environment["GF_PLUGINS_PREINSTALL_AUTO_UPDATE"] == "false"
+    assert environment["GF_ANALYTICS_REPORTING_ENABLED"] == "false"
+
+
+def test_celery_exporter_watches_our_queues() -> None:
+    environment = SERVICES["celery-exporter"]["environment"]
+    assert environment["CE_BROKER_URL"] == SERVICES["worker"]["environment"]["REDIS_URL"]
+    assert environment["CE_QUEUES"].split(",") == [lane.value for lane in Lane]

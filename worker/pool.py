@@ -1,0 +1,51 @@
+"""Two steps of Celery's consumer that look after the pool: dead children are noticed soon, and stopping is bounded."""
+
+import logging
+import os
+import signal
+import threading
+from typing import Any
+
+from celery import bootsteps, signals
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.5
+"""How often the pool looks for dead children; Celery's own 5 s are long for someone who waits."""
+
+
+class PoolWatch(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Makes the pool look for dead children often."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, consumer: Any, **_: Any) -> None:
+        self._timer: Any = None
+        super().__init__(consumer)
+
+    def start(self, consumer: Any) -> None:
+        """Look every half second; it costs a waitpid per child."""
+        self._timer = consumer.timer.call_repeatedly(LOOK_SECONDS, consumer.pool._pool.maintain_pool)
+
+    def stop(self, consumer: Any) -> None:
+        """Stop looking."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def bound_shutdown(drain_seconds: float) -> None:
+    """From the first SIGTERM on, running batches have this long; then what still runs goes back to the queue.
+
+    Celery's own soft shutdown would sleep for the whole time, whether or not something still runs.
+    """
+
+    def arm(how: str, **_: Any) -> None:
+        if how != "Warm":
+            return
+        logger.info("stopping: running batches have %g s", drain_seconds)
+        timer = threading.Timer(drain_seconds, os.kill, (os.getpid(), signal.SIGQUIT))
+        timer.daemon = True
+        timer.start()
+
+    signals.worker_shutting_down.connect(arm, weak=False)

@@ -1,0 +1,38 @@
+"""Reading what Prometheus would read."""
+
+from collections import defaultdict
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+
+class Scrape:
+    """The samples of one or more endpoints; the same series of several endpoints is added up."""
+
+    def __init__(self, *urls: str) -> None:
+        self.text = [httpx.get(url, timeout=10, trust_env=False).text for url in urls]
+        self._samples: dict[str, list[tuple[dict[str, str], float]]] = defaultdict(list)
+        for text in self.text:
+            for family in text_string_to_metric_families(text):
+                for sample in family.samples:
+                    self._samples[sample.name].append((sample.labels, sample.value))
+
+    def total(self, name: str, **labels: str) -> float:
+        """The sum over all series of this name with these labels.
+
+        Raises:
+            KeyError: if there is no series.
+        """
+        values = [value for found, value in self._samples[name] if labels.items() <= found.items()]
+        if not values:
+            raise KeyError(f"no series {name} with {labels}")
+        return sum(values)
+
+    def label_values(self, name: str, label: str) -> set[str]:
+        """All values of a label."""
+        return {found[label] for found, _ in self._samples[name]}
+
+    @property
+    def names(self) -> set[str]:
+        """The names of all samples."""
+        return set(self._samples)

@@ -1,0 +1,1 @@
+"""The peers: small honest programs that serve the same model."""

@@ -1,0 +1,48 @@
+# `make up` and `make test` are all that a fresh machine needs; the rest is for those who change Millrace.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help up train test check format lock test-all clean venv
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+up: venv ## Run everything here without Docker; Ctrl-C ends it (WORKERS=2, GATEWAY_PORT=8001, REDIS_URL=…)
+	@$(RUN) -m scripts.up
+
+train: venv ## Train a new version of the example model (ARGS="--help" shows the options)
+	@$(RUN) -m training $(ARGS)
+
+# Skips say why; with MILLRACE_REQUIRE_ALL=1 they are failures.
+test: venv ## Run every test that this machine can run (ARGS="-k drift")
+	@$(RUN) -m pytest -p tests.support.requirements $(ARGS)
+
+check: venv ## Lint, format, types and import rules
+	@$(RUN) -m ruff check
+	@$(RUN) -m ruff format --check
+	@$(RUN) -m mypy
+	@$(VENV)/bin/lint-imports
+
+format: venv ## Put the code into its form
+	@$(RUN) -m ruff check --fix
+	@$(RUN) -m ruff format
+
+lock: ## Write requirements/*.txt anew (ARGS=--upgrade: with the newest versions)
+	@PYTHON="$(PYTHON)" sh scripts/lock.sh $(ARGS)
+
+test-all: ## Run the tests on every Python from 3.10 to 3.13 that is on PATH
+	@MAKE="$(MAKE)" sh scripts/test_all.sh 3.10 3.11 3.12 3.13
+
+clean: ## Remove environments, caches and the broker's and Prometheus' data; models stay
+	rm -rf .venv .venv-* .run .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+	  echo "millrace: Python 3.10 or newer is needed, and \`$(PYTHON) --version\` says: $$($(PYTHON) --version 2>&1 || true)." \
+	    "Another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) scripts/environment.py $(VENV) requirements/dev.txt

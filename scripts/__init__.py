@@ -1,0 +1,1 @@
+"""What the Makefile calls: the virtual environments, and everything running on one machine without Docker."""

@@ -1,0 +1,72 @@
+"""What `make up` prints when everything answers: the addresses, and a line to paste."""
+
+import asyncio
+import json
+import shlex
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from shared.manifest import Manifest
+
+POLL_SECONDS = 0.25
+PATIENCE_SECONDS = 60.0
+
+
+def sample_row(manifest: Manifest) -> dict[str, Any]:
+    """A row that the model knows, by feature."""
+    names = (feature.name for feature in manifest.features)
+    return dict(zip(names, manifest.samples[0].row, strict=True))
+
+
+def curl_line(gateway: str, row: Mapping[str, Any]) -> str:
+    """A prediction of the row, for a shell."""
+    body = json.dumps(row, ensure_ascii=False)
+    # A proxy for everything else can't reach this machine.
+    proxy = "" if proxy_bypass(urlsplit(gateway).netloc) or "http" not in getproxies() else " --noproxy '*'"
+    return f"curl -sS{proxy} {gateway}/predict -H 'Content-Type: application/json' -d {shlex.quote(body)} -w '\\n'"
+
+
+def greeting(addresses: dict[str, str], command: str) -> str:
+    """The whole block."""
+    width = max(len(name) for name in addresses)
+    lines = [f"  {name:<{width}}  {address}" for name, address in addresses.items()]
+    return "\n".join(
+        ["", "Millrace is ready.", "", *lines, "", "Paste this:", "", f"  {command}", "", "Ctrl-C stops it.", ""]
+    )
+
+
+def why_not_ready(gateway: str) -> str | None:
+    """What `/readyz` objects to; None if nothing."""
+    # No proxy: the gateway is on this machine.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"{gateway}/readyz", timeout=5):
+            return None
+    except urllib.error.HTTPError as error:
+        return f"answers {error.code}: {_detail(error.read(2000))}"
+    except OSError as error:
+        return f"does not answer: {getattr(error, 'reason', error)}"
+
+
+def _detail(body: bytes) -> str:
+    """The `detail` of a problem document, or the body as it is."""
+    try:
+        problem: Any = json.loads(body)
+        return str(problem["detail"])
+    except (ValueError, KeyError, TypeError):
+        return " ".join(body.decode(errors="replace").split())
+
+
+async def wait_until_ready(gateway: str, patience_seconds: float = PATIENCE_SECONDS) -> str | None:
+    """Wait for `/readyz`; the answer is the last objection if patience ended before."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + patience_seconds
+    while problem := await asyncio.to_thread(why_not_ready, gateway):
+        if loop.time() > deadline:
+            return problem
+        await asyncio.sleep(POLL_SECONDS)
+    return None

@@ -1,0 +1,29 @@
+#!/bin/sh
+# Writes requirements/*.txt anew; versions stay as they are where they still fit, unless called with --upgrade.
+set -eu
+cd "$(dirname "$0")/.."
+
+if ! command -v uv >/dev/null 2>&1; then
+    [ -x .venv-lock/bin/uv ] || {
+        "${PYTHON:-python3}" -m venv .venv-lock
+        echo '*' >.venv-lock/.gitignore
+        .venv-lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+    }
+    PATH="$PWD/.venv-lock/bin:$PATH"
+fi
+
+# --universal: one file for every platform and every Python from the named one on, told apart by markers.
+# --no-header: the header would hold the command line of whoever ran this.
+compile() {
+    python=$1 target=$2
+    shift 2
+    uv pip compile --quiet --universal --python-version "$python" --generate-hashes --no-header \
+        --output-file "requirements/$target" "$@" >/dev/null
+    echo "requirements/$target"
+}
+
+# dev first: the images then get the very versions that the tests ran with.
+compile 3.10 dev.txt pyproject.toml --all-extras "$@"
+compile 3.10 gateway.txt pyproject.toml --extra gateway --constraints requirements/dev.txt
+compile 3.10 worker.txt pyproject.toml --extra worker --constraints requirements/dev.txt
+compile 3.11 exporter.txt requirements/exporter.in "$@"

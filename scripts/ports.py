@@ -1,0 +1,89 @@
+"""The ports of the processes: which variable sets them, and whether they are free."""
+
+import errno
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from scripts.refusal import Refusal
+
+HOST = "127.0.0.1"
+HIGHEST = 65535
+
+
+@dataclass(frozen=True)
+class Port:
+    """A port and the variable that chooses it."""
+
+    variable: str
+    number: int
+    purpose: str
+    host: str = HOST
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str], variable: str, default: int, purpose: str, host: str = HOST) -> "Port":
+        """The port that the environment names, or the default.
+
+        Raises:
+            Refusal: if it names something else.
+        """
+        return cls(variable, read_number(environ, variable, default), purpose, host)
+
+    @property
+    def url(self) -> str:
+        """Where this machine reaches an HTTP server on it."""
+        everywhere = {"0.0.0.0": HOST, "::": "::1"}
+        host = everywhere.get(self.host, self.host)
+        return f"http://[{host}]:{self.number}" if ":" in host else f"http://{host}:{self.number}"
+
+    def why_not_free(self) -> str | None:
+        """Why nothing could listen there; None if it could."""
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # As servers do it: connections of an earlier run that are still in TIME_WAIT are no obstacle.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((self.host, self.number))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    return "is taken by another program"
+                return f"can't be used on {self.host}: {error.strerror}"
+            except OverflowError:
+                return "does not exist"
+        return None
+
+    def next_free(self) -> int | None:
+        """A number above it that is free, to suggest; None if it is not the number that is wrong."""
+        first = max(self.number + 1, 1024)
+        candidates = (replace(self, number=number) for number in range(first, min(first + 100, HIGHEST + 1)))
+        return next((port.number for port in candidates if port.why_not_free() is None), None)
+
+
+def read_number(environ: Mapping[str, str], variable: str, default: int, highest: int = HIGHEST) -> int:
+    """A number from 1 that the environment names, or the default."""
+    text = environ.get(variable) or str(default)
+    if not re.fullmatch("[0-9]{1,5}", text) or not 1 <= int(text) <= highest:
+        raise Refusal(f"{variable} is not a number from 1 to {highest}")
+    return int(text)
+
+
+def check_free(ports: list[Port]) -> None:
+    """Every port is free, and no two are the same.
+
+    Raises:
+        Refusal: at the first that isn't; it says which variable helps.
+    """
+    seen: dict[int, Port] = {}
+    for port in ports:
+        other = seen.setdefault(port.number, port)
+        if other is not port:
+            raise Refusal(
+                f"port {port.number} is chosen twice, for {other.purpose} ({other.variable}) "
+                f"and for {port.purpose} ({port.variable})"
+            )
+        problem = port.why_not_free()
+        if problem:
+            better = port.next_free()
+            advice = f"; choose another one: make up {port.variable}={better}" if better else ""
+            raise Refusal(f"port {port.number} ({port.purpose}) {problem}{advice}")

@@ -1,0 +1,125 @@
+"""What `make up` runs on this machine, and where each part listens."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts import broker
+from scripts.ports import HOST, Port, read_number
+from scripts.scrape_config import localize
+from scripts.supervisor import Program, read_procfile
+
+PROCFILE = Path("Procfile")
+SCRAPE_CONFIG = Path("monitoring/prometheus/prometheus-local.yml")
+MOST_WORKERS = 64
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The defaults are those that `prometheus-local.yml` names."""
+
+    gateway: Port
+    workers: list[Port]
+    exporter: Port
+    prometheus: Port
+    broker: Port
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> "Ports":
+        """From the environment."""
+        worker = read_number(environ, "WORKER_METRICS_PORT", 9101)
+        count = read_number(environ, "WORKERS", 1, highest=MOST_WORKERS)
+        return cls(
+            gateway=Port.read(environ, "GATEWAY_PORT", 8000, "gateway", environ.get("GATEWAY_HOST") or HOST),
+            workers=[
+                Port(
+                    "WORKER_METRICS_PORT", worker + offset, "worker metrics", environ.get("WORKER_METRICS_HOST") or HOST
+                )
+                for offset in range(count)
+            ],
+            exporter=Port.read(environ, "EXPORTER_PORT", 9808, "celery-exporter"),
+            prometheus=Port.read(environ, "PROMETHEUS_PORT", 9090, "Prometheus"),
+            broker=Port.read(environ, "REDIS_PORT", 6379, "broker"),
+        )
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The programs of the Procfile that run here."""
+
+    ports: Ports
+    redis_url: str
+    left_out: Mapping[str, str]
+    """Program -> why it does not run."""
+
+    def used_ports(self) -> list[Port]:
+        """Every port that must be free."""
+        optional = {
+            "broker": self.ports.broker,
+            "exporter": self.ports.exporter,
+            "prometheus": self.ports.prometheus,
+        }
+        used = [port for name, port in optional.items() if name not in self.left_out]
+        return [self.ports.gateway, *self.ports.workers, *used]
+
+    def environment(self) -> dict[str, str]:
+        """What every program finds in its environment."""
+        return {
+            "REDIS_URL": self.redis_url,
+            "REDIS_PORT": str(self.ports.broker.number),
+            "GATEWAY_HOST": self.ports.gateway.host,
+            "GATEWAY_PORT": str(self.ports.gateway.number),
+            "PROMETHEUS_PORT": str(self.ports.prometheus.number),
+            # celery-exporter reads CE_*. The URL is not in its command line, where everybody could read the password.
+            "CE_BROKER_URL": self.redis_url,
+            "CE_HOST": self.ports.exporter.host,
+            "CE_PORT": str(self.ports.exporter.number),
+            # By default it ends when the broker is gone for a moment.
+            "CE_RETRY_INTERVAL": "2",
+            "CE_LOG_LEVEL": "WARNING",
+        }
+
+    def programs(self) -> list[Program]:
+        """In the order of the Procfile."""
+        programs = []
+        for name, command in read_procfile(PROCFILE).items():
+            if name == "worker":
+                programs += self._workers(command)
+            elif name == "broker" and name not in self.left_out:
+                programs.append(Program(name, command, ready=lambda: broker.answers(self.redis_url)))
+            elif name not in self.left_out:
+                programs.append(Program(name, command))
+        return programs
+
+    def _workers(self, command: str) -> list[Program]:
+        ports = self.ports.workers
+        names = ["worker"] if len(ports) == 1 else [f"worker.{number}" for number, _ in enumerate(ports, start=1)]
+        return [
+            Program(name, command, {"WORKER_METRICS_PORT": str(port.number)})
+            for name, port in zip(names, ports, strict=True)
+        ]
+
+    def addresses(self) -> dict[str, str]:
+        """What is where, for people."""
+        gateway = self.ports.gateway.url
+        addresses = {"Gateway": gateway, "API docs": f"{gateway}/docs", "Gateway metrics": f"{gateway}/metrics"}
+        for number, port in enumerate(self.ports.workers, start=1):
+            name = "Worker metrics" if len(self.ports.workers) == 1 else f"Worker {number} metrics"
+            addresses[name] = f"{port.url}/metrics"
+        if "exporter" not in self.left_out:
+            addresses["Celery metrics"] = f"{self.ports.exporter.url}/metrics"
+        if "prometheus" not in self.left_out:
+            addresses["Prometheus"] = self.ports.prometheus.url
+        return addresses
+
+    def scrape_config(self) -> str:
+        """Prometheus' configuration for these ports."""
+        return localize(
+            SCRAPE_CONFIG,
+            {
+                8000: [self.ports.gateway.number],
+                9101: [port.number for port in self.ports.workers],
+                9808: [] if "exporter" in self.left_out else [self.ports.exporter.number],
+                9090: [self.ports.prometheus.number],
+            },
+        )

@@ -1,0 +1,203 @@
+"""`make up`: everything on one machine without Docker, from the Procfile.
+
+First it looks at whatever could be in the way, so that a person gets one line instead of the log of five programs.
+"""
+
+import asyncio
+import fcntl
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from scripts import broker, environment
+from scripts.greeting import PATIENCE_SECONDS, curl_line, greeting, sample_row, wait_until_ready
+from scripts.ports import check_free
+from scripts.refusal import Refusal
+from scripts.stack import SCRAPE_CONFIG, Ports, Stack
+from scripts.supervisor import Supervisor
+from shared.errors import MillraceError, ModelNotFound
+from shared.manifest import Manifest
+from shared.model_store import ModelStore
+from shared.settings import CommonSettings, load_settings
+
+ROOT = Path(__file__).parent.parent
+RUN = Path(".run")
+EXPORTER_ENVIRONMENT = Path(".venv-exporter")
+EXPORTER_LOCK = Path("requirements/exporter.txt")
+
+
+def say(text: str) -> None:
+    """One line for the person at the terminal."""
+    print(f"millrace: {text}", flush=True)
+
+
+@contextmanager
+def only_one_here() -> Iterator[None]:
+    """Hold `.run/` for this process: two brokers would write the same file.
+
+    Raises:
+        Refusal: if another one holds it.
+    """
+    RUN.mkdir(exist_ok=True)
+    with (RUN / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise Refusal(f"it runs already from this folder, as process {file.read().strip()}") from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+def plan() -> Stack:
+    """Decide what runs, and see that nothing is in the way.
+
+    Raises:
+        Refusal: if something is.
+    """
+    ports = Ports.read(os.environ)
+    left_out: dict[str, str] = {}
+    if os.environ.get("REDIS_URL"):
+        left_out["broker"] = "REDIS_URL names another"
+        broker.check_reachable(load_settings(CommonSettings).redis_url)
+    else:
+        os.environ["BROKER_SERVER"] = broker.find_server()
+        broker.check_not_foreign(ports.broker)
+        os.environ["REDIS_URL"] = broker.own_url(ports.broker)
+    if not shutil.which("prometheus"):
+        left_out["prometheus"] = "its program is not installed"
+    elif not SCRAPE_CONFIG.is_file():
+        left_out["prometheus"] = f"{SCRAPE_CONFIG} is missing"
+    if not exporter_python():
+        left_out["exporter"] = "it needs Python 3.11 or 3.12"
+    stack = Stack(ports, os.environ["REDIS_URL"], left_out)
+    check_free(stack.used_ports())
+    return stack
+
+
+def exporter_python() -> str | None:
+    """An interpreter that celery-exporter accepts."""
+    if (3, 11) <= sys.version_info < (3, 13):
+        return environment.base_python()
+    found = (shutil.which(name) for name in ("python3.12", "python3.11"))
+    return next((path for path in found if path and starts(path)), None)
+
+
+def starts(python: str) -> bool:
+    """Version managers put names on PATH that answer with an error."""
+    return subprocess.run([python, "-c", ""], check=False, capture_output=True).returncode == 0
+
+
+def model_to_serve(settings: CommonSettings) -> Manifest:
+    """The manifest of the default model, which is trained if there is none.
+
+    Raises:
+        Refusal: if there is none then either.
+    """
+    store = ModelStore(settings.models_dir)
+    try:
+        try:
+            return store.manifest(settings.default_model)
+        except ModelNotFound:
+            say("training, because there is no model yet")
+            if train():
+                raise Refusal("training failed; it says why above") from None
+            return store.manifest(settings.default_model)
+    except MillraceError as error:
+        raise Refusal(str(error)) from None
+
+
+def train() -> int:
+    """Train the default model; the answer is the exit code."""
+    # In a session of its own: at Ctrl-C it would print a traceback.
+    with subprocess.Popen([sys.executable, "-m", "training", "--if-missing"], start_new_session=True) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.terminate()
+            raise
+
+
+def prepare_exporter(left_out: dict[str, str]) -> None:
+    """Make the environment of celery-exporter; without it the rest runs too."""
+    python = exporter_python()
+    if "exporter" in left_out or python is None:
+        return
+    try:
+        environment.ensure(EXPORTER_ENVIRONMENT, EXPORTER_LOCK, python)
+    except (environment.EnvironmentFailed, OSError, subprocess.SubprocessError) as error:
+        left_out["exporter"] = str(error)
+
+
+async def run(stack: Stack, manifest: Manifest) -> int:
+    """Run it until it is to end; the answer is the exit code."""
+    supervisor = Supervisor(stack.programs())
+    gateway = stack.ports.gateway.url
+
+    async def announce() -> None:
+        problem = await wait_until_ready(gateway, PATIENCE_SECONDS)
+        if problem:
+            supervisor.say(
+                f"not ready after {PATIENCE_SECONDS:.0f} s: {gateway}/readyz {problem}; "
+                "look at what gateway and worker say above; still waiting"
+            )
+            await wait_until_ready(gateway, math.inf)
+        supervisor.write(greeting(stack.addresses(), curl_line(gateway, sample_row(manifest))))
+
+    return await supervisor.run(announce)
+
+
+def prepare_and_run() -> int:
+    """All of it, in the order in which a person wants to hear of trouble."""
+    with only_one_here():
+        stack = plan()
+        os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        # Worker processes choose one each; shared, they would count together.
+        os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+        manifest = model_to_serve(load_settings(CommonSettings))
+        left_out = dict(stack.left_out)
+        prepare_exporter(left_out)
+        stack = replace(stack, left_out=left_out)
+        for name, reason in left_out.items():
+            say(f"{name} is left out: {reason}")
+        for folder in ("redis", "prometheus"):
+            (RUN / folder).mkdir(exist_ok=True)
+        if "prometheus" not in left_out:
+            (RUN / "prometheus.yml").write_text(stack.scrape_config())
+        os.environ["BROKER_DIR"] = str(RUN / "redis")
+        os.environ.update(stack.environment())
+        return asyncio.run(run(stack, manifest))
+
+
+def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    """SIGTERM while preparing is as Ctrl-C; later the supervisor listens itself."""
+    raise KeyboardInterrupt
+
+
+def main() -> int:
+    """Run, or say in one line why not."""
+    os.chdir(ROOT)
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        return prepare_and_run()
+    except Refusal as refusal:
+        print(f"millrace: {refusal}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("millrace: stopped", file=sys.stderr)
+        return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -27,7 +27,7 @@ from worker.predictor import PredictorCache
 from worker.settings import WorkerSettings
 from worker.tasks import register_tasks
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("worker.app")  # run as __main__
 
 
 def create_worker(settings: WorkerSettings) -> Celery:
@@ -106,6 +106,7 @@ def main() -> None:
     try:
         app.worker_main(
             [
+                "--quiet",
                 "worker",
                 "--pool=prefork",
                 f"--concurrency={settings.worker_concurrency}",

@@ -147,7 +147,8 @@ def _tmpfs(name: str) -> list[tuple[str, str, str]]:
 
 
 def test_running_work_may_finish() -> None:
-    assert seconds(SERVICES["worker"]["stop_grace_period"]) > WorkerSettings.model_fields["worker_drain_seconds"].default + 10
+    drain_seconds = WorkerSettings.model_fields["worker_drain_seconds"].default
+    assert seconds(SERVICES["worker"]["stop_grace_period"]) > drain_seconds + 10
     assert seconds(SERVICES["gateway"]["stop_grace_period"]) > GRACEFUL_SECONDS
 
 

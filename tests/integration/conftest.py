@@ -1,6 +1,6 @@
 """Stacks for the tests: one that all may use, and new ones for those that break things."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +90,7 @@ def puppet_folder(tmp_path: Path) -> Path:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show the logs of the processes with a failure."""
     report = yield
     if report.failed:
@@ -98,4 +98,3 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
             if isinstance(value, Stack):
                 report.sections.append(("stack", value.logs()[-20_000:]))
     return report
-

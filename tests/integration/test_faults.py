@@ -4,6 +4,7 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,12 +102,9 @@ def test_a_killed_child_costs_its_callers_an_error_and_its_jobs_a_second_attempt
 
 
 def test_a_job_that_kills_its_process_ends_alone(puppets: Stack) -> None:
-    def submit(row: dict[str, float]) -> str:
-        return puppets.submit(row)
-
-    rows: list[dict[str, float]] = [ANSWER] * 4 + [{"value": 1, "act": Act.DIE}] + [ANSWER] * 4
+    rows: list[dict[str, Any]] = [ANSWER] * 4 + [{"value": 1, "act": Act.DIE}] + [ANSWER] * 4
     with ThreadPoolExecutor(len(rows)) as pool:
-        jobs = list(pool.map(submit, rows))
+        jobs = list(pool.map(puppets.submit, rows))
     outcomes = [puppets.outcome(job) for job in jobs]
     assert [outcome["status"] for outcome in outcomes] == ["succeeded"] * 4 + ["failed"] + ["succeeded"] * 4
     assert outcomes[4]["error"]["code"] == "worker_lost"
@@ -115,7 +113,7 @@ def test_a_job_that_kills_its_process_ends_alone(puppets: Stack) -> None:
 
 
 def test_a_row_that_makes_the_model_raise_fails_alone(puppets: Stack) -> None:
-    def call(row: dict[str, float]) -> int:
+    def call(row: dict[str, Any]) -> int:
         return puppets.predict(row).status_code
 
     # Both slots are busy, so that the others are coalesced into one batch.
@@ -221,13 +219,19 @@ def test_garbage_in_the_queue_is_a_dead_letter_each(new_stack: NewStack, iris_mo
         b"{}",
         b"\xff\xfe",
         b"[" * 100_000,
-        b'{"body": "!", "headers": {"task": "millrace.predict", "id": "1"}, "content-type": "application/json",'
-        b' "properties": {"delivery_tag": "1", "delivery_info": {}, "body_encoding": "base64"}}',
-        b'{"body": "", "headers": {"task": "os.system", "id": "1"}, "content-type": "application/json",'
-        b' "properties": {"delivery_tag": "1", "delivery_info": {}}}',
-        b'{"body": "gASVAA==", "headers": {"task": "millrace.predict", "id": "1"},'
-        b' "content-type": "application/x-python-serialize",'
-        b' "properties": {"delivery_tag": "1", "delivery_info": {}, "body_encoding": "base64"}}',
+        (
+            b'{"body": "!", "headers": {"task": "millrace.predict", "id": "1"}, "content-type": "application/json",'
+            b' "properties": {"delivery_tag": "1", "delivery_info": {}, "body_encoding": "base64"}}'
+        ),
+        (
+            b'{"body": "", "headers": {"task": "os.system", "id": "1"}, "content-type": "application/json",'
+            b' "properties": {"delivery_tag": "1", "delivery_info": {}}}'
+        ),
+        (
+            b'{"body": "gASVAA==", "headers": {"task": "millrace.predict", "id": "1"},'
+            b' "content-type": "application/x-python-serialize",'
+            b' "properties": {"delivery_tag": "1", "delivery_info": {}, "body_encoding": "base64"}}'
+        ),
     ]
     for lane in ("interactive", "bulk"):
         for entry in garbage:

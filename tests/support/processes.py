@@ -1,5 +1,6 @@
 """Real processes for tests: started on free ports, stopped by signal, nothing left behind."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -96,10 +97,8 @@ class Process:
     def kill(self) -> None:
         """SIGKILL it and its children, as when a machine goes away."""
         assert self._process is not None
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._process.wait(5)
 
     def log(self) -> str:

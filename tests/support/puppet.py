@@ -46,7 +46,8 @@ class Puppet(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Shape (n rows,)."""
         for value, act in rows.tolist():
             _perform(value, Act(int(act)))
-        return self.classes_[(rows[:, 0] < 0).astype(int)]
+        answers: NDArray[Any] = self.classes_[(rows[:, 0] < 0).astype(int)]
+        return answers
 
 
 def _perform(value: float, act: Act) -> None:

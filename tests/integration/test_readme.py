@@ -1,0 +1,55 @@
+"""What the README shows, done."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import NewStack
+from tests.support.processes import REPOSITORY
+from tests.support.requirements import require
+from tests.support.stack import Stack
+
+README = (REPOSITORY / "README.md").read_text()
+COMMANDS = re.findall(r"^\$ (curl .*)\n(.*)$", README, re.MULTILINE)
+ADDRESS = "http://127.0.0.1:8000"
+JOB_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def keys(value: Any) -> Any:
+    """The shape of a JSON value: its keys, without the values."""
+    return {name: keys(inner) for name, inner in value.items()} if isinstance(value, dict) else None
+
+
+def test_the_curl_lines_answer_as_shown(stack: Stack) -> None:
+    require(shutil.which("curl") is not None, "curl is not installed")
+    assert len(COMMANDS) == 3
+    job_id = ""
+    for command, shown in COMMANDS:
+        line = JOB_ID.sub(job_id, command.replace(ADDRESS, stack.url))
+        ran = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True, timeout=30)
+        answer = json.loads(ran.stdout)
+        job_id = answer.get("id", job_id)
+        if "…" not in shown:
+            assert keys(answer) == keys(json.loads(shown))
+        for label in ("setosa", "virginica", "queued", "succeeded"):
+            if f'"prediction":"{label}"' in shown or f'"status":"{label}"' in shown:
+                assert f'"{label}"' in ran.stdout
+
+
+def test_your_own_model(new_stack: NewStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    scope: dict[str, Any] = {}
+    exec(code, scope)
+    stack = new_stack(tmp_path / "models", DEFAULT_MODEL="wine").start()
+    wine, forest = scope["wine"], scope["forest"]
+    rows = [dict(zip(wine.feature_names, row, strict=True)) for row in wine.data[::20].tolist()]
+    answer = stack.predict(rows).json()
+    assert answer["predictions"] == forest.predict(wine.data[::20]).tolist()
+    shares = [list(row.values()) for row in answer["probabilities"]]
+    assert shares == [pytest.approx(row, abs=1e-9) for row in forest.predict_proba(wine.data[::20]).tolist()]

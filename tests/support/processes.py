@@ -42,10 +42,18 @@ def wait_for(what: str, probe: Callable[[], Found | None], seconds: float = 15.0
 class Process:
     """A program of the stack, its output kept for when a test fails."""
 
-    def __init__(self, name: str, command: list[str], environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        environment: Mapping[str, str],
+        folder: Path,
+        folder_to_run_in: Path = REPOSITORY,
+    ) -> None:
         self.name = name
         self._command = command
         self._environment = {**_clean_environment(), **environment}
+        self._folder_to_run_in = folder_to_run_in
         self._log_path = folder / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -56,7 +64,7 @@ class Process:
             # A group of its own: children of a killed parent are found and ended with it.
             self._process = subprocess.Popen(
                 self._command,
-                cwd=REPOSITORY,
+                cwd=self._folder_to_run_in,
                 env=self._environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,

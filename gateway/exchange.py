@@ -71,7 +71,7 @@ class Exchange:
         )
         if not answer:
             return
-        entries = self._entries(answer)
+        ((_, entries),) = answer
         for entry_id, fields in entries:
             self._dispatch(fields.get(b"reply", b""))
             self._last_read = entry_id
@@ -79,14 +79,6 @@ class Exchange:
         if self._read_since_trim >= TRIM_EVERY:
             self._read_since_trim = 0
             await self._redis.xtrim(self.reply_to, minid=self._last_read, approximate=True)
-
-    @staticmethod
-    def _entries(answer: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
-        # One stream was asked for; RESP2 answers [[name, entries]], RESP3 {name: [entries]}.
-        if isinstance(answer, dict):
-            (chunks,) = answer.values()
-            return [entry for chunk in chunks for entry in chunk] if isinstance(chunks[0], list) else list(chunks)
-        return list(answer[0][1])
 
     def _dispatch(self, payload: bytes) -> None:
         try:

@@ -24,21 +24,34 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+MISSING_BIN = "missing"
+OTHER_BIN = "other"
+
+Scalar = str | int | float | bool
+
+
 class Reference(_Part):
     """A reference distribution: the share of training rows in each bin, smoothed so that no bin is empty.
 
-    `bins` are labels in order; for numbers `edges` are the inner cut points, bin k holding
-    `edges[k-1] < value <= edges[k]`, the outer bins open: `len(bins) == len(ratios) == len(edges) + 1`.
-    For categories and classes `edges` is None.
+    `bins` are labels in order. For numbers `edges` are the inner cut points, bin k holding
+    `edges[k-1] < value <= edges[k]`, the outer bins open. Otherwise `edges` is None and the bins are categories or
+    classes as text, after them `other` for texts not seen often enough in training. Where values may be missing, the last
+    bin is `missing`.
     """
 
     bins: list[str] = Field(min_length=1)
     ratios: list[Ratio | Literal[1]]
     edges: list[float] | None = None
 
+    @property
+    def has_missing(self) -> bool:
+        """Whether the last bin counts missing values."""
+        return self.bins[-1] == MISSING_BIN
+
     @model_validator(mode="after")
     def _lengths_agree(self) -> "Reference":
-        if len(self.ratios) != len(self.bins) or (self.edges is not None and len(self.edges) != len(self.bins) - 1):
+        cut_bins = len(self.bins) - self.has_missing
+        if len(self.ratios) != len(self.bins) or (self.edges is not None and len(self.edges) != cut_bins - 1):
             raise ValueError("bins, ratios and edges have different lengths")
         if self.edges is not None and any(b <= a for a, b in zip(self.edges, self.edges[1:], strict=False)):
             raise ValueError("edges must rise")
@@ -49,23 +62,40 @@ class Feature(_Part):
     """One column of a row."""
 
     name: str = Field(min_length=1, max_length=128)
-    type: Literal["number"] = "number"
-    minimum: float
-    """Least value seen in training."""
-    maximum: float
-    """Greatest value seen in training."""
-    histogram_edges: list[float] = Field(min_length=1)
-    """Rising bucket bounds of `inference_feature_value`."""
+    type: Literal["number", "string", "boolean"] = "number"
+    nullable: bool = False
+    """Whether a row may say null."""
+    dtype: str = "float64"
+    """The pandas dtype that the column had in training, for models that take data frames."""
+    minimum: float | None = None
+    """Least value seen in training, of a number."""
+    maximum: float | None = None
+    """Greatest value seen in training, of a number."""
+    categories: list[str] | None = None
+    """Texts seen in training, the most frequent first, at most 100; others are accepted."""
+    histogram_edges: list[float] | None = None
+    """Rising bucket bounds of `inference_feature_value`, of a number."""
     reference: Reference
+
+    @model_validator(mode="after")
+    def _fits_its_type(self) -> "Feature":
+        numeric = self.type == "number"
+        if numeric != (self.minimum is not None and self.maximum is not None and bool(self.histogram_edges)):
+            raise ValueError("minimum, maximum and histogram_edges belong to numbers, and to all of them")
+        if numeric != (self.reference.edges is not None):
+            raise ValueError("reference edges belong to numbers, and to all of them")
+        if self.nullable != self.reference.has_missing:
+            raise ValueError("a bin for missing values belongs to nullable features, and to all of them")
+        return self
 
 
 class Output(_Part):
-    """What the model says of a row."""
+    """One value that the model says of a row; most models have one."""
 
+    name: str = Field(default="prediction", min_length=1, max_length=128)
     kind: Literal["class", "number"]
     classes: list[str | int | bool] | None = None
     """The classes in the order of the probabilities."""
-    probabilities: bool = False
     reference: Reference
 
 
@@ -73,17 +103,20 @@ class Artifact(_Part):
     """The file that holds the estimator."""
 
     file: Identifier
-    format: Literal["joblib"]
+    format: Literal["joblib", "skops"]
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     size_bytes: int = Field(gt=0)
 
 
 class Sample(_Part):
-    """A row with what the model said of it when it was exported."""
+    """A row with what the model said of it when it was exported.
 
-    row: list[Any]
-    prediction: str | int | float | bool
-    probabilities: list[float] | None = None
+    With several outputs, `prediction` holds one value and `probabilities` one list per output.
+    """
+
+    row: list[Scalar | None]
+    prediction: Scalar | list[Scalar]
+    probabilities: list[float] | list[list[float]] | None = None
 
 
 class Manifest(_Part):
@@ -101,7 +134,11 @@ class Manifest(_Part):
     libraries: dict[str, str]
     """Versions at export: python, scikit-learn, numpy, joblib."""
     features: list[Feature] = Field(min_length=1)
-    output: Output
+    input: Literal["array", "frame"] = "array"
+    """How the estimator takes rows: a float64 array, or a data frame with the features' names and dtypes."""
+    outputs: list[Output] = Field(min_length=1)
+    probabilities: bool = False
+    """Whether it knows the probabilities of the classes."""
     training_rows: int = Field(gt=0)
     scores: dict[str, float]
     samples: list[Sample] = Field(min_length=1)
@@ -113,6 +150,10 @@ class Manifest(_Part):
             raise ValueError("feature names repeat")
         if any(len(sample.row) != len(names) for sample in self.samples):
             raise ValueError("a sample row has not one value per feature")
+        if self.input == "array" and any(feature.type != "number" for feature in self.features):
+            raise ValueError("an array holds numbers only")
+        if self.probabilities and any(output.classes is None for output in self.outputs):
+            raise ValueError("probabilities belong to classes")
         return self
 
     @classmethod

@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
@@ -35,8 +35,8 @@ class Reference(_Part):
 
     `bins` are labels in order. For numbers `edges` are the inner cut points, bin k holding
     `edges[k-1] < value <= edges[k]`, the outer bins open. Otherwise `edges` is None and the bins are categories or
-    classes as text, after them `other` for texts not seen often enough in training. Where values may be missing, the last
-    bin is `missing`.
+    classes as text, after them `other` for texts not seen often enough in training. Where values may be missing, the
+    last bin is `missing`.
     """
 
     bins: list[str] = Field(min_length=1)

@@ -169,3 +169,6 @@ class Coalescer:
     def _expire(self, call: _Waiting, deadline_seconds: float) -> None:
         if not call.answer.done():
             call.answer.set_exception(deadline_exceeded(deadline_seconds) if self._slots() else no_worker())
+        # While there are no slots nobody else takes them out, and they would count against `waiting_rows_max`.
+        while self._waiting and self._waiting[0].answer.done():
+            self.waiting_rows -= len(self._waiting.popleft().rows)

@@ -1,5 +1,6 @@
 """The workers that announce themselves, and the broker's clock."""
 
+import math
 import time
 
 from pydantic import ValidationError
@@ -38,10 +39,18 @@ class Fleet:
         except Exception:
             self._take({})
             raise
-        known = {name.decode(): _read(value) for name, value in announcements.items()}
         now = self._clock.now()
-        self._take({name: said for name, said in known.items() if said and now - said.at < LIVE_SECONDS})
-        gone = [name for name, said in known.items() if said is None or now - said.at > FORGET_SECONDS]
+        live: dict[str, Announcement] = {}
+        gone: list[bytes] = []
+        for name, value in announcements.items():
+            said = _read(value)
+            # One from the future is of a time before the broker's clock was set back.
+            age_seconds = abs(now - said.at) if said else math.inf
+            if said and age_seconds < LIVE_SECONDS:
+                live[name.decode(errors="replace")] = said
+            elif age_seconds > FORGET_SECONDS:
+                gone.append(name)
+        self._take(live)
         if gone:
             await self._redis.hdel(keys.WORKERS, *gone)
 

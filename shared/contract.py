@@ -1,12 +1,12 @@
 """What crosses the queue: lanes, task names, messages, replies, statuses. Versioned JSON, never pickle."""
 
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 from pydantic import BaseModel, ConfigDict
 
-CONTRACT_VERSION = 1
+CONTRACT_VERSION: Final = 1
 
 PREDICT_TASK = "millrace.predict"
 RUN_JOBS_TASK = "millrace.run_jobs"
@@ -60,7 +60,7 @@ class Message(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    v: int = CONTRACT_VERSION
+    v: Literal[1] = CONTRACT_VERSION
 
     def to_json(self) -> str:
         """The message as the single positional argument of its task."""

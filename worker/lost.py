@@ -12,7 +12,7 @@ from shared.contract import PREDICT_TASK, RUN_JOBS_TASK, BatchReply, ErrorCode, 
 from shared.errors import PredictionError
 from shared.job_scripts import script
 from worker.batch import failure
-from worker.child import REPLIES_KEPT, connect
+from worker.child import REPLIES_KEPT, REPLY_TTL_SECONDS, connect
 
 logger = logging.getLogger(__name__)
 
@@ -52,4 +52,7 @@ class LostBatches:
         reply = BatchReply(
             batch=message.batch, started_at=0.0, compute_seconds=0.0, results=[failure(reason)] * len(message.calls)
         )
-        self._redis.xadd(message.reply_to, {"reply": reply.to_json()}, maxlen=REPLIES_KEPT, approximate=True)
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.xadd(message.reply_to, {"reply": reply.to_json()}, maxlen=REPLIES_KEPT, approximate=True)
+            pipe.expire(message.reply_to, REPLY_TTL_SECONDS)
+            pipe.execute()

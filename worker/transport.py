@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 DEAD_LETTERS_KEPT = 1000
 
+UNUSED_HEADERS = {"compression": None, "eta": None, "expires": None, "stamped_headers": None, "timelimit": [None, None]}
+"""Celery's headers for what Millrace does not use, as they are then. Other values can end the worker."""
+
 
 def problem(entry: bytes) -> str | None:
     """Why an entry is no task of ours, or None if it is one."""
@@ -27,9 +30,16 @@ def problem(entry: bytes) -> str | None:
         headers, properties = message["headers"], message["properties"]
         if headers["task"] not in (PREDICT_TASK, RUN_JOBS_TASK):
             return "unknown task"
-        if not isinstance(headers["id"], str) or message["content-type"] != "application/json":
+        if not isinstance(headers["id"], str) or not all(
+            headers.get(name) in (None, unset) for name, unset in UNUSED_HEADERS.items()
+        ):
             return "wrong headers"
-        if not isinstance(properties["delivery_tag"], str) or not isinstance(properties["delivery_info"], dict):
+        if (message["content-type"], message["content-encoding"]) != ("application/json", "utf-8"):
+            return "wrong content type"
+        came = properties["delivery_info"]
+        if not all(
+            isinstance(text, str) for text in (properties["delivery_tag"], came["exchange"], came["routing_key"])
+        ):
             return "wrong properties"
         args, kwargs, embed = orjson.loads(_body(message["body"], properties.get("body_encoding")))
         well_formed = len(args) == 1 and isinstance(args[0], str) and kwargs == {} and isinstance(embed, dict)
@@ -38,7 +48,9 @@ def problem(entry: bytes) -> str | None:
     return None if well_formed else "wrong arguments"
 
 
-def _body(body: str, encoding: str | None) -> bytes:
+def _body(body: Any, encoding: Any) -> bytes:
+    if not isinstance(body, str):
+        raise TypeError("the body is no text")
     return base64.b64decode(body, validate=True) if encoding == "base64" else body.encode()
 
 

@@ -38,6 +38,20 @@ def unknown_job() -> Problem:
     return Problem(404, "unknown_job", "no job has this id, or it ended too long ago")
 
 
+def idempotency_key(scope: Scope) -> str | None:
+    """The caller's key, if there is one.
+
+    Raises:
+        Problem: 422 if it can't be one.
+    """
+    key = Headers(scope=scope).get("idempotency-key")
+    if key is not None and not 0 < len(key) <= IDEMPOTENCY_KEY_MAX_CHARACTERS:
+        raise Problem(
+            422, "invalid_parameter", f"an Idempotency-Key has 1 to {IDEMPOTENCY_KEY_MAX_CHARACTERS} characters"
+        )
+    return key
+
+
 class SubmitEndpoint:
     """`POST /jobs`, an ASGI application of its own like `/predict`."""
 
@@ -62,11 +76,7 @@ class SubmitEndpoint:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
         service = self._service
-        key = Headers(scope=scope).get("idempotency-key")
-        if key is not None and not 0 < len(key) <= IDEMPOTENCY_KEY_MAX_CHARACTERS:
-            raise Problem(
-                422, "invalid_parameter", f"an Idempotency-Key has 1 to {IDEMPOTENCY_KEY_MAX_CHARACTERS} characters"
-            )
+        key = idempotency_key(scope)
         body = await read_json(scope, receive, service.settings.body_max_bytes)
         parsed = service.parser.parse(body)
         job_id, replay = await service.jobs.submit(service.manifest, parsed.rows, parsed.single, key)

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.answers import predicted, server_timing, timing
 from gateway.errors import Problem, of_result
 from gateway.requests import read_json
-from gateway.routes.jobs import job_response
+from gateway.routes.jobs import idempotency_key, job_response
 from gateway.service import Service
 from shared.contract import JobStatus, Lane
 
@@ -69,7 +69,7 @@ class PredictEndpoint:
     async def _as_job(self, scope: Scope, rows: list[Any], single: bool, prefer: str) -> Response:
         """RFC 7240: the caller rather takes a job than an error when it takes longer."""
         service = self._service
-        key = Headers(scope=scope).get("idempotency-key")
+        key = idempotency_key(scope)
         found = _WAIT.search(prefer)
         wait_seconds = min(float(found[1]), service.settings.wait_max_seconds) if found else 0.0
         applied = f"wait={wait_seconds:g}" if found else "respond-async"

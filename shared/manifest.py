@@ -1,4 +1,20 @@
-"""The manifest of a model version: what the gateway and the dashboards know about a model without loading it."""
+"""The manifest of a model version: what the gateway and the dashboards know about a model without loading it.
+
+How rows become what the estimator takes. Training and worker each have this code, because neither may import the
+other and this module no NumPy; a test holds the two together. null is None in a row.
+
+`input` is "array": `np.asarray(rows, dtype=np.float64)`, so null becomes NaN. Shape (n rows, n features).
+
+`input` is "frame": a pandas data frame with the features' names in order and a fresh RangeIndex; then per column:
+
+- number: float64 with NaN for null. If `dtype` is another one, it is cast to it where that loses nothing: an integer
+  dtype (also `Int64` and the like, which keep null as NA) stays float64 if a value of the column is no whole number
+  or, for `int64` and the like, null.
+- boolean: cast to `dtype`: `bool`, `boolean` (null is NA) or `object` (null is what `null_as` says).
+- string: cast to `dtype`: `object` (null is what `null_as` says), `str` (null is NaN; `object` with NaN where pandas
+  is older than 3), `string` (null is NA), or `category`: then `pd.CategoricalDtype(categories)`, in which texts that
+  are none of the categories become NaN.
+"""
 
 import hashlib
 from pathlib import Path
@@ -35,8 +51,9 @@ class Reference(_Part):
 
     `bins` are labels in order. For numbers `edges` are the inner cut points, bin k holding
     `edges[k-1] < value <= edges[k]`, the outer bins open. Otherwise `edges` is None and the bins are categories or
-    classes as text, after them `other` for texts not seen often enough in training. Where values may be missing, the
-    last bin is `missing`.
+    classes as text (Python's `str`: `True`, `1`), for strings after them always `other`: texts not seen often enough
+    in training. Where values may be missing, the last bin is `missing`. A category that is called like one of these
+    two has no bin of its own and counts as `other`.
     """
 
     bins: list[str] = Field(min_length=1)
@@ -66,13 +83,16 @@ class Feature(_Part):
     nullable: bool = False
     """Whether a row may say null."""
     dtype: str = "float64"
-    """The pandas dtype that the column had in training, for models that take data frames."""
+    """The pandas dtype of the column, for models that take data frames."""
+    null_as: Literal["nan", "none"] = "nan"
+    """What null is in a column of dtype `object`: NaN or None, as in training."""
     minimum: float | None = None
     """Least value seen in training, of a number."""
     maximum: float | None = None
     """Greatest value seen in training, of a number."""
     categories: list[str] | None = None
-    """Texts seen in training, the most frequent first, at most 100; others are accepted."""
+    """Texts seen in training, the most frequent first, at most 100; others are accepted. None where there are too many
+    different ones to be categories. Of dtype `category`: all categories, in the order of the dtype."""
     histogram_edges: list[float] | None = None
     """Rising bucket bounds of `inference_feature_value`, of a number."""
     reference: Reference
@@ -169,7 +189,12 @@ class Manifest(_Part):
         except OSError as error:
             raise ManifestInvalid(f"{path}: {error.strerror}") from None
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
+            errors = error.errors(include_url=False, include_input=False)
+            if any(each["loc"] == ("format_version",) for each in errors):
+                raise ManifestInvalid(
+                    f"{path}: format_version is not {MANIFEST_FORMAT}, the only one that this program knows"
+                ) from None
+            first = errors[0]
             where = ".".join(str(part) for part in first["loc"]) or "manifest"
             raise ManifestInvalid(f"{path}: {where}: {first['msg']}") from None
 

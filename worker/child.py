@@ -149,7 +149,7 @@ class Child:
             self._metrics.batches_in_progress.dec()
         metrics.compute_seconds.observe(answer.compute_seconds)
         metrics.batch_rows.observe(len(rows))
-        metrics.count_inputs(predictor.array(rows))
+        metrics.count_inputs(rows)
         metrics.count_outputs(answer.predictions)
         for row_error in answer.failures.values():
             metrics.count_error(row_error.code, 1)

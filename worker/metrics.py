@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from prometheus_client import Counter, Gauge, Histogram, multiprocess, values
 
 from shared import metrics as names
-from shared.contract import ErrorCode, Lane
+from shared.contract import ErrorCode, Lane, Row
 from shared.manifest import Feature, Manifest
 
 
@@ -60,13 +60,13 @@ class ModelMetrics:
         self.batch_rows = parent.batch_rows.labels(manifest.name)
         self._errors = {code.value: parent.errors.labels(*labels, code.value) for code in ErrorCode}
         self._features = [_FeatureMetrics(parent, labels, feature) for feature in manifest.features]
-        self._outputs = [parent.outputs.labels(*labels, output) for output in manifest.output.reference.bins]
-        for output, ratio in zip(manifest.output.reference.bins, manifest.output.reference.ratios, strict=True):
+        self._outputs = [parent.outputs.labels(*labels, output) for output in manifest.outputs[0].reference.bins]
+        for output, ratio in zip(manifest.outputs[0].reference.bins, manifest.outputs[0].reference.ratios, strict=True):
             parent.output_reference.labels(*labels, output).set(ratio)
         parent.model_info.labels(
             *labels, manifest.estimator, manifest.libraries.get("scikit-learn", ""), manifest.artifact.sha256[:8]
         ).set(1)
-        self._output_at = {str(output): i for i, output in enumerate(manifest.output.reference.bins)}
+        self._output_at = {str(output): i for i, output in enumerate(manifest.outputs[0].reference.bins)}
 
     def loaded(self, at_seconds: float) -> None:
         """The version was loaded into this process."""
@@ -77,14 +77,15 @@ class ModelMetrics:
         self._errors[code].inc(rows)
         self.failed.inc(rows)
 
-    def count_inputs(self, array: NDArray[np.float64]) -> None:
-        """What the model saw: shape (n rows, n features), finite."""
+    def count_inputs(self, rows: list[Row]) -> None:
+        """What the model saw."""
+        array = np.asarray(rows, dtype=np.float64)
         for column, metrics in zip(array.T, self._features, strict=True):
             metrics.count(column)
 
     def count_outputs(self, predictions: list[Any]) -> None:
         """What the model said; None for a row that failed."""
-        edges = self._manifest.output.reference.edges
+        edges = self._manifest.outputs[0].reference.edges
         counts: dict[int, int] = {}
         for prediction in predictions:
             if prediction is not None:

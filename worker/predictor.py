@@ -103,7 +103,7 @@ class Predictor:
     def _call(self, array: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[np.float64] | None]:
         # predict() is not always the class of the greatest probability (SVC calibrates them apart), so ask for both.
         predictions = self._estimator.predict(array)
-        return predictions, self._estimator.predict_proba(array) if self.manifest.output.probabilities else None
+        return predictions, self._estimator.predict_proba(array) if self.manifest.probabilities else None
 
     def _predict_each(self, rows: list[Row], started: float) -> Predictions:
         predictions: list[Any] = []
@@ -130,7 +130,7 @@ class Predictor:
             probabilities += [None] if probability is None else _plain(probability, bad)
         return Predictions(
             predictions,
-            probabilities if self.manifest.output.probabilities else None,
+            probabilities if self.manifest.probabilities else None,
             time.perf_counter() - started,
             failures,
         )

@@ -1,5 +1,6 @@
 """The JSON of successful answers."""
 
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -22,19 +23,50 @@ def server_timing(parts: dict[str, float]) -> str:
     return ", ".join(f"{name.removesuffix('_ms')};dur={milliseconds}" for name, milliseconds in parts.items())
 
 
-def predicted(manifest: Manifest, result: dict[str, Any], single: bool) -> dict[str, Any]:
-    """What the model said: flat for a flat row, lists for instances; probabilities by class."""
-    members: dict[str, Any] = (
-        {"prediction": result["predictions"][0]} if single else {"predictions": result["predictions"]}
-    )
-    if result["probabilities"] is not None:
-        classes = [str(name) for name in manifest.output.classes or []]
-        by_class = [dict(zip(classes, row, strict=True)) for row in result["probabilities"]]
-        members["probabilities"] = by_class[0] if single else by_class
+Outputs = Sequence[tuple[str, Sequence[Any] | None]]
+"""Name and classes of each output of a model."""
+
+
+def outputs_of(manifest: Manifest) -> Outputs:
+    """The outputs as a manifest describes them."""
+    return [(output.name, output.classes) for output in manifest.outputs]
+
+
+def predicted(outputs: Outputs, result: dict[str, Any], single: bool) -> dict[str, Any]:
+    """What the model said: flat for a flat row, lists for instances.
+
+    With several outputs a prediction is an object by output; probabilities are an object by class.
+    """
+    predictions: list[Any] = result["predictions"]
+    probabilities: list[Any] | None = result["probabilities"]
+    if len(outputs) > 1:
+        names = [name for name, _ in outputs]
+        predictions = [dict(zip(names, row, strict=True)) for row in predictions]
+        if probabilities is not None:
+            by_output = [[str(name) for name in classes or ()] for _, classes in outputs]
+            probabilities = [
+                {
+                    name: dict(zip(classes, shares, strict=True))
+                    for name, classes, shares in zip(names, by_output, row, strict=True)
+                }
+                for row in probabilities
+            ]
+    elif probabilities is not None:
+        labels = [str(name) for name in outputs[0][1] or ()]
+        probabilities = [dict(zip(labels, row, strict=True)) for row in probabilities]
+    members: dict[str, Any] = {"prediction": predictions[0]} if single else {"predictions": predictions}
+    if probabilities is not None:
+        members["probabilities"] = probabilities[0] if single else probabilities
     return members
 
 
-def job_view(job: Job, manifest: Manifest) -> dict[str, Any]:
+def job_prediction(job: Job) -> dict[str, Any]:
+    """What the model said of a succeeded job; its outcome names the outputs, whatever became of the manifest."""
+    outcome = job.outcome or {}
+    return predicted(outcome["outputs"], outcome, job.single)
+
+
+def job_view(job: Job) -> dict[str, Any]:
     """A job as its caller sees it; what has not happened yet is absent."""
     view: dict[str, Any] = {
         "id": job.id,
@@ -54,7 +86,7 @@ def job_view(job: Job, manifest: Manifest) -> dict[str, Any]:
             job.ended_at - job.accepted_at,
         )
     if job.status is JobStatus.SUCCEEDED and job.outcome is not None:
-        view["result"] = predicted(manifest, job.outcome, job.single)
+        view["result"] = job_prediction(job)
     elif job.outcome is not None and "error" in job.outcome:
         view["error"] = job.outcome["error"]
     return view

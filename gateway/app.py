@@ -16,6 +16,7 @@ from starlette.routing import Route
 from gateway.errors import Problem
 from gateway.openapi import install_openapi
 from gateway.requests import Observed
+from gateway.routes.catalog import catalog_routes
 from gateway.routes.health import health_routes
 from gateway.routes.jobs import SubmitEndpoint, job_routes
 from gateway.routes.predict import PredictEndpoint
@@ -27,12 +28,13 @@ DESCRIPTION = "Serves scikit-learn models behind a queue."
 
 
 def create_app(settings: GatewaySettings) -> FastAPI:
-    """The gateway for the default model's latest version; it connects to Redis when it is started.
+    """The gateway for the models of the store; it connects to Redis when it is started.
 
     Raises:
-        ModelError: if the model store has no such model.
+        ModelError: if the model store does not have the default model.
     """
-    service = Service(settings, ModelStore(settings.models_dir).manifest(settings.default_model))
+    service = Service(settings, ModelStore(settings.model_store))
+    service.catalog.load()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -52,9 +54,12 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             RequestValidationError: _invalid_parameter,
         },
     )
-    app.router.routes.append(Route("/predict", PredictEndpoint(service), methods=["POST"]))
-    app.router.routes.append(Route("/jobs", SubmitEndpoint(service), methods=["POST"]))
+    for endpoint, resource in ((PredictEndpoint, "predict"), (SubmitEndpoint, "jobs")):
+        for prefix in ("", "/models/{name}", "/models/{name}/versions/{version}"):
+            template = f"{prefix}/{resource}"
+            app.router.routes.append(Route(template, endpoint(service, template), methods=["POST"]))
     app.include_router(job_routes(service))
+    app.include_router(catalog_routes(service))
     app.include_router(health_routes(service))
     install_openapi(app, service)
     return app

@@ -3,11 +3,13 @@
 import asyncio
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 from redis.exceptions import RedisError
 
 from gateway.exchange import Exchange
+from gateway.slots import Pools
 from shared.clock import BrokerClock
 from shared.contract import BatchReply, Call, PredictMessage
 from shared.manifest import Manifest
@@ -25,8 +27,9 @@ TOLERANCE = 1e-6
 class Canary:
     """Asks at most once at a time; everyone who asks meanwhile gets the same answer."""
 
-    def __init__(self, manifest: Manifest, exchange: Exchange, clock: BrokerClock) -> None:
+    def __init__(self, manifest: Callable[[], Manifest], exchange: Exchange, pools: Pools, clock: BrokerClock) -> None:
         self._manifest = manifest
+        self._pools = pools
         self._exchange = exchange
         self._clock = clock
         self._asking: asyncio.Task[str | None] | None = None
@@ -48,21 +51,22 @@ class Canary:
             self._last = (time.monotonic(), task.result())
 
     async def _ask(self) -> str | None:
-        sample = self._manifest.samples[0]
+        manifest = self._manifest()
+        sample = manifest.samples[0]
         answer: asyncio.Future[BatchReply] = asyncio.get_running_loop().create_future()
         batch = self._exchange.open(lambda reply: None if answer.done() else answer.set_result(reply))
         now = self._clock.now()
         message = PredictMessage(
             batch=batch,
             reply_to=self._exchange.reply_to,
-            model=self._manifest.name,
-            version=self._manifest.version,
+            model=manifest.name,
+            version=manifest.version,
             calls=[Call(1, now, now + ANSWER_SECONDS)],
             rows=[sample.row],
             canary=True,
         )
         try:
-            await self._exchange.publish(message)
+            await self._exchange.publish(message, self._pools.of(manifest.name).pool)
             reply = await asyncio.wait_for(answer, ANSWER_SECONDS)
         except asyncio.TimeoutError:
             return f"no answer through the queue within {ANSWER_SECONDS:g} s"
@@ -78,7 +82,12 @@ class Canary:
 
 
 def _same(answer: Any, expected: Any) -> bool:
-    """Numbers need not agree to the last bit: other machines, and batches of other sizes, round differently."""
+    """Whether it is the manifest's prediction; a list holds one value per output.
+
+    Numbers need not agree to the last bit: other machines, and batches of other sizes, round differently.
+    """
+    if isinstance(answer, list) and isinstance(expected, list):
+        return len(answer) == len(expected) and all(map(_same, answer, expected))
     if isinstance(answer, float) and isinstance(expected, float | int):
         return math.isclose(answer, expected, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
     return bool(answer == expected)

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from gateway.errors import Problem, broker_unavailable, deadline_exceeded, no_worker, overloaded
 from gateway.exchange import Exchange
 from gateway.settings import GatewaySettings
+from gateway.slots import Pools, Slots
 from shared.clock import BrokerClock
 from shared.contract import BatchReply, Call, PredictMessage, Row
 from shared.manifest import Manifest
@@ -46,6 +47,14 @@ class Answer:
     compute_seconds: float
 
 
+@dataclass
+class WaitingRows:
+    """The interactive rows that wait in this process, over all models."""
+
+    limit: int
+    rows: int = 0
+
+
 class Coalescer:
     """The interactive lane of one model version in this process."""
 
@@ -53,21 +62,27 @@ class Coalescer:
         self,
         manifest: Manifest,
         exchange: Exchange,
-        slots: Callable[[], int],
+        pools: Pools,
         clock: BrokerClock,
+        everywhere: WaitingRows,
         settings: GatewaySettings,
     ) -> None:
         self._manifest = manifest
         self._exchange = exchange
-        self._slots = slots
+        self._pools = pools
         self._clock = clock
+        self._everywhere = everywhere
         self._settings = settings
         self._waiting: deque[_Waiting] = deque()
         self.waiting_rows = 0
-        self._in_flight: dict[int, list[_Waiting]] = {}
+        self._in_flight: dict[int, tuple[Slots, list[_Waiting]]] = {}
         self._row_seconds = 0.0
         self._publishing: set[asyncio.Task[None]] = set()
-        self._pump_scheduled = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits."""
+        return not self._waiting and not self._in_flight
 
     async def predict(self, rows: list[Row], deadline_seconds: float) -> Answer:
         """Have rows predicted.
@@ -75,32 +90,30 @@ class Coalescer:
         Raises:
             Problem: 503 if too many rows wait, the broker is down or nobody works; 504 past the deadline.
         """
-        if self.waiting_rows + len(rows) > self._settings.waiting_rows_max:
+        if self._everywhere.rows + len(rows) > self._everywhere.limit:
             raise overloaded("queue_full", "too many rows wait for a worker", 1)
         loop = asyncio.get_running_loop()
         now = self._clock.now()
         call = _Waiting(rows, now, now + deadline_seconds, loop.create_future())
         timer = loop.call_later(deadline_seconds, self._expire, call, deadline_seconds)
         self._waiting.append(call)
-        self.waiting_rows += len(rows)
-        self.wake()
+        self._count_waiting(len(rows))
+        self._pools.of(self._manifest.name).ask(self)
         try:
             return await call.answer
         finally:
             timer.cancel()
 
-    def wake(self) -> None:
-        """Send what may be sent, after everything else that is ready in this turn of the event loop."""
-        if not self._pump_scheduled:
-            self._pump_scheduled = True
-            asyncio.get_running_loop().call_soon(self._pump)
+    def _count_waiting(self, rows: int) -> None:
+        self.waiting_rows += rows
+        self._everywhere.rows += rows
 
-    def _pump(self) -> None:
-        self._pump_scheduled = False
-        while self._waiting and (free := self._slots() - len(self._in_flight)) > 0:
-            calls = self._take(free)
-            if calls:
-                self._send(calls)
+    def send_next(self, slots: Slots) -> bool:
+        """Send one batch; whether there is more."""
+        calls = self._take(slots.free)
+        if calls:
+            self._send(calls, slots)
+        return bool(self._waiting)
 
     def _take(self, free_slots: int) -> list[_Waiting]:
         """The calls of the next batch; those that gave up waiting are left out."""
@@ -113,15 +126,16 @@ class Coalescer:
         rows = 0
         while self._waiting and (not calls or rows + len(self._waiting[0].rows) <= limit):
             call = self._waiting.popleft()
-            self.waiting_rows -= len(call.rows)
+            self._count_waiting(-len(call.rows))
             if not call.answer.done():
                 calls.append(call)
                 rows += len(call.rows)
         return calls
 
-    def _send(self, calls: list[_Waiting]) -> None:
+    def _send(self, calls: list[_Waiting], slots: Slots) -> None:
         batch = self._exchange.open(self._on_reply)
-        self._in_flight[batch] = calls
+        self._in_flight[batch] = (slots, calls)
+        slots.take()
         message = PredictMessage(
             batch=batch,
             reply_to=self._exchange.reply_to,
@@ -130,13 +144,13 @@ class Coalescer:
             calls=[Call(len(call.rows), call.accepted_at, call.deadline) for call in calls],
             rows=[row for call in calls for row in call.rows],
         )
-        task = asyncio.create_task(self._publish(message))
+        task = asyncio.create_task(self._publish(message, slots.pool))
         self._publishing.add(task)
         task.add_done_callback(self._publishing.discard)
 
-    async def _publish(self, message: PredictMessage) -> None:
+    async def _publish(self, message: PredictMessage, pool: str) -> None:
         try:
-            await self._exchange.publish(message)
+            await self._exchange.publish(message, pool)
         except (RedisError, OSError, asyncio.TimeoutError):
             self._release(message.batch, broker_unavailable)
         else:
@@ -145,17 +159,19 @@ class Coalescer:
 
     def _release(self, batch: int, problem: Callable[[], Problem]) -> None:
         """Give up a batch; its callers, if any still wait, get the problem."""
-        calls = self._in_flight.pop(batch, None)
-        if calls is None:
+        if batch not in self._in_flight:
             return
+        slots, calls = self._in_flight.pop(batch)
+        slots.give_back()
         self._exchange.close(batch)
         for call in calls:
             if not call.answer.done():
                 call.answer.set_exception(problem())
-        self.wake()
+        slots.wake()
 
     def _on_reply(self, reply: BatchReply) -> None:
-        calls = self._in_flight.pop(reply.batch, [])
+        slots, calls = self._in_flight.pop(reply.batch)
+        slots.give_back()
         for call, result in zip(calls, reply.results, strict=False):
             if not call.answer.done():
                 call.answer.set_result(Answer(result, call.accepted_at, reply.started_at, reply.compute_seconds))
@@ -163,12 +179,12 @@ class Coalescer:
             row_seconds = reply.compute_seconds / sum(len(call.rows) for call in calls)
             known = self._row_seconds or row_seconds
             self._row_seconds = known + LEARNING_RATE * (row_seconds - known)
-        if self._waiting:
-            self._pump()
+        slots.pump()
 
     def _expire(self, call: _Waiting, deadline_seconds: float) -> None:
         if not call.answer.done():
-            call.answer.set_exception(deadline_exceeded(deadline_seconds) if self._slots() else no_worker())
+            served = self._pools.of(self._manifest.name).total
+            call.answer.set_exception(deadline_exceeded(deadline_seconds) if served else no_worker())
         # While there are no slots nobody else takes them out, and they would count against `waiting_rows_max`.
         while self._waiting and self._waiting[0].answer.done():
-            self.waiting_rows -= len(self._waiting.popleft().rows)
+            self._count_waiting(-len(self._waiting.popleft().rows))

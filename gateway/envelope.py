@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from celery import Celery
 
-from shared.contract import PREDICT_TASK, RUN_JOBS_TASK, Lane, Message, PredictMessage, RunJobsMessage
+from shared.contract import PREDICT_TASK, RUN_JOBS_TASK, Lane, Message, PredictMessage, RunJobsMessage, queue_name
 
 _DESTINATION: dict[type[Message], tuple[str, Lane]] = {
     PredictMessage: (PREDICT_TASK, Lane.INTERACTIVE),
@@ -20,7 +20,7 @@ def lane_of(message: Message) -> Lane:
     return _DESTINATION[type(message)][1]
 
 
-def envelope(app: Celery, message: Message, published_at: float) -> bytes:
+def envelope(app: Celery, message: Message, pool: str, published_at: float) -> bytes:
     """The entry to LPUSH: Celery's message protocol 2 inside kombu's virtual transport format.
 
     `published_at`, in seconds of the broker's clock, is ours: the age of the oldest entry tells whether an overdue
@@ -40,7 +40,7 @@ def envelope(app: Celery, message: Message, published_at: float) -> bytes:
         "properties": {
             **properties,
             "delivery_mode": 2,
-            "delivery_info": {"exchange": "", "routing_key": lane.value},
+            "delivery_info": {"exchange": "", "routing_key": queue_name(lane, pool)},
             "priority": 0,
             "body_encoding": "base64",
             "delivery_tag": task_id,

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from gateway.envelope import envelope, lane_of
 from shared import keys
 from shared.clock import BrokerClock
-from shared.contract import BatchReply, Message
+from shared.contract import BatchReply, Message, queue_name
 
 logger = logging.getLogger(__name__)
 
@@ -52,17 +52,17 @@ class Exchange:
         """Nobody waits for this reply any more."""
         self._waiting.pop(batch, None)
 
-    def entry(self, message: Message) -> bytes:
-        """The queue entry of a message."""
-        return envelope(self._app, message, self._clock.now())
+    def entry(self, message: Message, pool: str) -> bytes:
+        """The queue entry of a message to the workers of a pool."""
+        return envelope(self._app, message, pool, self._clock.now())
 
-    async def publish(self, message: Message) -> None:
-        """Put a message into its lane.
+    async def publish(self, message: Message, pool: str) -> None:
+        """Put a message into its lane, for the workers of a pool.
 
         Raises:
             RedisError: if the broker did not confirm it; it may be there all the same.
         """
-        await self._redis.lpush(lane_of(message).value, self.entry(message))
+        await self._redis.lpush(queue_name(lane_of(message), pool), self.entry(message, pool))
 
     async def read_step(self) -> None:
         """Wait for replies and hand them on: a background loop's step."""

@@ -16,8 +16,9 @@ from redis.exceptions import RedisError
 from gateway.errors import Problem, broker_unavailable, overloaded
 from gateway.exchange import Exchange
 from gateway.settings import GatewaySettings
+from gateway.slots import Pools
 from shared import keys
-from shared.contract import OUTCOMES, JobStatus, Lane, RunJobsMessage
+from shared.contract import OUTCOMES, JobStatus, Lane, RunJobsMessage, queue_name
 from shared.job_scripts import script
 from shared.manifest import Manifest
 
@@ -56,6 +57,7 @@ class Job:
 class _Submission:
     id: str
     manifest: Manifest
+    pool: str
     rows: bytes
     n_rows: int
     single: bool
@@ -67,9 +69,10 @@ class _Submission:
 class Jobs:
     """Submit, look up, wait for and cancel jobs."""
 
-    def __init__(self, redis: Redis, exchange: Exchange, settings: GatewaySettings) -> None:
+    def __init__(self, redis: Redis, exchange: Exchange, pools: Pools, settings: GatewaySettings) -> None:
         self._redis = redis
         self._exchange = exchange
+        self._pools = pools
         self._settings = settings
         self._submit_script = redis.register_script(script("submit"))
         self._cancel_script = redis.register_script(script("cancel"))
@@ -92,6 +95,7 @@ class Jobs:
         submission = _Submission(
             str(uuid.uuid4()),
             manifest,
+            self._pools.of(manifest.name).pool,
             body,
             len(rows),
             single,
@@ -108,22 +112,30 @@ class Jobs:
         # Submissions that arrive while Redis works on the last ones go there together, in one call and as one task.
         try:
             while self._pending:
-                together, rows = 1, self._pending[0].n_rows
-                while together < len(self._pending):
-                    rows += self._pending[together].n_rows
-                    if rows > SUBMITTED_TOGETHER_ROWS:
-                        break
-                    together += 1
-                batch, self._pending = self._pending[:together], self._pending[together:]
+                batch = self._next_batch()
                 await self._submit(batch)
         finally:
             self._submitting = None
 
+    def _next_batch(self) -> list[_Submission]:
+        """The oldest submissions that go to the same workers, up to a number of rows."""
+        first = self._pending[0]
+        batch, left, rows = [first], [], first.n_rows
+        for submission in self._pending[1:]:
+            if submission.pool == first.pool and rows + submission.n_rows <= SUBMITTED_TOGETHER_ROWS:
+                batch.append(submission)
+                rows += submission.n_rows
+            else:
+                left.append(submission)
+        self._pending = left
+        return batch
+
     async def _submit(self, batch: list[_Submission]) -> None:
         settings = self._settings
-        names: list[str] = [keys.JOBS_OPEN, keys.JOB_COUNTS, Lane.BULK.value]
+        pool = batch[0].pool
+        names: list[str] = [keys.JOBS_OPEN, keys.JOB_COUNTS, queue_name(Lane.BULK, pool)]
         args: list[Any] = [
-            self._exchange.entry(RunJobsMessage(jobs=[submission.id for submission in batch])),
+            self._exchange.entry(RunJobsMessage(jobs=[submission.id for submission in batch]), pool),
             settings.jobs_open_max,
             settings.job_check_seconds,
             settings.job_expiry_seconds,

@@ -10,6 +10,9 @@ OUTCOMES = ("ok", "invalid", "rejected", "failed", "timeout")
 
 REJECTIONS = ("broker_unavailable", "no_worker", "queue_full", "too_large")
 
+UNKNOWN_MODEL = "unknown"
+"""Label for names that callers made up."""
+
 #: Outcomes by status code, for what did not succeed.
 _OUTCOME_OF_STATUS = {500: "failed", 503: "rejected", 504: "timeout"}
 
@@ -17,7 +20,7 @@ _OUTCOME_OF_STATUS = {500: "failed", 503: "rejected", 504: "timeout"}
 class GatewayMetrics:
     """All metrics of the gateway process, in a registry of its own, every label set made at once."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self) -> None:
         self.registry = CollectorRegistry(support_collectors_without_names=True)
         self.http_requests = Counter(
             f"{names.PREFIX}http_requests_total",
@@ -72,25 +75,34 @@ class GatewayMetrics:
             self.reconciled.labels(action)
         for reason in REJECTIONS:
             self._rejections.labels(reason)
-        self._by_lane = {
-            lane: (
-                {outcome: self._requests.labels(model, lane.value, outcome) for outcome in OUTCOMES},
-                self._request_seconds.labels(model, lane.value),
-            )
-            for lane in Lane
-        }
+        self._by_model: dict[tuple[str, Lane], tuple[dict[str, Counter], Histogram]] = {}
         for lane in Lane:
             self.in_progress.labels(lane.value)
 
-    def succeeded(self, lane: Lane, seconds: float) -> None:
+    def know(self, model: str) -> None:
+        """Make the label sets of a model that exists; other names are counted as `unknown`."""
+        for lane in Lane:
+            self._by_model[model, lane] = (
+                {outcome: self._requests.labels(model, lane.value, outcome) for outcome in OUTCOMES},
+                self._request_seconds.labels(model, lane.value),
+            )
+
+    def succeeded(self, model: str, lane: Lane, seconds: float) -> None:
         """A request got what it asked for."""
-        outcomes, histogram = self._by_lane[lane]
+        outcomes, histogram = self._of(model, lane)
         outcomes["ok"].inc()
         histogram.observe(seconds)
 
-    def ended_with(self, lane: Lane, status: int, code: str) -> None:
+    def ended_with(self, model: str, lane: Lane, status: int, code: str) -> None:
         """A request got an error."""
         outcome = _OUTCOME_OF_STATUS.get(status, "invalid" if status < 500 else "failed")
-        self._by_lane[lane][0][outcome].inc()
+        self._of(model, lane)[0][outcome].inc()
         if code in REJECTIONS:
             self._rejections.labels(code).inc()
+
+    def _of(self, model: str, lane: Lane) -> tuple[dict[str, Counter], Histogram]:
+        if (model, lane) not in self._by_model:
+            if UNKNOWN_MODEL not in {known for known, _ in self._by_model}:
+                self.know(UNKNOWN_MODEL)
+            model = UNKNOWN_MODEL
+        return self._by_model[model, lane]

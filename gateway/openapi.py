@@ -6,9 +6,11 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from gateway.catalog import ServedModel
 from gateway.rows import flat_row
 from gateway.schemas import JobView, Prediction, Predictions, ProblemView, problems
 from gateway.service import Service
+from shared.manifest import Manifest
 
 _REF = "#/components/schemas/"
 
@@ -32,18 +34,31 @@ _IDEMPOTENCY_KEY = {
 }
 
 
+_NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+_VERSION = {
+    "name": "version",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string"},
+    "description": "A version or an alias.",
+}
+
+
 def install_openapi(app: FastAPI, service: Service) -> None:
-    """Replace `app.openapi`; the document is made at its first use."""
+    """Replace `app.openapi`; the document is made anew when the default model is another version."""
+    made_for: list[ServedModel] = []
 
     def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = _document(app, service)
+        served = service.catalog.default
+        if app.openapi_schema is None or made_for != [served]:
+            app.openapi_schema = _document(app, served)
+            made_for[:] = [served]
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _document(app: FastAPI, service: Service) -> dict[str, Any]:
+def _document(app: FastAPI, served: ServedModel) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
     _, definitions = models_json_schema(
         [(model, "serialization") for model in (Prediction, Predictions, JobView, ProblemView)],
@@ -51,57 +66,64 @@ def _document(app: FastAPI, service: Service) -> dict[str, Any]:
     )
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas.update(definitions["$defs"])
-    schemas["Rows"] = service.parser.json_schema()
+    schemas["Rows"] = served.parser.json_schema()
     paths = document["paths"]
-    paths["/predict"] = {"post": _predict(service)}
-    paths["/jobs"] = {"post": _submit(service)}
+    ours, others = _own_rows(served.manifest), _other_rows()
+    paths["/predict"] = {"post": _predict("predict", ours)}
+    paths["/jobs"] = {"post": _submit("submit_job", ours)}
+    for prefix, parameters, suffix in (
+        ("/models/{name}", [_NAME], "with_model"),
+        ("/models/{name}/versions/{version}", [_NAME, _VERSION], "with_version"),
+    ):
+        paths[f"{prefix}/predict"] = {"parameters": parameters, "post": _predict(f"predict_{suffix}", others)}
+        paths[f"{prefix}/jobs"] = {"parameters": parameters, "post": _submit(f"submit_job_{suffix}", others)}
     return document
 
 
-def _body(service: Service) -> dict[str, Any]:
-    sample, *_ = service.manifest.samples
-    row = flat_row(service.manifest, sample.row)
-    many = {"instances": [flat_row(service.manifest, sample.row) for sample in service.manifest.samples[:2]]}
+def _own_rows(manifest: Manifest) -> dict[str, Any]:
+    rows = [flat_row(manifest, sample.row) for sample in manifest.samples[:2]]
     return {
         "required": True,
         "content": {
             "application/json": {
                 "schema": {"$ref": f"{_REF}Rows"},
-                "examples": {
-                    "one row": {"value": row},
-                    "instances": {"value": many},
-                },
+                "examples": {"one row": {"value": rows[0]}, "instances": {"value": {"instances": rows}}},
             }
         },
     }
 
 
-def _predict(service: Service) -> dict[str, Any]:
+def _other_rows() -> dict[str, Any]:
+    """A row's form depends on the model: `GET /models/{name}` tells."""
+    return {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
+
+
+def _predict(operation: str, body: dict[str, Any]) -> dict[str, Any]:
     answer = {"oneOf": [{"$ref": f"{_REF}Prediction"}, {"$ref": f"{_REF}Predictions"}]}
     return {
         "tags": ["predictions"],
         "summary": "Predict, and wait for the answer",
-        "operationId": "predict",
+        "operationId": operation,
         "parameters": [_DEADLINE, _PREFER, _IDEMPOTENCY_KEY],
-        "requestBody": _body(service),
+        "requestBody": body,
         "responses": {
             "200": {"description": "The prediction.", "content": {"application/json": {"schema": answer}}},
             "202": _accepted("Only with `Prefer`: a job, to be picked up at `Location`."),
-            **_errors(400, 413, 415, 422, 500, 503, 504),
+            **_errors(400, 404, 413, 415, 422, 500, 503, 504),
         },
     }
 
 
-def _submit(service: Service) -> dict[str, Any]:
+def _submit(operation: str, body: dict[str, Any]) -> dict[str, Any]:
     return {
         "tags": ["jobs"],
         "summary": "Submit a job",
-        "operationId": "submit_job",
+        "operationId": operation,
         "parameters": [_IDEMPOTENCY_KEY],
-        "requestBody": _body(service),
+        "requestBody": body,
         "responses": {
             "202": _accepted("Accepted, and durable: poll `Location` for the outcome."),
-            **_errors(400, 413, 415, 422, 503),
+            **_errors(400, 404, 413, 415, 422, 503),
         },
     }
 

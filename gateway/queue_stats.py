@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from gateway.fleet import Fleet
 from shared import keys
 from shared.clock import BrokerClock
-from shared.contract import OUTCOMES, Lane
+from shared.contract import OUTCOMES, Lane, queue_name
 from shared.metrics import PREFIX
 
 UNACKED_KEY = "unacked"
@@ -52,22 +52,27 @@ class QueueMonitor(Collector):
         """Read the queue; a broker that does not answer gives stats that say so."""
         try:
             # One transaction: accepted = outcomes + open must hold in what is read together.
+            queues = [(lane, queue_name(lane, pool)) for lane in Lane for pool in self._fleet.pools]
             async with self._redis.pipeline(transaction=True) as pipe:
-                for lane in Lane:
-                    pipe.llen(lane.value)
-                    pipe.lindex(lane.value, -1)
+                for _, queue in queues:
+                    pipe.llen(queue)
+                    pipe.lindex(queue, -1)
                 pipe.hlen(UNACKED_KEY)
                 pipe.zcard(keys.JOBS_OPEN)
                 pipe.hgetall(keys.JOB_COUNTS)
                 pipe.llen(keys.DEAD_LETTERS)
-                *lanes, unacked, jobs_open, counts, dead_letters = await pipe.execute()
+                *answers, unacked, jobs_open, counts, dead_letters = await pipe.execute()
         except (RedisError, OSError, asyncio.TimeoutError):
             self.stats = QueueStats()
             return self.stats
+        depth, oldest_seconds = QueueStats().depth, QueueStats().oldest_seconds
+        for (lane, _), length, oldest in zip(queues, answers[::2], answers[1::2], strict=True):
+            depth[lane.value] += length
+            oldest_seconds[lane.value] = max(oldest_seconds[lane.value], self._age(oldest))
         self.stats = QueueStats(
             broker_up=True,
-            depth={lane.value: lanes[2 * i] for i, lane in enumerate(Lane)},
-            oldest_seconds={lane.value: self._age(lanes[2 * i + 1]) for i, lane in enumerate(Lane)},
+            depth=depth,
+            oldest_seconds=oldest_seconds,
             unacked=unacked,
             jobs_open=jobs_open,
             jobs_accepted=int(counts.get(b"accepted", 0)),

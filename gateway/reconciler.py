@@ -10,9 +10,10 @@ from typing import Any
 from redis.asyncio import Redis
 
 from gateway.exchange import Exchange
+from gateway.slots import COMMON, Pools
 from shared import keys
 from shared.clock import BrokerClock
-from shared.contract import Lane, RunJobsMessage
+from shared.contract import Lane, RunJobsMessage, queue_name
 from shared.job_scripts import script
 
 logger = logging.getLogger(__name__)
@@ -28,9 +29,12 @@ GRACE_SECONDS = 2.0
 class Reconciler:
     """One gateway at a time does this, the one that holds the lock."""
 
-    def __init__(self, redis: Redis, exchange: Exchange, clock: BrokerClock, check_seconds: float) -> None:
+    def __init__(
+        self, redis: Redis, exchange: Exchange, pools: Pools, clock: BrokerClock, check_seconds: float
+    ) -> None:
         self._redis = redis
         self._exchange = exchange
+        self._pools = pools
         self._clock = clock
         self._check_seconds = check_seconds
         self._token = uuid.uuid4().hex
@@ -63,12 +67,15 @@ class Reconciler:
         done: Counter[str] = Counter()
         for raw in due:
             job_id = raw.decode()
+            model: Any = await self._redis.hget(keys.job(job_id), "model")
+            # The workers that serve the model now, which may be others than when the job was accepted.
+            pool = self._pools.of(model.decode()).pool if model else COMMON
             action: Any = await self._script(
-                keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, Lane.BULK.value, keys.job(job_id)],
+                keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, queue_name(Lane.BULK, pool), keys.job(job_id)],
                 args=[
                     keys.JOBS_ENDED,
                     job_id,
-                    self._exchange.entry(RunJobsMessage(jobs=[job_id])),
+                    self._exchange.entry(RunJobsMessage(jobs=[job_id]), pool),
                     self._check_seconds,
                     GRACE_SECONDS,
                 ],

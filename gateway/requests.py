@@ -67,8 +67,8 @@ def _template(scope: Scope) -> str:
     """The route's path with its parameters unfilled: a closed set of labels."""
     if "endpoint" not in scope:
         return UNMATCHED
-    path: str = getattr(scope.get("route"), "path", "") or scope["path"]
-    return path
+    template: str = getattr(scope["endpoint"], "template", "") or getattr(scope.get("route"), "path", UNMATCHED)
+    return template
 
 
 async def read_json(scope: Scope, receive: Receive, max_bytes: int) -> bytes:

@@ -12,6 +12,8 @@ from shared.contract import Row
 from shared.manifest import Feature, Manifest
 
 INSTANCES = "instances"
+TEXT_MAX_CHARACTERS = 10_000
+CATEGORIES_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,24 @@ def _object(fields: dict[str, CoreSchema]) -> CoreSchema:
 
 def _feature_schema(feature: Feature) -> CoreSchema:
     # Strict: neither true nor "5.1" is a number. Integers are.
-    return core_schema.float_schema(
-        strict=True,
-        allow_inf_nan=False,
-        metadata={
-            "pydantic_js_updates": {"description": f"In training from {feature.minimum:g} to {feature.maximum:g}."}
-        },
-    )
+    schema: CoreSchema
+    if feature.type == "number":
+        schema = core_schema.float_schema(strict=True, allow_inf_nan=False)
+    elif feature.type == "boolean":
+        schema = core_schema.bool_schema(strict=True)
+    else:
+        schema = core_schema.str_schema(strict=True, max_length=TEXT_MAX_CHARACTERS)
+    schema["metadata"] = {"pydantic_js_updates": {"description": _description(feature)}}
+    return core_schema.nullable_schema(schema) if feature.nullable else schema
+
+
+def _description(feature: Feature) -> str:
+    if feature.minimum is not None and feature.maximum is not None:
+        return f"In training from {feature.minimum:g} to {feature.maximum:g}."
+    if feature.categories:
+        shown = ", ".join(feature.categories[:CATEGORIES_SHOWN])
+        return f"In training: {shown}{', …' if len(feature.categories) > CATEGORIES_SHOWN else ''}."
+    return "true or false."
 
 
 def flat_row(manifest: Manifest, row: Row) -> dict[str, Any]:

@@ -4,7 +4,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-Value = str | int | float | bool
+Value = str | int | float | bool | dict[str, str | int | float | bool]
+"""One value, or one per output of a model that has several."""
+
+Probabilities = dict[str, float] | dict[str, dict[str, float]]
+"""By class, or by output and class."""
 
 
 class Timing(BaseModel):
@@ -19,7 +23,7 @@ class Prediction(BaseModel):
     """The answer to one row."""
 
     prediction: Value
-    probabilities: dict[str, float] | None = Field(None, description="By class, if the model knows them.")
+    probabilities: Probabilities | None = Field(None, description="By class, if the model knows them.")
     model: str
     version: str
     timing: Timing
@@ -29,7 +33,7 @@ class Predictions(BaseModel):
     """The answer to `instances`, in their order."""
 
     predictions: list[Value]
-    probabilities: list[dict[str, float]] | None = None
+    probabilities: list[Probabilities] | None = None
     model: str
     version: str
     timing: Timing
@@ -48,7 +52,7 @@ class JobResult(BaseModel):
 
     prediction: Value | None = None
     predictions: list[Value] | None = None
-    probabilities: dict[str, float] | list[dict[str, float]] | None = None
+    probabilities: Probabilities | list[Probabilities] | None = None
 
 
 class JobView(BaseModel):

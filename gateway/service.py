@@ -10,7 +10,8 @@ from redis.exceptions import RedisError
 
 from gateway.background import BackgroundLoops
 from gateway.canary import Canary
-from gateway.coalescer import Coalescer
+from gateway.catalog import Catalog, ServedModel
+from gateway.coalescer import Coalescer, WaitingRows
 from gateway.exchange import Exchange
 from gateway.fleet import REFRESH_SECONDS, Fleet
 from gateway.jobs import Jobs
@@ -19,10 +20,12 @@ from gateway.queue_stats import QueueMonitor
 from gateway.reconciler import Reconciler
 from gateway.rows import RowParser
 from gateway.settings import GatewaySettings
+from gateway.slots import Pools
 from shared import keys
 from shared.broker import make_celery
 from shared.clock import BrokerClock
 from shared.manifest import Manifest
+from shared.model_store import ModelStore
 
 logger = logging.getLogger(__name__)
 
@@ -48,31 +51,40 @@ def connect(redis_url: str, timeout_seconds: float) -> Redis:
 class Service:
     """Built once per process, started and stopped with the app."""
 
-    def __init__(self, settings: GatewaySettings, manifest: Manifest) -> None:
+    def __init__(self, settings: GatewaySettings, store: ModelStore) -> None:
         self.settings = settings
-        self.manifest = manifest
         self.redis = connect(settings.redis_url, COMMAND_SECONDS)
         self._reader = connect(settings.redis_url, BLOCKING_READ_SECONDS)
         self._listener = connect(settings.redis_url, BLOCKING_READ_SECONDS)
         self._pubsub = self._listener.pubsub(ignore_subscribe_messages=True)
         self.clock = BrokerClock()
-        self.parser = RowParser(manifest, settings.rows_max)
-        self.metrics = GatewayMetrics(manifest.name)
+        self.metrics = GatewayMetrics()
         self.fleet = Fleet(self.redis, self.clock)
+        self.pools = Pools(self.fleet.slots_of)
         self.exchange = Exchange(self.redis, self._reader, make_celery(settings), self.clock)
-        self.coalescer = Coalescer(manifest, self.exchange, lambda: self.fleet.slots, self.clock, settings)
-        self.jobs = Jobs(self.redis, self.exchange, settings)
-        self.canary = Canary(manifest, self.exchange, self.clock)
+        self.catalog = Catalog(store, settings.default_model, self.fleet, self._serve)
+        self.jobs = Jobs(self.redis, self.exchange, self.pools, settings)
+        self.canary = Canary(lambda: self.catalog.default.manifest, self.exchange, self.pools, self.clock)
         self.monitor = QueueMonitor(self.redis, self.clock, self.fleet)
-        self._reconciler = Reconciler(self.redis, self.exchange, self.clock, settings.job_check_seconds)
+        self._reconciler = Reconciler(self.redis, self.exchange, self.pools, self.clock, settings.job_check_seconds)
         self._loops = BackgroundLoops()
+        self._waiting = WaitingRows(settings.waiting_rows_max)
         self.metrics.registry.register(self.monitor)
-        self.metrics.waiting_rows.set_function(lambda: self.coalescer.waiting_rows)
+        self.metrics.waiting_rows.set_function(lambda: self._waiting.rows)
+
+    def _serve(self, manifest: Manifest) -> ServedModel:
+        self.metrics.know(manifest.name)
+        return ServedModel(
+            manifest,
+            RowParser(manifest, self.settings.rows_max),
+            Coalescer(manifest, self.exchange, self.pools, self.clock, self._waiting, self.settings),
+        )
 
     async def start(self) -> None:
         """Start the background loops; Redis need not be there yet."""
         for name, step in {
             "fleet": self._fleet_step,
+            "catalog": self.catalog.step,
             "replies": self.exchange.read_step,
             "ended jobs": self._listen_step,
             "reconciler": self._reconcile_step,
@@ -94,15 +106,13 @@ class Service:
         """Why predictions can't be served now, or None: asks Redis, the announcements, then the queue itself."""
         if not (await self.monitor.refresh()).broker_up:
             return "Redis does not answer"
-        if not self.fleet.slots:
+        if not self.pools.of(self.catalog.default_model).total:
             return "no worker is running"
         return await self.canary.trouble()
 
     async def _fleet_step(self) -> None:
-        slots = self.fleet.slots
         await self.fleet.refresh()
-        if self.fleet.slots > slots:
-            self.coalescer.wake()
+        self.pools.wake()
         await asyncio.sleep(REFRESH_SECONDS)
 
     async def _reconcile_step(self) -> None:

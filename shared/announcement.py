@@ -1,4 +1,4 @@
-"""What a worker says of itself in `keys.WORKERS`."""
+"""What workers and their children say of themselves in Redis."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -10,10 +10,23 @@ LIVE_SECONDS = 5.0
 
 
 class Announcement(BaseModel):
-    """A worker that consumes. `models` are `<name> <version>` in its memory, `at` is the broker's time in seconds."""
+    """A worker that consumes, in `keys.WORKERS` under its name; `at` is the broker's time in seconds."""
 
     model_config = ConfigDict(frozen=True)
 
     at: float
     slots: int
-    models: list[str]
+    pinned: list[str] = []
+    """The models that it serves alone, from queues of their own; empty: it serves all others."""
+
+
+class ChildAnnouncement(BaseModel):
+    """A pool child, in `keys.CHILDREN` under `<worker>/<slot>`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: float
+    loaded: list[str] = []
+    """`<name> <version>` of the predictors in its memory."""
+    refused: dict[str, str] = {}
+    """`<name> <version>` -> why it could not be loaded."""

@@ -16,12 +16,17 @@ Row = list[Any]
 
 
 class Lane(str, Enum):
-    """A queue with its policy. The value is also the name of the Redis list."""
+    """A queue with its policy. The value is also the name of the Redis list that workers for any model consume."""
 
     #: Someone waits for the answer; past its deadline it is never computed.
     INTERACTIVE = "interactive"
     #: Someone polls for the outcome; durable.
     BULK = "bulk"
+
+
+def queue_name(lane: Lane, pool: str) -> str:
+    """The Redis list of a lane: the common one, or that of the workers that are pinned to the model `pool`."""
+    return f"{lane.value}.{pool}" if pool else lane.value
 
 
 class JobStatus(str, Enum):

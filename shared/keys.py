@@ -19,6 +19,9 @@ RECONCILER_LOCK = f"{PREFIX}reconciler"
 WORKERS = f"{PREFIX}workers"
 """Hash: worker name -> its announcement (JSON)."""
 
+CHILDREN = f"{PREFIX}children"
+"""Hash: `<worker>/<slot>` -> the announcement of a pool child (JSON)."""
+
 DEAD_LETTERS = f"{PREFIX}dead_letters"
 """List: queue entries that were not tasks, as they came."""
 

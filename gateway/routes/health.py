@@ -1,4 +1,4 @@
-"""Health, metrics, and what is being served."""
+"""Health and metrics."""
 
 import orjson
 from fastapi import APIRouter
@@ -14,7 +14,7 @@ JSON = "application/json"
 
 
 def health_routes(service: Service) -> APIRouter:
-    """`/health`, `/livez`, `/readyz`, `/model-info` and `/metrics`."""
+    """`/health`, `/livez`, `/readyz` and `/metrics`."""
     router = APIRouter(tags=["operations"])
 
     @router.get(
@@ -25,7 +25,7 @@ def health_routes(service: Service) -> APIRouter:
     )
     async def health() -> Response:
         trouble = await service.trouble()
-        stats = service.monitor.stats
+        stats, manifest = service.monitor.stats, service.catalog.default.manifest
         content = {
             "status": "unavailable" if trouble else "ok",
             "reason": trouble,
@@ -33,8 +33,8 @@ def health_routes(service: Service) -> APIRouter:
             "workers": {"live": len(service.fleet.workers), "slots": service.fleet.slots},
             "queue": {"depth": stats.depth, "oldest_seconds": stats.oldest_seconds, "unacked": stats.unacked},
             "jobs": {"accepted": stats.jobs_accepted, "open": stats.jobs_open, **stats.jobs_ended},
-            "model": service.manifest.name,
-            "version": service.manifest.version,
+            "model": manifest.name,
+            "version": manifest.version,
         }
         return Response(orjson.dumps(content), 503 if trouble else 200, media_type=JSON)
 
@@ -53,13 +53,6 @@ def health_routes(service: Service) -> APIRouter:
         if trouble:
             raise overloaded("not_ready", trouble, 1)
         return Response(b'{"status":"ok"}', media_type=JSON)
-
-    @router.get("/model-info", summary="The model that is served, and where it is loaded", response_class=Response)
-    async def model_info() -> Response:
-        manifest = service.manifest.model_dump(mode="json", exclude={"format_version"})
-        served = f"{service.manifest.name} {service.manifest.version}"
-        loaded_by = sorted(name for name, worker in service.fleet.workers.items() if served in worker.models)
-        return Response(orjson.dumps({**manifest, "loaded_by": loaded_by}), media_type=JSON)
 
     @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
     async def metrics() -> Response:

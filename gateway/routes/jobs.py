@@ -1,96 +1,46 @@
 """`/jobs`: submit, poll, cancel."""
 
-import time
 from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Path, Query
-from starlette.datastructures import Headers
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Scope
 
-from gateway.answers import job_view
+from gateway.catalog import ServedModel
 from gateway.errors import Problem
-from gateway.jobs import Job
 from gateway.requests import read_json
+from gateway.routes.hot import JSON, POLL_AGAIN_SECONDS, HotEndpoint, idempotency_key, job_response, unknown_job
 from gateway.schemas import JobView, problems
 from gateway.service import Service
 from shared.contract import JobStatus, Lane
 
-IDEMPOTENCY_KEY_MAX_CHARACTERS = 255
-POLL_AGAIN_SECONDS = "1"
-
 JobId = Annotated[str, Path(max_length=64, description="The id that the submission was answered with.")]
 
 
-def job_response(service: Service, job: Job, status: int, headers: dict[str, str] | None = None) -> Response:
-    """A job as an answer."""
-    headers = dict(headers or {})
-    if status == 202:
-        headers["Location"] = f"/jobs/{job.id}"
-    if not job.ended:
-        headers["Retry-After"] = POLL_AGAIN_SECONDS
-    return Response(orjson.dumps(job_view(job, service.manifest)), status, headers, "application/json")
+class SubmitEndpoint(HotEndpoint):
+    """`POST /jobs`."""
 
+    lane = Lane.BULK
 
-def unknown_job() -> Problem:
-    """404: never accepted, or its record aged out."""
-    return Problem(404, "unknown_job", "no job has this id, or it ended too long ago")
-
-
-def idempotency_key(scope: Scope) -> str | None:
-    """The caller's key, if there is one.
-
-    Raises:
-        Problem: 422 if it can't be one.
-    """
-    key = Headers(scope=scope).get("idempotency-key")
-    if key is not None and not 0 < len(key) <= IDEMPOTENCY_KEY_MAX_CHARACTERS:
-        raise Problem(
-            422, "invalid_parameter", f"an Idempotency-Key has 1 to {IDEMPOTENCY_KEY_MAX_CHARACTERS} characters"
-        )
-    return key
-
-
-class SubmitEndpoint:
-    """`POST /jobs`, an ASGI application of its own like `/predict`."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        started = time.perf_counter()
-        metrics = self._service.metrics
-        in_progress = metrics.in_progress.labels(Lane.BULK.value)
-        in_progress.inc()
-        try:
-            response = await self._answer(scope, receive)
-            metrics.succeeded(Lane.BULK, time.perf_counter() - started)
-        except Problem as problem:
-            metrics.ended_with(Lane.BULK, problem.status, problem.code)
-            response = problem.response()
-        finally:
-            in_progress.dec()
-        await response(scope, receive, send)
-
-    async def _answer(self, scope: Scope, receive: Receive) -> Response:
-        service = self._service
+    async def answer(self, served: ServedModel, scope: Scope, receive: Receive, started: float) -> Response:
+        """202 with a job that is durable."""
+        service = self.service
         key = idempotency_key(scope)
         body = await read_json(scope, receive, service.settings.body_max_bytes)
-        parsed = service.parser.parse(body)
-        job_id, replay = await service.jobs.submit(service.manifest, parsed.rows, parsed.single, key)
+        parsed = served.parser.parse(body)
+        job_id, replay = await service.jobs.submit(served.manifest, parsed.rows, parsed.single, key)
         headers = {"Location": f"/jobs/{job_id}"}
         if replay:
             headers["Idempotent-Replayed"] = "true"
             job = await service.jobs.get(job_id)
             if job is None:
                 raise unknown_job()
-            return job_response(service, job, 202, headers)
+            return job_response(job, 202, headers)
         headers["Retry-After"] = POLL_AGAIN_SECONDS
-        manifest = service.manifest
+        manifest = served.manifest
         content = {"id": job_id, "status": JobStatus.QUEUED.value, "model": manifest.name, "version": manifest.version}
-        return Response(orjson.dumps(content), 202, headers, "application/json")
+        return Response(orjson.dumps(content), 202, headers, JSON)
 
 
 def job_routes(service: Service) -> APIRouter:
@@ -111,7 +61,7 @@ def job_routes(service: Service) -> APIRouter:
         job = await (service.jobs.wait(job_id, wait) if wait else service.jobs.get(job_id))
         if job is None:
             raise unknown_job()
-        return job_response(service, job, 200)
+        return job_response(job, 200)
 
     @router.delete(
         "/jobs/{job_id}",
@@ -129,6 +79,6 @@ def job_routes(service: Service) -> APIRouter:
         job = await service.jobs.get(job_id)
         if job is None:
             raise unknown_job()
-        return job_response(service, job, 200)
+        return job_response(job, 200)
 
     return router

@@ -9,97 +9,61 @@ from urllib.parse import parse_qs
 import orjson
 from starlette.datastructures import Headers
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Scope
 
-from gateway.answers import predicted, server_timing, timing
+from gateway.answers import job_prediction, outputs_of, predicted, server_timing, timing
+from gateway.catalog import ServedModel
 from gateway.errors import Problem, of_result
 from gateway.requests import read_json
-from gateway.routes.jobs import idempotency_key, job_response
-from gateway.service import Service
+from gateway.routes.hot import JSON, HotEndpoint, idempotency_key, job_response
+from gateway.rows import ParsedRows
 from shared.contract import JobStatus, Lane
 
-JSON = "application/json"
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?")
 
 
-class PredictEndpoint:
-    """An ASGI application of its own: FastAPI's typed route costs more than the whole way through the queue."""
+class PredictEndpoint(HotEndpoint):
+    """Predictions for whoever waits for them."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    lane = Lane.INTERACTIVE
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        started = time.perf_counter()
-        metrics = self._service.metrics
-        in_progress = metrics.in_progress.labels(Lane.INTERACTIVE.value)
-        in_progress.inc()
-        try:
-            response = await self._answer(scope, receive, started)
-        except Problem as problem:
-            metrics.ended_with(Lane.INTERACTIVE, problem.status, problem.code)
-            response = problem.response()
-        finally:
-            in_progress.dec()
-        await response(scope, receive, send)
-
-    async def _answer(self, scope: Scope, receive: Receive, started: float) -> Response:
-        service = self._service
-        body = await read_json(scope, receive, service.settings.body_max_bytes)
-        parsed = service.parser.parse(body)
+    async def answer(self, served: ServedModel, scope: Scope, receive: Receive, started: float) -> Response:
+        """200 with the prediction; with `Prefer`, possibly 202 with a job."""
+        body = await read_json(scope, receive, self.service.settings.body_max_bytes)
+        parsed = served.parser.parse(body)
         prefer = Headers(scope=scope).get("prefer", "")
         if "wait" in prefer or "respond-async" in prefer:
-            return await self._as_job(scope, parsed.rows, parsed.single, prefer)
-        answer = await service.coalescer.predict(parsed.rows, self._deadline_seconds(scope))
+            return await self._as_job(served, parsed, prefer, idempotency_key(scope))
+        answer = await served.coalescer.predict(parsed.rows, self._deadline_seconds(scope))
         result: dict[str, Any] = answer.result
         if "error" in result:
             raise of_result(result["error"])
-        total_seconds = time.perf_counter() - started
-        parts = timing(answer.started_at - answer.accepted_at, answer.compute_seconds, total_seconds)
-        manifest = service.manifest
-        content = {
-            **predicted(manifest, result, parsed.single),
-            "model": manifest.name,
-            "version": manifest.version,
-            "timing": parts,
-        }
-        service.metrics.succeeded(Lane.INTERACTIVE, total_seconds)
-        return Response(orjson.dumps(content), 200, {"Server-Timing": server_timing(parts)}, JSON)
+        parts = timing(answer.started_at - answer.accepted_at, answer.compute_seconds, time.perf_counter() - started)
+        manifest = served.manifest
+        members = predicted(outputs_of(manifest), result, parsed.single)
+        return _response(members, manifest.name, manifest.version, parts, {})
 
-    async def _as_job(self, scope: Scope, rows: list[Any], single: bool, prefer: str) -> Response:
+    async def _as_job(self, served: ServedModel, parsed: ParsedRows, prefer: str, key: str | None) -> Response:
         """RFC 7240: the caller rather takes a job than an error when it takes longer."""
-        service = self._service
-        key = idempotency_key(scope)
+        service = self.service
         found = _WAIT.search(prefer)
         wait_seconds = min(float(found[1]), service.settings.wait_max_seconds) if found else 0.0
-        applied = f"wait={wait_seconds:g}" if found else "respond-async"
-        job_id, _ = await service.jobs.submit(service.manifest, rows, single, key)
+        headers = {"Preference-Applied": f"wait={wait_seconds:g}" if found else "respond-async"}
+        job_id, _ = await service.jobs.submit(served.manifest, parsed.rows, parsed.single, key)
         job = await service.jobs.wait(job_id, wait_seconds)
         if job is None:
             raise Problem(503, "broker_unavailable", "the job was accepted, and its record can't be read")
-        headers = {"Preference-Applied": applied}
-        if job.status is not JobStatus.SUCCEEDED or job.outcome is None:
-            return job_response(service, job, 202, headers)
-        parts = timing(
-            (job.started_at or job.accepted_at) - job.accepted_at,
-            job.compute_seconds or 0.0,
-            (job.ended_at or job.accepted_at) - job.accepted_at,
-        )
-        content = {
-            **predicted(service.manifest, job.outcome, single),
-            "model": job.model,
-            "version": job.version,
-            "timing": parts,
-        }
-        headers |= {"Server-Timing": server_timing(parts), "Content-Location": f"/jobs/{job.id}"}
-        return Response(orjson.dumps(content), 200, headers, JSON)
+        if job.status is not JobStatus.SUCCEEDED:
+            return job_response(job, 202, headers)
+        started_at, ended_at = job.started_at or job.accepted_at, job.ended_at or job.accepted_at
+        parts = timing(started_at - job.accepted_at, job.compute_seconds or 0.0, ended_at - job.accepted_at)
+        headers["Content-Location"] = f"/jobs/{job.id}"
+        return _response(job_prediction(job), job.model, job.version, parts, headers)
 
     def _deadline_seconds(self, scope: Scope) -> float:
-        settings = self._service.settings
+        settings = self.service.settings
         query: bytes = scope["query_string"]
-        if not query:
-            return settings.predict_deadline_seconds
-        asked = parse_qs(query.decode("latin-1")).get("deadline")
+        asked = parse_qs(query.decode("latin-1")).get("deadline") if query else None
         if asked is None:
             return settings.predict_deadline_seconds
         try:
@@ -109,3 +73,10 @@ class PredictEndpoint:
         if not 0 < seconds < math.inf:
             raise Problem(422, "invalid_parameter", "deadline is a positive number of seconds")
         return min(seconds, settings.wait_max_seconds)
+
+
+def _response(
+    members: dict[str, Any], model: str, version: str, parts: dict[str, float], headers: dict[str, str]
+) -> Response:
+    content = {**members, "model": model, "version": version, "timing": parts}
+    return Response(orjson.dumps(content), 200, {**headers, "Server-Timing": server_timing(parts)}, JSON)

@@ -1,0 +1,203 @@
+"""The models that can be asked for: names, versions and aliases of the store, and what each name means now.
+
+An alias is followed only when the workers have the new version in memory, so that a swap costs no caller anything; a
+version that a worker refuses is not followed, and the old one stays.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gateway.coalescer import Coalescer
+from gateway.errors import Problem
+from gateway.fleet import Fleet
+from gateway.rows import RowParser
+from shared.errors import ModelError, ModelNotFound
+from shared.manifest import Manifest
+from shared.model_store import LATEST, ModelStore
+
+logger = logging.getLogger(__name__)
+
+REFRESH_SECONDS = 1.0
+PRODUCTION = "production"
+
+PATIENCE_SECONDS = 30.0
+"""How long a swap waits for the last workers, once one has the new version."""
+
+KEEP_SECONDS = 60.0
+"""How long a version that no name means any more is kept ready."""
+
+
+@dataclass(eq=False)
+class ServedModel:
+    """One version that rows can be sent to."""
+
+    manifest: Manifest
+    parser: RowParser
+    coalescer: Coalescer
+    used_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def label(self) -> str:
+        """As workers announce it."""
+        return f"{self.manifest.name} {self.manifest.version}"
+
+
+class Catalog:
+    """What is served. The store is read in threads: it may be far away."""
+
+    def __init__(
+        self, store: ModelStore, default_model: str, fleet: Fleet, make: Callable[[Manifest], ServedModel]
+    ) -> None:
+        self._store = store
+        self.default_model = default_model
+        self._fleet = fleet
+        self._make = make
+        self._served: dict[tuple[str, str], ServedModel] = {}
+        self._aliases: dict[str, dict[str, str]] = {}
+        """Name -> alias -> the version that it means here."""
+        self._moves: dict[tuple[str, str], tuple[str, float]] = {}
+        """(name, alias) -> the version that it shall mean, and since when."""
+
+    def load(self) -> None:
+        """Read the store for the first time; blocks.
+
+        Raises:
+            ModelError: if the default model is not there.
+        """
+        for name in self._store.names():
+            self._aliases[name] = self._store.aliases(name)
+        self._add(self._store.manifest(self.default_model, self.alias_of(self.default_model)))
+
+    def alias_of(self, name: str) -> str:
+        """The alias by which a model is served when nobody says which: `production` if there is one, or `latest`."""
+        return PRODUCTION if PRODUCTION in self._aliases.get(name, {}) else LATEST
+
+    @property
+    def names(self) -> list[str]:
+        """All models."""
+        return sorted(self._aliases)
+
+    def aliases(self, name: str) -> dict[str, str]:
+        """Alias -> the version that it means now."""
+        return dict(self._aliases.get(name, {}))
+
+    def moves(self, name: str) -> dict[str, dict[str, object]]:
+        """Alias -> the version that it shall mean, and which reasons speak against it."""
+        return {
+            alias: {"version": version, "refused": sorted(self._fleet.refusals(f"{name} {version}"))}
+            for (model, alias), (version, _) in self._moves.items()
+            if model == name
+        }
+
+    @property
+    def default(self) -> ServedModel:
+        """The default model as it is served now."""
+        served = self.served_now(self.default_model)
+        if served is None:
+            raise LookupError("the default model was loaded at the start and can't have gone")
+        return served
+
+    def served_now(self, name: str, reference: str | None = None) -> ServedModel | None:
+        """What a name and an alias or version mean now, if that is in memory."""
+        aliases = self._aliases.get(name, {})
+        reference = reference or self.alias_of(name)
+        served = self._served.get((name, aliases.get(reference, reference)))
+        if served is not None:
+            served.used_at = time.monotonic()
+        return served
+
+    async def get(self, name: str, reference: str | None = None) -> ServedModel:
+        """The same, and read from the store if it is not in memory.
+
+        Raises:
+            Problem: 404 if there is no such model or version, 503 if the store does not answer.
+        """
+        served = self.served_now(name, reference)
+        if served is not None:
+            return served
+        wanted = self._aliases.get(name, {}).get(reference or self.alias_of(name), reference or LATEST)
+        try:
+            manifest = await asyncio.to_thread(self._store.manifest, name, wanted)
+        except ModelNotFound:
+            raise Problem(404, "unknown_model", "the model store has no such model, version or alias") from None
+        except ModelError as error:
+            logger.error("%s %s can't be served: %s", name, wanted, error)
+            raise Problem(503, "model_unavailable", "this version can't be read", {"Retry-After": "5"}) from None
+        return self._add(manifest)
+
+    async def step(self) -> None:
+        """Look whether aliases were moved, then pause: a background loop's step."""
+        try:
+            await self.refresh()
+        except ModelError as error:
+            logger.warning("model store: %s", error)
+        await asyncio.sleep(REFRESH_SECONDS)
+
+    async def refresh(self) -> None:
+        """Follow the aliases of the store as far as the workers are ready.
+
+        Raises:
+            ModelError: if the store does not answer; everything stays as it is.
+        """
+        read = await asyncio.to_thread(lambda: {name: self._store.aliases(name) for name in self._store.names()})
+        for name, aliases in read.items():
+            known = self._aliases.setdefault(name, {})
+            for alias in known.keys() - aliases.keys():
+                del known[alias]
+            for alias, version in aliases.items():
+                await self._follow(name, alias, version)
+        for name in self._aliases.keys() - read.keys() - {self.default_model}:
+            del self._aliases[name]
+        self._forget_unused()
+
+    async def _follow(self, name: str, alias: str, version: str) -> None:
+        if self._aliases[name].get(alias) == version:
+            self._moves.pop((name, alias), None)
+            return
+        wanted, since = self._moves.get((name, alias), ("", 0.0))
+        if wanted != version:
+            since = time.monotonic()
+            self._moves[name, alias] = (version, since)
+        if not self._ready(name, version, time.monotonic() - since):
+            return
+        if alias == self.alias_of(name) or alias == PRODUCTION:
+            # The first request for the new version must not wait for its manifest.
+            try:
+                await self.get(name, version)
+            except Problem as problem:
+                logger.warning("%s %s is not followed to %s: %s", name, alias, version, problem.detail)
+                return
+        logger.info("%s: %s is now %s, was %s", name, alias, version, self._aliases[name].get(alias, "nothing"))
+        self._aliases[name][alias] = version
+        del self._moves[name, alias]
+
+    def _ready(self, name: str, version: str, waited_seconds: float) -> bool:
+        """Whether workers that serve this model have the version in memory; who has none of it loads it on demand."""
+        if self._fleet.refusals(f"{name} {version}"):
+            return False
+        holders = self._fleet.holders(name)
+        if not holders:
+            # Nobody has it, or nobody is there: nothing would be better later, unless it is being served now.
+            return self.alias_of(name) not in self._aliases[name] or not self._served_at_all(name)
+        loaded = self._fleet.loaded_by(f"{name} {version}")
+        ready = [worker for worker in holders if loaded.get(worker)]
+        return len(ready) == len(holders) or (bool(ready) and waited_seconds > PATIENCE_SECONDS)
+
+    def _served_at_all(self, name: str) -> bool:
+        return any(model == name for model, _ in self._served)
+
+    def _add(self, manifest: Manifest) -> ServedModel:
+        key = (manifest.name, manifest.version)
+        if key not in self._served:
+            self._served[key] = self._make(manifest)
+        return self._served[key]
+
+    def _forget_unused(self) -> None:
+        meant = {(name, version) for name, aliases in self._aliases.items() for version in aliases.values()}
+        now = time.monotonic()
+        for key, served in list(self._served.items()):
+            if key not in meant and served.coalescer.idle and now - served.used_at > KEEP_SECONDS:
+                del self._served[key]

@@ -1,0 +1,60 @@
+"""What is served: models, their versions and aliases, and where they are loaded."""
+
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Path
+from starlette.responses import Response
+
+from gateway.catalog import ServedModel
+from gateway.routes.hot import JSON
+from gateway.schemas import problems
+from gateway.service import Service
+
+ModelName = Annotated[str, Path(max_length=64)]
+
+
+def catalog_routes(service: Service) -> APIRouter:
+    """`/model-info`, `/models` and `/models/{name}`."""
+    router = APIRouter(tags=["models"])
+    catalog, fleet = service.catalog, service.fleet
+
+    def described(served: ServedModel) -> dict[str, Any]:
+        manifest = served.manifest
+        loaded = fleet.loaded_by(served.label)
+        return {
+            **manifest.model_dump(mode="json", exclude={"format_version"}),
+            "aliases": catalog.aliases(manifest.name),
+            "moving": catalog.moves(manifest.name),
+            "loaded_by": sorted(worker for worker, by_all in loaded.items() if by_all),
+            "refused": sorted(fleet.refusals(served.label)),
+        }
+
+    @router.get("/model-info", summary="The default model, and where it is loaded", response_class=Response)
+    async def model_info() -> Response:
+        return Response(orjson.dumps(described(catalog.default)), media_type=JSON)
+
+    @router.get("/models", summary="All models", response_class=Response)
+    async def models() -> Response:
+        content = [
+            {"name": name, "default": name == catalog.default_model, "aliases": catalog.aliases(name)}
+            for name in catalog.names
+        ]
+        return Response(orjson.dumps({"models": content}), media_type=JSON)
+
+    @router.get(
+        "/models/{name}", summary="A model as it is served", response_class=Response, responses=problems(404, 503)
+    )
+    async def model(name: ModelName) -> Response:
+        return Response(orjson.dumps(described(await catalog.get(name))), media_type=JSON)
+
+    @router.get(
+        "/models/{name}/versions/{version}",
+        summary="One version of a model",
+        response_class=Response,
+        responses=problems(404, 503),
+    )
+    async def version(name: ModelName, version: ModelName) -> Response:
+        return Response(orjson.dumps(described(await catalog.get(name, version))), media_type=JSON)
+
+    return router

@@ -40,7 +40,8 @@ def naive_celery(folder: Path, models: Path) -> Iterator[str]:
     manifest = store.manifest("iris")
     stack = Stack(folder, models)
     port = free_port()
-    artifact = store.folder("iris", manifest.version) / manifest.artifact.file
+    artifact = folder / manifest.artifact.file
+    artifact.write_bytes(store.artifact(manifest))
     environment = {"REDIS_URL": stack.redis_url, "ARTIFACT": str(artifact), "OMP_NUM_THREADS": "1"}
     name = "bench.peers.naive_celery"
     worker = [*python("celery"), "-A", f"{name}:celery_app", "worker", "-c2", "-l", "warning", "--without-gossip"]
@@ -71,7 +72,7 @@ def measure(rounds: int, seconds: int) -> dict[str, dict[int, list[Figures]]]:
     figures: dict[str, dict[int, list[Figures]]] = {name: {n: [] for n in CONNECTIONS} for name in SYSTEMS}
     with tempfile.TemporaryDirectory(prefix="millrace-bench-") as scratch:
         models = Path(scratch) / "models"
-        if train(["--models-dir", str(models)]) != 0:
+        if train(["--store", str(models)]) != 0:
             sys.exit("millrace: no model to measure with")
         for round_ in range(rounds):
             for name, serve in SYSTEMS.items():

@@ -105,7 +105,7 @@ def model_to_serve(settings: CommonSettings) -> Manifest:
     Raises:
         Refusal: if there is none then either.
     """
-    store = ModelStore(settings.models_dir)
+    store = ModelStore(settings.model_store)
     try:
         try:
             return store.manifest(settings.default_model)

@@ -4,7 +4,8 @@ MillraceError
 ├── ModelError              the model store or an artifact is not usable
 │   ├── ModelNotFound
 │   ├── ManifestInvalid
-│   └── ArtifactInvalid     digest, library version or samples do not match the manifest
+│   ├── ArtifactInvalid     digest, library version or samples do not match the manifest
+│   └── StoreUnavailable    the store can't be reached, read or written
 └── PredictionError         a row could not be predicted; crosses the queue as {code, message, rows}
 """
 
@@ -29,6 +30,10 @@ class ManifestInvalid(ModelError):
 
 class ArtifactInvalid(ModelError):
     """An artifact is not the one that its manifest describes. Nothing of it has been executed."""
+
+
+class StoreUnavailable(ModelError):
+    """The model store can't be reached, read or written; it may be later."""
 
 
 class PredictionError(MillraceError):

@@ -17,7 +17,6 @@ other and this module no NumPy; a test holds the two together. null is None in a
 """
 
 import hashlib
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
@@ -177,39 +176,30 @@ class Manifest(_Part):
         return self
 
     @classmethod
-    def read(cls, folder: Path) -> "Manifest":
-        """Read `manifest.json` of a version folder.
+    def parse(cls, content: bytes, where: str) -> "Manifest":
+        """Read the content of a `manifest.json`; `where` names it in the error.
 
         Raises:
-            ManifestInvalid: if it is missing, not JSON, or not of a known format.
+            ManifestInvalid: if it is not JSON, or not of a known format.
         """
-        path = folder / MANIFEST_FILE
         try:
-            return cls.model_validate_json(path.read_bytes())
-        except OSError as error:
-            raise ManifestInvalid(f"{path}: {error.strerror}") from None
+            return cls.model_validate_json(content)
         except ValidationError as error:
             errors = error.errors(include_url=False, include_input=False)
             if any(each["loc"] == ("format_version",) for each in errors):
                 raise ManifestInvalid(
-                    f"{path}: format_version is not {MANIFEST_FORMAT}, the only one that this program knows"
+                    f"{where}: format_version is not {MANIFEST_FORMAT}, the only one that this program knows"
                 ) from None
             first = errors[0]
-            where = ".".join(str(part) for part in first["loc"]) or "manifest"
-            raise ManifestInvalid(f"{path}: {where}: {first['msg']}") from None
+            field = ".".join(str(part) for part in first["loc"]) or "manifest"
+            raise ManifestInvalid(f"{where}: {field}: {first['msg']}") from None
 
-    def verified_artifact(self, folder: Path) -> bytes:
-        """The bytes of the artifact, after their digest was found to be the manifest's.
+    def verify(self, artifact: bytes, where: str) -> None:
+        """See that these bytes are the artifact; `where` names them in the error.
 
         Raises:
-            ArtifactInvalid: if the file is missing or is another one.
+            ArtifactInvalid: if their digest is not the manifest's.
         """
-        path = folder / self.artifact.file
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise ArtifactInvalid(f"{path}: {error.strerror}") from None
-        digest = hashlib.sha256(content).hexdigest()
+        digest = hashlib.sha256(artifact).hexdigest()
         if digest != self.artifact.sha256:
-            raise ArtifactInvalid(f"{path}: SHA-256 is {digest[:12]}…, the manifest says {self.artifact.sha256[:12]}…")
-        return content
+            raise ArtifactInvalid(f"{where}: SHA-256 is {digest[:12]}…, the manifest says {self.artifact.sha256[:12]}…")

@@ -1,132 +1,277 @@
-"""The model store: a directory `<name>/<version>/` of manifests and artifacts, and `<name>/aliases.json`."""
+"""The model store: `<name>/<version>/` with a manifest and an artifact each, and `<name>/aliases/<alias>.json`."""
 
-import errno
-import json
-import os
 import re
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from shared.errors import ManifestInvalid, ModelError, ModelNotFound
-from shared.manifest import IDENTIFIER_PATTERN, Manifest
+from shared.alias import Alias
+from shared.errors import ArtifactInvalid, ManifestInvalid, ModelError, ModelNotFound
+from shared.manifest import IDENTIFIER_PATTERN, MANIFEST_FILE, Manifest
+from shared.storage import open_storage
 
-ALIASES_FILE = "aliases.json"
+ALIASES = "aliases"
 LATEST = "latest"
 
 
 class ModelStore:
-    """Finds versions, and adds them so that a half-written one is never seen."""
+    """Finds versions, adds them so that a half-written one is never seen, and moves aliases between them.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    A version is there once its manifest is, and never changes. Every call looks at the store anew and may ask the
+    network: in an event loop, call it from a thread. Where the store can't be reached, read or written, every
+    method raises StoreUnavailable (a ModelError).
+    """
 
-    def folder(self, name: str, version: str) -> Path:
-        """The folder of a version; it may not exist.
+    def __init__(self, root: str | Path) -> None:
+        """`root` is a directory or a URL.
+
+        Raises:
+            ModelError: if it is a URL that can't be one of a store.
+        """
+        self._storage = open_storage(root)
+
+    @property
+    def root(self) -> str:
+        """The directory or the URL."""
+        return self._storage.root
+
+    def location(self, name: str, version: str) -> str:
+        """The path or URL of a version, which may not exist.
 
         Raises:
             ModelNotFound: if name or version could not be one; a `..` would lead out of the store.
         """
-        return self._model_folder(name) / _identifier(version)
+        return self._storage.location(_folder(name, version))
 
-    def aliases(self, name: str) -> dict[str, str]:
-        """Alias -> version of a model.
+    def names(self) -> list[str]:
+        """The models that have a version, sorted."""
+        return sorted({name for name, _ in self._existing("")})
+
+    def versions(self, name: str) -> list[str]:
+        """The versions of a model, the oldest first; none if there is no such model.
+
+        Reads all their manifests. Damaged ones come first.
 
         Raises:
-            ModelNotFound: if the model has no versions yet.
-            ManifestInvalid: if the alias file is damaged or can't be read.
+            ModelNotFound: if it could not be the name of a model.
         """
-        path = self._model_folder(name) / ALIASES_FILE
-        try:
-            aliases = json.loads(path.read_bytes())
-        except FileNotFoundError:
-            raise ModelNotFound(f"no model {name!r} in {self.root}") from None
-        except OSError as error:
-            raise ManifestInvalid(f"{path}: {error.strerror}") from None
-        except ValueError:
-            raise ManifestInvalid(f"{path}: not JSON") from None
-        if not isinstance(aliases, dict):
-            raise ManifestInvalid(f"{path}: not a JSON object")
-        return {str(alias): str(version) for alias, version in aliases.items()}
+        return sorted(self._version_names(name), key=lambda version: (self._created_at(name, version), version))
 
-    def manifest(self, name: str, version: str = LATEST) -> Manifest:
+    def aliases(self, name: str) -> dict[str, str]:
+        """Alias -> version of a model; none if there is no such model.
+
+        Raises:
+            ModelNotFound: if it could not be the name of a model.
+            ManifestInvalid: if an alias is damaged.
+        """
+        paths = self._storage.find(f"{_identifier(name)}/{ALIASES}")
+        names = [path.rpartition("/")[2].removesuffix(".json") for path in paths if path.endswith(".json")]
+        # One may have been removed meanwhile.
+        found = {alias: self._alias(name, alias) for alias in names if _is_identifier(alias)}
+        return {alias: record.version for alias, record in sorted(found.items()) if record}
+
+    def resolve(self, name: str, ref: str = LATEST) -> str:
+        """The version that an alias names, or the version itself.
+
+        Raises:
+            ModelNotFound: if there is no such model, version or alias.
+            ManifestInvalid: if the alias is damaged.
+        """
+        record = self._alias(name, ref)
+        version = record.version if record else ref
+        self._manifest_content(name, version)
+        return version
+
+    def manifest(self, name: str, ref: str = LATEST) -> Manifest:
         """The manifest of a version or of the version that an alias names.
 
         Raises:
             ModelNotFound: if there is no such model, version or alias.
-            ManifestInvalid: if the manifest can't be read or speaks of another model.
+            ManifestInvalid: if the alias or the manifest is damaged or speaks of another model.
         """
-        version = self.aliases(name).get(version, version)
-        folder = self.folder(name, version)
-        if not folder.is_dir():
-            raise ModelNotFound(f"model {name!r} has no version {version!r} in {self.root}")
-        manifest = Manifest.read(folder)
-        if (manifest.name, manifest.version) != (name, version):
-            raise ManifestInvalid(f"{folder}: the manifest is of {manifest.name} {manifest.version}")
+        record = self._alias(name, ref)
+        version = record.version if record else ref
+        where = self._storage.location(f"{_folder(name, version)}/{MANIFEST_FILE}")
+        manifest = Manifest.parse(self._manifest_content(name, version), where)
+        _check_identity(manifest, name, version, where)
         return manifest
 
-    def add(self, name: str, version: str, write: Callable[[Path], None]) -> Path:
-        """Add a version: `write` fills a hidden folder, which then appears under its name in one step.
+    def artifact(self, manifest: Manifest) -> bytes:
+        """The bytes of a version's artifact, after their digest was found to be the manifest's.
+
+        Raises:
+            ArtifactInvalid: if the file is missing or is another one.
+        """
+        path = f"{_folder(manifest.name, manifest.version)}/{manifest.artifact.file}"
+        where = self._storage.location(path)
+        try:
+            content = self._storage.read(path)
+        except FileNotFoundError:
+            raise ArtifactInvalid(f"{where}: there is no such file") from None
+        manifest.verify(content, where)
+        return content
+
+    def add(self, name: str, version: str, write: Callable[[Path], None]) -> None:
+        """Add a version: `write` fills a folder with its manifest and artifact, which then appears as a whole.
 
         Raises:
             FileExistsError: if the version is there already; versions never change.
-            ModelError: if name or version can't be used as such.
-            OSError: if the store can't be written.
+            ManifestInvalid: if `write` left no manifest or one of another version.
+            ModelError: if name or version can't be used as such. What `write` raises is passed on.
         """
-        target = self.folder(name, version)
-        if version in (LATEST, ALIASES_FILE):
+        folder = _folder(name, version)
+        if version in (LATEST, ALIASES) or self._alias(name, version):
             raise ModelError(f"{version!r} can't be a version: the store uses it otherwise")
         taken = f"version {version!r} of {name!r} exists already"
-        if target.exists():
+        if self._exists(name, version):
             raise FileExistsError(taken)
-        parent = target.parent
-        parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".adding-", dir=parent) as scratch:
-            draft = Path(scratch) / version
-            draft.mkdir()
+
+        def write_checked(draft: Path) -> None:
             write(draft)
-            for path in [*draft.iterdir(), draft]:
-                _sync(path)
-            try:
-                draft.rename(target)
-            except OSError as error:
-                if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise FileExistsError(taken) from None  # another process added it meanwhile
-                raise
-        _sync(parent)
-        return target
+            where = f"new version {version!r} of {name!r}"
+            path = draft / MANIFEST_FILE
+            if not path.is_file():
+                raise ManifestInvalid(f"{where}: there is no {MANIFEST_FILE}")
+            _check_identity(Manifest.parse(path.read_bytes(), where), name, version, where)
+
+        try:
+            self._storage.add_folder(folder, write_checked, last=MANIFEST_FILE)
+        except FileExistsError:
+            raise FileExistsError(taken) from None
 
     def set_alias(self, name: str, alias: str, version: str) -> None:
-        """Point an alias to a version, in one step.
+        """Point an alias to a version, in one step: readers see the old one or the new one.
+
+        Of two processes that move it at once, the last one wins.
 
         Raises:
             ModelNotFound: if there is no such version.
-            ManifestInvalid: if the alias file is damaged.
+            ModelError: if the alias can't be one.
+            ManifestInvalid: if the alias is there and damaged.
         """
-        if not self.folder(name, version).is_dir():
-            raise ModelNotFound(f"model {name!r} has no version {version!r} in {self.root}")
-        path = self._model_folder(name) / ALIASES_FILE
-        aliases = self.aliases(name) if path.exists() else {}
-        aliases[alias] = version
-        draft = path.with_name(f".{ALIASES_FILE}.{os.getpid()}")
-        draft.write_text(json.dumps(aliases, indent=2, sort_keys=True) + "\n")
-        _sync(draft)
-        draft.replace(path)
+        if not self._exists(name, version):
+            raise self._not_found(name, version)
+        if not _is_identifier(alias) or self._exists(name, alias):
+            raise ModelError(f"{alias!r} can't be an alias of {name!r}: it is the name of a version, or none at all")
+        record = self._alias(name, alias)
+        if record is None:
+            self._write_alias(name, alias, Alias.new(version, []))
+        elif record.version != version:
+            self._write_alias(name, alias, record.moved(version))
 
-    def _model_folder(self, name: str) -> Path:
-        return self.root / _identifier(name)
+    def rollback(self, name: str, alias: str) -> str:
+        """Point an alias to the newest version that it named before and that still exists; the answer is that one.
+
+        Raises:
+            ModelNotFound: if there is no such alias.
+            ModelError: if it named no other version that still exists.
+            ManifestInvalid: if the alias is damaged.
+        """
+        record = self._alias(name, alias)
+        if record is None:
+            raise ModelNotFound(f"model {name!r} has no alias {alias!r} in {self.root}")
+        earlier = record.rolled_back(set(self._version_names(name)))
+        if earlier is None:
+            raise ModelError(f"{alias!r} of {name!r} named no version before {record.version!r} that still exists")
+        self._write_alias(name, alias, earlier)
+        return earlier.version
+
+    def remove(self, name: str, version: str) -> None:
+        """Remove a version that no alias names.
+
+        Raises:
+            ModelNotFound: if there is no such version.
+            ModelError: if an alias names it.
+            ManifestInvalid: if an alias is damaged.
+        """
+        naming = [alias for alias, named in self.aliases(name).items() if named == version]
+        if naming:
+            raise ModelError(f"version {version!r} of {name!r} is in use as {', '.join(naming)}")
+        if not self._exists(name, version):
+            raise self._not_found(name, version)
+        self._storage.remove_folder(_folder(name, version), first=MANIFEST_FILE)
+
+    def prunable(self, name: str, keep: int) -> list[str]:
+        """The versions that are neither among the newest `keep` nor named by an alias, the oldest first.
+
+        Raises:
+            ModelNotFound: if there is no such model.
+            ManifestInvalid: if an alias is damaged.
+        """
+        versions = self.versions(name)
+        if not versions:
+            raise self._not_found(name, LATEST)
+        named = set(self.aliases(name).values())
+        return [version for version in versions[: max(0, len(versions) - keep)] if version not in named]
+
+    def prune(self, name: str, keep: int) -> list[str]:
+        """Remove what is `prunable`; the answer is what was removed."""
+        versions = self.prunable(name, keep)
+        for version in versions:
+            self.remove(name, version)
+        return versions
+
+    def _existing(self, folder: str) -> list[tuple[str, str]]:
+        """(name, version) of every version below a folder."""
+        parts = [tuple(path.split("/")) for path in self._storage.find(folder)]
+        return [
+            (part[0], part[1])
+            for part in parts
+            if len(part) == 3 and part[2] == MANIFEST_FILE and part[1] != ALIASES and all(map(_is_identifier, part[:2]))
+        ]
+
+    def _version_names(self, name: str) -> list[str]:
+        return [version for _, version in self._existing(_identifier(name))]
+
+    def _exists(self, name: str, version: str) -> bool:
+        try:
+            self._storage.read(f"{_folder(name, version)}/{MANIFEST_FILE}")
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _manifest_content(self, name: str, version: str) -> bytes:
+        try:
+            return self._storage.read(f"{_folder(name, version)}/{MANIFEST_FILE}")
+        except FileNotFoundError:
+            raise self._not_found(name, version) from None
+
+    def _not_found(self, name: str, ref: str) -> ModelNotFound:
+        if not self._version_names(name):
+            return ModelNotFound(f"no model {name!r} in {self.root}")
+        return ModelNotFound(f"model {name!r} has no version or alias {ref!r} in {self.root}")
+
+    def _created_at(self, name: str, version: str) -> str:
+        try:
+            return self.manifest(name, version).created_at
+        except (ManifestInvalid, ModelNotFound):
+            return ""
+
+    def _alias(self, name: str, alias: str) -> Alias | None:
+        path = f"{_identifier(name)}/{ALIASES}/{_identifier(alias)}.json"
+        try:
+            content = self._storage.read(path)
+        except FileNotFoundError:
+            return None
+        return Alias.parse(content, self._storage.location(path))
+
+    def _write_alias(self, name: str, alias: str, record: Alias) -> None:
+        self._storage.replace(f"{name}/{ALIASES}/{alias}.json", record.content())
+
+
+def _check_identity(manifest: Manifest, name: str, version: str, where: str) -> None:
+    if (manifest.name, manifest.version) != (name, version):
+        raise ManifestInvalid(f"{where}: the manifest is of {manifest.name} {manifest.version}")
+
+
+def _folder(name: str, version: str) -> str:
+    return f"{_identifier(name)}/{_identifier(version)}"
+
+
+def _is_identifier(text: str) -> bool:
+    return re.fullmatch(IDENTIFIER_PATTERN, text) is not None
 
 
 def _identifier(text: str) -> str:
-    if re.fullmatch(IDENTIFIER_PATTERN, text) is None:
+    if not _is_identifier(text):
         raise ModelNotFound(f"{text!r} is no model name or version: 1 to 64 letters, digits, '.', '_' or '-'")
     return text
-
-
-def _sync(path: Path) -> None:
-    """Bring a file or a folder's entries to the disk, so that a power cut leaves no part of a version."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

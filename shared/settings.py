@@ -1,7 +1,6 @@
 """Settings that every process reads from its environment; a wrong value stops the process and names the field."""
 
 import sys
-from pathlib import Path
 from typing import TypeVar
 
 from pydantic import Field, ValidationError
@@ -16,8 +15,8 @@ class CommonSettings(BaseSettings):
     redis_url: str = Field(default="redis://127.0.0.1:6379/0", pattern=r"^(redis|rediss|unix)://")
     """The broker: `redis://`, `rediss://` (TLS) or `unix://`. One Redis database per deployment."""
 
-    models_dir: Path = Path("models")
-    """The model store: a directory of `<name>/<version>/manifest.json` and its artifact."""
+    model_store: str = "models"
+    """The model store: a directory or a URL (`file://`, `s3://bucket/prefix`)."""
 
     default_model: str = "iris"
     """The model that `/predict` and `/jobs` use; its alias `latest` says which version."""

@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from shared.errors import MillraceError, ModelError, ModelNotFound
 from shared.model_store import LATEST, ModelStore
@@ -18,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; `arguments` default to those of the process. Returns its exit code."""
     settings = load_settings(CommonSettings)
     options = _parser(settings).parse_args(arguments)
-    store, name = ModelStore(options.models_dir), settings.default_model
+    store, name = ModelStore(options.store), settings.default_model
     try:
         if options.if_missing and _is_there(store, name, options.version or LATEST):
             return 0
@@ -35,11 +34,11 @@ def _parser(settings: CommonSettings) -> argparse.ArgumentParser:
         description="Fit a logistic regression on Iris and write it into the model store, as the model DEFAULT_MODEL.",
     )
     parser.add_argument(
+        "--store",
         "--models-dir",
-        type=Path,
-        default=settings.models_dir,
-        metavar="DIR",
-        help="the model store (MODELS_DIR; now %(default)s)",
+        default=settings.model_store,
+        metavar="STORE",
+        help="the model store, a directory or a URL (MODEL_STORE; now %(default)s)",
     )
     parser.add_argument("--version", metavar="V", help="name of the new version (default: the time in UTC)")
     parser.add_argument(
@@ -54,7 +53,7 @@ def _is_there(store: ModelStore, name: str, version: str) -> bool:
     """Whether a version can be served, said in one line unless there is none at all."""
     try:
         manifest = store.manifest(name, version)
-        manifest.verified_artifact(store.folder(name, manifest.version))
+        store.artifact(manifest)
     except ModelNotFound:
         return False
     except ModelError as error:
@@ -85,7 +84,7 @@ def _train(store: ModelStore, name: str, version: str | None) -> None:
     width = max(len(score) for score in scores)
     for score, value in scores.items():
         print(f"  {score:<{width}}  {value:.4f}")
-    print(f"written: {store.folder(name, manifest.version)} (now {LATEST!r} of {name!r})")
+    print(f"written: {store.location(name, manifest.version)} (now {LATEST!r} of {name!r})")
 
 
 def _reason(error: Exception) -> str:

@@ -4,26 +4,29 @@ import gc
 import logging
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from celery import Celery, signals
+from kombu import Exchange, Queue
 from threadpoolctl import threadpool_limits
 
 from shared.broker import make_celery
-from shared.contract import Lane
+from shared.contract import Lane, queue_name
 from shared.errors import ModelError
 from shared.logs import set_up_logging
-from shared.model_store import ModelStore
+from shared.model_store import ModelStore, served_alias
 from shared.settings import load_settings
 from worker.announcer import Announcer
 from worker.child import Child
 from worker.lost import LostBatches
-from worker.metrics import WorkerMetrics, forget_predecessor, name_files_by_slot
+from worker.keeper import Keeper
+from worker.metrics import WorkerMetrics, forget_predecessor, name_files_by_slot, slot
 from worker.metrics_server import start_metrics_server
 from worker.pool import PoolWatch, bound_shutdown
-from worker.predictor import PredictorCache
+from worker.predictor_cache import PredictorCache
 from worker.settings import WorkerSettings
 from worker.tasks import register_tasks
 
@@ -34,13 +37,14 @@ def create_worker(settings: WorkerSettings) -> Celery:
     """A Celery application with the models loaded and everything wired; nothing is connected yet.
 
     Raises:
-        ModelError: if the default model can't be loaded.
+        ModelError: if the default model, or one that it is pinned to, can't be loaded.
     """
-    store = ModelStore(settings.models_dir)
-    predictors = PredictorCache(store)
-    manifest = store.manifest(settings.default_model)
-    # The children share these pages: a model is in memory once per worker.
-    predictors.get(manifest.name, manifest.version)
+    store = ModelStore(settings.model_store)
+    predictors = PredictorCache(store, settings.worker_memory_budget_bytes, frozenset(settings.pinned_models))
+    for name in settings.pinned_models or [settings.default_model]:
+        manifest = store.manifest(name, served_alias(store.aliases(name)))
+        # The children share these pages: a model is in memory once per worker.
+        predictors.get(name, manifest.version)
 
     name_files_by_slot()
     metrics = WorkerMetrics()
@@ -48,26 +52,50 @@ def create_worker(settings: WorkerSettings) -> Celery:
     app = make_celery(settings)
     app.conf.broker_transport = "worker.transport:Transport"
     app.millrace_settings = settings
-    app.millrace_predictors = predictors
+    app.conf.task_queues = [
+        Queue(name, Exchange(""), routing_key=name) for name in consumed_queues(settings.pinned_models)
+    ]
     app.steps["consumer"].update([Announcer, PoolWatch])
     bound_shutdown(settings.worker_drain_seconds)
     children: list[Child] = []
     register_tasks(app, lambda: children[0])
-    _connect_signals(settings, predictors, metrics, children)
+    _connect_signals(settings, store, predictors, metrics, children)
     return app
 
 
+def consumed_queues(pinned_models: list[str]) -> list[str]:
+    """The Redis lists that a worker consumes: the common ones, or those of its models."""
+    return [queue_name(lane, pool) for lane in Lane for pool in pinned_models or [""]]
+
+
+def worker_name() -> str:
+    """What the main process of this worker calls itself."""
+    return f"worker{os.getpid()}@{socket.gethostname()}"
+
+
 def _connect_signals(
-    settings: WorkerSettings, predictors: PredictorCache, metrics: WorkerMetrics, children: list[Child]
+    settings: WorkerSettings,
+    store: ModelStore,
+    predictors: PredictorCache,
+    metrics: WorkerMetrics,
+    children: list[Child],
 ) -> None:
+    name = worker_name()
+    keepers: list[Keeper] = []
+
     def start_child(**_: Any) -> None:
         forget_predecessor()
         threadpool_limits(1)
         child = Child(settings.redis_url, predictors, metrics, settings.lease_seconds)
         child.warm_up()
         children.append(child)
+        keeper = Keeper(f"{name}/{slot()}", settings.redis_url, store, predictors, metrics)
+        keeper.start()
+        keepers.append(keeper)
 
     def end_child(**_: Any) -> None:
+        for keeper in keepers:
+            keeper.stop()
         forget_predecessor()
 
     def count_error(model: str, version: str, code: str, rows: int) -> None:
@@ -110,8 +138,8 @@ def main() -> None:
                 "worker",
                 "--pool=prefork",
                 f"--concurrency={settings.worker_concurrency}",
-                f"--queues={','.join(lane.value for lane in Lane)}",
-                f"--hostname=worker{main_process}@%h",
+                f"--queues={','.join(consumed_queues(settings.pinned_models))}",
+                f"--hostname={worker_name()}",
                 f"--loglevel={settings.log_level}",
                 "--without-gossip",
                 "--without-mingle",

@@ -49,7 +49,7 @@ class Predictor:
             ModelError: if the version is missing, altered, or does not predict what its manifest says.
         """
         manifest = store.manifest(name, version)
-        content = manifest.verified_artifact(store.folder(manifest.name, manifest.version))
+        content = store.artifact(manifest)
         predictor = cls(manifest, joblib.load(io.BytesIO(content)))
         predictor.check_samples()
         return predictor

@@ -114,7 +114,7 @@ def test_the_trainer_leaves_a_model_alone() -> None:
 def test_models_are_where_the_image_looks_and_only_the_trainer_writes_them(name: str) -> None:
     [(source, target, mode)] = mounts(name)
     assert source == "models"
-    assert target == image_environment(DOCKERFILES[name])["MODELS_DIR"]
+    assert target == image_environment(DOCKERFILES[name])["MODEL_STORE"]
     assert mode == ("rw" if name == "trainer" else "ro")
 
 

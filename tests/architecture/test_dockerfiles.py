@@ -107,7 +107,7 @@ def test_it_does_not_run_as_root(name: str) -> None:
 
 @each_dockerfile
 def test_a_new_models_volume_gets_the_right_owner(name: str) -> None:
-    folder = image_environment(name)["MODELS_DIR"]
+    folder = image_environment(name)["MODEL_STORE"]
     assert any(f"install --directory --owner=10001 --group=10001 {folder}" in run for run in arguments_of(name, "RUN"))
 
 

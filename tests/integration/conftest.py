@@ -31,7 +31,7 @@ def broker_program() -> str:
 @pytest.fixture(scope="session")
 def iris_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("iris")
-    assert train(["--models-dir", str(folder)]) == 0
+    assert train(["--store", str(folder)]) == 0
     return folder
 
 

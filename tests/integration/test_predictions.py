@@ -1,5 +1,6 @@
 """`/predict` against scikit-learn itself."""
 
+import io
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,8 +28,7 @@ def rows() -> list[list[float]]:
 
 @pytest.fixture(scope="module")
 def expected(iris_models: Path, iris: Manifest, rows: list[list[float]]) -> tuple[list[str], np.ndarray[Any, Any]]:
-    artifact = ModelStore(iris_models).folder("iris", iris.version) / iris.artifact.file
-    estimator = joblib.load(artifact)
+    estimator = joblib.load(io.BytesIO(ModelStore(iris_models).artifact(iris)))
     return estimator.predict(np.array(rows)).tolist(), estimator.predict_proba(np.array(rows))
 
 

@@ -22,7 +22,7 @@ class Stack:
         self.redis_url = f"redis://127.0.0.1:{self.broker_port}/0"
         self._environment = {
             "REDIS_URL": self.redis_url,
-            "MODELS_DIR": str(models),
+            "MODEL_STORE": str(models),
             "WORKER_CONCURRENCY": "2",
             **MODEL_ENVIRONMENT,
             **environment,

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from shared.errors import ArtifactInvalid, ManifestInvalid
-from shared.manifest import Manifest, Reference
+from shared.manifest import MANIFEST_FORMAT, Manifest, Reference
 
 CONTENT = b"an estimator"
 
@@ -15,7 +15,7 @@ CONTENT = b"an estimator"
 def document() -> dict[str, Any]:
     """A manifest as JSON holds it: one feature, two classes."""
     return {
-        "format_version": 1,
+        "format_version": MANIFEST_FORMAT,
         "name": "iris",
         "version": "v1",
         "created_at": "2026-11-23T12:45:00+00:00",
@@ -38,12 +38,10 @@ def document() -> dict[str, Any]:
                 "reference": {"bins": ["00", "01"], "ratios": [0.25, 0.75], "edges": [1.0]},
             }
         ],
-        "output": {
-            "kind": "class",
-            "classes": ["a", "b"],
-            "probabilities": True,
-            "reference": {"bins": ["a", "b"], "ratios": [0.5, 0.5]},
-        },
+        "outputs": [
+            {"kind": "class", "classes": ["a", "b"], "reference": {"bins": ["a", "b"], "ratios": [0.5, 0.5]}},
+        ],
+        "probabilities": True,
         "training_rows": 2,
         "scores": {"accuracy": 0.5},
         "samples": [{"row": [1.5], "prediction": "a", "probabilities": [0.75, 0.25]}],
@@ -68,58 +66,40 @@ def replaced(path: str, value: Any) -> dict[str, Any]:
     return content
 
 
-def test_a_manifest_survives_the_round_trip(tmp_path: Path) -> None:
-    manifest = Manifest.read(written(tmp_path, document()))
-
-    (tmp_path / "manifest.json").write_text(manifest.model_dump_json())
-
-    assert Manifest.read(tmp_path) == manifest
+def parsed(content: dict[str, Any]) -> Manifest:
+    return Manifest.parse(json.dumps(content).encode(), "manifest.json")
 
 
-def test_the_artifact_that_the_manifest_describes_is_handed_out(tmp_path: Path) -> None:
-    folder = written(tmp_path, document())
+def test_a_manifest_survives_the_round_trip() -> None:
+    manifest = parsed(document())
 
-    assert Manifest.read(folder).verified_artifact(folder) == CONTENT
-
-
-def test_a_tampered_artifact_is_refused(tmp_path: Path) -> None:
-    folder = written(tmp_path, document())
-    (folder / "model.pkl").write_bytes(CONTENT + b"!")
-
-    with pytest.raises(ArtifactInvalid, match="SHA-256 is"):
-        Manifest.read(folder).verified_artifact(folder)
+    assert Manifest.parse(manifest.model_dump_json().encode(), "manifest.json") == manifest
 
 
-def test_a_missing_artifact_is_refused(tmp_path: Path) -> None:
-    folder = written(tmp_path, document())
-    (folder / "model.pkl").unlink()
-
-    with pytest.raises(ArtifactInvalid, match="No such file"):
-        Manifest.read(folder).verified_artifact(folder)
+def test_the_artifact_is_what_the_manifest_describes() -> None:
+    parsed(document()).verify(CONTENT, "model.pkl")
 
 
-def test_a_missing_manifest_is_said_to_be_missing(tmp_path: Path) -> None:
-    with pytest.raises(ManifestInvalid, match=r"manifest\.json: No such file"):
-        Manifest.read(tmp_path)
+def test_another_artifact_is_refused() -> None:
+    with pytest.raises(ArtifactInvalid, match=r"model\.pkl: SHA-256 is"):
+        parsed(document()).verify(CONTENT + b"!", "model.pkl")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"name": "iris"}'])
-def test_a_file_that_is_no_manifest_is_refused(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "manifest.json").write_bytes(content)
-
-    with pytest.raises(ManifestInvalid) as caught:
-        Manifest.read(tmp_path)
+def test_a_file_that_is_no_manifest_is_refused(content: bytes) -> None:
+    with pytest.raises(ManifestInvalid, match=r"^here: ") as caught:
+        Manifest.parse(content, "here")
 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("field", sorted(document().keys() - {"format_version", "description"}))
-def test_each_missing_field_is_named(tmp_path: Path, field: str) -> None:
+@pytest.mark.parametrize("field", sorted(document().keys() - {"format_version", "description", "probabilities"}))
+def test_each_missing_field_is_named(field: str) -> None:
     content = document()
     del content[field]
 
     with pytest.raises(ManifestInvalid, match=f"{field}: Field required"):
-        Manifest.read(written(tmp_path, content))
+        parsed(content)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +128,7 @@ def test_each_missing_field_is_named(tmp_path: Path, field: str) -> None:
         ("features.0.reference.edges", [1.0, 1.0]),
         ("features.0.reference.edges", []),
         ("features.0.reference.bins", []),
-        ("output.kind", "text"),
+        ("outputs.0.kind", "text"),
         ("training_rows", 0),
         ("scores.accuracy", float("nan")),
         ("scores.accuracy", None),
@@ -157,18 +137,18 @@ def test_each_missing_field_is_named(tmp_path: Path, field: str) -> None:
         ("samples.0.row", [1.5, 1.5]),
     ],
 )
-def test_what_a_manifest_cannot_mean_is_refused(tmp_path: Path, path: str, value: Any) -> None:
+def test_what_a_manifest_cannot_mean_is_refused(path: str, value: Any) -> None:
     with pytest.raises(ManifestInvalid):
-        Manifest.read(written(tmp_path, replaced(path, value)))
+        parsed(replaced(path, value))
 
 
-def test_two_features_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_two_features_of_one_name_are_refused() -> None:
     content = document()
     content["features"] *= 2
     content["samples"][0]["row"] *= 2
 
     with pytest.raises(ManifestInvalid, match="feature names repeat"):
-        Manifest.read(written(tmp_path, content))
+        parsed(content)
 
 
 @pytest.mark.parametrize("edges", [[2.0, 1.0], [1.0, 1.0]])
@@ -184,8 +164,8 @@ def test_a_single_bin_holds_everything() -> None:
 
 
 @pytest.mark.parametrize("prediction", ["a", 1, 1.0, True])
-def test_predictions_keep_their_type(tmp_path: Path, prediction: str | int | float | bool) -> None:
-    manifest = Manifest.read(written(tmp_path, replaced("samples.0.prediction", prediction)))
+def test_predictions_keep_their_type(prediction: str | int | float | bool) -> None:
+    manifest = parsed(replaced("samples.0.prediction", prediction))
 
     assert type(manifest.samples[0].prediction) is type(prediction)
     assert type(Manifest.model_validate_json(manifest.model_dump_json()).samples[0].prediction) is type(prediction)

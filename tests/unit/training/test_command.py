@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).parents[3]
 def environment(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("REDIS_URL", "LOG_LEVEL", "DEFAULT_MODEL"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("MODELS_DIR", str(store.root))
+    monkeypatch.setenv("MODEL_STORE", str(store.root))
 
 
 Captured = pytest.CaptureFixture[str]
@@ -47,7 +47,7 @@ def test_the_environment_names_the_model_and_an_option_the_store(
     assert main(["--models-dir", str(tmp_path / "elsewhere"), "--version", "v1"]) == 0
 
     assert ModelStore(tmp_path / "elsewhere").manifest("flowers").version == "v1"
-    assert not store.root.exists()
+    assert not Path(store.root).exists()
 
 
 def test_an_existing_version_is_one_line_of_complaint(capsys: Captured) -> None:
@@ -75,7 +75,7 @@ def test_a_version_that_cannot_be_one_is_one_line_of_complaint(version: str, cap
 
 
 def test_as_a_process_it_ends_with_the_exit_code_and_without_a_traceback(store: ModelStore) -> None:
-    store.root.touch()
+    Path(store.root).touch()
 
     finished = subprocess.run(
         [sys.executable, "-m", "training"], cwd=REPOSITORY, capture_output=True, text=True, check=False
@@ -100,7 +100,7 @@ def test_if_missing_leaves_an_intact_model_alone(store: ModelStore, capsys: Capt
     assert main(["--if-missing"]) == 0
 
     assert capsys.readouterr() == (f"iris v1 is in {store.root} and intact: nothing to do\n", "")
-    assert sorted(path.name for path in (store.root / "iris").iterdir()) == ["aliases.json", "v1"]
+    assert sorted(path.name for path in (Path(store.root) / "iris").iterdir()) == ["aliases", "v1"]
 
 
 def test_if_missing_asks_for_the_version_that_is_named(store: ModelStore) -> None:
@@ -114,7 +114,7 @@ def test_if_missing_asks_for_the_version_that_is_named(store: ModelStore) -> Non
 @pytest.mark.parametrize("file", ["model.pkl", "manifest.json"])
 def test_if_missing_replaces_a_damaged_model_by_a_new_version(store: ModelStore, file: str, capsys: Captured) -> None:
     main(["--version", "v1"])
-    damaged = store.folder("iris", "v1") / file
+    damaged = Path(store.location("iris", "v1")) / file
     damaged.write_bytes(damaged.read_bytes()[:-10])
 
     assert main(["--if-missing"]) == 0
@@ -122,4 +122,4 @@ def test_if_missing_replaces_a_damaged_model_by_a_new_version(store: ModelStore,
     assert f"iris latest is damaged: {damaged}" in capsys.readouterr().out
     manifest = store.manifest("iris")
     assert manifest.version != "v1"
-    assert manifest.verified_artifact(store.folder("iris", manifest.version))
+    assert store.artifact(manifest)

@@ -1,0 +1,61 @@
+"""An alias: a name that moves from version to version of a model, and remembers where it was."""
+
+from datetime import datetime, timezone
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from shared.errors import ManifestInvalid
+from shared.manifest import Identifier
+
+MOST_REMEMBERED = 10
+
+
+class Alias(BaseModel):
+    """The content of `<name>/aliases/<alias>.json`; moving one is writing it anew."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: Identifier
+    """The version that it names now."""
+    previous: list[Identifier] = []
+    """Those that it named before, the newest first."""
+    moved_at: str
+    """UTC, ISO 8601."""
+
+    @classmethod
+    def parse(cls, content: bytes, where: str) -> "Alias":
+        """Read an alias; `where` names it in the error.
+
+        Raises:
+            ManifestInvalid: if it is none.
+        """
+        try:
+            return cls.model_validate_json(content)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            field = ".".join(str(part) for part in first["loc"])
+            raise ManifestInvalid(f"{where}: {field}: {first['msg']}" if field else f"{where}: not an alias") from None
+
+    def content(self) -> bytes:
+        """The form in which it is stored, for people too."""
+        return self.model_dump_json(indent=2).encode() + b"\n"
+
+    @classmethod
+    def new(cls, version: str, previous: list[str]) -> "Alias":
+        """An alias that moves now."""
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        return cls(version=version, previous=previous[:MOST_REMEMBERED], moved_at=now)
+
+    def moved(self, version: str) -> "Alias":
+        """The same alias, naming another version."""
+        return self.new(version, [self.version, *self.previous])
+
+    def rolled_back(self, existing: set[str]) -> "Alias | None":
+        """The same alias, naming the newest previous version that exists; None if there is none.
+
+        The version that it leaves is not remembered: another step back leads further back.
+        """
+        for position, version in enumerate(self.previous):
+            if version in existing and version != self.version:
+                return self.new(version, self.previous[position + 1 :])
+        return None

@@ -16,12 +16,11 @@ from gateway.fleet import Fleet
 from gateway.rows import RowParser
 from shared.errors import ModelError, ModelNotFound
 from shared.manifest import Manifest
-from shared.model_store import LATEST, ModelStore
+from shared.model_store import LATEST, PRODUCTION, ModelStore, served_alias
 
 logger = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 1.0
-PRODUCTION = "production"
 
 PATIENCE_SECONDS = 30.0
 """How long a swap waits for the last workers, once one has the new version."""
@@ -72,8 +71,8 @@ class Catalog:
         self._add(self._store.manifest(self.default_model, self.alias_of(self.default_model)))
 
     def alias_of(self, name: str) -> str:
-        """The alias by which a model is served when nobody says which: `production` if there is one, or `latest`."""
-        return PRODUCTION if PRODUCTION in self._aliases.get(name, {}) else LATEST
+        """The alias by which a model is served when nobody says which."""
+        return served_alias(self._aliases.get(name, {}))
 
     @property
     def names(self) -> list[str]:

@@ -1,7 +1,7 @@
 """The model store: `<name>/<version>/` with a manifest and an artifact each, and `<name>/aliases/<alias>.json`."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from shared.alias import Alias
@@ -11,6 +11,12 @@ from shared.storage import open_storage
 
 ALIASES = "aliases"
 LATEST = "latest"
+PRODUCTION = "production"
+
+
+def served_alias(aliases: Mapping[str, str]) -> str:
+    """The alias by which a model is served when nobody says which: `production` if there is one, or `latest`."""
+    return PRODUCTION if PRODUCTION in aliases else LATEST
 
 
 class ModelStore:

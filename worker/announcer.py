@@ -1,10 +1,9 @@
-"""Tells the gateways, once a second, that this worker consumes, with how many slots and which models.
+"""Tells the gateways, once a second, that this worker consumes, with how many slots and for which models.
 
 It runs on the timer of the consumer's own event loop: a worker that no longer consumes no longer announces itself.
 """
 
 import logging
-import os
 import time
 from typing import Any
 
@@ -13,7 +12,7 @@ from celery import bootsteps
 
 from shared import keys
 from shared.announcement import ANNOUNCE_SECONDS, Announcement
-from worker.child import connect
+from worker.connection import connect
 
 logger = logging.getLogger(__name__)
 
@@ -26,9 +25,9 @@ class Announcer(bootsteps.StartStopStep):  # type: ignore[misc]
     def __init__(self, consumer: Any, **_: Any) -> None:
         consumer.announcer = self
         settings = consumer.app.millrace_settings
-        self._name = f"{consumer.hostname}:{os.getpid()}"
+        self._name = consumer.hostname
         self._slots = settings.worker_concurrency
-        self._models = [str(predictor) for predictor in consumer.app.millrace_predictors.loaded()]
+        self._pinned = settings.pinned_models
         self._redis = connect(settings.redis_url, retries=0)
         self._timer: Any = None
         super().__init__(consumer)
@@ -55,7 +54,7 @@ class Announcer(bootsteps.StartStopStep):  # type: ignore[misc]
             announcement = Announcement(
                 at=seconds + microseconds / 1e6 + (time.monotonic() - asked) / 2,
                 slots=self._slots,
-                models=self._models,
+                pinned=self._pinned,
             )
             self._redis.hset(keys.WORKERS, self._name, announcement.model_dump_json())
         except redis.RedisError as error:

@@ -8,8 +8,6 @@ from typing import Any
 
 import orjson
 import redis
-from redis.backoff import ExponentialBackoff
-from redis.retry import Retry
 
 from shared import keys
 from shared.clock import BrokerClock
@@ -17,6 +15,7 @@ from shared.contract import BatchReply, ErrorCode, JobStatus, Lane, PredictMessa
 from shared.errors import ModelError, PredictionError
 from shared.job_scripts import script
 from worker.batch import Result, expired, failure, predict_calls
+from worker.connection import connect
 from worker.metrics import WorkerMetrics
 from worker.predictor import PredictorCache
 
@@ -30,18 +29,6 @@ REPLIES_KEPT = 10_000
 
 CALIBRATION_SECONDS = 1.0
 """Age at which the reading of the broker's clock is renewed."""
-
-
-def connect(redis_url: str, retries: int) -> redis.Redis:
-    """A client that gives up soon: 2 s per try, with short pauses between tries."""
-    return redis.Redis.from_url(
-        redis_url,
-        socket_timeout=2.0,
-        socket_connect_timeout=2.0,
-        socket_keepalive=True,
-        health_check_interval=15,
-        retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), retries),
-    )
 
 
 class Child:
@@ -118,7 +105,16 @@ class Child:
                 waits.observe(max(0.0, started_at - float(accepted_at)))
         for (model_name, version_name), jobs in by_version.items():
             results, compute_seconds = self._predict(model_name, version_name, [rows for _, rows in jobs])
+            self._name_outputs(model_name, version_name, results)
             self._finish([job for job, _ in jobs], results, compute_seconds)
+
+    def _name_outputs(self, model: str, version: str, results: Sequence[Result]) -> None:
+        """Write into results what they mean, so that an outcome can be read whatever became of the version."""
+        fresh = [result for result in results if "error" not in result]
+        if fresh:
+            outputs = self._predictors.get(model, version).manifest.outputs
+            for result in fresh:
+                result["outputs"] = [(output.name, output.classes) for output in outputs]
 
     def fail_jobs(self, message: RunJobsMessage, error: PredictionError) -> None:
         """End jobs that can't be computed; those that have an outcome keep it."""

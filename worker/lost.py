@@ -12,7 +12,8 @@ from shared.contract import PREDICT_TASK, RUN_JOBS_TASK, BatchReply, ErrorCode, 
 from shared.errors import PredictionError
 from shared.job_scripts import script
 from worker.batch import failure
-from worker.child import REPLIES_KEPT, REPLY_TTL_SECONDS, connect
+from worker.child import REPLIES_KEPT, REPLY_TTL_SECONDS
+from worker.connection import connect
 
 logger = logging.getLogger(__name__)
 

@@ -38,13 +38,13 @@ class Stack:
         self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
         self.redis = redis.Redis(port=self.broker_port)
 
-    def new_worker(self) -> Process:
+    def new_worker(self, **options: str) -> Process:
         """One more worker, not started yet."""
         port = free_port()
         number = len(self.metrics_ports) + 1
         self.metrics_ports.append(port)
         counts = self.folder / f"counts{number}"
-        environment = {"WORKER_METRICS_PORT": str(port), "PROMETHEUS_MULTIPROC_DIR": str(counts)}
+        environment = {"WORKER_METRICS_PORT": str(port), "PROMETHEUS_MULTIPROC_DIR": str(counts), **options}
         return Process(f"worker{number}", python("worker"), {**self._environment, **environment}, self.folder)
 
     def start(self) -> "Stack":

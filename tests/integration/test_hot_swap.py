@@ -1,0 +1,167 @@
+"""Versions are promoted and rolled back under load: nobody notices, except that the answer says which one it is."""
+
+import os
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from sklearn.dummy import DummyClassifier
+
+from shared.model_store import ModelStore
+from tests.integration.conftest import NewStack
+from tests.support.processes import wait_for
+from tests.support.stack import Stack
+from training import export
+
+SWAP_SECONDS = float(os.environ.get("MILLRACE_SWAP_SECONDS", "12"))
+"""How long the load lasts; the long run is 600."""
+
+SWAP_EVERY_SECONDS = 5.0 if SWAP_SECONDS >= 60 else 2.0
+ROW = {"x": 1.0}
+ANSWERS = {"v1": "one", "v2": "two"}
+
+
+def add_version(store: ModelStore, version: str, answer: str, alias: str = "latest") -> None:
+    """A model that always gives this answer."""
+    rows = np.array([[0.0], [1.0]])
+    estimator = DummyClassifier(strategy="constant", constant=answer).fit(rows, np.array([answer, "other"]))
+    export(estimator, rows, name="swapped", version=version, store=store, alias=alias, feature_names=["x"], scores={})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ModelStore:
+    store = ModelStore(tmp_path / "models")
+    add_version(store, "v1", "one", alias="production")
+    add_version(store, "v2", "two", alias="candidate")
+    store.set_alias("swapped", "latest", "v1")
+    return store
+
+
+@pytest.fixture
+def stack(new_stack: NewStack, store: ModelStore) -> Stack:
+    return new_stack(Path(store.root), DEFAULT_MODEL="swapped").start()
+
+
+def version_served(stack: Stack) -> str:
+    version: str = stack.predict(ROW).json()["version"]
+    return version
+
+
+class Caller(threading.Thread):
+    """Asks again and again, and keeps a ledger of what it got."""
+
+    def __init__(self, url: str, path: str) -> None:
+        super().__init__(daemon=True)
+        self._client = httpx.Client(base_url=url, timeout=30, trust_env=False)
+        self._path = path
+        self.stopping = threading.Event()
+        self.seen: Counter[str] = Counter()
+        self.wrong: list[Any] = []
+
+    def run(self) -> None:
+        with self._client:
+            while not self.stopping.is_set():
+                response = self._client.post(self._path, json=ROW)
+                answer = response.json()
+                if response.status_code == 202:
+                    answer = self._client.get(f"/jobs/{answer['id']}", params={"wait": 20}).json()
+                    answer = {**answer, **answer.get("result", {})}
+                if ANSWERS.get(answer.get("version")) != answer.get("prediction"):
+                    self.wrong.append((response.status_code, answer))
+                else:
+                    self.seen[answer["version"]] += 1
+
+
+def resident_bytes(pids: list[int]) -> int:
+    return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 for pid in pids)
+
+
+@pytest.mark.timeout(SWAP_SECONDS + 120)
+def test_promoting_under_load_fails_nobody(stack: Stack, store: ModelStore) -> None:
+    callers = [Caller(stack.url, path) for path in ["/predict"] * 6 + ["/jobs"] * 2]
+    pinned = Caller(stack.url, "/models/swapped/versions/v1/predict")
+    for caller in (*callers, pinned):
+        caller.start()
+    until = time.monotonic() + SWAP_SECONDS
+    versions = ["v2", "v1"]
+    swaps = 0
+    while time.monotonic() < until:
+        target = versions[swaps % 2]
+        store.set_alias("swapped", "production", target)
+        wait_for(f"{target} is served", lambda target=target: version_served(stack) == target, 15)  # type: ignore[misc]
+        swaps += 1
+        threading.Event().wait(SWAP_EVERY_SECONDS)
+    for caller in (*callers, pinned):
+        caller.stopping.set()
+        caller.join(30)
+    assert swaps >= 2
+    assert [caller.wrong for caller in (*callers, pinned)] == [[]] * 9
+    assert sum((caller.seen for caller in callers), Counter()).keys() == {"v1", "v2"}
+    assert set(pinned.seen) == {"v1"}
+    stack.assert_conserved()
+    print(f"{swaps} swaps, {sum(sum(caller.seen.values()) for caller in (*callers, pinned))} answers")
+
+
+def test_a_broken_version_is_refused_and_the_old_one_stays(stack: Stack, store: ModelStore) -> None:
+    add_version(store, "broken", "three", alias="broken")
+    artifact = Path(store.root) / "swapped" / "broken" / "model.pkl"
+    artifact.write_bytes(artifact.read_bytes()[:-10] + b"0123456789")
+    store.set_alias("swapped", "production", "broken")
+
+    def refused() -> Any:
+        return stack.http.get("/model-info").json()["moving"].get("production", {}).get("refused")
+
+    (reason,) = wait_for("the refusal is told", refused)
+    assert "SHA-256" in reason
+    assert version_served(stack) == "v1"
+    assert stack.status("/readyz") == 200
+    # Who asks for it by name gets a clear error.
+    response = stack.http.post("/models/swapped/versions/broken/predict", json=ROW)
+    assert response.status_code == 503
+    assert response.json()["type"] == "urn:millrace:problem:model_unavailable"
+    store.set_alias("swapped", "production", "v2")
+    wait_for("v2 is served", lambda: version_served(stack) == "v2")
+
+
+def test_model_info_tells_who_has_it_loaded(stack: Stack, store: ModelStore) -> None:
+    store.set_alias("swapped", "production", "v2")
+    wait_for("v2 is served", lambda: version_served(stack) == "v2")
+    info = stack.http.get("/model-info").json()
+    assert info["version"] == "v2"
+    assert len(info["loaded_by"]) == 1
+    assert info["aliases"] == {"candidate": "v2", "latest": "v1", "production": "v2"}
+    models = stack.http.get("/models").json()["models"]
+    assert [(model["name"], model["default"]) for model in models] == [("swapped", True)]
+
+
+def test_a_model_added_later_is_served_on_demand(stack: Stack, store: ModelStore) -> None:
+    assert stack.http.post("/models/late/predict", json=ROW).status_code == 404
+    rows = np.array([[0.0], [1.0]])
+    estimator = DummyClassifier(strategy="constant", constant="late").fit(rows, np.array(["late", "other"]))
+    export(estimator, rows, name="late", store=store, feature_names=["x"], scores={})
+    for path in ("/models/late/predict", "/models/late/versions/latest/predict"):
+        assert stack.http.post(path, json=ROW).json()["prediction"] == "late"
+    assert stack.http.get("/models/late").json()["name"] == "late"
+    assert stack.http.get("/models/absent").status_code == 404
+
+
+def test_memory_is_flat_over_many_swaps(stack: Stack, store: ModelStore) -> None:
+    def swap(number: int) -> None:
+        version = f"s{number}"
+        add_version(store, version, f"answer {number}", alias="latest")
+        store.set_alias("swapped", "production", version)
+        wait_for(f"{version} is served", lambda: version_served(stack) == version)
+
+    children = stack.workers[0].children()
+    for number in range(5):
+        swap(number)
+    before = resident_bytes(children)
+    for number in range(5, 15):
+        swap(number)
+    assert stack.workers[0].children() == children
+    assert resident_bytes(children) < before + 20_000_000

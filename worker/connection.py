@@ -1,0 +1,17 @@
+"""Connections of the worker's own to Redis, beside Celery's."""
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+
+def connect(redis_url: str, retries: int) -> redis.Redis:
+    """A client that gives up soon: 2 s per try, with short pauses between tries."""
+    return redis.Redis.from_url(
+        redis_url,
+        socket_timeout=2.0,
+        socket_connect_timeout=2.0,
+        socket_keepalive=True,
+        health_check_interval=15,
+        retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), retries),
+    )

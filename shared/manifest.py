@@ -7,9 +7,8 @@ other and this module no NumPy; a test holds the two together. null is None in a
 
 `input` is "frame": a pandas data frame with the features' names in order and a fresh RangeIndex; then per column:
 
-- number: float64 with NaN for null. If `dtype` is another one, it is cast to it where that loses nothing: an integer
-  dtype (also `Int64` and the like, which keep null as NA) stays float64 if a value of the column is no whole number
-  or, for `int64` and the like, null.
+- number: float64 with NaN for null, then cast to `dtype` (a NumPy dtype). An integer dtype is left at float64 if that
+  would change a value of the column, such as 1.5, or 300 in `int8`.
 - boolean: cast to `dtype`: `bool`, `boolean` (null is NA) or `object` (null is what `null_as` says).
 - string: cast to `dtype`: `object` (null is what `null_as` says), `str` (null is NaN; `object` with NaN where pandas
   is older than 3), `string` (null is NA), or `category`: then `pd.CategoricalDtype(categories)`, in which texts that

@@ -2,33 +2,70 @@
 
 import copy
 import hashlib
+import io
+import pickle
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import joblib
+import skops.io
 from sklearn.base import BaseEstimator
 
 from shared.manifest import Artifact
+from training.errors import NotExportable
+from training.pickled import foreign_names
 
-ARTIFACT_FILE = "model.pkl"
+ArtifactFormat = Literal["joblib", "skops"]
+
+ARTIFACT_FILES: dict[ArtifactFormat, str] = {"joblib": "model.pkl", "skops": "model.skops"}
 
 
-def write_artifact(estimator: Any, folder: Path) -> Artifact:
-    """Serialize a fitted estimator into `folder`; the estimator that was passed stays as it is."""
-    path = folder / ARTIFACT_FILE
-    joblib.dump(single_threaded(estimator), path)
-    content = path.read_bytes()
-    return Artifact(
-        file=ARTIFACT_FILE, format="joblib", sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content)
-    )
+def write_artifact(
+    estimator: Any,
+    folder: Path,
+    *,
+    format: ArtifactFormat = "joblib",  # noqa: A002 - the manifest's word
+    trusted: Collection[str] = (),
+    extra_modules: Collection[str] = (),
+) -> Artifact:
+    """Serialize a fitted estimator into `folder`; the estimator that was passed stays as it is.
+
+    Raises:
+        NotExportable: if a worker could not load it.
+    """
+    path = folder / ARTIFACT_FILES[format]
+    estimator = single_threaded(estimator)
+    if format == "joblib":
+        _refuse_foreign(estimator, tuple(extra_modules))
+        joblib.dump(estimator, path)
+        content = path.read_bytes()
+    else:
+        content = _skops_bytes(estimator, trusted)
+        path.write_bytes(content)
+    return Artifact(file=path.name, format=format, sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
+
+
+def read_artifact(artifact: Artifact, folder: Path, trusted: Collection[str] = ()) -> Any:
+    """The estimator as a worker gets it. Only for what was written just now: it executes what the file says."""
+    path = folder / artifact.file
+    if artifact.format == "skops":
+        return skops.io.load(path, trusted=list(trusted))
+    return joblib.load(path)
 
 
 def single_threaded(estimator: Any) -> Any:
     """A copy in which no part asks for more than one job: the worker's pool is what uses the cores.
 
     It walks the fitted parts, because `set_params` does not reach them in searches and ensembles.
+
+    Raises:
+        NotExportable: if it can't be copied.
     """
-    fitted = copy.deepcopy(estimator)
+    try:
+        fitted = copy.deepcopy(estimator)
+    except Exception as error:
+        raise _unstorable(error) from None
     pending: list[Any] = [fitted]
     seen: set[int] = set()
     while pending:
@@ -42,3 +79,48 @@ def single_threaded(estimator: Any) -> Any:
                 part.n_jobs = 1
             pending.extend(vars(part).values())
     return fitted
+
+
+def _refuse_foreign(estimator: Any, extra_modules: tuple[str, ...]) -> None:
+    buffer = io.BytesIO()
+    try:
+        pickle.Pickler(buffer, protocol=4).dump(estimator)
+    except Exception as error:
+        raise _unstorable(error) from None
+    foreign = foreign_names(buffer.getvalue(), extra_modules)
+    if not foreign:
+        return
+    if any(name.startswith("__main__.") for name in foreign):
+        raise NotExportable(
+            f"{', '.join(foreign)} is defined in the program that was started, which a worker doesn't have: "
+            "move it into a module that workers can import"
+        )
+    packages = sorted({name.partition(".")[0] for name in foreign})
+    raise NotExportable(
+        f"workers can't import {', '.join(foreign)}. If yours can (the package is installed there), "
+        f"export with extra_modules={tuple(packages)!r}"
+    )
+
+
+def _skops_bytes(estimator: Any, trusted: Collection[str]) -> bytes:
+    try:
+        content: bytes = skops.io.dumps(estimator)
+        unknown = sorted(set(skops.io.get_untrusted_types(data=content)) - set(trusted))
+    except Exception as error:
+        raise NotExportable(f"skops can't store it: {type(error).__name__}: {error}") from None
+    if unknown:
+        raise NotExportable(
+            f"skops does not trust {', '.join(unknown)}. If you do, export with trusted={tuple(unknown)!r}, "
+            "and tell the workers"
+        )
+    return content
+
+
+def _unstorable(error: Exception) -> NotExportable:
+    reason = str(error)
+    if "<lambda>" in reason or "<locals>" in reason or "local object" in reason:
+        return NotExportable(
+            f"it holds a lambda or a function or class from inside of a function, which no file can hold ({reason}): "
+            "define it at the top of a module that workers can import"
+        )
+    return NotExportable(f"it can't be stored: {type(error).__name__}: {reason}")

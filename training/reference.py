@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.manifest import Reference
+from shared.manifest import MISSING_BIN, Reference
 
 SMALL_TRAINING_SET_ROWS = 1_000
 """Below it there are five bins instead of ten: the ratios of finer bins would be mostly noise."""
@@ -20,15 +20,17 @@ def bin_positions(values: NDArray[np.float64], edges: Sequence[float]) -> NDArra
     return np.searchsorted(np.asarray(edges, dtype=np.float64), values, side="left")
 
 
-def numeric_reference(values: NDArray[np.float64]) -> Reference:
+def numeric_reference(values: NDArray[np.float64], missing: int = 0) -> Reference:
     """The reference of a number: quantile bins labelled "00", "01", … with their smoothed ratios.
 
-    `values` has shape (n,), all finite.
+    `values` has shape (n,), all finite; if values were `missing` beside them, there is a last bin for these.
     """
     edges = quantile_edges(values, 5 if len(values) < SMALL_TRAINING_SET_ROWS else 10)
-    counts = np.bincount(bin_positions(values, edges), minlength=len(edges) + 1)
+    counts = np.bincount(bin_positions(values, edges), minlength=len(edges) + 1).tolist()
     bins = [f"{position:02d}" for position in range(len(counts))]
-    return Reference(bins=bins, ratios=smoothed_ratios(counts.tolist()), edges=edges)
+    if missing:
+        bins, counts = [*bins, MISSING_BIN], [*counts, missing]
+    return Reference(bins=bins, ratios=smoothed_ratios(counts), edges=edges)
 
 
 def class_reference(outputs: NDArray[Any], classes: Sequence[str | int | bool]) -> Reference:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from shared.alias import Alias
+from shared.artifact_cache import ArtifactCache
 from shared.errors import ArtifactInvalid, ManifestInvalid, ModelError, ModelNotFound
 from shared.manifest import IDENTIFIER_PATTERN, MANIFEST_FILE, Manifest
 from shared.storage import open_storage
@@ -27,13 +28,14 @@ class ModelStore:
     method raises StoreUnavailable (a ModelError).
     """
 
-    def __init__(self, root: str | Path) -> None:
-        """`root` is a directory or a URL.
+    def __init__(self, root: str | Path, cache: ArtifactCache | None = None) -> None:
+        """`root` is a directory or a URL; `cache` keeps artifacts that come over a network.
 
         Raises:
             ModelError: if it is a URL that can't be one of a store.
         """
         self._storage = open_storage(root)
+        self._cache = cache if self._storage.remote else None
 
     @property
     def root(self) -> str:
@@ -82,9 +84,9 @@ class ModelStore:
             ModelNotFound: if there is no such model, version or alias.
             ManifestInvalid: if the alias is damaged.
         """
-        record = self._alias(name, ref)
-        version = record.version if record else ref
-        self._manifest_content(name, version)
+        version = self._meant(name, ref)
+        if not self._exists(name, version):
+            raise self._not_found(name, version)
         return version
 
     def manifest(self, name: str, ref: str = LATEST) -> Manifest:
@@ -94,10 +96,14 @@ class ModelStore:
             ModelNotFound: if there is no such model, version or alias.
             ManifestInvalid: if the alias or the manifest is damaged or speaks of another model.
         """
-        record = self._alias(name, ref)
-        version = record.version if record else ref
-        where = self._storage.location(f"{_folder(name, version)}/{MANIFEST_FILE}")
-        manifest = Manifest.parse(self._manifest_content(name, version), where)
+        version = self._meant(name, ref)
+        path = f"{_folder(name, version)}/{MANIFEST_FILE}"
+        where = self._storage.location(path)
+        try:
+            content = self._storage.read(path)
+        except FileNotFoundError:
+            raise self._not_found(name, version) from None
+        manifest = Manifest.parse(content, where)
         _check_identity(manifest, name, version, where)
         return manifest
 
@@ -107,6 +113,9 @@ class ModelStore:
         Raises:
             ArtifactInvalid: if the file is missing or is another one.
         """
+        cached = self._cache.get(manifest.artifact.sha256) if self._cache else None
+        if cached is not None:
+            return cached
         path = f"{_folder(manifest.name, manifest.version)}/{manifest.artifact.file}"
         where = self._storage.location(path)
         try:
@@ -114,6 +123,8 @@ class ModelStore:
         except FileNotFoundError:
             raise ArtifactInvalid(f"{where}: there is no such file") from None
         manifest.verify(content, where)
+        if self._cache:
+            self._cache.put(manifest.artifact.sha256, content)
         return content
 
     def add(self, name: str, version: str, write: Callable[[Path], None]) -> None:
@@ -142,7 +153,8 @@ class ModelStore:
         try:
             self._storage.add_folder(folder, write_checked, last=MANIFEST_FILE)
         except FileExistsError:
-            raise FileExistsError(taken) from None
+            half = f"version {version!r} of {name!r} is being added by another process, or was left half-written"
+            raise FileExistsError(taken if self._exists(name, version) else half) from None
 
     def set_alias(self, name: str, alias: str, version: str) -> None:
         """Point an alias to a version, in one step: readers see the old one or the new one.
@@ -182,7 +194,7 @@ class ModelStore:
         return earlier.version
 
     def remove(self, name: str, version: str) -> None:
-        """Remove a version that no alias names.
+        """Remove a version that no alias names, or what is left of one.
 
         Raises:
             ModelNotFound: if there is no such version.
@@ -192,9 +204,10 @@ class ModelStore:
         naming = [alias for alias, named in self.aliases(name).items() if named == version]
         if naming:
             raise ModelError(f"version {version!r} of {name!r} is in use as {', '.join(naming)}")
-        if not self._exists(name, version):
-            raise self._not_found(name, version)
-        self._storage.remove_folder(_folder(name, version), first=MANIFEST_FILE)
+        try:
+            self._storage.remove_folder(_folder(name, version), first=MANIFEST_FILE)
+        except FileNotFoundError:
+            raise self._not_found(name, version) from None
 
     def prunable(self, name: str, keep: int) -> list[str]:
         """The versions that are neither among the newest `keep` nor named by an alias, the oldest first.
@@ -235,11 +248,9 @@ class ModelStore:
             return False
         return True
 
-    def _manifest_content(self, name: str, version: str) -> bytes:
-        try:
-            return self._storage.read(f"{_folder(name, version)}/{MANIFEST_FILE}")
-        except FileNotFoundError:
-            raise self._not_found(name, version) from None
+    def _meant(self, name: str, ref: str) -> str:
+        record = self._alias(name, ref)
+        return record.version if record else ref
 
     def _not_found(self, name: str, ref: str) -> ModelNotFound:
         if not self._version_names(name):

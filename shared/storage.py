@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from shared.errors import ModelError
 from shared.local_storage import LocalStorage
+from shared.remote_storage import RemoteStorage
 
 
 class Storage(Protocol):
@@ -52,4 +53,6 @@ def open_storage(root: str | Path) -> Storage:
         if parts.netloc not in ("", "localhost"):
             raise ModelError(f"{root}: a file URL names a directory of this machine: file:///path")
         return LocalStorage(Path(unquote(parts.path)))
-    raise ModelError(f"{root}: no such kind of model store")
+    if parts.scheme in ("s3", "s3a") and not parts.netloc:
+        raise ModelError(f"{root}: there is no bucket in it: s3://bucket/prefix")
+    return RemoteStorage(root)

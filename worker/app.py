@@ -13,6 +13,7 @@ from celery import Celery, signals
 from kombu import Exchange, Queue
 from threadpoolctl import threadpool_limits
 
+from shared.artifact_cache import ArtifactCache
 from shared.broker import make_celery
 from shared.contract import Lane, queue_name
 from shared.errors import ModelError
@@ -39,7 +40,7 @@ def create_worker(settings: WorkerSettings) -> Celery:
     Raises:
         ModelError: if the default model, or one that it is pinned to, can't be loaded.
     """
-    store = ModelStore(settings.model_store)
+    store = ModelStore(settings.model_store, ArtifactCache(settings.model_cache_dir, settings.model_cache_max_bytes))
     predictors = PredictorCache(store, settings.worker_memory_budget_bytes, frozenset(settings.pinned_models))
     for name in settings.pinned_models or [settings.default_model]:
         manifest = store.manifest(name, served_alias(store.aliases(name)))

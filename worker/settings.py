@@ -5,7 +5,12 @@ from pathlib import Path
 
 from pydantic import Field
 
+from shared.manifest import IDENTIFIER_PATTERN
 from shared.settings import CommonSettings
+from worker.loader import Trust
+
+_NAME = IDENTIFIER_PATTERN.strip("^$")
+_DOTTED = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
 
 
 class WorkerSettings(CommonSettings):
@@ -20,8 +25,40 @@ class WorkerSettings(CommonSettings):
     worker_metrics_port: int = Field(default=9101, ge=1, le=65535)
     """Port of the worker's metrics endpoint; every worker on one machine needs its own."""
 
+    worker_models: str = Field(default="", pattern=rf"^$|^{_NAME}(,{_NAME})*$")
+    """Names of the models that this worker serves alone, separated by commas; empty: all that no other worker is for."""
+
+    worker_memory_budget_bytes: int = Field(default=2_000_000_000, gt=0)
+    """Memory for models in each pool child, about; beyond it the least recently used is dropped."""
+
+    trusted_modules: str = Field(default="", pattern=rf"^$|^{_DOTTED}(,{_DOTTED})*$")
+    """Modules beside scikit-learn, NumPy, SciPy and pandas that a joblib artifact may use, separated by commas."""
+
+    skops_trusted_types: str = Field(default="", pattern=rf"^$|^{_DOTTED}(,{_DOTTED})*$")
+    """Types beside those that skops trusts that a skops artifact may hold, separated by commas."""
+
     worker_drain_seconds: float = Field(default=20.0, gt=0)
     """How long a stopping worker lets running batches finish before it hands them back to the queue."""
 
+    model_cache_dir: Path = Path("~/.cache/millrace")
+    """Where artifacts of a model store behind a URL are kept, each under its digest; a directory needs no cache."""
+
+    model_cache_max_bytes: int = Field(default=10_000_000_000, ge=0)
+    """The cache drops the artifacts that were not loaded for the longest time to stay below this; 0 is no cache."""
+
     prometheus_multiproc_dir: Path
     """Where the pool children keep their counts; set by `python -m worker` if it isn't, and emptied at start."""
+
+    @property
+    def pinned_models(self) -> list[str]:
+        """`worker_models`, one by one."""
+        return _parts(self.worker_models)
+
+    @property
+    def trust(self) -> Trust:
+        """What artifacts may be made of."""
+        return Trust(frozenset(_parts(self.trusted_modules)), frozenset(_parts(self.skops_trusted_types)))
+
+
+def _parts(text: str) -> list[str]:
+    return text.split(",") if text else []

@@ -1,0 +1,63 @@
+"""Copies of artifacts on this machine, named by their digest, so that a remote store is asked once for each."""
+
+import hashlib
+import logging
+import os
+import re
+import uuid
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+
+class ArtifactCache:
+    """A folder of bounded size. It may vanish, be full or be tampered with at any time: then it holds nothing."""
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        """`max_bytes` bounds the sum of the files; the one that was not read for the longest time goes first."""
+        self._folder = folder.expanduser()
+        self._max_bytes = max_bytes
+
+    def get(self, sha256: str) -> bytes | None:
+        """The bytes of this digest, verified; None if they are not here."""
+        path = self._folder / sha256
+        try:
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest() != sha256:
+                logger.warning("%s is not what its name says and is removed", path)
+                path.unlink()
+                return None
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            logger.warning("artifact cache: %s", error)
+            return None
+        try:
+            os.utime(path)
+        except OSError as error:
+            logger.debug("artifact cache: %s", error)
+        return content
+
+    def put(self, sha256: str, content: bytes) -> None:
+        """Keep bytes whose digest was found to be this one. If that fails it is logged: the next get is a miss."""
+        if len(content) > self._max_bytes:
+            return
+        draft = self._folder / f".{sha256}.{uuid.uuid4().hex}"
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                draft.write_bytes(content)
+                draft.replace(self._folder / sha256)
+            finally:
+                draft.unlink(missing_ok=True)
+            self._shrink(keep=sha256)
+        except OSError as error:
+            logger.warning("artifact cache: %s", error)
+
+    def _shrink(self, keep: str) -> None:
+        found = [(path.stat(), path) for path in self._folder.iterdir() if re.fullmatch(r"[0-9a-f]{64}", path.name)]
+        excess = sum(status.st_size for status, _ in found) - self._max_bytes
+        for status, path in sorted(found, key=lambda each: each[0].st_mtime_ns):
+            if excess > 0 and path.name != keep:
+                path.unlink(missing_ok=True)
+                excess -= status.st_size

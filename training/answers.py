@@ -58,42 +58,41 @@ def ask(estimator: Any, rows: Any, *, probabilities: bool) -> Answers:
         shares = estimator.predict_proba(rows) if probabilities else None
     except Exception as error:
         raise NotExportable(f"it can't predict its own training rows: {type(error).__name__}: {error}") from error
-    if sparse.issparse(raw):
-        raise NotExportable("its predictions are sparse: fit it on a dense y")
-    predictions = np.asarray(raw)
+    # Multi-label estimators that were fitted on sparse targets answer so.
+    predictions = raw.toarray() if sparse.issparse(raw) else np.asarray(raw)
     if predictions.ndim == 2 and predictions.shape[1] == 1:
-        raise NotExportable("its predictions have shape (n, 1): fit it on a y of shape (n,), such as y.ravel()")
+        predictions = predictions[:, 0]
     if predictions.ndim not in (1, 2) or len(predictions) != len(rows) or predictions.size == 0:
         raise NotExportable(f"its predictions have shape {predictions.shape} for {len(rows)} rows")
     if predictions.dtype.kind == "f" and not np.isfinite(predictions).all():
         raise NotExportable("it predicts NaN or infinity for training rows, which JSON can't say")
-    if shares is None:
-        return Answers(predictions)
-    return Answers(
-        predictions, [np.asarray(each) for each in shares] if predictions.ndim == 2 else [np.asarray(shares)]
-    )
+    return Answers(predictions, None if shares is None else _by_output(shares, several=predictions.ndim == 2))
 
 
 def knows_probabilities(estimator: Any, rows: Any, classes: Sequence[Classes | None]) -> bool:
     """Whether predict_proba works and says one share per class and output.
 
-    Only a call tells: some have the method and raise in it, and multi-label classifiers answer in another form.
+    Only a call tells: some have the method and raise in it.
     """
     if not hasattr(estimator, "predict_proba"):
         return False
     try:
-        raw = estimator.predict_proba(rows)
+        shares = _by_output(estimator.predict_proba(rows), several=len(classes) > 1)
     except Exception:
         return False
-    shares = [raw] if len(classes) == 1 else raw
-    return (
-        (len(classes) == 1 or isinstance(raw, list))
-        and len(shares) == len(classes)
-        and all(
-            known is not None and np.shape(each) == (len(rows), len(known)) and bool(np.isfinite(each).all())
-            for each, known in zip(shares, classes, strict=True)
-        )
+    return len(shares) == len(classes) and all(
+        known is not None and each.shape == (len(rows), len(known)) and bool(np.isfinite(each).all())
+        for each, known in zip(shares, classes, strict=True)
     )
+
+
+def _by_output(shares: Any, *, several: bool) -> list[NDArray[np.float64]]:
+    if isinstance(shares, list):
+        return [np.asarray(each) for each in shares]
+    if not several:
+        return [np.asarray(shares)]
+    # Multi-label estimators may say the probability of the second class only.
+    return [np.column_stack((1.0 - column, column)) for column in np.asarray(shares).T]
 
 
 def output_classes(estimator: Any, predictions: NDArray[Any]) -> list[Classes | None]:

@@ -37,7 +37,7 @@ def write_artifact(
     path = folder / ARTIFACT_FILES[format]
     estimator = single_threaded(estimator)
     if format == "joblib":
-        _refuse_foreign(estimator, tuple(extra_modules))
+        _refuse_foreign(estimator, extra_modules)
         joblib.dump(estimator, path)
         content = path.read_bytes()
     else:
@@ -81,7 +81,7 @@ def single_threaded(estimator: Any) -> Any:
     return fitted
 
 
-def _refuse_foreign(estimator: Any, extra_modules: tuple[str, ...]) -> None:
+def _refuse_foreign(estimator: Any, extra_modules: Collection[str]) -> None:
     buffer = io.BytesIO()
     try:
         pickle.Pickler(buffer, protocol=4).dump(estimator)
@@ -95,10 +95,15 @@ def _refuse_foreign(estimator: Any, extra_modules: tuple[str, ...]) -> None:
             f"{', '.join(foreign)} is defined in the program that was started, which a worker doesn't have: "
             "move it into a module that workers can import"
         )
+    if any(name.startswith("scipy.stats.") for name in foreign):
+        raise NotExportable(
+            f"workers refuse {', '.join(foreign)}, which run code when they are loaded. A RandomizedSearchCV holds "
+            "the distributions that it drew from: export its best_estimator_"
+        )
     packages = sorted({name.partition(".")[0] for name in foreign})
     raise NotExportable(
-        f"workers can't import {', '.join(foreign)}. If yours can (the package is installed there), "
-        f"export with extra_modules={tuple(packages)!r}"
+        f"workers refuse {', '.join(foreign)}. If they have it installed, export with "
+        f"extra_modules={tuple(packages)!r} and start them with TRUSTED_MODULES={','.join(packages)}"
     )
 
 
@@ -110,8 +115,8 @@ def _skops_bytes(estimator: Any, trusted: Collection[str]) -> bytes:
         raise NotExportable(f"skops can't store it: {type(error).__name__}: {error}") from None
     if unknown:
         raise NotExportable(
-            f"skops does not trust {', '.join(unknown)}. If you do, export with trusted={tuple(unknown)!r}, "
-            "and tell the workers"
+            f"skops does not trust {', '.join(unknown)}. If you do, export with trusted={tuple(unknown)!r} "
+            f"and start the workers with SKOPS_TRUSTED_TYPES={','.join(unknown)}"
         )
     return content
 

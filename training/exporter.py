@@ -63,7 +63,7 @@ def export(
         y: the targets, shape (n rows,) or (n rows, n outputs): for the card, the names of several outputs, and
             scores if there are none.
         version: by default the time, such as 20261123T124500Z (UTC), which sorts.
-        store: a model store, or its folder or URL. By default that of the settings (MODELS_DIR).
+        store: a model store, or its folder or URL. By default that of the settings (MODEL_STORE).
         alias: the alias to point to the new version; None leaves all aliases.
         scores: what is known of its quality, by name. Without them and with `y`, scores on the training rows, named
             `training_…`, which flatter.
@@ -173,9 +173,7 @@ def _refuse_difference(expected: Answers, found: Answers, complaint: str) -> Non
 def _store(store: ModelStore | str | Path | None) -> ModelStore:
     if isinstance(store, ModelStore):
         return store
-    if store is None:
-        store = CommonSettings().models_dir
-    return ModelStore(store if "://" in str(store) else Path(store))  # type: ignore[arg-type,unused-ignore]
+    return ModelStore(CommonSettings().model_store if store is None else store)
 
 
 def _libraries(table: Table, artifact_format: ArtifactFormat, extra_modules: Collection[str]) -> dict[str, str]:

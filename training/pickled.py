@@ -1,10 +1,32 @@
 """What a pickle would import, read from its opcodes: nothing is executed."""
 
 import pickletools
-import sys
+from collections.abc import Collection
 
-WORKER_PACKAGES = frozenset({"joblib", "numpy", "pandas", "scipy", "sklearn", "threadpoolctl"})
-"""What a worker can import beside the standard library, by top-level name."""
+ESTIMATOR_MODULES = (
+    *("joblib.numpy_pickle", "numpy", "numpy._core", "numpy.core", "numpy.dtypes", "numpy.ma", "numpy.matrixlib"),
+    *("numpy.random", "scipy.interpolate", "scipy.optimize", "scipy.sparse", "scipy.spatial", "scipy.special"),
+    *("pandas", "pandas._libs", "pandas.core", "sklearn"),
+)
+"""Modules from which workers take parts of estimators; their submodules too, except of NumPy and pandas themselves."""
+
+STANDARD_NAMES = frozenset(
+    f"{module}.{name}"
+    for module, names in {
+        "_codecs": "encode",
+        "builtins": "object int float complex bool str bytes bytearray list tuple dict set frozenset slice range",
+        "collections": "OrderedDict defaultdict deque Counter",
+        "copyreg": "_reconstructor",
+        "datetime": "date datetime time timedelta timezone",
+        "decimal": "Decimal",
+        "fractions": "Fraction",
+        "functools": "partial",
+        "re": "_compile",
+        "types": "SimpleNamespace",
+    }.items()
+    for name in names.split()
+)
+"""What workers take from the standard library."""
 
 _TEXTS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE")
 _MEMO_READS = ("BINGET", "LONG_BINGET", "GET")
@@ -40,14 +62,20 @@ def imported_names(pickled: bytes) -> set[tuple[str, str]]:
     return names
 
 
-def foreign_names(pickled: bytes, extra_modules: tuple[str, ...] = ()) -> list[str]:
-    """The dotted names that a worker can't import; `extra_modules` are top-level packages that it also has."""
-    known = WORKER_PACKAGES | sys.stdlib_module_names | set(extra_modules)
+def foreign_names(pickled: bytes, extra_modules: Collection[str] = ()) -> list[str]:
+    """The dotted names that workers don't take; `extra_modules` are modules or packages that they take in addition."""
     return sorted(
         f"{module}.{name}"
         for module, name in imported_names(pickled)
-        if module == "__main__" or module.partition(".")[0] not in known
+        if f"{module}.{name}" not in STANDARD_NAMES and not _taken(module, extra_modules)
     )
+
+
+def _taken(module: str, extra_modules: Collection[str]) -> bool:
+    if module in ("numpy", "pandas"):
+        return True
+    packages = [each for each in ESTIMATOR_MODULES if each not in ("numpy", "pandas")] + list(extra_modules)
+    return any(module == each or module.startswith(f"{each}.") for each in packages)
 
 
 def _pushed_text(opcode: str, argument: object, memo: dict[int, str | None]) -> str | None:

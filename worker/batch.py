@@ -5,7 +5,8 @@ from typing import Any
 
 from shared.contract import ErrorCode, Row
 from shared.errors import PredictionError
-from worker.predictor import Predictions, Predictor
+from worker.predictions import Predictions
+from worker.predictor import Predictor
 
 Result = dict[str, Any]
 """`{"predictions": [...], "probabilities": [...] | None}`, or `{"error": {code, message, rows}}`."""

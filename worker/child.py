@@ -17,7 +17,7 @@ from shared.job_scripts import script
 from worker.batch import Result, expired, failure, predict_calls
 from worker.connection import connect
 from worker.metrics import WorkerMetrics
-from worker.predictor import PredictorCache
+from worker.predictor_cache import PredictorCache
 
 logger = logging.getLogger(__name__)
 

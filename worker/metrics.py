@@ -109,7 +109,7 @@ class _FeatureMetrics:
             f"{names.PREFIX}feature_value",
             "Values of input features, in their own units.",
             ["model", "version", "feature"],
-            buckets=feature.histogram_edges,
+            buckets=feature.histogram_edges or (),
             registry=None,
         ).labels(*labels, feature.name)
         for bin_, ratio in zip(feature.reference.bins, feature.reference.ratios, strict=True):

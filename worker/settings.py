@@ -7,7 +7,7 @@ from pydantic import Field
 
 from shared.manifest import IDENTIFIER_PATTERN
 from shared.settings import CommonSettings
-from worker.loader import Trust
+from worker.trust import Trust
 
 _NAME = IDENTIFIER_PATTERN.strip("^$")
 _DOTTED = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
@@ -26,7 +26,7 @@ class WorkerSettings(CommonSettings):
     """Port of the worker's metrics endpoint; every worker on one machine needs its own."""
 
     worker_models: str = Field(default="", pattern=rf"^$|^{_NAME}(,{_NAME})*$")
-    """Names of the models that this worker serves alone, separated by commas; empty: all that no other worker is for."""
+    """Names of the models that this worker serves alone, separated by commas; empty: all others."""
 
     worker_memory_budget_bytes: int = Field(default=2_000_000_000, gt=0)
     """Memory for models in each pool child, about; beyond it the least recently used is dropped."""

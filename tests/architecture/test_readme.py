@@ -13,7 +13,10 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 DOCUMENTS = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
 
-COMPUTED_DEFAULTS = {"worker_concurrency": "one per core", "prometheus_multiproc_dir": "a folder of its own"}
+COMPUTED_DEFAULTS = {
+    "worker_concurrency": "one per core",
+    "prometheus_multiproc_dir": "a folder of its own",
+} | dict.fromkeys(["worker_models", "trusted_modules", "skops_trusted_types"], "none")
 
 
 def settings_table() -> list[str]:

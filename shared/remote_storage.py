@@ -17,15 +17,11 @@ READ_TIMEOUT_SECONDS = 5
 """Longest silence of the server."""
 TRIES = 2
 
-S3_OPTIONS = {
-    # One request per file: otherwise each is asked for its size first.
-    "max_concurrency": 1,
-    "config_kwargs": {
-        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-        "read_timeout": READ_TIMEOUT_SECONDS,
-        # s3fs tries again itself; both together would multiply.
-        "retries": {"total_max_attempts": 1},
-    },
+S3_CONFIGURATION = {
+    "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+    "read_timeout": READ_TIMEOUT_SECONDS,
+    # s3fs tries again itself; both together would multiply.
+    "retries": {"total_max_attempts": 1},
 }
 
 REASONS = {
@@ -148,7 +144,8 @@ class RemoteStorage:
             # What another process has just written must be seen at once.
             options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
             if self._protocol in ("s3", "s3a"):
-                options |= S3_OPTIONS
+                # With one request per file; otherwise each file is asked for its size first.
+                options |= {"max_concurrency": 1, "config_kwargs": S3_CONFIGURATION}
             files = kind(**options)
             if hasattr(files, "retries"):
                 files.retries = TRIES

@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+# Its assertions explain themselves only if pytest rewrites them.
+pytest.register_assert_rewrite("tests.support.store_contract")
+
 FOLDER = Path(__file__).parent
 
 

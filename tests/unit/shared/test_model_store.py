@@ -1,13 +1,44 @@
-import json
+"""Stores in a directory, behind file:// and in fsspec's memory; S3 is in tests/integration/test_s3_store.py."""
+
 import os
+import uuid
 from pathlib import Path
 
 import pytest
 
-from shared.errors import ManifestInvalid, ModelError, ModelNotFound
-from shared.manifest import Manifest
+from shared.errors import ModelError, ModelNotFound, StoreUnavailable
+from shared.manifest import MANIFEST_FILE
 from shared.model_store import ModelStore
+from shared.remote_storage import RemoteStorage
+from shared.storage import open_storage
+from tests.support.store_contract import StoreContract, add
 from tests.unit.shared.test_manifest import document, written
+
+
+@pytest.fixture
+def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes most of the time, and makes no difference as long as there is power."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.mark.usefixtures("no_fsync")
+class TestDirectory(StoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> ModelStore:
+        return ModelStore(tmp_path / "models")
+
+
+@pytest.mark.usefixtures("no_fsync")
+class TestFileUrl(StoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> ModelStore:
+        return ModelStore((tmp_path / "our models").as_uri())
+
+
+class TestMemory(StoreContract):
+    @pytest.fixture
+    def store(self) -> ModelStore:
+        return ModelStore(f"memory://{uuid.uuid4()}/models/")
 
 
 @pytest.fixture
@@ -15,128 +46,40 @@ def store(tmp_path: Path) -> ModelStore:
     return ModelStore(tmp_path / "models")
 
 
-def add(store: ModelStore, version: str, name: str = "iris") -> None:
-    """A version whose manifest fits it, without an alias."""
-    store.add(name, version, lambda folder: _fill(folder, name, version))
-
-
-def _fill(folder: Path, name: str, version: str) -> None:
-    written(folder, {**document(), "name": name, "version": version})
+@pytest.fixture
+def memory() -> ModelStore:
+    return ModelStore(f"memory://{uuid.uuid4()}/models")
 
 
 def entries(store: ModelStore) -> list[str]:
     """All there is of the model "iris", hidden or not."""
-    return sorted(path.name for path in (store.root / "iris").iterdir())
+    return sorted(path.name for path in Path(store.root, "iris").iterdir())
 
 
-def test_a_version_is_found_by_its_name_and_by_an_alias(store: ModelStore) -> None:
-    add(store, "v1")
-    store.set_alias("iris", "latest", "v1")
-
-    assert store.manifest("iris", "v1") == store.manifest("iris") == Manifest.read(store.folder("iris", "v1"))
-
-
-def test_an_alias_moves_and_the_others_stay(store: ModelStore) -> None:
-    add(store, "v1")
-    add(store, "v2")
-    store.set_alias("iris", "latest", "v1")
-    store.set_alias("iris", "stable", "v1")
-
-    store.set_alias("iris", "latest", "v2")
-
-    assert store.aliases("iris") == {"latest": "v2", "stable": "v1"}
-    assert entries(store) == ["aliases.json", "v1", "v2"]
-
-
-def test_an_alias_cannot_point_to_nothing(store: ModelStore) -> None:
-    add(store, "v1")
-
-    with pytest.raises(ModelNotFound, match="no version 'v2'"):
-        store.set_alias("iris", "latest", "v2")
-
-    assert entries(store) == ["v1"]
-
-
-def test_unknown_models_and_versions_are_not_found(store: ModelStore) -> None:
-    with pytest.raises(ModelNotFound, match="no model 'iris'"):
-        store.manifest("iris")
-
-    add(store, "v1")
-    store.set_alias("iris", "latest", "v1")
-
-    with pytest.raises(ModelNotFound, match="no version 'v2'"):
-        store.manifest("iris", "v2")
-
-
-@pytest.mark.parametrize(
-    "outside", ["..", ".", "", "../iris", "a/b", "/etc", "iris\n", "ir\0is", ".adding-x", "x" * 65]
-)
-def test_names_that_lead_out_of_the_store_are_rejected(store: ModelStore, outside: str) -> None:
-    add(store, "v1")
-    store.set_alias("iris", "latest", "v1")
-
-    with pytest.raises(ModelNotFound):
-        store.manifest(outside)
-    with pytest.raises(ModelNotFound):
-        store.manifest("iris", outside)
-    with pytest.raises(ModelError):
-        add(store, outside)
-    with pytest.raises(ModelError):
-        add(store, "v1", name=outside)
-    with pytest.raises(ModelError):
-        store.set_alias("iris", "latest", outside)
-
-    assert [path.name for path in store.root.iterdir()] == ["iris"]
-    assert entries(store) == ["aliases.json", "v1"]
-
-
-def test_an_alias_that_was_edited_to_lead_outside_is_rejected(store: ModelStore, tmp_path: Path) -> None:
-    add(store, "v1")
-    written(tmp_path, document())
-    (store.root / "iris" / "aliases.json").write_text('{"latest": "../.."}')
-
-    with pytest.raises(ModelNotFound):
-        store.manifest("iris")
-
-
-@pytest.mark.parametrize("version", ["latest", "aliases.json"])
-def test_a_version_cannot_take_a_name_that_the_store_uses(store: ModelStore, version: str) -> None:
-    with pytest.raises(ModelError, match="can't be a version"):
-        add(store, version)
-
-
-def test_a_version_that_exists_is_not_written_again(store: ModelStore) -> None:
-    add(store, "v1")
-
-    with pytest.raises(FileExistsError, match="'v1' of 'iris' exists already"):
-        store.add("iris", "v1", lambda folder: pytest.fail("nobody must write"))
-
-
-def test_of_two_processes_that_add_one_version_the_first_wins(store: ModelStore) -> None:
-    def write(folder: Path) -> None:
-        add(store, "v1")
-        (folder / "mine").touch()
-
-    with pytest.raises(FileExistsError, match="'v1' of 'iris' exists already"):
-        store.add("iris", "v1", write)
-
-    assert entries(store) == ["v1"]
-    assert not (store.folder("iris", "v1") / "mine").exists()
-
-
-def test_a_version_shows_only_when_it_is_complete(store: ModelStore) -> None:
+def test_a_version_of_a_directory_shows_only_when_it_is_complete(store: ModelStore) -> None:
     def write(folder: Path) -> None:
         written(folder, document())
-        assert not store.folder("iris", "v1").exists()
         assert [name for name in entries(store) if not name.startswith(".")] == []
+        assert store.names() == []
 
     store.add("iris", "v1", write)
 
     assert entries(store) == ["v1"]
 
 
+def test_no_draft_stays_in_a_directory(store: ModelStore) -> None:
+    add(store, "v1")
+    add(store, "v2")
+    store.set_alias("iris", "latest", "v1")
+    store.set_alias("iris", "latest", "v2")
+    store.remove("iris", "v1")
+
+    assert entries(store) == ["aliases", "v2"]
+    assert [path.name for path in Path(store.root, "iris", "aliases").iterdir()] == ["latest.json"]
+
+
 def test_all_of_a_version_is_on_the_disk_before_it_shows(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = store.folder("iris", "v1")
+    folder = Path(store.location("iris", "v1"))
     hidden: set[int] = set()
     shown: set[int] = set()
 
@@ -150,48 +93,157 @@ def test_all_of_a_version_is_on_the_disk_before_it_shows(store: ModelStore, monk
     assert shown == {folder.parent.stat().st_ino}
 
 
-def test_a_failed_write_leaves_nothing_behind(store: ModelStore) -> None:
-    def write(folder: Path) -> None:
-        (folder / "model.pkl").write_bytes(b"half")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        store.add("iris", "v1", write)
-
-    assert entries(store) == []
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'"v1"', b"\xff"])
-def test_damaged_aliases_are_an_invalid_manifest(store: ModelStore, content: bytes) -> None:
+def test_an_alias_is_on_the_disk_before_it_moves(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
     add(store, "v1")
-    (store.root / "iris" / "aliases.json").write_bytes(content)
+    alias = Path(store.root, "iris", "aliases", "latest.json")
+    synced: list[tuple[int, bool]] = []
 
-    with pytest.raises(ManifestInvalid, match=r"aliases\.json: not"):
-        store.manifest("iris")
-    with pytest.raises(ManifestInvalid, match=r"aliases\.json: not"):
-        store.set_alias("iris", "latest", "v1")
+    def fsync(descriptor: int) -> None:
+        synced.append((os.fstat(descriptor).st_ino, alias.exists()))
 
-
-def test_a_file_in_the_place_of_a_model_is_an_invalid_manifest(store: ModelStore) -> None:
-    store.root.mkdir()
-    (store.root / "iris").touch()
-
-    with pytest.raises(ManifestInvalid, match="Not a directory"):
-        store.manifest("iris")
-
-
-def test_a_manifest_of_another_version_is_refused(store: ModelStore) -> None:
-    store.add("iris", "v2", lambda folder: _fill(folder, "iris", "v1"))
-    store.set_alias("iris", "latest", "v2")
-
-    with pytest.raises(ManifestInvalid, match="the manifest is of iris v1"):
-        store.manifest("iris")
-
-
-def test_the_alias_file_is_for_people_too(store: ModelStore) -> None:
-    add(store, "v1")
+    monkeypatch.setattr(os, "fsync", fsync)
     store.set_alias("iris", "latest", "v1")
 
-    content = (store.root / "iris" / "aliases.json").read_text()
-    assert content.endswith("\n")
-    assert json.loads(content) == {"latest": "v1"}
+    assert synced == [(alias.stat().st_ino, False), (alias.parent.stat().st_ino, True)]
+
+
+def test_a_file_in_the_place_of_a_folder_is_said_to_be_one(store: ModelStore) -> None:
+    Path(store.root).mkdir()
+    Path(store.root, "iris").touch()
+
+    for call in (store.manifest, store.versions, store.aliases):
+        with pytest.raises(StoreUnavailable, match=r"iris.*: Not a directory"):
+            call("iris")
+    with pytest.raises(StoreUnavailable, match=r"iris.*: Not a directory"):
+        add(store, "v1")
+    assert store.names() == []
+
+
+def test_a_folder_that_is_no_model_is_no_matter(store: ModelStore) -> None:
+    add(store, "v1")
+    for path in ("lost+found/v1", "iris/.adding-x/v1", "iris/v1/nested"):
+        Path(store.root, path).mkdir(parents=True)
+        Path(store.root, path, MANIFEST_FILE).touch()
+
+    assert store.names() == ["iris"]
+    assert store.versions("iris") == ["v1"]
+    assert store.aliases("iris") == {}
+
+
+# URLs
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("file://elsewhere/models", "a directory of this machine"),
+        ("s3://", "no bucket"),
+        ("s3:///prefix", "no bucket"),
+        ("cloud://bucket/prefix", "no such kind of model store"),
+    ],
+)
+def test_urls_that_cannot_be_a_store_are_refused(url: str, complaint: str) -> None:
+    with pytest.raises(ModelError, match=complaint):
+        ModelStore(url)
+
+
+def test_a_password_in_a_url_is_refused_and_not_shown() -> None:
+    with pytest.raises(ModelError) as caught:
+        ModelStore("s3://key:tops3cret@bucket/prefix")
+
+    assert "tops3cret" not in str(caught.value)
+
+
+def test_file_urls_are_percent_decoded() -> None:
+    assert ModelStore("file:///srv/our%20models").location("iris", "v1") == "/srv/our models/iris/v1"
+    assert ModelStore("file://localhost/srv/models").root == "/srv/models"
+
+
+def test_the_location_of_a_remote_version_is_its_url() -> None:
+    assert ModelStore("s3://bucket/prefix/").location("iris", "v1") == "s3://bucket/prefix/iris/v1"
+
+
+# Remote storage
+
+
+def test_the_manifest_is_uploaded_last_and_removed_first(memory: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    create = RemoteStorage._create
+
+    def watched(self: RemoteStorage, path: str, source: Path) -> None:
+        assert memory.names() == []
+        created.append(source.name)
+        create(self, path, source)
+
+    created: list[str] = []
+    monkeypatch.setattr(RemoteStorage, "_create", watched)
+
+    def write(folder: Path) -> None:
+        written(folder, document())
+        (folder / "zoo.txt").touch()
+
+    memory.add("iris", "v1", write)
+
+    assert created == ["model.pkl", "zoo.txt", "manifest.json"]
+
+
+@pytest.mark.parametrize("broken", ["model.pkl", "manifest.json"])
+@pytest.mark.parametrize("arrives", [False, True])
+def test_a_broken_upload_is_cleaned_up(
+    memory: ModelStore, monkeypatch: pytest.MonkeyPatch, broken: str, arrives: bool
+) -> None:
+    create = RemoteStorage._create
+
+    def break_down(self: RemoteStorage, path: str, source: Path) -> None:
+        if source.name != broken or arrives:
+            create(self, path, source)
+        if source.name == broken:
+            raise StoreUnavailable("it does not answer")
+
+    monkeypatch.setattr(RemoteStorage, "_create", break_down)
+
+    with pytest.raises(StoreUnavailable):
+        add(memory, "v1")
+
+    assert open_storage(memory.root).find() == []
+
+
+def test_a_process_that_dies_in_an_upload_leaves_no_version(
+    memory: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patches:
+        # A process that is killed cleans nothing up.
+        patches.setattr(RemoteStorage, "_create", lambda *_: pytest.fail("killed"))
+        patches.setattr(RemoteStorage, "_files", lambda _: None)
+        with pytest.raises(pytest.fail.Exception):
+            open_storage(memory.root).add_folder("iris/v1", lambda folder: (folder / "a").touch(), MANIFEST_FILE)
+    assert memory.names() == []
+    with pytest.raises(ModelNotFound):
+        memory.manifest("iris", "v1")
+
+
+class Broken(Exception):
+    """Some backend's own."""
+
+
+@pytest.mark.parametrize(
+    ("raised", "reason"),
+    [
+        (PermissionError("AKIA..."), "access is denied"),
+        (TimeoutError(), "it does not answer"),
+        (ImportError("Install s3fs"), "s3fs"),
+        (Broken("with a secret"), "it failed with Broken"),
+    ],
+)
+def test_what_a_backend_raises_is_one_line_without_its_text(
+    memory: ModelStore, monkeypatch: pytest.MonkeyPatch, raised: Exception, reason: str
+) -> None:
+    def fail(_: RemoteStorage) -> None:
+        raise raised
+
+    monkeypatch.setattr(RemoteStorage, "_files", fail)
+
+    for call in (memory.names, lambda: memory.manifest("iris"), lambda: add(memory, "v1")):
+        with pytest.raises(StoreUnavailable, match=reason) as caught:
+            call()
+        assert str(raised) == "" or str(raised) not in str(caught.value)
+        assert "\n" not in str(caught.value)

@@ -1,0 +1,194 @@
+"""What is counted of one model version: rows, time, errors, and how inputs and outputs spread over the bins."""
+
+import logging
+from collections import Counter as Tally
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import Counter, Gauge, Histogram
+
+from shared import metrics as names
+from shared.contract import ErrorCode, Row
+from shared.manifest import MISSING_BIN, OTHER_BIN, Feature, Manifest, Reference
+
+if TYPE_CHECKING:
+    from worker.metrics import WorkerMetrics
+
+logger = logging.getLogger(__name__)
+
+FEATURES_MAX = 32
+"""Features of a model that are counted, the first ones; each has some thirty series per pool slot."""
+
+BINS_MAX = 21
+"""Bins of a feature or an output."""
+
+
+class BulkHistogram(Histogram):
+    """A histogram that takes many observations at once; `observe` costs a Python loop per value."""
+
+    def observe_many(self, values: NDArray[np.float64]) -> None:
+        """Add n finite observations, shape (n,)."""
+        counts = np.bincount(np.searchsorted(self._upper_bounds, values))
+        for bucket, count in enumerate(counts.tolist()):
+            if count:
+                self._buckets[bucket].inc(count)
+        self._sum.inc(float(values.sum()))
+
+
+class ModelMetrics:
+    """The metrics of one model version, all their label sets made at once, so that a first event is a step from 0."""
+
+    def __init__(self, parent: "WorkerMetrics", manifest: Manifest) -> None:
+        labels = (manifest.name, manifest.version)
+        self._parent = parent
+        self._manifest = manifest
+        self.predicted = parent.predictions.labels(*labels, "ok")
+        self.failed = parent.predictions.labels(*labels, "error")
+        self.compute_seconds = parent.compute_seconds.labels(*labels)
+        self.batch_rows = parent.batch_rows.labels(manifest.name)
+        self._errors = {code.value: parent.errors.labels(*labels, code.value) for code in ErrorCode}
+        self._features = [_FeatureMetrics(parent, labels, feature) for feature in manifest.features[:FEATURES_MAX]]
+        self._is_wide = len(manifest.features) > FEATURES_MAX
+        self._only_numbers = all(feature.type == "number" for feature in manifest.features[:FEATURES_MAX])
+        self._outputs = []
+        for output in manifest.outputs:
+            label = (*labels, f"{output.name}=" if len(manifest.outputs) > 1 else "")
+            self._outputs.append(_bins(output.reference, parent.outputs, parent.output_reference, label, False))
+        for outcome in ("ok", "refused"):
+            parent.model_loads.labels(manifest.name, outcome)
+        parent.model_info.labels(
+            *labels, manifest.estimator, manifest.libraries.get("scikit-learn", ""), manifest.artifact.sha256[:8]
+        ).set(1)
+
+    def loaded(self, at_seconds: float) -> None:
+        """The version was loaded into this process."""
+        self._parent.model_loaded.labels(self._manifest.name, self._manifest.version).set(at_seconds)
+
+    def count_error(self, code: str, rows: int) -> None:
+        """Rows without a prediction."""
+        self._errors[code].inc(rows)
+        self.failed.inc(rows)
+
+    def count_inputs(self, rows: list[Row]) -> None:
+        """What the model saw; rows that are none, which the gateway never sends, are logged and not counted."""
+        try:
+            if self._only_numbers:
+                counted = [row[:FEATURES_MAX] for row in rows] if self._is_wide else rows
+                columns: Iterable[Any] = np.asarray(counted, dtype=np.float64).T
+            else:
+                columns = zip(*rows, strict=True)
+            for metrics, column in zip(self._features, columns, strict=False):
+                metrics.count(column)
+        except (TypeError, ValueError) as error:
+            logger.warning("%s %s: inputs not counted: %s", self._manifest.name, self._manifest.version, error)
+
+    def count_outputs(self, predictions: list[Any]) -> None:
+        """What the model said; None for a row that failed."""
+        said = [prediction for prediction in predictions if prediction is not None]
+        columns = [said] if len(self._outputs) == 1 else zip(*said, strict=True)
+        for bins, column in zip(self._outputs, columns, strict=False):
+            bins.count(column)
+        self.predicted.inc(len(said))
+
+
+class _FeatureMetrics:
+    """Histogram and drift bins of one feature."""
+
+    def __init__(self, parent: "WorkerMetrics", labels: tuple[str, str], feature: Feature) -> None:
+        self._bins = _bins(
+            feature.reference,
+            parent.feature_bins,
+            parent.feature_reference,
+            (*labels, feature.name, ""),
+            feature.nullable,
+        )
+        self._values = None
+        if feature.type == "number":
+            # A histogram has one list of bounds, and each feature needs its own: so one histogram per feature, all
+            # under one name, added up by name when they are scraped.
+            self._values = BulkHistogram(
+                f"{names.PREFIX}feature_value",
+                "Values of input features, in their own units.",
+                ["model", "version", "feature"],
+                buckets=feature.histogram_edges or (),
+                registry=None,
+            ).labels(*labels, feature.name)
+
+    def count(self, column: Any) -> None:
+        """Count n values of this feature, None or NaN where they are missing."""
+        if self._values is not None:
+            column = np.asarray(column, dtype=np.float64)
+            self._values.observe_many(column[np.isfinite(column)])
+        self._bins.count(column)
+
+
+class _CutBins:
+    """Counts numbers between cut points, NaN as missing."""
+
+    def __init__(self, edges: list[float], counters: list[Any], missing: Any) -> None:
+        self._edges = np.asarray(edges, dtype=np.float64)
+        self._counters = counters
+        self._missing = missing
+
+    def count(self, values: Sequence[float] | NDArray[np.float64]) -> None:
+        numbers = np.asarray(values, dtype=np.float64)
+        gaps = np.isnan(numbers)
+        n_missing = int(np.count_nonzero(gaps))
+        if n_missing:
+            numbers = numbers[~gaps]
+            if self._missing is not None:
+                self._missing.inc(n_missing)
+        # As the reference was made: bin k holds edges[k-1] < value <= edges[k].
+        counts = np.bincount(np.searchsorted(self._edges, numbers, side="left"))
+        for counter, count in zip(self._counters, counts.tolist(), strict=False):
+            if count:
+                counter.inc(count)
+
+
+class _NamedBins:
+    """Counts texts, booleans or classes by name, None as missing, and the rest as other."""
+
+    def __init__(self, counters: dict[str, Any], missing: Any, other: Any) -> None:
+        self._counters = counters
+        self._missing = missing
+        self._other = other
+
+    def count(self, values: Iterable[Any]) -> None:
+        for value, count in Tally(values).items():
+            counter = self._missing if value is None else self._counters.get(str(value), self._other)
+            if counter is not None:
+                counter.inc(count)
+
+
+def _bins(
+    reference: Reference, counter: Counter, gauge: Gauge, label: tuple[str, ...], nullable: bool
+) -> _CutBins | _NamedBins:
+    """The counters of a reference's bins, its ratios set; a bin's name is appended to the last of `label`."""
+
+    def labels(bin_: str) -> tuple[str, ...]:
+        return (*label[:-1], label[-1] + bin_)
+
+    shown = _bounded(reference, nullable)
+    for bin_, ratio in shown.items():
+        gauge.labels(*labels(bin_)).set(ratio)
+    counters = {bin_: counter.labels(*labels(bin_)) for bin_ in shown}
+    missing = counters.pop(MISSING_BIN, None) if nullable else None
+    if reference.edges is not None:
+        return _CutBins(reference.edges, list(counters.values()), missing)
+    return _NamedBins(counters, missing, counters.pop(OTHER_BIN, None))
+
+
+def _bounded(reference: Reference, nullable: bool) -> dict[str, float]:
+    """Bin -> ratio of at most BINS_MAX bins: beyond them the last named ones become other; too many cuts, no bins."""
+    ratios: dict[str, float] = dict(zip(reference.bins, reference.ratios, strict=True))
+    if len(ratios) <= BINS_MAX:
+        return ratios
+    if reference.edges is not None:
+        return {}
+    missing = {MISSING_BIN: ratios.pop(MISSING_BIN)} if nullable else {}
+    other = ratios.pop(OTHER_BIN, 0.0)
+    kept = BINS_MAX - 1 - len(missing)
+    shown = dict(list(ratios.items())[:kept])
+    return {**shown, OTHER_BIN: other + sum(list(ratios.values())[kept:]), **missing}

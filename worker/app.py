@@ -22,8 +22,8 @@ from shared.model_store import ModelStore, served_alias
 from shared.settings import load_settings
 from worker.announcer import Announcer
 from worker.child import Child
-from worker.lost import LostBatches
 from worker.keeper import Keeper
+from worker.lost import LostBatches
 from worker.metrics import WorkerMetrics, forget_predecessor, name_files_by_slot, slot
 from worker.metrics_server import start_metrics_server
 from worker.pool import PoolWatch, bound_shutdown
@@ -41,7 +41,9 @@ def create_worker(settings: WorkerSettings) -> Celery:
         ModelError: if the default model, or one that it is pinned to, can't be loaded.
     """
     store = ModelStore(settings.model_store, ArtifactCache(settings.model_cache_dir, settings.model_cache_max_bytes))
-    predictors = PredictorCache(store, settings.worker_memory_budget_bytes, frozenset(settings.pinned_models))
+    predictors = PredictorCache(
+        store, settings.worker_memory_budget_bytes, frozenset(settings.pinned_models), settings.trust
+    )
     for name in settings.pinned_models or [settings.default_model]:
         manifest = store.manifest(name, served_alias(store.aliases(name)))
         # The children share these pages: a model is in memory once per worker.

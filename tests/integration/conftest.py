@@ -13,8 +13,7 @@ from shared.model_store import ModelStore
 from tests.support.puppet import Act, Puppet
 from tests.support.requirements import require
 from tests.support.stack import Stack
-from training.__main__ import main as train
-from training.export import export
+from training import export
 
 NewStack = Callable[..., Stack]
 
@@ -30,6 +29,8 @@ def broker_program() -> str:
 
 @pytest.fixture(scope="session")
 def iris_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from training.__main__ import main as train
+
     folder = tmp_path_factory.mktemp("iris")
     assert train(["--store", str(folder)]) == 0
     return folder
@@ -40,7 +41,15 @@ def puppet_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("puppet")
     rows = np.array([[-1.0, Act.ANSWER], [1.0, Act.ANSWER]] * 5)
     estimator = Puppet().fit(rows, np.array(["low", "high"] * 5))
-    export(estimator, rows, store=ModelStore(folder), name="puppet", feature_names=["value", "act"], scores={})
+    export(
+        estimator,
+        rows,
+        store=ModelStore(folder),
+        name="puppet",
+        feature_names=["value", "act"],
+        scores={},
+        extra_modules=["tests"],
+    )
     return folder
 
 

@@ -26,7 +26,7 @@ ROW = {"x": 1.0}
 ANSWERS = {"v1": "one", "v2": "two"}
 
 
-def add_version(store: ModelStore, version: str, answer: str, alias: str = "latest") -> None:
+def add_version(store: ModelStore, version: str, answer: str, alias: str | None = None) -> None:
     """A model that always gives this answer."""
     rows = np.array([[0.0], [1.0]])
     estimator = DummyClassifier(strategy="constant", constant=answer).fit(rows, np.array([answer, "other"]))
@@ -108,7 +108,7 @@ def test_promoting_under_load_fails_nobody(stack: Stack, store: ModelStore) -> N
 
 
 def test_a_broken_version_is_refused_and_the_old_one_stays(stack: Stack, store: ModelStore) -> None:
-    add_version(store, "broken", "three", alias="broken")
+    add_version(store, "broken", "three")
     artifact = Path(store.root) / "swapped" / "broken" / "model.pkl"
     artifact.write_bytes(artifact.read_bytes()[:-10] + b"0123456789")
     store.set_alias("swapped", "production", "broken")

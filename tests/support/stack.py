@@ -10,7 +10,7 @@ import redis
 from scripts.broker import find_server
 from tests.support.processes import Process, free_port, python, wait_for
 
-MODEL_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+MODEL_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "TRUSTED_MODULES": "tests.support.puppet"}
 
 
 class Stack:

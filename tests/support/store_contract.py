@@ -26,6 +26,9 @@ def add(store: ModelStore, version: str, name: str = "iris", **changes: Any) -> 
 class StoreContract:
     """The tests."""
 
+    rounds = 100
+    """How often an alias moves there and back under its readers."""
+
     def test_a_version_is_found_by_its_name_and_by_an_alias(self, store: ModelStore) -> None:
         add(store, "v1")
         store.set_alias("iris", "latest", "v1")
@@ -302,7 +305,7 @@ class StoreContract:
             reader.start()
         for round_ in range(100_000):
             # Where moving takes microseconds, the readers hardly get a turn.
-            if failures or (round_ >= 100 and seen == {"v1", "v2"}):
+            if failures or (round_ >= self.rounds and seen == {"v1", "v2"}):
                 break
             store.set_alias("iris", "latest", "v2")
             store.set_alias("iris", "latest", "v1")

@@ -1,0 +1,226 @@
+"""The model store on a real S3 protocol server."""
+
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from moto.server import ThreadedMotoServer
+
+from shared.artifact_cache import ArtifactCache
+from shared.errors import StoreUnavailable
+from shared.model_store import ModelStore
+from shared.remote_storage import S3_CONFIGURATION
+from shared.storage import open_storage
+from tests.integration.conftest import NewStack
+from tests.support.store_contract import StoreContract, add
+from tests.unit.shared.test_manifest import CONTENT
+
+REPOSITORY = Path(__file__).parents[2]
+BUCKET = "millrace-models"
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def s3_environment(endpoint: str) -> dict[str, str]:
+    """What a process finds in its environment."""
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "tops3cret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        # Neither of this machine's own.
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "NO_PROXY": "127.0.0.1",
+    }
+
+
+@pytest.fixture(scope="module")
+def bucket(endpoint: str) -> str:
+    httpx.put(f"{endpoint}/{BUCKET}", trust_env=False).raise_for_status()
+    return BUCKET
+
+
+@pytest.fixture
+def root(bucket: str, s3_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty store."""
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
+    for name, value in s3_environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{bucket}/{uuid.uuid4()}"
+
+
+class TestS3(StoreContract):
+    rounds = 25  # a move takes five requests
+
+    @pytest.fixture
+    def store(self, root: str) -> ModelStore:
+        return ModelStore(root)
+
+
+def test_the_root_of_a_bucket_is_a_store_too(root: str, bucket: str) -> None:
+    name = f"model-{uuid.uuid4()}"
+    store = ModelStore(f"s3://{bucket}")
+
+    add(store, "v1", name=name)
+
+    assert name in store.names()
+    assert store.location(name, "v1") == f"s3://{bucket}/{name}/v1"
+
+
+def test_a_process_that_is_killed_in_an_upload_leaves_no_version(root: str) -> None:
+    program = """
+        import os, sys
+        from shared.model_store import ModelStore
+        from shared.remote_storage import RemoteStorage
+        from tests.support.store_contract import add
+
+        create = RemoteStorage._create
+
+        def die(self, path, source):
+            if source.name == "manifest.json":
+                os._exit(9)
+            create(self, path, source)
+
+        RemoteStorage._create = die
+        add(ModelStore(sys.argv[1]), "v1")
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program), root]
+    assert subprocess.run(command, cwd=REPOSITORY, check=False).returncode == 9
+
+    store = ModelStore(root)
+    assert open_storage(root).find() == ["iris/v1/model.pkl"]
+    assert (store.names(), store.versions("iris")) == ([], [])
+    with pytest.raises(FileExistsError, match="left half-written"):
+        add(store, "v1")
+    add(store, "v2")
+    assert store.names() == ["iris"]
+
+
+def test_an_artifact_in_the_cache_is_not_fetched_again(root: str, tmp_path: Path) -> None:
+    store = ModelStore(root, ArtifactCache(tmp_path / "cache", 1000))
+    add(store, "v1")
+    manifest = store.manifest("iris", "v1")
+    assert store.artifact(manifest) == CONTENT
+    open_storage(root).replace("iris/v1/model.pkl", b"evil")
+
+    assert store.artifact(manifest) == CONTENT
+
+
+def test_a_store_survives_a_fork(root: str) -> None:
+    """Workers load models before the fork and after it."""
+    program = """
+        import os, sys
+        from shared.model_store import ModelStore
+
+        store = ModelStore(sys.argv[1])
+        print(store.names(), flush=True)
+        child = os.fork()
+        if not child:
+            print(store.names(), flush=True)
+            os._exit(0)
+        print(os.waitpid(child, 0)[1])
+    """
+    add(ModelStore(root), "v1")
+
+    command = [sys.executable, "-c", textwrap.dedent(program), root]
+    finished = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True, timeout=30)
+
+    assert finished.stdout.splitlines() == ["['iris']", "['iris']", "0"]
+    assert finished.stderr == ""
+
+
+# Trouble
+
+
+def calls(store: ModelStore) -> list[Any]:
+    return [store.names, lambda: store.manifest("iris"), lambda: add(store, "v1")]
+
+
+def assert_unavailable(store: ModelStore, reason: str, seconds: float) -> None:
+    for call in calls(store):
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailable, match=reason) as caught:
+            call()
+        assert time.monotonic() - started < seconds
+        assert "tops3cret" not in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_server_that_is_not_there_is_said_to_be_out_of_reach(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        assert_unavailable(ModelStore(root), "it can't be reached", 5)
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(S3_CONFIGURATION, "read_timeout", 0.2)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert_unavailable(ModelStore(root), "it does not answer", 5)
+
+
+def test_a_bucket_that_is_not_there_is_named(root: str) -> None:
+    assert_unavailable(ModelStore("s3://no-such-bucket/models"), "no-such-bucket/models: there is no such bucket", 5)
+
+
+def test_missing_credentials_are_named(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    # Otherwise the address that machines in the cloud have is asked.
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+    assert_unavailable(ModelStore(root), "there are no credentials in the environment", 5)
+
+
+# The whole stack
+
+
+def test_gateway_and_worker_read_the_same_bucket(
+    root: str, s3_environment: dict[str, str], new_stack: NewStack, iris_models: Path, tmp_path: Path
+) -> None:
+    local, remote = ModelStore(iris_models), ModelStore(root)
+    version = local.resolve("iris")
+    copy_version(local, remote, "iris", version)
+    remote.set_alias("iris", "latest", version)
+    cache = tmp_path / "cache"
+
+    stack = new_stack(root, **s3_environment, MODEL_CACHE_DIR=str(cache)).start()
+
+    row = remote.manifest("iris").samples[0]
+    names = [feature.name for feature in remote.manifest("iris").features]
+    answer = stack.predict(dict(zip(names, row.row, strict=True)))
+    assert answer.status_code == 200, answer.text
+    assert (answer.json()["prediction"], answer.json()["version"]) == (row.prediction, version)
+    assert [path.name for path in cache.iterdir()] == [remote.manifest("iris").artifact.sha256]
+
+
+def copy_version(source: ModelStore, target: ModelStore, name: str, version: str) -> None:
+    manifest = source.manifest(name, version)
+
+    def write(folder: Path) -> None:
+        (folder / manifest.artifact.file).write_bytes(source.artifact(manifest))
+        (folder / "manifest.json").write_text(manifest.model_dump_json())
+
+    target.add(name, version, write)

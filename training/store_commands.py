@@ -1,0 +1,236 @@
+"""The commands that look after the model store: list, show, promote, rollback, verify, prune."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator
+
+from shared.errors import ManifestInvalid, MillraceError, ModelNotFound
+from shared.manifest import Feature, Manifest, Output
+from shared.model_store import LATEST, PRODUCTION, ModelStore
+from shared.settings import CommonSettings, load_settings
+
+Command = Callable[[ModelStore, argparse.Namespace], int]
+
+HEADINGS = ("MODEL", "VERSION", "ALIASES", "CREATED", "ROWS", "ESTIMATOR", "SCORE", "SIZE")
+SHOWN = 8
+"""How many categories or classes are shown."""
+
+
+def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add one parser per command; each sets `run`, which takes the parsed arguments and returns the exit code."""
+    command = _add(subparsers, "list", _list, "the models, or the versions of one")
+    command.add_argument("name", nargs="?", metavar="NAME", help="only this model")
+
+    command = _add(subparsers, "show", _show, "what the manifest of a version says")
+    command.add_argument("name", metavar="NAME")
+    command.add_argument("ref", nargs="?", default=LATEST, metavar="REF", help="version or alias (%(default)s)")
+
+    command = _add(subparsers, "promote", _promote, "point an alias to a version")
+    command.add_argument("name", metavar="NAME")
+    command.add_argument("version", metavar="VERSION", help="or another alias, for the version that it names now")
+    command.add_argument("--alias", default=PRODUCTION, help="the alias that moves (%(default)s)")
+
+    command = _add(subparsers, "rollback", _rollback, "point an alias to the version that it named before")
+    command.add_argument("name", metavar="NAME")
+    command.add_argument("--alias", default=PRODUCTION, help="the alias that moves (%(default)s)")
+
+    command = _add(subparsers, "verify", _verify, "check digests, load the models and predict their samples")
+    command.add_argument("name", nargs="?", metavar="NAME", help="only this model")
+    command.add_argument("ref", nargs="?", metavar="REF", help="only this version or alias")
+    command.add_argument(
+        "--trusted",
+        default=os.environ.get("SKOPS_TRUSTED_TYPES", ""),
+        metavar="TYPE,...",
+        help="types that skops artifacts may hold (SKOPS_TRUSTED_TYPES)",
+    )
+
+    command = _add(subparsers, "prune", _prune, "remove old versions that no alias names")
+    command.add_argument("name", metavar="NAME")
+    command.add_argument("--keep", type=_count, required=True, metavar="N", help="how many of the newest stay")
+    command.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+
+
+def _add(
+    subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, command: Command, text: str
+) -> argparse.ArgumentParser:
+    parser = subparsers.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser.add_argument("--store", help="the model store, a directory or a URL (MODEL_STORE)")
+
+    def run(options: argparse.Namespace) -> int:
+        try:
+            return command(ModelStore(options.store or load_settings(CommonSettings).model_store), options)
+        except MillraceError as error:
+            return _complain(error)
+
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _complain(error: MillraceError) -> int:
+    print(f"millrace: {error}", file=sys.stderr)
+    return 1
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
+
+
+def _versions(store: ModelStore, name: str | None) -> Iterator[tuple[str, str]]:
+    """(name, version) of one model or of all.
+
+    Raises:
+        ModelNotFound: if there is no such model.
+    """
+    for each in [name] if name else store.names():
+        versions = store.versions(each)
+        if not versions:
+            raise ModelNotFound(f"no model {each!r} in {store.root}")
+        for version in versions:
+            yield each, version
+
+
+def _list(store: ModelStore, options: argparse.Namespace) -> int:
+    rows = [_row(store, name, version) for name, version in _versions(store, options.name)]
+    if not rows:
+        print(f"no models in {store.root}")
+        return 0
+    _print_table([HEADINGS, *rows])
+    return 0
+
+
+def _row(store: ModelStore, name: str, version: str) -> tuple[str, ...]:
+    aliases = _aliases_of(store, name, version)
+    try:
+        manifest = store.manifest(name, version)
+    except ManifestInvalid:
+        return (name, version, aliases, "damaged", "", "", "", "")
+    scores = [f"{score} {value:.4g}" for score, value in manifest.scores.items()]
+    return (
+        name,
+        version,
+        aliases,
+        manifest.created_at,
+        str(manifest.training_rows),
+        manifest.estimator.rpartition(".")[2],
+        next(iter(scores), ""),
+        _size(manifest.artifact.size_bytes),
+    )
+
+
+def _aliases_of(store: ModelStore, name: str, version: str) -> str:
+    try:
+        return ", ".join(alias for alias, named in store.aliases(name).items() if named == version)
+    except ManifestInvalid:
+        return "damaged"
+
+
+def _show(store: ModelStore, options: argparse.Namespace) -> int:
+    manifest = store.manifest(options.name, options.ref)
+    version = manifest.version
+    aliases = _aliases_of(store, options.name, version)
+    print(f"{manifest.name} {version}" + (f" ({aliases})" if aliases else ""))
+    if manifest.description:
+        print(manifest.description)
+    artifact = manifest.artifact
+    several = "a data frame" if manifest.input == "frame" else "an array"
+    facts = [
+        ("location", store.location(manifest.name, version)),
+        ("created", manifest.created_at),
+        ("estimator", manifest.estimator),
+        ("artifact", f"{artifact.file} ({artifact.format}), {_size(artifact.size_bytes)}, SHA-256 {artifact.sha256}"),
+        ("libraries", ", ".join(f"{library} {number}" for library, number in manifest.libraries.items())),
+        ("rows", f"{manifest.training_rows} in training; as {several}; {len(manifest.samples)} samples"),
+        *((score, f"{value:.6g}") for score, value in manifest.scores.items()),
+        *((output.name, _meaning(output, manifest)) for output in manifest.outputs),
+    ]
+    _print_table([(f"  {label}", value) for label, value in facts])
+    print("features")
+    _print_table([(f"  {feature.name}", feature.type, _values(feature)) for feature in manifest.features])
+    return 0
+
+
+def _meaning(output: Output, manifest: Manifest) -> str:
+    if output.classes is None:
+        return "a number"
+    return f"one of {_some(output.classes)}" + (", with probabilities" if manifest.probabilities else "")
+
+
+def _values(feature: Feature) -> str:
+    if feature.minimum is not None and feature.maximum is not None:
+        text = f"{feature.minimum:g} to {feature.maximum:g}"
+    else:
+        text = _some(feature.categories) if feature.categories else ""
+    return f"{text}, or null".removeprefix(", ") if feature.nullable else text
+
+
+def _some(values: list[str] | list[str | int | bool]) -> str:
+    return ", ".join(map(str, values[:SHOWN])) + (", …" if len(values) > SHOWN else "")
+
+
+def _promote(store: ModelStore, options: argparse.Namespace) -> int:
+    before = store.aliases(options.name).get(options.alias)
+    version = store.resolve(options.name, options.version)
+    store.set_alias(options.name, options.alias, version)
+    _say_move(options, before, version)
+    return 0
+
+
+def _rollback(store: ModelStore, options: argparse.Namespace) -> int:
+    before = store.aliases(options.name).get(options.alias)
+    _say_move(options, before, store.rollback(options.name, options.alias))
+    return 0
+
+
+def _say_move(options: argparse.Namespace, before: str | None, version: str) -> None:
+    moved = f"was {before}" if before and before != version else "was so before" if before else "is new"
+    print(f"{options.alias} of {options.name} is now {version} ({moved})")
+
+
+def _verify(store: ModelStore, options: argparse.Namespace) -> int:
+    # Only here: it imports scikit-learn, and takes seconds.
+    from training.verify import verify
+
+    if options.ref:
+        chosen = [(options.name, store.resolve(options.name, options.ref))]
+    else:
+        chosen = list(_versions(store, options.name))
+    worst = 0
+    for name, version in chosen:
+        try:
+            manifest = store.manifest(name, version)
+            verify(store, manifest, options.trusted.split(",") if options.trusted else ())
+        except MillraceError as error:
+            worst = _complain(error)
+        else:
+            print(f"{name} {version} is intact and predicts its {len(manifest.samples)} samples")
+    return worst
+
+
+def _prune(store: ModelStore, options: argparse.Namespace) -> int:
+    versions = store.prunable(options.name, options.keep)
+    for version in versions:
+        if not options.dry_run:
+            store.remove(options.name, version)
+        print(f"{'would remove' if options.dry_run else 'removed'} {options.name} {version}")
+    if not versions:
+        print(f"nothing to remove: all versions of {options.name} are among the newest or have an alias")
+    return 0
+
+
+def _print_table(rows: list[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _size(number: float) -> str:
+    """Bytes for people, in decimal units."""
+    for unit in ("B", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} GB"

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 from sklearn.base import is_classifier, is_clusterer, is_outlier_detector, is_regressor
 
 from shared.manifest import Output
@@ -59,7 +58,7 @@ def ask(estimator: Any, rows: Any, *, probabilities: bool) -> Answers:
     except Exception as error:
         raise NotExportable(f"it can't predict its own training rows: {type(error).__name__}: {error}") from error
     # Multi-label estimators that were fitted on sparse targets answer so.
-    predictions = raw.toarray() if sparse.issparse(raw) else np.asarray(raw)
+    predictions = raw.toarray() if hasattr(raw, "toarray") else np.asarray(raw)
     if predictions.ndim == 2 and predictions.shape[1] == 1:
         predictions = predictions[:, 0]
     if predictions.ndim not in (1, 2) or len(predictions) != len(rows) or predictions.size == 0:

@@ -1,27 +1,53 @@
 """The rows that a model is fitted on, with what is known of them."""
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn import datasets
+
+Task = Literal["classification", "regression"]
+
+BUILT_IN = ("iris", "wine", "breast_cancer", "digits", "diabetes")
+"""Data sets that scikit-learn carries."""
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Training rows of numeric features with a class each.
+    """Training rows with a target each.
 
-    `rows` has shape (n rows, n features), `targets` (n rows,); columns are in the order of `feature_names`.
+    `rows` is a float64 array of shape (n rows, n features) with columns in the order of `feature_names`, or a data
+    frame with these names; `targets` has shape (n rows,): classes or, for regression, numbers. `notes` say what was
+    left out.
     """
 
     name: str
-    rows: NDArray[np.float64]
-    targets: NDArray[np.str_]
+    rows: Any
+    targets: Any
     feature_names: tuple[str, ...]
+    task: Task = "classification"
+    notes: tuple[str, ...] = ()
+
+
+def load_built_in(name: str) -> Dataset:
+    """A data set of `BUILT_IN`. Its classes are texts, except the digits, which are integers."""
+    from sklearn import datasets
+
+    if name == "iris":
+        return load_iris()
+    bunch = getattr(datasets, f"load_{name}")()
+    rows = np.asarray(bunch.data, dtype=np.float64)
+    names = tuple(str(each).replace(" ", "_") for each in bunch.feature_names)
+    if name == "diabetes":
+        return Dataset("Diabetes", rows, np.asarray(bunch.target, dtype=np.float64), names, task="regression")
+    classes = np.asarray(bunch.target_names)
+    title = name.replace("_", " ").capitalize()
+    return Dataset(title, rows, classes[bunch.target] if classes.dtype.kind == "U" else bunch.target, names)
 
 
 def load_iris() -> Dataset:
     """150 flowers of 3 species, measured in cm (Fisher 1936), from the copy that scikit-learn carries."""
+    from sklearn import datasets
+
     bunch = datasets.load_iris()
     return Dataset(
         name="Iris",

@@ -30,9 +30,15 @@ def describe(column: Column) -> Feature:
     if column.type == "number":
         return _number(column)
     if column.type == "boolean":
-        counts = [np.count_nonzero(column.present == value) for value in (False, True)]
+        counts = [int(np.count_nonzero(column.present == value)) for value in (False, True)]
         return _feature(column, reference=_reference(column, ["False", "True"], counts))
     return _string(column)
+
+
+def is_categorical(column: Column) -> bool:
+    """Whether texts repeat. Others are names, keys or prose: as categories they would tell nothing, and too much."""
+    different = len(set(column.present.tolist()))
+    return different <= BIN_CATEGORIES_MAX or different <= len(column.present) / 2
 
 
 def _feature(column: Column, *, reference: Reference, categories: list[str] | None = None) -> Feature:
@@ -62,9 +68,9 @@ def _number(column: Column) -> Feature:
 
 def _string(column: Column) -> Feature:
     frequency = Counter(column.present.tolist())
-    # Texts that hardly ever repeat are names, keys or prose. As categories they would tell nothing, and tell too much.
-    repeating = len(frequency) <= BIN_CATEGORIES_MAX or len(frequency) <= len(column.present) / 2
-    ranked = [text for text, _ in frequency.most_common() if len(text) <= CATEGORY_CHARACTERS_MAX] if repeating else []
+    ranked = [text for text, _ in frequency.most_common() if len(text) <= CATEGORY_CHARACTERS_MAX]
+    if not is_categorical(column):
+        ranked = []
     bins = [text for text in ranked if text not in (OTHER_BIN, MISSING_BIN)][:BIN_CATEGORIES_MAX]
     counts = [frequency[text] for text in bins]
     reference = _reference(column, [*bins, OTHER_BIN], [*counts, len(column.present) - sum(counts)])

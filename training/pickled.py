@@ -54,7 +54,7 @@ def imported_names(pickled: bytes) -> set[tuple[str, str]]:
             memo[len(memo)] = top
             continue
         if opcode.name in _MEMO_WRITES:
-            memo[int(argument)] = top
+            memo[int(str(argument))] = top
             continue
         top = _pushed_text(opcode.name, argument, memo)
         if top is not None:

@@ -1,13 +1,60 @@
-"""The estimator of the example model. Library classes only: a worker unpickles it without this package."""
+"""Estimators for data sets that come without one, of library classes only: workers load them without this package."""
 
-from sklearn.linear_model import LogisticRegression
+from typing import Any
+
+import pandas as pd
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from training.dataset import Dataset
+
+BOOSTING_ROWS_MIN = 1_000
+"""With fewer rows than this a linear model is as good, and predicts in a tenth of the time."""
 
 
 def build_estimator() -> LogisticRegression:
-    """An unfitted multinomial logistic regression.
+    """An unfitted multinomial logistic regression, for Iris.
 
     Without a scaler: the features share one unit and one order of magnitude, the cross-validated log loss is better
     so (0.141 against 0.155), and a prediction costs less than half.
     """
     # The default of 100 iterations ends short of convergence on unscaled rows.
     return LogisticRegression(max_iter=1000)
+
+
+def estimator_for(dataset: Dataset) -> Any:
+    """An unfitted estimator that suits a data set: a sound start, not the best that could be found."""
+    if dataset.name == "Iris":
+        return build_estimator()
+    if not isinstance(dataset.rows, pd.DataFrame):
+        return make_pipeline(StandardScaler(), _final(dataset, boosting=False))
+    boosting = len(dataset.rows) >= BOOSTING_ROWS_MIN
+    return make_pipeline(_columns(dataset.rows), _final(dataset, boosting=boosting))
+
+
+def _final(dataset: Dataset, *, boosting: bool) -> Any:
+    if dataset.task == "regression":
+        return HistGradientBoostingRegressor(random_state=0) if boosting else Ridge()
+    return HistGradientBoostingClassifier(random_state=0) if boosting else LogisticRegression(max_iter=1000)
+
+
+def _columns(rows: pd.DataFrame) -> ColumnTransformer:
+    """Numbers imputed and scaled; texts and booleans one-hot, a missing value being a category of its own."""
+    numeric = [
+        name
+        for name in rows.columns
+        if pd.api.types.is_numeric_dtype(rows[name].dtype) and not pd.api.types.is_bool_dtype(rows[name].dtype)
+    ]
+    others = [name for name in rows.columns if name not in numeric]
+    numbers = make_pipeline(
+        # A fold may hold no value of a column.
+        SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True),
+        StandardScaler(),
+    )
+    categories = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=50, sparse_output=False)
+    parts = [("numbers", numbers, numeric), ("categories", categories, others)]
+    return ColumnTransformer([part for part in parts if part[2]])

@@ -26,6 +26,9 @@ def _series(values: Sequence[Any], feature: Feature) -> Any:
     if feature.type == "number":
         return pd.Series(_numbers(values, feature.dtype))
     if feature.dtype == "category":
+        # pandas is going to refuse texts that are no category, instead of making them NaN.
+        known = set(feature.categories or ())
+        values = [value if value in known else None for value in values]
         return pd.Series(values, dtype=pd.CategoricalDtype(feature.categories))
     dtype = feature.dtype
     if dtype == "str" and not PANDAS_HAS_STR:

@@ -7,7 +7,6 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import sparse
 
 from training.errors import NotExportable
 
@@ -71,7 +70,7 @@ def read_table(estimator: Any, rows: Any, feature_names: Sequence[str] | None = 
         NotExportable: if the rows are of a form that callers can't send, such as sparse, dates or infinity.
     """
     fitted_names = getattr(estimator, "feature_names_in_", None)
-    if sparse.issparse(rows):
+    if hasattr(rows, "tocsr"):
         raise NotExportable("X is sparse: rows arrive dense, so fit on X.toarray(), or vectorize inside of a Pipeline")
     if isinstance(rows, pd.DataFrame):
         frame = rows
@@ -86,7 +85,7 @@ def read_table(estimator: Any, rows: Any, feature_names: Sequence[str] | None = 
         raise NotExportable(f"X has shape {frame.shape}, expected (n rows, n features) with at least one of each")
     if not frame.columns.is_unique:
         raise NotExportable("feature names repeat")
-    columns = [_column(name, frame[name]) for name in frame.columns]
+    columns = [read_column(name, frame[name]) for name in frame.columns]
     if on_array and all(each.type == "number" for each in columns):
         values = np.column_stack([np.where(each.missing, np.nan, each.values) for each in columns])
         # A float64 array holds every column alike.
@@ -116,7 +115,12 @@ def _frame_of_array(rows: Any, feature_names: Sequence[str] | None) -> Any:
     return pd.DataFrame(values, columns=names)
 
 
-def _column(name: Any, series: Any) -> Column:
+def read_column(name: Any, series: Any) -> Column:
+    """Look at one column of a data frame.
+
+    Raises:
+        NotExportable: if its values are of no type that callers can send, or there are none.
+    """
     missing = series.isna().to_numpy(dtype=bool)
     if missing.all():
         raise NotExportable(f"column {name!r} holds no values")

@@ -69,8 +69,7 @@ class AnswerReader:
 
     def _columns(self, predictions: Any, n_rows: int) -> list[NDArray[Any]]:
         """One array of shape (n rows,) per output."""
-        # Multi-label estimators that were fitted on sparse targets answer so.
-        array = predictions.toarray() if hasattr(predictions, "toarray") else np.asarray(predictions)
+        array = np.asarray(predictions)
         matrix = array.reshape(-1, 1) if array.ndim == 1 else array
         if matrix.shape != (n_rows, len(self._outputs)):
             raise MalformedAnswer(f"predictions of shape {array.shape} for {n_rows} rows, {len(self._outputs)} outputs")
@@ -78,13 +77,7 @@ class AnswerReader:
 
     def _shares(self, probabilities: Any, n_rows: int) -> list[NDArray[Any]]:
         """One array of shape (n rows, n classes) per output."""
-        if isinstance(probabilities, list):
-            shares = [np.asarray(each) for each in probabilities]
-        elif len(self._outputs) == 1:
-            shares = [np.asarray(probabilities)]
-        else:
-            # Multi-label estimators may say the probability of the second class only.
-            shares = [np.column_stack((1.0 - column, column)) for column in np.asarray(probabilities).T]
+        shares = [np.asarray(each) for each in ([probabilities] if len(self._outputs) == 1 else probabilities)]
         expected = [(n_rows, len(output.classes or ())) for output in self._outputs]
         if [each.shape for each in shares] != expected:
             raise MalformedAnswer(f"probabilities of shapes {[each.shape for each in shares]}, not {expected}")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from shared.contract import Row
@@ -23,11 +24,8 @@ def row_converter(manifest: Manifest) -> Callable[[list[Row]], Any]:
     """
     if manifest.input == "array":
         return _array
-    # Costs 40 MB and half a second: only where a model needs it.
-    import pandas as pd
-
     names = [feature.name for feature in manifest.features]
-    columns = [_column(feature, pd) for feature in manifest.features]
+    columns = [_column(feature) for feature in manifest.features]
 
     def frame(rows: list[Row]) -> Any:
         values = zip(*rows, strict=True)
@@ -41,7 +39,7 @@ def _array(rows: list[Row]) -> NDArray[np.float64]:
     return np.asarray(rows, dtype=np.float64)
 
 
-def _column(feature: Feature, pd: Any) -> Column:
+def _column(feature: Feature) -> Column:
     if feature.type == "number":
         return _numbers(feature)
     if feature.type == "boolean" and feature.dtype == "bool":

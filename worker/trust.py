@@ -50,7 +50,7 @@ TOP_MODULES = frozenset(["numpy", "pandas"])
 PACKAGES = (
     *("numpy._core", "numpy.core", "numpy.dtypes", "numpy.ma", "numpy.matrixlib", "numpy.random"),
     *("scipy.interpolate", "scipy.optimize", "scipy.sparse", "scipy.spatial", "scipy.special"),
-    *("pandas._libs", "pandas.core"),
+    *("pandas._libs", "pandas.arrays", "pandas.core"),
     "sklearn",
 )
 """Modules that may be imported from, and their submodules.

@@ -13,6 +13,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; `arguments` default to those of the process. Returns its exit code."""
     settings = load_settings(CommonSettings)
     options = _parser(settings).parse_args(arguments)
+    # Said before or after the command's name; argparse would let the command's default overwrite the former.
+    options.store = getattr(options, "store", None) or options.main_store
     try:
         return int(options.run(options))
     except (MillraceError, OSError) as error:
@@ -28,8 +30,10 @@ def _parser(settings: CommonSettings) -> argparse.ArgumentParser:
         "a built-in data set.",
     )
     parser.add_argument(
+        "--store",
         "--models-dir",
         default=settings.model_store,
+        dest="main_store",
         metavar="STORE",
         help="the model store: a directory or URL (MODEL_STORE; now %(default)s)",
     )

@@ -57,8 +57,9 @@ def ask(estimator: Any, rows: Any, *, probabilities: bool) -> Answers:
         shares = estimator.predict_proba(rows) if probabilities else None
     except Exception as error:
         raise NotExportable(f"it can't predict its own training rows: {type(error).__name__}: {error}") from error
-    # Multi-label estimators that were fitted on sparse targets answer so.
-    predictions = raw.toarray() if hasattr(raw, "toarray") else np.asarray(raw)
+    if hasattr(raw, "tocsr"):
+        raise NotExportable("its predictions are sparse: fit it on a dense y")
+    predictions = np.asarray(raw)
     if predictions.ndim == 2 and predictions.shape[1] == 1:
         predictions = predictions[:, 0]
     if predictions.ndim not in (1, 2) or len(predictions) != len(rows) or predictions.size == 0:
@@ -71,7 +72,7 @@ def ask(estimator: Any, rows: Any, *, probabilities: bool) -> Answers:
 def knows_probabilities(estimator: Any, rows: Any, classes: Sequence[Classes | None]) -> bool:
     """Whether predict_proba works and says one share per class and output.
 
-    Only a call tells: some have the method and raise in it.
+    Only a call tells: some have the method and raise in it, and multi-label classifiers answer in another form.
     """
     if not hasattr(estimator, "predict_proba"):
         return False
@@ -86,12 +87,7 @@ def knows_probabilities(estimator: Any, rows: Any, classes: Sequence[Classes | N
 
 
 def _by_output(shares: Any, *, several: bool) -> list[NDArray[np.float64]]:
-    if isinstance(shares, list):
-        return [np.asarray(each) for each in shares]
-    if not several:
-        return [np.asarray(shares)]
-    # Multi-label estimators may say the probability of the second class only.
-    return [np.column_stack((1.0 - column, column)) for column in np.asarray(shares).T]
+    return [np.asarray(each) for each in (shares if several else [shares])]
 
 
 def output_classes(estimator: Any, predictions: NDArray[Any]) -> list[Classes | None]:

@@ -42,9 +42,9 @@ def add_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]
         help="a type that a skops artifact may hold (repeatable)",
     )
     parser.add_argument("--format", choices=["joblib", "skops"], default="joblib", help="default: %(default)s")
-    # Suppressed, or the defaults would overwrite what was said before the command.
-    for option, metavar in (("--models-dir", "STORE"), ("--version", "V")):
-        parser.add_argument(option, default=argparse.SUPPRESS, metavar=metavar, help="as without a command")
+    parser.add_argument("--store", "--models-dir", metavar="STORE", help="the model store (MODEL_STORE)")
+    # Suppressed, or its default would overwrite what was said before the command.
+    parser.add_argument("--version", default=argparse.SUPPRESS, metavar="V", help="default: the time in UTC")
     parser.set_defaults(run=_train)
 
 
@@ -55,7 +55,7 @@ def train_default(options: argparse.Namespace) -> int:
         DatasetInvalid: if it names none.
     """
     name = options.default_model
-    store = ModelStore(options.models_dir)
+    store = ModelStore(options.store)
     if options.if_missing and _is_there(store, name, options.version):
         return 0
     if name not in BUILT_IN:
@@ -87,7 +87,7 @@ def _train(options: argparse.Namespace) -> int:
             leave_out=options.leave_out,
         )
         name = re.sub(r"[^A-Za-z0-9._-]+", "_", path.stem).strip("._-")[:64] or "model"
-    store = ModelStore(options.models_dir)
+    store = ModelStore(options.store)
     _fit_and_export(
         dataset,
         store,

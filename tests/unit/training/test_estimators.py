@@ -83,8 +83,15 @@ def test_several_outputs_are_named_by_the_columns_of_y(exported: Any) -> None:
 def test_probabilities_are_known_where_a_call_gives_them(exported: Any) -> None:
     known = {kind for kind in CASES if exported(kind)[1].probabilities}
 
-    assert {"logistic regression", "calibrated svc", "several classes", "labels of a neural network"} <= known
-    assert not known & {"svc without probabilities", "linear svc", "grid search", "ridge", "clusters"}
+    assert {"logistic regression", "calibrated svc", "several classes", "mixture"} <= known
+    assert not known & {
+        "svc without probabilities",
+        "linear svc",
+        "grid search",
+        "ridge",
+        "clusters",
+        "labels of a neural network",
+    }
 
 
 def test_outliers_and_clusters_are_classes(exported: Any) -> None:

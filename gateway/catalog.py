@@ -14,6 +14,8 @@ from gateway.coalescer import Coalescer
 from gateway.errors import Problem
 from gateway.fleet import Fleet
 from gateway.rows import RowParser
+from gateway.trials import Trials
+from shared.alias import Alias
 from shared.errors import ModelError, ModelNotFound
 from shared.manifest import Manifest
 from shared.model_store import LATEST, PRODUCTION, ModelStore, served_alias
@@ -44,6 +46,9 @@ class ServedModel:
         return f"{self.manifest.name} {self.manifest.version}"
 
 
+_NO_TRIALS: Trials[ServedModel] = Trials()
+
+
 class Catalog:
     """What is served. The store is read in threads: it may be far away."""
 
@@ -57,6 +62,7 @@ class Catalog:
         self._served: dict[tuple[str, str], ServedModel] = {}
         self._aliases: dict[str, dict[str, str]] = {}
         """Name -> alias -> the version that it means here."""
+        self._trials: dict[tuple[str, str], Trials[ServedModel]] = {}
         self._moves: dict[tuple[str, str], tuple[str, float]] = {}
         """(name, alias) -> the version that it shall mean, and since when."""
 
@@ -99,14 +105,39 @@ class Catalog:
             raise LookupError("the default model was loaded at the start and can't have gone")
         return served
 
-    def served_now(self, name: str, reference: str | None = None) -> ServedModel | None:
-        """What a name and an alias or version mean now, if that is in memory."""
+    def served_now(self, name: str, reference: str | None = None, split_key: str = "") -> ServedModel | None:
+        """What a name and an alias or version mean now, for this key, if that is in memory."""
         aliases = self._aliases.get(name, {})
         reference = reference or self.alias_of(name)
         served = self._served.get((name, aliases.get(reference, reference)))
-        if served is not None:
-            served.used_at = time.monotonic()
+        if served is None:
+            return None
+        if self._trials:
+            served = self._trials.get((name, reference), _NO_TRIALS).answers(served, name, split_key)
+        served.used_at = time.monotonic()
         return served
+
+    def shadow_of(self, name: str, reference: str | None, answered: ServedModel) -> ServedModel | None:
+        """The version that shall be asked too, after `answered` has answered."""
+        if not self._trials:
+            return None
+        shadow = self._trials.get((name, reference or self.alias_of(name)), _NO_TRIALS).shadows()
+        return shadow if shadow is not answered else None
+
+    def trials(self, name: str) -> dict[str, dict[str, object]]:
+        """Alias -> the trials that are going on."""
+        return {
+            alias: {
+                kind: {"version": served.manifest.version, "share": share}
+                for kind, served, share in (
+                    ("split", trials.split, trials.split_share),
+                    ("shadow", trials.shadow, trials.shadow_share),
+                )
+                if served is not None
+            }
+            for (model, alias), trials in self._trials.items()
+            if model == name
+        }
 
     async def get(self, name: str, reference: str | None = None) -> ServedModel:
         """The same, and read from the store if it is not in memory.
@@ -141,13 +172,14 @@ class Catalog:
         Raises:
             ModelError: if the store does not answer; everything stays as it is.
         """
-        read = await asyncio.to_thread(lambda: {name: self._store.aliases(name) for name in self._store.names()})
-        for name, aliases in read.items():
+        read = await asyncio.to_thread(lambda: {name: self._store.alias_records(name) for name in self._store.names()})
+        for name, records in read.items():
             known = self._aliases.setdefault(name, {})
-            for alias in known.keys() - aliases.keys():
+            for alias in known.keys() - records.keys():
                 del known[alias]
-            for alias, version in aliases.items():
-                await self._follow(name, alias, version)
+            for alias, record in records.items():
+                await self._follow(name, alias, record.version)
+                await self._try(name, alias, record)
         for name in self._aliases.keys() - read.keys() - {self.default_model}:
             del self._aliases[name]
         self._forget_unused()
@@ -173,6 +205,26 @@ class Catalog:
         self._aliases[name][alias] = version
         del self._moves[name, alias]
 
+    async def _try(self, name: str, alias: str, record: Alias) -> None:
+        """Start and end the trials of an alias."""
+        ready: dict[str, ServedModel | None] = {}
+        for kind, trial in (("split", record.split), ("shadow", record.shadow)):
+            ready[kind] = None
+            if trial is not None and self._ready(name, trial.version, 0.0):
+                try:
+                    ready[kind] = await self.get(name, trial.version)
+                except Problem as problem:
+                    logger.warning("%s: no trial of %s: %s", name, trial.version, problem.detail)
+        if any(ready.values()):
+            self._trials[name, alias] = Trials(
+                ready["split"],
+                record.split.share if record.split else 0.0,
+                ready["shadow"],
+                record.shadow.share if record.shadow else 0.0,
+            )
+        else:
+            self._trials.pop((name, alias), None)
+
     def _ready(self, name: str, version: str, waited_seconds: float) -> bool:
         """Whether workers that serve this model have the version in memory; who has none of it loads it on demand."""
         if self._fleet.refusals(f"{name} {version}"):
@@ -196,6 +248,8 @@ class Catalog:
 
     def _forget_unused(self) -> None:
         meant = {(name, version) for name, aliases in self._aliases.items() for version in aliases.values()}
+        for trials in self._trials.values():
+            meant |= {(v.manifest.name, v.manifest.version) for v in (trials.split, trials.shadow) if v}
         now = time.monotonic()
         for key, served in list(self._served.items()):
             if key not in meant and served.coalescer.idle and now - served.used_at > KEEP_SECONDS:

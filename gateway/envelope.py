@@ -7,11 +7,22 @@ from typing import Any
 import orjson
 from celery import Celery
 
-from shared.contract import PREDICT_TASK, RUN_JOBS_TASK, Lane, Message, PredictMessage, RunJobsMessage, queue_name
+from shared.contract import (
+    PREDICT_TASK,
+    RUN_JOBS_TASK,
+    SHADOW_TASK,
+    Lane,
+    Message,
+    PredictMessage,
+    RunJobsMessage,
+    ShadowMessage,
+    queue_name,
+)
 
 _DESTINATION: dict[type[Message], tuple[str, Lane]] = {
     PredictMessage: (PREDICT_TASK, Lane.INTERACTIVE),
     RunJobsMessage: (RUN_JOBS_TASK, Lane.BULK),
+    ShadowMessage: (SHADOW_TASK, Lane.BULK),
 }
 
 

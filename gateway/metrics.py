@@ -65,6 +65,11 @@ class GatewayMetrics:
             "Interactive rows in this gateway that wait for a free slot.",
             registry=self.registry,
         )
+        self.shadow_rows_dropped = Counter(
+            f"{names.PREFIX}shadow_rows_dropped_total",
+            "Rows that were not sent to a version on trial, since there was too much to do.",
+            registry=self.registry,
+        )
         self.reconciled = Counter(
             f"{names.PREFIX}jobs_reconciled_total",
             "Overdue jobs, by what was done about them.",

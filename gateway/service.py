@@ -21,6 +21,7 @@ from gateway.reconciler import Reconciler
 from gateway.rows import RowParser
 from gateway.settings import GatewaySettings
 from gateway.slots import Pools
+from gateway.trials import Shadows
 from shared import keys
 from shared.broker import make_celery
 from shared.clock import BrokerClock
@@ -65,6 +66,7 @@ class Service:
         self.catalog = Catalog(store, settings.default_model, self.fleet, self._serve)
         self.jobs = Jobs(self.redis, self.exchange, self.pools, settings)
         self.canary = Canary(lambda: self.catalog.default.manifest, self.exchange, self.pools, self.clock)
+        self.shadows = Shadows(self.redis, self.exchange, self.pools, self.metrics.shadow_rows_dropped.inc)
         self.monitor = QueueMonitor(self.redis, self.clock, self.fleet)
         self._reconciler = Reconciler(self.redis, self.exchange, self.pools, self.clock, settings.job_check_seconds)
         self._loops = BackgroundLoops()
@@ -85,6 +87,7 @@ class Service:
         for name, step in {
             "fleet": self._fleet_step,
             "catalog": self.catalog.step,
+            "shadows": self.shadows.step,
             "replies": self.exchange.read_step,
             "ended jobs": self._listen_step,
             "reconciler": self._reconcile_step,

@@ -2,12 +2,21 @@
 
 from datetime import datetime, timezone
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.errors import ManifestInvalid
 from shared.manifest import Identifier
 
 MOST_REMEMBERED = 10
+
+
+class Trial(BaseModel):
+    """A second version that gets a share of an alias' traffic."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Identifier
+    share: float = Field(gt=0, le=1)
 
 
 class Alias(BaseModel):
@@ -19,6 +28,10 @@ class Alias(BaseModel):
     """The version that it names now."""
     previous: list[Identifier] = []
     """Those that it named before, the newest first."""
+    split: Trial | None = None
+    """A version that answers a share of the requests instead."""
+    shadow: Trial | None = None
+    """A version that is asked a share of the requests too; its answers are compared and thrown away."""
     moved_at: str
     """UTC, ISO 8601."""
 
@@ -36,6 +49,11 @@ class Alias(BaseModel):
             field = ".".join(str(part) for part in first["loc"])
             raise ManifestInvalid(f"{where}: {field}: {first['msg']}" if field else f"{where}: not an alias") from None
 
+    @property
+    def versions(self) -> set[str]:
+        """Every version that gets traffic through this alias."""
+        return {self.version, *(trial.version for trial in (self.split, self.shadow) if trial)}
+
     def content(self) -> bytes:
         """The form in which it is stored, for people too."""
         return self.model_dump_json(indent=2).encode() + b"\n"
@@ -47,7 +65,7 @@ class Alias(BaseModel):
         return cls(version=version, previous=previous[:MOST_REMEMBERED], moved_at=now)
 
     def moved(self, version: str) -> "Alias":
-        """The same alias, naming another version."""
+        """The same alias, naming another version; trials end."""
         return self.new(version, [self.version, *self.previous])
 
     def rolled_back(self, existing: set[str]) -> "Alias | None":

@@ -5,7 +5,7 @@ from typing import Any
 from celery import Celery
 from kombu import Exchange, Queue
 
-from shared.contract import PREDICT_TASK, RUN_JOBS_TASK, Lane
+from shared.contract import PREDICT_TASK, RUN_JOBS_TASK, SHADOW_TASK, Lane
 from shared.settings import CommonSettings
 
 
@@ -28,6 +28,7 @@ def _configuration(settings: CommonSettings) -> dict[str, Any]:
         "task_routes": {
             PREDICT_TASK: {"queue": Lane.INTERACTIVE.value},
             RUN_JOBS_TASK: {"queue": Lane.BULK.value},
+            SHADOW_TASK: {"queue": Lane.BULK.value},
         },
         "task_create_missing_queues": False,
         # A killed worker's task comes back; a task that kills its child does not (it would loop: the job's record

@@ -10,6 +10,7 @@ CONTRACT_VERSION: Final = 1
 
 PREDICT_TASK = "millrace.predict"
 RUN_JOBS_TASK = "millrace.run_jobs"
+SHADOW_TASK = "millrace.shadow"
 
 Row = list[Any]
 """One input record: its values in the order of the manifest's features."""
@@ -97,6 +98,16 @@ class RunJobsMessage(Message):
     """Jobs to run; their rows are in their records."""
 
     jobs: list[str]
+
+
+class ShadowMessage(Message):
+    """Rows that `primary` has answered, for a version that is on trial: to be compared, never answered."""
+
+    model: str
+    version: str
+    primary: str
+    rows: list[Row]
+    predictions: list[Any]
 
 
 class BatchReply(Message):

@@ -104,17 +104,22 @@ class LocalStorage:
             _sync(target.parent)
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _files(folder: Path, inner: bool = False) -> Iterator[Path]:
     with _explained(folder):
         try:
             entries = sorted(folder.iterdir())
         except FileNotFoundError:
             return
+        except PermissionError:
+            # A volume's lost+found must not hide the models beside it.
+            if inner:
+                return
+            raise
     for entry in entries:
         if entry.name.startswith("."):
             continue
         if entry.is_dir():
-            yield from _files(entry)
+            yield from _files(entry, inner=True)
         else:
             yield entry
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from shared.alias import Alias
+from shared.alias import Alias, Trial
 from shared.artifact_cache import ArtifactCache
 from shared.errors import ArtifactInvalid, ManifestInvalid, ModelError, ModelNotFound
 from shared.manifest import IDENTIFIER_PATTERN, MANIFEST_FILE, Manifest
@@ -65,7 +65,11 @@ class ModelStore:
         return sorted(self._version_names(name), key=lambda version: (self._created_at(name, version), version))
 
     def aliases(self, name: str) -> dict[str, str]:
-        """Alias -> version of a model; none if there is no such model.
+        """Alias -> version of a model; none if there is no such model. Errors as in `alias_records`."""
+        return {alias: record.version for alias, record in self.alias_records(name).items()}
+
+    def alias_records(self, name: str) -> dict[str, Alias]:
+        """Alias -> what it names, and its trials; none if there is no such model.
 
         Raises:
             ModelNotFound: if it could not be the name of a model.
@@ -75,7 +79,7 @@ class ModelStore:
         names = [path.rpartition("/")[2].removesuffix(".json") for path in paths if path.endswith(".json")]
         # One may have been removed meanwhile.
         found = {alias: self._alias(name, alias) for alias in names if _is_identifier(alias)}
-        return {alias: record.version for alias, record in sorted(found.items()) if record}
+        return {alias: record for alias, record in sorted(found.items()) if record}
 
     def resolve(self, name: str, ref: str = LATEST) -> str:
         """The version that an alias names, or the version itself.
@@ -176,6 +180,21 @@ class ModelStore:
         elif record.version != version:
             self._write_alias(name, alias, record.moved(version))
 
+    def set_trials(self, name: str, alias: str, *, split: Trial | None, shadow: Trial | None) -> None:
+        """Give shares of an alias' traffic to second versions, or end that; moving the alias ends it too.
+
+        Raises:
+            ModelNotFound: if there is no such alias or version.
+            ManifestInvalid: if the alias is damaged.
+        """
+        record = self._alias(name, alias)
+        if record is None:
+            raise ModelNotFound(f"model {name!r} has no alias {alias!r} in {self.root}")
+        for trial in (split, shadow):
+            if trial is not None and not self._exists(name, trial.version):
+                raise self._not_found(name, trial.version)
+        self._write_alias(name, alias, record.model_copy(update={"split": split, "shadow": shadow}))
+
     def rollback(self, name: str, alias: str) -> str:
         """Point an alias to the newest version that it named before and that still exists; the answer is that one.
 
@@ -201,7 +220,7 @@ class ModelStore:
             ModelError: if an alias names it.
             ManifestInvalid: if an alias is damaged.
         """
-        naming = [alias for alias, named in self.aliases(name).items() if named == version]
+        naming = [alias for alias, record in self.alias_records(name).items() if version in record.versions]
         if naming:
             raise ModelError(f"version {version!r} of {name!r} is in use as {', '.join(naming)}")
         try:
@@ -219,7 +238,7 @@ class ModelStore:
         versions = self.versions(name)
         if not versions:
             raise self._not_found(name, LATEST)
-        named = set(self.aliases(name).values())
+        named = {version for record in self.alias_records(name).values() for version in record.versions}
         return [version for version in versions[: max(0, len(versions) - keep)] if version not in named]
 
     def prune(self, name: str, keep: int) -> list[str]:

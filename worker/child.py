@@ -11,7 +11,7 @@ import redis
 
 from shared import keys
 from shared.clock import BrokerClock
-from shared.contract import BatchReply, ErrorCode, JobStatus, Lane, PredictMessage, RunJobsMessage
+from shared.contract import BatchReply, ErrorCode, JobStatus, Lane, PredictMessage, RunJobsMessage, ShadowMessage
 from shared.errors import ModelError, PredictionError
 from shared.job_scripts import script
 from worker.batch import Result, expired, failure, predict_calls
@@ -32,7 +32,7 @@ CALIBRATION_SECONDS = 1.0
 
 
 class Child:
-    """Runs the two tasks."""
+    """Runs the tasks."""
 
     def __init__(
         self, redis_url: str, predictors: PredictorCache, metrics: WorkerMetrics, lease_seconds: float
@@ -116,6 +116,24 @@ class Child:
             for result in fresh:
                 result["outputs"] = [(output.name, output.classes) for output in outputs]
 
+    def shadow(self, message: ShadowMessage) -> None:
+        """Predict rows with a version on trial, and count where it agrees with the version that answered them."""
+        counts = self._metrics.shadow(message.model, message.primary, message.version)
+        try:
+            predictor = self._predictors.get(message.model, message.version)
+        except ModelError:
+            counts.failed.inc(len(message.rows))
+            return
+        answer = predictor.predict(message.rows)
+        metrics = self._metrics.model(predictor.manifest)
+        metrics.compute_seconds.observe(answer.compute_seconds)
+        metrics.count_confidence(answer.probabilities)
+        counts.failed.inc(len(answer.failures))
+        pairs = zip(answer.predictions, message.predictions, strict=True)
+        same = sum(said == expected for i, (said, expected) in enumerate(pairs) if i not in answer.failures)
+        counts.same.inc(same)
+        counts.different.inc(len(message.rows) - len(answer.failures) - same)
+
     def fail_jobs(self, message: RunJobsMessage, error: PredictionError) -> None:
         """End jobs that can't be computed; those that have an outcome keep it."""
         self._finish(message.jobs, [failure(error)] * len(message.jobs), 0.0)
@@ -147,6 +165,7 @@ class Child:
         metrics.batch_rows.observe(len(rows))
         metrics.count_inputs(rows)
         metrics.count_outputs(answer.predictions)
+        metrics.count_confidence(answer.probabilities)
         for row_error in answer.failures.values():
             metrics.count_error(row_error.code, 1)
         return results, answer.compute_seconds

@@ -67,7 +67,10 @@ class Keeper(threading.Thread):
         """
         loaded = {(p.manifest.name, p.manifest.version) for p in self._predictors.loaded()}
         wanted = {
-            (name, version) for name in {name for name, _ in loaded} for version in self._store.aliases(name).values()
+            (name, version)
+            for name in {name for name, _ in loaded}
+            for record in self._store.alias_records(name).values()
+            for version in record.versions
         }
         for name, version in sorted(wanted - loaded):
             try:

@@ -5,8 +5,9 @@ than there are slots. `PROMETHEUS_MULTIPROC_DIR` must have been set before Pytho
 """
 
 import os
+import threading
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from billiard.process import current_process
 from prometheus_client import Counter, Gauge, Histogram, multiprocess, values
@@ -14,10 +15,18 @@ from prometheus_client import Counter, Gauge, Histogram, multiprocess, values
 from shared import metrics as names
 from shared.contract import Lane
 from shared.manifest import Manifest
-from worker.model_metrics import ModelMetrics
+from worker.model_metrics import BulkHistogram, ModelMetrics
 
 UNKNOWN_MODEL = "unknown"
 """Stands in labels for names that the model store does not have: they come from outside and are endless."""
+
+
+class ShadowCounts(NamedTuple):
+    """Rows of a version on trial, by agreement."""
+
+    same: Counter
+    different: Counter
+    failed: Counter
 
 
 def slot() -> str:
@@ -67,6 +76,18 @@ class WorkerMetrics:
             names.QUEUE_WAIT_BUCKETS_SECONDS,
         )
         self.batch_rows = histogram("batch_rows", "Rows per batch.", ["model"], names.BATCH_ROWS_BUCKETS)
+        self.confidence = BulkHistogram(
+            f"{names.PREFIX}prediction_confidence",
+            "Greatest probability of a row.",
+            model,
+            buckets=names.CONFIDENCE_BUCKETS,
+            registry=None,
+        )
+        self._shadow_rows = counter(
+            "shadow_rows_total",
+            "Rows that a version on trial was asked too, by whether it agreed with the one that answered.",
+            ["model", "version", "shadow", "agreement"],
+        )
         self.batches_in_progress = gauge("batches_in_progress", "Batches being computed.", [], "livesum")
         # Every child and every replica says the same of these.
         self.feature_reference = gauge(
@@ -90,13 +111,20 @@ class WorkerMetrics:
         for lane in Lane:
             self.queue_wait_seconds.labels(lane.value)
         self._models: dict[tuple[str, str], ModelMetrics] = {}
+        self._lock = threading.Lock()
 
     def model(self, manifest: Manifest) -> ModelMetrics:
         """The metrics of a version."""
         key = (manifest.name, manifest.version)
-        if key not in self._models:
-            self._models[key] = ModelMetrics(self, manifest)
-        return self._models[key]
+        # Two objects for one series would each keep a sum of their own, and overwrite the other's.
+        with self._lock:
+            if key not in self._models:
+                self._models[key] = ModelMetrics(self, manifest)
+            return self._models[key]
+
+    def shadow(self, model: str, version: str, shadow: str) -> ShadowCounts:
+        """How a version on trial compares with the one that answers."""
+        return ShadowCounts(*(self._shadow_rows.labels(model, version, shadow, word) for word in ShadowCounts._fields))
 
     def count_load(self, manifest: Manifest | None, seconds: float | None) -> None:
         """A version was loaded in so many seconds, or refused (None); without a manifest the store does not have it."""

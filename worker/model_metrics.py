@@ -47,6 +47,7 @@ class ModelMetrics:
         self.predicted = parent.predictions.labels(*labels, "ok")
         self.failed = parent.predictions.labels(*labels, "error")
         self.compute_seconds = parent.compute_seconds.labels(*labels)
+        self._confidence = parent.confidence.labels(*labels)
         self.batch_rows = parent.batch_rows.labels(manifest.name)
         self._errors = {code.value: parent.errors.labels(*labels, code.value) for code in ErrorCode}
         self._features = [_FeatureMetrics(parent, labels, feature) for feature in manifest.features[:FEATURES_MAX]]
@@ -91,6 +92,14 @@ class ModelMetrics:
         for bins, column in zip(self._outputs, columns, strict=False):
             bins.count(column)
         self.predicted.inc(len(said))
+
+    def count_confidence(self, probabilities: list[Any] | None) -> None:
+        """How sure the model was: the greatest probability of each row; None where a row failed."""
+        if probabilities is None or len(self._manifest.outputs) > 1:
+            return
+        greatest = [max(row) for row in probabilities if row]
+        if greatest:
+            self._confidence.observe_many(np.asarray(greatest))
 
 
 class _FeatureMetrics:

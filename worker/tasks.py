@@ -1,14 +1,23 @@
-"""The two Celery tasks: decode the message, hand it to the child, and turn what ends a batch early into answers."""
+"""The Celery tasks: decode the message, hand it to the child, and turn what ends a batch early into answers."""
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 from pydantic import ValidationError
 
-from shared.contract import PREDICT_TASK, RUN_JOBS_TASK, ErrorCode, PredictMessage, RunJobsMessage
+from shared.contract import (
+    PREDICT_TASK,
+    RUN_JOBS_TASK,
+    SHADOW_TASK,
+    ErrorCode,
+    PredictMessage,
+    RunJobsMessage,
+    ShadowMessage,
+)
 from shared.errors import PredictionError
 from worker.child import Child
 
@@ -39,6 +48,14 @@ def register_tasks(app: Celery, child: Callable[[], Child]) -> None:
             child().run_jobs(message, bool(self.request.delivery_info.get("redelivered")))
         except SoftTimeLimitExceeded:
             child().fail_jobs(message, TIME_LIMIT)
+
+    @app.task(name=SHADOW_TASK)  # type: ignore[untyped-decorator]
+    def shadow(payload: str) -> None:
+        message = _decoded(ShadowMessage, payload)
+        if message is not None:
+            # Past its time limit it simply ends: nobody waits for it.
+            with suppress(SoftTimeLimitExceeded):
+                child().shadow(message)
 
 
 def _decoded(message_class: Any, payload: str) -> Any:

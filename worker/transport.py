@@ -13,7 +13,7 @@ import redis
 from kombu.transport import redis as kombu_redis
 
 from shared import keys
-from shared.contract import PREDICT_TASK, RUN_JOBS_TASK
+from shared.contract import PREDICT_TASK, RUN_JOBS_TASK, SHADOW_TASK
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def problem(entry: bytes) -> str | None:
     try:
         message = orjson.loads(entry)
         headers, properties = message["headers"], message["properties"]
-        if headers["task"] not in (PREDICT_TASK, RUN_JOBS_TASK):
+        if headers["task"] not in (PREDICT_TASK, RUN_JOBS_TASK, SHADOW_TASK):
             return "unknown task"
         if not isinstance(headers["id"], str) or not all(
             headers.get(name) in (None, unset) for name, unset in UNUSED_HEADERS.items()

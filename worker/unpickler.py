@@ -4,6 +4,7 @@ A second line of defence: artifacts come here after their digest was found to be
 and functions by which a pickle runs code, but it is no sandbox: a model store that strangers may write to needs skops.
 """
 
+import inspect
 import io
 import pickle
 import types
@@ -11,6 +12,7 @@ from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Collection
 from typing import Any
 
+import numpy as np
 from joblib.numpy_pickle import NumpyArrayWrapper, NumpyUnpickler
 from joblib.numpy_pickle_utils import _validate_fileobject_and_memmap as decompressed
 
@@ -83,8 +85,8 @@ class _Unpickler(NumpyUnpickler):  # type: ignore[misc]
     def load_build(self) -> None:
         target = self.stack[-2]
         # Their state is everybody's: other models use them too.
-        if isinstance(target, type | types.ModuleType) or hasattr(target, "__qualname__"):
-            raise _untrusted(f"a change of {getattr(target, '__name__', type(target).__name__)}")
+        if isinstance(target, type | types.ModuleType | np.ufunc) or _is_function(target):
+            raise _untrusted(f"a change of {target.__name__}")
         pickle._Unpickler.load_build(self)  # type: ignore[attr-defined]
         if isinstance(self.stack[-1], NumpyArrayWrapper):
             self.stack.append(self._array(self.stack.pop()))
@@ -105,6 +107,10 @@ class _Unpickler(NumpyUnpickler):  # type: ignore[misc]
 
     dispatch[pickle.INST[0]] = _refuse
     dispatch[pickle.OBJ[0]] = _refuse
+
+
+def _is_function(target: Any) -> bool:
+    return inspect.isroutine(target) or type(target).__name__ == "cython_function_or_method"
 
 
 def _untrusted(what: str) -> ArtifactInvalid:

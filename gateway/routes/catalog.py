@@ -26,6 +26,7 @@ def catalog_routes(service: Service) -> APIRouter:
             **manifest.model_dump(mode="json", exclude={"format_version"}),
             "aliases": catalog.aliases(manifest.name),
             "moving": catalog.moves(manifest.name),
+            "trials": catalog.trials(manifest.name),
             "loaded_by": sorted(worker for worker, by_all in loaded.items() if by_all),
             "refused": sorted(fleet.refusals(served.label)),
         }

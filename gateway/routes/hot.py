@@ -40,7 +40,8 @@ class HotEndpoint(ABC):
         name = path.get("name") or catalog.default_model
         self._in_progress.inc()
         try:
-            served = catalog.served_now(name, path.get("version")) or await catalog.get(name, path.get("version"))
+            reference = path.get("version")
+            served = catalog.served_now(name, reference, _split_key(scope)) or await catalog.get(name, reference)
             response = await self.answer(served, scope, receive, started)
             metrics.succeeded(name, self.lane, time.perf_counter() - started)
         except Problem as problem:
@@ -57,6 +58,13 @@ class HotEndpoint(ABC):
         Raises:
             Problem: if there is none.
         """
+
+
+def _split_key(scope: Scope) -> str:
+    for header, value in scope["headers"]:
+        if header == b"x-split-key":
+            return str(value, "latin-1")
+    return ""
 
 
 def idempotency_key(scope: Scope) -> str | None:

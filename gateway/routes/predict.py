@@ -40,6 +40,12 @@ class PredictEndpoint(HotEndpoint):
             raise of_result(result["error"])
         parts = timing(answer.started_at - answer.accepted_at, answer.compute_seconds, time.perf_counter() - started)
         manifest = served.manifest
+        reference = (scope.get("path_params") or {}).get("version")
+        shadow = self.service.catalog.shadow_of(manifest.name, reference, served)
+        if shadow is not None:
+            self.service.shadows.add(
+                manifest.name, shadow.manifest.version, manifest.version, parsed.rows, result["predictions"]
+            )
         members = predicted(outputs_of(manifest), result, parsed.single)
         return _response(members, manifest.name, manifest.version, parts, {})
 

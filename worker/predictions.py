@@ -77,13 +77,7 @@ class AnswerReader:
 
     def _shares(self, probabilities: Any, n_rows: int) -> list[NDArray[Any]]:
         """One array of shape (n rows, n classes) per output."""
-        if len(self._outputs) == 1:
-            shares = [np.asarray(probabilities)]
-        elif isinstance(probabilities, list):
-            shares = [np.asarray(each) for each in probabilities]
-        else:
-            # Multi-label estimators may say the probability of the second class only.
-            shares = [np.column_stack((1.0 - column, column)) for column in np.asarray(probabilities).T]
+        shares = [np.asarray(each) for each in ([probabilities] if len(self._outputs) == 1 else probabilities)]
         expected = [(n_rows, len(output.classes or ())) for output in self._outputs]
         if [each.shape for each in shares] != expected:
             raise MalformedAnswer(f"probabilities of shapes {[each.shape for each in shares]}, not {expected}")

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,24 @@ Exported = Callable[[str], tuple[ModelStore, Manifest]]
 FRAMES = ["boosting by dtype", "frame of numbers", "mixed frame", "mixed frame by dtype", "prose"]
 
 
-def column(values: list[Any], **kind: Any) -> Any:
+MakeColumn = Callable[..., Any]
+
+
+@pytest.fixture
+def column(exported: Exported) -> MakeColumn:
     """The column of a data frame that a feature makes of values."""
+    _, template = exported("ridge")
+    return partial(make_column, template)
+
+
+def make_column(template: Manifest, values: list[Any], **kind: Any) -> Any:
     nullable = None in values
     bins = {"bins": ["a", "missing"], "ratios": [0.5, 0.5]} if nullable else {"bins": ["a"], "ratios": [1]}
     if kind["type"] == "number":
         kind |= {"minimum": 0.0, "maximum": 1.0, "histogram_edges": [0.0, 1.0]}
         bins |= {"edges": []}
     feature = Feature(name="x", nullable=nullable, reference=Reference.model_validate(bins), **kind)
-    manifest = Manifest.model_construct(input="frame", features=[feature])
+    manifest = template.model_copy(update={"input": "frame", "features": [feature]})
     rows = [[value] for value in values]
     made = row_converter(manifest)(rows)
     pd.testing.assert_frame_equal(made, estimator_input(rows, [feature], "frame"))
@@ -46,8 +56,8 @@ def test_rows_become_what_the_estimator_was_exported_with(exported: Exported, ca
         np.testing.assert_array_equal(made, expected)
 
 
-def test_null_is_nan_in_an_array() -> None:
-    made = row_converter(Manifest.model_construct(input="array"))([[1, None], [2.5, 3]])
+def test_null_is_nan_in_an_array(exported: Exported) -> None:
+    made = row_converter(exported("ridge")[1])([[1, None], [2.5, 3]])
 
     assert made.dtype == np.float64
     np.testing.assert_array_equal(made, [[1.0, np.nan], [2.5, 3.0]])
@@ -69,7 +79,7 @@ def test_null_is_nan_in_an_array() -> None:
     ],
 )
 def test_numbers_keep_the_dtype_of_training_where_it_can_hold_them(
-    values: list[Any], dtype: str, expected: str
+    column: MakeColumn, values: list[Any], dtype: str, expected: str
 ) -> None:
     made = column(values, type="number", dtype=dtype)
 
@@ -78,7 +88,7 @@ def test_numbers_keep_the_dtype_of_training_where_it_can_hold_them(
         np.testing.assert_array_equal(made, np.asarray(values, dtype=np.float64))
 
 
-def test_booleans() -> None:
+def test_booleans(column: MakeColumn) -> None:
     assert column([True, False], type="boolean", dtype="bool").dtype == "bool"
     assert column([True, None], type="boolean", dtype="boolean").tolist() == [True, pd.NA]
     assert column([True, None], type="boolean", dtype="object", null_as="none").tolist() == [True, None]
@@ -87,7 +97,7 @@ def test_booleans() -> None:
     assert np.isnan(with_nan[1])
 
 
-def test_texts() -> None:
+def test_texts(column: MakeColumn) -> None:
     none = column(["a", None], type="string", dtype="object", null_as="none")
     assert (none.dtype, none.tolist()) == ("object", ["a", None])
     nan = column(["a", None], type="string", dtype="object", null_as="nan")
@@ -97,7 +107,7 @@ def test_texts() -> None:
     assert column(["a", None], type="string", dtype="string").tolist() == ["a", pd.NA]
 
 
-def test_categories_are_those_of_training_in_their_order() -> None:
+def test_categories_are_those_of_training_in_their_order(column: MakeColumn) -> None:
     made = column(["b", None, "a"], type="string", dtype="category", categories=["b", "a", "c"])
 
     assert made.cat.categories.tolist() == ["b", "a", "c"]

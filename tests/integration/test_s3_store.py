@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 import pytest
 from moto.server import ThreadedMotoServer
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
 
 from shared.artifact_cache import ArtifactCache
 from shared.errors import StoreUnavailable
@@ -21,8 +23,10 @@ from shared.model_store import ModelStore
 from shared.remote_storage import S3_CONFIGURATION
 from shared.storage import open_storage
 from tests.integration.conftest import NewStack
+from tests.support.processes import wait_for
 from tests.support.store_contract import StoreContract, add
 from tests.unit.shared.test_manifest import CONTENT
+from training import export
 
 REPOSITORY = Path(__file__).parents[2]
 BUCKET = "millrace-models"
@@ -197,30 +201,24 @@ def test_missing_credentials_are_named(root: str, monkeypatch: pytest.MonkeyPatc
 # The whole stack
 
 
-def test_gateway_and_worker_read_the_same_bucket(
-    root: str, s3_environment: dict[str, str], new_stack: NewStack, iris_models: Path, tmp_path: Path
+def test_gateway_and_worker_read_the_bucket_that_training_wrote(
+    root: str, s3_environment: dict[str, str], new_stack: NewStack, tmp_path: Path
 ) -> None:
-    local, remote = ModelStore(iris_models), ModelStore(root)
-    version = local.resolve("iris")
-    copy_version(local, remote, "iris", version)
-    remote.set_alias("iris", "latest", version)
+    iris = load_iris()
+    names = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
+    estimator = LogisticRegression(max_iter=1000).fit(iris.data, iris.target_names[iris.target])
+    store = ModelStore(root)
+    manifest = export(estimator, iris.data, store=store, name="iris", version="v1", feature_names=names)
     cache = tmp_path / "cache"
 
     stack = new_stack(root, **s3_environment, MODEL_CACHE_DIR=str(cache)).start()
 
-    row = remote.manifest("iris").samples[0]
-    names = [feature.name for feature in remote.manifest("iris").features]
-    answer = stack.predict(dict(zip(names, row.row, strict=True)))
-    assert answer.status_code == 200, answer.text
-    assert (answer.json()["prediction"], answer.json()["version"]) == (row.prediction, version)
-    assert [path.name for path in cache.iterdir()] == [remote.manifest("iris").artifact.sha256]
+    for sample in manifest.samples:
+        row = dict(zip(names, sample.row, strict=True))
+        answer = stack.predict(row)
+        assert answer.status_code == 200, answer.text
+        assert (answer.json()["prediction"], answer.json()["version"]) == (sample.prediction, "v1")
+    assert [path.name for path in cache.iterdir()] == [manifest.artifact.sha256]
 
-
-def copy_version(source: ModelStore, target: ModelStore, name: str, version: str) -> None:
-    manifest = source.manifest(name, version)
-
-    def write(folder: Path) -> None:
-        (folder / manifest.artifact.file).write_bytes(source.artifact(manifest))
-        (folder / "manifest.json").write_text(manifest.model_dump_json())
-
-    target.add(name, version, write)
+    export(estimator, iris.data, store=store, name="iris", version="v2", feature_names=names)
+    wait_for("the new version is served", lambda: stack.predict(row).json()["version"] == "v2", 30)

@@ -87,6 +87,9 @@ def test_promoting_under_load_fails_nobody(stack: Stack, store: ModelStore) -> N
     pinned = Caller(stack.url, "/models/swapped/versions/v1/predict")
     for caller in (*callers, pinned):
         caller.start()
+    children = stack.workers[0].children()
+    wait_for("the first answers", lambda: all(caller.seen for caller in callers))
+    before = resident_bytes(children)
     until = time.monotonic() + SWAP_SECONDS
     versions = ["v2", "v1"]
     swaps = 0
@@ -104,7 +107,10 @@ def test_promoting_under_load_fails_nobody(stack: Stack, store: ModelStore) -> N
     assert sum((caller.seen for caller in callers), Counter()).keys() == {"v1", "v2"}
     assert set(pinned.seen) == {"v1"}
     stack.assert_conserved()
-    print(f"{swaps} swaps, {sum(sum(caller.seen.values()) for caller in (*callers, pinned))} answers")
+    grown = resident_bytes(children) - before
+    assert grown < 40_000_000
+    answers = sum(sum(caller.seen.values()) for caller in (*callers, pinned))
+    print(f"{swaps} swaps, {answers} answers, children from {before / 1e6:.1f} MB by {grown / 1e6:+.1f} MB")
 
 
 def test_a_broken_version_is_refused_and_the_old_one_stays(stack: Stack, store: ModelStore) -> None:

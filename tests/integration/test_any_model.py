@@ -1,0 +1,119 @@
+"""Every kind of estimator through HTTP and the queue: what callers get is what it says directly."""
+
+import math
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from shared.manifest import Manifest
+from shared.model_store import ModelStore
+from tests.support.estimators import CASES, Case
+from tests.support.stack import Stack
+from training import export
+
+ROWS = 12
+
+
+@cache
+def case(name: str) -> Case:
+    """Fitted once."""
+    return CASES[name]()
+
+
+def model_name(name: str) -> str:
+    """A case's name as a model may have it."""
+    return name.replace(" ", "-")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> ModelStore:
+    return ModelStore(tmp_path_factory.mktemp("any"))
+
+
+@pytest.fixture(scope="module")
+def exported(store: ModelStore) -> dict[str, Manifest]:
+    made = {name: case(name) for name in CASES}
+    return {
+        name: export(each.estimator, each.X, each.y, name=model_name(name), store=store) for name, each in made.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def stack(
+    tmp_path_factory: pytest.TempPathFactory, store: ModelStore, exported: dict[str, Manifest]
+) -> Iterator[Stack]:
+    stack = Stack(tmp_path_factory.mktemp("stack"), Path(store.root), DEFAULT_MODEL=model_name(next(iter(CASES))))
+    try:
+        yield stack.start()
+    finally:
+        stack.close()
+
+
+def some_rows(each: Case) -> Any:
+    """A few rows spread over the training data, in the form in which the estimator takes them."""
+    positions = np.linspace(0, len(each.X) - 1, ROWS).astype(int)
+    return each.X.iloc[positions] if isinstance(each.X, pd.DataFrame) else np.asarray(each.X)[positions]
+
+
+def as_json(rows: Any, names: list[str]) -> list[dict[str, Any]]:
+    """The rows as a caller would send them."""
+
+    def plain(value: Any) -> Any:
+        if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+            return None
+        return value.item() if isinstance(value, np.generic) else value
+
+    values = rows.astype(object).to_numpy() if isinstance(rows, pd.DataFrame) else rows
+    return [dict(zip(names, map(plain, row), strict=True)) for row in values.tolist()]
+
+
+def assert_same(answers: list[Any], said: Any) -> None:
+    """Labels equal and of the same JSON type, numbers within 1e-9; several outputs come as objects by name."""
+    for answer, expected in zip(answers, np.asarray(said).tolist(), strict=True):
+        for value, wanted in zip(
+            answer.values() if isinstance(answer, dict) else [answer],
+            expected if isinstance(expected, list) else [expected],
+            strict=True,
+        ):
+            if isinstance(wanted, float):
+                assert value == pytest.approx(wanted, rel=1e-9, abs=1e-9)
+            else:
+                assert (value, type(value)) == (wanted, type(wanted))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_http_answers_what_the_estimator_says(stack: Stack, exported: dict[str, Manifest], name: str) -> None:
+    each, manifest, name = case(name), exported[name], model_name(name)
+    rows = some_rows(each)
+    instances = as_json(rows, [feature.name for feature in manifest.features])
+    response = stack.http.post(f"/models/{name}/predict", json={"instances": instances})
+    assert response.status_code == 200, response.text
+    answer = response.json()
+    assert_same(answer["predictions"], each.estimator.predict(rows))
+    assert ("probabilities" in answer) == manifest.probabilities
+    if manifest.probabilities and len(manifest.outputs) == 1:
+        shares = [list(row.values()) for row in answer["probabilities"]]
+        assert np.array(shares) == pytest.approx(each.estimator.predict_proba(rows), abs=1e-9)
+        assert list(answer["probabilities"][0]) == [str(label) for label in manifest.outputs[0].classes or []]
+    elif manifest.probabilities:
+        said = each.estimator.predict_proba(rows)
+        # For labels that are there or not, scikit-learn gives one column each: how likely it is there.
+        by_output = said if isinstance(said, list) else [np.column_stack([1 - share, share]) for share in said.T]
+        for output, expected in zip(manifest.outputs, by_output, strict=True):
+            shares = [list(row[output.name].values()) for row in answer["probabilities"]]
+            assert np.array(shares) == pytest.approx(expected, abs=1e-9)
+
+    single = stack.http.post(f"/models/{name}/predict", json=instances[0]).json()
+    assert_same([single["prediction"]], each.estimator.predict(rows[:1]))
+    job = stack.outcome(stack.http.post(f"/models/{name}/jobs", json={"instances": instances}).json()["id"])
+    assert job["status"] == "succeeded"
+    assert_same(job["result"]["predictions"], each.estimator.predict(rows))
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len(CASES) >= 15

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shared.errors import ModelError, ModelNotFound
+from shared.errors import ModelError, ModelNotFound, StoreUnavailable
 from shared.manifest import Manifest
 from shared.model_store import ModelStore
 from worker.predictor import Predictor
@@ -17,6 +17,9 @@ logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 10.0
 """How long a version that could not be loaded is refused without another try."""
+
+STORE_RETRY_SECONDS = 1.0
+"""The same where the model store did not answer, which passes."""
 
 REFUSED_KEPT = 100
 
@@ -35,7 +38,7 @@ class _Resident:
 @dataclass(frozen=True)
 class _Refusal:
     reason: str
-    at: float
+    until: float
 
 
 class PredictorCache:
@@ -112,7 +115,7 @@ class PredictorCache:
             refusal = self._refusals.get(key)
         if self._pinned and key[0] not in self._pinned:
             raise ModelError(f"this worker serves {', '.join(sorted(self._pinned))} only")
-        if refusal is not None and self._clock() - refusal.at < RETRY_SECONDS:
+        if refusal is not None and self._clock() < refusal.until:
             raise ModelError(refusal.reason)
         return None
 
@@ -124,11 +127,12 @@ class PredictorCache:
             if manifest.version != key[1]:
                 raise ModelNotFound(f"{key[1]!r} is an alias of {key[0]!r}, not a version")
             # Before it is read, so that old and new need not fit in at once; the artifact is about what it will take.
-            self._make_room(manifest.artifact.size_bytes, str(manifest.name))
+            self._make_room(manifest.artifact.size_bytes, f"{key[0]} {key[1]}")
             predictor = Predictor.load(self._store, manifest, self._trust)
             self._make_room(predictor.size_bytes, str(predictor))
         except ModelError as error:
-            self._refuse(key, str(error))
+            retry_seconds = STORE_RETRY_SECONDS if isinstance(error, StoreUnavailable) else RETRY_SECONDS
+            self._refuse(key, str(error), self._clock() + retry_seconds)
             self.on_load(manifest, None)
             raise
         seconds = time.perf_counter() - started
@@ -150,10 +154,10 @@ class PredictorCache:
                 _, resident = self._residents.popitem(last=False)
                 logger.info("dropped %s to make room", resident.predictor)
 
-    def _refuse(self, key: Key, reason: str) -> None:
+    def _refuse(self, key: Key, reason: str, until: float) -> None:
         with self._lock:
             known = self._refusals.pop(key, None)
-            self._refusals[key] = _Refusal(reason, self._clock())
+            self._refusals[key] = _Refusal(reason, until)
             if len(self._refusals) > REFUSED_KEPT:
                 del self._refusals[next(iter(self._refusals))]
         # Tried again every few seconds: once is enough.

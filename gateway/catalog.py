@@ -22,8 +22,6 @@ from shared.model_store import LATEST, PRODUCTION, ModelStore, served_alias
 
 logger = logging.getLogger(__name__)
 
-REFRESH_SECONDS = 1.0
-
 PATIENCE_SECONDS = 30.0
 """How long a swap waits for the last workers, once one has the new version."""
 
@@ -164,7 +162,7 @@ class Catalog:
             await self.refresh()
         except ModelError as error:
             logger.warning("model store: %s", error)
-        await asyncio.sleep(REFRESH_SECONDS)
+        await asyncio.sleep(self._store.look_seconds)
 
     async def refresh(self) -> None:
         """Follow the aliases of the store as far as the workers are ready.

@@ -42,6 +42,11 @@ class ModelStore:
         """The directory or the URL."""
         return self._storage.root
 
+    @property
+    def look_seconds(self) -> float:
+        """How often to look whether aliases were moved: over a network every look costs several requests."""
+        return 5.0 if self._storage.remote else 1.0
+
     def location(self, name: str, version: str) -> str:
         """The path or URL of a version, which may not exist.
 

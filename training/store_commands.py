@@ -1,10 +1,11 @@
-"""The commands that look after the model store: list, show, promote, rollback, verify, prune."""
+"""The commands that look after the model store: list, show, promote, rollback, trial, verify, prune."""
 
 import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator
 
+from shared.alias import Trial
 from shared.errors import ManifestInvalid, MillraceError, ModelNotFound
 from shared.manifest import Feature, Manifest, Output
 from shared.model_store import LATEST, PRODUCTION, ModelStore
@@ -34,6 +35,15 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     command = _add(subparsers, "rollback", _rollback, "point an alias to the version that it named before")
     command.add_argument("name", metavar="NAME")
     command.add_argument("--alias", default=PRODUCTION, help="the alias that moves (%(default)s)")
+
+    command = _add(subparsers, "trial", _trial, "give a second version a share of an alias' traffic, or a copy of it")
+    command.add_argument("name", metavar="NAME")
+    command.add_argument("version", nargs="?", metavar="VERSION", help="the version on trial; not with --end")
+    command.add_argument("--alias", default=PRODUCTION, help="whose traffic (%(default)s)")
+    kind = command.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--split", type=_share, metavar="SHARE", help="it answers this share (0 to 1) of the requests")
+    kind.add_argument("--shadow", type=_share, metavar="SHARE", help="it is asked this share too, and never answers")
+    kind.add_argument("--end", action="store_true", help="end all trials of the alias")
 
     command = _add(subparsers, "verify", _verify, "check digests, load the models and predict their samples")
     command.add_argument("name", nargs="?", metavar="NAME", help="only this model")
@@ -76,6 +86,13 @@ def _count(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError("at least 1")
+    return number
+
+
+def _share(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError("above 0, and at most 1")
     return number
 
 
@@ -208,6 +225,29 @@ def _verify(store: ModelStore, options: argparse.Namespace) -> int:
         else:
             print(f"{name} {version} is intact and predicts its {len(manifest.samples)} samples")
     return worst
+
+
+def _trial(store: ModelStore, options: argparse.Namespace) -> int:
+    name, alias = options.name, options.alias
+    if options.end:
+        store.set_trials(name, alias, split=None, shadow=None)
+        print(f"{name}: no trials of {alias} any more")
+        return 0
+    if options.version is None:
+        print("millrace: which VERSION is on trial?", file=sys.stderr)
+        return 1
+    version = store.resolve(name, options.version)
+    record = store.alias_records(name).get(alias)
+    split, shadow = (record.split, record.shadow) if record else (None, None)
+    if options.split:
+        split, said = Trial(version=version, share=options.split), "answers"
+        share = options.split
+    else:
+        shadow, said = Trial(version=version, share=options.shadow), "is also asked"
+        share = options.shadow
+    store.set_trials(name, alias, split=split, shadow=shadow)
+    print(f"{name}: {version} {said} {share:.1%} of {alias}, as soon as the workers have it loaded")
+    return 0
 
 
 def _prune(store: ModelStore, options: argparse.Namespace) -> int:

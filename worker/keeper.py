@@ -24,7 +24,7 @@ IDLE_SECONDS = 30.0
 
 
 class Keeper(threading.Thread):
-    """Looks once a second."""
+    """Announces once a second, and looks at the store as often as that costs little."""
 
     def __init__(
         self, name: str, redis_url: str, store: ModelStore, predictors: PredictorCache, metrics: WorkerMetrics
@@ -39,13 +39,16 @@ class Keeper(threading.Thread):
 
     def run(self) -> None:
         """Keep and announce until `stop`."""
+        looked_at = float("-inf")
         while True:
-            try:
-                self.keep()
-            except ModelError as error:
-                logger.warning("model store: %s", error)
-            except Exception:
-                logger.exception("keeper failed, and goes on")
+            if time.monotonic() - looked_at >= self._store.look_seconds:
+                looked_at = time.monotonic()
+                try:
+                    self.keep()
+                except ModelError as error:
+                    logger.warning("model store: %s", error)
+                except Exception:
+                    logger.exception("keeper failed, and goes on")
             self.announce()
             if self._stopping.wait(ANNOUNCE_SECONDS):
                 return

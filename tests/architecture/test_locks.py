@@ -50,7 +50,8 @@ def declared(*extras: str) -> list[Requirement]:
     """What pyproject.toml asks for, with extras."""
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
     optional: dict[str, list[str]] = project["optional-dependencies"]
-    assert set(optional) == {"gateway", "worker", "local", "dev"}, "say here which lock holds a new extra"
+    known = {"gateway", "worker", "training", "s3", "local", "dev"}
+    assert set(optional) == known, "say here which lock holds a new extra"
     return [
         Requirement(text) for group in (project["dependencies"], *map(optional.get, extras)) for text in group or []
     ]
@@ -83,7 +84,11 @@ def test_images_get_what_was_tested(lock: str, python: str) -> None:
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize(
     ("lock", "extras"),
-    [("gateway", ["gateway"]), ("worker", ["worker"]), ("dev", ["gateway", "worker", "local", "dev"])],
+    [
+        ("gateway", ["gateway", "s3"]),
+        ("worker", ["worker", "training", "s3"]),
+        ("dev", ["gateway", "worker", "training", "s3", "local", "dev"]),
+    ],
 )
 def test_locks_answer_pyproject(lock: str, extras: list[str], python: str) -> None:
     locked = pins(lock, python)

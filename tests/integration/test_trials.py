@@ -43,7 +43,7 @@ def test_a_split_answers_a_share_and_sticks_to_its_key(stack: Stack, store: Mode
     wait_for("the split", lambda: trials(stack))
     versions = Counter(stack.predict(ROW).json()["version"] for _ in range(200))
     assert 50 < versions["v2"] < 150
-    by_key = {}
+    by_key: dict[str, str] = {}
     for _ in range(3):
         for user in map(str, range(20)):
             answer = stack.predict(ROW, headers={"X-Split-Key": user}).json()

@@ -8,6 +8,7 @@ import joblib
 import pytest
 from sklearn.dummy import DummyClassifier
 
+from shared.alias import Trial
 from shared.model_store import ModelStore
 from tests.unit.shared.test_manifest import document
 from training.store_commands import add_commands
@@ -320,3 +321,26 @@ def test_what_is_not_possible_is_one_line_of_complaint(
     assert output == ""
     assert errors.startswith("millrace: ") and errors.count("\n") == 1
     assert (filled.aliases("iris"), filled.versions("iris")) == before
+
+
+def test_trials_are_set_and_ended(filled: ModelStore, capsys: Captured) -> None:
+    assert run("trial", "iris", "v1", "--alias", "latest", "--split", "0.25") == 0
+    assert run("trial", "iris", "v1", "--alias", "latest", "--shadow", "1") == 0
+    record = filled.alias_records("iris")["latest"]
+    assert (record.split, record.shadow) == (Trial(version="v1", share=0.25), Trial(version="v1", share=1.0))
+    assert "25.0% of latest" in capsys.readouterr().out
+
+    assert run("trial", "iris", "--alias", "latest", "--end") == 0
+    record = filled.alias_records("iris")["latest"]
+    assert (record.split, record.shadow) == (None, None)
+
+
+@pytest.mark.parametrize("share", ["0", "-1", "1.5", "nan", "half"])
+def test_a_share_lies_above_0_and_is_at_most_1(filled: ModelStore, share: str) -> None:
+    with pytest.raises(SystemExit):
+        run("trial", "iris", "v1", "--split", share)
+
+
+def test_a_version_on_trial_is_not_removed(filled: ModelStore) -> None:
+    assert run("trial", "iris", "v1", "--alias", "latest", "--shadow", "0.5") == 0
+    assert "v1" not in filled.prunable("iris", 1)

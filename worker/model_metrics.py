@@ -75,12 +75,11 @@ class ModelMetrics:
     def count_inputs(self, rows: list[Row]) -> None:
         """What the model saw; rows that are none, which the gateway never sends, are logged and not counted."""
         try:
-            if self._only_numbers:
-                counted = [row[:FEATURES_MAX] for row in rows] if self._is_wide else rows
-                columns: Iterable[Any] = np.asarray(counted, dtype=np.float64).T
-            else:
-                columns = zip(*rows, strict=True)
-            for metrics, column in zip(self._features, columns, strict=False):
+            counted = [row[:FEATURES_MAX] for row in rows] if self._is_wide else rows
+            columns: Iterable[Any] = (
+                np.asarray(counted, dtype=np.float64).T if self._only_numbers else zip(*counted, strict=True)
+            )
+            for metrics, column in zip(self._features, list(columns), strict=True):
                 metrics.count(column)
         except (TypeError, ValueError) as error:
             logger.warning("%s %s: inputs not counted: %s", self._manifest.name, self._manifest.version, error)

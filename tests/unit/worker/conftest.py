@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,3 @@ def rewrite(store: ModelStore, manifest: Manifest, **changes: Any) -> Manifest:
 
 def rows_of(manifest: Manifest) -> list[list[Any]]:
     return [sample.row for sample in manifest.samples]
-
-
-def names(cases: Iterable[str]) -> list[str]:
-    return list(cases)

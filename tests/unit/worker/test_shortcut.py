@@ -3,7 +3,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.neighbors import KNeighborsClassifier
@@ -11,7 +10,7 @@ from sklearn.svm import SVC
 
 from shared.manifest import Manifest
 from shared.model_store import ModelStore
-from tests.unit.worker.conftest import Publish, rows_of
+from tests.unit.worker.conftest import Publish, fitted, rows_of
 from worker.predictor import Predictor
 from worker.rows import row_converter
 from worker.shortcut import classes_by_probability, greatest
@@ -66,7 +65,8 @@ def test_the_estimator_is_called_once(exported: Exported, case: str, monkeypatch
 def _is_clear(predictor: Predictor, row: list[Any]) -> bool:
     shares = predictor.predict([row]).probabilities
     assert shares is not None
-    return sorted(shares[0])[-1] - sorted(shares[0])[-2] > 1e-6
+    second, first = sorted(shares[0])[-2:]
+    return bool(first - second > 1e-6)
 
 
 @pytest.mark.parametrize("case", BY_PREDICT)
@@ -119,45 +119,35 @@ class Contrary(LogisticRegression):  # type: ignore[misc]
         return self.classes_[self.predict_proba(X).argmin(axis=1)]
 
 
-class Overridden(BaseEstimator):  # type: ignore[misc]
-    pass
-
-
 def probed(exported: Exported, estimator: Any) -> Any:
     _, manifest = exported("logistic regression")
     return classes_by_probability(manifest, estimator, row_converter(manifest))
 
 
 def test_a_class_that_only_looks_like_one_of_them_is_asked_for_both(exported: Exported) -> None:
-    X, y = _iris(exported)
+    X, y = _iris()
     assert probed(exported, LogisticRegression(max_iter=1000).fit(X, y)) is not None
     assert probed(exported, Contrary(max_iter=1000).fit(X, y)) is None
-    Contrary.__name__, Contrary.__module__ = "LogisticRegression", "sklearn.linear_model._logistic"
     # Even under its name: the made-up rows tell.
-    assert probed(exported, Contrary(max_iter=1000).fit(X, y)) is None
+    in_disguise = type("LogisticRegression", (Contrary,), {"__module__": "sklearn.linear_model._logistic"})
+    assert probed(exported, in_disguise(max_iter=1000).fit(X, y)) is None
 
 
-def _iris(exported: Exported) -> tuple[Any, Any]:
-    from tests.unit.worker.conftest import fitted
-
+def _iris() -> tuple[Any, Any]:
     case = fitted("logistic regression")
     return case.X, case.y
 
 
 def test_classifiers_that_decide_otherwise_are_asked_for_both(exported: Exported) -> None:
-    X, y = _iris(exported)
+    X, y = _iris()
 
-    assert (
-        probed(
-            exported, FixedThresholdClassifier(LogisticRegression(max_iter=1000), threshold=0.9).fit(X, y == "setosa")
-        )
-        is None
-    )
+    strict = FixedThresholdClassifier(LogisticRegression(max_iter=1000), threshold=0.9)
+    assert probed(exported, strict.fit(X, y == "setosa")) is None
     assert probed(exported, SVC().fit(X, y)) is None
 
 
 def test_made_up_rows_that_the_estimator_does_not_take_are_no_harm(exported: Exported) -> None:
-    X, y = _iris(exported)
+    X, y = _iris()
     estimator = LogisticRegression(max_iter=1000).fit(X[:, :2], y)
 
     assert probed(exported, estimator) is None

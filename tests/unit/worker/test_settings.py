@@ -1,0 +1,44 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from worker.settings import WorkerSettings
+from worker.trust import Trust
+
+
+def settings(**values: Any) -> WorkerSettings:
+    return WorkerSettings(prometheus_multiproc_dir=Path("metrics"), **values)
+
+
+def test_a_worker_serves_any_model_and_trusts_the_usual_by_default() -> None:
+    assert settings().pinned_models == []
+    assert settings().trust == Trust()
+
+
+def test_lists_are_separated_by_commas() -> None:
+    found = settings(
+        worker_models="iris,wine-2", trusted_modules="lightgbm,my.models", skops_trusted_types="numpy.dtype"
+    )
+
+    assert found.pinned_models == ["iris", "wine-2"]
+    assert found.trust == Trust(frozenset(["lightgbm", "my.models"]), frozenset(["numpy.dtype"]))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"worker_models": "iris, wine"},
+        {"worker_models": "../iris"},
+        {"worker_models": ","},
+        {"trusted_modules": "*"},
+        {"trusted_modules": "os."},
+        {"skops_trusted_types": "a b"},
+        {"worker_memory_budget_bytes": 0},
+    ],
+    ids=str,
+)
+def test_what_is_no_list_of_names_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        settings(**wrong)

@@ -41,16 +41,16 @@ def create_worker(settings: WorkerSettings) -> Celery:
         ModelError: if the default model, or one that it is pinned to, can't be loaded.
     """
     store = ModelStore(settings.model_store, ArtifactCache(settings.model_cache_dir, settings.model_cache_max_bytes))
+    name_files_by_slot()
+    metrics = WorkerMetrics()
     predictors = PredictorCache(
         store, settings.worker_memory_budget_bytes, frozenset(settings.pinned_models), settings.trust
     )
+    predictors.on_load = metrics.count_load
     for name in settings.pinned_models or [settings.default_model]:
         manifest = store.manifest(name, served_alias(store.aliases(name)))
         # The children share these pages: a model is in memory once per worker.
         predictors.get(name, manifest.version)
-
-    name_files_by_slot()
-    metrics = WorkerMetrics()
 
     app = make_celery(settings)
     app.conf.broker_transport = "worker.transport:Transport"

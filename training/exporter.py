@@ -154,10 +154,8 @@ class _Loaded:
         """
         together = self.ask(positions)
         each = [self.ask([position]) for position in positions]
-        alone = Answers(
-            np.concatenate([answers.predictions for answers in each]),
-            [np.concatenate(shares) for shares in zip(*(answers.probabilities or () for answers in each), strict=True)],
-        )
+        shares = [np.concatenate(parts) for parts in zip(*(one.probabilities or () for one in each), strict=True)]
+        alone = Answers(np.concatenate([one.predictions for one in each]), shares or None)
         _refuse_difference(together, alone, "what it predicts for a row depends on the other rows of the batch")
         return together
 

@@ -1,11 +1,20 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from shared.model_store import ModelStore
 from training.dataset import Dataset, load_iris
 from training.pipeline import build_estimator
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """For data as small as that of tests, threads that wait for each other cost more than they compute."""
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -67,6 +67,9 @@ RUN_CODE_OR_OPEN_FILES = (
 CYTHON = ("numpy.random", "pandas._libs", "scipy", "sklearn")
 """Packages with classes that Cython pickles by functions of its own."""
 
+TRUE_NAMES = {"_loss": "sklearn._loss._loss"}
+"""Modules that Cython made call themselves by their last name: scikit-learn 1.7 pickles so."""
+
 FILE_CLASSES = frozenset(["numpy.memmap", "pandas.ExcelFile", "pandas.ExcelWriter", "pandas.HDFStore"])
 
 
@@ -107,6 +110,7 @@ def may_be_held(found: Any, module: str, name: str) -> bool:
         return True
     # Modules also hold what they import themselves.
     home = getattr(found, "__module__", None) or ""
+    home = TRUE_NAMES.get(home, home)
     if not within(home, (package,)) or within(home, RUN_CODE_OR_OPEN_FILES):
         return False
     if isinstance(found, type):

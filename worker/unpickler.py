@@ -17,7 +17,7 @@ from joblib.numpy_pickle import NumpyArrayWrapper, NumpyUnpickler
 from joblib.numpy_pickle_utils import _validate_fileobject_and_memmap as decompressed
 
 from shared.errors import ArtifactInvalid
-from worker.trust import may_be_called, may_be_held, may_import, within
+from worker.trust import TRUE_NAMES, may_be_called, may_be_held, may_import, within
 
 OBJECT_BYTES = 150
 """What a Python object takes in memory beyond its bytes in the stream, about: headers, dictionaries, references."""
@@ -63,6 +63,7 @@ class _Unpickler(NumpyUnpickler):  # type: ignore[misc]
         """What a pickle calls by its name, if it is trusted."""
         if self.proto < 3:
             module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+        module = TRUE_NAMES.get(module, module)
         trusted = within(module, self._trusted_modules)
         # A dotted name leads through any attribute: every module's imports, and so to `os.system`.
         if "." in name or not (trusted or may_import(module, name)):

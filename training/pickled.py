@@ -6,7 +6,8 @@ from collections.abc import Collection
 ESTIMATOR_MODULES = (
     *("joblib.numpy_pickle", "numpy", "numpy._core", "numpy.core", "numpy.dtypes", "numpy.ma", "numpy.matrixlib"),
     *("numpy.random", "scipy.interpolate", "scipy.optimize", "scipy.sparse", "scipy.spatial", "scipy.special"),
-    *("pandas", "pandas._libs", "pandas.core", "sklearn"),
+    *("pandas", "pandas._libs", "pandas.arrays", "pandas.core", "sklearn"),
+    "_loss",  # of scikit-learn 1.7, which pickles it by this name
 )
 """Modules from which workers take parts of estimators; their submodules too, except of NumPy and pandas themselves."""
 

@@ -115,7 +115,13 @@ class Jobs:
                         break
                     together += 1
                 batch, self._pending = self._pending[:together], self._pending[together:]
-                await self._submit(batch)
+                try:
+                    await self._submit(batch)
+                except Exception as error:
+                    # Not foreseen, but nobody may wait for ever because of it.
+                    for item in batch:
+                        if not item.answer.done():
+                            item.answer.set_exception(error)
         finally:
             self._submitting = None
 

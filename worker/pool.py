@@ -6,12 +6,17 @@ import signal
 import threading
 from typing import Any
 
+from billiard import pool as billiard_pool
 from celery import bootsteps, signals
 
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5
 """How often the pool looks for dead children; Celery's own 5 s are long for someone who waits."""
+
+
+LAST_RESULT_SECONDS = 1.0
+"""How long a child that leaves waits for its last result to be read."""
 
 
 class PoolWatch(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -49,3 +54,8 @@ def bound_shutdown(drain_seconds: float) -> None:
         timer.start()
 
     signals.worker_shutting_down.connect(arm, weak=False)
+    # A child that leaves waits for its last result to be read. A batch that was handed over in the very moment of the
+    # SIGTERM is forgotten by the main process (its message goes back), and billiard's child would wait 30 s in vain.
+    billiard_pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = round(
+        LAST_RESULT_SECONDS / billiard_pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_INTERVAL
+    )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from redis.exceptions import RedisError
 
-from gateway.errors import Problem, broker_unavailable, deadline_exceeded, no_worker, overloaded
+from gateway.errors import broker_unavailable, deadline_exceeded, no_worker, overloaded
 from gateway.exchange import Exchange
 from gateway.settings import GatewaySettings
 from gateway.slots import Pools, Slots
@@ -153,11 +153,15 @@ class Coalescer:
             await self._exchange.publish(message, pool)
         except (RedisError, OSError, asyncio.TimeoutError):
             self._release(message.batch, broker_unavailable)
+        except Exception as error:
+            # Not foreseen, but it must not cost a slot for ever.
+            failure = error
+            self._release(message.batch, lambda: failure)
         else:
             lost_in = max(call.deadline for call in message.calls) - self._clock.now() + REPLY_GRACE_SECONDS
             asyncio.get_running_loop().call_later(lost_in, self._release, message.batch, no_worker)
 
-    def _release(self, batch: int, problem: Callable[[], Problem]) -> None:
+    def _release(self, batch: int, problem: Callable[[], Exception]) -> None:
         """Give up a batch; its callers, if any still wait, get the problem."""
         if batch not in self._in_flight:
             return

@@ -113,7 +113,13 @@ class Jobs:
         try:
             while self._pending:
                 batch = self._next_batch()
-                await self._submit(batch)
+                try:
+                    await self._submit(batch)
+                except Exception as error:
+                    # Not foreseen, but nobody may wait for ever because of it.
+                    for item in batch:
+                        if not item.answer.done():
+                            item.answer.set_exception(error)
         finally:
             self._submitting = None
 

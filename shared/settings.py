@@ -12,8 +12,8 @@ class CommonSettings(BaseSettings):
 
     model_config = SettingsConfigDict(use_attribute_docstrings=True, frozen=True, hide_input_in_errors=True)
 
-    redis_url: str = Field(default="redis://127.0.0.1:6379/0", pattern=r"^(redis|rediss|unix)://")
-    """The broker: `redis://`, `rediss://` (TLS) or `unix://`. One Redis database per deployment."""
+    redis_url: str = Field(default="redis://127.0.0.1:6379/0", pattern=r"^rediss?://")
+    """The broker: `redis://`, or `rediss://` for TLS. One Redis database per deployment."""
 
     model_store: str = "models"
     """The model store: a directory or a URL (`file://`, `s3://bucket/prefix`)."""

@@ -27,7 +27,7 @@ def main() -> None:
     for path in folder.glob("*.db"):
         path.unlink()
     environment["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+    if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
         environment["MILLRACE_OWNS_MULTIPROC_DIR"] = "1"
     os.execve(sys.executable, [sys.executable, "-m", "worker.app"], environment)
 

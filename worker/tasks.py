@@ -29,7 +29,8 @@ TIME_LIMIT = PredictionError(ErrorCode.TIME_LIMIT.value, "the batch ran longer t
 def register_tasks(app: Celery, child: Callable[[], Child]) -> None:
     """Register the tasks; `child` gives the pool child's state once it has started."""
 
-    @app.task(name=PREDICT_TASK)  # type: ignore[untyped-decorator]
+    # Not shared: other applications of this process would get them too.
+    @app.task(name=PREDICT_TASK, shared=False)  # type: ignore[untyped-decorator]
     def predict(payload: str) -> None:
         message = _decoded(PredictMessage, payload)
         if message is None:
@@ -39,7 +40,7 @@ def register_tasks(app: Celery, child: Callable[[], Child]) -> None:
         except SoftTimeLimitExceeded:
             child().fail_calls(message, TIME_LIMIT)
 
-    @app.task(name=RUN_JOBS_TASK, bind=True)  # type: ignore[untyped-decorator]
+    @app.task(name=RUN_JOBS_TASK, bind=True, shared=False)  # type: ignore[untyped-decorator]
     def run_jobs(self: Any, payload: str) -> None:
         message = _decoded(RunJobsMessage, payload)
         if message is None:

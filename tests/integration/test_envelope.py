@@ -1,0 +1,145 @@
+"""The queue entries that the gateway writes by hand, against those of a real Celery producer on a real broker."""
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import redis
+from celery import Celery
+
+from gateway.envelope import envelope, lane_of
+from shared.broker import make_celery
+from shared.contract import PREDICT_TASK, RUN_JOBS_TASK, Call, Message, PredictMessage, RunJobsMessage
+from shared.settings import CommonSettings
+from tests.support.processes import Process, free_port, wait_for
+from worker.transport import problem
+
+TASK_OF: dict[type[Message], str] = {PredictMessage: PREDICT_TASK, RunJobsMessage: RUN_JOBS_TASK}
+MESSAGES = [
+    PredictMessage(
+        batch=7,
+        reply_to="millrace:replies:g",
+        model="iris",
+        version="v1",
+        calls=[Call(1, 1_795_000_000.25, 1_795_000_005.25), Call(1, 0.1, 0.2)],
+        rows=[[5.1, 3.5, -0.0, 1e-300], ["Straße", 2, True, None]],
+        canary=True,
+    ),
+    RunJobsMessage(jobs=["a", "b"]),
+]
+
+#: Made up for each entry, or naming the process that wrote it.
+OWN = {"id", "root_id", "origin", "correlation_id", "reply_to", "delivery_tag"}
+
+
+@pytest.fixture(scope="module")
+def broker_port(broker_program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    folder: Path = tmp_path_factory.mktemp("broker")
+    port = free_port()
+    process = Process("broker", [broker_program, "--port", str(port), "--save", "", "--dir", str(folder)], {}, folder)
+    process.start()
+    try:
+        with redis.Redis(port=port) as client:
+            wait_for("the broker answers", lambda: _answers(client))
+        yield port
+    finally:
+        process.stop()
+
+
+def _answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False
+
+
+@pytest.fixture
+def app(broker_port: int) -> Iterator[Celery]:
+    app = make_celery(CommonSettings(redis_url=f"redis://127.0.0.1:{broker_port}/0"))
+    yield app
+    app.close()
+
+
+@pytest.fixture(params=MESSAGES, ids=lambda message: type(message).__name__)
+def message(request: pytest.FixtureRequest) -> Message:
+    message: Message = request.param
+    return message
+
+
+@pytest.fixture
+def celerys(app: Celery, broker_port: int, message: Message) -> dict[str, Any]:
+    """What Celery's producer puts into the lane."""
+    app.send_task(TASK_OF[type(message)], args=[message.to_json()], ignore_result=True)
+    with redis.Redis(port=broker_port) as client:
+        raw = client.rpop(lane_of(message).value)
+        assert isinstance(raw, bytes), "it went to another list"
+        assert client.llen(lane_of(message).value) == 0
+    entry: dict[str, Any] = orjson.loads(raw)
+    return entry
+
+
+@pytest.fixture
+def ours(app: Celery, message: Message) -> dict[str, Any]:
+    entry: dict[str, Any] = orjson.loads(envelope(app, message, 1_795_000_000.5))
+    return entry
+
+
+def flat(part: Any, path: str = "") -> dict[str, Any]:
+    """Every value by its path; an empty object is a value."""
+    if isinstance(part, dict) and part:
+        return {name: value for key in part for name, value in flat(part[key], f"{path}/{key}").items()}
+    return {path: part}
+
+
+def comparable(entry: dict[str, Any]) -> dict[str, Any]:
+    """An entry with its arguments decoded, and only the types of what is each entry's own."""
+    decoded = {**entry, "body": orjson.loads(base64.b64decode(entry["body"]))}
+    return {
+        path: type(value).__name__ if path.rsplit("/", 1)[-1] in OWN else value for path, value in flat(decoded).items()
+    }
+
+
+def test_the_same_keys_and_values_as_a_celery_producers(celerys: dict[str, Any], ours: dict[str, Any]) -> None:
+    expected, written = comparable(celerys), comparable(ours)
+    # Ours, for the reconciler and for the age of the queue.
+    assert written.pop("/headers/published_at") == 1_795_000_000.5
+
+    # Left out, for Celery would show the rows to everyone who watches its events.
+    for name in ("argsrepr", "kwargsrepr"):
+        assert expected.pop(f"/headers/{name}") != ""
+        assert written.pop(f"/headers/{name}") == ""
+    # No result is sent back, so nobody needs to know where to.
+    assert expected.pop("/properties/reply_to") == "str"
+    assert ours["properties"].get("reply_to") in (None, "")
+    written.pop("/properties/reply_to", None)
+
+    assert written == expected
+
+
+def test_identities_agree_within_an_entry_as_celerys_do(celerys: dict[str, Any], ours: dict[str, Any]) -> None:
+    for entry in (celerys, ours):
+        headers, properties = entry["headers"], entry["properties"]
+        assert headers["id"] == headers["root_id"] == properties["correlation_id"]
+        assert len(headers["id"]) == len(properties["delivery_tag"]) == 36
+
+
+def test_two_entries_of_one_message_are_two_tasks(app: Celery, message: Message) -> None:
+    one, other = (orjson.loads(envelope(app, message, 1.0)) for _ in range(2))
+
+    assert one["headers"]["id"] != other["headers"]["id"]
+    assert one["properties"]["delivery_tag"] != other["properties"]["delivery_tag"]
+
+
+def test_the_argument_is_the_message(celerys: dict[str, Any], ours: dict[str, Any], message: Message) -> None:
+    for entry in (celerys, ours):
+        (payload,), kwargs, _ = orjson.loads(base64.b64decode(entry["body"]))
+        assert type(message).model_validate_json(payload) == message
+        assert kwargs == {}
+
+
+def test_the_worker_takes_both(celerys: dict[str, Any], ours: dict[str, Any]) -> None:
+    assert problem(orjson.dumps(celerys)) is None
+    assert problem(orjson.dumps(ours)) is None

@@ -1,0 +1,45 @@
+"""Running coroutines in tests: with a time limit, and with nothing left running afterwards."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+
+def run(coroutine: Coroutine[Any, Any, Result], seconds: float = 10.0) -> Result:
+    """The result of a coroutine, run in an event loop of its own.
+
+    Raises:
+        AssertionError: if it leaves a task behind; the loop's end would hide that by cancelling it.
+    """
+
+    async def bounded() -> Result:
+        result = await asyncio.wait_for(coroutine, seconds)
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        assert not left, f"left running: {left}"
+        return result
+
+    return asyncio.run(bounded())
+
+
+async def turns(count: int = 10) -> None:
+    """Let everything that is ready run, and what that makes ready, but no timer's time pass."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def until(what: str, probe: Callable[[], object | Awaitable[object]], seconds: float = 5.0) -> None:
+    """Wait until `probe` says something true; it may be a coroutine function.
+
+    Raises:
+        AssertionError: if it never does.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        found = probe()
+        if await found if isinstance(found, Awaitable) else found:
+            return
+        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
+        await asyncio.sleep(0.001)

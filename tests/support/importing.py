@@ -1,0 +1,120 @@
+"""Imports modules, each in a fresh child process, and notes what they do besides defining things.
+
+`python -W error -m tests.support.importing gateway.app …` prints a JSON object: module -> what it did.
+"""
+
+import importlib
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+OURS = ("gateway", "worker", "training", "shared")
+
+#: Imported once, before the children are made: slow, and free to do what they like.
+LIBRARIES = (
+    "celery.app.amqp", "celery.bootsteps", "celery.signals", "fastapi", "joblib", "kombu.transport.redis", "numpy",
+    "orjson", "prometheus_client.multiprocess", "pydantic_settings", "redis.asyncio", "sklearn.linear_model",
+    "sklearn.datasets", "sklearn.model_selection", "threadpoolctl", "uvicorn",
+)  # fmt: skip
+
+#: Audit events that mean: something outside of this process is touched.
+FORBIDDEN_EVENTS = {
+    "os.exec", "os.fork", "os.kill", "os.mkdir", "os.putenv", "os.remove", "os.rename", "os.rmdir", "os.system",
+    "os.unsetenv", "shutil.rmtree", "socket.bind", "socket.connect", "socket.getaddrinfo", "subprocess.Popen",
+    "tempfile.mkdtemp", "tempfile.mkstemp",
+}  # fmt: skip
+
+
+def main() -> None:
+    """Import every module that is named, and print what was noted."""
+    sys.dont_write_bytecode = True
+    for library in LIBRARIES:
+        importlib.import_module(library)
+    print(json.dumps({module: _in_child(module) for module in sys.argv[1:]}))
+
+
+def _in_child(module: str) -> list[str]:
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        found: list[str]
+        try:
+            found = _effects_of_importing(module)
+        except BaseException:
+            found = [traceback.format_exc()]
+        with os.fdopen(writing, "w") as pipe:
+            json.dump(found, pipe)
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        noted: list[str] = json.load(pipe)
+    os.waitpid(pid, 0)
+    return noted
+
+
+def _effects_of_importing(module: str) -> list[str]:
+    noted: list[str] = []
+    watching = True
+
+    def audit(event: str, arguments: tuple[Any, ...]) -> None:
+        if watching and (event in FORBIDDEN_EVENTS or (event == "open" and _writes(arguments))):
+            noted.append(f"{event}{arguments}")
+
+    sys.addaudithook(audit)
+    _watch_environment(lambda name: noted.append(f"reads {name} from the environment"))
+    before = _state()
+    importlib.import_module(module)
+    watching = False
+    after = _state()
+    return noted + [f"changes {part}" for part, value in before.items() if after[part] != value]
+
+
+def _writes(arguments: tuple[Any, ...]) -> bool:
+    _, mode, flags = arguments
+    return any(letter in (mode or "") for letter in "wax+") or bool((flags or 0) & (os.O_WRONLY | os.O_RDWR))
+
+
+def _watch_environment(note: Callable[[str], None]) -> None:
+    """Note what our modules read; libraries may."""
+
+    class Watched(os._Environ):  # type: ignore[type-arg]
+        def __getitem__(self, name: Any) -> Any:
+            frame = sys._getframe(1)
+            while frame.f_back and frame.f_globals.get("__name__") in ("os", "_collections_abc", "collections.abc"):
+                frame = frame.f_back
+            if str(frame.f_globals.get("__name__")).split(".")[0] in OURS:
+                note(str(name))
+            return super().__getitem__(name)
+
+    os.environ.__class__ = Watched
+
+
+def _state() -> dict[str, Any]:
+    """What is global and could be changed by an import."""
+    from celery import signals
+    from celery.utils.dispatch import Signal
+    from prometheus_client import REGISTRY, values
+
+    return {
+        "the metrics of the process": sorted(REGISTRY._names_to_collectors),
+        "how metrics are stored": values.ValueClass,
+        "the threads": threading.active_count(),
+        "the signal handlers": {number: signal.getsignal(number) for number in signal.valid_signals()},
+        "the log handlers": [list(logging.getLogger().handlers), logging.getLogger().level],
+        "Celery's signals": {
+            name: len(found.receivers or ()) for name, found in vars(signals).items() if isinstance(found, Signal)
+        },
+        "the environment": dict(os.environ._data),  # type: ignore[attr-defined]
+        "the working folder": str(Path.cwd()),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""The job scripts as tests call them, on a Redis of the test's own with a clock that the test turns."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fakeredis import FakeRedis
+
+from shared import keys
+from shared.contract import OUTCOMES, Lane
+from shared.job_scripts import script
+
+QUEUE = Lane.BULK.value
+OPEN_STATUSES = ("queued", "running")
+CHECK_SECONDS = 10.0
+GRACE_SECONDS = 2.0
+
+
+@dataclass
+class Clock:
+    """Stands in for `time.time`, which is what the fake Redis goes by."""
+
+    seconds: float = 1_795_000_000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def pass_(self, seconds: float) -> None:
+        """Turn it on."""
+        self.seconds += seconds
+
+
+@dataclass(frozen=True)
+class New:
+    """A job to submit."""
+
+    id: str
+    key: str = ""
+    fingerprint: str = "f"
+    rows: str = "[[1.0]]"
+    single: int = 1
+
+    @property
+    def idempotency_key(self) -> str:
+        """Where its key is kept, if it has one."""
+        return keys.idempotency(self.key) if self.key else ""
+
+
+class JobBoard:
+    """Each transition as one call, and what became of the jobs."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.redis: Any = FakeRedis()
+        self.clock = clock
+        names = ("submit", "start", "finish", "cancel", "release", "reconcile")
+        self._scripts = {name: self.redis.register_script(script(name)) for name in names}
+
+    def _call(self, name: str, more_keys: Sequence[str], args: Sequence[Any]) -> Any:
+        return self._scripts[name](keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, *more_keys], args=args)
+
+    def submit(
+        self,
+        *jobs: New,
+        envelope: str = "message",
+        max_open: int = 1000,
+        expiry_seconds: float = 3600,
+        retention_seconds: int = 600,
+        max_attempts: int = 3,
+    ) -> Any:
+        """What the script says: per job (created, id, fingerprint), or b"full"."""
+        names, args = [QUEUE], [envelope, max_open, CHECK_SECONDS, expiry_seconds, retention_seconds, max_attempts]
+        for job in jobs:
+            names += [keys.job(job.id), job.idempotency_key]
+            args += [job.id, "iris", "v1", job.rows, job.single, job.fingerprint]
+        answers = self._call("submit", names, args)
+        return (
+            answers if answers == b"full" else [(made, id_.decode(), print_.decode()) for made, id_, print_ in answers]
+        )
+
+    def start(self, *ids: str, lease_seconds: float = 35, redelivered: bool = False) -> list[int | None]:
+        """Per job the number of the attempt that was started, or None."""
+        args = [keys.JOBS_ENDED, lease_seconds, int(redelivered), *ids]
+        return [answer and answer[4] for answer in self._call("start", _records(ids), args)]
+
+    def start_one(self, id_: str) -> Any:
+        """Everything that a worker is told."""
+        return self._call("start", _records([id_]), [keys.JOBS_ENDED, 35, 0, id_])[0]
+
+    def finish(self, *ids: str, status: str = "succeeded", outcome: str = '{"predictions":[1]}') -> list[int]:
+        """Per job whether this call wrote its outcome."""
+        args: list[Any] = [keys.JOBS_ENDED]
+        for id_ in ids:
+            args += [id_, status, outcome, 0.5]
+        answers: list[int] = self._call("finish", _records(ids), args)
+        return answers
+
+    def cancel(self, id_: str) -> str | None:
+        """The status that it has then."""
+        status: bytes | None = self._call("cancel", _records([id_]), [keys.JOBS_ENDED, id_])
+        return None if status is None else status.decode()
+
+    def release(self, *ids: str) -> None:
+        """The process of these died."""
+        self._call("release", _records(ids), ids)
+
+    def reconcile(self, id_: str) -> str:
+        """What was done."""
+        args = [keys.JOBS_ENDED, id_, self.envelope(), CHECK_SECONDS, GRACE_SECONDS]
+        action: str = self._call("reconcile", [QUEUE, *_records([id_])], args).decode()
+        return action
+
+    def envelope(self) -> str:
+        """A queue entry that is published now."""
+        return json.dumps({"headers": {"published_at": self.clock.seconds}})
+
+    def record(self, id_: str) -> dict[str, str]:
+        """All fields; empty if there is no such job."""
+        return {name.decode(): value.decode() for name, value in self.redis.hgetall(keys.job(id_)).items()}
+
+    def status(self, id_: str) -> str | None:
+        """Its status, None if there is no such job."""
+        return self.record(id_).get("status")
+
+    def next_check(self, id_: str) -> float | None:
+        """When the reconciler will look at it, None once it has ended."""
+        score: float | None = self.redis.zscore(keys.JOBS_OPEN, id_)
+        return score
+
+    def ttl(self, id_: str) -> float | None:
+        """Seconds until its record goes, None if it stays."""
+        milliseconds: int = self.redis.pttl(keys.job(id_))
+        return milliseconds / 1000 if milliseconds >= 0 else None
+
+    def counts(self) -> dict[str, int]:
+        """accepted, and one per outcome."""
+        return {name.decode(): int(value) for name, value in self.redis.hgetall(keys.JOB_COUNTS).items()}
+
+    def queue(self) -> list[bytes]:
+        """The messages, the next one to be taken first."""
+        entries: list[bytes] = self.redis.lrange(QUEUE, 0, -1)
+        return entries[::-1]
+
+    def everything(self) -> dict[bytes, bytes | None]:
+        """All that Redis holds."""
+        return {key: self.redis.dump(key) for key in self.redis.scan_iter()}
+
+    def assert_conserved(self) -> None:
+        """accepted = outcomes + open."""
+        counts = self.counts()
+        outcomes = sum(counts.get(outcome.value, 0) for outcome in OUTCOMES)
+        assert counts.get("accepted", 0) == outcomes + self.redis.zcard(keys.JOBS_OPEN), counts
+
+
+def _records(ids: Iterable[str]) -> list[str]:
+    return [keys.job(id_) for id_ in ids]

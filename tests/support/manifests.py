@@ -1,0 +1,82 @@
+"""Manifests made up for tests, without a model behind them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from shared.manifest import MANIFEST_FILE, Artifact, Feature, Manifest, Output, Reference, Sample
+from shared.model_store import LATEST, ModelStore
+
+
+def classifier(
+    names: Sequence[str] = ("length", "width"),
+    classes: Sequence[Any] = ("short", "long"),
+    *,
+    name: str = "sticks",
+    version: str = "v1",
+    probabilities: bool = True,
+) -> Manifest:
+    """A model that says the first class of its first sample, and so on."""
+    shares = 1 / len(classes)
+    samples = [
+        Sample(
+            row=[float(i)] * len(names),
+            prediction=label,
+            probabilities=[float(label == other) for other in classes] if probabilities else None,
+        )
+        for i, label in enumerate(classes)
+    ]
+    output = Output(
+        kind="class",
+        classes=list(classes),
+        probabilities=probabilities,
+        reference=Reference(bins=[str(label) for label in classes], ratios=[shares] * len(classes)),
+    )
+    return _manifest(name, version, names, output, samples)
+
+
+def regressor(
+    names: Sequence[str] = ("length", "width"), *, name: str = "weights", version: str = "v1", sample: float = 0.1
+) -> Manifest:
+    """A model that says a number; `sample` for its only sample. Bins: up to 0, up to 1, more."""
+    reference = Reference(bins=["00", "01", "02"], ratios=[0.25, 0.5, 0.25], edges=[0.0, 1.0])
+    output = Output(kind="number", reference=reference)
+    return _manifest(name, version, names, output, [Sample(row=[1.0] * len(names), prediction=sample)])
+
+
+def _manifest(name: str, version: str, names: Sequence[str], output: Output, samples: list[Sample]) -> Manifest:
+    return Manifest(
+        name=name,
+        version=version,
+        created_at="2026-11-23T12:45:00+00:00",
+        estimator="nothing.Nobody",
+        artifact=Artifact(file="model.pkl", format="joblib", sha256="0" * 64, size_bytes=1),
+        libraries={"python": "3.12.1", "scikit-learn": "1.9.1"},
+        features=[_feature(feature) for feature in names],
+        output=output,
+        training_rows=len(samples),
+        scores={},
+        samples=samples,
+    )
+
+
+def _feature(name: str) -> Feature:
+    return Feature(
+        name=name,
+        minimum=0.0,
+        maximum=3.0,
+        histogram_edges=[1.0, 2.0],
+        reference=Reference(bins=["00", "01"], ratios=[0.5, 0.5], edges=[1.5]),
+    )
+
+
+def stored(root: Path, manifest: Manifest) -> ModelStore:
+    """A model store that holds the manifest, as its latest version; without an artifact."""
+    store = ModelStore(root)
+
+    def write(folder: Path) -> None:
+        (folder / MANIFEST_FILE).write_text(manifest.model_dump_json())
+
+    store.add(manifest.name, manifest.version, write)
+    store.set_alias(manifest.name, LATEST, manifest.version)
+    return store

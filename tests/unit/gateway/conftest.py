@@ -1,0 +1,20 @@
+from collections.abc import Iterator
+
+import pytest
+from fakeredis import FakeServer
+
+from gateway.settings import GatewaySettings
+
+
+@pytest.fixture(autouse=True)
+def no_settings_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for field in GatewaySettings.model_fields:
+        monkeypatch.delenv(field.upper(), raising=False)
+
+
+@pytest.fixture
+def broker() -> Iterator[FakeServer]:
+    """A Redis in memory; with `broker.connected = False` it is gone."""
+    server = FakeServer()
+    yield server
+    server.connected = True

@@ -1,0 +1,54 @@
+"""Stand-ins for what the gateway talks to."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import redis.asyncio
+from fakeredis import FakeAsyncRedis, FakeServer
+
+from gateway.exchange import Exchange
+from shared.contract import BatchReply, Message, PredictMessage
+
+
+@asynccontextmanager
+async def connected(server: FakeServer) -> AsyncIterator[redis.asyncio.Redis]:
+    """A client of a Redis in memory."""
+    client = FakeAsyncRedis(server=server)
+    try:
+        yield client
+    finally:
+        server.connected = True
+        await client.aclose()
+
+
+class FakeExchange(Exchange):
+    """The queue without a broker: keeps what is published, and answers when a test says so."""
+
+    def __init__(self) -> None:
+        nobody = cast(Any, None)
+        super().__init__(nobody, nobody, nobody, nobody)
+        self.published: list[PredictMessage] = []
+        self.failure: Exception | None = None
+
+    async def publish(self, message: Message) -> None:
+        """Keep a message, or fail as the broker would."""
+        assert isinstance(message, PredictMessage)
+        await asyncio.sleep(0)
+        if self.failure is not None:
+            raise self.failure
+        self.published.append(message)
+
+    def answer(
+        self, message: PredictMessage, results: Sequence[dict[str, Any]] | None = None, compute_seconds: float = 0.0
+    ) -> None:
+        """Deliver a reply, by default the first value of each row as its prediction."""
+        if results is None:
+            rows = iter(message.rows)
+            results = [
+                {"predictions": [next(rows)[0] for _ in range(call.n_rows)], "probabilities": None}
+                for call in message.calls
+            ]
+        reply = BatchReply(batch=message.batch, started_at=5.0, compute_seconds=compute_seconds, results=list(results))
+        self._dispatch(reply.to_json().encode())

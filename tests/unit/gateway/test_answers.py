@@ -1,0 +1,126 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gateway.answers import job_view, predicted, server_timing, timing
+from gateway.jobs import Job
+from shared.contract import JobStatus
+from tests.support.manifests import classifier, regressor
+
+QUEUED = Job(
+    id="j1",
+    status=JobStatus.QUEUED,
+    model="sticks",
+    version="v1",
+    single=True,
+    attempt=0,
+    accepted_at=1_795_000_000.1234,
+    started_at=None,
+    ended_at=None,
+    compute_seconds=None,
+    outcome=None,
+)
+RUNNING = replace(QUEUED, status=JobStatus.RUNNING, attempt=1, started_at=1_795_000_001.0)
+ENDED = replace(RUNNING, ended_at=1_795_000_003.5)
+RESULT: dict[str, Any] = {"predictions": ["long"], "probabilities": [[0.25, 0.75]]}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "milliseconds"),
+    [
+        ((0.0012345, 0.00004, 0.002), (1.234, 0.04, 2.0)),
+        # The start was read from another clock, a little behind.
+        ((-0.0001, 0.001, 0.002), (0.0, 1.0, 2.0)),
+        ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0)),
+    ],
+)
+def test_timing_is_in_milliseconds(seconds: tuple[float, float, float], milliseconds: tuple[float, ...]) -> None:
+    assert tuple(timing(*seconds).values()) == pytest.approx(milliseconds, abs=0.001)
+    assert list(timing(*seconds)) == ["queue_ms", "compute_ms", "total_ms"]
+
+
+def test_the_header_says_the_same_as_the_body() -> None:
+    assert server_timing(timing(0.001, 0.0005, 0.25)) == "queue;dur=1.0, compute;dur=0.5, total;dur=250.0"
+
+
+def test_one_row_gets_a_flat_answer() -> None:
+    assert predicted(classifier(), RESULT, single=True) == {
+        "prediction": "long",
+        "probabilities": {"short": 0.25, "long": 0.75},
+    }
+
+
+def test_instances_get_lists_in_their_order() -> None:
+    result = {"predictions": ["long", "short"], "probabilities": [[0.25, 0.75], [1.0, 0.0]]}
+
+    assert predicted(classifier(), result, single=False) == {
+        "predictions": ["long", "short"],
+        "probabilities": [{"short": 0.25, "long": 0.75}, {"short": 1.0, "long": 0.0}],
+    }
+
+
+@pytest.mark.parametrize(("classes", "names"), [((0, 1), ["0", "1"]), ((False, True), ["False", "True"])])
+def test_classes_that_are_no_text_become_names(classes: tuple[Any, ...], names: list[str]) -> None:
+    answer = predicted(classifier(classes=classes), {**RESULT, "predictions": [classes[1]]}, single=True)
+
+    assert answer["prediction"] is classes[1]
+    assert list(answer["probabilities"]) == names
+
+
+@pytest.mark.parametrize("manifest", [regressor(), classifier(probabilities=False)])
+def test_without_probabilities_there_is_no_such_member(manifest: Any) -> None:
+    assert predicted(manifest, {"predictions": [0.5], "probabilities": None}, single=True) == {"prediction": 0.5}
+
+
+def test_of_a_queued_job_only_what_has_happened_is_said() -> None:
+    assert job_view(QUEUED, classifier()) == {
+        "id": "j1",
+        "status": "queued",
+        "model": "sticks",
+        "version": "v1",
+        "attempt": 0,
+        "accepted_at": "2026-11-18T11:06:40.123Z",
+    }
+
+
+def test_a_running_job_has_started() -> None:
+    view = job_view(RUNNING, classifier())
+
+    assert view["started_at"] == "2026-11-18T11:06:41.000Z"
+    assert not {"ended_at", "timing", "result", "error"} & set(view)
+
+
+def test_a_job_that_succeeded_has_its_result_and_its_timing() -> None:
+    job = replace(ENDED, status=JobStatus.SUCCEEDED, compute_seconds=0.5, outcome=RESULT)
+
+    view = job_view(job, classifier())
+
+    assert view["result"] == {"prediction": "long", "probabilities": {"short": 0.25, "long": 0.75}}
+    assert view["ended_at"] == "2026-11-18T11:06:43.500Z"
+    assert view["timing"] == pytest.approx({"queue_ms": 876.6, "compute_ms": 500.0, "total_ms": 3376.6}, abs=0.01)
+    assert "error" not in view
+
+
+def test_a_job_of_instances_has_lists() -> None:
+    job = replace(ENDED, status=JobStatus.SUCCEEDED, single=False, outcome=RESULT)
+
+    assert job_view(job, classifier())["result"]["predictions"] == ["long"]
+
+
+def test_a_job_that_failed_says_why() -> None:
+    error = {"code": "worker_lost", "message": "every attempt ended with its worker", "rows": []}
+
+    view = job_view(replace(ENDED, status=JobStatus.FAILED, outcome={"error": error}), classifier())
+
+    assert view["error"] == error
+    assert "result" not in view
+    assert view["timing"]["compute_ms"] == 0.0
+
+
+@pytest.mark.parametrize("status", [JobStatus.CANCELLED, JobStatus.EXPIRED])
+def test_a_job_that_never_ran_spent_all_its_time_in_the_queue(status: JobStatus) -> None:
+    view = job_view(replace(QUEUED, status=status, ended_at=QUEUED.accepted_at + 2, outcome={}), classifier())
+
+    assert view["timing"] == pytest.approx({"queue_ms": 2000.0, "compute_ms": 0.0, "total_ms": 2000.0})
+    assert not {"started_at", "result", "error"} & set(view)

@@ -1,0 +1,241 @@
+"""The whole app without a Redis: nothing hangs, nothing is a 500, and it says what is wrong."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.app import create_app
+from gateway.settings import GatewaySettings
+from shared.contract import Lane
+from shared.errors import ModelNotFound
+from tests.support.coroutines import run
+from tests.support.manifests import classifier, stored
+
+ROW = {"length": 1.0, "width": 2.0}
+MANIFEST = classifier()
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> FastAPI:
+    """A gateway whose Redis is a port on which nobody listens."""
+    stored(tmp_path / "models", MANIFEST)
+    settings = GatewaySettings(
+        redis_url="redis://127.0.0.1:1/0",
+        models_dir=tmp_path / "models",
+        default_model=MANIFEST.name,
+        predict_deadline_seconds=0.05,
+    )
+    return create_app(settings)
+
+
+@asynccontextmanager
+async def started(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client,
+    ):
+        yield client
+
+
+def asked(app: FastAPI, ask: Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]) -> httpx.Response:
+    """The answer of a gateway that is started for this one question, and stopped after it."""
+
+    async def asking() -> httpx.Response:
+        async with started(app) as client:
+            return await ask(client)
+
+    return run(asking())
+
+
+def got(app: FastAPI, path: str) -> httpx.Response:
+    return asked(app, lambda client: client.get(path))
+
+
+def problem_of(response: httpx.Response) -> str:
+    """The kind of problem that an answer is."""
+    assert response.headers["content-type"] == "application/problem+json"
+    content = response.json()
+    assert content["status"] == response.status_code
+    kind: str = content["type"].removeprefix("urn:millrace:problem:")
+    return kind
+
+
+def test_without_the_model_there_is_no_gateway(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound):
+        create_app(GatewaySettings(models_dir=tmp_path))
+
+
+def test_the_process_is_alive(app: FastAPI) -> None:
+    response = got(app, "/livez")
+
+    assert (response.status_code, response.json()) == (200, {"status": "ok"})
+
+
+def test_it_is_not_ready_and_soon_says_why(app: FastAPI) -> None:
+    started_at = time.monotonic()
+    response = got(app, "/readyz")
+
+    assert time.monotonic() - started_at < 3
+    assert response.status_code == 503
+    assert problem_of(response) == "not_ready"
+    assert response.json()["detail"] == "Redis does not answer"
+    assert int(response.headers["retry-after"]) >= 1
+
+
+def test_its_health_is_told_in_full(app: FastAPI) -> None:
+    response = got(app, "/health")
+
+    assert response.status_code == 503
+    health = response.json()
+    assert (health["status"], health["reason"], health["broker_up"]) == ("unavailable", "Redis does not answer", False)
+    assert health["workers"] == {"live": 0, "slots": 0}
+    assert (health["model"], health["version"]) == ("sticks", "v1")
+
+
+def test_metrics_can_be_read_and_do_not_make_counters_up(app: FastAPI) -> None:
+    response = got(app, "/metrics")
+
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/plain; version=")
+    families = {family.name: family for family in text_string_to_metric_families(response.text)}
+    assert families["inference_broker_up"].samples[0].value == 0
+    assert families["inference_worker_slots"].samples[0].value == 0
+    assert families["inference_waiting_rows"].samples[0].value == 0
+    assert "inference_jobs_accepted" not in families, "zero would look like a restart"
+    requests = {(sample.labels["lane"], sample.labels["outcome"]) for sample in families["inference_requests"].samples}
+    assert requests >= {(lane.value, outcome) for lane in Lane for outcome in ("ok", "invalid", "rejected", "timeout")}
+
+
+def test_model_info_is_the_manifest(app: FastAPI) -> None:
+    info = got(app, "/model-info").json()
+
+    assert info.pop("loaded_by") == []
+    assert info == MANIFEST.model_dump(mode="json", exclude={"format_version"})
+
+
+def test_a_prediction_is_503_at_its_deadline(app: FastAPI) -> None:
+    response = asked(app, lambda client: client.post("/predict", json=ROW))
+
+    assert response.status_code == 503
+    assert problem_of(response) == "no_worker"
+
+
+@pytest.mark.parametrize(("path", "headers"), [("/jobs", {}), ("/predict", {"Prefer": "wait=1"})])
+def test_a_job_is_503_at_once(app: FastAPI, path: str, headers: dict[str, str]) -> None:
+    response = asked(app, lambda client: client.post(path, json=ROW, headers=headers))
+
+    assert response.status_code == 503
+    assert problem_of(response) == "broker_unavailable"
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_looking_a_job_up_is_503_and_not_404(app: FastAPI, method: str) -> None:
+    response = asked(app, lambda client: client.request(method, "/jobs/some-id"))
+
+    assert response.status_code == 503
+    assert problem_of(response) == "broker_unavailable"
+
+
+@pytest.mark.parametrize(("path", "headers"), [("/jobs", {}), ("/predict", {"Prefer": "respond-async"})])
+@pytest.mark.parametrize("key", ["", "x" * 256])
+def test_a_key_that_can_be_none_is_422_wherever_it_comes(
+    app: FastAPI, path: str, headers: dict[str, str], key: str
+) -> None:
+    response = asked(app, lambda client: client.post(path, json=ROW, headers={**headers, "Idempotency-Key": key}))
+
+    assert response.status_code == 422
+    assert problem_of(response) == "invalid_parameter"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nothing", 404, "not_found"),
+        ("GET", "/predict", 405, "method_not_allowed"),
+        ("PUT", "/jobs/x", 405, "method_not_allowed"),
+        ("GET", "/jobs/x?wait=soon", 422, "invalid_parameter"),
+        ("GET", "/jobs/x?wait=-1", 422, "invalid_parameter"),
+        ("GET", "/jobs/x?wait=nan", 422, "invalid_parameter"),
+        ("GET", "/jobs/x?wait=60.1", 422, "invalid_parameter"),
+        ("GET", "/jobs/" + "x" * 65, 422, "invalid_parameter"),
+        ("POST", "/predict?deadline=0", 422, "invalid_parameter"),
+        ("POST", "/predict?deadline=inf", 422, "invalid_parameter"),
+        ("POST", "/predict?deadline=soon", 422, "invalid_parameter"),
+    ],
+)
+def test_what_is_asked_wrongly_is_a_problem_too(app: FastAPI, method: str, path: str, status: int, code: str) -> None:
+    body = {"json": ROW} if method == "POST" else {}
+    response = asked(app, lambda client: client.request(method, path, **body))  # type: ignore[arg-type]
+
+    assert response.status_code == status
+    assert problem_of(response) == code
+    assert "x-request-id" in response.headers
+
+
+def test_rejections_are_counted_by_reason(app: FastAPI) -> None:
+    async def asking() -> str:
+        async with started(app) as client:
+            await client.post("/predict", json=ROW)
+            await client.post("/jobs", json=ROW)
+            await client.post("/predict", json={})
+            return (await client.get("/metrics")).text
+
+    samples = {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(run(asking()))
+        for sample in family.samples
+    }
+    assert samples["inference_rejections_total", "no_worker"] == 1
+    assert samples["inference_rejections_total", "broker_unavailable"] == 1
+    assert samples["inference_requests_total", "interactive", "rejected", "sticks"] == 1
+    assert samples["inference_requests_total", "bulk", "rejected", "sticks"] == 1
+    assert samples["inference_requests_total", "interactive", "invalid", "sticks"] == 1
+    assert samples["inference_requests_in_progress", "interactive"] == 0
+
+
+def test_the_docs_describe_this_model(app: FastAPI) -> None:
+    document = got(app, "/openapi.json").json()
+
+    one, _ = document["components"]["schemas"]["Rows"]["oneOf"]
+    assert list(one["properties"]) == ["length", "width"]
+    assert {"/predict", "/jobs", "/jobs/{job_id}", "/livez", "/readyz", "/metrics"} <= set(document["paths"])
+    refs = _refs(document)
+    assert refs
+    assert {ref.removeprefix("#/components/schemas/") for ref in refs} <= set(document["components"]["schemas"])
+    assert "/openapi.json" in got(app, "/docs").text
+
+
+def test_the_examples_of_the_docs_are_rows_of_the_model(app: FastAPI) -> None:
+    async def asking() -> list[int]:
+        async with started(app) as client:
+            document = (await client.get("/openapi.json")).json()
+            body = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]
+            answers = [await client.post("/predict", json=example["value"]) for example in body["examples"].values()]
+            return [answer.status_code for answer in answers]
+
+    assert run(asking()) == [503, 503], "accepted, but there is no worker"
+
+
+def test_it_stops_though_redis_was_never_there(app: FastAPI) -> None:
+    async def start_and_stop() -> None:
+        async with started(app):
+            await asyncio.sleep(0)
+
+    started_at = time.monotonic()
+    run(start_and_stop())
+    assert time.monotonic() - started_at < 3
+
+
+def _refs(part: Any) -> set[str]:
+    if isinstance(part, dict):
+        own = {part["$ref"]} if isinstance(part.get("$ref"), str) else set()
+        return own.union(*map(_refs, part.values()))
+    return set().union(*map(_refs, part)) if isinstance(part, list) else set()

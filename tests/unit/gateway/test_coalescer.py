@@ -1,0 +1,536 @@
+import asyncio
+import random
+from typing import Any
+
+import pytest
+import redis
+
+from gateway import coalescer
+from gateway.coalescer import Answer, Coalescer
+from gateway.errors import Problem
+from gateway.settings import GatewaySettings
+from shared.clock import BrokerClock
+from shared.contract import PredictMessage
+from tests.support.coroutines import run, turns, until
+from tests.support.manifests import classifier
+from tests.unit.gateway.fakes import FakeExchange
+
+Asked = asyncio.Task[Answer]
+
+
+class Lane:
+    """A coalescer with callers on one side and a queue that never answers by itself on the other."""
+
+    def __init__(self, slots: int = 1, **settings: Any) -> None:
+        self.slots = slots
+        self.exchange = FakeExchange()
+        self.coalescer = Coalescer(
+            classifier(["value"]), self.exchange, lambda: self.slots, BrokerClock(), GatewaySettings(**settings)
+        )
+        self.asked: list[Asked] = []
+
+    def ask(self, *values: float, deadline_seconds: float = 5.0) -> Asked:
+        """A request with a row for each value."""
+        rows = [[value] for value in values]
+        task = asyncio.create_task(self.coalescer.predict(rows, deadline_seconds))
+        self.asked.append(task)
+        return task
+
+    @property
+    def batches(self) -> list[list[float]]:
+        """What was published, by values."""
+        return [[row[0] for row in message.rows] for message in self.exchange.published]
+
+    @property
+    def last(self) -> PredictMessage:
+        """The batch that was published last."""
+        return self.exchange.published[-1]
+
+    async def answer(self, message: PredictMessage, compute_seconds: float = 0.0) -> None:
+        """Answer a batch, and let happen what comes of it."""
+        self.exchange.answer(message, compute_seconds=compute_seconds)
+        await turns()
+
+    async def answer_everything(self, first: int = 0) -> None:
+        """Answer batch after batch until nobody waits."""
+        done = first
+        while done < len(self.exchange.published):
+            await self.answer(self.exchange.published[done])
+            done += 1
+
+    async def learn(self, row_seconds: float) -> None:
+        """One batch of one row, computed in that time."""
+        task = self.ask(0.0)
+        await turns()
+        await self.answer(self.last, compute_seconds=row_seconds)
+        await task
+        self.exchange.published.clear()
+
+
+def predictions(task: Asked) -> Any:
+    """What a caller got."""
+    return task.result().result["predictions"]
+
+
+async def problem(task: Asked) -> Problem:
+    """The problem that a caller got."""
+    with pytest.raises(Problem) as caught:
+        await task
+    return caught.value
+
+
+def test_a_lone_request_goes_at_once() -> None:
+    async def scenario() -> None:
+        lane = Lane()
+        task = lane.ask(1.0, 2.0)
+        await turns()
+        assert lane.batches == [[1.0, 2.0]]
+        await lane.answer(lane.last, compute_seconds=0.25)
+        assert predictions(task) == [1.0, 2.0]
+        assert (task.result().started_at, task.result().compute_seconds) == (5.0, 0.25)
+
+    run(scenario())
+
+
+def test_a_batch_says_whose_rows_are_whose_and_until_when() -> None:
+    async def scenario() -> None:
+        lane = Lane()
+        tasks = [lane.ask(1.0, deadline_seconds=1.0), lane.ask(2.0, 3.0, deadline_seconds=2.0)]
+        await turns()
+        message = lane.last
+        assert (message.model, message.version, message.canary) == ("sticks", "v1", False)
+        assert message.reply_to == lane.exchange.reply_to
+        assert [call.n_rows for call in message.calls] == [1, 2]
+        assert [round(call.deadline - call.accepted_at, 6) for call in message.calls] == [1.0, 2.0]
+        await lane.answer(message)
+        await asyncio.gather(*tasks)
+
+    run(scenario())
+
+
+def test_requests_of_one_turn_of_the_loop_leave_together() -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=4)
+        tasks = [lane.ask(float(i)) for i in range(5)]
+        await turns()
+        assert lane.batches == [[0.0, 1.0, 2.0, 3.0, 4.0]]
+        await lane.answer_everything()
+        await asyncio.gather(*tasks)
+
+    run(scenario())
+
+
+def test_what_arrives_while_a_batch_is_in_flight_leaves_together_when_it_is_answered() -> None:
+    async def scenario() -> None:
+        lane = Lane()
+        first = lane.ask(0.0)
+        await turns()
+        for i in range(1, 6):
+            lane.ask(float(i))
+            await turns()
+        assert lane.batches == [[0.0]]
+        assert lane.coalescer.waiting_rows == 5
+
+        await lane.answer(lane.last)
+
+        assert predictions(first) == [0.0]
+        assert lane.batches == [[0.0], [1.0, 2.0, 3.0, 4.0, 5.0]]
+        await lane.answer_everything(first=1)
+        assert [predictions(task) for task in lane.asked[1:]] == [[1.0], [2.0], [3.0], [4.0], [5.0]]
+
+    run(scenario())
+
+
+def test_answers_go_to_the_callers_who_asked() -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=3)
+        for i in range(3):
+            lane.ask(10.0 * i, 10.0 * i + 1)
+            await turns()
+        assert len(lane.batches) == 3
+        for message in reversed(lane.exchange.published):
+            await lane.answer(message)
+        assert [predictions(task) for task in lane.asked] == [[0.0, 1.0], [10.0, 11.0], [20.0, 21.0]]
+
+    run(scenario())
+
+
+def test_a_failed_call_does_not_fail_its_neighbours() -> None:
+    async def scenario() -> None:
+        lane = Lane()
+        good, bad = lane.ask(1.0), lane.ask(2.0)
+        await turns()
+        error = {"error": {"code": "prediction_failed", "message": "no", "rows": [0]}}
+        lane.exchange.answer(lane.last, [{"predictions": [1.0], "probabilities": None}, error])
+        assert (await good).result["predictions"] == [1.0]
+        assert (await bad).result == error
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("slots", [1, 2, 5])
+def test_never_more_batches_in_flight_than_slots(slots: int) -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=slots)
+        for i in range(20):
+            lane.ask(float(i))
+            await turns()
+        assert len(lane.batches) == slots
+        await lane.answer_everything()
+        await asyncio.gather(*lane.asked)
+
+    run(scenario())
+
+
+def test_when_slots_go_away_nothing_new_is_sent_until_enough_are_answered() -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=3)
+        for i in range(4):
+            lane.ask(float(i))
+            await turns()
+        lane.slots = 1
+        for answered in range(2):
+            await lane.answer(lane.exchange.published[answered])
+            assert len(lane.batches) == 3
+        await lane.answer(lane.exchange.published[2])
+        assert lane.batches[3] == [3.0]
+        await lane.answer_everything(first=3)
+        await asyncio.gather(*lane.asked)
+
+    run(scenario())
+
+
+def test_without_slots_nothing_is_sent_until_a_worker_shows_up() -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=0)
+        task = lane.ask(1.0)
+        await turns()
+        assert lane.batches == []
+        lane.slots = 1
+        await turns()
+        assert lane.batches == [], "nobody has said so yet"
+        lane.coalescer.wake()
+        await turns()
+        assert lane.batches == [[1.0]]
+        await lane.answer_everything()
+        assert predictions(task) == [1.0]
+
+    run(scenario())
+
+
+def test_a_batch_holds_so_many_rows_at_most_and_no_request_is_split() -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=0, batch_rows_max=4)
+        for size in (2, 1, 2, 4, 9, 1):
+            lane.ask(*[float(len(lane.asked))] * size)
+        await turns()
+        lane.slots = 9
+        lane.coalescer.wake()
+        await turns()
+        assert lane.batches == [[0.0, 0.0, 1.0], [2.0, 2.0], [3.0] * 4, [4.0] * 9, [5.0]]
+        await lane.answer_everything()
+        await asyncio.gather(*lane.asked)
+
+    run(scenario())
+
+
+async def batches_of(lane: Lane, n_rows: int, slots: int) -> list[int]:
+    """The sizes of the batches that leave at once when this many rows wait and slots become free."""
+    lane.slots = 0
+    for i in range(n_rows):
+        lane.ask(float(i))
+    await turns()
+    lane.slots = slots
+    lane.coalescer.wake()
+    await turns()
+    sizes = [len(values) for values in lane.batches]
+    await lane.answer_everything()
+    await asyncio.gather(*lane.asked)
+    lane.exchange.published.clear()
+    return sizes
+
+
+@pytest.mark.parametrize(
+    ("row_seconds", "slots", "sizes"),
+    [
+        (0.001, 4, [2, 2, 2, 2]),
+        (0.001, 3, [3, 3, 2]),
+        (0.001, 1, [8]),
+        (0.01, 16, [1] * 8),
+        # 8 rows in 1.6 ms: dividing them would cost more than it gains.
+        (0.0002, 4, [8]),
+    ],
+)
+def test_rows_of_a_slow_model_are_divided_over_the_free_slots(row_seconds: float, slots: int, sizes: list[int]) -> None:
+    async def scenario() -> None:
+        lane = Lane(batch_compute_target_seconds=100)
+        await lane.learn(row_seconds)
+        assert await batches_of(lane, 8, slots) == sizes
+
+    run(scenario())
+
+
+def test_how_long_a_row_takes_is_learned_and_limits_a_batch() -> None:
+    async def scenario() -> None:
+        lane = Lane(batch_compute_target_seconds=0.05)
+        assert await batches_of(lane, 8, 1) == [8], "nothing is known yet"
+        await lane.learn(0.01)
+        assert (await batches_of(lane, 8, 1))[0] == 5
+        # One batch that took 60 ms a row weighs a fifth: 20 ms.
+        await lane.learn(0.06)
+        assert (await batches_of(lane, 8, 1))[0] == 2
+
+    run(scenario())
+
+
+def test_a_row_that_takes_longer_than_a_batch_should_goes_alone() -> None:
+    async def scenario() -> None:
+        lane = Lane(batch_compute_target_seconds=0.05)
+        await lane.learn(1.0)
+        assert await batches_of(lane, 3, 1) == [1]
+
+    run(scenario())
+
+
+def test_what_was_not_computed_teaches_nothing() -> None:
+    async def scenario() -> None:
+        lane = Lane(batch_compute_target_seconds=0.05)
+        await lane.learn(0.01)
+        for _ in range(20):
+            await lane.learn(0.0)
+        assert (await batches_of(lane, 8, 1))[0] == 5
+
+    run(scenario())
+
+
+def test_those_who_gave_up_waiting_are_left_out() -> None:
+    async def scenario() -> None:
+        lane = Lane()
+        lane.ask(0.0)
+        await turns()
+        patient, expired, left = lane.ask(1.0), lane.ask(2.0, 2.0, deadline_seconds=0.01), lane.ask(3.0)
+        late = await problem(expired)
+        assert (late.status, late.code) == (504, "deadline_exceeded")
+        assert int(late.headers["Retry-After"]) >= 1
+        left.cancel()
+        await turns()
+        await lane.answer(lane.last)
+        assert lane.batches == [[0.0], [1.0]]
+        assert lane.coalescer.waiting_rows == 0
+        await lane.answer(lane.last)
+        assert predictions(patient) == [1.0]
+        lane.ask(4.0)
+        await turns()
+        assert lane.batches[2:] == [[4.0]], "the slot is free"
+        await lane.answer(lane.last)
+        await asyncio.gather(*lane.asked, return_exceptions=True)
+
+    run(scenario())
+
+
+def test_if_all_gave_up_no_batch_is_sent() -> None:
+    async def scenario() -> None:
+        lane = Lane()
+        lane.ask(0.0)
+        await turns()
+        tasks = [lane.ask(1.0), lane.ask(2.0)]
+        await turns()
+        for task in tasks:
+            task.cancel()
+        await turns()
+        await lane.answer(lane.last)
+        assert lane.batches == [[0.0]]
+        assert lane.coalescer.waiting_rows == 0
+        await asyncio.gather(*lane.asked, return_exceptions=True)
+
+    run(scenario())
+
+
+def test_a_caller_who_left_while_the_batch_was_computed_disturbs_nobody() -> None:
+    async def scenario() -> None:
+        lane = Lane()
+        stays, leaves = lane.ask(1.0), lane.ask(2.0)
+        await turns()
+        leaves.cancel()
+        await turns()
+        await lane.answer(lane.last)
+        assert predictions(stays) == [1.0]
+        assert leaves.cancelled()
+
+    run(scenario())
+
+
+def test_without_a_worker_callers_hear_so_at_their_deadline_and_stop_counting() -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=0, waiting_rows_max=4)
+        for _ in range(3):
+            tasks = [lane.ask(1.0, 2.0, deadline_seconds=0.01) for _ in range(2)]
+            for task in tasks:
+                told = await problem(task)
+                assert (told.status, told.code) == (503, "no_worker")
+                assert int(told.headers["Retry-After"]) >= 1
+            assert lane.coalescer.waiting_rows == 0
+        lane.slots = 1
+        lane.coalescer.wake()
+        await turns()
+        assert lane.batches == []
+
+    run(scenario())
+
+
+def test_more_rows_than_may_wait_are_turned_away() -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=0, waiting_rows_max=3)
+        accepted = lane.ask(1.0, 2.0)
+        await turns()
+        refused = await problem(lane.ask(3.0, 4.0))
+        assert (refused.status, refused.code) == (503, "queue_full")
+        assert int(refused.headers["Retry-After"]) >= 1
+        fits = lane.ask(3.0)
+        await turns()
+        assert lane.coalescer.waiting_rows == 3
+        lane.slots = 1
+        lane.coalescer.wake()
+        await turns()
+        await lane.answer_everything()
+        assert (predictions(accepted), predictions(fits)) == ([1.0, 2.0], [3.0])
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "failure", [redis.ConnectionError("x"), redis.TimeoutError("x"), OSError("x"), asyncio.TimeoutError()]
+)
+def test_if_the_broker_does_not_take_a_batch_its_callers_hear_and_the_slot_is_free(failure: Exception) -> None:
+    async def scenario() -> None:
+        lane = Lane()
+        lane.exchange.failure = failure
+        tasks = [lane.ask(1.0), lane.ask(2.0)]
+        for task in tasks:
+            told = await problem(task)
+            assert (told.status, told.code) == (503, "broker_unavailable")
+            assert int(told.headers["Retry-After"]) >= 1
+        lane.exchange.failure = None
+        after = lane.ask(3.0)
+        await turns()
+        assert lane.batches == [[3.0]]
+        await lane.answer_everything()
+        assert predictions(after) == [3.0]
+
+    run(scenario())
+
+
+def test_a_failure_that_nobody_foresaw_costs_no_slot() -> None:
+    async def scenario() -> None:
+        lane = Lane()
+        lane.exchange.failure = ZeroDivisionError("a bug")
+        with pytest.raises(ZeroDivisionError):
+            await lane.ask(1.0)
+        lane.exchange.failure = None
+        after = lane.ask(2.0)
+        await turns()
+        await lane.answer_everything()
+        assert predictions(after) == [2.0]
+
+    run(scenario())
+
+
+def test_those_behind_a_batch_that_was_not_taken_get_their_turn() -> None:
+    async def scenario() -> None:
+        lane = Lane(batch_rows_max=1)
+        lane.exchange.failure = redis.ConnectionError()
+        first, second = lane.ask(1.0), lane.ask(2.0)
+        await problem(first)
+        lane.exchange.failure = None
+        await turns()
+        await lane.answer_everything()
+        assert predictions(second) == [2.0]
+
+    run(scenario())
+
+
+def test_the_slot_of_a_lost_batch_is_given_up_after_the_last_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        lane = Lane()
+        lost = lane.ask(1.0, deadline_seconds=0.02)
+        await turns()
+        waiting = lane.ask(2.0)
+        assert (await problem(lost)).status == 504
+        assert lane.batches == [[1.0]], "it could still be answered"
+        await until("the slot is free", lambda: len(lane.batches) == 2)
+        lane.exchange.answer(lane.exchange.published[0])  # much too late, and nobody minds
+        await lane.answer(lane.last)
+        assert predictions(waiting) == [2.0]
+
+    monkeypatch.setattr(coalescer, "REPLY_GRACE_SECONDS", 0.05)
+    run(scenario())
+
+
+def test_an_answered_batch_is_not_given_up_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        lane = Lane()
+        lane.ask(1.0, deadline_seconds=0.02)
+        await turns()
+        await lane.answer(lane.last)
+        lane.ask(2.0)
+        await turns()
+        waiting = lane.ask(3.0, deadline_seconds=0.1)
+        assert (await problem(waiting)).status == 504, "the second batch still holds the only slot"
+        await lane.answer(lane.last)
+        await asyncio.gather(*lane.asked, return_exceptions=True)
+
+    monkeypatch.setattr(coalescer, "REPLY_GRACE_SECONDS", 0.0)
+    run(scenario())
+
+
+class Traffic:
+    """Callers of any size who come, wait and sometimes leave, and workers that answer in any order."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.lane = Lane(slots=3, batch_rows_max=16)
+        self.wanted: dict[Asked, list[float]] = {}
+        self._in_flight: list[PredictMessage] = []
+        self._seen = 0
+
+    def ask(self, number: int) -> None:
+        values = [number + i / 100 for i in range(self.chance.randint(1, 20))]
+        self.wanted[self.lane.ask(*values)] = values
+
+    def leave(self) -> None:
+        self.chance.choice(list(self.wanted)).cancel()
+
+    def in_flight(self) -> int:
+        """How many batches are."""
+        self._in_flight += self.lane.exchange.published[self._seen :]
+        self._seen = len(self.lane.exchange.published)
+        return len(self._in_flight)
+
+    async def answer(self) -> None:
+        message = self._in_flight.pop(self.chance.randrange(len(self._in_flight)))
+        await self.lane.answer(message, compute_seconds=self.chance.choice([0.0, 0.0001, 0.003]))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_in_any_traffic_everyone_gets_their_own_answer(seed: int) -> None:
+    async def scenario() -> None:
+        traffic = Traffic(seed)
+        for i in range(300):
+            traffic.ask(i)
+            if traffic.chance.random() < 0.1:
+                traffic.leave()
+            await turns(traffic.chance.choice([0, 10]))
+            assert traffic.in_flight() <= traffic.lane.slots
+            if traffic.in_flight() and traffic.chance.random() < 0.4:
+                await traffic.answer()
+        await turns()
+        while traffic.in_flight():
+            await traffic.answer()
+
+        assert all(task.cancelled() or predictions(task) == values for task, values in traffic.wanted.items())
+        assert traffic.lane.coalescer.waiting_rows == 0
+        for message in traffic.lane.exchange.published:
+            assert len(message.rows) == sum(call.n_rows for call in message.calls)
+            assert len(message.rows) <= 16 or len(message.calls) == 1
+
+    run(scenario())

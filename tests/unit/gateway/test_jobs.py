@@ -1,0 +1,345 @@
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from fakeredis import FakeServer
+
+from gateway import jobs as module
+from gateway.errors import Problem
+from gateway.exchange import Exchange
+from gateway.jobs import Jobs
+from gateway.settings import GatewaySettings
+from shared import keys
+from shared.broker import make_celery
+from shared.clock import BrokerClock
+from shared.contract import JobStatus
+from shared.job_scripts import script
+from shared.settings import CommonSettings
+from tests.support.coroutines import run, turns, until
+from tests.support.manifests import classifier
+from tests.unit.gateway.fakes import connected
+
+MANIFEST = classifier()
+ROWS = [[1.5, 2.0]]
+APP = make_celery(CommonSettings())
+
+
+class Desk:
+    """Jobs, and the Redis behind them."""
+
+    def __init__(self, redis: Any, **settings: Any) -> None:
+        self.redis = redis
+        self.jobs = Jobs(redis, Exchange(redis, redis, APP, BrokerClock()), GatewaySettings(**settings))
+
+    async def submit(self, rows: Any = ROWS, key: str | None = None, single: bool = False) -> tuple[str, bool]:
+        return await self.jobs.submit(MANIFEST, rows, single, key)
+
+    async def finish(self, job_id: str, status: str = "succeeded", outcome: str = '{"predictions":["short"]}') -> None:
+        """What a worker does."""
+        finish = self.redis.register_script(script("finish"))
+        names = [keys.JOBS_OPEN, keys.JOB_COUNTS, keys.job(job_id)]
+        assert await finish(keys=names, args=[keys.JOBS_ENDED, job_id, status, outcome, 0.5]) == [1]
+
+
+@asynccontextmanager
+async def desk(broker: FakeServer, **settings: Any) -> AsyncIterator[Desk]:
+    async with connected(broker) as redis:
+        yield Desk(redis, **settings)
+
+
+async def problem(answer: Awaitable[Any]) -> Problem:
+    with pytest.raises(Problem) as caught:
+        await answer
+    return caught.value
+
+
+def test_an_accepted_job_is_in_redis_and_so_is_its_message(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker, job_retention_seconds=77, job_max_attempts=2) as at:
+            before = time.time()
+            job_id, replay = await at.submit(single=True)
+            assert not replay
+            record = await at.redis.hgetall(keys.job(job_id))
+            assert json.loads(record[b"rows"]) == ROWS
+            assert (record[b"max_attempts"], record[b"retention_seconds"]) == (b"2", b"77")
+            assert await at.redis.llen("bulk") == 1
+            job = await at.jobs.get(job_id)
+            assert job is not None
+            assert (job.id, job.status, job.model, job.version) == (job_id, JobStatus.QUEUED, "sticks", "v1")
+            assert (job.single, job.attempt, job.ended) == (True, 0, False)
+            assert before - 1 < job.accepted_at < time.time() + 1
+            assert (job.started_at, job.ended_at, job.compute_seconds, job.outcome) == (None,) * 4
+
+    run(scenario())
+
+
+def test_an_ended_job_is_read_with_all_that_happened(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            job_id, _ = await at.submit()
+            await at.finish(job_id)
+            job = await at.jobs.get(job_id)
+            assert job is not None
+            assert (job.status, job.ended, job.single) == (JobStatus.SUCCEEDED, True, False)
+            assert job.outcome == {"predictions": ["short"]}
+            assert job.compute_seconds == 0.5
+            assert job.ended_at is not None
+            assert job.ended_at >= job.accepted_at
+
+    run(scenario())
+
+
+def test_submissions_that_arrive_together_go_to_redis_together(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            answers = await asyncio.gather(*(at.submit() for _ in range(257)))
+            assert len({job_id for job_id, _ in answers}) == 257
+            # What was there in one turn, in two calls: 256 rows are enough for one task.
+            assert await at.redis.llen("bulk") == 2
+            assert await at.redis.zcard(keys.JOBS_OPEN) == 257
+
+    run(scenario())
+
+
+def test_submissions_that_arrive_while_redis_works_wait_for_each_other(
+    broker: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            submit, go_on = at.jobs._submit_script, asyncio.Event()
+            jobs_per_call: list[int] = []
+
+            async def slowly(keys: list[str], args: list[Any]) -> Any:
+                jobs_per_call.append((len(keys) - 3) // 2)
+                await go_on.wait()
+                return await submit(keys=keys, args=args)
+
+            monkeypatch.setattr(at.jobs, "_submit_script", slowly)
+            callers = [asyncio.create_task(at.submit())]
+            for _ in range(20):
+                await turns()
+                callers.append(asyncio.create_task(at.submit()))
+            assert jobs_per_call == [1]
+            go_on.set()
+            assert len(set(await asyncio.gather(*callers))) == 21
+            assert jobs_per_call == [1, 20]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("sizes", "messages"), [([256, 1], 2), ([100, 100, 56, 1], 2), ([300, 300], 2), ([1, 255], 1)])
+def test_one_task_carries_so_many_rows(broker: FakeServer, sizes: list[int], messages: int) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            await asyncio.gather(*(at.submit(ROWS * size) for size in sizes))
+            assert await at.redis.llen("bulk") == messages
+
+    run(scenario())
+
+
+def test_each_caller_gets_the_own_job(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            answers = await asyncio.gather(*(at.submit([[float(i), 0.0]]) for i in range(30)))
+            for i, (job_id, _) in enumerate(answers):
+                assert json.loads(await at.redis.hget(keys.job(job_id), "rows")) == [[float(i), 0.0]]
+
+    run(scenario())
+
+
+def test_the_same_key_gives_the_same_job_however_it_is_sent(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            at_once = await asyncio.gather(*(at.submit(key="k") for _ in range(5)))
+            later = await at.submit(key="k")
+            assert len({job_id for job_id, _ in [*at_once, later]}) == 1
+            assert [replay for _, replay in [*at_once, later]] == [False] + [True] * 5
+            assert await at.redis.zcard(keys.JOBS_OPEN) == 1
+
+    run(scenario())
+
+
+def test_the_same_key_for_other_rows_is_refused_and_hurts_nobody_else(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            await at.submit(key="k")
+            refused, accepted = await asyncio.gather(
+                problem(at.submit([[9.0, 9.0]], key="k")), at.submit([[9.0, 9.0]], key="other")
+            )
+            assert (refused.status, refused.code) == (422, "idempotency_key_reused")
+            assert not accepted[1]
+
+    run(scenario())
+
+
+def test_too_many_open_jobs_are_refused_with_a_time_to_come_back(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker, jobs_open_max=1) as at:
+            await at.submit()
+            refused = await problem(at.submit())
+            assert (refused.status, refused.code) == (503, "queue_full")
+            assert int(refused.headers["Retry-After"]) >= 5
+
+    run(scenario())
+
+
+def submitting(at: Desk) -> Awaitable[Any]:
+    return at.submit()
+
+
+def getting(at: Desk) -> Awaitable[Any]:
+    return at.jobs.get("x")
+
+
+def waiting(at: Desk) -> Awaitable[Any]:
+    return at.jobs.wait("x", 5)
+
+
+def cancelling(at: Desk) -> Awaitable[Any]:
+    return at.jobs.cancel("x")
+
+
+@pytest.mark.parametrize("ask", [submitting, getting, waiting, cancelling])
+def test_without_redis_everything_is_503_and_works_again_afterwards(
+    broker: FakeServer, ask: Callable[[Desk], Awaitable[Any]]
+) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            broker.connected = False
+            refused = await problem(ask(at))
+            assert (refused.status, refused.code) == (503, "broker_unavailable")
+            assert int(refused.headers["Retry-After"]) >= 1
+            broker.connected = True
+            await ask(at)
+
+    run(scenario())
+
+
+def test_a_failure_that_nobody_foresaw_reaches_the_callers(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            submit = at.jobs._submit_script
+
+            async def fail(**_: Any) -> Any:
+                raise ZeroDivisionError("a bug")
+
+            monkeypatch.setattr(at.jobs, "_submit_script", fail)
+            answers = await asyncio.gather(at.submit(), at.submit(), return_exceptions=True)
+            assert [type(answer) for answer in answers] == [ZeroDivisionError] * 2
+            monkeypatch.setattr(at.jobs, "_submit_script", submit)
+            await at.submit()
+
+    run(scenario())
+
+
+def test_a_caller_who_leaves_while_submitting_disturbs_nobody(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            leaves, stays = asyncio.create_task(at.submit()), asyncio.create_task(at.submit())
+            await turns(1)
+            leaves.cancel()
+            job_id, _ = await stays
+            assert await at.jobs.get(job_id) is not None
+
+    run(scenario())
+
+
+def test_an_unknown_job_is_none_at_once(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            assert await at.jobs.get("x") is None
+            assert await at.jobs.wait("x", 1000) is None
+            assert await at.jobs.cancel("x") is None
+
+    run(scenario())
+
+
+def test_a_job_that_has_ended_is_not_waited_for(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            job_id, _ = await at.submit()
+            await at.finish(job_id)
+            job = await at.jobs.wait(job_id, 1000)
+            assert job is not None
+            assert job.ended
+
+    run(scenario())
+
+
+def test_all_who_wait_are_woken_by_the_end(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "POLL_SECONDS", 1000.0)
+
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            job_id, _ = await at.submit()
+            callers = [asyncio.create_task(at.jobs.wait(job_id, 1000)) for _ in range(3)]
+            await until("all wait", lambda: len(at.jobs._waiters.get(job_id, ())) == 3)
+            at.jobs.wake(["another", job_id])  # too early: they look, and wait on
+            await turns(50)
+            await at.finish(job_id)
+            assert not any(caller.done() for caller in callers)
+            at.jobs.wake([job_id])
+            jobs = await asyncio.gather(*callers)
+            assert [job.status for job in jobs if job] == [JobStatus.SUCCEEDED] * 3
+            assert at.jobs._waiters == {}
+
+    run(scenario())
+
+
+def test_a_missed_wake_up_is_made_up_for_by_looking(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
+
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            job_id, _ = await at.submit()
+            caller = asyncio.create_task(at.jobs.wait(job_id, 1000))
+            await until("it waits", lambda: job_id in at.jobs._waiters)
+            await at.finish(job_id)
+            job = await caller
+            assert job is not None
+            assert job.ended
+
+    run(scenario())
+
+
+def test_when_the_time_is_over_the_job_is_told_as_it_is(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            job_id, _ = await at.submit()
+            for seconds in (0.0, 0.02):
+                job = await at.jobs.wait(job_id, seconds)
+                assert job is not None
+                assert job.status is JobStatus.QUEUED
+            assert at.jobs._waiters == {}
+
+    run(scenario())
+
+
+def test_cancelling_says_what_the_job_is_then(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            cancelled, _ = await at.submit()
+            ended, _ = await at.submit()
+            await at.finish(ended, status="failed")
+            assert [await at.jobs.cancel(cancelled) for _ in range(2)] == [JobStatus.CANCELLED] * 2
+            assert await at.jobs.cancel(ended) is JobStatus.FAILED
+
+    run(scenario())
+
+
+def test_cancelling_tells_those_who_wait_in_other_gateways(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            job_id, _ = await at.submit()
+            async with at.redis.pubsub(ignore_subscribe_messages=True) as listener:
+                await listener.subscribe(keys.JOBS_ENDED)
+                await listener.get_message(timeout=0.1)
+                await at.jobs.cancel(job_id)
+                told = await listener.get_message(timeout=1.0)
+                assert told["data"].decode().split() == [job_id]
+
+    run(scenario())

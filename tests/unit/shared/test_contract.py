@@ -1,0 +1,97 @@
+import json
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from shared.contract import (
+    CONTRACT_VERSION,
+    OUTCOMES,
+    BatchReply,
+    Call,
+    JobStatus,
+    Lane,
+    Message,
+    PredictMessage,
+    RunJobsMessage,
+)
+
+PREDICT = PredictMessage(
+    batch=7,
+    reply_to="millrace:replies:g",
+    model="iris",
+    version="v1",
+    calls=[Call(2, 1_795_000_000.123456, 1_795_000_005.5), Call(1, 0.0, 0.5)],
+    rows=[[5.1, 3.5], [1, -0.0], [1e-300, 1e300]],
+    canary=True,
+)
+RUN_JOBS = RunJobsMessage(jobs=["a", "b"])
+REPLY = BatchReply(
+    batch=7,
+    started_at=1.5,
+    compute_seconds=0.25,
+    results=[
+        {"predictions": ["setosa", 1, 1.5, True], "probabilities": [[0.25, 0.75]]},
+        {"error": {"code": "time_limit", "message": "…", "rows": [0]}},
+    ],
+)
+MESSAGES = [PREDICT, RUN_JOBS, REPLY]
+each_message = pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+
+
+def changed(message: Message, **members: Any) -> str:
+    return json.dumps({**json.loads(message.to_json()), **members})
+
+
+@each_message
+def test_a_message_arrives_as_it_was_sent(message: Message) -> None:
+    assert type(message).model_validate_json(message.to_json()) == message
+
+
+def test_calls_travel_as_short_lists_and_arrive_with_names() -> None:
+    assert json.loads(PREDICT.to_json())["calls"][1] == [1, 0.0, 0.5]
+    assert PredictMessage.model_validate_json(PREDICT.to_json()).calls[1].deadline == 0.5
+
+
+@each_message
+def test_a_message_says_its_version(message: Message) -> None:
+    assert json.loads(message.to_json())["v"] == CONTRACT_VERSION == 1
+
+
+@each_message
+@pytest.mark.parametrize("version", [0, 2, 99, -1, "1", None, [1]])
+def test_a_message_of_another_contract_version_is_refused(message: Message, version: Any) -> None:
+    with pytest.raises(ValidationError, match=r"v\n.*Input should be 1"):
+        type(message).model_validate_json(changed(message, v=version))
+
+
+@each_message
+def test_an_unknown_field_is_refused(message: Message) -> None:
+    with pytest.raises(ValidationError, match="surprise"):
+        type(message).model_validate_json(changed(message, surprise=1))
+
+
+@pytest.mark.parametrize(("message", "field"), [(message, field) for message in MESSAGES for field in vars(message)])
+def test_a_missing_field_is_refused_unless_it_has_a_default(message: Message, field: str) -> None:
+    content = json.loads(message.to_json())
+    del content[field]
+    if field in ("v", "canary"):
+        assert getattr(type(message).model_validate(content), field) in (1, False)
+        return
+    with pytest.raises(ValidationError, match=field):
+        type(message).model_validate(content)
+
+
+@pytest.mark.parametrize("calls", [[[1, 2.0]], [[1, 2.0, 3.0, 4.0]], [[1.5, 2.0, 3.0]], [{}], [1], 1])
+def test_calls_of_another_shape_are_refused(calls: Any) -> None:
+    with pytest.raises(ValidationError, match="calls"):
+        PredictMessage.model_validate_json(changed(PREDICT, calls=calls))
+
+
+def test_outcomes_are_the_statuses_that_are_neither_queued_nor_running() -> None:
+    assert set(OUTCOMES) == set(JobStatus) - {JobStatus.QUEUED, JobStatus.RUNNING}
+
+
+def test_lanes_are_the_names_of_redis_lists_for_ever() -> None:
+    """Renaming one would leave what is queued behind at the next update."""
+    assert [lane.value for lane in Lane] == ["interactive", "bulk"]

@@ -1,0 +1,97 @@
+import logging
+import os
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fakeredis import FakeRedis, FakeServer
+
+from shared import keys
+from shared.announcement import ANNOUNCE_SECONDS, LIVE_SECONDS, Announcement
+from worker.announcer import Announcer
+
+
+class Timer:
+    """The consumer's timer; a test is its clock."""
+
+    def __init__(self) -> None:
+        self.repeated: list[tuple[float, Callable[[], None]]] = []
+        self.cancelled = 0
+
+    def call_repeatedly(self, seconds: float, function: Callable[[], None]) -> Any:
+        self.repeated.append((seconds, function))
+        return self
+
+    def cancel(self) -> None:
+        self.cancelled += 1
+
+
+class Consumer:
+    """As much of Celery's consumer as the announcer looks at."""
+
+    def __init__(self, broker: FakeServer) -> None:
+        settings = SimpleNamespace(redis_url="redis://", worker_concurrency=3)
+        predictors = SimpleNamespace(loaded=lambda: ["iris v1", "wine v2"])
+        self.app = SimpleNamespace(millrace_settings=settings, millrace_predictors=predictors)
+        self.hostname = "worker1@here"
+        self.timer = Timer()
+        self.redis: Any = FakeRedis(server=broker)
+
+    def announcements(self) -> dict[str, Announcement]:
+        return {
+            name.decode(): Announcement.model_validate_json(said)
+            for name, said in self.redis.hgetall(keys.WORKERS).items()
+        }
+
+
+@pytest.fixture
+def consumer(broker: FakeServer) -> Consumer:
+    return Consumer(broker)
+
+
+NAME = f"worker1@here:{os.getpid()}"
+
+
+def test_it_announces_at_once_and_again_and_again(consumer: Consumer) -> None:
+    Announcer(consumer).start(consumer)
+
+    said = consumer.announcements()[NAME]
+    assert (said.slots, said.models) == (3, ["iris v1", "wine v2"])
+    assert said.at == pytest.approx(time.time(), abs=1)
+    [(seconds, announce)] = consumer.timer.repeated
+    assert seconds == ANNOUNCE_SECONDS < LIVE_SECONDS / 2, "one may be missed"
+    announce()
+    assert consumer.announcements()[NAME].at >= said.at
+
+
+def test_a_stopped_worker_takes_its_announcement_back_and_no_other(consumer: Consumer) -> None:
+    consumer.redis.hset(keys.WORKERS, "another", Announcement(at=0, slots=1, models=[]).model_dump_json())
+    announcer = Announcer(consumer)
+    announcer.start(consumer)
+
+    announcer.stop(consumer)
+    announcer.stop(consumer)
+
+    assert set(consumer.announcements()) == {"another"}
+    assert consumer.timer.cancelled == 1
+
+
+def test_a_broker_that_is_away_is_no_reason_to_stop(
+    consumer: Consumer, broker: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker.connected = False
+    announcer = Announcer(consumer)
+
+    with caplog.at_level(logging.WARNING):
+        announcer.start(consumer)
+    assert caplog.messages == ["not announced: ConnectionError"]
+
+    broker.connected = True
+    consumer.timer.repeated[0][1]()
+    assert set(consumer.announcements()) == {NAME}
+
+    broker.connected = False
+    announcer.stop(consumer)
+    assert caplog.messages[-1] == "announcement not taken back: ConnectionError"

@@ -1,0 +1,75 @@
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery import signals
+
+from worker.pool import LOOK_SECONDS, PoolWatch, bound_shutdown
+
+
+class FakeTimer:
+    """A `threading.Timer` that is only noted."""
+
+    made: list["FakeTimer"]
+
+    def __init__(self, seconds: float, function: Any, args: tuple[Any, ...]) -> None:
+        self.what = (seconds, function, args)
+        self.daemon = False
+        self.started = False
+        self.made.append(self)
+
+    def start(self) -> None:
+        self.started = True
+
+
+@pytest.fixture
+def timers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakeTimer]]:
+    FakeTimer.made = []
+    monkeypatch.setattr(threading, "Timer", FakeTimer)
+    receivers = list(signals.worker_shutting_down.receivers)
+    yield FakeTimer.made
+    signals.worker_shutting_down.receivers = receivers
+
+
+def test_from_the_first_sigterm_on_batches_have_so_long(timers: list[FakeTimer]) -> None:
+    bound_shutdown(7.5)
+    assert timers == []
+
+    signals.worker_shutting_down.send(sender=None, sig="SIGTERM", how="Warm", exitcode=0)
+
+    [timer] = timers
+    assert timer.what == (7.5, os.kill, (os.getpid(), signal.SIGQUIT))
+    assert timer.started
+    assert timer.daemon, "a worker that is done earlier ends earlier"
+
+
+@pytest.mark.parametrize("how", ["Cold", "Soft"])
+def test_the_second_signal_does_not_start_it_anew(timers: list[FakeTimer], how: str) -> None:
+    bound_shutdown(7.5)
+
+    signals.worker_shutting_down.send(sender=None, sig="SIGQUIT", how=how, exitcode=0)
+
+    assert timers == []
+
+
+def test_dead_children_are_looked_for_while_the_worker_consumes() -> None:
+    calls: list[Any] = []
+    entry = SimpleNamespace(cancel=lambda: calls.append("cancelled"))
+
+    def call_repeatedly(*what: Any) -> Any:
+        calls.append(what)
+        return entry
+
+    timer = SimpleNamespace(call_repeatedly=call_repeatedly)
+    consumer = SimpleNamespace(timer=timer, pool=SimpleNamespace(_pool=SimpleNamespace(maintain_pool=print)))
+    watch = PoolWatch(consumer)
+
+    watch.start(consumer)
+    assert calls == [(LOOK_SECONDS, print)]
+    watch.stop(consumer)
+    watch.stop(consumer)
+    assert calls[1:] == ["cancelled"]

@@ -16,8 +16,10 @@ from training.targets import Truth
 
 CARD_FILE = "card.html"
 
-FEATURES_SHOWN = 80
-"""More would make a page that nobody reads."""
+PAGE_BYTES = 250_000
+"""Features and outputs are left out that would make a larger page, which nobody reads either."""
+
+FEATURES_NOTE = "<p>Ticks below a histogram are the cuts of the reference bins, against which drift is measured.</p>"
 
 CLASSES_SHOWN = 20
 
@@ -27,11 +29,16 @@ CATEGORIES_SHOWN = 8
 def card(manifest: Manifest, estimator: Any, table: Table, truth: Truth) -> str:
     """The page. `table` holds the training rows, `truth` targets with predictions if they are known."""
     title = escape(f"{manifest.name} {manifest.version}")
+    outputs = [_output(manifest.outputs, i, truth) for i in range(len(manifest.outputs))]
+    features = [_feature(*pair) for pair in zip(manifest.features, table.columns, strict=True)]
+    predictions = _as_fits(outputs, PAGE_BYTES // 2)
     sections = [
         _header(manifest),
         _section("Scores", _scores(manifest)),
-        _section("Predictions", "".join(_output(manifest.outputs, i, truth) for i in range(len(manifest.outputs)))),
-        _section(f"Features ({len(manifest.features)})", _features(manifest, table.columns)),
+        _section("Predictions", predictions),
+        _section(
+            f"Features ({len(features)})", FEATURES_NOTE + _grid(_as_fits(features, PAGE_BYTES - len(predictions)))
+        ),
         _section("Estimator", f"<pre>{escape(repr(estimator))}</pre>"),
         _section("Made with", _facts(manifest.libraries)),
     ]
@@ -92,7 +99,7 @@ def _output(outputs: Sequence[Output], at: int, truth: Truth) -> str:
             figures.append(_figure("Residuals: true minus predicted", histogram(true - predicted)))
         else:
             figures.append(_figure(f"Predicted {note}", _confusion(output.classes, true, predicted), "wide"))
-    return f'{heading}<div class="grid">{"".join(figures)}</div>'
+    return heading + _grid("".join(figures))
 
 
 def _distribution(output: Output, truth: Truth, at: int) -> str:
@@ -115,12 +122,16 @@ def _confusion(classes: Sequence[Any], true: NDArray[Any], predicted: NDArray[An
     return confusion([str(each) for each in shown], counts) + (f"<p>and {hidden} rarer classes</p>" if hidden else "")
 
 
-def _features(manifest: Manifest, columns: Sequence[Column]) -> str:
-    pairs = list(zip(manifest.features, columns, strict=True))[:FEATURES_SHOWN]
-    hidden = len(columns) - len(pairs)
-    figures = "".join(_feature(feature, column) for feature, column in pairs)
-    note = "<p>Ticks below a histogram are the cuts of the reference bins, against which drift is measured.</p>"
-    return f'{note}<div class="grid">{figures}</div>' + (f"<p>and {hidden} more</p>" if hidden else "")
+def _as_fits(parts: Sequence[str], budget: int) -> str:
+    """The first parts, as many as fit into so many characters."""
+    ends = np.cumsum([len(part) for part in parts])
+    fitting = max(1, int(np.searchsorted(ends, budget)))
+    hidden = len(parts) - fitting
+    return "".join(parts[:fitting]) + (f"<p>and {hidden} more</p>" if hidden > 0 else "")
+
+
+def _grid(content: str) -> str:
+    return f'<div class="grid">{content}</div>'
 
 
 def _feature(feature: Feature, column: Column) -> str:

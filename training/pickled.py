@@ -3,31 +3,34 @@
 import pickletools
 from collections.abc import Collection
 
-ESTIMATOR_MODULES = (
-    *("joblib.numpy_pickle", "numpy", "numpy._core", "numpy.core", "numpy.dtypes", "numpy.ma", "numpy.matrixlib"),
-    *("numpy.random", "scipy.interpolate", "scipy.optimize", "scipy.sparse", "scipy.spatial", "scipy.special"),
-    *("pandas", "pandas._libs", "pandas.arrays", "pandas.core", "sklearn"),
-    "_loss",  # of scikit-learn 1.7, which pickles it by this name
-)
-"""Modules from which workers take parts of estimators; their submodules too, except of NumPy and pandas themselves."""
+import numpy as np
+import pandas as pd
 
-STANDARD_NAMES = frozenset(
-    f"{module}.{name}"
-    for module, names in {
-        "_codecs": "encode",
-        "builtins": "object int float complex bool str bytes bytearray list tuple dict set frozenset slice range",
-        "collections": "OrderedDict defaultdict deque Counter",
-        "copyreg": "_reconstructor",
-        "datetime": "date datetime time timedelta timezone",
-        "decimal": "Decimal",
-        "fractions": "Fraction",
-        "functools": "partial",
-        "re": "_compile",
-        "types": "SimpleNamespace",
-    }.items()
-    for name in names.split()
+PACKAGES = (
+    *("numpy._core", "numpy.core", "numpy.dtypes", "numpy.ma", "numpy.matrixlib", "numpy.random"),
+    *("scipy.interpolate", "scipy.optimize", "scipy.sparse", "scipy.spatial", "scipy.special"),
+    *("pandas._libs", "pandas.arrays", "pandas.core"),
+    "sklearn",
 )
-"""What workers take from the standard library."""
+"""Modules from which workers take parts of estimators, and their submodules."""
+
+_NAMES = {
+    "_codecs": "encode",
+    "builtins": "object int float complex bool str bytes bytearray list tuple dict set frozenset slice range",
+    "collections": "OrderedDict defaultdict deque Counter",
+    "copyreg": "_reconstructor",
+    "datetime": "date datetime time timedelta timezone",
+    "decimal": "Decimal",
+    "fractions": "Fraction",
+    "functools": "partial",
+    "joblib.numpy_pickle": "NumpyArrayWrapper",
+    "numpy": "around clip cumsum diff mean median nan_to_num ravel reshape round sort sum",
+    "re": "_compile",
+    "scipy._lib.array_api_compat.numpy._aliases": "asarray",
+    "types": "SimpleNamespace",
+}
+NAMES = frozenset(f"{module}.{name}" for module, names in _NAMES.items() for name in names.split())
+"""What workers take beside that."""
 
 _TEXTS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE")
 _MEMO_READS = ("BINGET", "LONG_BINGET", "GET")
@@ -65,18 +68,26 @@ def imported_names(pickled: bytes) -> set[tuple[str, str]]:
 
 def foreign_names(pickled: bytes, extra_modules: Collection[str] = ()) -> list[str]:
     """The dotted names that workers don't take; `extra_modules` are modules or packages that they take in addition."""
+    packages = (*PACKAGES, *extra_modules)
     return sorted(
         f"{module}.{name}"
         for module, name in imported_names(pickled)
-        if f"{module}.{name}" not in STANDARD_NAMES and not _taken(module, extra_modules)
+        if not (
+            f"{module}.{name}" in NAMES
+            or any(module == package or module.startswith(f"{package}.") for package in packages)
+            or _is_class_or_ufunc(module, name)
+            # scikit-learn 1.7 pickles its losses under a shortened name.
+            or (module == "_loss" and name.startswith("__pyx_unpickle_"))
+        )
     )
 
 
-def _taken(module: str, extra_modules: Collection[str]) -> bool:
-    if module in ("numpy", "pandas"):
-        return True
-    packages = [each for each in ESTIMATOR_MODULES if each not in ("numpy", "pandas")] + list(extra_modules)
-    return any(module == each or module.startswith(f"{each}.") for each in packages)
+def _is_class_or_ufunc(module: str, name: str) -> bool:
+    """Whether it is one at the top of NumPy or pandas, where not everything is harmless."""
+    if module not in ("numpy", "pandas"):
+        return False
+    found = getattr(np if module == "numpy" else pd, name, None)
+    return isinstance(found, type | np.ufunc)
 
 
 def _pushed_text(opcode: str, argument: object, memo: dict[int, str | None]) -> str | None:

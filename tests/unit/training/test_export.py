@@ -230,7 +230,8 @@ def test_a_killed_export_shows_no_version(store: ModelStore) -> None:
         from pathlib import Path
         import joblib
         from shared.model_store import ModelStore
-                from training.pipeline import build_estimator
+        from training import export
+        from training.pipeline import build_estimator
 
         def die(_, path):
             path.write_bytes(b"half an arti")

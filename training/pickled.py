@@ -77,7 +77,7 @@ def foreign_names(pickled: bytes, extra_modules: Collection[str] = ()) -> list[s
             or any(module == package or module.startswith(f"{package}.") for package in packages)
             or _is_class_or_ufunc(module, name)
             # scikit-learn 1.7 pickles its losses under a shortened name.
-            or (module == "_loss" and name.startswith("__pyx_unpickle_"))
+            or module == "_loss"
         )
     )
 

@@ -174,3 +174,44 @@ def test_predictions_keep_their_type(prediction: str | int | float | bool) -> No
 def test_numbers_without_a_meaning_in_json_never_get_into_a_manifest() -> None:
     with pytest.raises(ValidationError, match="finite"):
         Reference(bins=["00", "01"], ratios=[0.5, 0.5], edges=[float("-inf")])
+
+
+def test_an_unknown_format_is_called_so_whatever_else_is_new() -> None:
+    content = {**document(), "format_version": 2, "outputs": "in another form"}
+
+    with pytest.raises(
+        ManifestInvalid, match=r"manifest\.json: format_version is not 1, the only one that this program"
+    ):
+        parsed(content)
+
+
+REFERENCE = {"bins": ["a", "other"], "ratios": [0.5, 0.5]}
+
+
+@pytest.mark.parametrize(
+    ("feature", "complaint"),
+    [
+        ({"type": "string", "minimum": 0.5}, None),
+        ({"type": "string", "minimum": 0.5, "maximum": 1.5, "histogram_edges": [0.0, 1.0]}, "belong to numbers"),
+        ({"type": "number"}, "belong to numbers"),
+        ({"type": "string", "nullable": True}, "a bin for missing values belongs to nullable features"),
+        ({"type": "boolean", "reference": {**REFERENCE, "edges": [1.0]}}, "reference edges belong to numbers"),
+        ({"type": "string"}, "an array holds numbers only"),
+    ],
+)
+def test_features_fit_their_type(feature: dict[str, Any], complaint: str | None) -> None:
+    content = document()
+    content["features"] = [{"name": "x", "reference": REFERENCE, **feature}]
+
+    with pytest.raises(ManifestInvalid, match=complaint or "array holds numbers only"):
+        parsed(content)
+
+
+def test_a_frame_may_hold_texts_that_are_null() -> None:
+    content = document()
+    reference = {"bins": ["a", "other", "missing"], "ratios": [0.5, 0.25, 0.25]}
+    content["features"] = [{"name": "x", "type": "string", "nullable": True, "dtype": "object", "reference": reference}]
+    content["input"] = "frame"
+    content["samples"][0]["row"] = [None]
+
+    assert parsed(content).features[0].reference.has_missing

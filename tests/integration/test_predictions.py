@@ -110,15 +110,12 @@ def test_prefer_wait_answers_like_predict_when_there_is_time(stack: Stack) -> No
 
 def test_openapi_has_the_models_schema_and_examples_that_work(stack: Stack) -> None:
     document = stack.http.get("/openapi.json").json()
+    of_models = {f"/models/{{name}}{version}" for version in ("", "/versions/{version}")}
     assert set(document["paths"]) == {
-        "/predict",
-        "/jobs",
-        "/jobs/{job_id}",
-        "/health",
-        "/livez",
-        "/readyz",
-        "/model-info",
-        "/metrics",
+        *("/predict", "/jobs", "/jobs/{job_id}", "/models", "/model-info"),
+        *of_models,
+        *(f"{path}/{action}" for path in of_models for action in ("predict", "jobs")),
+        *("/health", "/livez", "/readyz", "/metrics"),
     }
     one, many = document["components"]["schemas"]["Rows"]["oneOf"]
     assert list(one["properties"]) == NAMES

@@ -44,6 +44,7 @@ def test_the_curl_lines_answer_as_shown(stack: Stack) -> None:
 def test_your_own_model(new_stack: NewStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MODEL_STORE", raising=False)
     scope: dict[str, Any] = {}
     exec(code, scope)
     stack = new_stack(tmp_path / "models", DEFAULT_MODEL="wine").start()

@@ -9,6 +9,7 @@ from monitoring.dashboards.inference import inference_row
 from monitoring.dashboards.jobs import jobs_row
 from monitoring.dashboards.panels import DATASOURCE, lay_out
 from monitoring.dashboards.promql import MODEL
+from monitoring.dashboards.rollout import rollout_row
 from monitoring.dashboards.traffic import traffic_row
 
 UID = "millrace-overview"
@@ -29,7 +30,7 @@ def overview() -> model.Dashboard:
         .with_variable(_feature_variable())
         .build()
     )
-    dashboard.panels = lay_out([health_row(), traffic_row(), jobs_row(), inference_row(), data_row()])
+    dashboard.panels = lay_out([health_row(), traffic_row(), jobs_row(), inference_row(), rollout_row(), data_row()])
     return dashboard
 
 

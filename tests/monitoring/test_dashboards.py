@@ -221,4 +221,4 @@ def test_the_overview_answers(panel: str, metric: str) -> None:
 
 def test_the_overview_starts_with_health() -> None:
     rows = [panel["title"] for panel in all_panels(DASHBOARDS["overview.json"]) if panel["type"] == "row"]
-    assert rows == ["Health", "Requests", "Queue and workers", "Model", "Input features"]
+    assert rows == ["Health", "Requests", "Queue and workers", "Model", "Rollout", "Input features"]

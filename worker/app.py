@@ -7,6 +7,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from celery import Celery, signals
@@ -76,6 +77,19 @@ def worker_name() -> str:
     return f"worker{os.getpid()}@{socket.gethostname()}"
 
 
+def count_error(store: ModelStore, metrics: WorkerMetrics, model: str, version: str, code: str, rows: int) -> None:
+    """Count rows that were lost, in the main process: from the manifest, for a load there would end up in every child.
+
+    Without a manifest they are logged and not counted.
+    """
+    try:
+        manifest = store.manifest(model, version)
+    except ModelError as error:
+        logger.warning("%d rows of %s %s not counted as %s: %s", rows, model, version, code, error)
+        return
+    metrics.model(manifest).count_error(code, rows)
+
+
 def _connect_signals(
     settings: WorkerSettings,
     store: ModelStore,
@@ -101,9 +115,6 @@ def _connect_signals(
             keeper.stop()
         forget_predecessor()
 
-    def count_error(model: str, version: str, code: str, rows: int) -> None:
-        metrics.model(predictors.get(model, version).manifest).count_error(code, rows)
-
     stop_serving: list[Callable[[], None]] = []
 
     def serve_metrics(**_: Any) -> None:
@@ -114,7 +125,7 @@ def _connect_signals(
         for stop in stop_serving:
             stop()
 
-    lost = LostBatches(settings.redis_url, count_error)
+    lost = LostBatches(settings.redis_url, partial(count_error, store, metrics))
     # Celery keeps weak references to receivers; these closures would be gone at once.
     signals.worker_process_init.connect(start_child, weak=False)
     signals.worker_process_shutdown.connect(end_child, weak=False)

@@ -29,10 +29,9 @@ def classifier(
     output = Output(
         kind="class",
         classes=list(classes),
-        probabilities=probabilities,
         reference=Reference(bins=[str(label) for label in classes], ratios=[shares] * len(classes)),
     )
-    return _manifest(name, version, names, output, samples)
+    return _manifest(name, version, names, output, samples, probabilities)
 
 
 def regressor(
@@ -41,10 +40,12 @@ def regressor(
     """A model that says a number; `sample` for its only sample. Bins: up to 0, up to 1, more."""
     reference = Reference(bins=["00", "01", "02"], ratios=[0.25, 0.5, 0.25], edges=[0.0, 1.0])
     output = Output(kind="number", reference=reference)
-    return _manifest(name, version, names, output, [Sample(row=[1.0] * len(names), prediction=sample)])
+    return _manifest(name, version, names, output, [Sample(row=[1.0] * len(names), prediction=sample)], False)
 
 
-def _manifest(name: str, version: str, names: Sequence[str], output: Output, samples: list[Sample]) -> Manifest:
+def _manifest(
+    name: str, version: str, names: Sequence[str], output: Output, samples: list[Sample], probabilities: bool
+) -> Manifest:
     return Manifest(
         name=name,
         version=version,
@@ -53,7 +54,8 @@ def _manifest(name: str, version: str, names: Sequence[str], output: Output, sam
         artifact=Artifact(file="model.pkl", format="joblib", sha256="0" * 64, size_bytes=1),
         libraries={"python": "3.12.1", "scikit-learn": "1.9.1"},
         features=[_feature(feature) for feature in names],
-        output=output,
+        outputs=[output],
+        probabilities=probabilities,
         training_rows=len(samples),
         scores={},
         samples=samples,

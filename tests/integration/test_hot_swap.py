@@ -1,9 +1,14 @@
 """Versions are promoted and rolled back under load: nobody notices, except that the answer says which one it is."""
 
+import hashlib
+import json
 import os
+import pickle
+import shutil
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +19,7 @@ from sklearn.dummy import DummyClassifier
 
 from shared.model_store import ModelStore
 from tests.integration.conftest import NewStack
+from tests.support.exposition import Scrape
 from tests.support.processes import wait_for
 from tests.support.stack import Stack
 from training import export
@@ -113,19 +119,76 @@ def test_promoting_under_load_fails_nobody(stack: Stack, store: ModelStore) -> N
     print(f"{swaps} swaps, {answers} answers, children from {before / 1e6:.1f} MB by {grown / 1e6:+.1f} MB")
 
 
-def test_a_broken_version_is_refused_and_the_old_one_stays(stack: Stack, store: ModelStore) -> None:
-    add_version(store, "broken", "three")
-    artifact = Path(store.root) / "swapped" / "broken" / "model.pkl"
+class RunsCode:
+    """A pickle of this makes a file where it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def corrupt(folder: Path) -> str:
+    artifact = folder / "model.pkl"
     artifact.write_bytes(artifact.read_bytes()[:-10] + b"0123456789")
+    return "SHA-256"
+
+
+def truncate(folder: Path) -> str:
+    artifact = folder / "model.pkl"
+    artifact.write_bytes(artifact.read_bytes()[:-10])
+    return "SHA-256"
+
+
+def swap(folder: Path) -> str:
+    shutil.copy(folder.parent / "v1" / "model.pkl", folder / "model.pkl")
+    return "SHA-256"
+
+
+def age(folder: Path) -> str:
+    rewrite(folder, libraries={"scikit-learn": "0.1.2"})
+    return "0.1.2"
+
+
+def poison(folder: Path) -> str:
+    """By someone who can write to the store: the digest is right."""
+    content = pickle.dumps(RunsCode(folder.parent / "code-was-run"))
+    (folder / "model.pkl").write_bytes(content)
+    artifact = {"file": "model.pkl", "format": "joblib", "size_bytes": len(content)}
+    rewrite(folder, artifact={**artifact, "sha256": hashlib.sha256(content).hexdigest()})
+    return "not trusted"
+
+
+def predict_otherwise(folder: Path) -> str:
+    rewrite(folder, samples=[{"row": [0.0], "prediction": "something else", "probabilities": [1.0, 0.0]}])
+    return "sample"
+
+
+def rewrite(folder: Path, **changes: Any) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, **changes}))
+
+
+@pytest.mark.parametrize("damage", [corrupt, truncate, swap, age, poison, predict_otherwise])
+def test_a_broken_version_is_refused_and_the_old_one_stays(
+    stack: Stack, store: ModelStore, damage: Callable[[Path], str]
+) -> None:
+    add_version(store, "broken", "three")
+    expected = damage(Path(store.root) / "swapped" / "broken")
     store.set_alias("swapped", "production", "broken")
 
     def refused() -> Any:
         return stack.http.get("/model-info").json()["moving"].get("production", {}).get("refused")
 
-    (reason,) = wait_for("the refusal is told", refused)
-    assert "SHA-256" in reason
+    reasons = wait_for("the refusal is told", refused)
+    assert all(expected in reason and "\n" not in reason for reason in reasons)
+    assert expected in next(line for line in stack.workers[0].log().splitlines() if "refused swapped broken" in line)
+    counted = Scrape(f"http://127.0.0.1:{stack.metrics_ports[0]}/metrics")
+    assert counted.total("inference_model_loads_total", model="swapped", outcome="refused") >= 1
     assert version_served(stack) == "v1"
     assert stack.status("/readyz") == 200
+    assert not list(Path(store.root).rglob("code-was-run"))
     # Who asks for it by name gets a clear error.
     response = stack.http.post("/models/swapped/versions/broken/predict", json=ROW)
     assert response.status_code == 503

@@ -67,8 +67,9 @@ def _template(scope: Scope) -> str:
     """The route's path with its parameters unfilled: a closed set of labels."""
     if "endpoint" not in scope:
         return UNMATCHED
-    template: str = getattr(scope["endpoint"], "template", "") or getattr(scope.get("route"), "path", UNMATCHED)
-    return template
+    template: str = getattr(scope["endpoint"], "template", "") or getattr(scope.get("route"), "path", "")
+    # A route without parameters has matched this very path.
+    return template or (UNMATCHED if scope.get("path_params") else scope["path"])
 
 
 async def read_json(scope: Scope, receive: Receive, max_bytes: int) -> bytes:

@@ -12,12 +12,25 @@ from celery import Celery
 
 from gateway.envelope import envelope, lane_of
 from shared.broker import make_celery
-from shared.contract import PREDICT_TASK, RUN_JOBS_TASK, Call, Message, PredictMessage, RunJobsMessage
+from shared.contract import (
+    PREDICT_TASK,
+    RUN_JOBS_TASK,
+    SHADOW_TASK,
+    Call,
+    Message,
+    PredictMessage,
+    RunJobsMessage,
+    ShadowMessage,
+)
 from shared.settings import CommonSettings
 from tests.support.processes import Process, free_port, wait_for
 from worker.transport import problem
 
-TASK_OF: dict[type[Message], str] = {PredictMessage: PREDICT_TASK, RunJobsMessage: RUN_JOBS_TASK}
+TASK_OF: dict[type[Message], str] = {
+    PredictMessage: PREDICT_TASK,
+    RunJobsMessage: RUN_JOBS_TASK,
+    ShadowMessage: SHADOW_TASK,
+}
 MESSAGES = [
     PredictMessage(
         batch=7,
@@ -29,6 +42,7 @@ MESSAGES = [
         canary=True,
     ),
     RunJobsMessage(jobs=["a", "b"]),
+    ShadowMessage(model="iris", version="v2", primary="v1", rows=[[5.1, None]], predictions=["setosa"]),
 ]
 
 #: Made up for each entry, or naming the process that wrote it.
@@ -83,7 +97,7 @@ def celerys(app: Celery, broker_port: int, message: Message) -> dict[str, Any]:
 
 @pytest.fixture
 def ours(app: Celery, message: Message) -> dict[str, Any]:
-    entry: dict[str, Any] = orjson.loads(envelope(app, message, 1_795_000_000.5))
+    entry: dict[str, Any] = orjson.loads(envelope(app, message, "", 1_795_000_000.5))
     return entry
 
 
@@ -126,8 +140,16 @@ def test_identities_agree_within_an_entry_as_celerys_do(celerys: dict[str, Any],
         assert len(headers["id"]) == len(properties["delivery_tag"]) == 36
 
 
+def test_the_entry_for_pinned_workers_says_their_queue(app: Celery, message: Message) -> None:
+    entry = orjson.loads(envelope(app, message, "iris", 1.0))
+
+    assert entry["properties"]["delivery_info"]["routing_key"] == f"{lane_of(message).value}.iris"
+    common = orjson.loads(envelope(app, message, "", 1.0))
+    assert set(flat(entry)) == set(flat(common)), "and is like any other otherwise"
+
+
 def test_two_entries_of_one_message_are_two_tasks(app: Celery, message: Message) -> None:
-    one, other = (orjson.loads(envelope(app, message, 1.0)) for _ in range(2))
+    one, other = (orjson.loads(envelope(app, message, "", 1.0)) for _ in range(2))
 
     assert one["headers"]["id"] != other["headers"]["id"]
     assert one["properties"]["delivery_tag"] != other["properties"]["delivery_tag"]

@@ -53,7 +53,7 @@ def _manifest(
         estimator="nothing.Nobody",
         artifact=Artifact(file="model.pkl", format="joblib", sha256="0" * 64, size_bytes=1),
         libraries={"python": "3.12.1", "scikit-learn": "1.9.1"},
-        features=[_feature(feature) for feature in names],
+        features=[feature(each) for each in names],
         outputs=[output],
         probabilities=probabilities,
         training_rows=len(samples),
@@ -62,14 +62,48 @@ def _manifest(
     )
 
 
-def _feature(name: str) -> Feature:
+def mixed(*features: Feature, name: str = "sticks", version: str = "v1") -> Manifest:
+    """A regressor of a data frame with these columns."""
+    values = {"number": 1.0, "string": "red", "boolean": True}
+    samples = [Sample(row=[values[each.type] for each in features], prediction=0.1)]
+    described = regressor(name=name, version=version).model_dump()
+    return Manifest(**{**described, "features": features, "input": "frame", "samples": samples})
+
+
+def feature(name: str, *, nullable: bool = False) -> Feature:
+    """A number. Bins: up to 1.5, more."""
+    bins = ["00", "01", *(["missing"] if nullable else [])]
     return Feature(
         name=name,
+        nullable=nullable,
         minimum=0.0,
         maximum=3.0,
         histogram_edges=[1.0, 2.0],
-        reference=Reference(bins=["00", "01"], ratios=[0.5, 0.5], edges=[1.5]),
+        reference=Reference(bins=bins, ratios=[1 / len(bins)] * len(bins), edges=[1.5]),
     )
+
+
+def text(name: str, categories: Sequence[str] | None = ("red", "blue"), *, nullable: bool = False) -> Feature:
+    """A string; None for `categories` if there were too many different ones."""
+    bins = [*(categories or ()), "other", *(["missing"] if nullable else [])]
+    return Feature(
+        name=name,
+        type="string",
+        dtype="object",
+        nullable=nullable,
+        categories=None if categories is None else list(categories),
+        reference=_even(bins),
+    )
+
+
+def flag(name: str, *, nullable: bool = False) -> Feature:
+    """A boolean."""
+    bins = ["False", "True", *(["missing"] if nullable else [])]
+    return Feature(name=name, type="boolean", dtype="object", nullable=nullable, reference=_even(bins))
+
+
+def _even(bins: list[str]) -> Reference:
+    return Reference(bins=bins, ratios=[1 / len(bins)] * len(bins) if len(bins) > 1 else [1])
 
 
 def stored(root: Path, manifest: Manifest) -> ModelStore:

@@ -9,6 +9,7 @@ import redis.asyncio
 from fakeredis import FakeAsyncRedis, FakeServer
 
 from gateway.exchange import Exchange
+from gateway.slots import COMMON, Pools
 from shared.contract import BatchReply, Message, PredictMessage
 
 
@@ -23,6 +24,11 @@ async def connected(server: FakeServer) -> AsyncIterator[redis.asyncio.Redis]:
         await client.aclose()
 
 
+def common(slots: int = 1) -> Pools:
+    """Workers that serve any model, with so many slots, and none that serves one alone."""
+    return Pools(lambda pool: slots if pool == COMMON else 0)
+
+
 class FakeExchange(Exchange):
     """The queue without a broker: keeps what is published, and answers when a test says so."""
 
@@ -30,15 +36,18 @@ class FakeExchange(Exchange):
         nobody = cast(Any, None)
         super().__init__(nobody, nobody, nobody, nobody)
         self.published: list[PredictMessage] = []
+        self.pools: list[str] = []
+        """The pool of each."""
         self.failure: Exception | None = None
 
-    async def publish(self, message: Message) -> None:
+    async def publish(self, message: Message, pool: str) -> None:
         """Keep a message, or fail as the broker would."""
         assert isinstance(message, PredictMessage)
         await asyncio.sleep(0)
         if self.failure is not None:
             raise self.failure
         self.published.append(message)
+        self.pools.append(pool)
 
     def answer(
         self, message: PredictMessage, results: Sequence[dict[str, Any]] | None = None, compute_seconds: float = 0.0

@@ -29,7 +29,7 @@ def app(tmp_path: Path) -> FastAPI:
     stored(tmp_path / "models", MANIFEST)
     settings = GatewaySettings(
         redis_url="redis://127.0.0.1:1/0",
-        models_dir=tmp_path / "models",
+        model_store=str(tmp_path / "models"),
         default_model=MANIFEST.name,
         predict_deadline_seconds=0.05,
     )
@@ -70,7 +70,7 @@ def problem_of(response: httpx.Response) -> str:
 
 def test_without_the_model_there_is_no_gateway(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound):
-        create_app(GatewaySettings(models_dir=tmp_path))
+        create_app(GatewaySettings(model_store=str(tmp_path)))
 
 
 def test_the_process_is_alive(app: FastAPI) -> None:
@@ -117,18 +117,48 @@ def test_metrics_can_be_read_and_do_not_make_counters_up(app: FastAPI) -> None:
 def test_model_info_is_the_manifest(app: FastAPI) -> None:
     info = got(app, "/model-info").json()
 
-    assert info.pop("loaded_by") == []
+    assert (info.pop("loaded_by"), info.pop("refused")) == ([], [])
+    assert (info.pop("aliases"), info.pop("moving"), info.pop("trials")) == ({"latest": "v1"}, {}, {})
     assert info == MANIFEST.model_dump(mode="json", exclude={"format_version"})
 
 
-def test_a_prediction_is_503_at_its_deadline(app: FastAPI) -> None:
-    response = asked(app, lambda client: client.post("/predict", json=ROW))
+def test_the_models_are_listed(app: FastAPI) -> None:
+    [model] = got(app, "/models").json()["models"]
+
+    assert model == {"name": "sticks", "default": True, "aliases": {"latest": "v1"}}
+
+
+@pytest.mark.parametrize("path", ["/models/sticks", "/models/sticks/versions/v1", "/models/sticks/versions/latest"])
+def test_a_model_and_its_version_are_described_alike(app: FastAPI, path: str) -> None:
+    assert got(app, path).json() == got(app, "/model-info").json()
+
+
+@pytest.mark.parametrize("path", ["/models/none", "/models/sticks/versions/v9", "/models/.."])
+def test_what_the_store_does_not_have_is_404(app: FastAPI, path: str) -> None:
+    async def asking() -> list[httpx.Response]:
+        async with started(app) as client:
+            # httpx would resolve the dots.
+            plain = path.replace("..", "%2E%2E")
+            return [
+                await client.get(plain),
+                *[await client.post(f"{plain}/{to}", json=ROW) for to in ("predict", "jobs")],
+            ]
+
+    for response in run(asking()):
+        assert (response.status_code, problem_of(response)) == (404, "unknown_model")
+
+
+@pytest.mark.parametrize("path", ["/predict", "/models/sticks/predict", "/models/sticks/versions/v1/predict"])
+def test_a_prediction_is_503_at_its_deadline(app: FastAPI, path: str) -> None:
+    response = asked(app, lambda client: client.post(path, json=ROW))
 
     assert response.status_code == 503
     assert problem_of(response) == "no_worker"
 
 
-@pytest.mark.parametrize(("path", "headers"), [("/jobs", {}), ("/predict", {"Prefer": "wait=1"})])
+@pytest.mark.parametrize(
+    ("path", "headers"), [("/jobs", {}), ("/models/sticks/jobs", {}), ("/predict", {"Prefer": "wait=1"})]
+)
 def test_a_job_is_503_at_once(app: FastAPI, path: str, headers: dict[str, str]) -> None:
     response = asked(app, lambda client: client.post(path, json=ROW, headers=headers))
 

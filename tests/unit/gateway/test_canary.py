@@ -12,7 +12,7 @@ from shared.contract import BatchReply, PredictMessage
 from shared.manifest import Manifest
 from tests.support.coroutines import run, turns
 from tests.support.manifests import classifier, regressor
-from tests.unit.gateway.fakes import FakeExchange
+from tests.unit.gateway.fakes import FakeExchange, common
 
 GOOD = {"predictions": ["short"], "probabilities": [[1.0, 0.0]]}
 
@@ -23,7 +23,7 @@ class Mine:
     def __init__(self, manifest: Manifest | None = None) -> None:
         self.exchange = FakeExchange()
         self.clock = BrokerClock()
-        self.canary = Canary(manifest or classifier(), self.exchange, self.clock)
+        self.canary = Canary(lambda: manifest or classifier(), self.exchange, common(), self.clock)
 
     @property
     def sent(self) -> list[PredictMessage]:

@@ -6,9 +6,10 @@ import pytest
 import redis
 
 from gateway import coalescer
-from gateway.coalescer import Answer, Coalescer
+from gateway.coalescer import Answer, Coalescer, WaitingRows
 from gateway.errors import Problem
 from gateway.settings import GatewaySettings
+from gateway.slots import COMMON, Pools
 from shared.clock import BrokerClock
 from shared.contract import PredictMessage
 from tests.support.coroutines import run, turns, until
@@ -24,8 +25,11 @@ class Lane:
     def __init__(self, slots: int = 1, **settings: Any) -> None:
         self.slots = slots
         self.exchange = FakeExchange()
+        self.pools = Pools(lambda pool: self.slots if pool == COMMON else 0)
+        chosen = GatewaySettings(**settings)
+        self.everywhere = WaitingRows(chosen.waiting_rows_max)
         self.coalescer = Coalescer(
-            classifier(["value"]), self.exchange, lambda: self.slots, BrokerClock(), GatewaySettings(**settings)
+            classifier(["value"]), self.exchange, self.pools, BrokerClock(), self.everywhere, chosen
         )
         self.asked: list[Asked] = []
 
@@ -209,7 +213,7 @@ def test_without_slots_nothing_is_sent_until_a_worker_shows_up() -> None:
         lane.slots = 1
         await turns()
         assert lane.batches == [], "nobody has said so yet"
-        lane.coalescer.wake()
+        lane.pools.wake()
         await turns()
         assert lane.batches == [[1.0]]
         await lane.answer_everything()
@@ -225,7 +229,7 @@ def test_a_batch_holds_so_many_rows_at_most_and_no_request_is_split() -> None:
             lane.ask(*[float(len(lane.asked))] * size)
         await turns()
         lane.slots = 9
-        lane.coalescer.wake()
+        lane.pools.wake()
         await turns()
         assert lane.batches == [[0.0, 0.0, 1.0], [2.0, 2.0], [3.0] * 4, [4.0] * 9, [5.0]]
         await lane.answer_everything()
@@ -241,7 +245,7 @@ async def batches_of(lane: Lane, n_rows: int, slots: int) -> list[int]:
         lane.ask(float(i))
     await turns()
     lane.slots = slots
-    lane.coalescer.wake()
+    lane.pools.wake()
     await turns()
     sizes = [len(values) for values in lane.batches]
     await lane.answer_everything()
@@ -371,7 +375,7 @@ def test_without_a_worker_callers_hear_so_at_their_deadline_and_stop_counting() 
                 assert int(told.headers["Retry-After"]) >= 1
             assert lane.coalescer.waiting_rows == 0
         lane.slots = 1
-        lane.coalescer.wake()
+        lane.pools.wake()
         await turns()
         assert lane.batches == []
 
@@ -390,7 +394,7 @@ def test_more_rows_than_may_wait_are_turned_away() -> None:
         await turns()
         assert lane.coalescer.waiting_rows == 3
         lane.slots = 1
-        lane.coalescer.wake()
+        lane.pools.wake()
         await turns()
         await lane.answer_everything()
         assert (predictions(accepted), predictions(fits)) == ([1.0, 2.0], [3.0])

@@ -13,7 +13,7 @@ from gateway import exchange as module
 from gateway.exchange import Exchange
 from shared.broker import make_celery
 from shared.clock import BrokerClock
-from shared.contract import BatchReply, Call, PredictMessage, RunJobsMessage
+from shared.contract import BatchReply, Call, PredictMessage, RunJobsMessage, ShadowMessage
 from shared.settings import CommonSettings
 from tests.support.coroutines import run
 from tests.unit.gateway.fakes import connected
@@ -43,15 +43,22 @@ async def put(client: Any, exchange: Exchange, *payloads: str | bytes) -> None:
         await client.xadd(exchange.reply_to, {"reply": payload})
 
 
-def test_a_batch_goes_to_the_interactive_lane_and_jobs_to_the_bulk_lane(broker: FakeServer) -> None:
+@pytest.mark.parametrize("pool", ["", "m"])
+def test_a_batch_goes_to_the_interactive_lane_and_what_nobody_waits_for_to_the_bulk_lane(
+    broker: FakeServer, pool: str
+) -> None:
     async def scenario() -> None:
         async with opened(broker) as (exchange, client):
             predict = PredictMessage(
                 batch=1, reply_to="r", model="m", version="v", calls=[Call(1, 0.0, 1.0)], rows=[[1.0]]
             )
-            for message, lane in ((predict, "interactive"), (RunJobsMessage(jobs=["a"]), "bulk")):
-                await exchange.publish(message)
-                [entry] = await client.lrange(lane, 0, -1)
+            shadow = ShadowMessage(model="m", version="w", primary="v", rows=[[1.0]], predictions=[2.0])
+            for message, lane in ((predict, "interactive"), (RunJobsMessage(jobs=["a"]), "bulk"), (shadow, "bulk")):
+                await exchange.publish(message, pool)
+                queue = f"{lane}.{pool}" if pool else lane
+                entry = await client.rpop(queue)
+                assert json.loads(entry)["properties"]["delivery_info"]["routing_key"] == queue
+                assert await client.keys() == []
                 [[payload], _, _] = json.loads(base64.b64decode(json.loads(entry)["body"]))
                 assert payload == message.to_json()
 
@@ -62,7 +69,7 @@ def test_what_is_published_first_is_taken_first(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with opened(broker) as (exchange, client):
             for name in "abc":
-                await exchange.publish(RunJobsMessage(jobs=[name]))
+                await exchange.publish(RunJobsMessage(jobs=[name]), "")
             taken = [json.loads(await client.rpop("bulk")) for _ in range(3)]
             assert [json.loads(base64.b64decode(entry["body"]))[0][0][-4:-2] for entry in taken] == ['a"', 'b"', 'c"']
 
@@ -74,7 +81,7 @@ def test_a_broker_that_does_not_take_a_message_is_an_error(broker: FakeServer) -
         async with opened(broker) as (exchange, _):
             broker.connected = False
             with pytest.raises(redis.ConnectionError):
-                await exchange.publish(RunJobsMessage(jobs=["a"]))
+                await exchange.publish(RunJobsMessage(jobs=["a"]), "")
 
     run(scenario())
 

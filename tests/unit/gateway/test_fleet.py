@@ -23,7 +23,7 @@ async def fleet(broker: FakeServer, clock: BrokerClock | None = None) -> AsyncIt
 
 
 def announcement(age_seconds: float = 0.0, slots: Any = 2, **more: Any) -> str:
-    return json.dumps({"at": time.time() - age_seconds, "slots": slots, "models": ["iris v1"], **more})
+    return json.dumps({"at": time.time() - age_seconds, "slots": slots, **more})
 
 
 async def announce(client: Any, **announcements: str) -> None:
@@ -45,7 +45,7 @@ def test_the_slots_of_all_live_workers_add_up(broker: FakeServer) -> None:
             await known.refresh()
             assert set(known.workers) == {"a", "b"}
             assert known.slots == 5
-            assert known.workers["a"].models == ["iris v1"]
+            assert known.workers["a"].pinned == []
 
     run(scenario())
 

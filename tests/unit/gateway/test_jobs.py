@@ -13,14 +13,16 @@ from gateway.errors import Problem
 from gateway.exchange import Exchange
 from gateway.jobs import Jobs
 from gateway.settings import GatewaySettings
+from gateway.slots import COMMON, Pools
 from shared import keys
 from shared.broker import make_celery
 from shared.clock import BrokerClock
 from shared.contract import JobStatus
 from shared.job_scripts import script
+from shared.manifest import Manifest
 from shared.settings import CommonSettings
 from tests.support.coroutines import run, turns, until
-from tests.support.manifests import classifier
+from tests.support.manifests import classifier, regressor
 from tests.unit.gateway.fakes import connected
 
 MANIFEST = classifier()
@@ -33,10 +35,14 @@ class Desk:
 
     def __init__(self, redis: Any, **settings: Any) -> None:
         self.redis = redis
-        self.jobs = Jobs(redis, Exchange(redis, redis, APP, BrokerClock()), GatewaySettings(**settings))
+        self.pinned: set[str] = set()
+        self.pools = Pools(lambda pool: int(pool == COMMON or pool in self.pinned))
+        self.jobs = Jobs(redis, Exchange(redis, redis, APP, BrokerClock()), self.pools, GatewaySettings(**settings))
 
-    async def submit(self, rows: Any = ROWS, key: str | None = None, single: bool = False) -> tuple[str, bool]:
-        return await self.jobs.submit(MANIFEST, rows, single, key)
+    async def submit(
+        self, rows: Any = ROWS, key: str | None = None, single: bool = False, manifest: Manifest = MANIFEST
+    ) -> tuple[str, bool]:
+        return await self.jobs.submit(manifest, rows, single, key)
 
     async def finish(self, job_id: str, status: str = "succeeded", outcome: str = '{"predictions":["short"]}') -> None:
         """What a worker does."""
@@ -137,6 +143,36 @@ def test_one_task_carries_so_many_rows(broker: FakeServer, sizes: list[int], mes
         async with desk(broker) as at:
             await asyncio.gather(*(at.submit(ROWS * size) for size in sizes))
             assert await at.redis.llen("bulk") == messages
+
+    run(scenario())
+
+
+def test_jobs_for_other_workers_are_other_tasks(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            at.pinned = {"weights"}
+            models = [MANIFEST, regressor(), classifier(name="stones"), regressor(), MANIFEST]
+            answers = await asyncio.gather(*(at.submit(manifest=manifest) for manifest in models))
+            assert len({job_id for job_id, _ in answers}) == 5
+            # Two models share the common workers, and their task.
+            assert (await at.redis.llen("bulk"), await at.redis.llen("bulk.weights")) == (1, 1)
+            for manifest, (job_id, _) in zip(models, answers, strict=True):
+                job = await at.jobs.get(job_id)
+                assert job is not None
+                assert job.model == manifest.name
+
+    run(scenario())
+
+
+def test_the_same_key_for_another_model_is_refused(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            await at.submit(key="k")
+            refused = await problem(at.submit(key="k", manifest=classifier(name="stones")))
+            assert (refused.status, refused.code) == (422, "idempotency_key_reused")
+            # Another version of it is no other request: an alias may have moved between two tries.
+            _, replay = await at.submit(key="k", manifest=classifier(version="v2"))
+            assert replay
 
     run(scenario())
 

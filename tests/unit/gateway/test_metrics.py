@@ -16,8 +16,15 @@ def samples(metrics: GatewayMetrics) -> dict[str, float]:
     }
 
 
+def knowing(*models: str) -> GatewayMetrics:
+    metrics = GatewayMetrics()
+    for model in models:
+        metrics.know(model)
+    return metrics
+
+
 def test_every_label_set_is_there_from_the_start_so_that_a_first_event_is_a_step() -> None:
-    values = samples(GatewayMetrics("iris"))
+    values = samples(knowing("iris"))
 
     names = {f"inference_rejections_total/{reason}" for reason in REJECTIONS}
     for lane in Lane:
@@ -40,9 +47,9 @@ def test_every_label_set_is_there_from_the_start_so_that_a_first_event_is_a_step
 )
 @pytest.mark.parametrize("lane", Lane)
 def test_an_error_counts_once_by_how_it_ended(lane: Lane, status: int, code: str, outcome: str) -> None:
-    metrics = GatewayMetrics("iris")
+    metrics = knowing("iris")
 
-    metrics.ended_with(lane, status, code)
+    metrics.ended_with("iris", lane, status, code)
 
     values = samples(metrics)
     assert {name for name, value in values.items() if value and name.startswith("inference_requests_total")} == {
@@ -53,10 +60,10 @@ def test_an_error_counts_once_by_how_it_ended(lane: Lane, status: int, code: str
 
 
 def test_only_success_has_a_duration() -> None:
-    metrics = GatewayMetrics("iris")
+    metrics = knowing("iris")
 
-    metrics.succeeded(Lane.BULK, 0.25)
-    metrics.ended_with(Lane.BULK, 503, "no_worker")
+    metrics.succeeded("iris", Lane.BULK, 0.25)
+    metrics.ended_with("iris", Lane.BULK, 503, "no_worker")
 
     values = samples(metrics)
     assert values["inference_requests_total/bulk/iris/ok"] == 1
@@ -65,8 +72,31 @@ def test_only_success_has_a_duration() -> None:
 
 
 def test_two_gateways_in_one_process_do_not_share_their_counts() -> None:
-    one, other = GatewayMetrics("iris"), GatewayMetrics("iris")
+    one, other = knowing("iris"), knowing("iris")
 
-    one.succeeded(Lane.BULK, 0.25)
+    one.succeeded("iris", Lane.BULK, 0.25)
 
     assert samples(other)["inference_requests_total/bulk/iris/ok"] == 0
+
+
+def test_each_model_has_its_own_counts() -> None:
+    metrics = knowing("iris", "sticks")
+
+    metrics.succeeded("sticks", Lane.BULK, 0.25)
+    metrics.know("sticks")  # another version of it
+
+    values = samples(metrics)
+    assert values["inference_requests_total/bulk/sticks/ok"] == 1
+    assert values["inference_requests_total/bulk/iris/ok"] == 0
+
+
+def test_names_that_callers_made_up_are_one() -> None:
+    metrics = knowing("iris")
+    assert "unknown" not in str(samples(metrics)), "not before there is one"
+
+    for i in range(10):
+        metrics.ended_with(f"made-up-{i}", Lane.INTERACTIVE, 404, "unknown_model")
+
+    values = samples(metrics)
+    assert values["inference_requests_total/interactive/unknown/invalid"] == 10
+    assert "made-up" not in str(values)

@@ -14,6 +14,7 @@ from gateway.exchange import Exchange
 from gateway.jobs import Jobs
 from gateway.reconciler import Reconciler
 from gateway.settings import GatewaySettings
+from gateway.slots import COMMON, Pools
 from shared import keys
 from shared.broker import make_celery
 from shared.clock import BrokerClock
@@ -37,8 +38,10 @@ class Office:
     def __init__(self, redis: Any) -> None:
         self.redis = redis
         exchange = Exchange(redis, redis, APP, BrokerClock())
-        self.jobs = Jobs(redis, exchange, GatewaySettings())
-        self.reconciler = Reconciler(redis, exchange, BrokerClock(), check_seconds=10.0)
+        self.pinned: set[str] = set()
+        self.pools = Pools(lambda pool: int(pool == COMMON or pool in self.pinned))
+        self.jobs = Jobs(redis, exchange, self.pools, GatewaySettings())
+        self.reconciler = Reconciler(redis, exchange, self.pools, BrokerClock(), check_seconds=10.0)
         self.counted: Counter[str] = Counter()
 
     async def submit(self, overdue: bool = True) -> str:
@@ -124,6 +127,20 @@ def test_jobs_are_published_again_one_by_one(broker: FakeServer) -> None:
             assert await one.reconciler.look() == {"republished": 3}
             entries = await one.redis.lrange("bulk", 0, -1)
             assert sorted(map(jobs_in, entries)) == sorted([job_id] for job_id in submitted)
+
+    run(scenario())
+
+
+def test_a_job_goes_to_the_workers_that_serve_its_model_now(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with offices(broker) as (one, _):
+            job_id = await one.submit()
+            one.pinned = {"sticks"}
+            assert await one.reconciler.look() == {"republished": 1}
+            [entry] = await one.redis.lrange("bulk.sticks", 0, -1)
+            assert jobs_in(entry) == [job_id]
+            assert json.loads(entry)["properties"]["delivery_info"]["routing_key"] == "bulk.sticks"
+            assert await one.redis.llen("bulk") == 0
 
     run(scenario())
 

@@ -41,11 +41,20 @@ class Half:
         raise RuntimeError("sesame")
 
 
+class Hot:
+    """Knows its template itself, as the hot routes do."""
+
+    template = "/models/{name}/fine"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await JSONResponse({})(scope, receive, send)
+
+
 class Site:
     """An app behind the middleware, with metrics of its own."""
 
     def __init__(self) -> None:
-        self.metrics = GatewayMetrics("iris")
+        self.metrics = GatewayMetrics()
         router = APIRouter()
 
         @router.get("/jobs/{job_id}")
@@ -58,6 +67,8 @@ class Site:
             Route("/broken", broken),
             Route("/left", left),
             Route("/half", Half()),
+            Route("/models/{name}/fine", Hot(), methods=["POST"]),
+            Route("/made-up/{name}", fine),
         ]
         app.include_router(router)
         self.app = app
@@ -163,6 +174,9 @@ def test_a_caller_who_left_is_no_failure(caplog: pytest.LogCaptureFixture) -> No
         ("DELETE", "/fine", ("DELETE", "/fine", "405")),
         ("GET", "/jobs/some-id", ("GET", "/jobs/{job_id}", "200")),
         ("PUT", "/jobs/some-id", ("PUT", "/jobs/{job_id}", "405")),
+        ("POST", "/models/sticks/fine", ("POST", "/models/{name}/fine", "200")),
+        ("GET", "/models/sticks/fine", ("GET", "/models/{name}/fine", "405")),
+        ("GET", "/made-up/by-a-caller", ("GET", "__unmatched__", "200")),
         ("GET", "/nothing/at/all", ("GET", "__unmatched__", "404")),
         ("GET", "/jobs/a/b", ("GET", "__unmatched__", "404")),
         ("GET", "/fine/", ("GET", "__unmatched__", "307")),
@@ -187,7 +201,7 @@ def test_what_is_not_http_passes_uncounted() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         seen.append(scope["type"])
 
-    metrics = GatewayMetrics("iris")
+    metrics = GatewayMetrics()
     run(Observed(app, metrics)({"type": "lifespan"}, _nothing, _nothing))  # type: ignore[arg-type]
 
     assert seen == ["lifespan"]

@@ -6,31 +6,10 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
-PACKAGES = (
-    *("numpy._core", "numpy.core", "numpy.dtypes", "numpy.ma", "numpy.matrixlib", "numpy.random"),
-    *("scipy.interpolate", "scipy.optimize", "scipy.sparse", "scipy.spatial", "scipy.special"),
-    *("pandas._libs", "pandas.arrays", "pandas.core"),
-    "sklearn",
-)
-"""Modules from which workers take parts of estimators, and their submodules."""
+from shared.trusted import PACKAGES, PLAIN_CLASSES, PURE_OBJECTS, RECONSTRUCTORS
 
-_NAMES = {
-    "_codecs": "encode",
-    "builtins": "object int float complex bool str bytes bytearray list tuple dict set frozenset slice range",
-    "collections": "OrderedDict defaultdict deque Counter",
-    "copyreg": "_reconstructor",
-    "datetime": "date datetime time timedelta timezone",
-    "decimal": "Decimal",
-    "fractions": "Fraction",
-    "functools": "partial",
-    "joblib.numpy_pickle": "NumpyArrayWrapper",
-    "numpy": "around clip cumsum diff mean median nan_to_num ravel reshape round sort sum",
-    "re": "_compile",
-    "scipy._lib.array_api_compat.numpy._aliases": "asarray",
-    "types": "SimpleNamespace",
-}
-NAMES = frozenset(f"{module}.{name}" for module, names in _NAMES.items() for name in names.split())
-"""What workers take beside that."""
+NAMES = PLAIN_CLASSES | RECONSTRUCTORS | PURE_OBJECTS
+"""What workers take, beside what is in PACKAGES."""
 
 _TEXTS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE")
 _MEMO_READS = ("BINGET", "LONG_BINGET", "GET")

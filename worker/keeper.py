@@ -6,6 +6,8 @@ A thread of the child: a version is in memory before the gateways follow its ali
 import logging
 import threading
 import time
+from collections.abc import Callable, Collection
+from contextlib import suppress
 
 import redis
 
@@ -15,19 +17,28 @@ from shared.errors import ModelError
 from shared.model_store import ModelStore
 from worker.connection import connect
 from worker.metrics import WorkerMetrics
-from worker.predictor_cache import PredictorCache
+from worker.predictor_cache import Key, PredictorCache
 
 logger = logging.getLogger(__name__)
 
 IDLE_SECONDS = 30.0
 """How long a version that no alias names any more is kept after its last use."""
 
+CROWDED_SECONDS = 60.0
+"""How long a version that had to make room, or for which others had to, is left to whoever asks for it."""
+
 
 class Keeper(threading.Thread):
     """Announces once a second, and looks at the store as often as that costs little."""
 
     def __init__(
-        self, name: str, redis_url: str, store: ModelStore, predictors: PredictorCache, metrics: WorkerMetrics
+        self,
+        name: str,
+        redis_url: str,
+        store: ModelStore,
+        predictors: PredictorCache,
+        metrics: WorkerMetrics,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(name="keeper", daemon=True)
         self._announced_as = name
@@ -36,13 +47,17 @@ class Keeper(threading.Thread):
         self._metrics = metrics
         self._redis = connect(redis_url, retries=0)
         self._stopping = threading.Event()
+        self._clock = clock
+        self._kept: set[Key] = set()
+        """What was in memory after the last look."""
+        self._crowded_until: dict[Key, float] = {}
 
     def run(self) -> None:
         """Keep and announce until `stop`."""
         looked_at = float("-inf")
         while True:
-            if time.monotonic() - looked_at >= self._store.look_seconds:
-                looked_at = time.monotonic()
+            if self._clock() - looked_at >= self._store.look_seconds:
+                looked_at = self._clock()
                 try:
                     self.keep()
                 except ModelError as error:
@@ -65,27 +80,46 @@ class Keeper(threading.Thread):
     def keep(self) -> None:
         """Load what aliases of the models in memory name, and drop what none names and nobody used lately.
 
+        What does not fit in together is tried once in CROWDED_SECONDS, or it would be loaded and dropped all the time.
+
         Raises:
             ModelError: if the store does not answer.
         """
-        loaded = {(p.manifest.name, p.manifest.version) for p in self._predictors.loaded()}
+        loaded = self._loaded()
+        self._note_crowded(self._kept - loaded)
+        self._kept = loaded
         wanted = {
             (name, version)
             for name in {name for name, _ in loaded}
             for record in self._store.alias_records(name).values()
             for version in record.versions
         }
-        for name, version in sorted(wanted - loaded):
-            try:
-                predictor = self._predictors.get(name, version)
-            except ModelError:
-                # Logged and remembered by the cache, and announced below.
-                continue
-            self._metrics.model(predictor.manifest).loaded(time.time())
+        for key in sorted(wanted - loaded):
+            if key not in self._crowded_until:
+                self._load(key)
         for name, version in loaded - wanted:
             if self._predictors.idle_seconds(name, version) > IDLE_SECONDS:
                 self._predictors.drop(name, version)
                 logger.info("dropped %s %s", name, version)
+        self._kept = self._loaded()
+
+    def _loaded(self) -> set[Key]:
+        return {(each.manifest.name, each.manifest.version) for each in self._predictors.loaded()}
+
+    def _load(self, key: Key) -> None:
+        before = self._loaded()
+        # An error is logged and remembered by the cache, and announced.
+        with suppress(ModelError):
+            predictor = self._predictors.get(*key)
+            self._metrics.model(predictor.manifest).loaded(time.time())
+        dropped = before - self._loaded()
+        if dropped:
+            self._note_crowded({key, *dropped})
+
+    def _note_crowded(self, keys_: Collection[Key]) -> None:
+        now = self._clock()
+        self._crowded_until = {key: until for key, until in self._crowded_until.items() if until > now}
+        self._crowded_until.update(dict.fromkeys(keys_, now + CROWDED_SECONDS))
 
     def announce(self) -> None:
         """Say what is loaded and what was refused."""

@@ -50,7 +50,7 @@ def register_tasks(app: Celery, child: Callable[[], Child]) -> None:
         except SoftTimeLimitExceeded:
             child().fail_jobs(message, TIME_LIMIT)
 
-    @app.task(name=SHADOW_TASK)  # type: ignore[untyped-decorator]
+    @app.task(name=SHADOW_TASK, shared=False)  # type: ignore[untyped-decorator]
     def shadow(payload: str) -> None:
         message = _decoded(ShadowMessage, payload)
         if message is not None:

@@ -6,57 +6,10 @@ from typing import Any
 
 import numpy as np
 
-_PLAIN = {
-    "builtins": "object int float complex bool str bytes bytearray list tuple dict set frozenset slice range",
-    "collections": "OrderedDict defaultdict deque Counter",
-    "datetime": "date datetime time timedelta timezone",
-    "decimal": "Decimal",
-    "fractions": "Fraction",
-    "functools": "partial",
-    "joblib.numpy_pickle": "NumpyArrayWrapper",
-    "types": "SimpleNamespace",
-}
-PLAIN_CLASSES = frozenset(f"{module}.{name}" for module, names in _PLAIN.items() for name in names.split())
-
-_CALLED = {
-    "_codecs": "encode",
-    "copyreg": "_reconstructor",
-    "numpy._core.multiarray": "_reconstruct scalar",
-    "numpy._core.numeric": "_frombuffer",
-    "numpy.core.multiarray": "_reconstruct scalar",
-    "numpy.core.numeric": "_frombuffer",
-    "numpy.ma.core": "_mareconstruct",
-    "numpy.random._pickle": "__bit_generator_ctor __generator_ctor __randomstate_ctor",
-    "pandas._libs.internals": "_unpickle_block",
-    "pandas.core.indexes.base": "_new_Index",
-    "re": "_compile",
-}
-RECONSTRUCTORS = frozenset(f"{module}.{name}" for module, names in _CALLED.items() for name in names.split())
-"""Functions that a pickle may call while it is read."""
-
-_PURE = {
-    "numpy": "around clip cumsum diff mean median nan_to_num ravel reshape round sort sum",
-    "pandas._libs.missing": "NA",
-    "scipy._lib.array_api_compat.numpy._aliases": "asarray",
-    "sklearn.cluster._kmeans": "_kmeans_single_elkan _kmeans_single_lloyd",
-    "sklearn.preprocessing._function_transformer": "_identity",
-}
-PURE_OBJECTS = frozenset(f"{module}.{name}" for module, names in _PURE.items() for name in names.split())
-"""What an estimator may hold from modules where not everything is harmless."""
+from shared.trusted import PACKAGES, PLAIN_CLASSES, PURE_OBJECTS, RECONSTRUCTORS
 
 TOP_MODULES = frozenset(["numpy", "pandas"])
 """Modules that may be imported from, without their submodules."""
-
-PACKAGES = (
-    *("numpy._core", "numpy.core", "numpy.dtypes", "numpy.ma", "numpy.matrixlib", "numpy.random"),
-    *("scipy.interpolate", "scipy.optimize", "scipy.sparse", "scipy.spatial", "scipy.special"),
-    *("pandas._libs", "pandas.arrays", "pandas.core"),
-    "sklearn",
-)
-"""Modules that may be imported from, and their submodules.
-
-Not scipy.stats: its distributions execute a text that comes out of the pickle.
-"""
 
 RUN_CODE_OR_OPEN_FILES = (
     *("sklearn.conftest", "sklearn.datasets", "sklearn.externals", "sklearn.utils._mocking", "sklearn.utils._testing"),

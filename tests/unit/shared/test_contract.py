@@ -14,6 +14,8 @@ from shared.contract import (
     Message,
     PredictMessage,
     RunJobsMessage,
+    ShadowMessage,
+    queue_name,
 )
 
 PREDICT = PredictMessage(
@@ -26,6 +28,13 @@ PREDICT = PredictMessage(
     canary=True,
 )
 RUN_JOBS = RunJobsMessage(jobs=["a", "b"])
+SHADOW = ShadowMessage(
+    model="iris",
+    version="v2",
+    primary="v1",
+    rows=[[5.1, None, "rot", True], [1, -0.0, "", False]],
+    predictions=["setosa", [1, 1.5]],
+)
 REPLY = BatchReply(
     batch=7,
     started_at=1.5,
@@ -35,7 +44,7 @@ REPLY = BatchReply(
         {"error": {"code": "time_limit", "message": "…", "rows": [0]}},
     ],
 )
-MESSAGES = [PREDICT, RUN_JOBS, REPLY]
+MESSAGES = [PREDICT, RUN_JOBS, SHADOW, REPLY]
 each_message = pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
 
 
@@ -95,3 +104,9 @@ def test_outcomes_are_the_statuses_that_are_neither_queued_nor_running() -> None
 def test_lanes_are_the_names_of_redis_lists_for_ever() -> None:
     """Renaming one would leave what is queued behind at the next update."""
     assert [lane.value for lane in Lane] == ["interactive", "bulk"]
+
+
+def test_workers_that_are_pinned_to_a_model_have_lists_of_their_own() -> None:
+    """Renaming them would do the same."""
+    assert [queue_name(lane, "") for lane in Lane] == ["interactive", "bulk"]
+    assert [queue_name(lane, "iris") for lane in Lane] == ["interactive.iris", "bulk.iris"]

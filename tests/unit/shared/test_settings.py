@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 from pydantic import Field
 
@@ -15,18 +13,19 @@ def test_everything_has_a_default() -> None:
     settings = load_settings(CommonSettings)
 
     assert settings.redis_url == "redis://127.0.0.1:6379/0"
+    assert settings.model_store == "models"
     assert settings.default_model == "iris"
 
 
 def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", "rediss://broker:6380/1")
-    monkeypatch.setenv("MODELS_DIR", "/srv/models")
+    monkeypatch.setenv("MODEL_STORE", "s3://bucket/models")
     monkeypatch.setenv("TASK_TIME_LIMIT_SECONDS", "2.5")
 
     settings = load_settings(CommonSettings)
 
     assert settings.redis_url == "rediss://broker:6380/1"
-    assert settings.models_dir == Path("/srv/models")
+    assert settings.model_store == "s3://bucket/models"
     assert settings.task_time_limit_seconds == 2.5
 
 

@@ -1,16 +1,71 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from fakeredis import FakeRedis, FakeServer
 
 from shared.manifest import Manifest
 from shared.model_store import ModelStore
 from tests.support.estimators import CASES, Case
+from tests.support.puppet import Act, Puppet
+from tests.unit.worker.estimators import Labels, Numbers
 from training.exporter import export
+from worker.settings import WorkerSettings
+from worker.trust import Trust
 
 Publish = Callable[..., Manifest]
+
+OURS = Trust(modules=frozenset(["tests"]))
+"""For estimators that are made for tests."""
+
+PUPPET_ROWS = np.array([[-1.0, Act.ANSWER], [1.0, Act.ANSWER]] * 5)
+
+
+@pytest.fixture(autouse=True)
+def no_settings_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for field in WorkerSettings.model_fields:
+        monkeypatch.delenv(field.upper(), raising=False)
+
+
+@pytest.fixture
+def broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
+    """A Redis in memory, which the worker's clients find at every address; with `connected = False` it is gone."""
+    server = FakeServer()
+
+    def connect(redis_url: str, retries: int) -> FakeRedis:
+        return FakeRedis(server=server)
+
+    for module in ("worker.child", "worker.lost", "worker.announcer", "worker.keeper"):
+        monkeypatch.setattr(f"{module}.connect", connect)
+    yield server
+    server.connected = True
+
+
+@pytest.fixture
+def puppet_store(tmp_path: Path) -> ModelStore:
+    """Three models of the features value and act: `puppet` (classes), `labels` (without shares), `numbers`."""
+    store = ModelStore(tmp_path / "puppets")
+    publish_puppet(store, "puppet")
+    publish_puppet(store, "labels", estimator=Labels())
+    publish_puppet(store, "numbers", estimator=Numbers())
+    return store
+
+
+def publish_puppet(store: ModelStore, name: str, version: str = "v1", estimator: Any = None) -> Manifest:
+    fitted = (estimator or Puppet()).fit(PUPPET_ROWS, np.array(["low", "high"] * 5))
+    return export(
+        fitted,
+        PUPPET_ROWS,
+        store=store,
+        name=name,
+        version=version,
+        feature_names=["value", "act"],
+        scores={},
+        extra_modules=["tests"],
+    )
 
 
 @cache

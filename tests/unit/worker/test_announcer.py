@@ -1,5 +1,4 @@
 import logging
-import os
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -31,10 +30,9 @@ class Timer:
 class Consumer:
     """As much of Celery's consumer as the announcer looks at."""
 
-    def __init__(self, broker: FakeServer) -> None:
-        settings = SimpleNamespace(redis_url="redis://", worker_concurrency=3)
-        predictors = SimpleNamespace(loaded=lambda: ["iris v1", "wine v2"])
-        self.app = SimpleNamespace(millrace_settings=settings, millrace_predictors=predictors)
+    def __init__(self, broker: FakeServer, pinned: list[str]) -> None:
+        settings = SimpleNamespace(redis_url="redis://", worker_concurrency=3, pinned_models=pinned)
+        self.app = SimpleNamespace(millrace_settings=settings)
         self.hostname = "worker1@here"
         self.timer = Timer()
         self.redis: Any = FakeRedis(server=broker)
@@ -48,17 +46,17 @@ class Consumer:
 
 @pytest.fixture
 def consumer(broker: FakeServer) -> Consumer:
-    return Consumer(broker)
+    return Consumer(broker, [])
 
 
-NAME = f"worker1@here:{os.getpid()}"
+NAME = "worker1@here"
 
 
 def test_it_announces_at_once_and_again_and_again(consumer: Consumer) -> None:
     Announcer(consumer).start(consumer)
 
     said = consumer.announcements()[NAME]
-    assert (said.slots, said.models) == (3, ["iris v1", "wine v2"])
+    assert (said.slots, said.pinned) == (3, [])
     assert said.at == pytest.approx(time.time(), abs=1)
     [(seconds, announce)] = consumer.timer.repeated
     assert seconds == ANNOUNCE_SECONDS < LIVE_SECONDS / 2, "one may be missed"
@@ -66,8 +64,16 @@ def test_it_announces_at_once_and_again_and_again(consumer: Consumer) -> None:
     assert consumer.announcements()[NAME].at >= said.at
 
 
+def test_it_says_which_models_it_is_pinned_to(broker: FakeServer) -> None:
+    consumer = Consumer(broker, ["iris", "wine"])
+
+    Announcer(consumer).start(consumer)
+
+    assert consumer.announcements()[NAME].pinned == ["iris", "wine"]
+
+
 def test_a_stopped_worker_takes_its_announcement_back_and_no_other(consumer: Consumer) -> None:
-    consumer.redis.hset(keys.WORKERS, "another", Announcement(at=0, slots=1, models=[]).model_dump_json())
+    consumer.redis.hset(keys.WORKERS, "another", Announcement(at=0, slots=1).model_dump_json())
     announcer = Announcer(consumer)
     announcer.start(consumer)
 

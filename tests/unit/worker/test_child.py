@@ -7,15 +7,16 @@ import redis
 from fakeredis import FakeRedis, FakeServer
 
 from shared import keys
-from shared.contract import BatchReply, Call, PredictMessage, RunJobsMessage
+from shared.contract import BatchReply, Call, PredictMessage, RunJobsMessage, ShadowMessage
 from shared.errors import PredictionError
 from shared.job_scripts import script
 from shared.model_store import ModelStore
 from tests.support.puppet import Act
+from tests.unit.worker.conftest import OURS, publish_puppet
 from tests.unit.worker.test_metrics import samples
 from worker.child import REPLY_TTL_SECONDS, Child
 from worker.metrics import WorkerMetrics
-from worker.predictor import PredictorCache
+from worker.predictor_cache import PredictorCache
 
 REPLY_TO = "millrace:replies:test"
 LOW, HIGH = [-1.0, float(Act.ANSWER)], [1.0, float(Act.ANSWER)]
@@ -28,7 +29,7 @@ class Bench:
     def __init__(self, store: ModelStore, broker: FakeServer) -> None:
         self.redis: Any = FakeRedis(server=broker)
         self.metrics = WorkerMetrics()
-        self.cache = PredictorCache(store)
+        self.cache = PredictorCache(store, 1_000_000_000, trust=OURS)
         self.cache.get("puppet", "v1")
         self.child = Child("redis://", self.cache, self.metrics, lease_seconds=35)
 
@@ -65,10 +66,16 @@ class Bench:
         told = samples(self.metrics.predictions, self.metrics.errors, self.metrics.queue_wait_seconds)
         return told[name]
 
+    def shadowed(self, shadow: str = "v2", primary: str = "v1", model: str = "puppet") -> dict[str, float]:
+        """Agreement -> rows."""
+        told = samples(self.metrics._shadow_rows)
+        words = ("same", "different", "failed")
+        return {word: told[f"inference_shadow_rows_total/{word}/{model}/{shadow}/{primary}"] for word in words}
+
 
 @pytest.fixture
-def bench(store: ModelStore, broker: FakeServer) -> Bench:
-    return Bench(store, broker)
+def bench(puppet_store: ModelStore, broker: FakeServer) -> Bench:
+    return Bench(puppet_store, broker)
 
 
 # --- interactive
@@ -149,7 +156,11 @@ def test_jobs_of_one_task_run_together_and_end_apart(bench: Bench) -> None:
 
     bench.child.run_jobs(RunJobsMessage(jobs=["a", "b", "c"]), redelivered=False)
 
-    assert bench.job("a") == ("succeeded", {"predictions": ["low"], "probabilities": [[0.0, 1.0]]})
+    outputs = [["prediction", ["high", "low"]]]
+    assert bench.job("a") == (
+        "succeeded",
+        {"predictions": ["low"], "probabilities": [[0.0, 1.0]], "outputs": outputs},
+    )
     status, outcome = bench.job("b")
     assert (status, outcome["error"]["code"], outcome["error"]["rows"]) == ("failed", "prediction_failed", [0])
     assert bench.job("c")[1]["predictions"] == ["high", "low"]
@@ -164,13 +175,13 @@ def test_jobs_of_several_models_may_come_in_one_task(bench: Bench) -> None:
 
     bench.child.run_jobs(RunJobsMessage(jobs=["a", "b", "c"]), redelivered=False)
 
-    assert bench.job("a")[1] == {"predictions": [1.5], "probabilities": None}
+    assert bench.job("a")[1] == {"predictions": [1.5], "probabilities": None, "outputs": [["prediction", None]]}
     assert bench.job("b")[1]["predictions"] == ["high"]
     status, outcome = bench.job("c")
     assert (status, outcome["error"]["code"]) == ("failed", "model_unavailable")
 
 
-def test_what_may_not_run_is_left_alone(bench: Bench, store: ModelStore, broker: FakeServer) -> None:
+def test_what_may_not_run_is_left_alone(bench: Bench) -> None:
     bench.submit("running", [LOW])
     bench.submit("cancelled", [LOW])
     start = bench.redis.register_script(script("start"))
@@ -221,6 +232,44 @@ def test_jobs_that_ran_out_of_time_end_unless_they_have_ended(bench: Bench) -> N
     assert bench.job("a")[0] == "succeeded"
     status, outcome = bench.job("b")
     assert (status, outcome["error"]["code"]) == ("failed", "time_limit")
+
+
+# --- trials
+
+
+def test_a_version_on_trial_is_compared_row_by_row_and_answers_nobody(bench: Bench, puppet_store: ModelStore) -> None:
+    publish_puppet(puppet_store, "puppet", "v2")
+    rows = [LOW, HIGH, HIGH, RAISING]
+
+    bench.child.shadow(
+        ShadowMessage(model="puppet", version="v2", primary="v1", rows=rows, predictions=["low", "high", "low", "high"])
+    )
+
+    assert bench.shadowed() == {"same": 2, "different": 1, "failed": 1}
+    assert bench.redis.keys() == []
+    told = samples(bench.metrics.predictions, bench.metrics.outputs, bench.metrics.feature_bins, bench.metrics.errors)
+    assert set(told.values()) == {0}, "it is no traffic"
+    confidence = samples(bench.metrics.confidence)
+    assert confidence["inference_prediction_confidence_count/puppet/v2"] == 3
+    assert samples(bench.metrics.compute_seconds)["inference_compute_seconds_count/puppet/v2"] == 1
+
+
+def test_a_version_on_trial_that_can_not_be_loaded_fails_on_every_row(bench: Bench) -> None:
+    bench.child.shadow(
+        ShadowMessage(model="puppet", version="v9", primary="v1", rows=[LOW, HIGH], predictions=["low", "high"])
+    )
+
+    assert bench.shadowed("v9") == {"same": 0, "different": 0, "failed": 2}
+
+
+def test_numbers_on_trial_are_compared_too(bench: Bench) -> None:
+    rows = [[3.0, 0.0], [4.0, 0.0], [5.0, float(Act.ANSWER_NAN)]]
+
+    bench.child.shadow(
+        ShadowMessage(model="numbers", version="v1", primary="v0", rows=rows, predictions=[1.5, 2.5, 2.5])
+    )
+
+    assert bench.shadowed("v1", "v0", "numbers") == {"same": 1, "different": 1, "failed": 1}
 
 
 # --- the start

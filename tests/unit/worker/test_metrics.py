@@ -16,7 +16,8 @@ from shared.contract import ErrorCode, Lane
 from tests.support.manifests import classifier, regressor
 from tests.support.processes import REPOSITORY
 from worker import metrics as module
-from worker.metrics import BulkHistogram, WorkerMetrics
+from worker.metrics import WorkerMetrics
+from worker.model_metrics import BulkHistogram
 
 BOUNDS = (-1.0, 0.0, 0.5, 2.5, 10.0)
 
@@ -112,8 +113,8 @@ def test_inputs_are_counted_by_feature_and_by_bin_of_the_training_data() -> None
     of_model = metrics.model(classifier(["length", "width"]))
 
     # The edge of the bins is 1.5, which belongs to the lower one, as in training.
-    of_model.count_inputs(np.array([[0.0, 9.0], [1.5, 1.6], [1.6, 1.5]]))
-    of_model.count_inputs(np.array([[-100.0, 100.0]]))
+    of_model.count_inputs([[0.0, 9.0], [1.5, 1.6], [1.6, 1.5]])
+    of_model.count_inputs([[-100.0, 100.0]])
 
     bins = samples(metrics.feature_bins)
     assert bins["inference_feature_bin_total/00/length/sticks/v1"] == 3
@@ -188,7 +189,6 @@ def test_a_process_is_named_by_its_place_in_the_pool(
 
 COUNT_AS_SLOT = """
 import json, sys
-import numpy as np
 from types import SimpleNamespace
 from prometheus_client import CollectorRegistry, multiprocess
 from tests.support.manifests import classifier
@@ -200,7 +200,7 @@ metrics.name_files_by_slot()
 metrics.forget_predecessor()
 worker = metrics.WorkerMetrics()
 model = worker.model(classifier())
-model.count_inputs(np.array([[0.5, 1.5], [1.0, 2.0]]))
+model.count_inputs([[0.5, 1.5], [1.0, 2.0]])
 model.count_outputs(["short", "long"])
 worker.batches_in_progress.inc()
 registry = CollectorRegistry(support_collectors_without_names=True)

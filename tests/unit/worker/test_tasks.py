@@ -7,7 +7,16 @@ from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 
 from shared.broker import make_celery
-from shared.contract import PREDICT_TASK, RUN_JOBS_TASK, Call, Message, PredictMessage, RunJobsMessage
+from shared.contract import (
+    PREDICT_TASK,
+    RUN_JOBS_TASK,
+    SHADOW_TASK,
+    Call,
+    Message,
+    PredictMessage,
+    RunJobsMessage,
+    ShadowMessage,
+)
 from shared.errors import PredictionError
 from shared.settings import CommonSettings
 from worker.child import Child
@@ -15,7 +24,8 @@ from worker.tasks import register_tasks
 
 BATCH = PredictMessage(batch=7, reply_to="r", model="m", version="v", calls=[Call(1, 0.0, 1.0)], rows=[[1.0]])
 JOBS = RunJobsMessage(jobs=["a", "b"])
-TASKS = [(PREDICT_TASK, BATCH), (RUN_JOBS_TASK, JOBS)]
+SHADOW = ShadowMessage(model="m", version="v2", primary="v", rows=[[1.0]], predictions=["a"])
+TASKS = [(PREDICT_TASK, BATCH), (RUN_JOBS_TASK, JOBS), (SHADOW_TASK, SHADOW)]
 
 
 class FakeChild:
@@ -30,6 +40,9 @@ class FakeChild:
 
     def run_jobs(self, message: RunJobsMessage, redelivered: bool) -> None:
         self._note("run_jobs", message, redelivered)
+
+    def shadow(self, message: ShadowMessage) -> None:
+        self._note("shadow", message)
 
     def fail_calls(self, message: PredictMessage, error: PredictionError) -> None:
         self.asked.append(("fail_calls", message, error.code))
@@ -73,12 +86,12 @@ def run_task(app: Celery) -> Run:
     return run
 
 
-def test_the_worker_knows_these_two_tasks(app: Celery) -> None:
-    assert {name for name in app.tasks if not name.startswith("celery.")} == {PREDICT_TASK, RUN_JOBS_TASK}
+def test_the_worker_knows_these_tasks(app: Celery) -> None:
+    assert {name for name in app.tasks if not name.startswith("celery.")} == {name for name, _ in TASKS}
 
 
 def test_their_options_are_those_of_the_configuration(app: Celery) -> None:
-    for name in (PREDICT_TASK, RUN_JOBS_TASK):
+    for name, _ in TASKS:
         task = app.tasks[name]
         assert (task.acks_late, task.reject_on_worker_lost, task.ignore_result) == (True, False, True)
 
@@ -100,7 +113,21 @@ def test_jobs_are_run_and_told_if_they_come_again(
     assert child.asked == [("run_jobs", JOBS, redelivered)]
 
 
-@pytest.mark.parametrize(("name", "message"), TASKS)
+def test_rows_go_to_a_version_on_trial(run_task: Run, child: FakeChild) -> None:
+    run_task(SHADOW_TASK, SHADOW.to_json())
+
+    assert child.asked == [("shadow", SHADOW)]
+
+
+def test_nobody_waits_for_a_trial_that_ran_out_of_time(run_task: Run, child: FakeChild) -> None:
+    child.failure = SoftTimeLimitExceeded()
+
+    run_task(SHADOW_TASK, SHADOW.to_json())
+
+    assert child.asked == [("shadow", SHADOW)]
+
+
+@pytest.mark.parametrize(("name", "message"), TASKS[:2])
 def test_the_soft_time_limit_becomes_an_answer(run_task: Run, child: FakeChild, name: str, message: Message) -> None:
     child.failure = SoftTimeLimitExceeded()
 
@@ -120,7 +147,7 @@ def test_any_other_failure_is_celerys_to_log(run_task: Run, child: FakeChild, na
     assert len(child.asked) == 1
 
 
-@pytest.mark.parametrize("name", [PREDICT_TASK, RUN_JOBS_TASK])
+@pytest.mark.parametrize("name", [name for name, _ in TASKS])
 @pytest.mark.parametrize(
     "payload",
     ["", "sesame", "null", "{}", '{"v":1,"jobs":"sesame"}', '{"v":2,"jobs":[]}', '{"v":1,"jobs":[],"sesame":1}'],

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.envelope import envelope
 from shared.broker import make_celery
-from shared.contract import Call, Message, PredictMessage, RunJobsMessage
+from shared.contract import Call, Message, PredictMessage, RunJobsMessage, ShadowMessage
 from shared.settings import CommonSettings
 from worker.transport import problem
 
@@ -19,8 +19,9 @@ MESSAGES = [
         batch=1, reply_to="r", model="m", version="v", calls=[Call(1, 0.0, 1.0)], rows=[[1.0, "Straße"]], canary=True
     ),
     RunJobsMessage(jobs=["a", "b"]),
+    ShadowMessage(model="m", version="v2", primary="v1", rows=[[1.0, None]], predictions=["Straße"]),
 ]
-GOOD: dict[str, Any] = orjson.loads(envelope(APP, MESSAGES[1], 1.0))
+GOOD: dict[str, Any] = orjson.loads(envelope(APP, MESSAGES[1], "", 1.0))
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -32,8 +33,9 @@ def changed(change: Change) -> bytes:
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
-def test_what_the_gateway_writes_is_a_task(message: Message) -> None:
-    assert problem(envelope(APP, message, 1.0)) is None
+@pytest.mark.parametrize("pool", ["", "iris"])
+def test_what_the_gateway_writes_is_a_task(message: Message, pool: str) -> None:
+    assert problem(envelope(APP, message, pool, 1.0)) is None
 
 
 @pytest.mark.parametrize(

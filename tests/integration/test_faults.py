@@ -240,4 +240,4 @@ def test_garbage_in_the_queue_is_a_dead_letter_each(new_stack: NewStack, iris_mo
     assert stack.predict(SETOSA).status_code == 200
     assert stack.outcome(stack.submit(SETOSA))["status"] == "succeeded"
     assert stack.workers[0].running and stack.workers[0].pid == pid
-    assert stack.redis.hlen("unacked") == 0
+    wait_for("every message is acknowledged", lambda: stack.redis.hlen("unacked") == 0)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import KNeighborsRegressor
@@ -172,15 +173,19 @@ def test_rows_that_are_no_rows_fail_alone(manifest: Manifest) -> None:
     assert outcome(answer)[1] == ("prediction_failed", [1])
 
 
-def test_the_time_limit_is_not_taken_for_a_bad_row(manifest: Manifest) -> None:
-    class SoftTimeLimitExceeded(Exception):
-        pass
-
+@pytest.mark.parametrize("raising_call", [1, 2, 3])
+def test_the_time_limit_ends_a_batch_wherever_it_strikes(manifest: Manifest, raising_call: int) -> None:
     def answer(rows: Any) -> Any:
-        raise SoftTimeLimitExceeded
+        if len(predictor._estimator.asked) == raising_call:
+            raise SoftTimeLimitExceeded
+        raise ValueError
+
+    predictor = scripted(manifest, answer)
 
     with pytest.raises(SoftTimeLimitExceeded):
-        scripted(manifest, answer).predict([ROW, ROW])
+        predictor.predict([ROW] * 5)
+
+    assert len(predictor._estimator.asked) == raising_call
 
 
 @pytest.mark.parametrize(
@@ -209,6 +214,13 @@ def test_probabilities_of_the_wrong_shape_fail_every_row(exported: Exported) -> 
 
     assert (answer.predictions, answer.probabilities) == ([None], [None])
     assert outcome(answer) == [("prediction_failed", [0])]
+
+
+def test_probabilities_that_went_away_are_noticed(store: ModelStore, publish: Publish) -> None:
+    changed = rewrite(store, publish("m"), probabilities=False)
+
+    with pytest.raises(ArtifactInvalid, match="sample 0"):
+        Predictor.load(store, changed)
 
 
 def test_a_model_that_does_not_reproduce_its_samples_is_refused(store: ModelStore, publish: Publish) -> None:

@@ -1,9 +1,11 @@
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from shared.settings import load_settings
 from worker.settings import WorkerSettings
 from worker.trust import Trust
 
@@ -42,3 +44,41 @@ def test_lists_are_separated_by_commas() -> None:
 def test_what_is_no_list_of_names_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         settings(**wrong)
+
+
+def test_one_child_per_core_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/tmp/counts")
+
+    assert load_settings(WorkerSettings).worker_concurrency == os.cpu_count()
+    monkeypatch.setenv("WORKER_CONCURRENCY", "7")
+    assert load_settings(WorkerSettings).worker_concurrency == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WORKER_CONCURRENCY", "0"),
+        ("WORKER_CONCURRENCY", "257"),
+        ("WORKER_METRICS_PORT", "0"),
+        ("WORKER_DRAIN_SECONDS", "0"),
+        ("WORKER_MODELS", "../iris"),
+        ("TRUSTED_MODULES", "*"),
+        ("PROMETHEUS_MULTIPROC_DIR", None),
+    ],
+)
+def test_a_wrong_value_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, value: str | None
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/tmp/counts")
+    if value is None:
+        monkeypatch.delenv(name)
+    else:
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(SystemExit) as ended:
+        load_settings(WorkerSettings)
+
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"millrace: {name}: ")
+    assert told.count("\n") == 1

@@ -174,13 +174,30 @@ class Catalog:
         for name, records in read.items():
             known = self._aliases.setdefault(name, {})
             for alias in known.keys() - records.keys():
-                del known[alias]
+                if await self._can_go(name, alias):
+                    del known[alias]
             for alias, record in records.items():
                 await self._follow(name, alias, record.version)
                 await self._try(name, alias, record)
         for name in self._aliases.keys() - read.keys() - {self.default_model}:
             del self._aliases[name]
+        for gone in [key for key in self._moves.keys() | self._trials.keys() if key[1] not in read.get(key[0], ())]:
+            self._moves.pop(gone, None)
+            self._trials.pop(gone, None)
         self._forget_unused()
+
+    async def _can_go(self, name: str, alias: str) -> bool:
+        """Whether an alias that the store has no more can be forgotten: the default model must mean something."""
+        if name != self.default_model or alias != self.alias_of(name):
+            return True
+        others = {other: version for other, version in self._aliases[name].items() if other != alias}
+        if served_alias(others) not in others:
+            return False
+        try:
+            await self.get(name, served_alias(others))
+        except Problem:
+            return False
+        return True
 
     async def _follow(self, name: str, alias: str, version: str) -> None:
         if self._aliases[name].get(alias) == version:

@@ -80,6 +80,11 @@ class Coalescer:
         self._publishing: set[asyncio.Task[None]] = set()
 
     @property
+    def model(self) -> str:
+        """The model's name."""
+        return self._manifest.name
+
+    @property
     def idle(self) -> bool:
         """Whether nobody waits."""
         return not self._waiting and not self._in_flight
@@ -98,7 +103,7 @@ class Coalescer:
         timer = loop.call_later(deadline_seconds, self._expire, call, deadline_seconds)
         self._waiting.append(call)
         self._count_waiting(len(rows))
-        self._pools.of(self._manifest.name).ask(self)
+        self._pools.of(self.model).ask(self)
         try:
             return await call.answer
         finally:
@@ -139,7 +144,7 @@ class Coalescer:
         message = PredictMessage(
             batch=batch,
             reply_to=self._exchange.reply_to,
-            model=self._manifest.name,
+            model=self.model,
             version=self._manifest.version,
             calls=[Call(len(call.rows), call.accepted_at, call.deadline) for call in calls],
             rows=[row for call in calls for row in call.rows],
@@ -187,7 +192,7 @@ class Coalescer:
 
     def _expire(self, call: _Waiting, deadline_seconds: float) -> None:
         if not call.answer.done():
-            served = self._pools.of(self._manifest.name).total
+            served = self._pools.of(self.model).total
             call.answer.set_exception(deadline_exceeded(deadline_seconds) if served else no_worker())
         # While there are no slots nobody else takes them out, and they would count against `waiting_rows_max`.
         while self._waiting and self._waiting[0].answer.done():

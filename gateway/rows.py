@@ -1,5 +1,6 @@
 """Rows of one model: parsed from the raw body and checked in one pass, by a schema made from the manifest."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from shared.contract import Row
 from shared.manifest import Feature, Manifest
 
 INSTANCES = "instances"
+_HAS_INSTANCES = re.compile(rb'"instances"\s*:')
 TEXT_MAX_CHARACTERS = 10_000
 CATEGORIES_SHOWN = 10
 
@@ -39,7 +41,8 @@ class RowParser:
             Problem: 400 if it is not JSON, 422 if it is not rows of this model.
         """
         try:
-            if b'"instances"' in body:
+            # With the colon: it may also be the text of a feature.
+            if _HAS_INSTANCES.search(body):
                 parsed = self._instances.validate_json(body)
                 return ParsedRows([list(row.values()) for row in parsed[INSTANCES]], single=False)
             return ParsedRows([list(self._row.validate_json(body).values())], single=True)
@@ -77,7 +80,7 @@ def _description(feature: Feature) -> str:
     if feature.categories:
         shown = ", ".join(feature.categories[:CATEGORIES_SHOWN])
         return f"In training: {shown}{', …' if len(feature.categories) > CATEGORIES_SHOWN else ''}."
-    return "true or false."
+    return "true or false." if feature.type == "boolean" else "Any text."
 
 
 def flat_row(manifest: Manifest, row: Row) -> dict[str, Any]:

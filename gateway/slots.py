@@ -12,6 +12,10 @@ COMMON = ""
 class Sender(Protocol):
     """Someone with rows to send."""
 
+    @property
+    def model(self) -> str:
+        """The model that the rows are for."""
+
     def send_next(self, slots: "Slots") -> bool:
         """Send one batch if there is something to send; whether there is more."""
 
@@ -48,6 +52,11 @@ class Slots:
             self._pump_scheduled = True
             asyncio.get_running_loop().call_soon(self.pump)
 
+    def dismiss(self) -> list[Sender]:
+        """Forget who waits for a turn; they must ask again, here or elsewhere."""
+        asking, self._asking = list(self._asking), deque()
+        return asking
+
     def pump(self) -> None:
         """Send what may be sent."""
         self._pump_scheduled = False
@@ -82,6 +91,6 @@ class Pools:
         return self._pools[name]
 
     def wake(self) -> None:
-        """There may be new slots."""
-        for pool in self._pools.values():
-            pool.wake()
+        """Workers may have come or gone: whoever waits for a turn does so in the pool that serves the model now."""
+        for sender in [sender for pool in self._pools.values() for sender in pool.dismiss()]:
+            self.of(sender.model).ask(sender)

@@ -83,9 +83,14 @@ class Shadows:
 
     async def step(self) -> None:
         """Send what was collected, then pause: a background loop's step."""
-        piles, self._piles, self._rows = self._piles, {}, 0
-        for (model, version, primary), pile in piles.items():
-            await self._send(model, version, primary, pile)
+        for key in list(self._piles):
+            pile = self._piles.pop(key)
+            self._rows -= len(pile.rows)
+            try:
+                await self._send(*key, pile)
+            except Exception:
+                self._dropped(len(pile.rows))
+                raise
         await asyncio.sleep(FLUSH_SECONDS)
 
     async def _send(self, model: str, version: str, primary: str, pile: _Pile) -> None:

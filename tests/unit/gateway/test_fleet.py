@@ -143,3 +143,99 @@ def test_a_look_also_reads_the_brokers_clock(broker: FakeServer, monkeypatch: py
             assert known.slots == 2, "ages are counted by that clock"
 
     run(scenario())
+
+
+def child(*loaded: str, age_seconds: float = 0.0, refused: dict[str, str] | None = None) -> str:
+    return json.dumps({"at": time.time() - age_seconds, "loaded": loaded, "refused": refused or {}})
+
+
+async def announce_children(client: Any, **children: str) -> None:
+    """By worker and slot: `a_0` is `a/0`."""
+    await client.hset(keys.CHILDREN, mapping={name.replace("_", "/"): said for name, said in children.items()})
+
+
+def test_pinned_workers_are_a_pool_of_their_own(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with fleet(broker) as (known, client):
+            assert known.pools == [""]
+            await announce(
+                client,
+                a=announcement(slots=2),
+                b=announcement(slots=3, pinned=["iris"]),
+                c=announcement(slots=5, pinned=["iris", "sticks"]),
+            )
+            await known.refresh()
+            assert [known.slots_of(pool) for pool in ("", "iris", "sticks", "stones")] == [2, 8, 5, 0]
+            assert known.slots == 10
+            assert known.pools == ["", "iris", "sticks"]
+
+    run(scenario())
+
+
+def test_a_worker_has_a_version_when_all_of_its_children_have(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with fleet(broker) as (known, client):
+            await announce(client, a=announcement(), b=announcement(), c=announcement())
+            await announce_children(
+                client,
+                a_0=child("iris v1", "iris v2"),
+                a_1=child("iris v1"),
+                b_0=child("iris-2 v1"),
+                gone_0=child("x y"),
+            )
+            await known.refresh()
+            assert known.loaded_by("iris v1") == {"a": True, "b": False, "c": False}
+            assert known.loaded_by("iris v2") == {"a": False, "b": False, "c": False}
+            assert (known.holders("iris"), known.holders("iris-2"), known.holders("x")) == ({"a"}, {"b"}, set())
+
+    run(scenario())
+
+
+def test_only_the_workers_of_a_models_pool_count(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with fleet(broker) as (known, client):
+            await announce(client, a=announcement(), b=announcement(pinned=["iris"]))
+            await announce_children(client, a_0=child("iris v1", "sticks v1"), b_0=child("iris v2"))
+            await known.refresh()
+            assert known.holders("iris") == {"b"}
+            assert known.loaded_by("iris v1") == {"b": False}
+            assert known.loaded_by("sticks v1") == {"a": True}
+
+    run(scenario())
+
+
+def test_refusals_are_told_by_their_reasons(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with fleet(broker) as (known, client):
+            await announce(client, a=announcement())
+            refused = {"iris v2": "no such file"}
+            await announce_children(
+                client, a_0=child(refused=refused), a_1=child(refused=refused), a_2=child("iris v1")
+            )
+            await known.refresh()
+            assert known.refusals("iris v2") == {"no such file"}
+            assert known.refusals("iris v1") == set()
+
+    run(scenario())
+
+
+def test_a_child_that_is_silent_counts_no_more(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with fleet(broker) as (known, client):
+            await announce(client, a=announcement())
+            await announce_children(
+                client,
+                a_0=child("iris v1"),
+                a_1=child("iris v0", age_seconds=LIVE_SECONDS + 1),
+                a_2=child("iris v0", age_seconds=FORGET_SECONDS + 1),
+                a_3="garbage",
+            )
+            await known.refresh()
+            assert known.loaded_by("iris v1") == {"a": True}
+            assert sorted(await client.hkeys(keys.CHILDREN)) == [b"a/0", b"a/1"]
+            broker.connected = False
+            with pytest.raises(redis.ConnectionError):
+                await known.refresh()
+            assert (known.children, known.pools, known.holders("iris")) == ({}, [""], set())
+
+    run(scenario())

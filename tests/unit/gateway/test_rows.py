@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from gateway.errors import ERRORS_SHOWN, Problem
-from gateway.rows import RowParser, flat_row
-from tests.support.manifests import classifier
+from gateway.rows import TEXT_MAX_CHARACTERS, RowParser, flat_row
+from tests.support.manifests import classifier, feature, flag, mixed, text
 
 ODD_NAMES = ["petal length (cm)", "a/b~c", 'quo"ted', "Straße", " ", "INSTANCES", "instance", "__proto__", "v"]
 
@@ -157,3 +157,134 @@ def test_a_flat_row_is_what_the_parser_takes() -> None:
     row = [float(i) for i in range(len(ODD_NAMES))]
 
     assert parser(*ODD_NAMES).parse(json.dumps(flat_row(manifest, row)).encode()).rows == [row]
+
+
+# --- features of all types
+
+MIXED = mixed(feature("size"), text("colour"), flag("broken"))
+NULLABLE = mixed(*(make(name, nullable=True) for name, make in (("size", feature), ("colour", text), ("broken", flag))))
+
+
+@pytest.mark.parametrize("form", ["%s", '{"instances":[%s]}'])
+@pytest.mark.parametrize("colour", ["red", "not in training", "", "Straße \U0001f6e4", "true", "1", "null"])
+@pytest.mark.parametrize("broken", [True, False])
+def test_texts_and_truth_values_are_taken_as_they_are(form: str, colour: str, broken: bool) -> None:
+    body = form % json.dumps({"broken": broken, "colour": colour, "size": 1})
+
+    [[size, taken, whether]] = RowParser(MIXED, 10).parse(body.encode()).rows
+
+    assert (size, taken) == (1.0, colour)
+    assert whether is broken
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("colour", None),
+        ("colour", 1),
+        ("colour", 1.5),
+        ("colour", True),
+        ("colour", ["red"]),
+        ("colour", {}),
+        ("broken", None),
+        ("broken", 0),
+        ("broken", 1),
+        ("broken", "true"),
+        ("broken", ""),
+        ("broken", []),
+        ("size", None),
+        ("size", "1"),
+        ("size", True),
+    ],
+)
+def test_a_value_of_another_type_is_refused_where_it_is(name: str, value: Any) -> None:
+    row = {"size": 1, "colour": "red", "broken": True, name: value}
+
+    for body, pointer in ((row, f"/{name}"), ({"instances": [row]}, f"/instances/0/{name}")):
+        problem = refusal(json.dumps(body).encode(), RowParser(MIXED, 10))
+        assert (problem.status, problem.code) == (422, "invalid_rows")
+        assert pointers(problem) == [pointer]
+
+
+def test_null_is_taken_where_it_was_in_training() -> None:
+    body = b'{"size":null,"colour":null,"broken":null}'
+
+    assert RowParser(NULLABLE, 10).parse(body).rows == [[None, None, None]]
+    assert RowParser(NULLABLE, 10).parse(b'{"size":1,"colour":"red","broken":false}').rows == [[1.0, "red", False]]
+    assert sorted(pointers(refusal(body, RowParser(MIXED, 10)))) == ["/broken", "/colour", "/size"]
+
+
+def test_null_is_said_and_not_left_out() -> None:
+    assert sorted(pointers(refusal(b"{}", RowParser(NULLABLE, 10)))) == ["/broken", "/colour", "/size"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("colour", 1), ("broken", 1), ("size", "1"), ("size", float("nan")), ("broken", "null")],
+)
+def test_a_value_that_may_be_null_is_no_less_strict(name: str, value: Any) -> None:
+    row = {"size": None, "colour": None, "broken": None, name: value}
+
+    problem = refusal(json.dumps(row).encode(), RowParser(NULLABLE, 10))
+
+    assert [pointer.split("/")[1] for pointer in pointers(problem)] == [name]
+
+
+@pytest.mark.parametrize("length", [TEXT_MAX_CHARACTERS, TEXT_MAX_CHARACTERS + 1])
+def test_a_text_may_be_so_long(length: int) -> None:
+    body = json.dumps({"size": 1, "colour": "ü" * length, "broken": True}).encode()
+
+    if length > TEXT_MAX_CHARACTERS:
+        problem = refusal(body, RowParser(MIXED, 10))
+        assert pointers(problem) == ["/colour"]
+        assert "ü" not in problem.body().decode()
+    else:
+        assert len(RowParser(MIXED, 10).parse(body).rows[0][1]) == length
+
+
+@pytest.mark.parametrize("colour", ["instances", '"instances":', '"instances"', "instances:", '{"instances": []}'])
+def test_a_text_about_instances_is_no_instances(colour: str) -> None:
+    row = {"size": 1, "colour": colour, "broken": True}
+    rows = RowParser(MIXED, 10)
+
+    flat = rows.parse(json.dumps(row).encode())
+    assert (flat.rows, flat.single) == ([[1.0, colour, True]], True)
+    assert not rows.parse(json.dumps({"instances": [row]}).encode()).single
+
+
+@pytest.mark.parametrize("body", ['{"instances" :%s}', '{ "instances"\n\t: %s }', '{"instances":%s}'])
+def test_instances_may_be_written_with_spaces(body: str) -> None:
+    assert parser().parse((body % '[{"length":1,"width":2}]').encode()).rows == [[1.0, 2.0]]
+
+
+def test_every_type_is_documented() -> None:
+    one, _ = RowParser(MIXED, 10).json_schema()["oneOf"]
+    properties = one["properties"]
+
+    assert [properties[name]["type"] for name in ("size", "colour", "broken")] == ["number", "string", "boolean"]
+    assert properties["colour"]["description"] == "In training: red, blue."
+    assert properties["broken"]["description"] == "true or false."
+    nullable, _ = RowParser(NULLABLE, 10).json_schema()["oneOf"]
+    assert nullable["required"] == ["size", "colour", "broken"]
+    for name, type_ in (("size", "number"), ("colour", "string"), ("broken", "boolean")):
+        assert [each["type"] for each in nullable["properties"][name]["anyOf"]] == [type_, "null"]
+
+
+@pytest.mark.parametrize(
+    ("categories", "description"),
+    [
+        (None, "Any text."),
+        ([], "Any text."),
+        ([str(i) for i in range(10)], "In training: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9."),
+        ([str(i) for i in range(11)], "In training: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, …."),
+    ],
+)
+def test_a_text_is_described_by_what_was_seen(categories: list[str] | None, description: str) -> None:
+    one, _ = RowParser(mixed(text("colour", categories)), 10).json_schema()["oneOf"]
+
+    assert one["properties"]["colour"]["description"] == description
+
+
+def test_a_flat_row_of_any_types_is_what_the_parser_takes() -> None:
+    for manifest, row in ((MIXED, [1.0, "red", True]), (NULLABLE, [None, None, None])):
+        assert RowParser(manifest, 10).parse(json.dumps(flat_row(manifest, row)).encode()).rows == [row]

@@ -15,10 +15,10 @@ from gateway.errors import Problem
 from gateway.fleet import Fleet
 from gateway.rows import RowParser
 from gateway.trials import Trials
-from shared.alias import Alias
+from shared.alias import LATEST, PRODUCTION, Alias, served_alias
 from shared.errors import ModelError, ModelNotFound
 from shared.manifest import Manifest
-from shared.model_store import LATEST, PRODUCTION, ModelStore, served_alias
+from shared.model_store import ModelStore
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +98,9 @@ class Catalog:
     @property
     def default(self) -> ServedModel:
         """The default model as it is served now."""
-        served = self.served_now(self.default_model)
+        # Not the version on trial that a split could choose: what is shown and probed must not change by chance.
+        aliases = self._aliases[self.default_model]
+        served = self._served.get((self.default_model, aliases[self.alias_of(self.default_model)]))
         if served is None:
             raise LookupError("the default model was loaded at the start and can't have gone")
         return served

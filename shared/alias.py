@@ -1,5 +1,6 @@
 """An alias: a name that moves from version to version of a model, and remembers where it was."""
 
+from collections.abc import Mapping
 from datetime import datetime, timezone
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -7,7 +8,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from shared.errors import ManifestInvalid
 from shared.manifest import Identifier
 
+LATEST = "latest"
+PRODUCTION = "production"
+
 MOST_REMEMBERED = 10
+
+
+def served_alias(aliases: Mapping[str, str]) -> str:
+    """The alias by which a model is served when nobody says which: `production` if there is one, or `latest`."""
+    return PRODUCTION if PRODUCTION in aliases else LATEST
 
 
 class Trial(BaseModel):

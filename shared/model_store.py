@@ -1,23 +1,16 @@
 """The model store: `<name>/<version>/` with a manifest and an artifact each, and `<name>/aliases/<alias>.json`."""
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
-from shared.alias import Alias, Trial
+from shared.alias import LATEST, Alias, Trial
 from shared.artifact_cache import ArtifactCache
 from shared.errors import ArtifactInvalid, ManifestInvalid, ModelError, ModelNotFound
-from shared.manifest import IDENTIFIER_PATTERN, MANIFEST_FILE, Manifest
+from shared.identifiers import identifier, is_identifier, version_folder
+from shared.manifest import MANIFEST_FILE, Manifest
 from shared.storage import open_storage
 
 ALIASES = "aliases"
-LATEST = "latest"
-PRODUCTION = "production"
-
-
-def served_alias(aliases: Mapping[str, str]) -> str:
-    """The alias by which a model is served when nobody says which: `production` if there is one, or `latest`."""
-    return PRODUCTION if PRODUCTION in aliases else LATEST
 
 
 class ModelStore:
@@ -53,7 +46,7 @@ class ModelStore:
         Raises:
             ModelNotFound: if name or version could not be one; a `..` would lead out of the store.
         """
-        return self._storage.location(_folder(name, version))
+        return self._storage.location(version_folder(name, version))
 
     def names(self) -> list[str]:
         """The models that have a version, sorted."""
@@ -80,10 +73,10 @@ class ModelStore:
             ModelNotFound: if it could not be the name of a model.
             ManifestInvalid: if an alias is damaged.
         """
-        paths = self._storage.find(f"{_identifier(name)}/{ALIASES}")
+        paths = self._storage.find(f"{identifier(name)}/{ALIASES}")
         names = [path.rpartition("/")[2].removesuffix(".json") for path in paths if path.endswith(".json")]
         # One may have been removed meanwhile.
-        found = {alias: self._alias(name, alias) for alias in names if _is_identifier(alias)}
+        found = {alias: self._alias(name, alias) for alias in names if is_identifier(alias)}
         return {alias: record for alias, record in sorted(found.items()) if record}
 
     def resolve(self, name: str, ref: str = LATEST) -> str:
@@ -106,7 +99,7 @@ class ModelStore:
             ManifestInvalid: if the alias or the manifest is damaged or speaks of another model.
         """
         version = self._meant(name, ref)
-        path = f"{_folder(name, version)}/{MANIFEST_FILE}"
+        path = f"{version_folder(name, version)}/{MANIFEST_FILE}"
         where = self._storage.location(path)
         try:
             content = self._storage.read(path)
@@ -125,7 +118,7 @@ class ModelStore:
         cached = self._cache.get(manifest.artifact.sha256) if self._cache else None
         if cached is not None:
             return cached
-        path = f"{_folder(manifest.name, manifest.version)}/{manifest.artifact.file}"
+        path = f"{version_folder(manifest.name, manifest.version)}/{manifest.artifact.file}"
         where = self._storage.location(path)
         try:
             content = self._storage.read(path)
@@ -144,7 +137,7 @@ class ModelStore:
             ManifestInvalid: if `write` left no manifest or one of another version.
             ModelError: if name or version can't be used as such. What `write` raises is passed on.
         """
-        folder = _folder(name, version)
+        folder = version_folder(name, version)
         if version in (LATEST, ALIASES) or self._alias(name, version):
             raise ModelError(f"{version!r} can't be a version: the store uses it otherwise")
         taken = f"version {version!r} of {name!r} exists already"
@@ -177,7 +170,7 @@ class ModelStore:
         """
         if not self._exists(name, version):
             raise self._not_found(name, version)
-        if not _is_identifier(alias) or self._exists(name, alias):
+        if not is_identifier(alias) or self._exists(name, alias):
             raise ModelError(f"{alias!r} can't be an alias of {name!r}: it is the name of a version, or none at all")
         record = self._alias(name, alias)
         if record is None:
@@ -229,7 +222,7 @@ class ModelStore:
         if naming:
             raise ModelError(f"version {version!r} of {name!r} is in use as {', '.join(naming)}")
         try:
-            self._storage.remove_folder(_folder(name, version), first=MANIFEST_FILE)
+            self._storage.remove_folder(version_folder(name, version), first=MANIFEST_FILE)
         except FileNotFoundError:
             raise self._not_found(name, version) from None
 
@@ -259,15 +252,15 @@ class ModelStore:
         return [
             (part[0], part[1])
             for part in parts
-            if len(part) == 3 and part[2] == MANIFEST_FILE and part[1] != ALIASES and all(map(_is_identifier, part[:2]))
+            if len(part) == 3 and part[2] == MANIFEST_FILE and part[1] != ALIASES and all(map(is_identifier, part[:2]))
         ]
 
     def _version_names(self, name: str) -> list[str]:
-        return [version for _, version in self._existing(_identifier(name))]
+        return [version for _, version in self._existing(identifier(name))]
 
     def _exists(self, name: str, version: str) -> bool:
         try:
-            self._storage.read(f"{_folder(name, version)}/{MANIFEST_FILE}")
+            self._storage.read(f"{version_folder(name, version)}/{MANIFEST_FILE}")
         except FileNotFoundError:
             return False
         return True
@@ -288,7 +281,7 @@ class ModelStore:
             return ""
 
     def _alias(self, name: str, alias: str) -> Alias | None:
-        path = f"{_identifier(name)}/{ALIASES}/{_identifier(alias)}.json"
+        path = f"{identifier(name)}/{ALIASES}/{identifier(alias)}.json"
         try:
             content = self._storage.read(path)
         except FileNotFoundError:
@@ -302,17 +295,3 @@ class ModelStore:
 def _check_identity(manifest: Manifest, name: str, version: str, where: str) -> None:
     if (manifest.name, manifest.version) != (name, version):
         raise ManifestInvalid(f"{where}: the manifest is of {manifest.name} {manifest.version}")
-
-
-def _folder(name: str, version: str) -> str:
-    return f"{_identifier(name)}/{_identifier(version)}"
-
-
-def _is_identifier(text: str) -> bool:
-    return re.fullmatch(IDENTIFIER_PATTERN, text) is not None
-
-
-def _identifier(text: str) -> str:
-    if not _is_identifier(text):
-        raise ModelNotFound(f"{text!r} is no model name or version: 1 to 64 letters, digits, '.', '_' or '-'")
-    return text

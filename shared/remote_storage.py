@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
-from celery.exceptions import SoftTimeLimitExceeded
+from billiard.exceptions import SoftTimeLimitExceeded
 
 from shared.errors import ModelError, StoreUnavailable
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from shared.alias import LATEST
 from shared.manifest import MANIFEST_FILE, Feature, Manifest
-from shared.model_store import LATEST, ModelStore
+from shared.model_store import ModelStore
 from shared.settings import CommonSettings
 from training.answers import (
     Answers,

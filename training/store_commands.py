@@ -5,10 +5,10 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 
-from shared.alias import Trial
+from shared.alias import LATEST, PRODUCTION, Trial
 from shared.errors import ManifestInvalid, MillraceError, ModelNotFound
 from shared.manifest import Feature, Manifest, Output
-from shared.model_store import LATEST, PRODUCTION, ModelStore
+from shared.model_store import ModelStore
 from shared.settings import CommonSettings, load_settings
 
 Command = Callable[[ModelStore, argparse.Namespace], int]

@@ -6,8 +6,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shared.alias import LATEST, served_alias
 from shared.errors import ModelError, ModelNotFound
-from shared.model_store import LATEST, ModelStore, served_alias
+from shared.model_store import ModelStore
 from training.dataset import BUILT_IN, Dataset, load_built_in
 from training.errors import DatasetInvalid
 

@@ -14,12 +14,13 @@ from celery import Celery, signals
 from kombu import Exchange, Queue
 from threadpoolctl import threadpool_limits
 
+from shared.alias import served_alias
 from shared.artifact_cache import ArtifactCache
 from shared.broker import make_celery
 from shared.contract import Lane, queue_name
 from shared.errors import ModelError
 from shared.logs import set_up_logging
-from shared.model_store import ModelStore, served_alias
+from shared.model_store import ModelStore
 from shared.settings import load_settings
 from worker.announcer import Announcer
 from worker.child import Child

@@ -9,11 +9,11 @@ import pytest
 from fakeredis import FakeRedis, FakeServer
 
 from shared import keys
-from shared.alias import Trial
+from shared.alias import LATEST, Trial
 from shared.announcement import ChildAnnouncement
 from shared.errors import StoreUnavailable
 from shared.manifest import Manifest
-from shared.model_store import LATEST, ModelStore
+from shared.model_store import ModelStore
 from tests.unit.worker.conftest import Publish
 from tests.unit.worker.test_metrics import samples
 from worker import keeper as module

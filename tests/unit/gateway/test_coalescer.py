@@ -462,7 +462,7 @@ def test_the_slot_of_a_lost_batch_is_given_up_after_the_last_deadline(monkeypatc
         await lane.answer(lane.last)
         assert predictions(waiting) == [2.0]
 
-    monkeypatch.setattr(coalescer, "REPLY_GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(coalescer, "REPLY_GRACE_SECONDS", 0.25)
     run(scenario())
 
 

@@ -163,6 +163,7 @@ def test_no_answer_is_trouble_and_the_late_one_is_not_waited_for(monkeypatch: py
     async def scenario() -> None:
         mine = Mine()
         assert await mine.canary.trouble() == "no answer through the queue within 0.01 s"
+        assert not mine.exchange._waiting
         late = mine.sent[0]
         mine.exchange.answer(late, [GOOD])
         asked = mine.ask()

@@ -11,7 +11,7 @@ from fakeredis import FakeServer
 from gateway import jobs as module
 from gateway.errors import Problem
 from gateway.exchange import Exchange
-from gateway.jobs import Jobs
+from gateway.jobs import Job, Jobs
 from gateway.settings import GatewaySettings
 from gateway.slots import COMMON, Pools
 from shared import keys
@@ -322,6 +322,29 @@ def test_all_who_wait_are_woken_by_the_end(broker: FakeServer, monkeypatch: pyte
             jobs = await asyncio.gather(*callers)
             assert [job.status for job in jobs if job] == [JobStatus.SUCCEEDED] * 3
             assert at.jobs._waiters == {}
+
+    run(scenario())
+
+
+def test_a_wake_up_that_came_too_early_costs_one_look(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            job_id, _ = await at.submit()
+            get, looks = at.jobs.get, []
+
+            async def counted(looked_at: str) -> Job | None:
+                looks.append(looked_at)
+                return await get(looked_at)
+
+            monkeypatch.setattr(at.jobs, "get", counted)
+            caller = asyncio.create_task(at.jobs.wait(job_id, 1000))
+            await until("it waits", lambda: len(looks) == 1)
+            at.jobs.wake([job_id])
+            await turns(100)
+            assert len(looks) == 2
+            await at.finish(job_id)
+            at.jobs.wake([job_id])
+            await caller
 
     run(scenario())
 

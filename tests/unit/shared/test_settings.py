@@ -1,5 +1,5 @@
 import pytest
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from shared.broker import make_celery
 from shared.settings import CommonSettings, load_settings
@@ -63,6 +63,13 @@ def test_a_wrong_value_ends_the_process_and_is_not_shown(
     # Neither chained nor kept: a traceback would show the value.
     assert ended.value.__cause__ is None
     assert ended.value.__suppress_context__
+
+
+def test_not_even_the_error_itself_holds_the_value() -> None:
+    with pytest.raises(ValidationError) as caught:
+        CommonSettings(redis_url="http://:secret@host")
+
+    assert "secret" not in str(caught.value)
 
 
 def test_every_wrong_field_gets_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

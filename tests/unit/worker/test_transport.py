@@ -192,7 +192,9 @@ def test_a_task_has_one_text_as_its_argument(arguments: bytes, why: str) -> None
     assert problem(changed(lambda entry: entry.update(body=body))) == why
 
 
-@pytest.mark.parametrize("body", ["!", "gASVAA", "ü", "gASV AA==", "gASVAA=="])
+@pytest.mark.parametrize(
+    "body", ["!", "gASVAA", "ü", "gASVAA==", GOOD["body"] + "!", GOOD["body"][:8] + "\n" + GOOD["body"][8:]]
+)
 def test_a_body_that_is_no_base64_or_no_json_is_malformed(body: str) -> None:
     assert problem(changed(lambda entry: entry.update(body=body))) == "malformed"
 

@@ -38,6 +38,15 @@ class ArtifactCache:
             logger.debug("artifact cache: %s", error)
         return content
 
+    def file(self, sha256: str) -> Path | None:
+        """The file that should hold the bytes of this digest, not verified; None if it is not here."""
+        path = self._folder / sha256
+        try:
+            os.utime(path)
+        except OSError:
+            return None
+        return path
+
     def put(self, sha256: str, content: bytes) -> None:
         """Keep bytes whose digest was found to be this one. If that fails it is logged: the next get is a miss."""
         if len(content) > self._max_bytes:

@@ -115,8 +115,7 @@ class ModelStore:
         Raises:
             ArtifactInvalid: if the file is missing or is another one.
         """
-        cached = self._cache.get(manifest.artifact.sha256) if self._cache else None
-        if cached is not None:
+        if self._cache and (cached := self._cache.get(manifest.artifact.sha256)) is not None:
             return cached
         path = f"{version_folder(manifest.name, manifest.version)}/{manifest.artifact.file}"
         where = self._storage.location(path)
@@ -128,6 +127,12 @@ class ModelStore:
         if self._cache:
             self._cache.put(manifest.artifact.sha256, content)
         return content
+
+    def artifact_file(self, manifest: Manifest) -> Path | None:
+        """A file of this machine that may hold the artifact: nothing is verified. None if there is none yet."""
+        local = Path(self.location(manifest.name, manifest.version), manifest.artifact.file)
+        cached = self._cache.file(manifest.artifact.sha256) if self._cache else None
+        return cached if self._storage.remote else local
 
     def add(self, name: str, version: str, write: Callable[[Path], None]) -> None:
         """Add a version: `write` fills a folder with its manifest and artifact, which then appears as a whole.
@@ -204,8 +209,7 @@ class ModelStore:
         record = self._alias(name, alias)
         if record is None:
             raise ModelNotFound(f"model {name!r} has no alias {alias!r} in {self.root}")
-        earlier = record.rolled_back(set(self._version_names(name)))
-        if earlier is None:
+        if (earlier := record.rolled_back(set(self._version_names(name)))) is None:
             raise ModelError(f"{alias!r} of {name!r} named no version before {record.version!r} that still exists")
         self._write_alias(name, alias, earlier)
         return earlier.version
@@ -266,8 +270,7 @@ class ModelStore:
         return True
 
     def _meant(self, name: str, ref: str) -> str:
-        record = self._alias(name, ref)
-        return record.version if record else ref
+        return record.version if (record := self._alias(name, ref)) else ref
 
     def _not_found(self, name: str, ref: str) -> ModelNotFound:
         if not self._version_names(name):

@@ -5,7 +5,7 @@ import logging
 import warnings
 import zipfile
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import sklearn
@@ -28,8 +28,8 @@ class LoadedEstimator:
     size_bytes: int
 
 
-def load_estimator(manifest: Manifest, content: bytes, trust: Trust) -> LoadedEstimator:
-    """Load an artifact whose digest was verified.
+def load_estimator(manifest: Manifest, content: bytes | BinaryIO, trust: Trust) -> LoadedEstimator:
+    """Load an artifact whose digest was verified; of a file, which only joblib artifacts may be, arrays are mapped.
 
     Raises:
         ArtifactInvalid: if it is of another scikit-learn, damaged, or holds what is not trusted; in one line.
@@ -38,7 +38,10 @@ def load_estimator(manifest: Manifest, content: bytes, trust: Trust) -> LoadedEs
     # The minor version agrees and the samples will be predicted: that says more than a differing patch number.
     warnings.simplefilter("ignore", InconsistentVersionWarning)
     try:
-        loaded = _skops(content, trust) if manifest.artifact.format == "skops" else _joblib(content, trust)
+        if isinstance(content, bytes) and manifest.artifact.format == "skops":
+            loaded = _skops(content, trust)
+        else:
+            loaded = _joblib(content, trust)
     except ModelError as error:
         raise ArtifactInvalid(f"{manifest.name} {manifest.version}: {error}") from None
     except Exception as error:
@@ -92,7 +95,7 @@ def is_time_limit(error: BaseException) -> bool:
     return type(error).__name__ == "SoftTimeLimitExceeded"
 
 
-def _joblib(content: bytes, trust: Trust) -> LoadedEstimator:
+def _joblib(content: bytes | BinaryIO, trust: Trust) -> LoadedEstimator:
     return LoadedEstimator(*unpickle(content, trust.modules))
 
 

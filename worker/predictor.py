@@ -11,6 +11,7 @@ from shared.errors import ArtifactInvalid
 from shared.manifest import Manifest, Sample
 from shared.model_store import ModelStore
 from worker.loader import LoadedEstimator, is_time_limit, load_estimator
+from worker.mapped import verified_file, worth_mapping
 from worker.predictions import AnswerReader, MalformedAnswer, Predictions, failed
 from worker.rows import row_converter
 from worker.shortcut import classes_by_probability, greatest
@@ -45,8 +46,25 @@ class Predictor:
         Raises:
             ModelError: if the version is missing, altered, or does not predict what its manifest says.
         """
-        content = store.artifact(manifest)
-        predictor = cls(manifest, load_estimator(manifest, content, trust or Trust()))
+        trust = trust or Trust()
+        content = None
+        if worth_mapping(manifest) and store.artifact_file(manifest) is None:
+            # Of a remote store: now its cache has the file, if it has room for it.
+            content = store.artifact(manifest)
+        try:
+            with verified_file(store, manifest) as file:
+                if file is not None:
+                    return cls._checked(manifest, load_estimator(manifest, file, trust))
+        except Exception as error:
+            # Some estimators write into their arrays. What is wrong with the artifact itself shows again below.
+            if is_time_limit(error):
+                raise
+            logger.info("%s %s is read instead of mapped: %s", manifest.name, manifest.version, error)
+        return cls._checked(manifest, load_estimator(manifest, content or store.artifact(manifest), trust))
+
+    @classmethod
+    def _checked(cls, manifest: Manifest, loaded: LoadedEstimator) -> "Predictor":
+        predictor = cls(manifest, loaded)
         predictor.check_samples()
         predictor._classes = classes_by_probability(manifest, predictor._estimator, predictor._convert)
         return predictor

@@ -6,12 +6,12 @@ RUN := $(VENV)/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up train test check format lock test-all clean venv
+.PHONY: help up train test check bench bench-short format lock test-all clean venv
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
-up: venv ## Run everything here without Docker; Ctrl-C ends it (WORKERS=2, GATEWAY_PORT=8001, REDIS_URL=…)
+up: venv ## Run everything here without Docker; Ctrl-C ends it (WORKERS=2, GATEWAY_PROCESSES=2, GATEWAY_PORT=8001, REDIS_URL=…)
 	@$(RUN) -m scripts.up
 
 train: venv ## Train a new version of the example model (ARGS="--help" shows the options)
@@ -27,6 +27,12 @@ check: venv ## Lint, format, types and import rules
 	@$(RUN) -m mypy
 	@$(VENV)/bin/lint-imports
 
+bench: venv ## Measure against peers, in 15 minutes (ARGS=--short: in two; ARGS=--help shows the parts)
+	@$(RUN) -m bench $(ARGS)
+
+bench-short: venv ## The same in two minutes, without peers that need an installation
+	@$(RUN) -m bench --short $(ARGS)
+
 format: venv ## Put the code into its form
 	@$(RUN) -m ruff check --fix
 	@$(RUN) -m ruff format
@@ -38,7 +44,7 @@ test-all: ## Run the tests on every Python from 3.10 to 3.13 that is on PATH
 	@MAKE="$(MAKE)" sh scripts/test_all.sh 3.10 3.11 3.12 3.13
 
 clean: ## Remove environments, caches and the broker's and Prometheus' data; models stay
-	rm -rf .venv .venv-* .run .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
+	rm -rf .venv .venv-* .bench .run .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 venv:

@@ -1,119 +1,88 @@
-"""`python -m bench`: this project and a naive FastAPI + Celery app, in turn, on the same machine and broker program."""
+"""`make bench`: this project and its peers one after another on the same two cores, and what it claims as ratios."""
 
 import argparse
-import json
-import shutil
-import statistics
+import contextlib
+import os
+import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import httpx
-
-from bench.load import Figures, run_wrk
-from shared.model_store import ModelStore
-from tests.support.processes import Process, free_port, python, wait_for
-from tests.support.stack import Stack
+from bench.comparison import compare, progress
+from bench.load import require_wrk
+from bench.measures import MEASURES
+from bench.pace import FULL, SHORT, Pace
+from bench.plot import svg
+from bench.report import markdown
+from bench.results import Results
+from bench.systems import SYSTEMS, WITHOUT_INSTALLS, install
+from scripts.environment import EnvironmentFailed
 from training.__main__ import main as train
 
-CONNECTIONS = (1, 64)
-WARM_UP_SECONDS = 2
-ROW = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
+CORES = 2
+SYSTEMS_PART = "systems"
 
 
-@contextmanager
-def millrace(folder: Path, models: Path) -> Iterator[str]:
-    """This project: gateway, one worker with two children."""
-    stack = Stack(folder, models)
-    try:
-        yield stack.start().url
-    finally:
-        stack.close()
-
-
-@contextmanager
-def naive_celery(folder: Path, models: Path) -> Iterator[str]:
-    """The naive app: uvicorn, one worker with two children."""
-    store = ModelStore(models)
-    manifest = store.manifest("iris")
-    stack = Stack(folder, models)
-    port = free_port()
-    artifact = folder / manifest.artifact.file
-    artifact.write_bytes(store.artifact(manifest))
-    environment = {"REDIS_URL": stack.redis_url, "ARTIFACT": str(artifact), "OMP_NUM_THREADS": "1"}
-    name = "bench.peers.naive_celery"
-    worker = [*python("celery"), "-A", f"{name}:celery_app", "worker", "-c2", "-l", "warning", "--without-gossip"]
-    serve = [*python("uvicorn"), f"{name}:app", "--port", str(port), "--no-access-log", "--log-level", "warning"]
-    url = f"http://127.0.0.1:{port}"
-    with ExitStack() as stops:
-        stops.callback(stack.close)
-        stack.start_broker()
-        for process in (Process("worker", worker, environment, folder), Process("web", serve, environment, folder)):
-            process.start()
-            stops.callback(process.stop)
-        wait_for("the naive app answers", lambda: _answers(url), 30)
-        yield url
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.post(f"{url}/predict", json=ROW, timeout=15, trust_env=False).status_code == 200
-    except httpx.TransportError:
-        return False
-
-
-SYSTEMS: dict[str, Callable[..., object]] = {"millrace": millrace, "naive FastAPI + Celery": naive_celery}
-
-
-def measure(rounds: int, seconds: int) -> dict[str, dict[int, list[Figures]]]:
-    """Figures by system and connections; the systems take turns, so that a slow minute of the machine hits all."""
-    figures: dict[str, dict[int, list[Figures]]] = {name: {n: [] for n in CONNECTIONS} for name in SYSTEMS}
+def run(results: Results, pace: Pace, systems: list[str], parts: list[str]) -> None:
+    """Measure and add to the results."""
     with tempfile.TemporaryDirectory(prefix="millrace-bench-") as scratch:
         models = Path(scratch) / "models"
-        if train(["--store", str(models)]) != 0:
+        # Standard output is for the report.
+        with contextlib.redirect_stdout(sys.stderr):
+            trained = train(["--store", str(models)]) == 0
+        if not trained:
             sys.exit("millrace: no model to measure with")
-        for round_ in range(rounds):
-            for name, serve in SYSTEMS.items():
-                folder = Path(scratch) / f"{round_}-{name.split()[0]}"
+        for round_ in range(pace.rounds if SYSTEMS_PART in parts else 0):
+            progress(f"round {round_ + 1} of {pace.rounds}")
+            compare(results, systems, pace, Path(scratch), models)
+        for round_ in range(pace.measure_rounds):
+            for name in (part for part in parts if part in MEASURES):
+                folder = Path(scratch) / f"{name}{round_}"
                 folder.mkdir()
-                with serve(folder, models) as url:  # type: ignore[attr-defined]
-                    run_wrk(f"{url}/predict", 8, WARM_UP_SECONDS)
-                    for connections in CONNECTIONS:
-                        seen = run_wrk(f"{url}/predict", connections, seconds)
-                        figures[name][connections].append(seen)
-                        print(f"round {round_ + 1}  {name:24} {connections:3} connections  {seen}", file=sys.stderr)
-    return figures
+                seen = MEASURES[name](folder, models, pace)
+                results.add(seen)
+                progress(", ".join(f"{key} {value:,.5g}" for key, value in seen.items()))
 
 
-def table(figures: dict[str, dict[int, list[Figures]]]) -> str:
-    """Medians over the rounds, as Markdown."""
-    lines = ["| system | connections | requests/s | p50 | p99 | errors |", "|---|---|---|---|---|---|"]
-    for name, by_connections in figures.items():
-        for connections, runs in by_connections.items():
-            rate = statistics.median(run.requests_per_second for run in runs)
-            p50 = statistics.median(run.p50_seconds for run in runs) * 1000
-            p99 = statistics.median(run.p99_seconds for run in runs) * 1000
-            errors = sum(run.errors for run in runs)
-            lines.append(f"| {name} | {connections} | {rate:,.0f} | {p50:.2f} ms | {p99:.2f} ms | {errors} |")
-    return "\n".join(lines)
+def _install(results: Results, systems: list[str]) -> None:
+    """Make the peers' environments before anything is measured."""
+    for name in systems:
+        try:
+            install(name)
+        except EnvironmentFailed as error:
+            results.absent[name] = str(error)
+            progress(f"{name} is absent: {error}")
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, print, and write results.json, report.md and latency.svg."""
+    parts = [SYSTEMS_PART, *MEASURES]
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=8, help="of load per measurement")
-    parser.add_argument("--json", type=Path, help="also write every figure to this file")
+    parser.add_argument("--short", action="store_true", help="two minutes, without peers that need an installation")
+    parser.add_argument("--parts", nargs="+", choices=parts, default=parts, help="default: all")
+    parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), metavar="NAME", help=", ".join(SYSTEMS))
+    parser.add_argument("--rounds", type=int, help="of all that is measured")
+    parser.add_argument("--add", action="store_true", help="add to what is in the output folder already")
+    parser.add_argument("--output", type=Path, default=Path(".bench/results"), help="default: %(default)s")
     options = parser.parse_args()
-    if shutil.which("wrk") is None:
-        sys.exit("millrace: wrk is not installed (Debian: wrk)")
-    figures = measure(options.rounds, options.seconds)
-    if options.json:
-        raw = {name: {n: [vars(run) for run in runs] for n, runs in by.items()} for name, by in figures.items()}
-        options.json.write_text(json.dumps(raw, indent=2) + "\n")
-    print(table(figures))
+    require_wrk()
+    # As with Ctrl-C: the systems are stopped, none stays behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # Inherited by every system and the load: all share the same cores.
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+    file = options.output / "results.json"
+    results = Results.read(file) if options.add else Results()
+    pace = SHORT if options.short else FULL
+    if options.rounds:
+        pace = pace.with_rounds(options.rounds)
+    systems = options.systems or list(WITHOUT_INSTALLS if options.short else SYSTEMS)
+    _install(results, systems)
+    run(results, pace, systems, options.parts)
+    results.write(file)
+    (options.output / "report.md").write_text(markdown(results))
+    (options.output / "latency.svg").write_text(svg(results))
+    print(markdown(results), end="")
+    progress(f"written: {options.output}")
 
 
 if __name__ == "__main__":

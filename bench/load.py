@@ -1,16 +1,21 @@
-"""Load from wrk, and what it reports."""
+"""Load on a running system: wrk as fast as it answers, or `bench.open_loop` at a constant rate."""
 
+import os
 import re
+import shutil
 import subprocess
-from dataclasses import dataclass
+import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).with_name("one_row.lua")
+from pydantic import BaseModel
+
+from bench.open_loop import OpenFigures
+
+SCRIPT = Path(__file__).with_name("post.lua")
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 
 
-@dataclass(frozen=True)
-class Figures:
+class ClosedFigures(BaseModel):
     """What one run of wrk saw; times in seconds."""
 
     requests_per_second: float
@@ -19,35 +24,48 @@ class Figures:
     errors: int
 
 
-def run_wrk(url: str, connections: int, seconds: int) -> Figures:
-    """POST one row again and again over so many connections.
+def require_wrk() -> None:
+    """End the program, saying why, if there is no wrk."""
+    if shutil.which("wrk") is None:
+        sys.exit("millrace: wrk is not installed, and the bench needs it (Debian: apt install wrk)")
+
+
+def run_wrk(url: str, body: bytes, connections: int, seconds: int) -> ClosedFigures:
+    """POST the body again and again over so many keep-alive connections, each when its last answer is there.
 
     Raises:
         subprocess.CalledProcessError: if wrk fails.
     """
-    command = [
-        "wrk",
-        "-t1",
-        f"-c{connections}",
-        f"-d{seconds}s",
-        "--latency",
-        "--timeout",
-        "10s",
-        "-s",
-        str(SCRIPT),
-        url,
-    ]
-    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s", "-s", str(SCRIPT)]
+    environment = {**os.environ, "BENCH_BODY": body.decode()}
+    out = subprocess.run(["wrk", *options, url], env=environment, capture_output=True, text=True, check=True).stdout
     bad = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
     socket_errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", out)
     errors = int(bad[1]) if bad else 0
     errors += sum(map(int, socket_errors.groups())) if socket_errors else 0
     rate = re.search(r"Requests/sec:\s+([\d.]+)", out)
     assert rate, out
-    return Figures(float(rate[1]), _percentile(out, 50), _percentile(out, 99), errors)
+    return ClosedFigures(
+        requests_per_second=float(rate[1]),
+        p50_seconds=_percentile(out, 50),
+        p99_seconds=_percentile(out, 99),
+        errors=errors,
+    )
+
+
+def run_open_loop(url: str, body: bytes, rate: float, seconds: float, folder: Path) -> OpenFigures:
+    """POST the body at a constant rate from a process of its own.
+
+    Raises:
+        subprocess.CalledProcessError: if the generator fails, as when nobody listens.
+    """
+    file = folder / "body.json"
+    file.write_bytes(body)
+    command = [sys.executable, "-m", "bench.open_loop", url, str(rate), str(seconds), str(file)]
+    return OpenFigures.model_validate_json(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
 
 
 def _percentile(out: str, percent: int) -> float:
-    found = re.search(rf"^\s+{percent}%\s+([\d.]+)(us|ms|s|m)$", out, re.MULTILINE)
+    found = re.search(rf"^\s+{percent}%\s+([\d.]+)(us|ms|s|m)\s*$", out, re.MULTILINE)
     assert found, out
     return float(found[1]) * _SECONDS[found[2]]

@@ -1,8 +1,12 @@
-"""`python -m gateway`: serve until a signal ends it."""
+"""`python -m gateway`: serve until a signal ends it, in one process or several."""
 
+import os
+import shutil
 import sys
+import tempfile
 
 import uvicorn
+from fastapi import FastAPI
 
 from gateway.app import create_app
 from gateway.settings import GatewaySettings
@@ -19,11 +23,32 @@ def main() -> None:
     settings = load_settings(GatewaySettings)
     set_up_logging("gateway", settings.log_level)
     try:
-        app = create_app(settings)
+        # Where there are several processes, each makes its own; this one says at once what would be wrong with them.
+        app = create_app(settings.model_copy(update={"gateway_processes": 1}))
     except ModelError as error:
         sys.exit(f"millrace: {error}")
+    if settings.gateway_processes == 1:
+        serve(settings, app)
+        return
+    # A folder of its own in any case: in a worker's, both would show the counts of both.
+    folder = tempfile.mkdtemp(prefix="millrace-gateway-")
+    # Read when Python starts, and so in every process that is spawned from here.
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+    try:
+        serve(settings, "gateway.processes:app_of_one")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def serve(settings: GatewaySettings, app: FastAPI | str) -> None:
+    """Serve an app in this process; or name what makes one, in as many processes as the settings say.
+
+    uvicorn's supervisor replaces processes that died or hang for 5 s, and passes SIGTERM and SIGINT on.
+    """
     uvicorn.run(
         app,
+        factory=isinstance(app, str),
+        workers=settings.gateway_processes,
         host=settings.gateway_host,
         port=settings.gateway_port,
         log_config=None,

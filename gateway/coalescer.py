@@ -1,50 +1,37 @@
 """Natural batching: rows that arrive while earlier batches are in flight leave together as one task.
 
 No timer: a lone request goes at once. Celery costs about 2 ms per task, whatever it holds, so it is paid per batch.
+A request of more rows than a batch takes leaves in chunks; between two of them everyone else has a turn.
 """
 
 import asyncio
 import math
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from redis.exceptions import RedisError
 
+from gateway.batch_cost import BatchCost
+from gateway.calls import Answer, Chunk, Waiting
+from gateway.deadlines import Deadlines
 from gateway.errors import broker_unavailable, deadline_exceeded, no_worker, overloaded
 from gateway.exchange import Exchange
 from gateway.settings import GatewaySettings
-from gateway.slots import Pools, Slots
+from gateway.slots import Pools, Slot, Slots
 from shared.clock import BrokerClock
-from shared.contract import BatchReply, Call, PredictMessage, Row
+from shared.contract import BatchReply, Call, PredictMessage, Row, packed
 from shared.manifest import Manifest
 
 SPREAD_SECONDS = 0.002
 """Compute time below which rows are not divided over free slots: a task of its own would cost more."""
 
-LEARNING_RATE = 0.2
-"""Weight of the newest batch in the learned compute time per row."""
+PACKED_ROWS_MIN = 16
+"""Rows above which a batch of numbers is packed; of few rows the JSON is as quick, and can be read by eye."""
 
 REPLY_GRACE_SECONDS = 0.5
 """How long after the last deadline of a batch its slot is given up for lost."""
-
-
-@dataclass(eq=False, slots=True)
-class _Waiting:
-    rows: list[Row]
-    accepted_at: float
-    deadline: float
-    answer: "asyncio.Future[Answer]"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A call's result, when its batch was started (broker's clock), and the batch's compute time in seconds."""
-
-    result: dict[str, object]
-    accepted_at: float
-    started_at: float
-    compute_seconds: float
 
 
 @dataclass
@@ -68,21 +55,28 @@ class Coalescer:
         settings: GatewaySettings,
     ) -> None:
         self._manifest = manifest
+        self._only_numbers = all(feature.type == "number" for feature in manifest.features)
         self._exchange = exchange
         self._pools = pools
         self._clock = clock
         self._everywhere = everywhere
         self._settings = settings
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: OrderedDict[Waiting, None] = OrderedDict()
         self.waiting_rows = 0
-        self._in_flight: dict[int, tuple[Slots, list[_Waiting]]] = {}
-        self._row_seconds = 0.0
+        self._in_flight: dict[int, tuple[Slot, list[Chunk]]] = {}
+        self._cost = BatchCost()
         self._publishing: set[asyncio.Task[None]] = set()
+        self._deadlines = Deadlines(self._expire)
 
     @property
     def model(self) -> str:
         """The model's name."""
         return self._manifest.name
+
+    @property
+    def slow(self) -> bool:
+        """Whether one batch may hold its slot for longer than others should wait."""
+        return self._cost.slow(self._settings.batch_compute_target_seconds)
 
     @property
     def idle(self) -> bool:
@@ -97,17 +91,23 @@ class Coalescer:
         """
         if self._everywhere.rows + len(rows) > self._everywhere.limit:
             raise overloaded("queue_full", "too many rows wait for a worker", 1)
-        loop = asyncio.get_running_loop()
         now = self._clock.now()
-        call = _Waiting(rows, now, now + deadline_seconds, loop.create_future())
-        timer = loop.call_later(deadline_seconds, self._expire, call, deadline_seconds)
-        self._waiting.append(call)
+        call = Waiting(rows, now, now + deadline_seconds, asyncio.get_running_loop().create_future())
+        tick = self._deadlines.watch(call, deadline_seconds)
+        self._waiting[call] = None
         self._count_waiting(len(rows))
         self._pools.of(self.model).ask(self)
         try:
             return await call.answer
         finally:
-            timer.cancel()
+            self._deadlines.forget(call, tick)
+            self._forget(call)
+
+    def _forget(self, call: Waiting) -> None:
+        """Nothing more of a call is to be sent."""
+        self._count_waiting(-call.left)
+        call.taken = len(call.rows)
+        self._waiting.pop(call, None)
 
     def _count_waiting(self, rows: int) -> None:
         self.waiting_rows += rows
@@ -115,43 +115,69 @@ class Coalescer:
 
     def send_next(self, slots: Slots) -> bool:
         """Send one batch; whether there is more."""
-        calls = self._take(slots.free)
-        if calls:
-            self._send(calls, slots)
+        chunks = self._take(slots.free_for(self))
+        if chunks:
+            self._send(chunks, slots)
         return bool(self._waiting)
 
-    def _take(self, free_slots: int) -> list[_Waiting]:
-        """The calls of the next batch; those that gave up waiting are left out."""
-        limit = self._settings.batch_rows_max
-        if self._row_seconds:
-            limit = min(limit, max(1, int(self._settings.batch_compute_target_seconds / self._row_seconds)))
-        if self.waiting_rows * self._row_seconds > SPREAD_SECONDS:
-            limit = min(limit, math.ceil(self.waiting_rows / free_slots))
-        calls: list[_Waiting] = []
-        rows = 0
-        while self._waiting and (not calls or rows + len(self._waiting[0].rows) <= limit):
-            call = self._waiting.popleft()
-            self._count_waiting(-len(call.rows))
-            if not call.answer.done():
-                calls.append(call)
-                rows += len(call.rows)
-        return calls
+    def _take(self, free_slots: int) -> list[Chunk]:
+        """What the next batch holds; those that gave up waiting are left out."""
+        limit = self._rows_limit(free_slots)
+        chunks: list[Chunk] = []
+        while self._waiting and limit > 0:
+            call, _ = self._waiting.popitem(last=False)
+            if call.answer.done():
+                continue
+            if call.taken and self._waiting and not call.gave_way:
+                # The rest of a large call: those who came meanwhile go first, once, so that neither starves.
+                call.gave_way = True
+                self._waiting[call] = None
+                continue
+            if chunks and limit < call.left <= self._settings.batch_rows_max:
+                # It fits into a batch, if not into this one: better in one piece.
+                self._waiting[call] = None
+                self._waiting.move_to_end(call, last=False)
+                break
+            chunk = call.take(limit)
+            self._count_waiting(-chunk.n_rows)
+            limit -= chunk.n_rows
+            chunks.append(chunk)
+            if call.left:
+                self._waiting[call] = None
+        return chunks
 
-    def _send(self, calls: list[_Waiting], slots: Slots) -> None:
+    def _rows_limit(self, free_slots: int) -> int:
+        """How many rows the next batch may hold."""
+        limit = self._settings.batch_rows_max
+        if self._cost.known:
+            limit = min(limit, self._cost.rows_within(self._settings.batch_compute_target_seconds))
+        if self.waiting_rows * self._cost.row_seconds > SPREAD_SECONDS:
+            limit = min(limit, math.ceil(self.waiting_rows / free_slots))
+        return limit
+
+    def _send(self, chunks: list[Chunk], slots: Slots) -> None:
         batch = self._exchange.open(self._on_reply)
-        self._in_flight[batch] = (slots, calls)
-        slots.take()
+        self._in_flight[batch] = (slots.take(self), chunks)
         message = PredictMessage(
             batch=batch,
             reply_to=self._exchange.reply_to,
             model=self.model,
             version=self._manifest.version,
-            calls=[Call(len(call.rows), call.accepted_at, call.deadline) for call in calls],
-            rows=[row for call in calls for row in call.rows],
+            calls=[
+                Call(chunk.n_rows, chunk.call.accepted_at, chunk.call.deadline, chunk.start == 0) for chunk in chunks
+            ],
+            rows=self._on_the_wire([row for chunk in chunks for row in chunk.rows]),
         )
         task = asyncio.create_task(self._publish(message, slots.pool))
         self._publishing.add(task)
         task.add_done_callback(self._publishing.discard)
+
+    def _on_the_wire(self, rows: list[Row]) -> list[Row] | str:
+        if self._only_numbers and len(rows) > PACKED_ROWS_MIN:
+            with suppress(TypeError):
+                # A null is no number: such rows travel as they are.
+                return packed(rows)
+        return rows
 
     async def _publish(self, message: PredictMessage, pool: str) -> None:
         try:
@@ -170,30 +196,24 @@ class Coalescer:
         """Give up a batch; its callers, if any still wait, get the problem."""
         if batch not in self._in_flight:
             return
-        slots, calls = self._in_flight.pop(batch)
-        slots.give_back()
+        slot, chunks = self._in_flight.pop(batch)
+        slot.give_back()
         self._exchange.close(batch)
-        for call in calls:
-            if not call.answer.done():
-                call.answer.set_exception(problem())
-        slots.wake()
+        for chunk in chunks:
+            if not chunk.call.answer.done():
+                chunk.call.answer.set_exception(problem())
+        slot.slots.wake()
 
     def _on_reply(self, reply: BatchReply) -> None:
-        slots, calls = self._in_flight.pop(reply.batch)
-        slots.give_back()
-        for call, result in zip(calls, reply.results, strict=False):
-            if not call.answer.done():
-                call.answer.set_result(Answer(result, call.accepted_at, reply.started_at, reply.compute_seconds))
+        slot, chunks = self._in_flight.pop(reply.batch)
+        slot.give_back()
+        for chunk, result in zip(chunks, reply.results, strict=False):
+            chunk.settle(result, reply)
         if reply.compute_seconds:
-            row_seconds = reply.compute_seconds / sum(len(call.rows) for call in calls)
-            known = self._row_seconds or row_seconds
-            self._row_seconds = known + LEARNING_RATE * (row_seconds - known)
-        slots.pump()
+            self._cost.observe(sum(chunk.n_rows for chunk in chunks), reply.compute_seconds)
+        slot.slots.pump()
 
-    def _expire(self, call: _Waiting, deadline_seconds: float) -> None:
+    def _expire(self, call: Waiting) -> None:
         if not call.answer.done():
             served = self._pools.of(self.model).total
-            call.answer.set_exception(deadline_exceeded(deadline_seconds) if served else no_worker())
-        # While there are no slots nobody else takes them out, and they would count against `waiting_rows_max`.
-        while self._waiting and self._waiting[0].answer.done():
-            self._count_waiting(-len(self._waiting.popleft().rows))
+            call.answer.set_exception(deadline_exceeded(call.deadline - call.accepted_at) if served else no_worker())

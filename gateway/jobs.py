@@ -157,12 +157,13 @@ class Jobs:
             logger.warning("%d jobs not accepted: %s", len(batch), type(error).__name__)
             _fail(batch, broker_unavailable)
             return
-        if answers == b"full":
-            _fail(batch, lambda: overloaded("queue_full", "too many jobs are open", 5))
-            return
-        for item, (created, job_id, fingerprint) in zip(batch, answers, strict=True):
+        for item, answer in zip(batch, answers, strict=True):
             if item.answer.done():
                 continue
+            if answer is None:
+                item.answer.set_exception(overloaded("queue_full", "too many jobs are open", 5))
+                continue
+            created, job_id, fingerprint = answer
             if fingerprint.decode() != item.fingerprint:
                 item.answer.set_exception(
                     Problem(422, "idempotency_key_reused", "this Idempotency-Key was used for another request")

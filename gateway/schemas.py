@@ -14,8 +14,8 @@ Probabilities = dict[str, float] | dict[str, dict[str, float]]
 class Timing(BaseModel):
     """Where the time went, in milliseconds; the same numbers are in the header `Server-Timing`."""
 
-    queue_ms: float = Field(description="From acceptance to the start of the batch.")
-    compute_ms: float = Field(description="Inside the estimator, for the whole batch.")
+    queue_ms: float = Field(description="From acceptance to the start of the first batch.")
+    compute_ms: float = Field(description="Inside the estimator, for the whole batch; added up if there were several.")
     total_ms: float = Field(description="From the request to the answer.")
 
 

@@ -59,7 +59,7 @@ class Service:
         self._listener = connect(settings.redis_url, BLOCKING_READ_SECONDS)
         self._pubsub = self._listener.pubsub(ignore_subscribe_messages=True)
         self.clock = BrokerClock()
-        self.metrics = GatewayMetrics()
+        self.metrics = GatewayMetrics(settings.gateway_processes > 1)
         self.fleet = Fleet(self.redis, self.clock)
         self.pools = Pools(self.fleet.slots_of)
         self.exchange = Exchange(self.redis, self._reader, make_celery(settings), self.clock)
@@ -72,7 +72,9 @@ class Service:
         self._loops = BackgroundLoops()
         self._waiting = WaitingRows(settings.waiting_rows_max)
         self.metrics.registry.register(self.monitor)
-        self.metrics.waiting_rows.set_function(lambda: self._waiting.rows)
+        self.metrics.waiting = lambda: self._waiting.rows
+        self.metrics.waiting_rows_limit.set(settings.waiting_rows_max)
+        self.metrics.jobs_open_limit.set(settings.jobs_open_max)
 
     def _serve(self, manifest: Manifest) -> ServedModel:
         self.metrics.know(manifest.name)
@@ -114,6 +116,8 @@ class Service:
         return await self.canary.trouble()
 
     async def _fleet_step(self) -> None:
+        # Where another of several processes is asked for metrics, it sees of this one what is written.
+        self.metrics.write()
         await self.fleet.refresh()
         self.pools.wake()
         await asyncio.sleep(REFRESH_SECONDS)

@@ -14,6 +14,9 @@ class GatewaySettings(CommonSettings):
     gateway_port: int = Field(default=8000, ge=1, le=65535)
     """Port to listen on."""
 
+    gateway_processes: int = Field(default=1, ge=1, le=64)
+    """Processes that share the port, for machines with more cores; limits of waiting rows hold for each."""
+
     predict_deadline_seconds: float = Field(default=5.0, gt=0)
     """How long `/predict` waits when the caller does not say; past it the rows are never computed."""
 
@@ -27,7 +30,7 @@ class GatewaySettings(CommonSettings):
     """Rows in one request at most."""
 
     batch_rows_max: int = Field(default=1024, ge=1)
-    """Rows that are coalesced into one batch at most; a larger request is a batch of its own."""
+    """Rows in one batch at most; a larger request leaves in chunks."""
 
     batch_compute_target_seconds: float = Field(default=0.02, gt=0)
     """Compute time that a batch should not exceed, as learned from earlier ones, so that none holds up the lane."""

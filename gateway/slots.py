@@ -3,10 +3,15 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 COMMON = ""
 """The pool of the workers that serve any model."""
+
+
+QUICK_KEEPS_SECONDS = 10.0
+"""How long a slot stays kept free of slow models after a quick one had something to send."""
 
 
 class Sender(Protocol):
@@ -16,19 +21,40 @@ class Sender(Protocol):
     def model(self) -> str:
         """The model that the rows are for."""
 
+    @property
+    def slow(self) -> bool:
+        """Whether one batch may hold its slot for longer than others should wait."""
+
     def send_next(self, slots: "Slots") -> bool:
         """Send one batch if there is something to send; whether there is more."""
 
 
+@dataclass(eq=False)
+class Slot:
+    """A slot that a batch holds until it is answered, or given up."""
+
+    slots: "Slots"
+    slow: bool
+
+    def give_back(self) -> None:
+        """Let others have it; once."""
+        self.slots.give_back(self)
+
+
 class Slots:
-    """The slots of one pool of workers, as this process uses them; lanes take turns, batch by batch."""
+    """The slots of one pool of workers, as this process uses them; lanes take turns, batch by batch.
+
+    Turns alone would let a slow model hold every slot, and each quick one wait for a batch of it. So while quick
+    models are about, slow ones together leave one slot free.
+    """
 
     def __init__(self, pool: str, total: Callable[[str], int]) -> None:
         self.pool = pool
         self._total = total
-        self._taken = 0
+        self._taken: set[Slot] = set()
         self._asking: deque[Sender] = deque()
         self._pump_scheduled = False
+        self._quick_until = float("-inf")
 
     @property
     def total(self) -> int:
@@ -38,10 +64,18 @@ class Slots:
     @property
     def free(self) -> int:
         """How many batches may be sent now."""
-        return self.total - self._taken
+        return self.total - len(self._taken)
+
+    def free_for(self, sender: Sender) -> int:
+        """How many of them may be of this one."""
+        if sender.slow and self.total > 1 and asyncio.get_running_loop().time() < self._quick_until:
+            return min(self.free, self.total - 1 - sum(slot.slow for slot in self._taken))
+        return self.free
 
     def ask(self, sender: Sender) -> None:
         """Let someone send when it is their turn."""
+        if not sender.slow:
+            self._quick_until = asyncio.get_running_loop().time() + QUICK_KEEPS_SECONDS
         if sender not in self._asking:
             self._asking.append(sender)
         self.wake()
@@ -60,18 +94,24 @@ class Slots:
     def pump(self) -> None:
         """Send what may be sent."""
         self._pump_scheduled = False
+        held_back: list[Sender] = []
         while self._asking and self.free > 0:
             sender = self._asking.popleft()
-            if sender.send_next(self):
+            if self.free_for(sender) < 1:
+                held_back.append(sender)
+            elif sender.send_next(self):
                 self._asking.append(sender)
+        self._asking.extendleft(reversed(held_back))
 
-    def take(self) -> None:
+    def take(self, sender: Sender) -> Slot:
         """A batch goes out."""
-        self._taken += 1
+        slot = Slot(self, sender.slow)
+        self._taken.add(slot)
+        return slot
 
-    def give_back(self) -> None:
+    def give_back(self, slot: Slot) -> None:
         """A batch was answered, or given up."""
-        self._taken -= 1
+        self._taken.discard(slot)
 
 
 class Pools:

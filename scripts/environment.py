@@ -35,14 +35,14 @@ def ensure(folder: Path, lock: Path, python: str) -> bool:
         print(f"millrace: making {folder} from {lock}", flush=True)
         if folder.exists():
             shutil.rmtree(folder)
-        install = _create(folder, python)
+        install = create(folder, python)
         if subprocess.run([*install, "--require-hashes", "--requirement", str(lock)], check=False).returncode:
             raise EnvironmentFailed(f"installing {lock} into {folder} failed; pip says why above")
         stamp.write_text(wanted)
         return True
 
 
-def _create(folder: Path, python: str) -> list[str]:
+def create(folder: Path, python: str) -> list[str]:
     """Make an empty environment; the answer is the command that installs into it.
 
     Debian leaves `ensurepip` out of its Python (package python3-venv), and then `python -m venv` fails halfway.

@@ -55,6 +55,8 @@ def _configuration(settings: CommonSettings) -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_channel_error_retry": True,
         "broker_transport_options": {
+            # No priorities: one list per queue to wait for instead of four.
+            "priority_steps": [0],
             "visibility_timeout": settings.visibility_timeout_seconds,
             # By default a sweep of unacknowledged tasks can come 100 s late.
             "unacked_restore_interval": 5,

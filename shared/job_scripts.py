@@ -6,5 +6,5 @@ _FOLDER = Path(__file__).parent / "lua"
 
 
 def script(name: str) -> str:
-    """The source of a transition: `submit`, `start`, `finish`, `cancel`, `release` or `reconcile`."""
+    """The source of a transition: `submit`, `start`, `claim`, `finish`, `cancel`, `release` or `reconcile`."""
     return (_FOLDER / "prelude.lua").read_text() + (_FOLDER / f"{name}.lua").read_text()

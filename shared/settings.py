@@ -3,7 +3,7 @@
 import sys
 from typing import TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -29,6 +29,15 @@ class CommonSettings(BaseSettings):
 
     task_time_limit_seconds: float = Field(default=30.0, gt=0)
     """Seconds after which the pool child that runs a batch is killed."""
+
+    @model_validator(mode="after")
+    def _soft_limit_comes_first(self) -> "CommonSettings":
+        if self.task_soft_time_limit_seconds >= self.task_time_limit_seconds:
+            raise ValueError(
+                "TASK_SOFT_TIME_LIMIT_SECONDS must be below TASK_TIME_LIMIT_SECONDS: "
+                "the batch could not be answered before its process is killed"
+            )
+        return self
 
     @property
     def visibility_timeout_seconds(self) -> float:

@@ -20,13 +20,15 @@ from shared.broker import make_celery
 from shared.contract import Lane, queue_name
 from shared.errors import ModelError
 from shared.logs import set_up_logging
+from shared.metric_files import forget_predecessor, name_files_by
 from shared.model_store import ModelStore
 from shared.settings import load_settings
 from worker.announcer import Announcer
 from worker.child import Child
+from worker.handover import Handover
 from worker.keeper import Keeper
 from worker.lost import LostBatches
-from worker.metrics import WorkerMetrics, forget_predecessor, name_files_by_slot, slot
+from worker.metrics import WorkerMetrics, slot
 from worker.metrics_server import start_metrics_server
 from worker.pool import PoolWatch, bound_shutdown
 from worker.predictor_cache import PredictorCache
@@ -43,7 +45,7 @@ def create_worker(settings: WorkerSettings) -> Celery:
         ModelError: if the default model, or one that it is pinned to, can't be loaded.
     """
     store = ModelStore(settings.model_store, ArtifactCache(settings.model_cache_dir, settings.model_cache_max_bytes))
-    name_files_by_slot()
+    name_files_by(slot)
     metrics = WorkerMetrics()
     predictors = PredictorCache(
         store, settings.worker_memory_budget_bytes, frozenset(settings.pinned_models), settings.trust
@@ -56,11 +58,13 @@ def create_worker(settings: WorkerSettings) -> Celery:
 
     app = make_celery(settings)
     app.conf.broker_transport = "worker.transport:Transport"
+    bulk_slots = max(1, settings.worker_concurrency - settings.worker_interactive_slots)
+    app.conf.broker_transport_options = {**app.conf.broker_transport_options, "bulk_slots": bulk_slots}
     app.millrace_settings = settings
     app.conf.task_queues = [
         Queue(name, Exchange(""), routing_key=name) for name in consumed_queues(settings.pinned_models)
     ]
-    app.steps["consumer"].update([Announcer, PoolWatch])
+    app.steps["consumer"].update([Announcer, Handover, PoolWatch])
     bound_shutdown(settings.worker_drain_seconds)
     children: list[Child] = []
     register_tasks(app, lambda: children[0])
@@ -102,7 +106,7 @@ def _connect_signals(
     keepers: list[Keeper] = []
 
     def start_child(**_: Any) -> None:
-        forget_predecessor()
+        forget_predecessor(slot())
         threadpool_limits(1)
         child = Child(settings.redis_url, predictors, metrics, settings.lease_seconds)
         child.warm_up()
@@ -114,7 +118,7 @@ def _connect_signals(
     def end_child(**_: Any) -> None:
         for keeper in keepers:
             keeper.stop()
-        forget_predecessor()
+        forget_predecessor(slot())
 
     stop_serving: list[Callable[[], None]] = []
 

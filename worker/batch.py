@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from shared.contract import ErrorCode, Row
+from shared.contract import ErrorCode
 from shared.errors import PredictionError
 from worker.predictions import Predictions
 from worker.predictor import Predictor
+from worker.rows import Rows
 
 Result = dict[str, Any]
 """`{"predictions": [...], "probabilities": [...] | None}`, or `{"error": {code, message, rows}}`."""
@@ -22,16 +23,16 @@ def expired() -> Result:
     return failure(PredictionError(ErrorCode.DEADLINE_EXCEEDED.value, "the deadline passed before a worker was free"))
 
 
-def predict_calls(predictor: Predictor, calls: Sequence[list[Row]]) -> tuple[list[Result], Predictions]:
+def predict_calls(predictor: Predictor, rows: Rows, sizes: Sequence[int]) -> tuple[list[Result], Predictions]:
     """Predict the rows of all calls at once; a failing row fails its own call only.
 
-    Returns one result per call, and the predictions of all rows in order.
+    `sizes` are the numbers of rows of the calls. Returns one result per call, and the predictions of all rows in order.
     """
-    answer = predictor.predict([row for rows in calls for row in rows])
+    answer = predictor.predict(rows)
     results: list[Result] = []
     start = 0
-    for rows in calls:
-        end = start + len(rows)
+    for size in sizes:
+        end = start + size
         bad = [i for i in range(start, end) if i in answer.failures] if answer.failures else []
         if bad:
             first = answer.failures[bad[0]]

@@ -2,22 +2,21 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any
+from itertools import accumulate, compress
 
-import orjson
 import redis
 
-from shared import keys
 from shared.clock import BrokerClock
-from shared.contract import BatchReply, ErrorCode, JobStatus, Lane, PredictMessage, RunJobsMessage, ShadowMessage
+from shared.contract import BatchReply, ErrorCode, Lane, PredictMessage, RunJobsMessage, ShadowMessage
 from shared.errors import ModelError, PredictionError
-from shared.job_scripts import script
 from worker.batch import Result, expired, failure, predict_calls
 from worker.connection import connect
+from worker.jobs import JobRuns, StartedJob
 from worker.metrics import WorkerMetrics
 from worker.predictor_cache import PredictorCache
+from worker.rows import Rows, joined, unpacked
 
 logger = logging.getLogger(__name__)
 
@@ -39,13 +38,11 @@ class Child:
     ) -> None:
         self._predictors = predictors
         self._metrics = metrics
-        self._lease_seconds = lease_seconds
         self._clock = BrokerClock()
         self._calibrated_at = float("-inf")
         # Outcomes are worth waiting for a restarting broker; replies soon have nobody who waits.
         self._redis = connect(redis_url, retries=6)
-        self._start_jobs = self._redis.register_script(script("start"))
-        self._finish_jobs = self._redis.register_script(script("finish"))
+        self._jobs = JobRuns(self._redis, lease_seconds)
 
     def warm_up(self) -> None:
         """Run every loaded estimator once in this process, make its metrics, connect and read the broker's clock."""
@@ -69,44 +66,61 @@ class Child:
     def predict(self, message: PredictMessage) -> None:
         """Answer a batch of interactive calls, leaving out those whose deadline has passed."""
         started_at = self.now()
-        calls, start = [], 0
-        for call in message.calls:
-            calls.append(message.rows[start : start + call.n_rows])
-            start += call.n_rows
-        live = [i for i, call in enumerate(message.calls) if call.deadline > started_at]
-        results = [expired() for _ in calls]
-        compute_seconds = 0.0
-        if live:
-            answers, compute_seconds = self._predict(
-                message.model, message.version, [calls[i] for i in live], message.canary
+        try:
+            rows = unpacked(message.rows, sum(call.n_rows for call in message.calls))
+        except ValueError:
+            logger.error("dropped a batch whose rows can't be read")
+            return
+        live = [call.deadline > started_at for call in message.calls]
+        answers: Iterator[Result] = iter(())
+        compute_seconds, count = 0.0, _count_nothing
+        if any(live):
+            sizes = [call.n_rows for call in message.calls]
+            if not all(live):
+                ends = [*accumulate(sizes)]
+                rows = joined([rows[end - n : end] for n, end in compress(zip(sizes, ends, strict=True), live)])
+                sizes = [*compress(sizes, live)]
+            predicted, compute_seconds, count = self._predict(
+                message.model, message.version, rows, sizes, message.canary
             )
-            for i, answer in zip(live, answers, strict=True):
-                results[i] = answer
-        self._reply(message, started_at, compute_seconds, results)
+            answers = iter(predicted)
+        results = [next(answers) if is_live else expired() for is_live in live]
+        try:
+            self._reply(message, started_at, compute_seconds, results)
+        finally:
+            # Nobody waits for the counts, so they come after the answer.
+            count()
         if not message.canary:
             waits = self._metrics.queue_wait_seconds.labels(Lane.INTERACTIVE.value)
             for call in message.calls:
-                waits.observe(max(0.0, started_at - call.accepted_at))
+                if call.first:
+                    waits.observe(max(0.0, started_at - call.accepted_at))
 
-    def run_jobs(self, message: RunJobsMessage, redelivered: bool) -> None:
-        """Start the jobs that may run, predict them together per model version, and write their outcomes."""
+    def run_jobs(self, message: RunJobsMessage, redelivered: bool, queue: str) -> None:
+        """Start the jobs that may run, predict them together per model version, and write their outcomes.
+
+        A message that came for the first time brings others along that wait in the same queue.
+        """
         started_at = self.now()
-        records = [keys.job(job) for job in message.jobs]
-        answers = self._start_jobs(
-            keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, *records],
-            args=[keys.JOBS_ENDED, self._lease_seconds, int(redelivered), *message.jobs],
-        )
-        by_version: dict[tuple[str, str], list[tuple[str, list[Any]]]] = {}
+        jobs = self._jobs.start(message.jobs, redelivered)
+        claimed: list[StartedJob] = []
+        # A job that was attempted before runs alone: it may be the one that kills its process.
+        if not redelivered and all(job.attempt == 1 for job in jobs):
+            claimed = self._jobs.claim(queue)
+        by_version: dict[tuple[str, str], list[StartedJob]] = {}
         waits = self._metrics.queue_wait_seconds.labels(Lane.BULK.value)
-        for job, answer in zip(message.jobs, answers, strict=True):
-            if answer is not None:
-                model, version, rows, accepted_at, _attempt = answer
-                by_version.setdefault((model.decode(), version.decode()), []).append((job, orjson.loads(rows)))
-                waits.observe(max(0.0, started_at - float(accepted_at)))
-        for (model_name, version_name), jobs in by_version.items():
-            results, compute_seconds = self._predict(model_name, version_name, [rows for _, rows in jobs])
-            self._name_outputs(model_name, version_name, results)
-            self._finish([job for job, _ in jobs], results, compute_seconds)
+        for job in (*jobs, *claimed):
+            by_version.setdefault((job.model, job.version), []).append(job)
+            waits.observe(max(0.0, started_at - job.accepted_at))
+        for (model, version), together in by_version.items():
+            rows, sizes = joined([job.rows for job in together]), [len(job.rows) for job in together]
+            results, compute_seconds, count = self._predict(model, version, rows, sizes)
+            self._name_outputs(model, version, results)
+            try:
+                self._jobs.finish([job.id for job in together], results, compute_seconds)
+            finally:
+                count()
+        self._jobs.end_task()
 
     def _name_outputs(self, model: str, version: str, results: Sequence[Result]) -> None:
         """Write into results what they mean, so that an outcome can be read whatever became of the version."""
@@ -127,48 +141,51 @@ class Child:
         answer = predictor.predict(message.rows)
         metrics = self._metrics.model(predictor.manifest)
         metrics.compute_seconds.observe(answer.compute_seconds)
-        metrics.count_confidence(answer.probabilities)
+        metrics.count_confidence(answer.confidence)
         counts.failed.inc(len(answer.failures))
         pairs = zip(answer.predictions, message.predictions, strict=True)
         same = sum(said == expected for i, (said, expected) in enumerate(pairs) if i not in answer.failures)
         counts.same.inc(same)
         counts.different.inc(len(message.rows) - len(answer.failures) - same)
 
-    def fail_jobs(self, message: RunJobsMessage, error: PredictionError) -> None:
-        """End jobs that can't be computed; those that have an outcome keep it."""
-        self._finish(message.jobs, [failure(error)] * len(message.jobs), 0.0)
+    def jobs_out_of_time(self, error: PredictionError) -> None:
+        """The jobs of this task ran longer than its soft time limit: one alone ends, several run again one by one."""
+        self._jobs.out_of_time(failure(error))
 
     def fail_calls(self, message: PredictMessage, error: PredictionError) -> None:
         """Answer calls that can't be computed."""
         self._reply(message, self._clock.now(), 0.0, [failure(error)] * len(message.calls))
 
     def _predict(
-        self, model: str, version: str, calls: Sequence[list[Any]], canary: bool = False
-    ) -> tuple[list[Result], float]:
+        self, model: str, version: str, rows: Rows, sizes: Sequence[int], canary: bool = False
+    ) -> tuple[list[Result], float, Callable[[], None]]:
+        """One result per call, the seconds inside the estimator, and what counts them, to be called afterwards."""
         try:
             predictor = self._predictors.get(model, version)
         except ModelError as error:
             logger.error("%s %s can't be loaded: %s", model, version, error)
             reason = PredictionError(ErrorCode.MODEL_UNAVAILABLE.value, f"{model} {version} can't be loaded")
-            return [failure(reason)] * len(calls), 0.0
+            return [failure(reason)] * len(sizes), 0.0, _count_nothing
         if canary:
-            results, answer = predict_calls(predictor, calls)
-            return results, answer.compute_seconds
-        metrics = self._metrics.model(predictor.manifest)
-        rows = [row for call in calls for row in call]
+            results, answer = predict_calls(predictor, rows, sizes)
+            return results, answer.compute_seconds, _count_nothing
         self._metrics.batches_in_progress.inc()
         try:
-            results, answer = predict_calls(predictor, calls)
+            results, answer = predict_calls(predictor, rows, sizes)
         finally:
             self._metrics.batches_in_progress.dec()
-        metrics.compute_seconds.observe(answer.compute_seconds)
-        metrics.batch_rows.observe(len(rows))
-        metrics.count_inputs(rows)
-        metrics.count_outputs(answer.predictions)
-        metrics.count_confidence(answer.probabilities)
-        for row_error in answer.failures.values():
-            metrics.count_error(row_error.code, 1)
-        return results, answer.compute_seconds
+
+        def count() -> None:
+            metrics = self._metrics.model(predictor.manifest)
+            metrics.compute_seconds.observe(answer.compute_seconds)
+            metrics.batch_rows.observe(len(rows))
+            metrics.count_inputs(rows)
+            metrics.count_outputs(answer.predictions)
+            metrics.count_confidence(answer.confidence)
+            for row_error in answer.failures.values():
+                metrics.count_error(row_error.code, 1)
+
+        return results, answer.compute_seconds, count
 
     def _reply(
         self, message: PredictMessage, started_at: float, compute_seconds: float, results: Sequence[Result]
@@ -181,12 +198,6 @@ class Child:
             pipe.expire(message.reply_to, REPLY_TTL_SECONDS)
             pipe.execute()
 
-    def _finish(self, jobs: Sequence[str], results: Sequence[Result], compute_seconds: float) -> None:
-        args: list[Any] = [keys.JOBS_ENDED]
-        for job, result in zip(jobs, results, strict=True):
-            status = JobStatus.FAILED if "error" in result else JobStatus.SUCCEEDED
-            args += [job, status.value, orjson.dumps(result), compute_seconds]
-        written = self._finish_jobs(keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, *map(keys.job, jobs)], args=args)
-        refused = written.count(0)
-        if refused:
-            logger.info("%d of %d jobs had their outcome already", refused, len(jobs))
+
+def _count_nothing() -> None:
+    """What was not predicted, or is no traffic."""

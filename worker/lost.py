@@ -49,7 +49,7 @@ class LostBatches:
             else PredictionError(ErrorCode.TIME_LIMIT.value, "the batch ran longer than its time limit")
         )
         logger.error("%s: a batch of %d calls", reason.code, len(message.calls))
-        self._count_error(message.model, message.version, reason.code, len(message.rows))
+        self._count_error(message.model, message.version, reason.code, sum(call.n_rows for call in message.calls))
         reply = BatchReply(
             batch=message.batch, started_at=0.0, compute_seconds=0.0, results=[failure(reason)] * len(message.calls)
         )

@@ -1,7 +1,6 @@
 """The worker's metrics, counted in the pool children and added up when the main process is scraped.
 
-Files are named by pool slot instead of process id, so that children that come and go leave no more files behind
-than there are slots. `PROMETHEUS_MULTIPROC_DIR` must have been set before Python started.
+Their files are named by pool slot (`shared/metric_files.py`).
 """
 
 import os
@@ -10,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 from billiard.process import current_process
-from prometheus_client import Counter, Gauge, Histogram, multiprocess, values
+from prometheus_client import Counter, Gauge, Histogram
 
 from shared import metrics as names
 from shared.contract import Lane
@@ -30,20 +29,10 @@ class ShadowCounts(NamedTuple):
 
 
 def slot() -> str:
-    """The name of this process in the metrics folder; no underscore, since file names are split there."""
+    """The name of this process in the metrics folder."""
     # billiard gives an index to a new child only after the old one with that index was joined.
     index = getattr(current_process(), "index", None)
     return f"main{os.getpid()}" if index is None else f"slot{index}"
-
-
-def name_files_by_slot() -> None:
-    """Call before the first metric is made."""
-    values.ValueClass = values.MultiProcessValue(slot)  # type: ignore[no-untyped-call]
-
-
-def forget_predecessor() -> None:
-    """Drop the live gauges of the child that had this slot before; it may have been killed in mid-batch."""
-    multiprocess.mark_process_dead(slot())  # type: ignore[no-untyped-call]
 
 
 class WorkerMetrics:
@@ -62,7 +51,8 @@ class WorkerMetrics:
         model = ["model", "version"]
         self.predictions = counter("predictions_total", "Rows predicted, or failed.", [*model, "outcome"])
         self.errors = counter("errors_total", "Rows without a prediction, by reason.", [*model, "code"])
-        self.outputs = counter("output_total", "Predictions by class or bin.", [*model, "output"])
+        # `target` names one of several outputs, each of which has a distribution; it is empty if there is only one.
+        self.outputs = counter("output_total", "Predictions by class or bin.", [*model, "target", "output"])
         self.feature_bins = counter(
             "feature_bin_total", "Values of input features by bin of the training data.", [*model, "feature", "bin"]
         )
@@ -94,8 +84,9 @@ class WorkerMetrics:
             "feature_reference_ratio", "Share of the training rows in a bin.", [*model, "feature", "bin"], "max"
         )
         self.output_reference = gauge(
-            "output_reference_ratio", "Share of the training rows by output.", [*model, "output"], "max"
+            "output_reference_ratio", "Share of the training rows by output.", [*model, "target", "output"], "max"
         )
+        self.training_rows = gauge("model_training_rows", "Rows that a version was trained on.", model, "max")
         self.model_info = gauge(
             "model_info", "A loaded model version.", [*model, "estimator", "scikit_learn", "digest"], "max"
         )

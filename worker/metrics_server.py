@@ -5,7 +5,9 @@ The main process forks new children while this thread runs, so the thread touche
 
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, multiprocess, start_http_server
+from prometheus_client import CollectorRegistry, start_http_server
+
+from shared.metric_files import add_up_files
 
 
 def start_metrics_server(host: str, port: int) -> Callable[[], None]:
@@ -14,9 +16,8 @@ def start_metrics_server(host: str, port: int) -> Callable[[], None]:
     Raises:
         OSError: if the port is taken.
     """
-    # A registry of its own: sharing it with the metrics would export every series twice.
     registry = CollectorRegistry(support_collectors_without_names=True)
-    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    add_up_files(registry)
     server, thread = start_http_server(port, host, registry)
 
     def stop() -> None:

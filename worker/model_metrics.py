@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from prometheus_client import Counter, Gauge, Histogram
 
 from shared import metrics as names
-from shared.contract import ErrorCode, Row
+from shared.contract import ErrorCode
 from shared.manifest import MISSING_BIN, OTHER_BIN, Feature, Manifest, Reference
+from worker.rows import Rows
 
 if TYPE_CHECKING:
     from worker.metrics import WorkerMetrics
@@ -55,10 +56,11 @@ class ModelMetrics:
         self._only_numbers = all(feature.type == "number" for feature in manifest.features[:FEATURES_MAX])
         self._outputs = []
         for output in manifest.outputs:
-            label = (*labels, f"{output.name}=" if len(manifest.outputs) > 1 else "")
+            label = (*labels, output.name, f"{output.name}=") if len(manifest.outputs) > 1 else (*labels, "", "")
             self._outputs.append(_bins(output.reference, parent.outputs, parent.output_reference, label, False))
         for outcome in ("ok", "refused"):
             parent.model_loads.labels(manifest.name, outcome)
+        parent.training_rows.labels(*labels).set(manifest.training_rows)
         parent.model_info.labels(
             *labels, manifest.estimator, manifest.libraries.get("scikit-learn", ""), manifest.artifact.sha256[:8]
         ).set(1)
@@ -72,10 +74,14 @@ class ModelMetrics:
         self._errors[code].inc(rows)
         self.failed.inc(rows)
 
-    def count_inputs(self, rows: list[Row]) -> None:
+    def count_inputs(self, rows: Rows) -> None:
         """What the model saw; rows that are none, which the gateway never sends, are logged and not counted."""
         try:
-            counted = [row[:FEATURES_MAX] for row in rows] if self._is_wide else rows
+            counted = rows
+            if isinstance(rows, np.ndarray):
+                counted = rows[:, :FEATURES_MAX]
+            elif self._is_wide:
+                counted = [row[:FEATURES_MAX] for row in rows]
             columns: Iterable[Any] = (
                 np.asarray(counted, dtype=np.float64).T if self._only_numbers else zip(*counted, strict=True)
             )
@@ -92,13 +98,10 @@ class ModelMetrics:
             bins.count(column)
         self.predicted.inc(len(said))
 
-    def count_confidence(self, probabilities: list[Any] | None) -> None:
-        """How sure the model was: the greatest probability of each row; None where a row failed."""
-        if probabilities is None or len(self._manifest.outputs) > 1:
-            return
-        greatest = [max(row) for row in probabilities if row]
-        if greatest:
-            self._confidence.observe_many(np.asarray(greatest))
+    def count_confidence(self, greatest: NDArray[np.float64]) -> None:
+        """How sure the model was: the greatest probability of each row that has any, shape (n,)."""
+        if len(greatest):
+            self._confidence.observe_many(greatest)
 
 
 class _FeatureMetrics:

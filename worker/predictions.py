@@ -21,12 +21,14 @@ class Predictions:
 
     With one output `predictions` holds a value per row and `probabilities` a list per row; with several a list of
     values per row and a list of lists. `failures` maps the position of a row to its error; the other lists hold
-    None there. `compute_seconds` is the time inside the estimator.
+    None there. `confidence` holds the greatest probability of each row that did not fail, of models with one output
+    that have probabilities. `compute_seconds` is the time inside the estimator.
     """
 
     predictions: list[Any]
     probabilities: list[Any] | None
-    compute_seconds: float
+    confidence: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    compute_seconds: float = 0.0
     failures: dict[int, PredictionError] = field(default_factory=dict)
 
 
@@ -63,8 +65,8 @@ class AnswerReader:
         return Predictions(
             _by_row(values, failures),
             None if shares is None else _by_row([each.tolist() for each in shares], failures),
-            0.0,
-            failures,
+            shares[0].max(axis=1)[finite] if shares and len(shares) == 1 else np.empty(0),
+            failures=failures,
         )
 
     def _columns(self, predictions: Any, n_rows: int) -> list[NDArray[Any]]:

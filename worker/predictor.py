@@ -2,18 +2,19 @@
 
 import logging
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from shared.contract import ErrorCode, Row
+from shared.contract import ErrorCode
 from shared.errors import ArtifactInvalid
 from shared.manifest import Manifest, Sample
 from shared.model_store import ModelStore
 from worker.loader import LoadedEstimator, is_time_limit, load_estimator
 from worker.mapped import verified_file, worth_mapping
 from worker.predictions import AnswerReader, MalformedAnswer, Predictions, failed
-from worker.rows import row_converter
+from worker.rows import Rows, row_converter
 from worker.shortcut import classes_by_probability, greatest
 from worker.trust import Trust
 
@@ -87,16 +88,16 @@ class Predictor:
     def __str__(self) -> str:
         return f"{self.manifest.name} {self.manifest.version}"
 
-    def predict(self, rows: list[Row]) -> Predictions:
+    def predict(self, rows: Rows) -> Predictions:
         """Predict n rows in one call of the estimator; if it raises, in ever smaller parts, so a bad row fails alone.
 
         `compute_seconds` is the time until the last answer, conversions included.
         """
         started = time.perf_counter()
         answer = self._predict(rows)
-        return Predictions(answer.predictions, answer.probabilities, time.perf_counter() - started, answer.failures)
+        return replace(answer, compute_seconds=time.perf_counter() - started)
 
-    def _predict(self, rows: list[Row]) -> Predictions:
+    def _predict(self, rows: Rows) -> Predictions:
         try:
             predictions, probabilities = self._ask(self._convert(rows))
             return self._answers.read(predictions, probabilities, len(rows))
@@ -128,7 +129,7 @@ class Predictor:
 
     def _none(self, n_rows: int, message: str) -> Predictions:
         failures = {at: failed(at, ErrorCode.PREDICTION_FAILED, message) for at in range(n_rows)}
-        return Predictions([None] * n_rows, [None] * n_rows if self.manifest.probabilities else None, 0.0, failures)
+        return Predictions([None] * n_rows, [None] * n_rows if self.manifest.probabilities else None, failures=failures)
 
 
 def _joined(first: Predictions, second: Predictions) -> Predictions:
@@ -137,7 +138,8 @@ def _joined(first: Predictions, second: Predictions) -> Predictions:
     for at, error in second.failures.items():
         failures[offset + at] = failed(offset + at, ErrorCode(error.code), error.message)
     probabilities = None if first.probabilities is None else first.probabilities + (second.probabilities or [])
-    return Predictions(first.predictions + second.predictions, probabilities, 0.0, failures)
+    confidence = np.concatenate([first.confidence, second.confidence])
+    return Predictions(first.predictions + second.predictions, probabilities, confidence, failures=failures)
 
 
 def _agrees(prediction: Any, probabilities: Any, sample: Sample) -> bool:

@@ -3,6 +3,7 @@
 The conversion is specified in `shared.manifest`; the code that trains has it too, and a test holds the two together.
 """
 
+import base64
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,12 +14,36 @@ from numpy.typing import NDArray
 from shared.contract import Row
 from shared.manifest import Feature, Manifest
 
+Rows = list[Row] | NDArray[np.float64]
+"""n rows: as they came, or of numbers only an array of shape (n, n features) that is never written to."""
+
 Column = Callable[[Sequence[Any]], Any]
 """Makes one column of a data frame from its n values, None where the row said null."""
 
 
-def row_converter(manifest: Manifest) -> Callable[[list[Row]], Any]:
-    """A function from n rows (JSON values in feature order) to the estimator's input of shape (n, n features).
+def unpacked(rows: list[Row] | str, n_rows: int) -> Rows:
+    """The n rows of a message.
+
+    Raises:
+        ValueError: if it holds another number of rows, or a text that is none.
+    """
+    if isinstance(rows, str):
+        numbers = np.frombuffer(base64.b64decode(rows, validate=True), dtype="<f8")
+        return numbers.reshape(n_rows, len(numbers) // max(n_rows, 1))
+    if len(rows) != n_rows:
+        raise ValueError(f"{len(rows)} rows, not {n_rows}")
+    return rows
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """The rows of some parts of a message one after another."""
+    if any(isinstance(part, np.ndarray) for part in parts):
+        return np.concatenate(parts)
+    return [row for part in parts for row in part]
+
+
+def row_converter(manifest: Manifest) -> Callable[[Rows], Any]:
+    """A function from n rows (values in feature order) to the estimator's input of shape (n, n features), a copy.
 
     The function raises what NumPy and pandas raise for values that are not of the features' types.
     """
@@ -27,16 +52,16 @@ def row_converter(manifest: Manifest) -> Callable[[list[Row]], Any]:
     names = [feature.name for feature in manifest.features]
     columns = [_column(feature) for feature in manifest.features]
 
-    def frame(rows: list[Row]) -> Any:
-        values = zip(*rows, strict=True)
+    def frame(rows: Rows) -> Any:
+        values = np.array(rows.T, order="C") if isinstance(rows, np.ndarray) else zip(*rows, strict=True)
         made = {name: column(each) for name, column, each in zip(names, columns, values, strict=True)}
         return pd.DataFrame(made, copy=False)
 
     return frame
 
 
-def _array(rows: list[Row]) -> NDArray[np.float64]:
-    return np.asarray(rows, dtype=np.float64)
+def _array(rows: Rows) -> NDArray[np.float64]:
+    return np.array(rows, dtype=np.float64)
 
 
 def _column(feature: Feature) -> Column:

@@ -19,6 +19,9 @@ class WorkerSettings(CommonSettings):
     worker_concurrency: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=256)
     """Pool children, each predicting one batch at a time. Default: one per core."""
 
+    worker_interactive_slots: int = Field(default=1, ge=0)
+    """Pool children that take no jobs while someone waits for predictions; one takes them in any case."""
+
     worker_metrics_host: str = "127.0.0.1"
     """Address of the worker's metrics endpoint."""
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
-from pydantic import ValidationError
 
 from shared.contract import (
     PREDICT_TASK,
@@ -46,9 +45,10 @@ def register_tasks(app: Celery, child: Callable[[], Child]) -> None:
         if message is None:
             return
         try:
-            child().run_jobs(message, bool(self.request.delivery_info.get("redelivered")))
+            came = self.request.delivery_info
+            child().run_jobs(message, bool(came.get("redelivered")), came["routing_key"])
         except SoftTimeLimitExceeded:
-            child().fail_jobs(message, TIME_LIMIT)
+            child().jobs_out_of_time(TIME_LIMIT)
 
     @app.task(name=SHADOW_TASK, shared=False)  # type: ignore[untyped-decorator]
     def shadow(payload: str) -> None:
@@ -61,8 +61,8 @@ def register_tasks(app: Celery, child: Callable[[], Child]) -> None:
 
 def _decoded(message_class: Any, payload: str) -> Any:
     try:
-        return message_class.model_validate_json(payload)
-    except ValidationError as error:
+        return message_class.from_json(payload)
+    except ValueError as error:
         # Not ours, or of another version. Jobs are safe: the reconciler publishes them again.
-        logger.error("dropped a %s that can't be read: %d errors", message_class.__name__, error.error_count())
+        logger.error("dropped a %s that can't be read: %s", message_class.__name__, type(error).__name__)
         return None

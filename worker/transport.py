@@ -14,6 +14,8 @@ from kombu.transport import redis as kombu_redis
 
 from shared import keys
 from shared.contract import PREDICT_TASK, RUN_JOBS_TASK, SHADOW_TASK
+from worker.lanes import LaneCycle
+from worker.unacked import QoS
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +50,16 @@ def problem(entry: bytes) -> str | None:
     return None if well_formed else "wrong arguments"
 
 
+def argument(entry: bytes) -> tuple[str, str, bool]:
+    """The task of an entry, its argument, and whether it was redelivered; the task is "" if it is none of ours."""
+    if problem(entry) is not None:
+        return "", "", False
+    message = orjson.loads(entry)
+    properties = message["properties"]
+    ((payload,), _, _) = orjson.loads(_body(message["body"], properties.get("body_encoding")))
+    return message["headers"]["task"], payload, bool(properties["delivery_info"].get("redelivered"))
+
+
 def _body(body: Any, encoding: Any) -> bytes:
     if not isinstance(body, str):
         raise TypeError("the body is no text")
@@ -55,7 +67,44 @@ def _body(body: Any, encoding: Any) -> bytes:
 
 
 class Channel(kombu_redis.Channel):  # type: ignore[misc]
-    """A channel whose BRPOP dead-letters what is no task, and that can be closed without a broker."""
+    """A channel whose BRPOP dead-letters what is no task and asks for bulk within its share of the slots.
+
+    And that can be closed without a broker.
+    """
+
+    QoS = QoS
+    #: Slots that bulk may have while there is interactive work; set by a transport option.
+    bulk_slots = 1
+    _in_poll: Any
+    from_transport_options = (*kombu_redis.Channel.from_transport_options, "bulk_slots")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._queue_cycle: LaneCycle = LaneCycle(self.bulk_slots)
+        self._asking: tuple[Any, int] = (None, 0)
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        connection = self.client.connection
+        if connection._sock is None or self._asking[0] is not connection._sock:
+            connection.send_command("CLIENT", "ID")
+            self._asking = (connection._sock, connection.read_response())
+        super()._brpop_start(timeout)
+
+    def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
+        """Acknowledge a message."""
+        super().basic_ack(delivery_tag, multiple)
+        self._gave(delivery_tag)
+
+    def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Drop a message, or give it back."""
+        super().basic_reject(delivery_tag, requeue)
+        self._gave(delivery_tag)
+
+    def _gave(self, delivery_tag: str) -> None:
+        if self._queue_cycle.gave(delivery_tag) and self._in_poll:
+            # The BRPOP that waits may have been sent without the bulk queues: it is sent anew.
+            with self.conn_or_acquire() as client:
+                client.client_unblock(self._asking[1])
 
     def _brpop_read(self, **options: Any) -> bool:
         # As in kombu 5.7, but for the check between popping and decoding.
@@ -72,7 +121,9 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
             self._queue_cycle.rotate(queue)
             reason = problem(entry)
             if reason is None:
-                self.connection._deliver(kombu_redis.loads(entry.decode()), queue)
+                message = orjson.loads(entry)
+                self._queue_cycle.took(queue, message["properties"]["delivery_tag"])
+                self.connection._deliver(message, queue)
             else:
                 self._bury(queue, entry, reason)
             return True

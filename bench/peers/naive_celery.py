@@ -1,15 +1,17 @@
-"""FastAPI + Celery as tutorials show it: one task per request, `delay().get()` in a thread."""
+"""FastAPI + Celery as tutorials show it: one task per request, `delay().get()` in a thread, results in Redis.
+
+Pydantic validates the row: four numbers by name. `/jobs` calls `delay()` and answers the task's id.
+"""
 
 import os
-from pathlib import Path
 from typing import Any
 
-import joblib
-import numpy as np
 from celery import Celery
 from celery.signals import worker_process_init
 from fastapi import FastAPI
 from pydantic import BaseModel
+
+from bench.peers.model import answer, load
 
 celery_app = Celery("naive", broker=os.environ["REDIS_URL"], backend=os.environ["REDIS_URL"])
 app = FastAPI()
@@ -24,24 +26,32 @@ class Row(BaseModel):
     petal_length: float
     petal_width: float
 
+    def values(self) -> list[float]:
+        """In the order of the model's features."""
+        return [self.sepal_length, self.sepal_width, self.petal_length, self.petal_width]
+
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]
 def load_model(**_: Any) -> None:
     """Once per pool child."""
-    loaded.append(joblib.load(Path(os.environ["ARTIFACT"])))
+    loaded.append(load())
 
 
 @celery_app.task  # type: ignore[untyped-decorator]
 def predict_row(values: list[float]) -> dict[str, Any]:
     """Predict one row."""
-    rows = np.array([values])
     (model,) = loaded
-    return {"prediction": str(model.predict(rows)[0]), "probabilities": model.predict_proba(rows)[0].tolist()}
+    return answer(model, [values])[0]
 
 
 @app.post("/predict")
 def predict(row: Row) -> dict[str, Any]:
     """Predict one row, through the queue."""
-    values = [row.sepal_length, row.sepal_width, row.petal_length, row.petal_width]
-    answer: dict[str, Any] = predict_row.delay(values).get(timeout=10)
-    return answer
+    said: dict[str, Any] = predict_row.delay(row.values()).get(timeout=10)
+    return said
+
+
+@app.post("/jobs", status_code=202)
+def submit(row: Row) -> dict[str, str]:
+    """Queue one row."""
+    return {"id": predict_row.delay(row.values()).id}

@@ -10,7 +10,15 @@ from starlette.types import Receive, Scope
 from gateway.catalog import ServedModel
 from gateway.errors import Problem
 from gateway.requests import read_json
-from gateway.routes.hot import JSON, POLL_AGAIN_SECONDS, HotEndpoint, idempotency_key, job_response, unknown_job
+from gateway.routes.hot import (
+    POLL_AGAIN_SECONDS,
+    Encoded,
+    HotEndpoint,
+    RawHeaders,
+    idempotency_key,
+    job_response,
+    unknown_job,
+)
 from gateway.schemas import JobView, problems
 from gateway.service import Service
 from shared.contract import JobStatus, Lane
@@ -23,24 +31,24 @@ class SubmitEndpoint(HotEndpoint):
 
     lane = Lane.BULK
 
-    async def answer(self, served: ServedModel, scope: Scope, receive: Receive, started: float) -> Response:
+    async def answer(
+        self, served: ServedModel, scope: Scope, headers: RawHeaders, receive: Receive, started: float
+    ) -> Response:
         """202 with a job that is durable."""
         service = self.service
-        key = idempotency_key(scope)
+        key = idempotency_key(headers)
         body = await read_json(scope, receive, service.settings.body_max_bytes)
         parsed = served.parser.parse(body)
         job_id, replay = await service.jobs.submit(served.manifest, parsed.rows, parsed.single, key)
-        headers = {"Location": f"/jobs/{job_id}"}
         if replay:
-            headers["Idempotent-Replayed"] = "true"
             job = await service.jobs.get(job_id)
             if job is None:
                 raise unknown_job()
-            return job_response(job, 202, headers)
-        headers["Retry-After"] = POLL_AGAIN_SECONDS
+            return job_response(job, 202, {"Idempotent-Replayed": "true"})
         manifest = served.manifest
         content = {"id": job_id, "status": JobStatus.QUEUED.value, "model": manifest.name, "version": manifest.version}
-        return Response(orjson.dumps(content), 202, headers, JSON)
+        location = (b"location", b"/jobs/" + job_id.encode())
+        return Encoded(orjson.dumps(content), 202, (location, (b"retry-after", POLL_AGAIN_SECONDS.encode())))
 
 
 def job_routes(service: Service) -> APIRouter:

@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import orjson
-from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
@@ -15,7 +14,7 @@ from gateway.answers import job_prediction, outputs_of, predicted, server_timing
 from gateway.catalog import ServedModel
 from gateway.errors import Problem, of_result
 from gateway.requests import read_json
-from gateway.routes.hot import JSON, HotEndpoint, idempotency_key, job_response
+from gateway.routes.hot import Encoded, HotEndpoint, RawHeaders, idempotency_key, job_response
 from gateway.rows import ParsedRows
 from shared.contract import JobStatus, Lane
 
@@ -27,13 +26,15 @@ class PredictEndpoint(HotEndpoint):
 
     lane = Lane.INTERACTIVE
 
-    async def answer(self, served: ServedModel, scope: Scope, receive: Receive, started: float) -> Response:
+    async def answer(
+        self, served: ServedModel, scope: Scope, headers: RawHeaders, receive: Receive, started: float
+    ) -> Response:
         """200 with the prediction; with `Prefer`, possibly 202 with a job."""
         body = await read_json(scope, receive, self.service.settings.body_max_bytes)
         parsed = served.parser.parse(body)
-        prefer = Headers(scope=scope).get("prefer", "")
+        prefer = headers.get(b"prefer", b"").decode("latin-1")
         if "wait" in prefer or "respond-async" in prefer:
-            return await self._as_job(served, parsed, prefer, idempotency_key(scope))
+            return await self._as_job(served, parsed, prefer, idempotency_key(headers))
         answer = await served.coalescer.predict(parsed.rows, self._deadline_seconds(scope))
         result: dict[str, Any] = answer.result
         if "error" in result:
@@ -47,7 +48,7 @@ class PredictEndpoint(HotEndpoint):
                 manifest.name, shadow.manifest.version, manifest.version, parsed.rows, result["predictions"]
             )
         members = predicted(outputs_of(manifest), result, parsed.single)
-        return _response(members, manifest.name, manifest.version, parts, {})
+        return _response(members, manifest.name, manifest.version, parts)
 
     async def _as_job(self, served: ServedModel, parsed: ParsedRows, prefer: str, key: str | None) -> Response:
         """RFC 7240: the caller rather takes a job than an error when it takes longer."""
@@ -64,7 +65,9 @@ class PredictEndpoint(HotEndpoint):
         started_at, ended_at = job.started_at or job.accepted_at, job.ended_at or job.accepted_at
         parts = timing(started_at - job.accepted_at, job.compute_seconds or 0.0, ended_at - job.accepted_at)
         headers["Content-Location"] = f"/jobs/{job.id}"
-        return _response(job_prediction(job), job.model, job.version, parts, headers)
+        response = _response(job_prediction(job), job.model, job.version, parts)
+        response.headers.update(headers)
+        return response
 
     def _deadline_seconds(self, scope: Scope) -> float:
         settings = self.service.settings
@@ -81,8 +84,6 @@ class PredictEndpoint(HotEndpoint):
         return min(seconds, settings.wait_max_seconds)
 
 
-def _response(
-    members: dict[str, Any], model: str, version: str, parts: dict[str, float], headers: dict[str, str]
-) -> Response:
+def _response(members: dict[str, Any], model: str, version: str, parts: dict[str, float]) -> Response:
     content = {**members, "model": model, "version": version, "timing": parts}
-    return Response(orjson.dumps(content), 200, {**headers, "Server-Timing": server_timing(parts)}, JSON)
+    return Encoded(orjson.dumps(content), 200, ((b"server-timing", server_timing(parts).encode()),))

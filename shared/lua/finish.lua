@@ -6,12 +6,12 @@ local answers = {}
 for i = 1, #KEYS - 2 do
   local key, at = KEYS[2 + i], 4 * i - 3
   local id, status, outcome, compute_seconds = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+  local job = redis.call('HMGET', key, 'status', 'retention_seconds')
   answers[i] = 0
-  if is_open(redis.call('HGET', key, 'status')) then
-    redis.call('HSET', key, 'compute_seconds', compute_seconds)
-    end_job(key, id, status, outcome)
+  if is_open(job[1]) then
+    end_job(key, id, status, outcome, job[2], 'compute_seconds', compute_seconds)
     answers[i] = 1
   end
 end
-announce(ARGV[1])
+settle(ARGV[1])
 return answers

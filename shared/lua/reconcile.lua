@@ -7,7 +7,8 @@ local QUEUE, key = KEYS[3], KEYS[4]
 local channel, id, envelope = ARGV[1], ARGV[2], ARGV[3]
 local check_seconds, grace_seconds = tonumber(ARGV[4]), tonumber(ARGV[5])
 
-local job = redis.call('HMGET', key, 'status', 'lease_until', 'expires_at', 'attempt', 'max_attempts', 'published_at')
+local job = redis.call('HMGET', key, 'status', 'lease_until', 'expires_at', 'attempt', 'max_attempts', 'published_at',
+  'retention_seconds')
 local status = job[1]
 if not is_open(status) then
   redis.call('ZREM', OPEN, id)
@@ -18,13 +19,13 @@ if status == 'running' and tonumber(job[2]) > now then
   return 'waiting'
 end
 if tonumber(job[3]) <= now then
-  end_job(key, id, 'expired', '{}')
-  announce(channel)
+  end_job(key, id, 'expired', '{}', job[7])
+  settle(channel)
   return 'expired'
 end
 if status == 'running' and tonumber(job[4]) >= tonumber(job[5]) then
-  end_job(key, id, 'failed', WORKER_LOST)
-  announce(channel)
+  end_job(key, id, 'failed', WORKER_LOST, job[7])
+  settle(channel)
   return 'worker_lost'
 end
 if status == 'queued' then
@@ -37,7 +38,7 @@ if status == 'queued' then
     return 'waiting'
   end
 end
-redis.call('HSET', key, 'status', 'queued', 'published_at', stamp(now))
+redis.call('HSET', key, 'status', 'queued', 'published_at', NOW)
 redis.call('ZADD', OPEN, stamp(now + check_seconds), id)
 redis.call('LPUSH', QUEUE, envelope)
 return 'republished'

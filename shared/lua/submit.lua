@@ -2,17 +2,14 @@
 -- KEYS: open, counts, queue, then per job: record, idempotency key ('' for none)
 -- ARGV: envelope, max_open, check_seconds, expiry_seconds, retention_seconds, max_attempts,
 --       then per job: id, model, version, rows, single 0|1, fingerprint
--- Returns per job {created 0|1, id, fingerprint}, or the string 'full'.
+-- Returns per job {created 0|1, id, fingerprint}, or false for a new one that would be one too many.
 local QUEUE = KEYS[3]
 local envelope, max_open, check_seconds = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local expiry_seconds, retention_seconds, max_attempts = tonumber(ARGV[4]), ARGV[5], ARGV[6]
 local n_jobs = (#KEYS - 3) / 2
+local due, expires_at = stamp(now + check_seconds), stamp(now + expiry_seconds)
 
-if redis.call('ZCARD', OPEN) + n_jobs > max_open then
-  return 'full'
-end
-
-local answers, created = {}, 0
+local answers, created, room = {}, 0, max_open - redis.call('ZCARD', OPEN)
 for i = 1, n_jobs do
   local key, idempotency = KEYS[2 + 2 * i], KEYS[3 + 2 * i]
   local at = 6 * i
@@ -22,12 +19,13 @@ for i = 1, n_jobs do
   if earlier then
     local earlier_id, earlier_fingerprint = string.match(earlier, '(%S+) (%S+)')
     answers[i] = {0, earlier_id, earlier_fingerprint}
+  elseif created >= room then
+    answers[i] = false
   else
     redis.call('HSET', key, 'status', 'queued', 'model', model, 'version', version, 'rows', rows, 'single', single,
       'attempt', '0', 'max_attempts', max_attempts, 'retention_seconds', retention_seconds,
-      'accepted_at', stamp(now), 'published_at', stamp(now), 'expires_at', stamp(now + expiry_seconds))
-    redis.call('ZADD', OPEN, stamp(now + check_seconds), id)
-    redis.call('HINCRBY', COUNTS, 'accepted', 1)
+      'accepted_at', NOW, 'published_at', NOW, 'expires_at', expires_at)
+    check_at(due, id)
     if idempotency ~= '' then
       redis.call('SET', idempotency, id .. ' ' .. fingerprint, 'EX', retention_seconds)
     end
@@ -36,6 +34,8 @@ for i = 1, n_jobs do
   end
 end
 if created > 0 then
+  settle()
+  redis.call('HINCRBY', COUNTS, 'accepted', created)
   redis.call('LPUSH', QUEUE, envelope)
 end
 return answers

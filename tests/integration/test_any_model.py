@@ -117,3 +117,19 @@ def test_http_answers_what_the_estimator_says(stack: Stack, exported: dict[str, 
 
 def test_there_are_enough_of_them() -> None:
     assert len(CASES) >= 15
+
+
+def test_ten_thousand_rows_of_all_types_are_answered_like_the_estimator_does(
+    stack: Stack, exported: dict[str, Manifest]
+) -> None:
+    people = case("mixed frame")
+    chosen = np.random.default_rng(0).integers(0, len(people.X), 10_000)
+    rows = people.X.iloc[chosen]
+    instances = as_json(rows, [feature.name for feature in exported["mixed frame"].features])
+    assert {type(value) for row in instances for value in row.values()} >= {float, str, bool, type(None)}
+
+    said = stack.http.post("/models/mixed-frame/predict", json={"instances": instances}, timeout=30).json()
+
+    assert_same(said["predictions"], people.estimator.predict(rows))
+    shares = np.array([list(row.values()) for row in said["probabilities"]])
+    assert shares == pytest.approx(people.estimator.predict_proba(rows), abs=1e-9)

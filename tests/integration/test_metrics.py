@@ -147,12 +147,13 @@ def test_promtool_finds_nothing_to_say(stack: Stack) -> None:
         assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
 
 
-def test_every_metric_of_the_dashboards_is_exported(stack: Stack) -> None:
+def test_every_metric_of_the_dashboards_and_rules_is_exported(stack: Stack) -> None:
     queries = pytest.importorskip("tests.monitoring.queries")
     send(stack)
     exported = gateway(stack).names | workers(stack).names
     # Rows of a shadow are there when a trial is.
-    named = {name for name in queries.dashboard_metric_names() if name.startswith("inference_")}
+    read = queries.dashboard_metric_names() | queries.rule_metric_names()
+    named = {name for name in read if name.startswith("inference_")}
     named -= {"inference_shadow_rows_total"}
     assert named
     assert named <= exported

@@ -1,4 +1,4 @@
-"""What the README shows, done."""
+"""What the README and the guide show, done."""
 
 import json
 import re
@@ -15,6 +15,7 @@ from tests.support.requirements import require
 from tests.support.stack import Stack
 
 README = (REPOSITORY / "README.md").read_text()
+GUIDE = (REPOSITORY / "docs/bring-your-own-model.md").read_text()
 COMMANDS = re.findall(r"^\$ (curl .*)\n(.*)$", README, re.MULTILINE)
 ADDRESS = "http://127.0.0.1:8000"
 JOB_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -54,3 +55,24 @@ def test_your_own_model(new_stack: NewStack, tmp_path: Path, monkeypatch: pytest
     assert answer["predictions"] == forest.predict(wine.data[::20]).tolist()
     shares = [list(row.values()) for row in answer["probabilities"]]
     assert shares == [pytest.approx(row, abs=1e-9) for row in forest.predict_proba(wine.data[::20]).tolist()]
+
+
+def test_the_guide_goes_from_fit_to_a_served_prediction(
+    new_stack: NewStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require(shutil.which("curl") is not None, "curl is not installed")
+    code = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)[0]
+    start, command = re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL)[0].splitlines()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MODEL_STORE", raising=False)
+    scope: dict[str, Any] = {"__name__": "guide"}
+    exec(code, scope)
+    options = dict(word.split("=") for word in start.removesuffix(" make up").split())
+    stack = new_stack(tmp_path / "models", **options).start()
+    line = command.replace(ADDRESS, stack.url)
+    ran = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True, timeout=30)
+    row = json.loads(command.split("-d '")[1].rstrip("'"))
+    asked = scope["pd"].DataFrame([row]).astype(scope["X"].dtypes)
+    answer = json.loads(ran.stdout)
+    assert answer["prediction"] == scope["model"].predict(asked)[0]
+    assert list(answer["probabilities"].values()) == pytest.approx(scope["model"].predict_proba(asked)[0], abs=1e-9)

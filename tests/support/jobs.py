@@ -53,7 +53,7 @@ class JobBoard:
     def __init__(self, clock: Clock) -> None:
         self.redis: Any = FakeRedis()
         self.clock = clock
-        names = ("submit", "start", "finish", "cancel", "release", "reconcile")
+        names = ("submit", "start", "claim", "finish", "cancel", "release", "reconcile")
         self._scripts = {name: self.redis.register_script(script(name)) for name in names}
 
     def _call(self, name: str, more_keys: Sequence[str], args: Sequence[Any]) -> Any:
@@ -68,20 +68,32 @@ class JobBoard:
         retention_seconds: int = 600,
         max_attempts: int = 3,
     ) -> Any:
-        """What the script says: per job (created, id, fingerprint), or b"full"."""
+        """What the script says: per job (created, id, fingerprint), or None where there was no room."""
         names, args = [QUEUE], [envelope, max_open, CHECK_SECONDS, expiry_seconds, retention_seconds, max_attempts]
         for job in jobs:
             names += [keys.job(job.id), job.idempotency_key]
             args += [job.id, "iris", "v1", job.rows, job.single, job.fingerprint]
         answers = self._call("submit", names, args)
-        return (
-            answers if answers == b"full" else [(made, id_.decode(), print_.decode()) for made, id_, print_ in answers]
-        )
+        return [answer and (answer[0], answer[1].decode(), answer[2].decode()) for answer in answers]
 
     def start(self, *ids: str, lease_seconds: float = 35, redelivered: bool = False) -> list[int | None]:
         """Per job the number of the attempt that was started, or None."""
         args = [keys.JOBS_ENDED, lease_seconds, int(redelivered), *ids]
         return [answer and answer[4] for answer in self._call("start", _records(ids), args)]
+
+    def submit_message(self, *ids: str) -> bytes:
+        """Submit jobs together; the entry that is in the queue then."""
+        entry = json.dumps({"headers": {"published_at": self.clock.seconds}, "jobs": ids})
+        self.submit(*map(New, ids), envelope=entry)
+        return entry.encode()
+
+    def claim(self, *messages: tuple[bytes, list[str]], rows_bytes: int = 65_536) -> list[str]:
+        """The jobs that were started, of these messages, oldest first."""
+        args: list[Any] = [keys.JOBS_ENDED, 35, rows_bytes]
+        for entry, ids in messages:
+            args += [entry, len(ids), *ids]
+        records = _records([id_ for _, ids in messages for id_ in ids])
+        return [id_.decode() for id_, _ in self._call("claim", [QUEUE, *records], args)]
 
     def start_one(self, id_: str) -> Any:
         """Everything that a worker is told."""

@@ -51,7 +51,7 @@ class Process:
         folder_to_run_in: Path = REPOSITORY,
     ) -> None:
         self.name = name
-        self._command = command
+        self.command = command
         self._environment = {**_clean_environment(), **environment}
         self._folder_to_run_in = folder_to_run_in
         self._log_path = folder / f"{name}.log"
@@ -63,7 +63,7 @@ class Process:
         with self._log_path.open("ab") as log:
             # A group of its own: children of a killed parent are found and ended with it.
             self._process = subprocess.Popen(
-                self._command,
+                self.command,
                 cwd=self._folder_to_run_in,
                 env=self._environment,
                 stdout=log,

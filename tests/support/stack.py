@@ -64,6 +64,14 @@ class Stack:
         """Wait until the gateway says that predictions are served."""
         wait_for("ready", lambda: self.status("/readyz") == 200, 30)
 
+    def wait_for_gateway(self) -> None:
+        """Wait until the gateway listens, with workers or without."""
+        wait_for("the gateway listens", lambda: self.status("/livez") == 200, 30)
+
+    def wait_for_slots(self, slots: int) -> None:
+        """Wait until the gateway knows of so many pool children."""
+        wait_for(f"{slots} slots", lambda: self.http.get("/health").json()["workers"]["slots"] == slots, 30)
+
     def _ping(self) -> bool:
         try:
             return bool(self.redis.ping())

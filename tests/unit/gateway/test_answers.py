@@ -1,6 +1,7 @@
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 
 from gateway.answers import Outputs, job_view, outputs_of, predicted, server_timing, timing
@@ -171,3 +172,16 @@ def test_a_job_names_its_outputs_itself_whatever_became_of_the_model() -> None:
     job = replace(ENDED, status=JobStatus.SUCCEEDED, single=False, outcome=outcome)
 
     assert job_view(job)["result"] == predicted(SEVERAL, TWO_ROWS, single=False)
+
+
+@pytest.mark.parametrize("classes", [["a"], ["a", "b"], ['quo"te', "Straße", "c"], [0, 1, True]])
+def test_many_rows_are_written_as_few_are(classes: list[Any]) -> None:
+    shares = [[i / 7 + at for at, _ in enumerate(classes)] for i in range(1_000)]
+    result = {"predictions": [classes[0]] * 1_000, "probabilities": shares}
+
+    many = orjson.loads(orjson.dumps(predicted([("prediction", classes)], result, single=False)))
+
+    assert many["predictions"] == result["predictions"]
+    assert many["probabilities"] == [dict(zip(map(str, classes), row, strict=True)) for row in shares]
+    with pytest.raises(ValueError, match="one probability per class"):
+        predicted([("prediction", [*classes, "more"])], result, single=False)

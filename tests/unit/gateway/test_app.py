@@ -269,3 +269,30 @@ def _refs(part: Any) -> set[str]:
         own = {part["$ref"]} if isinstance(part.get("$ref"), str) else set()
         return own.union(*map(_refs, part.values()))
     return set().union(*map(_refs, part)) if isinstance(part, list) else set()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/predict", 405),
+        ("PUT", "/models/sticks/jobs", 405),
+        ("POST", "/predict/", 307),
+        ("POST", "/predic", 404),
+    ],
+)
+def test_the_short_way_to_hot_routes_changes_no_other_answer(app: FastAPI, method: str, path: str, status: int) -> None:
+    response = asked(app, lambda client: client.request(method, path, json=ROW))
+
+    assert response.status_code == status
+    assert response.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("path", ["/predict", "/models/sticks/predict", "/models/sticks/versions/v1/predict"])
+def test_a_hot_request_is_counted_and_has_its_id(app: FastAPI, path: str) -> None:
+    async def ask(client: httpx.AsyncClient) -> httpx.Response:
+        answer = await client.post(path, json=ROW, headers={"X-Request-ID": "mine"})
+        assert (answer.status_code, answer.headers["x-request-id"]) == (503, "mine")
+        return await client.get("/metrics")
+
+    template = path.replace("/sticks", "/{name}").replace("/v1", "/{version}")
+    assert f'inference_http_requests_total{{method="POST",route="{template}",status="503"}} 1.0' in asked(app, ask).text

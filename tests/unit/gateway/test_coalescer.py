@@ -6,7 +6,8 @@ import pytest
 import redis
 
 from gateway import coalescer
-from gateway.coalescer import Answer, Coalescer, WaitingRows
+from gateway.calls import Answer
+from gateway.coalescer import PACKED_ROWS_MIN, Coalescer, WaitingRows
 from gateway.errors import Problem
 from gateway.settings import GatewaySettings
 from gateway.slots import COMMON, Pools
@@ -14,7 +15,7 @@ from shared.clock import BrokerClock
 from shared.contract import PredictMessage
 from tests.support.coroutines import run, turns, until
 from tests.support.manifests import classifier
-from tests.unit.gateway.fakes import FakeExchange
+from tests.unit.gateway.fakes import FakeExchange, rows_of
 
 Asked = asyncio.Task[Answer]
 
@@ -43,7 +44,7 @@ class Lane:
     @property
     def batches(self) -> list[list[float]]:
         """What was published, by values."""
-        return [[row[0] for row in message.rows] for message in self.exchange.published]
+        return [[row[0] for row in rows_of(message)] for message in self.exchange.published]
 
     @property
     def last(self) -> PredictMessage:
@@ -62,11 +63,11 @@ class Lane:
             await self.answer(self.exchange.published[done])
             done += 1
 
-    async def learn(self, row_seconds: float) -> None:
-        """One batch of one row, computed in that time."""
-        task = self.ask(0.0)
+    async def learn(self, row_seconds: float, rows: int = 1) -> None:
+        """One batch, computed in that time per row."""
+        task = self.ask(*[0.0] * rows)
         await turns()
-        await self.answer(self.last, compute_seconds=row_seconds)
+        await self.answer(self.last, compute_seconds=row_seconds * rows)
         await task
         self.exchange.published.clear()
 
@@ -222,7 +223,7 @@ def test_without_slots_nothing_is_sent_until_a_worker_shows_up() -> None:
     run(scenario())
 
 
-def test_a_batch_holds_so_many_rows_at_most_and_no_request_is_split() -> None:
+def test_a_batch_holds_so_many_rows_at_most_and_only_what_fits_into_none_is_split() -> None:
     async def scenario() -> None:
         lane = Lane(slots=0, batch_rows_max=4)
         for size in (2, 1, 2, 4, 9, 1):
@@ -231,7 +232,7 @@ def test_a_batch_holds_so_many_rows_at_most_and_no_request_is_split() -> None:
         lane.slots = 9
         lane.pools.wake()
         await turns()
-        assert lane.batches == [[0.0, 0.0, 1.0], [2.0, 2.0], [3.0] * 4, [4.0] * 9, [5.0]]
+        assert lane.batches == [[0.0, 0.0, 1.0], [2.0, 2.0], [3.0] * 4, [4.0] * 4, [5.0, 4.0, 4.0, 4.0], [4.0, 4.0]]
         await lane.answer_everything()
         await asyncio.gather(*lane.asked)
 
@@ -280,7 +281,6 @@ def test_how_long_a_row_takes_is_learned_and_limits_a_batch() -> None:
         assert await batches_of(lane, 8, 1) == [8], "nothing is known yet"
         await lane.learn(0.01)
         assert (await batches_of(lane, 8, 1))[0] == 5
-        # One batch that took 60 ms a row weighs a fifth: 20 ms.
         await lane.learn(0.06)
         assert (await batches_of(lane, 8, 1))[0] == 2
 
@@ -291,7 +291,8 @@ def test_a_row_that_takes_longer_than_a_batch_should_goes_alone() -> None:
     async def scenario() -> None:
         lane = Lane(batch_compute_target_seconds=0.05)
         await lane.learn(1.0)
-        assert await batches_of(lane, 3, 1) == [1]
+        await lane.learn(1.0, rows=2)
+        assert (await batches_of(lane, 3, 1))[0] == 1
 
     run(scenario())
 
@@ -498,7 +499,7 @@ class Traffic:
         self._seen = 0
 
     def ask(self, number: int) -> None:
-        values = [number + i / 100 for i in range(self.chance.randint(1, 20))]
+        values = [number + i / 100 for i in range(self.chance.choice([1, 2, 20, 50]))]
         self.wanted[self.lane.ask(*values)] = values
 
     def leave(self) -> None:
@@ -535,6 +536,34 @@ def test_in_any_traffic_everyone_gets_their_own_answer(seed: int) -> None:
         assert traffic.lane.coalescer.waiting_rows == 0
         for message in traffic.lane.exchange.published:
             assert len(message.rows) == sum(call.n_rows for call in message.calls)
-            assert len(message.rows) <= 16 or len(message.calls) == 1
+            assert len(message.rows) <= 16
+
+    run(scenario())
+
+
+def test_many_rows_of_numbers_are_packed_and_few_are_not() -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=2)
+        values = [float(value) for value in range(PACKED_ROWS_MIN + 1)]
+        lane.ask(*values)
+        await turns()
+        lane.ask(*values[1:])
+        await turns()
+        many, few = lane.exchange.published
+        assert (type(many.rows), rows_of(many)) == (str, [[value] for value in values])
+        assert few.rows == [[value] for value in values[1:]]
+        await lane.answer_everything()
+
+    run(scenario())
+
+
+def test_rows_with_a_null_travel_as_they_are() -> None:
+    async def scenario() -> None:
+        lane = Lane()
+        values: list[Any] = [1.0, None] * PACKED_ROWS_MIN
+        lane.ask(*values)
+        await turns()
+        assert lane.last.rows == [[value] for value in values]
+        await lane.answer_everything()
 
     run(scenario())

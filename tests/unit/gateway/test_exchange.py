@@ -148,7 +148,7 @@ def test_a_step_without_replies_ends_by_itself(broker: FakeServer) -> None:
         b"null",
         b"[]",
         b"{}",
-        reply(1).replace('"v":1', '"v":2').encode(),
+        reply(1).replace('"v":2', '"v":1').encode(),
         reply(1).replace('"batch":1', '"batch":"sesame"').encode(),
         b'{"sesame":1,' + reply(1).encode()[1:],
     ],

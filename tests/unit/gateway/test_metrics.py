@@ -1,9 +1,12 @@
+import asyncio
+
 import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.metrics import OUTCOMES, REJECTIONS, GatewayMetrics
 from shared.contract import Lane
+from tests.support.coroutines import run
 
 
 def samples(metrics: GatewayMetrics) -> dict[str, float]:
@@ -100,3 +103,43 @@ def test_names_that_callers_made_up_are_one() -> None:
     values = samples(metrics)
     assert values["inference_requests_total/interactive/unknown/invalid"] == 10
     assert "made-up" not in str(values)
+
+
+def test_requests_of_one_turn_of_the_event_loop_are_written_together_and_after_it() -> None:
+    async def scenario() -> None:
+        metrics = knowing("iris")
+        for seconds in (0.0005, 0.0004, 0.3, 99.0):
+            metrics.answered("POST", "/predict", 200, seconds)
+        metrics.answered("POST", "/predict", 422, 0.001)
+        [family] = metrics.http_requests.collect()
+        assert family.samples == []
+
+        await asyncio.sleep(0)
+
+        [family] = metrics.http_requests.collect()
+        counted = {s.labels["status"]: s.value for s in family.samples if s.name.endswith("_total")}
+        assert counted == {"200": 4, "422": 1}
+        values = samples(metrics)
+        buckets = {
+            bound: values[f"inference_http_request_duration_seconds_bucket/{bound}/POST//predict"]
+            for bound in ("0.0005", "0.001", "0.25", "0.5", "60.0", "+Inf")
+        }
+        assert buckets == {"0.0005": 2, "0.001": 3, "0.25": 3, "0.5": 4, "60.0": 4, "+Inf": 5}
+
+    run(scenario())
+
+
+def test_who_collects_in_the_middle_of_a_turn_misses_nothing() -> None:
+    async def scenario() -> None:
+        metrics = knowing("iris")
+        metrics.answered("POST", "/predict", 200, 0.1)
+        metrics.in_progress[Lane.BULK] += 2
+        metrics.waiting = lambda: 7
+
+        values = samples(metrics)
+
+        assert values["inference_http_requests_total/POST//predict/200"] == 1
+        assert values["inference_requests_in_progress/bulk"] == 2
+        assert values["inference_waiting_rows"] == 7
+
+    run(scenario())

@@ -3,6 +3,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from gateway.errors import ERRORS_SHOWN, Problem
 from gateway.rows import TEXT_MAX_CHARACTERS, RowParser, flat_row
@@ -288,3 +289,36 @@ def test_a_text_is_described_by_what_was_seen(categories: list[str] | None, desc
 def test_a_flat_row_of_any_types_is_what_the_parser_takes() -> None:
     for manifest, row in ((MIXED, [1.0, "red", True]), (NULLABLE, [None, None, None])):
         assert RowParser(manifest, 10).parse(json.dumps(flat_row(manifest, row)).encode()).rows == [row]
+
+
+def test_a_flat_row_may_have_a_feature_called_instances() -> None:
+    rows = parser("instances", "other")
+
+    flat = rows.parse(b'{"instances":5,"other":1}')
+    assert (flat.rows, flat.single) == ([[5.0, 1.0]], True)
+    assert pointers(refusal(b'{"instances":"5","other":1}', rows)) == ["/instances"]
+    assert pointers(refusal(b'{"instances":[{"instances":"5","other":1}]}', rows)) == ["/instances/0/instances"]
+    assert refusal(b'{"instances":', rows).code == "invalid_json"
+
+
+VALUES = [*("1", "-0.0", "1.5e3", "1e400", "9" * 30, "9" * 400, "true", "false", "null", "NaN", "-Infinity")]
+VALUES += ['"red"', '"1"', '"\\ud800"', "[]", "[1]", "{}", json.dumps("ü" * (TEXT_MAX_CHARACTERS + 1))]
+
+
+@pytest.mark.parametrize("of", [MIXED, NULLABLE], ids=["mixed", "nullable"])
+@pytest.mark.parametrize("name", ["size", "colour", "broken"])
+def test_the_quick_way_takes_what_the_validator_takes(of: Any, name: str) -> None:
+    rows = RowParser(of, 10)
+    good = {"size": "1", "colour": '"red"', "broken": "true"}
+    for value in VALUES:
+        row = "{" + ",".join(f'"{key}":{each}' for key, each in {**good, name: value}.items()) + "}"
+        body = f'{{"instances":[{row},{row}]}}'.encode()
+        try:
+            taken = [list(each.values()) for each in rows._instances.validate_json(body)["instances"]]
+        except ValidationError:
+            assert rows._quick(body) is None, value
+        else:
+            quick = rows._quick(body)
+            assert quick is None or repr(quick) == repr(taken)
+            assert repr(rows.parse(body).rows) == repr(taken)
+            assert value == "9" * 30 or quick is not None

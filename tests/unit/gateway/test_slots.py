@@ -5,7 +5,7 @@ import pytest
 
 from gateway.coalescer import Coalescer, WaitingRows
 from gateway.settings import GatewaySettings
-from gateway.slots import COMMON, Pools, Slots
+from gateway.slots import COMMON, QUICK_KEEPS_SECONDS, Pools, Slot, Slots
 from shared.clock import BrokerClock
 from tests.support.coroutines import run, turns
 from tests.support.manifests import classifier
@@ -15,19 +15,26 @@ from tests.unit.gateway.fakes import FakeExchange, common
 class Sender:
     """Someone with a number of batches to send, who notes each in a log that all share."""
 
-    def __init__(self, model: str, batches: int, log: list[str], takes: bool = True) -> None:
+    def __init__(self, model: str, batches: int, log: list[str], slow: bool = False) -> None:
         self.model = model
+        self.slow = slow
         self.left = batches
+        self.taken: list[Slot] = []
         self._log = log
-        self._takes = takes
 
     def send_next(self, slots: Slots) -> bool:
         if self.left:
             self.left -= 1
             self._log.append(f"{self.model}@{slots.pool}" if slots.pool else self.model)
-            if self._takes:
-                slots.take()
+            self.taken.append(slots.take(self))
         return self.left > 0
+
+
+def give_one_back(senders: list[Sender]) -> None:
+    """A batch of the first of them that has one in flight was answered."""
+    slot = next(sender for sender in senders if sender.taken).taken.pop(0)
+    slot.give_back()
+    slot.slots.pump()
 
 
 class Workers:
@@ -54,13 +61,13 @@ def test_someone_new_comes_before_those_who_had_a_turn() -> None:
     async def scenario() -> None:
         log: list[str] = []
         slots = common(1).of("any")
-        slots.ask(Sender("greedy", 100, log))
+        senders = [Sender("greedy", 100, log), Sender("a", 1, log), Sender("b", 1, log)]
+        slots.ask(senders[0])
         await turns()
-        for name in "ab":
-            slots.ask(Sender(name, 1, log))
+        for sender in senders[1:]:
+            slots.ask(sender)
         for _ in range(4):
-            slots.give_back()
-            slots.pump()
+            give_one_back(senders)
         assert log == ["greedy", "greedy", "a", "b", "greedy"]
 
     run(scenario())
@@ -85,17 +92,16 @@ def test_never_more_in_flight_than_there_are_slots(total: int) -> None:
     async def scenario() -> None:
         log: list[str] = []
         slots = common(total).of("any")
-        for name in "abc":
-            slots.ask(Sender(name, 5, log))
+        senders = [Sender(name, 5, log) for name in "abc"]
+        for sender in senders:
+            slots.ask(sender)
         for _ in range(3):
             slots.wake()
             await turns()
         assert len(log) == total
         assert slots.free == 0
         if total:
-            slots.give_back()
-            slots.wake()
-            await turns()
+            give_one_back(senders)
             assert len(log) == total + 1
 
     run(scenario())
@@ -130,14 +136,73 @@ def test_when_slots_go_away_nothing_is_sent_until_enough_are_back() -> None:
         log: list[str] = []
         workers = Workers(everyone=3)
         slots = workers.pools.of("any")
-        slots.ask(Sender("a", 10, log))
+        sender = Sender("a", 10, log)
+        slots.ask(sender)
         await turns()
         workers.slots[COMMON] = 1
         assert slots.free == -2
         for sent in (3, 3, 4):
-            slots.give_back()
-            slots.pump()
+            give_one_back([sender])
             assert len(log) == sent
+
+    run(scenario())
+
+
+def test_slow_models_leave_one_slot_free_while_quick_ones_are_about() -> None:
+    async def scenario() -> None:
+        log: list[str] = []
+        slots = common(3).of("any")
+        slow, other = Sender("slow", 9, log, slow=True), Sender("other slow", 9, log, slow=True)
+        quick = Sender("quick", 2, log)
+        slots.ask(slow)
+        await turns()
+        assert log == ["slow", "slow", "slow"], "alone it may take all"
+        slots.ask(quick)
+        slots.ask(other)
+        log.clear()
+        for _ in range(3):
+            give_one_back([slow])
+        assert sorted(log) == ["other slow", "quick", "slow"]
+        give_one_back([quick])
+        give_one_back([quick])
+        assert log[3:] == ["quick"], "slow ones may not take the third slot"
+        assert (slots.free, slots.free_for(slow), slots.free_for(quick)) == (1, 0, 1)
+
+    run(scenario())
+
+
+def test_when_no_quick_model_was_about_for_a_while_slow_ones_take_all_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        log: list[str] = []
+        slots = common(2).of("any")
+        quick = Sender("quick", 1, log)
+        slots.ask(quick)
+        slots.ask(Sender("slow", 9, log, slow=True))
+        await turns()
+        give_one_back([quick])
+        assert log == ["quick", "slow"]
+
+        loop = asyncio.get_running_loop()
+        later = loop.time() + QUICK_KEEPS_SECONDS
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "time", lambda: later)
+            slots.pump()
+        assert log == ["quick", "slow", "slow"]
+
+    run(scenario())
+
+
+def test_the_only_slot_is_for_everyone() -> None:
+    async def scenario() -> None:
+        log: list[str] = []
+        slots = common(1).of("any")
+        senders = [Sender("quick", 2, log), Sender("slow", 2, log, slow=True)]
+        for sender in senders:
+            slots.ask(sender)
+        await turns()
+        for _ in range(3):
+            give_one_back(senders)
+        assert log == ["quick", "slow", "quick", "slow"]
 
     run(scenario())
 
@@ -187,12 +252,12 @@ def test_those_who_wait_go_where_their_model_is_served(
         log: list[str] = []
         workers = Workers(**before)
         pool = workers.pools.of("iris")
-        pool.take()  # the only slot is taken, so that the next one waits
         sender = Sender("iris", 2, log)
+        slot = pool.take(sender)  # the only slot is taken, so that the next one waits
         pool.ask(sender)
         await turns()
         assert log == []
-        pool.give_back()
+        slot.give_back()
         workers.slots = Workers(**after).slots
         workers.pools.wake()
         await turns()

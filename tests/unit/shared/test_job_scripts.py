@@ -60,7 +60,7 @@ def bring_to(board: JobBoard, state: str, id_: str = "a") -> None:
 
 
 def test_every_script_is_a_transition_that_is_tested_here() -> None:
-    assert TRANSITIONS == ["cancel", "finish", "reconcile", "release", "start", "submit"]
+    assert TRANSITIONS == ["cancel", "claim", "finish", "reconcile", "release", "start", "submit"]
 
 
 @pytest.mark.parametrize("name", TRANSITIONS)
@@ -125,23 +125,36 @@ def test_a_job_that_waits_is_kept_however_long_it_takes(board: JobBoard) -> None
     assert board.ttl("a") is None
 
 
-@pytest.mark.parametrize(("already_open", "accepted"), [(7, True), (8, False), (10, False)])
-def test_when_too_many_are_open_nothing_at_all_is_written(board: JobBoard, already_open: int, accepted: bool) -> None:
+@pytest.mark.parametrize(("already_open", "accepted"), [(7, 3), (8, 2), (9, 1), (10, 0)])
+def test_only_the_jobs_that_are_too_many_are_refused(board: JobBoard, already_open: int, accepted: int) -> None:
     board.submit(*(New(f"open{i}") for i in range(already_open)))
+
+    answer = board.submit(New("a"), New("b"), New("c", key="k"), max_open=10)
+
+    assert [made is not None for made in answer] == [i < accepted for i in range(3)]
+    assert board.counts() == {"accepted": already_open + accepted}
+    assert [board.status(id_) for id_ in "abc"] == ["queued"] * accepted + [None] * (3 - accepted)
+    board.assert_conserved()
+
+
+def test_when_no_job_has_room_nothing_at_all_is_written(board: JobBoard) -> None:
+    board.submit(New("open"))
     before = board.everything()
 
-    answer = board.submit(New("a", key="k"), New("b"), New("c"), max_open=10)
+    assert board.submit(New("a", key="k"), max_open=1) == [None]
 
-    if accepted:
-        assert [created for created, _, _ in answer] == [1, 1, 1]
-    else:
-        assert answer == b"full"
-        assert board.everything() == before
+    assert board.everything() == before
+
+
+def test_a_repeated_submission_is_answered_when_there_is_no_room(board: JobBoard) -> None:
+    board.submit(New("a", key="k"))
+
+    assert board.submit(New("b"), New("c", key="k"), max_open=1) == [None, (0, "a", "f")]
 
 
 def test_ended_jobs_make_room(board: JobBoard) -> None:
     board.submit(New("a"), max_open=1)
-    assert board.submit(New("b"), max_open=1) == b"full"
+    assert board.submit(New("b"), max_open=1) == [None]
 
     board.cancel("a")
 
@@ -355,6 +368,61 @@ def test_cancelling_an_ended_job_says_how_it_ended(board: JobBoard, state: str) 
 def test_cancelling_what_never_was_leaves_no_trace(board: JobBoard) -> None:
     assert board.cancel("a") is None
     assert board.everything() == {}
+
+
+# --- claim
+
+
+def test_messages_are_claimed_oldest_first_and_their_jobs_started(board: JobBoard) -> None:
+    first, second, third = (board.submit_message(*ids) for ids in (["a"], ["b", "c"], ["d"]))
+
+    assert board.claim((first, ["a"]), (second, ["b", "c"])) == ["a", "b", "c"]
+
+    assert board.queue() == [third]
+    assert [board.status(id_) for id_ in "abcd"] == ["running"] * 3 + ["queued"]
+    assert board.next_check("a") == board.clock.seconds + 35
+
+
+def test_what_another_took_meanwhile_is_left_out(board: JobBoard) -> None:
+    first, second = board.submit_message("a"), board.submit_message("b")
+    board.redis.rpop(QUEUE)
+
+    assert board.claim((first, ["a"]), (second, ["b"])) == ["b"]
+    assert board.claim((first, ["a"]), (second, ["b"])) == []
+    assert (board.status("a"), board.queue()) == ("queued", [])
+
+
+def test_a_job_that_was_attempted_before_is_not_claimed_and_nothing_behind_it(board: JobBoard) -> None:
+    first, second, third = (board.submit_message(id_) for id_ in "abc")
+    board.start("b")
+    board.release("b")
+
+    assert board.claim((first, ["a"]), (second, ["b"]), (third, ["c"])) == ["a"]
+    assert board.queue() == [second, third]
+
+
+def test_more_rows_than_the_claimer_wants_stay(board: JobBoard) -> None:
+    first, second = board.submit_message("a"), board.submit_message("b")
+
+    assert board.claim((first, ["a"]), (second, ["b"]), rows_bytes=len("[[1.0]]")) == ["a"]
+    assert board.queue() == [second]
+
+
+def test_a_claimed_job_that_ended_meanwhile_is_not_started(board: JobBoard) -> None:
+    first = board.submit_message("a", "b")
+    board.cancel("a")
+
+    assert board.claim((first, ["a", "b"])) == ["b"]
+    assert board.status("a") == "cancelled"
+    assert board.queue() == []
+
+
+def test_a_claimed_job_whose_worker_died_runs_again(board: JobBoard) -> None:
+    board.claim((board.submit_message("a"), ["a"]))
+    board.clock.pass_(35.1)
+
+    assert board.reconcile("a") == "republished"
+    assert board.start("a") == [2]
 
 
 # --- release
@@ -680,8 +748,7 @@ class Chaos:
             retention_seconds=100_000,
             max_attempts=self.chance.randint(1, 3),
         )
-        if answers != b"full":
-            self.ids += [id_ for created, id_, _ in answers if created]
+        self.ids += [answer[1] for answer in answers if answer is not None and answer[0]]
 
     def check(self) -> None:
         self.board.assert_conserved()

@@ -21,6 +21,7 @@ def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", "rediss://broker:6380/1")
     monkeypatch.setenv("MODEL_STORE", "s3://bucket/models")
     monkeypatch.setenv("TASK_TIME_LIMIT_SECONDS", "2.5")
+    monkeypatch.setenv("TASK_SOFT_TIME_LIMIT_SECONDS", "2")
 
     settings = load_settings(CommonSettings)
 
@@ -83,9 +84,24 @@ def test_every_wrong_field_gets_a_line(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert [line.split(": ")[1] for line in lines] == ["REDIS_URL", "LOG_LEVEL", "EXAMPLE_PORT"]
 
 
+@pytest.mark.parametrize("hard", ["25", "24.9"])
+def test_the_soft_limit_must_be_below_the_hard_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], hard: str
+) -> None:
+    monkeypatch.setenv("TASK_SOFT_TIME_LIMIT_SECONDS", "25")
+    monkeypatch.setenv("TASK_TIME_LIMIT_SECONDS", hard)
+
+    with pytest.raises(SystemExit):
+        load_settings(CommonSettings)
+
+    assert "TASK_SOFT_TIME_LIMIT_SECONDS must be below TASK_TIME_LIMIT_SECONDS" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("hard_limit_seconds", [0.1, 30.0, 3600.0])
 def test_a_task_comes_back_only_after_its_lease_and_its_hard_limit(hard_limit_seconds: float) -> None:
-    settings = CommonSettings(task_time_limit_seconds=hard_limit_seconds)
+    settings = CommonSettings(
+        task_time_limit_seconds=hard_limit_seconds, task_soft_time_limit_seconds=hard_limit_seconds / 2
+    )
 
     assert settings.visibility_timeout_seconds > settings.lease_seconds > settings.task_time_limit_seconds
 

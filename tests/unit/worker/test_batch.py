@@ -23,7 +23,7 @@ BAD = ["text", 0.0, 0.0, 0.0]
 
 
 def test_every_call_gets_its_own_rows(predictor: Predictor) -> None:
-    results, answer = predict_calls(predictor, [[GOOD], [[6.5, 3.0, 5.8, 2.2], GOOD], []])
+    results, answer = predict_calls(predictor, [GOOD, [6.5, 3.0, 5.8, 2.2], GOOD], [1, 2, 0])
 
     assert [result["predictions"] for result in results] == [["setosa"], ["virginica", "setosa"], []]
     assert [len(result["probabilities"]) for result in results] == [1, 2, 0]
@@ -31,7 +31,7 @@ def test_every_call_gets_its_own_rows(predictor: Predictor) -> None:
 
 
 def test_a_bad_row_fails_its_call_only_and_is_named_by_its_place_in_it(predictor: Predictor) -> None:
-    results, answer = predict_calls(predictor, [[GOOD], [GOOD, BAD, GOOD, BAD], [GOOD]])
+    results, answer = predict_calls(predictor, [GOOD, GOOD, BAD, GOOD, BAD, GOOD], [1, 4, 1])
 
     assert results[0]["predictions"] == results[2]["predictions"] == ["setosa"]
     assert results[1] == {
@@ -44,7 +44,7 @@ def test_a_model_without_probabilities_has_none(store: ModelStore, publish: Publ
     rows = np.array([[0.0], [1.0]])
     predictor = Predictor.load(store, publish("m", estimator=Ridge().fit(rows, [0.0, 1.0]), rows=rows))
 
-    results, _ = predict_calls(predictor, [[[0.5]]])
+    results, _ = predict_calls(predictor, [[0.5]], [1])
 
     assert results == [{"predictions": [pytest.approx(0.5)], "probabilities": None}]
 
@@ -68,12 +68,13 @@ class Oracle:
         failures = {i: PredictionError(f"code{row[0]}", "no", [i]) for i, row in enumerate(rows) if row[0] < 0}
         values = [None if i in failures else row[0] for i, row in enumerate(rows)]
         shares: list[Any] = [None if value is None else [value / 10, 1 - value / 10] for value in values]
-        return Predictions(values, shares if self._probabilities else None, 0.25, failures)
+        return Predictions(values, shares if self._probabilities else None, compute_seconds=0.25, failures=failures)
 
 
 def predicted(calls: list[list[Row]], probabilities: bool = True) -> tuple[list[dict[str, Any]], Oracle]:
     oracle = Oracle(probabilities)
-    results, answer = predict_calls(cast(Predictor, oracle), calls)
+    rows = [row for call in calls for row in call]
+    results, answer = predict_calls(cast(Predictor, oracle), rows, [len(call) for call in calls])
     assert answer.compute_seconds == 0.25
     return results, oracle
 

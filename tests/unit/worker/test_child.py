@@ -7,7 +7,7 @@ import redis
 from fakeredis import FakeRedis, FakeServer
 
 from shared import keys
-from shared.contract import BatchReply, Call, PredictMessage, RunJobsMessage, ShadowMessage
+from shared.contract import BatchReply, Call, PredictMessage, RunJobsMessage, ShadowMessage, packed
 from shared.errors import PredictionError
 from shared.job_scripts import script
 from shared.model_store import ModelStore
@@ -146,6 +146,31 @@ def test_calls_that_ran_out_of_time_are_told(bench: Bench) -> None:
     assert [result["error"]["code"] for result in bench.reply().results] == ["time_limit"] * 2
 
 
+def test_packed_rows_are_answered_like_others(bench: Bench) -> None:
+    message = bench.message([LOW], [HIGH, RAISING], [HIGH, LOW], [LOW])
+    calls = [*message.calls[:3], message.calls[3]._replace(deadline=0.0)]
+    rows: Any = message.rows
+    for wire in (rows, packed(rows)):
+        bench.child.predict(message.model_copy(update={"calls": calls, "rows": wire}))
+
+    (_, plain), (_, unpacked) = bench.redis.xrange(REPLY_TO)
+    results = BatchReply.from_json(plain[b"reply"]).results
+    assert BatchReply.from_json(unpacked[b"reply"]).results == results
+    assert results[1]["error"]["rows"] == [1]
+    assert results[2]["predictions"] == ["high", "low"]
+    assert results[3]["error"]["code"] == "deadline_exceeded"
+
+
+@pytest.mark.parametrize("rows", ["*", "AAAA", packed([[1.0]] * 3), [LOW], [LOW] * 3])
+def test_a_batch_of_other_rows_than_its_calls_say_is_dropped(
+    bench: Bench, rows: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.child.predict(bench.message([LOW], [HIGH], rows=rows))
+
+    assert bench.redis.xlen(REPLY_TO) == 0
+    assert "dropped a batch" in caplog.text
+
+
 # --- jobs
 
 
@@ -154,7 +179,7 @@ def test_jobs_of_one_task_run_together_and_end_apart(bench: Bench) -> None:
     bench.submit("b", [RAISING])
     bench.submit("c", [HIGH, LOW])
 
-    bench.child.run_jobs(RunJobsMessage(jobs=["a", "b", "c"]), redelivered=False)
+    bench.child.run_jobs(RunJobsMessage(jobs=["a", "b", "c"]), redelivered=False, queue="bulk")
 
     outputs = [["prediction", ["high", "low"]]]
     assert bench.job("a") == (
@@ -173,7 +198,7 @@ def test_jobs_of_several_models_may_come_in_one_task(bench: Bench) -> None:
     bench.submit("b", [HIGH])
     bench.submit("c", [HIGH], model="unknown")
 
-    bench.child.run_jobs(RunJobsMessage(jobs=["a", "b", "c"]), redelivered=False)
+    bench.child.run_jobs(RunJobsMessage(jobs=["a", "b", "c"]), redelivered=False, queue="bulk")
 
     assert bench.job("a")[1] == {"predictions": [1.5], "probabilities": None, "outputs": [["prediction", None]]}
     assert bench.job("b")[1]["predictions"] == ["high"]
@@ -191,13 +216,13 @@ def test_what_may_not_run_is_left_alone(bench: Bench) -> None:
     cancel(keys=[*names, keys.job("cancelled")], args=[keys.JOBS_ENDED, "cancelled"])
     jobs = RunJobsMessage(jobs=["running", "cancelled", "unheard-of"])
 
-    bench.child.run_jobs(jobs, redelivered=False)
+    bench.child.run_jobs(jobs, redelivered=False, queue="bulk")
 
     assert bench.job("running") == ("running", None)
     assert bench.job("cancelled") == ("cancelled", {})
     assert not bench.redis.exists(keys.job("unheard-of"))
 
-    bench.child.run_jobs(jobs, redelivered=True)
+    bench.child.run_jobs(jobs, redelivered=True, queue="bulk")
 
     assert bench.job("running")[0] == "succeeded", "the broker says that the first attempt is over"
 
@@ -216,22 +241,10 @@ def test_a_job_that_was_cancelled_while_it_ran_stays_cancelled(
 
     monkeypatch.setattr(predictor, "predict", cancelled_meanwhile)
     with caplog.at_level(logging.INFO):
-        bench.child.run_jobs(RunJobsMessage(jobs=["a"]), redelivered=False)
+        bench.child.run_jobs(RunJobsMessage(jobs=["a"]), redelivered=False, queue="bulk")
 
     assert bench.job("a") == ("cancelled", {})
     assert "1 of 1 jobs had their outcome already" in caplog.text
-
-
-def test_jobs_that_ran_out_of_time_end_unless_they_have_ended(bench: Bench) -> None:
-    bench.submit("a", [LOW])
-    bench.submit("b", [LOW])
-    bench.child.run_jobs(RunJobsMessage(jobs=["a"]), redelivered=False)
-
-    bench.child.fail_jobs(RunJobsMessage(jobs=["a", "b"]), PredictionError("time_limit", "too long"))
-
-    assert bench.job("a")[0] == "succeeded"
-    status, outcome = bench.job("b")
-    assert (status, outcome["error"]["code"]) == ("failed", "time_limit")
 
 
 # --- trials

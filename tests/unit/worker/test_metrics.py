@@ -98,7 +98,7 @@ def test_what_is_known_of_a_model_is_told() -> None:
     assert told["inference_model_info/00000000/nothing.Nobody/sticks/1.9.1/v1"] == 1
     assert told["inference_model_loaded_timestamp_seconds/sticks/v1"] == 123
     assert told["inference_feature_reference_ratio/00/width/sticks/v1"] == 0.5
-    assert told["inference_output_reference_ratio/sticks/long/v1"] == 0.5
+    assert told["inference_output_reference_ratio/sticks/long//v1"] == 0.5
 
 
 def test_the_metrics_of_a_version_are_made_once() -> None:
@@ -125,7 +125,7 @@ def test_inputs_are_counted_by_feature_and_by_bin_of_the_training_data() -> None
 
 def counts(metrics: WorkerMetrics, outputs: Iterable[str], version: str = "v1", model: str = "sticks") -> list[float]:
     told = samples(metrics.outputs)
-    return [told[f"inference_output_total/{model}/{output}/{version}"] for output in outputs]
+    return [told[f"inference_output_total/{model}/{output}//{version}"] for output in outputs]
 
 
 @pytest.mark.parametrize(
@@ -191,13 +191,14 @@ COUNT_AS_SLOT = """
 import json, sys
 from types import SimpleNamespace
 from prometheus_client import CollectorRegistry, multiprocess
+from shared.metric_files import forget_predecessor, name_files_by
 from tests.support.manifests import classifier
 from worker import metrics
 
 index = int(sys.argv[1])
 metrics.current_process = lambda: SimpleNamespace(index=index)
-metrics.name_files_by_slot()
-metrics.forget_predecessor()
+name_files_by(metrics.slot)
+forget_predecessor(metrics.slot())
 worker = metrics.WorkerMetrics()
 model = worker.model(classifier())
 model.count_inputs([[0.5, 1.5], [1.0, 2.0]])

@@ -107,7 +107,8 @@ def test_the_references_are_gauges(worker: WorkerMetrics, template: Manifest) ->
     metrics_of(worker, template, [number("a")], [_classes(["no", "yes"])])
 
     assert values(worker.feature_reference) == {("a", f"0{at}"): pytest.approx(1 / 3) for at in range(3)}
-    assert values(worker.output_reference) == {("no",): 0.5, ("yes",): 0.5}
+    assert values(worker.output_reference) == {("", "no"): 0.5, ("", "yes"): 0.5}
+    assert values(worker.training_rows) == {(): template.training_rows}
 
 
 def _classes(classes: list[Any], name: str = "prediction") -> Output:
@@ -132,7 +133,7 @@ def test_classes_are_counted(
 
     metrics.count_outputs(said)
 
-    assert values(worker.outputs) == expected
+    assert values(worker.outputs) == {("", output): count for (output,), count in expected.items()}
     assert values(worker.predictions)[("ok",)] == sum(each is not None for each in said)
 
 
@@ -142,7 +143,9 @@ def test_several_outputs_are_counted_by_name(worker: WorkerMetrics, template: Ma
 
     metrics.count_outputs([["a", 10.0], ["b", 10.5], None, ["a", 12.0]])
 
-    assert values(worker.outputs) == {("kind=a",): 2, ("kind=b",): 1, ("price=00",): 1, ("price=01",): 2}
+    assert values(worker.outputs) == {
+        ("kind", "kind=a"): 2, ("kind", "kind=b"): 1, ("price", "price=00"): 1, ("price", "price=01"): 2,
+    }  # fmt: skip
     assert values(worker.predictions)[("ok",)] == 3
 
 
@@ -185,9 +188,9 @@ def test_bins_are_bounded(worker: WorkerMetrics, template: Manifest) -> None:
     assert (counted["text", "t0"], counted["text", "other"], counted["text", "missing"]) == (1, 2, 1)
     outputs = values(worker.outputs)
     assert len(outputs) == BINS_MAX
-    assert (outputs[("0",)], outputs[("19",)], outputs[("other",)]) == (1, 1, 2)
+    assert (outputs["", "0"], outputs["", "19"], outputs["", "other"]) == (1, 1, 2)
     assert sum(values(worker.output_reference).values()) == pytest.approx(1.0)
-    assert values(worker.output_reference)[("other",)] == pytest.approx(30 / 50)
+    assert values(worker.output_reference)[("", "other")] == pytest.approx(30 / 50)
 
 
 @pytest.mark.parametrize("rows", [[[1.0]], [[1.0, 2.0], [1.0]], [["text", 1.0]], [[{}, 1.0]]])
@@ -231,6 +234,19 @@ def test_loads_are_counted_by_outcome(worker: WorkerMetrics, template: Manifest)
         ("unknown", "refused"): 1,
     }
     assert values(worker.model_load_seconds, all_labels=True) == {("m", "v1"): 0.25}
+
+
+@pytest.mark.parametrize("n_features", [2, FEATURES_MAX + 3])
+def test_an_array_is_counted_like_rows(worker: WorkerMetrics, template: Manifest, n_features: int) -> None:
+    metrics = metrics_of(worker, template, [number(f"x{i}") for i in range(n_features)])
+    rows = np.linspace(0, 1, 7 * n_features).reshape(7, n_features)
+
+    metrics.count_inputs(rows)
+    counted = values(worker.feature_bins)
+    metrics.count_inputs(rows.tolist())
+
+    assert sum(counted.values()) == 7 * min(n_features, FEATURES_MAX)
+    assert values(worker.feature_bins) == {bin_: 2 * count for bin_, count in counted.items()}
 
 
 def test_counting_a_large_batch_takes_no_loop_over_numbers(worker: WorkerMetrics, template: Manifest) -> None:

@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from shared.contract import Row, packed
 from shared.manifest import Feature, Manifest, Reference
 from shared.model_store import ModelStore
 from tests.support.estimators import CASES
 from tests.unit.worker.conftest import rows_of
 from training.rows import estimator_input
-from worker.rows import row_converter
+from worker.rows import joined, row_converter, unpacked
 
 Exported = Callable[[str], tuple[ModelStore, Manifest]]
 
@@ -130,3 +131,29 @@ def test_no_rows_of_other_length_are_taken(exported: Exported) -> None:
         convert([[1.0, 2.0]])
     with pytest.raises(ValueError, match="zip"):
         convert([[1.0], [1.0, 2.0]])
+
+
+def test_packed_rows_become_what_rows_become_and_are_not_written_to(exported: Exported) -> None:
+    manifests = [exported(case)[1] for case in CASES]
+    numeric = [each for each in manifests if all(feature.type == "number" for feature in each.features)]
+    assert {manifest.input for manifest in numeric} == {"array", "frame"}
+    for manifest in numeric:
+        rows = [[0.0 if value is None else value for value in row] for row in rows_of(manifest)]
+        arrived: Any = unpacked(packed(rows), len(rows))
+        kept, convert = arrived.copy(), row_converter(manifest)
+        made, expected = convert(arrived), convert(rows)
+        if manifest.input == "frame":
+            pd.testing.assert_frame_equal(made, expected)
+            made.iloc[:, :] = 0
+        else:
+            np.testing.assert_array_equal(made, expected)
+            made[:] = 0.0
+        np.testing.assert_array_equal(arrived, kept)
+
+
+def test_parts_of_either_kind_are_put_together() -> None:
+    rows: list[Row] = [[1.0, 2.0], [3.0, 4.0]]
+    arrived = unpacked(packed(rows), 2)
+
+    assert joined([rows, rows[:1]]) == [*rows, rows[0]]
+    assert np.asarray(joined([arrived[1:], arrived])).tolist() == [rows[1], *rows]

@@ -38,8 +38,8 @@ class FakeChild:
     def predict(self, message: PredictMessage) -> None:
         self._note("predict", message)
 
-    def run_jobs(self, message: RunJobsMessage, redelivered: bool) -> None:
-        self._note("run_jobs", message, redelivered)
+    def run_jobs(self, message: RunJobsMessage, redelivered: bool, queue: str) -> None:
+        self._note("run_jobs", message, redelivered, queue)
 
     def shadow(self, message: ShadowMessage) -> None:
         self._note("shadow", message)
@@ -47,8 +47,8 @@ class FakeChild:
     def fail_calls(self, message: PredictMessage, error: PredictionError) -> None:
         self.asked.append(("fail_calls", message, error.code))
 
-    def fail_jobs(self, message: RunJobsMessage, error: PredictionError) -> None:
-        self.asked.append(("fail_jobs", message, error.code))
+    def jobs_out_of_time(self, error: PredictionError) -> None:
+        self.asked.append(("jobs_out_of_time", error.code))
 
     def _note(self, *what: Any) -> None:
         self.asked.append(what)
@@ -77,7 +77,7 @@ def run_task(app: Celery) -> Run:
 
     def run(name: str, payload: str, **delivery_info: Any) -> None:
         task = app.tasks[name]
-        task.push_request(delivery_info=delivery_info)
+        task.push_request(delivery_info={"routing_key": "bulk.m", **delivery_info})
         try:
             task.run(payload)
         finally:
@@ -110,7 +110,7 @@ def test_jobs_are_run_and_told_if_they_come_again(
 ) -> None:
     run_task(RUN_JOBS_TASK, JOBS.to_json(), **delivery_info)
 
-    assert child.asked == [("run_jobs", JOBS, redelivered)]
+    assert child.asked == [("run_jobs", JOBS, redelivered, "bulk.m")]
 
 
 def test_rows_go_to_a_version_on_trial(run_task: Run, child: FakeChild) -> None:
@@ -133,8 +133,8 @@ def test_the_soft_time_limit_becomes_an_answer(run_task: Run, child: FakeChild, 
 
     run_task(name, message.to_json())
 
-    what = "fail_calls" if name == PREDICT_TASK else "fail_jobs"
-    assert child.asked[1:] == [(what, message, "time_limit")]
+    answer = ("fail_calls", message) if name == PREDICT_TASK else ("jobs_out_of_time",)
+    assert child.asked[1:] == [(*answer, "time_limit")]
 
 
 @pytest.mark.parametrize(("name", "message"), TASKS)
@@ -150,7 +150,7 @@ def test_any_other_failure_is_celerys_to_log(run_task: Run, child: FakeChild, na
 @pytest.mark.parametrize("name", [name for name, _ in TASKS])
 @pytest.mark.parametrize(
     "payload",
-    ["", "sesame", "null", "{}", '{"v":1,"jobs":"sesame"}', '{"v":2,"jobs":[]}', '{"v":1,"jobs":[],"sesame":1}'],
+    ["", "sesame", "null", "{}", '{"v":2,"jobs":"sesame"}', '{"v":1,"jobs":[]}', '{"v":2,"jobs":[],"sesame":1}'],
 )
 def test_what_can_not_be_read_is_dropped_and_not_shown(
     run_task: Run, child: FakeChild, caplog: pytest.LogCaptureFixture, name: str, payload: str

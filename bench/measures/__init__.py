@@ -1,0 +1,21 @@
+"""The measures beside the comparison, each a ratio within one run; a module has one, and says how it is taken.
+
+Every `measure(scratch, models, pace)` returns one round: name -> figure, as `bench.targets` reads them.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.measures import fairness, forest, generator, jobs, metrics_cost, rows
+from bench.pace import Pace
+
+Measure = Callable[[Path, Path, Pace], dict[str, float]]
+
+MEASURES: dict[str, Measure] = {
+    "generator": generator.measure,
+    "jobs": jobs.measure,
+    "rows": rows.measure,
+    "fairness": fairness.measure,
+    "forest": forest.measure,
+    "metrics": metrics_cost.measure,
+}

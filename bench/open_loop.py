@@ -1,0 +1,203 @@
+"""Load at a constant rate, whatever the server does: `python -m bench.open_loop`, a process of its own.
+
+A closed-loop tool such as wrk sends the next request when the last answer is there, so a server that stalls is asked
+less, and the stall counts once ("coordinated omission"). Here request k is due at `start + k / rate`, and its latency
+runs from then: also while it waits for a free connection, and also when this generator is late, which it reports.
+
+Raw sockets without pipelining, since an event loop's timers are as coarse as the latencies to be seen (1 ms). `select`
+waits with microseconds for the epoll object, which is itself a file.
+"""
+
+import argparse
+import select
+import socket
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel
+
+DRAIN_SECONDS = 3.0
+"""How long answers are waited for after the last request; what has none then counts as an error."""
+
+CONNECTIONS = 256
+
+
+class OpenFigures(BaseModel):
+    """What one run saw; times in seconds, rates per second."""
+
+    offered: float
+    answered: float
+    """Good answers per second, over the time that it took to get them all."""
+
+    p50_seconds: float
+    p95_seconds: float
+    p99_seconds: float
+    late_p99_seconds: float
+    """How late this generator sent what had a free connection: below that, latencies say nothing."""
+
+    errors: int
+
+
+class _Connection:
+    """One keep-alive connection with at most one request on its way."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.socket = socket.create_connection((host, port), timeout=5)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setblocking(False)
+        self.due = 0.0
+        self._received = b""
+        self._missing = -1
+
+    def send(self, request: bytes, due: float) -> None:
+        """Send a request that is due at that time; it fits into the socket's buffer, since nothing else is in it."""
+        self.due, self._received, self._missing = due, b"", -1
+        if self.socket.send(request) != len(request):
+            raise OSError("a request did not fit into the socket's buffer")
+
+    def receive(self) -> int:
+        """The status of the answer, 0 while it is not complete.
+
+        Raises:
+            OSError: if the server closed the connection, or its answer has no Content-Length.
+        """
+        data = self.socket.recv(65536)
+        if not data:
+            raise OSError("the server closed the connection")
+        self._received += data
+        if self._missing < 0:
+            head, end, body = self._received.partition(b"\r\n\r\n")
+            if not end:
+                return 0
+            _, found, length = head.lower().partition(b"\r\ncontent-length:")
+            if not found:
+                raise OSError("an answer without Content-Length")
+            self._missing = int(length.partition(b"\r\n")[0]) - len(body)
+        else:
+            self._missing -= len(data)
+        return int(self._received[9:12]) if self._missing <= 0 else 0
+
+
+class Generator:
+    """Sends one request again and again at a rate, over so many connections."""
+
+    def __init__(self, url: str, body: bytes, connections: int = CONNECTIONS) -> None:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "127.0.0.1", parts.port or 80
+        self._request = (
+            f"POST {parts.path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        ).encode() + body
+        self._epoll = select.epoll()
+        self._by_file: dict[int, _Connection] = {}
+        self._idle: list[_Connection] = []
+        self._waiting: deque[float] = deque()
+        self._latencies: list[float] = []
+        self._late: list[float] = []
+        self._errors = 0
+        self._address = host, port
+        for _ in range(connections):
+            self._connect()
+
+    def run(self, rate: float, seconds: float) -> OpenFigures:
+        """Send for so long and wait for the answers."""
+        clock, total, sent = time.perf_counter, max(1, int(rate * seconds)), 0
+        start = clock() + 0.01
+        give_up = start + seconds + DRAIN_SECONDS
+        last_answer = start
+        while clock() < give_up and (sent < total or len(self._idle) < len(self._by_file) or self._waiting):
+            now = clock()
+            while sent < total and start + sent / rate <= now:
+                self._send_or_wait(start + sent / rate)
+                sent += 1
+            timeout = start + sent / rate - clock() if sent < total else 0.1
+            if timeout > 0:
+                select.select([self._epoll], [], [], timeout)
+            for file, _ in self._epoll.poll(0):
+                last_answer = self._receive(self._by_file[file]) or last_answer
+        unanswered = total - len(self._latencies) - self._errors
+        took = max(last_answer - start, seconds)
+        found = sorted(self._latencies) or [float("inf")]
+        return OpenFigures(
+            offered=rate,
+            answered=len(self._latencies) / took,
+            p50_seconds=_quantile(found, 0.5),
+            p95_seconds=_quantile(found, 0.95),
+            p99_seconds=_quantile(found, 0.99),
+            late_p99_seconds=_quantile(sorted(self._late) or [0.0], 0.99),
+            errors=self._errors + unanswered,
+        )
+
+    def close(self) -> None:
+        """Close all connections."""
+        for connection in self._by_file.values():
+            connection.socket.close()
+        self._epoll.close()
+
+    def _connect(self) -> None:
+        connection = _Connection(*self._address)
+        self._by_file[connection.socket.fileno()] = connection
+        self._epoll.register(connection.socket, select.EPOLLIN)
+        self._idle.append(connection)
+
+    def _send_or_wait(self, due: float) -> None:
+        if not self._idle:
+            self._waiting.append(due)
+            return
+        self._late.append(time.perf_counter() - due)
+        self._idle.pop().send(self._request, due)
+
+    def _replace(self, connection: _Connection) -> None:
+        """The server closed it; that is an error if an answer was due on it."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+        else:
+            self._errors += 1
+        del self._by_file[connection.socket.fileno()]
+        connection.socket.close()
+        self._connect()
+
+    def _receive(self, connection: _Connection) -> float | None:
+        """Take what came; the time, if it was a good answer."""
+        try:
+            status = connection.receive()
+        except OSError:
+            self._replace(connection)
+            return None
+        if not status:
+            return None
+        now = time.perf_counter()
+        if 200 <= status < 300:
+            self._latencies.append(now - connection.due)
+        else:
+            self._errors += 1
+        if self._waiting:
+            connection.send(self._request, self._waiting.popleft())
+        else:
+            self._idle.append(connection)
+        return now
+
+
+def _quantile(ordered: list[float], share: float) -> float:
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def main(arguments: list[str]) -> None:
+    """Run once, print the figures as JSON."""
+    parser = argparse.ArgumentParser(prog="python -m bench.open_loop", description=__doc__)
+    parser.add_argument("url")
+    parser.add_argument("rate", type=float, help="requests per second")
+    parser.add_argument("seconds", type=float)
+    parser.add_argument("body", type=Path, help="file with the JSON to send")
+    parser.add_argument("--connections", type=int, default=CONNECTIONS)
+    options = parser.parse_args(arguments)
+    generator = Generator(options.url, options.body.read_bytes(), options.connections)
+    print(generator.run(options.rate, options.seconds).model_dump_json())
+    generator.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

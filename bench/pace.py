@@ -1,0 +1,55 @@
+"""How long the parts of a run take."""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Rounds, seconds of load and sizes."""
+
+    rounds: int
+    measure_rounds: int
+    seconds: int
+    """Of closed-loop load per number of connections."""
+
+    warm_up_seconds: int
+    open_seconds: float
+    """Of constant-rate load per offered rate."""
+
+    rate_step: int
+    """1: every offered rate; 2: every second one."""
+
+    backlog_seconds: int
+    """Of submissions, which are then drained."""
+
+    forest_trees: int
+    """2.7 MB each."""
+
+    def with_rounds(self, rounds: int) -> "Pace":
+        """The same with another number of rounds."""
+        return replace(self, rounds=rounds, measure_rounds=rounds)
+
+
+FULL = Pace(
+    rounds=3,
+    measure_rounds=2,
+    seconds=3,
+    warm_up_seconds=2,
+    open_seconds=2.0,
+    rate_step=1,
+    backlog_seconds=8,
+    forest_trees=75,
+)
+"""Within 15 minutes."""
+
+SHORT = Pace(
+    rounds=1,
+    measure_rounds=1,
+    seconds=1,
+    warm_up_seconds=1,
+    open_seconds=1.0,
+    rate_step=4,
+    backlog_seconds=1,
+    forest_trees=5,
+)
+"""Within 2 minutes: shows that it works, and the order of magnitude."""

@@ -1,0 +1,82 @@
+"""What the batches of one model cost: learned from replies, so that a batch can be bounded by compute time."""
+
+DECAY = 0.9
+"""Weight that each batch keeps when a newer one is seen: about the last 10 count."""
+
+FADING = 0.99
+"""Share of the cost of a row that is kept with every batch that says nothing of it."""
+
+SPREAD_WORTH_KNOWING = 0.003
+"""Variance of the rows per batch, in squares of their mean, below which it says nothing about the cost of a row."""
+
+SLOW_TIMES_TARGET = 2.0
+"""How far above the target a batch of one row makes a model slow; at the target itself it would flicker."""
+
+
+class BatchCost:
+    """Compute seconds of a batch of n rows as `fixed + n * per_row`, by least squares over the last batches.
+
+    The fixed part matters: 500 trees cost 50 ms for one row and 51 ms for a hundred. Were everything put down to
+    the rows, one row would look so dear that batches of one were all that is ever tried.
+    """
+
+    def __init__(self) -> None:
+        self.fixed_seconds = 0.0
+        self.row_seconds = 0.0
+        self._known_apart = False
+        self._alike = True
+        self._weight = 0.0
+        self._rows = self._seconds = self._rows_squared = self._rows_seconds = 0.0
+        self._largest_rows = 0.0
+
+    @property
+    def known(self) -> bool:
+        """Whether a batch was seen."""
+        return self._weight > 0
+
+    def observe(self, rows: int, seconds: float) -> None:
+        """A batch of so many rows took so long to compute."""
+        self._weight = self._weight * DECAY + 1
+        self._rows = self._rows * DECAY + rows
+        self._seconds = self._seconds * DECAY + seconds
+        self._rows_squared = self._rows_squared * DECAY + rows * rows
+        self._rows_seconds = self._rows_seconds * DECAY + rows * seconds
+        self._largest_rows = max(self._largest_rows * DECAY, rows)
+        self._fit()
+
+    def _fit(self) -> None:
+        mean_rows, mean_seconds = self._rows / self._weight, self._seconds / self._weight
+        variance = self._rows_squared / self._weight - mean_rows**2
+        covariance = self._rows_seconds / self._weight - mean_rows * mean_seconds
+        self._alike = variance <= SPREAD_WORTH_KNOWING * mean_rows**2
+        if not self._alike:
+            self._known_apart = True
+            self.row_seconds = max(0.0, covariance / variance)
+        elif not self._known_apart:
+            self.row_seconds = mean_seconds / mean_rows
+        elif mean_rows < 2:
+            # Batches of one say nothing of what more would cost. What was known fades, so that two are tried again.
+            self.row_seconds *= FADING
+        self.row_seconds = min(self.row_seconds, mean_seconds / mean_rows)
+        self.fixed_seconds = mean_seconds - self.row_seconds * mean_rows
+
+    def rows_within(self, target_seconds: float) -> int:
+        """Rows of a batch that takes the target, at least 1.
+
+        Where the fixed part is above half the target, rows may cost as much as it does: half the time is then for rows.
+        What was not seen yet is tried step by step: twice the largest batch of late, unless the target would be kept
+        even if rows were all that costs; and half, where all batches are alike and too long.
+        """
+        if not self._seconds:
+            return max(1, int(2 * self._largest_rows))
+        mean_rows, mean_seconds = self._rows / self._weight, self._seconds / self._weight
+        limit = max(2 * self._largest_rows, target_seconds * mean_rows / mean_seconds)
+        if self._known_apart and self.row_seconds:
+            limit = min(limit, max(target_seconds - self.fixed_seconds, self.fixed_seconds) / self.row_seconds)
+        if self._alike and mean_seconds > target_seconds:
+            limit = min(limit, max(mean_rows / 2, 2))
+        return max(1, int(limit))
+
+    def slow(self, target_seconds: float) -> bool:
+        """Whether even a batch of one row holds its slot for much longer than the target; who is unknown may be."""
+        return not self.known or self.fixed_seconds + self.row_seconds > SLOW_TIMES_TARGET * target_seconds

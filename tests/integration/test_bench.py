@@ -1,0 +1,81 @@
+"""The bench works: figures come out. How good they are is not tested, for machines differ and have bad minutes."""
+
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import xml.etree.ElementTree as ElementTree
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from bench.open_loop import Generator
+from bench.results import Results
+from bench.systems import MILLRACE, PLAIN
+from tests.support.requirements import require
+
+
+@pytest.mark.timeout(300)
+def test_the_short_mode_measures(tmp_path: Path) -> None:
+    require(shutil.which("wrk") is not None, "wrk is not installed")
+    # One peer and one of the measures: all of it takes minutes.
+    parts, systems = ["systems", "rows"], [MILLRACE, PLAIN]
+    command = [sys.executable, "-m", "bench", "--short", "--output", str(tmp_path)]
+    command += ["--parts", *parts, "--systems", *systems]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert run.returncode == 0, run.stderr
+    results = Results.read(tmp_path / "results.json")
+    assert not results.absent
+    for name in systems:
+        # A slow machine may answer nothing in the second that many connections get.
+        assert any(run.requests_per_second > 0 for runs in results.closed[name].values() for run in runs)
+        assert results.open[name]
+        assert results.pss_bytes[name][0] > 10_000_000
+    assert {name.partition(".")[0] for name in results.measures} == set(parts[1:])
+    assert run.stdout == (tmp_path / "report.md").read_text()
+    ElementTree.parse(tmp_path / "latency.svg")
+
+
+def test_a_stall_counts_for_every_request_that_was_due_in_it() -> None:
+    """What a closed loop would leave out: while the server stalls for 0.3 s, 30 requests are due."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=_serve_with_one_stall, args=(server, 0.3), daemon=True).start()
+        port = server.getsockname()[1]
+        with closing(Generator(f"http://127.0.0.1:{port}/", b"{}", connections=1)) as generator:
+            figures = generator.run(rate=100, seconds=1)
+    assert figures.errors == 0
+    assert figures.p50_seconds < 0.3
+    # The last of those that waited is answered at once, the first after 0.3 s.
+    assert figures.p95_seconds > 0.2
+
+
+def test_a_closed_connection_is_an_error_only_with_a_request_on_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=_hang_up_on_the_first, args=(server,), daemon=True).start()
+        port = server.getsockname()[1]
+        with closing(Generator(f"http://127.0.0.1:{port}/", b"{}", connections=1)) as generator:
+            figures = generator.run(rate=20, seconds=1)
+    assert figures.errors == 1
+
+
+_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+def _serve_with_one_stall(server: socket.socket, seconds: float) -> None:
+    connection, _ = server.accept()
+    with connection:
+        answered = 0
+        while connection.recv(65536):
+            if answered == 20:
+                threading.Event().wait(seconds)
+            connection.sendall(_ANSWER)
+            answered += 1
+
+
+def _hang_up_on_the_first(server: socket.socket) -> None:
+    first, _ = server.accept()
+    first.recv(65536)
+    first.close()
+    _serve_with_one_stall(server, 0)

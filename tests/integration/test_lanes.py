@@ -1,0 +1,79 @@
+"""Models that share workers: a slow one must not make the others slow."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+import pytest
+
+from shared.model_store import ModelStore
+from tests.integration.conftest import NewStack
+from tests.support.puppet import Act, Puppet
+from training import export
+
+SLOW_SECONDS = 0.5
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ModelStore:
+    store = ModelStore(tmp_path / "models")
+    rows = np.array([[1.0, 0.0], [-1.0, 0.0]])
+    for name in ("quick", "slow"):
+        estimator = Puppet().fit(rows, np.array(["high", "low"]))
+        names = ["value", "act"]
+        export(estimator, rows, name=name, store=store, feature_names=names, scores={}, extra_modules=["tests"])
+    return store
+
+
+def test_a_slow_model_does_not_hold_up_a_quick_one(new_stack: NewStack, store: ModelStore) -> None:
+    stack = new_stack(Path(store.root), DEFAULT_MODEL="quick").start()
+    stop = Event()
+
+    def keep_asking() -> int:
+        answered = 0
+        while not stop.is_set():
+            answer = stack.http.post("/models/slow/predict", json={"value": SLOW_SECONDS, "act": Act.SLEEP})
+            answered += answer.status_code == 200
+        return answered
+
+    def seconds() -> float:
+        started = time.perf_counter()
+        assert stack.predict({"value": 1, "act": Act.ANSWER}).json()["prediction"] == "high"
+        return time.perf_counter() - started
+
+    for _ in range(5):
+        seconds()
+    with ThreadPoolExecutor(6) as pool:
+        hogs = [pool.submit(keep_asking) for _ in range(6)]
+        try:
+            # Until its first answer nobody knows that it is slow.
+            stack.http.post("/models/slow/predict", json={"value": SLOW_SECONDS, "act": Act.SLEEP})
+            waits = [seconds() for _ in range(50)]
+        finally:
+            stop.set()
+        assert sum(hog.result() for hog in hogs) >= len(hogs)
+    assert sorted(waits)[len(waits) * 9 // 10] < SLOW_SECONDS / 4, waits
+
+
+def test_slow_jobs_do_not_hold_up_predictions_nor_the_other_way_round(new_stack: NewStack, store: ModelStore) -> None:
+    stack = new_stack(Path(store.root), DEFAULT_MODEL="quick").start()
+
+    def seconds() -> float:
+        started = time.perf_counter()
+        assert stack.predict({"value": 1, "act": Act.ANSWER}).json()["prediction"] == "high"
+        return time.perf_counter() - started
+
+    seconds()
+    jobs = [
+        stack.http.post("/models/slow/jobs", json={"value": SLOW_SECONDS, "act": Act.SLEEP}).json()["id"]
+        for _ in range(6)
+    ]
+    waits: list[float] = []
+    while any(stack.http.get(f"/jobs/{job}").json()["status"] in ("queued", "running") for job in jobs):
+        waits.append(seconds())
+        assert sum(waits) < 60
+    assert all(stack.outcome(job)["status"] == "succeeded" for job in jobs)
+    assert len(waits) > 20
+    assert sorted(waits)[len(waits) * 9 // 10] < SLOW_SECONDS / 4, waits

@@ -1,0 +1,212 @@
+"""Two gateway processes behind one port."""
+
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import httpx
+import pytest
+
+from shared.manifest import Manifest
+from tests.integration.conftest import NewStack
+from tests.support.exposition import Scrape
+from tests.support.processes import wait_for
+from tests.support.stack import Stack
+
+OK = {"lane": "interactive", "outcome": "ok"}
+
+
+@pytest.fixture
+def stack(new_stack: NewStack, iris_models: Path, tmp_path: Path) -> Stack:
+    counts = tmp_path / "counts"
+    counts.mkdir()
+    return new_stack(iris_models, GATEWAY_PROCESSES="2", TMPDIR=str(counts)).start()
+
+
+def processes(stack: Stack) -> list[int]:
+    """Process ids of the gateway's processes that serve; the supervisor has another child, of Python's own."""
+
+    def serves(pid: int) -> bool:
+        try:
+            return b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            return False
+
+    return [pid for pid in stack.gateway.children() if serves(pid)]
+
+
+def wait_for_slots(stack: Stack) -> None:
+    """Until each of two processes knows the workers: one that is just starting would not be asked alone."""
+
+    def both() -> bool:
+        found = processes(stack)
+        return len(found) == 2 and all(knows_workers(stack, pid) for pid in found)
+
+    wait_for("two processes that serve", both, 30)
+
+
+def knows_workers(stack: Stack, pid: int) -> bool:
+    with only(stack, pid):
+        try:
+            return httpx.get(f"{stack.url}/readyz", timeout=2, trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
+
+@contextmanager
+def only(stack: Stack, pid: int) -> Iterator[None]:
+    """While all processes but one are stopped; shorter than the supervisor's patience."""
+    others = [other for other in processes(stack) if other != pid]
+    for other in others:
+        os.kill(other, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for other in others:
+            os.kill(other, signal.SIGCONT)
+
+
+def row(iris: Manifest) -> dict[str, Any]:
+    return dict(zip((feature.name for feature in iris.features), iris.samples[0].row, strict=True))
+
+
+def send(stack: Stack, content: dict[str, Any], connections: int, each: int) -> None:
+    """So many predictions on each of so many connections."""
+
+    def caller(_: int) -> None:
+        with httpx.Client(base_url=stack.url, timeout=10, trust_env=False) as client:
+            for _ in range(each):
+                assert client.post("/predict", json=content).status_code == 200
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(caller, range(connections)))
+
+
+def scrape(stack: Stack) -> Scrape:
+    return Scrape(f"{stack.url}/metrics")
+
+
+def test_whichever_process_is_asked_shows_the_requests_of_both(stack: Stack, iris: Manifest, tmp_path: Path) -> None:
+    wait_for_slots(stack)
+    content = row(iris)
+    one, other = processes(stack)
+
+    with only(stack, one):
+        send(stack, content, connections=10, each=10)
+    with only(stack, other):
+        send(stack, content, connections=10, each=20)
+    send(stack, content, connections=40, each=10)
+
+    for pid in (one, other):
+        with only(stack, pid):
+            told = scrape(stack)
+        assert told.total("inference_requests_total", **OK) == 700
+        assert told.total("inference_http_requests_total", route="/predict", status="200") == 700
+        assert told.total("inference_request_duration_seconds_count", lane="interactive") == 700
+        assert told.total("inference_request_duration_seconds_bucket", lane="interactive", le="+Inf") == 700
+        assert told.total("inference_requests_in_progress") == 0
+        assert told.total("inference_worker_slots") == 2, "read from Redis, and not added up"
+        assert told.total("inference_jobs_accepted_total") == 0
+        assert "pid" not in "".join(told.text), "no series per process"
+
+
+def test_a_killed_process_is_replaced_and_the_counts_go_on(stack: Stack, iris: Manifest, tmp_path: Path) -> None:
+    wait_for_slots(stack)
+    content, before = row(iris), processes(stack)
+    stop = Event()
+
+    def caller(_: int) -> tuple[int, int]:
+        """How many were answered, and how many connections broke."""
+        answered = broken = 0
+        while not stop.is_set():
+            try:
+                answer = httpx.post(f"{stack.url}/predict", json=content, timeout=10, trust_env=False)
+            except httpx.TransportError:
+                broken += 1
+                continue
+            assert answer.status_code == 200, answer.text
+            answered += 1
+        return answered, broken
+
+    seen: list[float] = []
+
+    def replaced() -> bool:
+        try:
+            seen.append(scrape(stack).total("inference_requests_total", **OK))
+        except httpx.TransportError:
+            return False
+        now = processes(stack)
+        return len(now) == 2 and before[0] not in now
+
+    with ThreadPoolExecutor(4) as pool:
+        callers = [pool.submit(caller, number) for number in range(4)]
+        try:
+            wait_for("some answers", lambda: scrape(stack).total("inference_requests_total", **OK) > 50)
+            os.kill(before[0], signal.SIGKILL)
+            wait_for("a new process", replaced, 30)
+            wait_for_slots(stack)
+            replaced()
+        finally:
+            stop.set()
+    answered = sum(future.result()[0] for future in callers)
+    broken = sum(future.result()[1] for future in callers)
+
+    assert seen == sorted(seen), "counters never fall"
+    assert broken <= 4, "what the killed process was asked"
+    for pid in processes(stack):
+        with only(stack, pid):
+            told = scrape(stack)
+        # Of those that it was asked when it was killed, some may be counted and not answered, or the reverse.
+        assert abs(told.total("inference_requests_total", **OK) - answered) <= 4
+        assert told.total("inference_requests_in_progress") == 0, "none of the killed process"
+    names = {path.stem.rsplit("_", 1)[-1] for path in (tmp_path / "counts").glob("millrace-gateway-*/*")}
+    assert names == {"slot0", "slot1"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_all_processes_and_leaves_nothing_behind(
+    stack: Stack, tmp_path: Path, number: signal.Signals
+) -> None:
+    wait_for_slots(stack)
+    assert len(list(stack.redis.scan_iter("*repl*"))) <= 2
+
+    stack.gateway.signal(number)
+
+    wait_for("the gateway ends", lambda: not stack.gateway.running)
+    assert stack.gateway.stop() == 0
+    assert list((tmp_path / "counts").glob("millrace-gateway-*")) == []
+    assert list(stack.redis.scan_iter("*repl*")) == [], "each deletes its reply stream"
+    assert "Traceback" not in stack.gateway.log()
+
+
+def test_processes_do_not_outlive_a_killed_supervisor(stack: Stack) -> None:
+    left = processes(stack)
+
+    stack.gateway.signal(signal.SIGKILL)
+
+    wait_for("their end", lambda: not any(alive(pid) for pid in left))
+    assert stack.status("/livez") == 0
+
+
+def alive(pid: int) -> bool:
+    """A zombie is dead, and remains where nobody reaps it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_wrong_store_is_said_once_and_ends_it(new_stack: NewStack, tmp_path: Path) -> None:
+    stack = new_stack(tmp_path / "nothing", workers=0, GATEWAY_PROCESSES="2")
+    stack.start_broker()
+
+    stack.gateway.start()
+
+    wait_for("its end", lambda: not stack.gateway.running)
+    assert stack.gateway.stop() != 0
+    assert stack.gateway.log().count("millrace:") == 1

@@ -1,0 +1,103 @@
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import redis
+from celery.concurrency.asynpool import AsynPool
+from celery.events.dispatcher import EventDispatcher
+from celery.worker.consumer import Consumer
+
+from worker.handover import EVENTS_SECONDS, Handover, write_to_idle_children
+
+
+class FakeConsumer:
+    """What the step uses of a consumer."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+        self.later: list[tuple[float, Any]] = []
+        self.cancelled = 0
+        self.steps: list[Any] = []
+        self.pool = SimpleNamespace(
+            _pool=SimpleNamespace(_all_inqueues={1, 2, 3}, _active_writes={1}, _busy_workers={2})
+        )
+        self.hub = SimpleNamespace(consolidate_callback=lambda fds: self.told.append(("write", fds)))
+        self.event_dispatcher = SimpleNamespace(
+            flush=lambda: self.told.append("flush"), on_send_buffered=None, buffer_limit=24
+        )
+        self.timer = SimpleNamespace(call_after=self.call_after)
+        self.on_task_request = lambda request: self.told.append(("reserve", request))
+
+    def call_after(self, seconds: float, function: Any) -> Any:
+        self.later.append((seconds, function))
+        return SimpleNamespace(cancel=lambda: setattr(self, "cancelled", self.cancelled + 1))
+
+
+@pytest.fixture
+def consumer() -> FakeConsumer:
+    return FakeConsumer()
+
+
+def test_a_task_is_written_at_once_to_a_child_that_is_idle(consumer: FakeConsumer) -> None:
+    Handover(consumer)
+
+    consumer.on_task_request("request")  # type: ignore[no-untyped-call]
+
+    assert consumer.told == [("reserve", "request"), ("write", [3])]
+
+
+def test_with_no_idle_child_the_event_loop_writes_later(consumer: FakeConsumer) -> None:
+    consumer.pool._pool._busy_workers = {2, 3}
+
+    write_to_idle_children(consumer.hub, consumer.pool._pool)
+
+    assert consumer.told == []
+
+
+def test_events_are_published_together_and_later(consumer: FakeConsumer) -> None:
+    Handover(consumer).start(consumer)
+    send: Any = consumer.event_dispatcher.on_send_buffered
+    for _ in range(3):
+        send()
+
+    [(seconds, publish)] = consumer.later
+    assert (seconds, consumer.told) == (EVENTS_SECONDS, [])
+
+    publish()
+    send()
+
+    assert consumer.told == ["flush"]
+    assert len(consumer.later) == 2
+
+
+def test_a_stopping_worker_publishes_what_it_has(consumer: FakeConsumer) -> None:
+    step = Handover(consumer)
+    step.start(consumer)
+    consumer.event_dispatcher.on_send_buffered()
+
+    step.stop(consumer)
+    step.stop(consumer)
+
+    assert (consumer.told, consumer.cancelled) == (["flush"], 1)
+
+
+def test_without_a_broker_it_stops_all_the_same(consumer: FakeConsumer) -> None:
+    def fail() -> None:
+        raise redis.ConnectionError("gone")
+
+    consumer.event_dispatcher.flush = fail
+    step = Handover(consumer)
+    step.start(consumer)
+    consumer.event_dispatcher.on_send_buffered()
+
+    step.stop(consumer)
+
+
+def test_celery_still_has_the_parts_that_this_relies_on() -> None:
+    names = AsynPool._create_write_handlers.__code__
+    assert {"consolidate_callback"} <= set(names.co_names)
+    assert {"_all_inqueues", "_active_writes", "_busy_workers"} <= set(names.co_names)
+    assert {"on_send_buffered", "buffer_limit", "_group_buffer"} <= set(EventDispatcher.send.__code__.co_names)
+    # Steps are made after the consumer has its callback, and before it hands the callback to the tasks' strategies.
+    init = list(Consumer.__init__.__code__.co_names)
+    assert init.index("on_task_request") < init.index("apply")

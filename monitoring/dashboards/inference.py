@@ -8,6 +8,7 @@ from monitoring.dashboards.promql import MODEL, agreed, quantile, rate, select, 
 
 OUTPUTS = "inference_output_total"
 VERSION = ("model", "version")
+TARGET = (*VERSION, "target")
 
 
 def inference_row() -> Row:
@@ -66,9 +67,9 @@ def _distribution() -> model.Panel:
         "Share of each output in the period shown, beside its share in the training data.",
         "percentunit",
         "output",
-        VERSION,
-        Query(share(OUTPUTS, MODEL, within=VERSION, of="output"), "now"),
-        Query(agreed(select("inference_output_reference_ratio", MODEL), *VERSION, "output"), "training"),
+        TARGET,
+        Query(share(OUTPUTS, MODEL, within=TARGET, of="output"), "now"),
+        Query(agreed(select("inference_output_reference_ratio", MODEL), *TARGET, "output"), "training"),
     )
 
 

@@ -81,6 +81,13 @@ def test_dockerfiles_are_the_known_ones(name: str) -> None:
     assert SERVICES[name]["build"] == {"context": ".", "dockerfile": DOCKERFILES[name]}
 
 
+def test_only_alertmanager_is_optional() -> None:
+    assert {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service} == {
+        "alertmanager": ["alerting"]
+    }
+    assert not any("alertmanager" in service.get("depends_on", {}) for service in SERVICES.values())
+
+
 # Our processes
 
 
@@ -142,6 +149,17 @@ def test_metrics_files_of_a_worker_are_its_own() -> None:
     assert "PROMETHEUS_MULTIPROC_DIR" not in SERVICES["trainer"]["environment"]
 
 
+def test_processes_of_the_gateway_get_a_core_each_and_keep_their_counts_in_memory() -> None:
+    assert "GATEWAY_PROCESSES: ${GATEWAY_PROCESSES:-1}\n" in TEXT
+    assert "cpus: ${GATEWAY_PROCESSES:-1}\n" in TEXT
+    assert SERVICES["gateway"]["cpus"] == SERVICES["gateway"]["environment"]["GATEWAY_PROCESSES"] == 1
+    assert "/tmp" in [path for path, _, _ in _tmpfs("gateway")]
+    assert not {"TMPDIR", "PROMETHEUS_MULTIPROC_DIR"} & {
+        *SERVICES["gateway"]["environment"],
+        *image_environment(DOCKERFILES["gateway"]),
+    }
+
+
 def _tmpfs(name: str) -> list[tuple[str, str, str]]:
     return [entry.partition(":") for entry in SERVICES[name]["tmpfs"]]
 
@@ -177,6 +195,7 @@ def test_networks_are_declared(name: str) -> None:
 def test_ports_are_published_on_the_loopback_interface_only() -> None:
     ports = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
     assert ports == {
+        "alertmanager": ["127.0.0.1:9093:9093"],
         "gateway": [f"127.0.0.1:{GATEWAY_PORT}:{GATEWAY_PORT}"],
         "grafana": ["127.0.0.1:3000:3000"],
         "prometheus": ["127.0.0.1:9090:9090"],
@@ -243,6 +262,7 @@ def test_it_waits_for_the_broker_and_the_model(name: str) -> None:
         ("celery-exporter", f"http://127.0.0.1:{EXPORTER_PORT}/health"),
         ("prometheus", "http://127.0.0.1:9090/-/healthy"),
         ("grafana", "http://127.0.0.1:3000/api/health"),
+        ("alertmanager", "http://127.0.0.1:9093/-/healthy"),
     ],
 )
 def test_probes_ask_by_http(name: str, url: str) -> None:

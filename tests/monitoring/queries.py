@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import promql_parser as promql
+import yaml
 
 DASHBOARDS = Path(__file__).parents[2] / "monitoring" / "grafana" / "dashboards"
+RULES = Path(__file__).parents[2] / "monitoring" / "prometheus" / "rules"
 
 VARIABLES = {
     "__rate_interval": "1m",
@@ -115,6 +117,17 @@ def dashboard_metric_names() -> set[str]:
         assert match, f"not understood: {text}"
         names |= metric_names(match[1])
     return names
+
+
+def rule_metric_names() -> set[str]:
+    """All metrics that rules read, those that other rules record left out."""
+    rules = [
+        rule
+        for path in sorted(RULES.glob("*.yml"))
+        for group in yaml.safe_load(path.read_text("utf-8"))["groups"]
+        for rule in group["rules"]
+    ]
+    return {name for rule in rules for name in metric_names(rule["expr"])} - {rule.get("record") for rule in rules}
 
 
 def _walk(

@@ -1,5 +1,8 @@
 """Prometheus and Grafana as docker-compose.yml sets them up: files, names, ports and uids fit together."""
 
+import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,6 +12,10 @@ import yaml
 
 from shared.contract import Lane
 from tests.architecture.test_compose import EXPORTER_PORT, GATEWAY_PORT, METRICS_PORT, ROOT, SERVICES, mounts, networks
+from tests.monitoring.queries import RULES
+
+ALERTMANAGER = ROOT / "monitoring" / "alertmanager" / "alertmanager.yml"
+SIDES = ("source_matchers", "target_matchers")
 
 
 def scrape_jobs() -> dict[str, dict[str, Any]]:
@@ -37,6 +44,56 @@ def test_prometheus_finds_its_targets(job: str, port: int) -> None:
         assert config["static_configs"] == [{"targets": [f"{job}:{port}"]}]
     # In two common networks a name has two addresses.
     assert len(networks("prometheus") & networks(job)) == 1
+
+
+def _options(name: str) -> dict[str, str]:
+    return dict(option.split("=", 1) for option in SERVICES[name]["command"])
+
+
+def test_rules_are_where_prometheus_looks() -> None:
+    [pattern] = yaml.safe_load((ROOT / "monitoring" / "prometheus" / "prometheus.yml").read_text())["rule_files"]
+    assert list((ROOT / "monitoring" / "prometheus").glob(pattern))
+
+
+def test_the_error_budget_fits_into_what_prometheus_keeps() -> None:
+    assert int(_options("prometheus")["--storage.tsdb.retention.time"].removesuffix("d")) > 30
+
+
+def test_prometheus_finds_alertmanager_if_it_is_there() -> None:
+    config = yaml.safe_load((ROOT / "monitoring" / "prometheus" / "prometheus.yml").read_text())
+    # By DNS: a static target that is not there would fail at every alert.
+    assert config["alerting"] == {
+        "alertmanagers": [{"dns_sd_configs": [{"names": ["alertmanager"], "type": "A", "port": 9093}]}]
+    }
+    assert len(networks("prometheus") & networks("alertmanager")) == 1
+
+
+def test_alertmanager_reads_the_mounted_configuration() -> None:
+    options = _options("alertmanager")
+    folders = {target: ROOT / source for source, target, _ in mounts("alertmanager") if source.startswith("./")}
+    config = Path(options["--config.file"])
+    assert (folders[str(config.parent)] / config.name) == ALERTMANAGER
+    assert options["--storage.path"] in {target for _, target, _ in mounts("alertmanager")}
+
+
+def test_alerts_lead_to_receivers_that_exist() -> None:
+    config = yaml.safe_load(ALERTMANAGER.read_text())
+    receivers = {receiver["name"] for receiver in config["receivers"]}
+    assert {route["receiver"] for route in (config["route"], *config["route"]["routes"])} == receivers
+    named = [matcher for rule in config["inhibit_rules"] for side in SIDES for matcher in rule[side]]
+    patterns = [re.fullmatch(r'alertname=~?"(.+)"', matcher) for matcher in named]
+    alerts = set(re.findall(r"- alert: (\w+)", "".join(path.read_text() for path in RULES.glob("*.yml"))))
+    for name in (name for pattern in patterns if pattern for name in pattern[1].split("|")):
+        assert any(re.fullmatch(name, alert) for alert in alerts), name
+
+
+def test_amtool_accepts_it() -> None:
+    amtool = shutil.which("amtool")
+    if amtool is None:
+        # In the image; the tests above hold what this one would miss most.
+        return
+    result = subprocess.run([amtool, "check-config", ALERTMANAGER], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_every_job_is_a_service() -> None:

@@ -1,0 +1,66 @@
+"""`python -m monitoring.rules`: writes Prometheus' rules, or with `--check` says whether they are up to date."""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from monitoring.rules import alerts_model, alerts_platform, alerts_queue, drift, slo
+
+FOLDER = Path(__file__).parents[1] / "prometheus" / "rules"
+
+FILES: dict[str, Callable[[], dict[str, Any]]] = {
+    "alerts_model.yml": alerts_model.rules,
+    "alerts_platform.yml": alerts_platform.rules,
+    "alerts_queue.yml": alerts_queue.rules,
+    "drift.yml": drift.rules,
+    "slo.yml": slo.rules,
+}
+"""File -> what makes its content."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts of several lines as such."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def dump(rules: Mapping[str, Any]) -> str:
+    """The content of a rule file."""
+    text = yaml.dump(dict(rules), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
+    return f"# Made by `python -m monitoring.rules`; changes belong there.\n{text}"
+
+
+def render() -> dict[Path, str]:
+    """File -> content."""
+    return {FOLDER / name: dump(make()) for name, make in FILES.items()}
+
+
+def outdated() -> list[Path]:
+    """The committed files that differ from what would be written."""
+    return [path for path, text in render().items() if not path.is_file() or path.read_text("utf-8") != text]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; `arguments` default to those of the process. Returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m monitoring.rules", description="Write Prometheus' rules.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a file is not up to date")
+    if parser.parse_args(arguments).check:
+        for path in outdated():
+            sys.stderr.write(f"{path} is not what monitoring/rules makes; run python -m monitoring.rules\n")
+        return 1 if outdated() else 0
+    for path, text in render().items():
+        path.write_text(text, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

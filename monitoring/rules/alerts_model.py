@@ -1,0 +1,40 @@
+"""Alerts of models and their versions: those that workers refuse, and those that answer side by side."""
+
+from typing import Any
+
+from monitoring.rules.forms import INTERVAL, alert, grew, group
+
+#: What has answered, not what is loaded: workers keep versions for those who ask for them by name.
+ANSWERING = 'sum by (model, version) (rate(inference_predictions_total{outcome="ok"}[10m])) > 0'
+
+
+def rules() -> dict[str, Any]:
+    """The alerts."""
+    return {
+        "groups": [
+            group(
+                "alerts-model",
+                alert(
+                    "MillraceModelRefused",
+                    grew('inference_model_loads_total{outcome="refused"}', "15m", "model"),
+                    wait="0s",
+                    severity="warning",
+                    dashboard="millrace-model",
+                    summary="Workers refuse a version of {{ $labels.model }}",
+                    description="About {{ $value | humanize }} loads were refused in 15 minutes. Callers still get the "
+                    "version before, if there is one; otherwise 503 model_unavailable.",
+                ),
+                alert(
+                    "MillraceModelVersionSkew",
+                    f"count by (model) ({ANSWERING}) > 1",
+                    wait="30m",
+                    severity="info",
+                    dashboard="millrace-model",
+                    summary="Several versions of {{ $labels.model }} answer",
+                    description="{{ $value }} versions have predicted for half an hour. Right if there is a trial, or "
+                    "if callers name versions; otherwise a worker or a gateway has not followed an alias.",
+                ),
+                interval=INTERVAL,
+            )
+        ]
+    }

@@ -1,0 +1,215 @@
+"""What makes each alert fire, and what is like it but must not: for promtool, in its notation of series.
+
+`fires` and `silent` are the series of the two situations, one value a minute unless `interval` says otherwise; `at` is
+when one looks. The series of `IDLE` are there in both, unless a situation has series of the same name and job.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+Series = Mapping[str, str]
+"""Series -> its values."""
+
+GATEWAY = 'job="gateway", instance="gateway:8000"'
+WORKER = 'job="worker", instance="worker:9101"'
+
+
+@dataclass(frozen=True)
+class Case:
+    """`labels` are those with which it fires, beside its name and severity."""
+
+    fires: Series
+    silent: Series
+    at: str = "30m"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    interval: str = "1m"
+
+
+def gateway(name: str, values: str, labels: str = "") -> Series:
+    return {f"inference_{name}{{{', '.join(filter(None, (GATEWAY, labels)))}}}": values}
+
+
+def worker(name: str, values: str, labels: str = "") -> Series:
+    return {f"inference_{name}{{{', '.join(filter(None, (WORKER, labels)))}}}": values}
+
+
+def requests(outcome: str, values: str, lane: str = "interactive") -> Series:
+    return gateway("requests_total", values, f'model="iris", lane="{lane}", outcome="{outcome}"')
+
+
+FOREVER = "x5000"
+
+IDLE: Series = {
+    f"up{{{GATEWAY}}}": "1" + FOREVER,
+    f"up{{{WORKER}}}": "1" + FOREVER,
+    'up{job="celery-exporter", instance="celery-exporter:9808"}': "1" + FOREVER,
+    f"scrape_duration_seconds{{{GATEWAY}}}": "0.01" + FOREVER,
+    f"scrape_duration_seconds{{{WORKER}}}": "0.02" + FOREVER,
+    'scrape_duration_seconds{job="celery-exporter", instance="celery-exporter:9808"}': "2.05" + FOREVER,
+    f"scrape_samples_scraped{{{WORKER}}}": "700" + FOREVER,
+    'prometheus_rule_evaluation_failures_total{job="prometheus", rule_group="slo"}': "0" + FOREVER,
+    **gateway("broker_up", "1" + FOREVER),
+    **gateway("workers", "1" + FOREVER),
+    **gateway("dead_letters", "0" + FOREVER),
+    **gateway("jobs_accepted_total", "0" + FOREVER),
+    **gateway("jobs_open", "0" + FOREVER),
+    **gateway("jobs_open_limit", "100000" + FOREVER),
+    **gateway("waiting_rows", "0" + FOREVER),
+    **gateway("waiting_rows_limit", "50000" + FOREVER),
+    **{
+        series: values
+        for outcome in ("succeeded", "failed", "cancelled", "expired")
+        for series, values in gateway("jobs_ended_total", "0" + FOREVER, f'outcome="{outcome}"').items()
+    },
+    **{
+        series: values
+        for action in ("gone", "expired", "worker_lost", "waiting", "republished")
+        for series, values in gateway("jobs_reconciled_total", "0" + FOREVER, f'action="{action}"').items()
+    },
+    **{
+        series: values
+        for lane in ("interactive", "bulk")
+        for series, values in {
+            **gateway("queue_depth", "0" + FOREVER, f'lane="{lane}"'),
+            **gateway("queue_oldest_job_age_seconds", "0" + FOREVER, f'lane="{lane}"'),
+            **gateway("request_duration_seconds_count", "0" + FOREVER, f'model="iris", lane="{lane}"'),
+            **gateway("request_duration_seconds_bucket", "0" + FOREVER, f'model="iris", lane="{lane}", le="0.25"'),
+            **worker("queue_wait_seconds_count", "0" + FOREVER, f'lane="{lane}"'),
+            **worker("queue_wait_seconds_bucket", "0" + FOREVER, f'lane="{lane}", le="300.0"'),
+        }.items()
+    },
+    **{
+        series: values
+        for lane in ("interactive", "bulk")
+        for outcome in ("ok", "invalid", "rejected", "failed", "timeout")
+        for series, values in requests(outcome, "0" + FOREVER, lane).items()
+    },
+    **worker("predictions_total", "0" + FOREVER, 'model="iris", version="1", outcome="ok"'),
+    **worker("errors_total", "0" + FOREVER, 'model="iris", version="1", code="worker_lost"'),
+    **worker("model_loads_total", "2" + FOREVER, 'model="iris", outcome="ok"'),
+    **worker("model_loads_total", "0" + FOREVER, 'model="iris", outcome="refused"'),
+}
+"""A stack that has just been started, and that nobody asks."""
+
+OF_REQUESTS = {"slo": "availability", "model": "iris", "lane": "interactive"}
+
+
+def old_entry(age: str, depth: str, lane: str = "bulk") -> Series:
+    return {
+        **gateway("queue_oldest_job_age_seconds", age, f'lane="{lane}"'),
+        **gateway("queue_depth", depth, f'lane="{lane}"'),
+    }
+
+
+CASES: Mapping[str, Case] = {
+    "MillraceErrorBudgetBurnFast": Case(
+        fires={**requests("ok", "0+100x90"), **requests("failed", "0+10x90")},
+        # All failed, but there were few.
+        silent=requests("failed", "0x20 1 2 3 4 5 5x90"),
+        labels=OF_REQUESTS,
+    ),
+    "MillraceErrorBudgetBurnSlow": Case(
+        fires={**requests("ok", "0+200x900"), **requests("timeout", "0+2x900")},
+        # Callers' own mistakes.
+        silent={**requests("ok", "0+200x900"), **requests("invalid", "0+50x900")},
+        at="10h",
+        labels=OF_REQUESTS,
+    ),
+    "MillraceBrokerDown": Case(
+        fires=gateway("broker_up", "1x10 0x50"),
+        silent=gateway("broker_up", "1x29 0 1x30"),
+        labels={"job": "gateway", "instance": "gateway:8000"},
+    ),
+    "MillraceWorkersAbsent": Case(
+        fires=gateway("workers", "1x10 0x50"),
+        # Of workers nothing is known while the broker is down; that is told by itself.
+        silent={**gateway("workers", "1x10 0x50"), **gateway("broker_up", "1x10 0x50")},
+    ),
+    "MillraceQueueNotDraining": Case(
+        fires=old_entry("0x20 0+60x30", "0x20 5+1x30"),
+        # A great many jobs at once: the oldest grows older, but there are ever fewer of them.
+        silent=old_entry("0x20 0+60x30", "0x20 5000-100x30"),
+        labels={"lane": "bulk"},
+    ),
+    "MillraceQueueSaturated": Case(
+        fires=gateway("jobs_open", "90000x60"),
+        silent=gateway("waiting_rows", "30000x60"),
+        labels={"limit": "open_jobs"},
+    ),
+    "MillraceRejecting": Case(
+        fires={**requests("ok", "0+100x60"), **requests("rejected", "0+20x60")},
+        silent={**requests("ok", "0+1000x60"), **requests("rejected", "0+20x60")},
+        labels={"model": "iris", "lane": "interactive"},
+    ),
+    "MillraceJobsUnaccounted": Case(
+        fires={**gateway("jobs_accepted_total", "0+10x60"), **gateway("jobs_open", "0+10x20 0+10x30")},
+        silent={
+            **gateway("jobs_accepted_total", "0+10x60"),
+            **gateway("jobs_open", "0+4x60"),
+            **gateway("jobs_ended_total", "0+6x60", 'outcome="succeeded"'),
+        },
+    ),
+    "MillraceDeadLetters": Case(
+        fires=gateway("dead_letters", "0x10 1x50"),
+        # Somebody has looked at it and thrown it away.
+        silent=gateway("dead_letters", "0x10 1x5 0x50"),
+    ),
+    "MillraceJobsRescued": Case(
+        fires=gateway("jobs_reconciled_total", "0x25 3x30", 'action="republished"'),
+        silent=gateway("jobs_reconciled_total", "0+5x60", 'action="waiting"'),
+        labels={"action": "republished"},
+    ),
+    "MillraceWorkerCrashes": Case(
+        fires=worker("errors_total", "0x25 4x30", 'model="iris", version="1", code="worker_lost"'),
+        silent=worker("errors_total", "0x5 4x60", 'model="iris", version="1", code="worker_lost"'),
+        labels={"model": "iris", "version": "1"},
+    ),
+    "MillraceModelRefused": Case(
+        # The series comes into being with the first refusal.
+        fires=worker("model_loads_total", "_x25 1x30", 'model="wine", outcome="refused"'),
+        silent=worker("model_loads_total", "1x60", 'model="wine", outcome="refused"'),
+        labels={"model": "wine"},
+    ),
+    "MillraceModelVersionSkew": Case(
+        fires={
+            **worker("predictions_total", "0+60x90", 'model="iris", version="1", outcome="ok"'),
+            **worker("predictions_total", "0+60x90", 'model="iris", version="2", outcome="ok"'),
+        },
+        # A change of versions.
+        silent={
+            **worker("predictions_total", "0+60x30 1800x60", 'model="iris", version="1", outcome="ok"'),
+            **worker("predictions_total", "0x30 0+60x60", 'model="iris", version="2", outcome="ok"'),
+        },
+        at="1h",
+        labels={"model": "iris"},
+    ),
+    "MillraceMetricsAbsent": Case(
+        fires={f"up{{{WORKER}}}": "1x10 _x50"},
+        silent={f"up{{{WORKER}}}": "1x10 _x50", 'up{job="worker", instance="worker-2:9101"}': "1x60"},
+        labels={"job": "worker"},
+    ),
+    "MillraceTargetDown": Case(
+        fires={'up{job="worker", instance="worker-2:9101"}': "1x10 0x50"},
+        silent={'up{job="worker", instance="worker-2:9101"}': "1x29 0 1x30"},
+        labels={"job": "worker", "instance": "worker-2:9101"},
+    ),
+    "MillraceScrapeSlow": Case(
+        fires={f"scrape_duration_seconds{{{WORKER}}}": "3x60"},
+        silent={'scrape_duration_seconds{job="celery-exporter", instance="celery-exporter:9808"}': "2.2x60"},
+        labels={"job": "worker", "instance": "worker:9101"},
+    ),
+    "MillraceSampleLimitNear": Case(
+        fires={f"scrape_samples_scraped{{{WORKER}}}": "9000x60"},
+        silent={f"scrape_samples_scraped{{{WORKER}}}": "7000x60"},
+        labels={"job": "worker", "instance": "worker:9101"},
+    ),
+    "MillraceGatewaysDisagree": Case(
+        fires={'inference_workers{job="gateway", instance="gateway-2:8000"}': "3x60"},
+        silent={'inference_workers{job="gateway", instance="gateway-2:8000"}': "1x60"},
+    ),
+    "MillraceRulesFailing": Case(
+        fires={'prometheus_rule_evaluation_failures_total{job="prometheus", rule_group="slo"}': "0x25 2x30"},
+        silent={'prometheus_rule_evaluation_failures_total{job="prometheus", rule_group="slo"}': "2x60"},
+        labels={"rule_group": "slo"},
+    ),
+}

@@ -1,0 +1,71 @@
+"""A real Prometheus for tests."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from tests.support.processes import Process, free_port, wait_for
+from tests.support.requirements import require
+
+
+class Prometheus:
+    """Scrapes and evaluates once a second; `targets` are ports on this machine, by job."""
+
+    def __init__(self, folder: Path, targets: Mapping[str, Sequence[int]], rules: Sequence[Path] = ()) -> None:
+        program = shutil.which("prometheus")
+        require(program is not None, "prometheus is not installed")
+        assert program is not None
+        config = folder / "prometheus.yml"
+        config.write_text(yaml.safe_dump(_config(targets, rules)))
+        port = free_port()
+        options = {
+            "config.file": config,
+            "storage.tsdb.path": folder / "series",
+            "web.listen-address": f"127.0.0.1:{port}",
+        }
+        command = [program, *(f"--{name}={value}" for name, value in options.items())]
+        self._process = Process("prometheus", command, {}, folder)
+        self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10, trust_env=False)
+
+    def __enter__(self) -> "Prometheus":
+        self._process.start()
+        wait_for("Prometheus is ready", self._ready, 30)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+        self._process.stop()
+
+    def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
+        """Labels and value of each series that the expression has now."""
+        answer = self._http.get("/api/v1/query", params={"query": expression})
+        assert answer.status_code == 200, answer.text
+        result: list[dict[str, Any]] = answer.json()["data"]["result"]
+        return [(each["metric"], float(each["value"][1])) for each in result]
+
+    def value(self, expression: str) -> float | None:
+        """The value of an expression that has at most one series; None if it has none."""
+        found = self.query(expression)
+        assert len(found) <= 1, found
+        return found[0][1] if found else None
+
+    def _ready(self) -> bool:
+        try:
+            return self._http.get("/-/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+
+def _config(targets: Mapping[str, Sequence[int]], rules: Sequence[Path]) -> dict[str, Any]:
+    return {
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(path) for path in rules],
+        "scrape_configs": [
+            {"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{port}" for port in ports]}]}
+            for job, ports in targets.items()
+        ],
+    }

@@ -24,6 +24,9 @@ from training import export
 
 NAMES = ["length", "width"]
 STEADY, SHIFTED = "steady", "shifted"
+SHIFTS = {STEADY: (0.0, 0.0), SHIFTED: (2.0, 0.0)}
+"""Of what each model is asked, in standard deviations."""
+
 REQUESTS, ROWS_EACH = 10, 60
 WINDOW = "1m"
 
@@ -67,19 +70,26 @@ def send(stack: Stack, model: str, rows: NDArray[np.float64]) -> None:
     assert answer.status_code == 200, answer.text
 
 
+def known_to_all(stack: Stack, prometheus: Prometheus, model: str, chance: np.random.Generator) -> bool:
+    """Whether Prometheus has seen the counters of every worker: what they count before that is no increase to it.
+
+    A worker makes them when it is asked for the model, so all are asked, in the turns in which they take tasks.
+    """
+    send(stack, model, population(chance, 1, SHIFTS[model]))
+    instances = f'count(count by (instance) (inference_feature_bin_total{{model="{model}"}} offset 2s))'
+    return prometheus.value(instances) == len(stack.workers)
+
+
 def test_shifted_traffic_raises_the_alert_and_unshifted_of_the_same_volume_does_not(
     stack: Stack, prometheus: Prometheus
 ) -> None:
     chance = np.random.default_rng(2)
     for model in (STEADY, SHIFTED):
-        send(stack, model, population(chance, 1))
-        # Counters that Prometheus has seen before they rise.
-        known = f'count(inference_feature_bin_total{{model="{model}"}} offset 2s)'
-        wait_for(f"{model} is scraped", partial(prometheus.value, known), 30)
+        wait_for(f"{model} is scraped", partial(known_to_all, stack, prometheus, model, chance), 30)
 
     for _ in range(REQUESTS):
-        send(stack, STEADY, population(chance, ROWS_EACH))
-        send(stack, SHIFTED, population(chance, ROWS_EACH, (2, 0)))
+        for model, shift in SHIFTS.items():
+            send(stack, model, population(chance, ROWS_EACH, shift))
 
     firing = f'ALERTS{{alertname="FeatureDrift", alertstate="firing", model="{SHIFTED}"}}'
     wait_for("the alert", lambda: prometheus.query(firing), 50)

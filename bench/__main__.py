@@ -77,8 +77,11 @@ def main() -> None:
         pace = pace.with_rounds(options.rounds)
     systems = options.systems or list(WITHOUT_INSTALLS if options.short else SYSTEMS)
     _install(results, systems)
-    run(results, pace, systems, options.parts)
-    results.write(file)
+    try:
+        run(results, pace, systems, options.parts)
+    finally:
+        # Also what was measured before something broke.
+        results.write(file)
     (options.output / "report.md").write_text(markdown(results))
     (options.output / "latency.svg").write_text(svg(results))
     print(markdown(results), end="")

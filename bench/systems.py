@@ -1,9 +1,10 @@
 """The systems that are compared: how each is started, what is sent to it, and which processes it is."""
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tests.support.processes import Process, free_port, python, wait_for
 from tests.support.stack import Stack
 
 START_SECONDS = 40
+END_SECONDS = 10
 
 
 class NotStarted(Exception):
@@ -82,13 +84,13 @@ def naive_celery(folder: Path, models: Path, worker: bool = True) -> Iterator[Ru
         stack.start_broker()
         for process in (web, consumer) if worker else (web,):
             process.start()
-            stops.callback(process.stop)
+            stops.callback(_end, process)
         url = f"http://127.0.0.1:{port}"
         if worker:
             _wait(f"{url}/predict", ONE_ROW, web)
         else:
             wait_for("the naive app answers", lambda: _status(f"{url}/docs") == 200, START_SECONDS)
-            stops.callback(lambda: consumer.stop() if consumer.running else None)
+            stops.callback(lambda: _end(consumer) if consumer.running else None)
         yield Running(f"{url}/predict", ONE_ROW, [stack.broker, web, consumer], stack.redis_url)
 
 
@@ -133,7 +135,7 @@ class Peer:
             _wait(url, self.body, process)
             yield Running(url, self.body, [process])
         finally:
-            process.stop()
+            _end(process)
 
 
 MILLRACE = "millrace"
@@ -195,6 +197,12 @@ def _wait(url: str, body: bytes, process: Process) -> None:
         wait_for("it answers", answers, START_SECONDS)
     except AssertionError as error:
         raise NotStarted(f"did not answer within {START_SECONDS} s") from error
+
+
+def _end(process: Process) -> None:
+    """Stop a peer; one that hangs is killed, and no reason to lose what was measured."""
+    with suppress(subprocess.TimeoutExpired):
+        process.stop(END_SECONDS)
 
 
 def _status(url: str, body: bytes | None = None) -> int:

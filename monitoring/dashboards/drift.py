@@ -96,7 +96,7 @@ def _medians() -> model.Panel:
 def _rate() -> model.Panel:
     rows = rate("inference_predictions_total", MODEL, VERSIONS)
     return number(
-        "Rows", "Rows predicted, or failed, per second.", "rowsps", Query(total(rows, "version"), "{{version}}")
+        "Rows per second", "Rows predicted, or failed.", "rowsps", Query(total(rows, "version"), "{{version}}")
     )
 
 
@@ -124,7 +124,7 @@ def _rows() -> model.Panel:
 
 def _feature_psi() -> model.Panel:
     return number(
-        "Worst feature",
+        "Feature drift",
         f"PSI of the feature that is farthest from the training data. {RULE}",
         "none",
         Query(agreed(of_features("psi"), "version"), "{{version}}"),
@@ -135,7 +135,7 @@ def _feature_psi() -> model.Panel:
 
 def _output_psi() -> model.Panel:
     return number(
-        "Predictions",
+        "Output drift",
         f"PSI of what the model says against what it says of the training data. {RULE}",
         "none",
         Query(agreed(_of_outputs("psi"), "version"), "{{version}}"),

@@ -19,7 +19,7 @@ ERRORS_ALLOWED = next(round(1 - objective.ratio, 6) for objective in OBJECTIVES 
 def request_rate() -> model.Panel:
     """How much is asked."""
     return number(
-        "Requests",
+        "Traffic",
         "Predictions and submissions of jobs per second.",
         "reqps",
         Query(f"{total(rate(REQUESTS, MODELS))} or vector(0)"),

@@ -13,7 +13,7 @@ PAIR = ("version", "shadow")
 
 def rollout_row() -> Row:
     """What decides whether a version is promoted: agreement, confidence, and its share of the traffic."""
-    return Row("Rollout", 8, [(8, _shares()), (8, _agreement()), (8, _confidence())])
+    return Row("Rollout", 8, [(8, _shares()), (8, _agreement()), (8, _confidence())], collapsed=True)
 
 
 def _shares() -> model.Panel:

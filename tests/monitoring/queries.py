@@ -1,4 +1,4 @@
-"""The committed dashboards as tests need them: queries of panels, annotations and variables, and the metrics in them."""
+"""The committed dashboards as tests need them: queries of panels, annotations and variables, and their metrics."""
 
 import json
 import re

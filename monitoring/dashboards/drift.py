@@ -14,6 +14,7 @@ from monitoring.dashboards.promql import (
     WINDOW,
     agreed,
     fraction,
+    named,
     quantile,
     rate,
     select,
@@ -55,13 +56,19 @@ def drift_row() -> Row:
     return Row("Drift over the last $window", 9, [(24, _table()), (8, _psi()), (8, _output()), (8, _excess())])
 
 
-def of_features(operation: str) -> str:
+def _of_features(operation: str) -> str:
     """What is recorded of every feature of the chosen versions over the chosen window."""
     return agreed(select(FEATURES.recorded(f"{operation}{WINDOW}"), MODEL, VERSIONS), *FEATURE)
 
 
+def _share_of_features(operation: str) -> str:
+    """None is recorded of features that can't be missing, or of whose values training knew all: 0 then."""
+    return f"{_of_features(operation)} or {_of_features('psi')} * 0"
+
+
 def _of_outputs(operation: str) -> str:
-    return agreed(select(OUTPUTS.recorded(f"{operation}{WINDOW}"), MODEL, VERSIONS), *TARGET)
+    # Of a single output there is no name.
+    return named(agreed(select(OUTPUTS.recorded(f"{operation}{WINDOW}"), MODEL, VERSIONS), *TARGET), "target", "output")
 
 
 def _of_confidence(operation: str) -> str:
@@ -117,7 +124,7 @@ def _rows() -> model.Panel:
         "Rows in $window",
         f"How many rows drift is computed from. With fewer than {ROWS_MIN}, it says nothing: choose a longer window.",
         "short",
-        Query(agreed(of_features("increase"), "version"), "{{version}}"),
+        Query(agreed(_of_features("increase"), "version"), "{{version}}"),
         steps=((0, YELLOW), (ROWS_MIN, GREEN)),
     )
 
@@ -127,7 +134,7 @@ def _feature_psi() -> model.Panel:
         "Feature drift",
         f"PSI of the feature that is farthest from the training data. {RULE}",
         "none",
-        Query(agreed(of_features("psi"), "version"), "{{version}}"),
+        Query(agreed(_of_features("psi"), "version"), "{{version}}"),
         steps=PSI_STEPS,
         no_value=TOO_FEW,
     )
@@ -161,12 +168,12 @@ def _table() -> model.Panel:
         f"Rows in the window, distances from the training data, and the noise floor, which the PSI of data that has "
         f"not shifted stays below in 99 of 100 cases. {RULE} Missing and out of range: shares of the rows. A feature "
         "leads to its distribution.",
-        Query(of_features("increase"), "rows"),
-        Query(of_features("psi"), "PSI"),
-        Query(of_features("psi_noise"), "noise floor"),
-        Query(of_features("js"), "JS, bits"),
-        Query(of_features("missing_ratio"), "missing"),
-        Query(of_features("out_of_range_ratio"), "out of range"),
+        Query(_of_features("increase"), "rows"),
+        Query(_of_features("psi"), "PSI"),
+        Query(_of_features("psi_noise"), "noise floor"),
+        Query(_of_features("js"), "JS, bits"),
+        Query(_share_of_features("missing_ratio"), "missing"),
+        Query(_share_of_features("out_of_range_ratio"), "out of range"),
         columns={
             "version": Column(),
             "feature": Column(
@@ -190,7 +197,7 @@ def _psi() -> model.Panel:
         "PSI of each feature",
         f"Distance from the training data over the window, at every moment. {RULE}",
         "none",
-        Query(of_features("psi"), "{{version}} {{feature}}"),
+        Query(_of_features("psi"), "{{version}} {{feature}}"),
         limits=PSI_STEPS[1:],
         no_value=TOO_FEW,
     )
@@ -210,15 +217,13 @@ def _output() -> model.Panel:
 
 
 def _excess() -> model.Panel:
-    # Of features that can't be missing, or whose values training knew all, none is recorded.
-    none = f"{of_features('psi')} * 0"
     return lines(
         "Missing and out of range",
         "Shares of the rows that are without a feature, or hold a number or text that training did not know, beyond "
         "what training had and chance explains. Alerts fire at the lines: out of range at the lower one.",
         "percentunit",
-        Query(f"{of_features('missing_excess')} or {none}", "{{version}} {{feature}} missing"),
-        Query(f"{of_features('out_of_range_excess')} or {none}", "{{version}} {{feature}} out of range"),
+        Query(_share_of_features("missing_excess"), "{{version}} {{feature}} missing"),
+        Query(_share_of_features("out_of_range_excess"), "{{version}} {{feature}} out of range"),
         limits=((OUT_OF_RANGE_EXCESS_MAX, YELLOW), (MISSING_EXCESS_MAX, RED)),
         negative=True,
         no_value=TOO_FEW,

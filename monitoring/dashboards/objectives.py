@@ -6,7 +6,7 @@ from monitoring.dashboards.alerts import firing
 from monitoring.dashboards.layout import Row
 from monitoring.dashboards.links import PLATFORM, leading_to
 from monitoring.dashboards.panels import GREEN, ORANGE, RED, YELLOW, Column, Query, lines, listing
-from monitoring.dashboards.promql import MODELS_OR_NONE, agreed, select
+from monitoring.dashboards.promql import MODELS_OR_NONE, agreed, named, select
 
 PACES = ((0, GREEN), (1, YELLOW), (6, ORANGE), (14.4, RED))
 """Burn rates: at 1 the budget lasts 30 days; the others are those at which alerts fire."""
@@ -19,8 +19,7 @@ def objectives_row() -> Row:
 
 def _recorded(series: str) -> str:
     """A series of every objective. Those of jobs are about all models."""
-    chosen = agreed(select(f"slo:inference_{series}", MODELS_OR_NONE), "slo", "model", "lane")
-    return f'label_replace({chosen}, "model", "all", "model", "")'
+    return named(agreed(select(f"slo:inference_{series}", MODELS_OR_NONE), "slo", "model", "lane"), "model", "all")
 
 
 def _objectives() -> model.Panel:
@@ -44,6 +43,7 @@ def _objectives() -> model.Panel:
             "6h": burn,
             "3d": burn,
         },
+        descending="1h",
         no_value="not computed yet",
     )
 

@@ -71,6 +71,11 @@ def share(counts: str, within: tuple[str, ...], of: str) -> str:
     return f"{total(counts, *within, of)} / on ({groups}) group_left () clamp_min({total(counts, *within)}, 1e-9)"
 
 
+def named(expression: str, label: str, value: str) -> str:
+    """The value for a label where it has none, so that the legend has something to show."""
+    return f'label_replace({expression}, "{label}", "{value}", "{label}", "")'
+
+
 def otherwise(expression: str, instead: str, **labels: str) -> str:
     """One series with these labels and this value if the expression has none."""
     for name, value in labels.items():

@@ -36,9 +36,9 @@ def saturation() -> model.Panel:
     )
 
 
-def now_row() -> Row:
-    """Numbers of the present moment, by lane."""
-    return Row("Now", 4, [(6, _depth_now()), (6, _age_now()), (6, _estimated_now()), (6, _saturation_now())])
+def numbers() -> list[model.Panel]:
+    """The present moment, by lane or limit."""
+    return [_depth_now(), _age_now(), _estimated_now(), _saturation_now()]
 
 
 def backlog_row() -> Row:

@@ -2,13 +2,15 @@
 
 from grafana_foundation_sdk.models import dashboard as model
 
-from monitoring.dashboards.backlog import backlog_row, now_row, time_row
+from monitoring.dashboards.backlog import backlog_row, numbers, time_row
 from monitoring.dashboards.board import board
+from monitoring.dashboards.broker import broker
 from monitoring.dashboards.celery import celery_row
-from monitoring.dashboards.jobs import jobs_row
+from monitoring.dashboards.jobs import dead_letters, jobs_row, unaccounted
+from monitoring.dashboards.layout import Row
 from monitoring.dashboards.links import QUEUE
 from monitoring.dashboards.variables import instances
-from monitoring.dashboards.workers import workers_row
+from monitoring.dashboards.workers import workers, workers_row
 
 
 def queue() -> model.Dashboard:
@@ -17,6 +19,12 @@ def queue() -> model.Dashboard:
         QUEUE,
         "queue and workers",
         "How full, how late, who computes, and what became of jobs.",
-        [now_row(), backlog_row(), time_row(), workers_row(), jobs_row(), celery_row()],
+        [_now_row(), backlog_row(), time_row(), workers_row(), jobs_row(), celery_row()],
         instances('up{job="worker"}', "Workers whose throughput, memory and children are shown."),
     )
+
+
+def _now_row() -> Row:
+    """How full and how late; then what could be the reason."""
+    reasons = [broker(), workers(), unaccounted(), dead_letters()]
+    return Row("Now", 4, [(6, panel) for panel in (*numbers(), *reasons)])

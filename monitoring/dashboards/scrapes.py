@@ -26,7 +26,7 @@ def targets() -> model.Panel:
 
 def scrapes_row() -> Row:
     """Of each target."""
-    return Row("Scrapes", 8, [(8, _up()), (8, _duration()), (8, _samples())])
+    return Row("Scrapes", 8, [(12, _up()), (12, _duration()), (12, _samples()), (12, _workers())])
 
 
 def _up() -> model.Panel:
@@ -57,4 +57,14 @@ def _samples() -> model.Panel:
         "percentunit",
         Query(f"{samples} / {SAMPLE_LIMIT}", "{{job}} {{instance}}"),
         limits=((SAMPLES_NEAR_LIMIT, RED),),
+    )
+
+
+def _workers() -> model.Panel:
+    return lines(
+        "Workers by gateway",
+        "How many workers each gateway sees. They read the same announcements: one that sees fewer hangs, or is "
+        "connected to another Redis.",
+        "short",
+        Query(agreed(select("inference_workers", INSTANCES), "instance"), "{{instance}}"),
     )

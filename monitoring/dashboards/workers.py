@@ -21,7 +21,7 @@ def workers() -> model.Panel:
 def workers_row() -> Row:
     """All together, then each."""
     return Row(
-        "Workers",
+        "Workers and their children",
         8,
         [(8, _slots()), (8, _batches()), (8, _throughput()), (8, _memory()), (8, _children()), (8, _started())],
     )
@@ -81,9 +81,12 @@ def _children() -> model.Panel:
 
 def _started() -> model.Panel:
     started = increase("inference_worker_children_started_total", INSTANCES)
+    lost = increase("inference_errors_total", 'code="worker_lost"')
     return lines(
-        "Children started",
-        "Children that were forked lately. Without a restart of the worker, each takes the place of one that died.",
+        "Children started, rows lost",
+        "Children that were forked lately: but for a restart of the worker, each takes the place of one that died. And "
+        "rows that were lost with their process, of all workers.",
         "short",
-        Query(total(started, "instance"), "{{instance}}"),
+        Query(total(started, "instance"), "started by {{instance}}"),
+        Query(total(lost, "model", "version"), "lost of {{model}} {{version}}"),
     )

@@ -113,6 +113,12 @@ def test_it_names_a_dashboard(name: str) -> None:
 
 
 @each_alert
+def test_its_chapter_leads_to_the_dashboard(name: str) -> None:
+    [chapter] = [chapter for chapter in re.split(r"^## ", RUNBOOK, flags=re.MULTILINE) if f"\n### {name}\n" in chapter]
+    assert f"/d/{ALERTS[name]['annotations']['dashboard']}>" in chapter.split("\n### ")[0]
+
+
+@each_alert
 def test_it_shows_values(name: str) -> None:
     assert re.search(r"\$(value|labels)", ALERTS[name]["annotations"]["description"])
 

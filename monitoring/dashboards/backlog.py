@@ -52,7 +52,7 @@ def backlog_row() -> Row:
 
 def time_row() -> Row:
     """Where the time of a request goes."""
-    return Row("Time", 8, [(8, _split()), *((8, _waits(lane)) for lane in LANES)])
+    return Row("Time", 8, [(12, _split()), (12, _jobs()), *((12, _waits(lane)) for lane in LANES)])
 
 
 def _depth_now() -> model.Panel:
@@ -163,6 +163,17 @@ def _split() -> model.Panel:
         Query(quantile(0.95, "inference_request_duration_seconds", 'lane="interactive"'), "total"),
         Query(quantile(0.95, WAIT, 'lane="interactive"'), "queue"),
         Query(quantile(0.95, "inference_compute_seconds"), "compute"),
+    )
+
+
+def _jobs() -> model.Panel:
+    seconds = "inference_job_duration_seconds"
+    return lines(
+        "Job duration",
+        "From acceptance to the outcome that a worker gave the job.",
+        "s",
+        Query(quantile(0.5, seconds, by=("model",)), "P50 {{model}}"),
+        Query(quantile(0.95, seconds, by=("model",)), "P95 {{model}}"),
     )
 
 

@@ -15,7 +15,7 @@ def loads_row() -> Row:
 
 
 def _loaded() -> model.Panel:
-    workers = f"count by ({', '.join(INFO)}) ({select('inference_model_info', MODEL)})"
+    workers = total(select("inference_model_info", MODEL), *INFO)
     loaded = agreed(select("inference_model_loaded_timestamp_seconds", MODEL), "version")
     seconds = agreed(select("inference_model_load_seconds", MODEL), "version")
     return listing(

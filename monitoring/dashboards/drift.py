@@ -38,17 +38,14 @@ RULE = f"Below 0.1 nothing has changed, above {PSI_MAX} it has, if it is above t
 
 def summary_row() -> Row:
     """For the overview: all models at once."""
-    panels = [outputs(MODELS), _worst(), _medians()]
+    panels = [outputs(VERSION, MODELS), _worst(), _medians()]
     return Row("Models and data", 8, [(8, leading_to(links.MODEL, panel)) for panel in panels])
 
 
 def now_row() -> Row:
     """Numbers of the present moment, for each version of a model."""
-    return Row(
-        "Now",
-        4,
-        [(4, _rate()), (4, _failed()), (4, _rows()), (4, _feature_psi()), (4, _output_psi()), (4, _unsure())],
-    )
+    panels = [_rate(), _failed(), _unsure(), _rows(), _feature_psi(), _output_psi()]
+    return Row("Now", 4, [(8, panel) for panel in panels])
 
 
 def drift_row() -> Row:

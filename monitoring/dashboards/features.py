@@ -94,7 +94,7 @@ def _against_training(title: str, of: str, distribution: Distribution, *matchers
         "percentunit",
         bin_,
         within,
-        Query(share(live, within, bin_), "last $window"),
+        Query(share(live, within, bin_), "live"),
         Query(agreed(training, *within, bin_), "training"),
     )
 

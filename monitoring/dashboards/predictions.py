@@ -9,17 +9,15 @@ from monitoring.dashboards.promql import MODEL, VERSIONS, WINDOW, agreed, quanti
 from monitoring.drift import LOW_CONFIDENCE, ROWS_MIN
 from monitoring.rules.drift import CONFIDENCE
 
-VERSION = ("model", "version")
 
-
-def outputs(*matchers: str) -> model.Panel:
-    """What they say."""
+def outputs(of: tuple[str, ...], *matchers: str) -> model.Panel:
+    """What they say, `of` being the labels that tell them apart."""
     said = rate("inference_output_total", *matchers)
     return lines(
         "Predictions by output",
         "What the model says, over time: classes, or bins of its numbers.",
         "rowsps",
-        Query(total(said, *VERSION, "output"), "{{model}} {{version}}: {{output}}"),
+        Query(total(said, *of, "output"), f"{' '.join(f'{{{{{label}}}}}' for label in of)}: {{{{output}}}}"),
         stacked=StackingMode.NORMAL,
     )
 
@@ -29,7 +27,13 @@ def predictions_row() -> Row:
     return Row(
         "Predictions",
         8,
-        [(8, _rows()), (8, _errors()), (8, _compute()), (12, outputs(MODEL, VERSIONS)), (12, _confidence())],
+        [
+            (8, _rows()),
+            (8, _errors()),
+            (8, _compute()),
+            (12, outputs(("version",), MODEL, VERSIONS)),
+            (12, _confidence()),
+        ],
     )
 
 

@@ -22,7 +22,7 @@ def failures() -> model.Panel:
 
 def prometheus_row() -> Row:
     """Rules, then size."""
-    return Row("Prometheus", 8, [(8, _duration()), (8, _failures()), (8, _series())])
+    return Row("Prometheus", 8, [(9, _duration()), (9, _failures()), (6, _series())])
 
 
 def _duration() -> model.Panel:

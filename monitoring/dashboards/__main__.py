@@ -7,15 +7,21 @@ from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
+from monitoring.dashboards.model import model
 from monitoring.dashboards.overview import overview
+from monitoring.dashboards.platform import platform
+from monitoring.dashboards.queue import queue
 
 FOLDER = Path(__file__).parents[1] / "grafana" / "dashboards"
+
+FILES = {"model.json": model, "overview.json": overview, "platform.json": platform, "queue.json": queue}
+"""File -> what makes its content."""
 
 
 def render() -> dict[Path, str]:
     """File -> content. Keys are sorted, so that a difference between two versions is a difference in meaning."""
     encoder = JSONEncoder(sort_keys=True, indent=2, ensure_ascii=False)
-    return {FOLDER / "overview.json": encoder.encode(overview()) + "\n"}
+    return {FOLDER / name: encoder.encode(make()) + "\n" for name, make in FILES.items()}
 
 
 def outdated() -> list[Path]:

@@ -1,64 +1,49 @@
-"""The overview: the one page for whoever is on call. Health first, then requests, the queue, the model, its data."""
+"""The overview: the home page, and the one that says to whoever is on call what is wrong, and where to go on."""
 
-from grafana_foundation_sdk.builders.dashboard import Dashboard, QueryVariable
 from grafana_foundation_sdk.models import dashboard as model
 
-from monitoring.dashboards.data import data_row
-from monitoring.dashboards.health import health_row
-from monitoring.dashboards.inference import inference_row
-from monitoring.dashboards.jobs import jobs_row
-from monitoring.dashboards.panels import DATASOURCE, lay_out
-from monitoring.dashboards.promql import MODEL
-from monitoring.dashboards.rollout import rollout_row
-from monitoring.dashboards.traffic import traffic_row
-
-UID = "millrace-overview"
+from monitoring.dashboards.alerts import firing_count
+from monitoring.dashboards.backlog import saturation, waiting
+from monitoring.dashboards.board import board
+from monitoring.dashboards.broker import broker
+from monitoring.dashboards.drift import summary_row
+from monitoring.dashboards.jobs import dead_letters, unaccounted
+from monitoring.dashboards.layout import Row
+from monitoring.dashboards.links import OVERVIEW, PLATFORM, QUEUE, leading_to
+from monitoring.dashboards.objectives import objectives_row
+from monitoring.dashboards.requests import depth_row, p95, request_rate, requests_row, success
+from monitoring.dashboards.scrapes import targets
+from monitoring.dashboards.variables import models
+from monitoring.dashboards.workers import workers
 
 
 def overview() -> model.Dashboard:
     """The dashboard, ready to be written as JSON."""
-    dashboard = (
-        Dashboard("Millrace: overview")
-        .uid(UID)
-        .description("Is it healthy, what do callers see, does the queue flow, and what does the model see and say?")
-        .tags(["millrace"])
-        .readonly()
-        .tooltip(model.DashboardCursorSync.CROSSHAIR)
-        .refresh("10s")
-        .time("now-15m", "now")
-        .with_variable(_model_variable())
-        .with_variable(_feature_variable())
-        .build()
-    )
-    dashboard.panels = lay_out([health_row(), traffic_row(), jobs_row(), inference_row(), rollout_row(), data_row()])
-    return dashboard
-
-
-def _model_variable() -> QueryVariable:
-    return (
-        QueryVariable("model")
-        .label("Model")
-        .description("Models whose requests, predictions and features are shown.")
-        .datasource(DATASOURCE)
-        .query("label_values(inference_requests_total, model)")
-        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
-        .sort(model.VariableSort.ALPHABETICAL_ASC)
-        .multi(True)
-        .include_all(True)
-        .all_value(".*")
-        .current(model.VariableOption(selected=True, text=["All"], value=["$__all"]))
+    return board(
+        OVERVIEW,
+        "overview",
+        "Is it healthy, what do callers see, and do the models see what they were trained on?",
+        [_now_row(), objectives_row(), requests_row(), summary_row(), depth_row()],
+        models(),
     )
 
 
-def _feature_variable() -> QueryVariable:
-    return (
-        QueryVariable("feature")
-        .label("Feature")
-        .description("The feature that the last panels look at.")
-        .datasource(DATASOURCE)
-        .query(f"label_values(inference_feature_value_count{{{MODEL}}}, feature)")
-        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
-        .sort(model.VariableSort.ALPHABETICAL_ASC)
-        .multi(False)
-        .include_all(False)
+def _now_row() -> Row:
+    """What callers see, then what they don't: is it up, can it work, has anything got lost?"""
+    return Row(
+        "Now",
+        4,
+        [
+            (4, request_rate()),
+            (4, success()),
+            (4, p95()),
+            (4, leading_to(QUEUE, waiting())),
+            (4, leading_to(QUEUE, workers())),
+            (4, leading_to(PLATFORM, firing_count())),
+            (9, leading_to(PLATFORM, targets())),
+            (3, leading_to(PLATFORM, broker())),
+            (4, leading_to(QUEUE, saturation())),
+            (4, leading_to(QUEUE, dead_letters())),
+            (4, leading_to(QUEUE, unaccounted())),
+        ],
     )

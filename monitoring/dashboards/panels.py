@@ -1,4 +1,4 @@
-"""The kinds of panels, as all of this project's dashboards want them, and their place on the grid."""
+"""The kinds of panels, as all of this project's dashboards want them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,8 +27,10 @@ from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 DATASOURCE = DataSourceRef(type_val="prometheus", uid="prometheus")
 """The uid that provisioning gives it; `${DS_…}` placeholders work only when a person imports a dashboard."""
 
-GRID_WIDTH = 24
-GREEN, YELLOW, RED, BLUE = "green", "yellow", "red", "blue"
+GREEN, YELLOW, ORANGE, RED, BLUE, PURPLE = "green", "yellow", "orange", "red", "blue", "purple"
+
+ONLY = "__auto"
+"""Legend of a series that is alone."""
 
 NO_TRAFFIC = "no traffic yet"
 UNKNOWN = "unknown"
@@ -43,38 +45,37 @@ class Query:
     """What a panel asks, and how it calls the answer."""
 
     expr: str
-    legend: str = "__auto"
+    legend: str = ONLY
     interval: str | None = None
     """The scrape interval of its job, where it is not the usual one."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """A headline, and panels with their widths, which fill the grid's width from left to right, line by line."""
+class Column:
+    """How a column of a table is shown; in its colour, if `steps` or `names` give one to the value."""
 
-    title: str
-    height: int
-    panels: list[tuple[int, model.Panel]]
+    unit: str | None = None
+    decimals: int | None = None
+    steps: Steps = ()
+    names: dict[str, tuple[str, str]] | None = None
+    link: str | None = None
 
-
-def lay_out(rows: list[Row]) -> list[model.Panel | model.RowPanel]:
-    """Give every panel its number and its place, from top to bottom."""
-    placed: list[model.Panel | model.RowPanel] = []
-    y = 0
-    for row in rows:
-        placed.append(model.RowPanel(title=row.title, grid_pos=model.GridPos(h=1, w=GRID_WIDTH, x=0, y=y)))
-        y += 1
-        x = 0
-        for width, panel in row.panels:
-            if x + width > GRID_WIDTH:
-                x, y = 0, y + row.height
-            panel.grid_pos = model.GridPos(h=row.height, w=width, x=x, y=y)
-            placed.append(panel)
-            x += width
-        y += row.height
-    for id_, panel_or_row in enumerate(placed, start=1):
-        panel_or_row.id_val = id_
-    return placed
+    def properties(self) -> Iterator[model.DynamicConfigValue]:
+        """What Grafana calls overrides."""
+        if self.unit:
+            yield model.DynamicConfigValue(id_val="unit", value=self.unit)
+        if self.decimals is not None:
+            yield model.DynamicConfigValue(id_val="decimals", value=self.decimals)
+        if self.steps:
+            yield model.DynamicConfigValue(id_val="thresholds", value=_thresholds(self.steps).build())
+        if self.names:
+            yield model.DynamicConfigValue(id_val="mappings", value=[_mapping(self.names)])
+        if self.steps or self.names:
+            yield model.DynamicConfigValue(
+                id_val="custom.cellOptions", value={"type": "color-background", "mode": "basic"}
+            )
+        if self.link:
+            yield model.DynamicConfigValue(id_val="links", value=[{"title": "More", "url": self.link}])
 
 
 def number(
@@ -84,17 +85,19 @@ def number(
     *queries: Query,
     steps: Steps = (),
     names: dict[str, tuple[str, str]] | None = None,
+    no_value: str = UNKNOWN,
 ) -> model.Panel:
-    """One big number for each query, as it is now. `names` maps values to (text, colour)."""
-    panel = _common(stat.Panel(), title, description, unit, UNKNOWN, _targets(queries, _instant))
+    """One big number for each query, or each series of one, as it is now. `names` maps values to (text, colour)."""
+    panel = _common(stat.Panel(), title, description, unit, no_value, _targets(queries, _instant))
     panel.color_mode(BigValueColorMode.BACKGROUND_SOLID if steps or names else BigValueColorMode.NONE)
     panel.graph_mode(BigValueGraphMode.NONE)
-    panel.text_mode(BigValueTextMode.VALUE_AND_NAME if len(queries) > 1 else BigValueTextMode.VALUE)
+    panel.text_mode(
+        BigValueTextMode.VALUE if [query.legend for query in queries] == [ONLY] else BigValueTextMode.VALUE_AND_NAME
+    )
     panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
     panel.thresholds(_thresholds(steps or ((0, BLUE),)))
     if names:
-        options = {value: model.ValueMappingResult(text=text, color=color) for value, (text, color) in names.items()}
-        panel.mappings([model.ValueMap(options=options)])
+        panel.mappings([_mapping(names)])
     return panel.build()
 
 
@@ -104,28 +107,23 @@ def lines(
     unit: str,
     *queries: Query,
     stacked: StackingMode | None = None,
-    limit: float | None = None,
+    limits: Steps = (),
     negative: bool = False,
+    no_value: str = NO_TRAFFIC,
 ) -> model.Panel:
-    """Values over time; `limit` draws the line above which something is wrong. The axis starts at 0 unless `negative`
+    """Values over time; `limits` draws lines above which something is wrong. The axis starts at 0 unless `negative`
     values are possible.
     """
-    panel = _common(timeseries.Panel(), title, description, unit, NO_TRAFFIC, _targets(queries, _range))
+    panel = _common(timeseries.Panel(), title, description, unit, no_value, _targets(queries, _range))
     if not negative:
         panel.min(0)
     panel.line_width(1).fill_opacity(60 if stacked else 8).show_points(VisibilityMode.NEVER)
-    panel.legend(
-        common.VizLegendOptions()
-        .display_mode(LegendDisplayMode.LIST)
-        .placement(LegendPlacement.BOTTOM)
-        .show_legend(True)
-        .calcs(["lastNotNull"])
-    )
+    panel.legend(_legend("lastNotNull"))
     panel.tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.DESCENDING))
     if stacked:
         panel.stacking(common.StackingConfig().mode(stacked).group("A"))
-    if limit is not None:
-        panel.thresholds(_thresholds(((0, GREEN), (limit, RED))))
+    if limits:
+        panel.thresholds(_thresholds(((0, GREEN), *limits)))
         panel.thresholds_style(common.GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.DASHED))
     return panel.build()
 
@@ -141,30 +139,43 @@ def heat(title: str, description: str, unit: str, query: Query) -> model.Panel:
 
 
 def bars(title: str, description: str, unit: str, x: str, hidden: tuple[str, ...], *queries: Query) -> model.Panel:
-    """Two or more instant queries side by side for each value of the label `x`; other labels are hidden."""
+    """Two or more instant queries side by side for each value of the label `x`; other labels are hidden, and must be
+    alike in all series.
+    """
     panel = _common(barchart.Panel(), title, description, unit, NO_TRAFFIC, _targets(queries, _table))
     panel.min(0).x_field(x).fill_opacity(80).group_width(0.8)
-    panel.legend(
-        common.VizLegendOptions()
-        .display_mode(LegendDisplayMode.LIST)
-        .placement(LegendPlacement.BOTTOM)
-        .show_legend(True)
-        .calcs([])
-    )
+    panel.legend(_legend())
     panel.tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.NONE))
     for step in _joined(queries, hidden, sort=x):
         panel.with_transformation(step)
     return panel.build()
 
 
-def listing(title: str, description: str, unit: str, *queries: Query, units: dict[str, str]) -> model.Panel:
-    """A table: one row for each set of labels, one column for each label and query. `units` are by column."""
-    panel = _common(table.Panel(), title, description, unit, UNKNOWN, _targets(queries, _table))
-    for step in _joined(queries, hidden=()):
+def listing(
+    title: str,
+    description: str,
+    *queries: Query,
+    columns: dict[str, Column],
+    hidden: tuple[str, ...] = (),
+    descending: str = "",
+    no_value: str = UNKNOWN,
+) -> model.Panel:
+    """A table: one row for each set of labels, one column for each label and query. `columns` says how some are shown;
+    labels that are in there come first, in this order.
+    """
+    panel = _common(table.Panel(), title, description, "short", no_value, _targets(queries, _table))
+    for step in _joined(queries, hidden, first=tuple(columns)):
         panel.with_transformation(step)
-    for column, column_unit in units.items():
-        panel.override_by_name(column, [model.DynamicConfigValue(id_val="unit", value=column_unit)])
+    for name, column in columns.items():
+        panel.override_by_name(name, list(column.properties()))
+    if descending:
+        panel.sort_by([common.TableSortByFieldState().display_name(descending).desc(True)])
     return panel.build()
+
+
+def _mapping(names: dict[str, tuple[str, str]]) -> model.ValueMap:
+    options = {value: model.ValueMappingResult(text=text, color=color) for value, (text, color) in names.items()}
+    return model.ValueMap(options=options)
 
 
 def _common(
@@ -206,19 +217,35 @@ def _table(target: prometheus.Dataquery) -> prometheus.Dataquery:
 
 
 def _joined(
-    queries: tuple[Query, ...], hidden: tuple[str, ...], sort: str = ""
+    queries: tuple[Query, ...], hidden: tuple[str, ...], first: tuple[str, ...] = (), sort: str = ""
 ) -> Iterator[model.DataTransformerConfig]:
     """Rows with the same labels become one row, and a query's value is called as its legend says."""
     yield model.DataTransformerConfig(id_val="merge", options={})
     names = {f"Value #{letter}": query.legend for letter, query in zip(ascii_uppercase, queries, strict=False)}
     if len(queries) == 1:
         names = {"Value": queries[0].legend}
+    # Grafana puts in order before it renames.
+    labels = [name for name in first if name not in names.values()]
     yield model.DataTransformerConfig(
         id_val="organize",
-        options={"excludeByName": dict.fromkeys(("Time", *hidden), True), "renameByName": names, "indexByName": {}},
+        options={
+            "excludeByName": dict.fromkeys(("Time", *hidden), True),
+            "renameByName": names,
+            "indexByName": {name: place for place, name in enumerate((*labels, *names))} if labels else {},
+        },
     )
     if sort:
         yield model.DataTransformerConfig(id_val="sortBy", options={"fields": {}, "sort": [{"field": sort}]})
+
+
+def _legend(*calcs: str) -> common.VizLegendOptions:
+    return (
+        common.VizLegendOptions()
+        .display_mode(LegendDisplayMode.LIST)
+        .placement(LegendPlacement.BOTTOM)
+        .show_legend(True)
+        .calcs(list(calcs))
+    )
 
 
 def _thresholds(steps: Steps) -> build.ThresholdsConfig:

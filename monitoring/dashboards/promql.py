@@ -4,11 +4,24 @@
 - `or vector(0)` belongs only behind an expression without labels: behind others it would add a series of its own.
 """
 
-MODEL = 'model=~"$model"'
-"""Restricts a query to what is chosen at the top of the dashboard."""
+MODELS = 'model=~"$model"'
+"""Restricts a query to the models that are chosen at the top of the dashboard."""
 
-SHOWN_PERIOD = "$__range"
-"""For instant queries: all of the time that the dashboard shows."""
+MODELS_OR_NONE = 'model=~"$model|"'
+"""The same of series of which some are about no model."""
+
+MODEL = 'model="$model"'
+"""Restricts it to one."""
+
+VERSIONS = 'version=~"$version"'
+FEATURE = 'feature="$feature"'
+INSTANCES = 'instance=~"$instance"'
+
+OURS = 'job=~"gateway|worker"'
+"""Our own processes among Prometheus' targets."""
+
+WINDOW = "${window}"
+"""The end of the name of what is recorded over the chosen window."""
 
 
 def select(metric: str, *matchers: str) -> str:
@@ -21,9 +34,9 @@ def rate(metric: str, *matchers: str) -> str:
     return f"rate({select(metric, *matchers)}[$__rate_interval])"
 
 
-def increase(metric: str, *matchers: str, period: str = "$__rate_interval") -> str:
-    """Events within a period."""
-    return f"increase({select(metric, *matchers)}[{period}])"
+def increase(metric: str, *matchers: str) -> str:
+    """Events within as much time."""
+    return f"increase({select(metric, *matchers)}[$__rate_interval])"
 
 
 def total(expression: str, *by: str) -> str:
@@ -46,15 +59,25 @@ def mean(histogram: str, *matchers: str, by: tuple[str, ...] = ()) -> str:
     return f"{total(rate(f'{histogram}_sum', *matchers), *by)} / {total(rate(f'{histogram}_count', *matchers), *by)}"
 
 
-def fraction(part: str, whole: str) -> str:
+def fraction(part: str, whole: str, *by: str) -> str:
     """A part of a rate; 0 instead of nothing if idle, because the divisor is never 0."""
-    return f"{total(part)} / clamp_min({total(whole)}, 1e-9) or vector(0)"
+    divided = f"{total(part, *by)} / clamp_min({total(whole, *by)}, 1e-9)"
+    return divided if by else f"{divided} or vector(0)"
 
 
-def share(counter: str, *matchers: str, within: tuple[str, ...], of: str) -> str:
-    """How the events of the shown period are spread over a label, per group; all 0 if there are none."""
-    events = increase(counter, *matchers, period=SHOWN_PERIOD)
+def share(counts: str, within: tuple[str, ...], of: str) -> str:
+    """How counts are spread over a label, per group; all 0 if there are none."""
     groups = ", ".join(within)
-    return (
-        f"{total(events, *within, of)} / on ({groups}) group_left () clamp_min({total(events, *within)}, 1e-9)"
-    )  # fmt: skip
+    return f"{total(counts, *within, of)} / on ({groups}) group_left () clamp_min({total(counts, *within)}, 1e-9)"
+
+
+def named(expression: str, label: str, value: str) -> str:
+    """The value for a label where it has none, so that the legend has something to show."""
+    return f'label_replace({expression}, "{label}", "{value}", "{label}", "")'
+
+
+def otherwise(expression: str, instead: str, **labels: str) -> str:
+    """One series with these labels and this value if the expression has none."""
+    for name, value in labels.items():
+        instead = f'label_replace({instead}, "{name}", "{value}", "", "")'
+    return f"{expression} or ({instead} unless on () ({expression}))"

@@ -1,28 +1,29 @@
-"""The row of a rollout: how a second version compares with the one that serves."""
+"""A rollout: how a second version compares with the one that serves."""
 
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.common import StackingMode
 
-from monitoring.dashboards.panels import Query, Row, lines
-from monitoring.dashboards.promql import MODEL, quantile, rate, total
+from monitoring.dashboards.layout import Row
+from monitoring.dashboards.panels import Query, lines
+from monitoring.dashboards.promql import MODEL, VERSIONS, quantile, rate, total
 
 SHADOW_ROWS = "inference_shadow_rows_total"
-PAIR = ("model", "version", "shadow")
-VERSION = ("model", "version")
+PAIR = ("version", "shadow")
 
 
 def rollout_row() -> Row:
     """What decides whether a version is promoted: agreement, confidence, and its share of the traffic."""
-    return Row("Rollout", 8, [(8, _shares()), (8, _agreement()), (8, _confidence())])
+    return Row("Rollout", 8, [(8, _shares()), (8, _agreement()), (8, _confidence())], collapsed=True)
 
 
 def _shares() -> model.Panel:
+    rows = rate("inference_predictions_total", MODEL, VERSIONS)
     return lines(
-        "Rows by version",
+        "Share of each version",
         "Which version answers how much: a split shows as its share, a swap as a hand-over.",
         "rowsps",
-        Query(total(rate("inference_predictions_total", MODEL), *VERSION), "{{model}} {{version}}"),
-        stacked=StackingMode.NORMAL,
+        Query(total(rows, "version"), "{{version}}"),
+        stacked=StackingMode.PERCENT,
     )
 
 
@@ -31,9 +32,10 @@ def _agreement() -> model.Panel:
     same = total(rate(SHADOW_ROWS, MODEL, 'agreement="same"'), *PAIR)
     return lines(
         "Shadow agreement",
-        "Share of rows for which a version on trial says the same as the one that answers. Nothing without a shadow.",
+        "Share of the rows for which a version on trial says the same as the one that answers.",
         "percentunit",
-        Query(f"{same} / {rows}", "{{model}} {{shadow}} with {{version}}"),
+        Query(f"{same} / {rows}", "{{shadow}} with {{version}}"),
+        no_value="no shadow",
     )
 
 
@@ -41,8 +43,8 @@ def _confidence() -> model.Panel:
     confidence = "inference_prediction_confidence"
     return lines(
         "Confidence by version",
-        "The greatest probability of a row: its median, and what nine of ten rows exceed.",
+        "The greatest probability of a row: its median, and what nine of ten rows exceed. Classifiers only.",
         "percentunit",
-        Query(quantile(0.5, confidence, MODEL, by=VERSION), "median {{model}} {{version}}"),
-        Query(quantile(0.1, confidence, MODEL, by=VERSION), "lowest tenth {{model}} {{version}}"),
+        Query(quantile(0.5, confidence, MODEL, VERSIONS, by=("version",)), "median {{version}}"),
+        Query(quantile(0.1, confidence, MODEL, VERSIONS, by=("version",)), "lowest tenth {{version}}"),
     )

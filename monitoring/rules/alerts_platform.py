@@ -7,6 +7,9 @@ from monitoring.rules.forms import INTERVAL, alert, group
 SAMPLE_LIMIT = 10_000
 """As in prometheus.yml, for every job."""
 
+SAMPLES_NEAR_LIMIT = 0.8
+SCRAPE_SLOW_SECONDS = 2
+
 ABSENT = "\nor\n".join(
     f'label_replace(absent(up{{job="{job}"}} == 1), "job", "{job}", "", "")' for job in ("gateway", "worker")
 )
@@ -41,10 +44,10 @@ def rules() -> dict[str, Any]:
                 alert(
                     "MillraceScrapeSlow",
                     # celery-exporter asks all workers twice and waits a second for each answer.
-                    """
-scrape_duration_seconds{job!="celery-exporter"} > 2
+                    f"""
+scrape_duration_seconds{{job!="celery-exporter"}} > {SCRAPE_SLOW_SECONDS}
 or
-scrape_duration_seconds{job="celery-exporter"} > 5
+scrape_duration_seconds{{job="celery-exporter"}} > 5
 """,
                     wait="5m",
                     severity="warning",
@@ -54,7 +57,7 @@ scrape_duration_seconds{job="celery-exporter"} > 5
                 ),
                 alert(
                     "MillraceSampleLimitNear",
-                    f"scrape_samples_scraped / {SAMPLE_LIMIT} > 0.8",
+                    f"scrape_samples_scraped / {SAMPLE_LIMIT} > {SAMPLES_NEAR_LIMIT}",
                     wait="5m",
                     severity="warning",
                     dashboard="millrace-platform",

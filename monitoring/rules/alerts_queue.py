@@ -8,15 +8,17 @@ from typing import Any
 
 from monitoring.rules.forms import INTERVAL, Rule, alert, grew, group, record
 
+SATURATION = "limit:inference_saturation:ratio"
+SATURATED = 0.8
 STUCK_SECONDS = 30
 
-UNACCOUNTED_JOBS = """
+UNACCOUNTED_JOBS = """\
 max(abs(
   inference_jobs_accepted_total
   - on (job, instance) sum by (job, instance) (inference_jobs_ended_total)
   - on (job, instance) inference_jobs_open
-)) > 0
-"""
+))"""
+"""Each gateway's own three numbers are compared, because those were read in the same moment."""
 
 NOT_DRAINING = f"""
 max by (lane) (inference_queue_oldest_job_age_seconds) > {STUCK_SECONDS}
@@ -40,12 +42,15 @@ def rules() -> dict[str, Any]:
 
 
 def _saturation() -> list[Rule]:
-    name = "limit:inference_saturation:ratio"
     return [
-        record(name, "max(inference_jobs_open / on (job, instance) inference_jobs_open_limit)", limit="open_jobs"),
+        record(
+            SATURATION, "max(inference_jobs_open / on (job, instance) inference_jobs_open_limit)", limit="open_jobs"
+        ),
         # Each gateway has its own.
         record(
-            name, "max(inference_waiting_rows / on (job, instance) inference_waiting_rows_limit)", limit="waiting_rows"
+            SATURATION,
+            "max(inference_waiting_rows / on (job, instance) inference_waiting_rows_limit)",
+            limit="waiting_rows",
         ),
     ]
 
@@ -88,7 +93,7 @@ def _backlog() -> list[Rule]:
         ),
         alert(
             "MillraceQueueSaturated",
-            "limit:inference_saturation:ratio > 0.8",
+            f"{SATURATION} > {SATURATED}",
             wait="2m",
             severity="warning",
             dashboard="millrace-queue",
@@ -114,7 +119,7 @@ def _losses() -> list[Rule]:
     return [
         alert(
             "MillraceJobsUnaccounted",
-            UNACCOUNTED_JOBS,
+            f"{UNACCOUNTED_JOBS} > 0",
             wait="2m",
             severity="critical",
             dashboard="millrace-queue",

@@ -1,4 +1,4 @@
-"""The committed dashboards as tests need them: panels, queries, and the metrics that those name."""
+"""The committed dashboards as tests need them: queries of panels, annotations and variables, and their metrics."""
 
 import json
 import re
@@ -17,8 +17,11 @@ VARIABLES = {
     "__rate_interval": "1m",
     "__interval": "15s",
     "__range": "15m",
+    "window": "15m",
+    "instance": ".*",
+    "version": ".*",
+    # These are compared with `=` on the model's dashboard, so whoever runs the queries names some that are there.
     "model": ".*",
-    # Compared with `=`, so whoever runs the queries names one that is there.
     "feature": "feature",
 }
 """Values for Grafana's variables."""
@@ -26,13 +29,15 @@ VARIABLES = {
 
 @dataclass(frozen=True)
 class DashboardQuery:
-    """A query of a panel, as Grafana would send it except for its variables."""
+    """A query of a panel or an annotation, as Grafana would send it except for its variables."""
 
     dashboard: str
     panel: str
     ref_id: str
     expr: str
     instant: bool
+    texts: tuple[str, ...] = ()
+    """Legends and the like, which name labels of the result as `{{label}}`."""
 
     def substituted(self, **variables: str) -> str:
         """PromQL that Prometheus understands; for other values than the usual, name them."""
@@ -73,21 +78,50 @@ def charts(dashboard: Mapping[str, Any]) -> list[dict[str, Any]]:
 def dashboard_queries() -> list[DashboardQuery]:
     """Every query of every panel of every dashboard."""
     return [
-        DashboardQuery(name, panel["title"], target["refId"], target["expr"], bool(target.get("instant")))
+        DashboardQuery(
+            name,
+            panel["title"],
+            target["refId"],
+            target["expr"],
+            bool(target.get("instant")),
+            (target["legendFormat"],),
+        )
         for name, dashboard in load_dashboards().items()
         for panel in charts(dashboard)
         for target in panel["targets"]
     ]
 
 
-def variable_queries() -> list[str]:
-    """What the dashboards' variables ask, such as `label_values(metric, label)`."""
+def annotations(dashboard: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Those of our own; Grafana adds one of its own to every dashboard."""
+    return [annotation for annotation in dashboard["annotations"]["list"] if not annotation.get("builtIn")]
+
+
+def annotation_queries() -> list[DashboardQuery]:
+    """Every query of every annotation of every dashboard."""
     return [
-        variable["query"]
+        DashboardQuery(
+            name,
+            f"annotation {annotation['name']}",
+            "annotation",
+            annotation["expr"],
+            instant=False,
+            texts=(annotation["titleFormat"], annotation.get("textFormat", "")),
+        )
+        for name, dashboard in load_dashboards().items()
+        for annotation in annotations(dashboard)
+    ]
+
+
+def variable_queries() -> list[str]:
+    """What the dashboards' variables ask, such as `label_values(metric, label)`, each once."""
+    asked = {
+        variable["query"]: None
         for dashboard in load_dashboards().values()
         for variable in dashboard["templating"]["list"]
         if variable["type"] == "query"
-    ]
+    }
+    return list(asked)
 
 
 def substitute(text: str, variables: Mapping[str, str] = VARIABLES) -> str:
@@ -109,25 +143,38 @@ def metric_names(expr: str) -> set[str]:
     return {selection.metric for selection in selections(expr)}
 
 
+def label_values(text: str) -> tuple[str, str]:
+    """(selector, label) of what a variable asks."""
+    match = re.fullmatch(r"label_values\((.+), (\w+)\)", substitute(text))
+    assert match, f"not understood: {text}"
+    return match[1], match[2]
+
+
 def dashboard_metric_names() -> set[str]:
-    """All metrics that the dashboards read, those of variables included."""
-    names = {name for query in dashboard_queries() for name in metric_names(query.substituted())}
-    for text in variable_queries():
-        match = re.fullmatch(r"label_values\((.+), \w+\)", substitute(text))
-        assert match, f"not understood: {text}"
-        names |= metric_names(match[1])
-    return names
+    """All metrics that the dashboards read, in panels, annotations and variables."""
+    asked = [query.substituted() for query in (*dashboard_queries(), *annotation_queries())]
+    asked += [label_values(text)[0] for text in variable_queries()]
+    return {name for expr in asked for name in metric_names(expr)}
 
 
-def rule_metric_names() -> set[str]:
-    """All metrics that rules read, those that other rules record left out."""
-    rules = [
+def rules() -> list[dict[str, Any]]:
+    """All rules, of recording and alerting."""
+    return [
         rule
         for path in sorted(RULES.glob("*.yml"))
         for group in yaml.safe_load(path.read_text("utf-8"))["groups"]
         for rule in group["rules"]
     ]
-    return {name for rule in rules for name in metric_names(rule["expr"])} - {rule.get("record") for rule in rules}
+
+
+def recorded_names() -> set[str]:
+    """What the rules record."""
+    return {rule["record"] for rule in rules() if "record" in rule}
+
+
+def rule_metric_names() -> set[str]:
+    """All metrics that rules read, those that other rules record left out."""
+    return {name for rule in rules() for name in metric_names(rule["expr"])} - recorded_names()
 
 
 def _walk(

@@ -30,8 +30,6 @@ OURS = {name: rule for name, rule in ALERTS.items() if name.startswith("Millrace
 
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text("utf-8")
 
-DASHBOARDS_TO_COME = {"millrace-queue", "millrace-model", "millrace-platform"}
-
 OF_PROMETHEUS = re.compile(r"up|scrape_\w+|prometheus_\w+|inference_\w+")
 
 each_alert = pytest.mark.parametrize("name", ALERTS)
@@ -111,7 +109,13 @@ def test_the_runbook_has_no_other_sections() -> None:
 @each_alert
 def test_it_names_a_dashboard(name: str) -> None:
     uids = {dashboard["uid"] for dashboard in load_dashboards().values()}
-    assert ALERTS[name]["annotations"]["dashboard"] in uids | DASHBOARDS_TO_COME
+    assert ALERTS[name]["annotations"]["dashboard"] in uids
+
+
+@each_alert
+def test_its_chapter_leads_to_the_dashboard(name: str) -> None:
+    [chapter] = [chapter for chapter in re.split(r"^## ", RUNBOOK, flags=re.MULTILINE) if f"\n### {name}\n" in chapter]
+    assert f"/d/{ALERTS[name]['annotations']['dashboard']}>" in chapter.split("\n### ")[0]
 
 
 @each_alert

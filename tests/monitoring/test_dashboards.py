@@ -1,21 +1,27 @@
 """What makes a dashboard worth its place: it can be read, and its queries mean what they say."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from monitoring.drift import PSI_MAX
 from tests.monitoring.queries import (
     DashboardQuery,
     Selection,
     all_panels,
+    annotation_queries,
+    annotations,
     charts,
     dashboard_metric_names,
     dashboard_queries,
+    label_values,
     load_dashboards,
     metric_names,
+    recorded_names,
+    rules,
     selections,
-    substitute,
     variable_queries,
 )
 
@@ -24,28 +30,38 @@ COUNTER = re.compile(r"_(total|bucket|sum|count)$")
 
 #: Every gateway reads these from Redis and says the same.
 SAID_BY_EVERY_GATEWAY = re.compile(
-    r"inference_(queue_(depth|oldest_job_age_seconds|unacked)|jobs_(accepted_total|ended_total|open)"
-    r"|workers|worker_slots|dead_letters|broker_up)"
+    r"inference_(queue_(depth|oldest_job_age_seconds|unacked|estimated_wait_seconds)"
+    r"|jobs_(accepted_total|ended_total|open)|workers|worker_slots|dead_letters|broker_(up|memory_(limit_)?bytes))"
 )
 
 #: Compares how often things happened since the beginning, so counters themselves are what it needs.
 COMPARES_TOTALS = {"Unaccounted jobs", "Accepted − ended − open"}
 
 DASHBOARDS = load_dashboards()
-QUERIES = dashboard_queries()
+QUERIES = [*dashboard_queries(), *annotation_queries()]
 
 each_dashboard = pytest.mark.parametrize("dashboard", DASHBOARDS.values(), ids=DASHBOARDS.keys())
 each_query = pytest.mark.parametrize("query", QUERIES, ids=str)
 
+UIDS = {
+    "overview.json": "millrace-overview",
+    "queue.json": "millrace-queue",
+    "model.json": "millrace-model",
+    "platform.json": "millrace-platform",
+}
 
-def test_there_are_dashboards() -> None:
-    assert "overview.json" in DASHBOARDS
-    assert QUERIES
+
+def test_uids_are_those_that_alerts_and_people_know() -> None:
+    assert {name: dashboard["uid"] for name, dashboard in DASHBOARDS.items()} == UIDS
+
+
+def test_alerts_lead_to_dashboards() -> None:
+    named = {rule["annotations"]["dashboard"] for rule in rules() if "alert" in rule}
+    assert named == set(UIDS.values())
 
 
 @each_dashboard
 def test_it_can_be_provisioned(dashboard: dict[str, Any]) -> None:
-    assert dashboard["uid"]
     assert dashboard["editable"] is False
     # File provisioning does not resolve these.
     assert "__inputs" not in dashboard
@@ -60,11 +76,6 @@ def test_it_shows_the_present_and_keeps_showing_it(dashboard: dict[str, Any]) ->
     assert dashboard["time"] == {"from": "now-15m", "to": "now"}
 
 
-def test_uids_are_unique() -> None:
-    uids = [dashboard["uid"] for dashboard in DASHBOARDS.values()]
-    assert len(uids) == len(set(uids))
-
-
 @each_dashboard
 def test_panel_ids_are_unique(dashboard: dict[str, Any]) -> None:
     ids = [panel["id"] for panel in all_panels(dashboard)]
@@ -74,8 +85,16 @@ def test_panel_ids_are_unique(dashboard: dict[str, Any]) -> None:
 
 @each_dashboard
 def test_panels_fill_the_grid_without_overlap(dashboard: dict[str, Any]) -> None:
+    _is_full(dashboard["panels"], from_y=0)
+    for panel in dashboard["panels"]:
+        if panel["type"] == "row" and panel["collapsed"]:
+            # Grafana moves what follows down when the row is opened.
+            _is_full(panel["panels"], from_y=panel["gridPos"]["y"] + 1)
+
+
+def _is_full(panels: list[dict[str, Any]], from_y: int) -> None:
     taken: set[tuple[int, int]] = set()
-    for panel in all_panels(dashboard):
+    for panel in panels:
         place = panel["gridPos"]
         cells = {
             (x, y)
@@ -84,8 +103,27 @@ def test_panels_fill_the_grid_without_overlap(dashboard: dict[str, Any]) -> None
         }
         assert not cells & taken, panel["title"]
         taken |= cells
-    height = 1 + max(y for _, y in taken)
-    assert taken == {(x, y) for x in range(24) for y in range(height)}
+    to_y = 1 + max(y for _, y in taken)
+    assert taken == {(x, y) for x in range(24) for y in range(from_y, to_y)}
+
+
+@each_dashboard
+def test_panels_can_be_read_on_a_screen_of_1440_pixels(dashboard: dict[str, Any]) -> None:
+    """A column of the grid has about 58 of them there."""
+    for panel in charts(dashboard):
+        least = 3 if panel["type"] == "stat" else 6
+        assert panel["gridPos"]["w"] >= least, panel["title"]
+        assert panel["gridPos"]["h"] >= (4 if panel["type"] == "stat" else 8), panel["title"]
+
+
+@each_dashboard
+def test_what_is_always_shown_is_not_much(dashboard: dict[str, Any]) -> None:
+    """Depth is in rows that are collapsed; half of the first screen is for the present moment."""
+    assert len([panel for panel in dashboard["panels"] if panel["type"] not in {"row", "stat"}]) <= 20
+    first, *others = [panel for panel in dashboard["panels"] if panel["type"] == "row"]
+    assert first["title"] == "Now"
+    assert first["gridPos"]["y"] == 0 and not first["collapsed"]
+    assert others[0]["gridPos"]["y"] <= 9
 
 
 @each_dashboard
@@ -105,7 +143,8 @@ def test_titles_are_unique(dashboard: dict[str, Any]) -> None:
 
 @each_dashboard
 def test_everything_asks_the_provisioned_datasource(dashboard: dict[str, Any]) -> None:
-    askers = [*charts(dashboard), *dashboard["templating"]["list"]]
+    askers = [*charts(dashboard), *annotations(dashboard)]
+    askers += [variable for variable in dashboard["templating"]["list"] if variable["type"] != "custom"]
     askers += [target for panel in charts(dashboard) for target in panel["targets"]]
     for asker in askers:
         assert asker["datasource"] == {"type": "prometheus", "uid": "prometheus"}
@@ -133,17 +172,15 @@ def test_it_is_promql(query: DashboardQuery) -> None:
 
 @each_query
 def test_legends_name_labels_that_the_result_has(query: DashboardQuery) -> None:
-    [panel] = [panel for panel in charts(DASHBOARDS[query.dashboard]) if panel["title"] == query.panel]
-    [target] = [target for target in panel["targets"] if target["refId"] == query.ref_id]
-    for label in re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]):
+    for label in re.findall(r"\{\{(\w+)\}\}", " ".join(query.texts)):
         assert re.search(rf"by \([^)]*\b{label}\b", query.expr), label
 
 
 @each_query
 def test_rates_follow_the_scrape_interval(query: DashboardQuery) -> None:
-    for function, period in re.findall(r"(rate|increase)\([^\[]*\[([^\]]*)\]", query.expr):
-        allowed = {"$__rate_interval"} | ({"$__range"} if query.instant and function == "increase" else set())
-        assert period in allowed
+    """Other times are for recording rules, which are asked for what they have recorded."""
+    for period in re.findall(r"\[([^\]]*)\]", query.expr):
+        assert period == "$__rate_interval"
 
 
 @each_query
@@ -179,46 +216,229 @@ def test_zero_is_the_answer_only_of_queries_without_labels(query: DashboardQuery
         assert all(not by for selection in selections(query.substituted()) for _, by in selection.aggregations)
 
 
-def test_variables_that_queries_use_exist() -> None:
-    for dashboard in DASHBOARDS.values():
-        defined = {variable["name"] for variable in dashboard["templating"]["list"]}
-        texts = [target["expr"] for panel in charts(dashboard) for target in panel["targets"]]
-        texts += [panel["title"] for panel in charts(dashboard)]
-        used = {name for text in texts for name in re.findall(r"\$(\w+)", text) if not name.startswith("__")}
-        assert used == defined
+@pytest.mark.parametrize("rule", [rule for rule in rules() if "alert" in rule], ids=lambda rule: str(rule["alert"]))
+def test_the_dashboard_of_an_alert_shows_what_it_looks_at(rule: dict[str, Any]) -> None:
+    [name] = [name for name, uid in UIDS.items() if uid == rule["annotations"]["dashboard"]]
+    shown = [query.substituted(window="1h") for query in dashboard_queries() if query.dashboard == name]
+    assert metric_names(rule["expr"]) & {metric for expr in shown for metric in metric_names(expr)}
+
+
+def test_what_rules_record_exists() -> None:
+    named = {name for query in QUERIES for name in metric_names(query.substituted()) if ":" in name}
+    assert named and named <= recorded_names()
+
+
+@pytest.mark.parametrize("window", ["15m", "1h", "24h"])
+def test_what_rules_record_exists_for_every_window(window: str) -> None:
+    [offered] = [
+        variable["query"] for variable in DASHBOARDS["model.json"]["templating"]["list"] if variable["name"] == "window"
+    ]
+    assert window in offered.split(",")
+    over_window = [query.substituted(window=window) for query in QUERIES if "${window}" in query.expr]
+    assert len(over_window) > 10
+    for expr in over_window:
+        named = {name for name in metric_names(expr) if ":" in name}
+        assert named and named <= recorded_names()
+
+
+def test_metrics_are_ours_or_those_of_known_exporters() -> None:
+    known = re.compile(
+        r"inference_\w+|process_\w+|celery_\w+|prometheus_\w+|up|scrape_\w+|ALERTS(_FOR_STATE)?|\w+:\w+:\w+"
+    )
+    for name in dashboard_metric_names():
+        assert known.fullmatch(name), name
+
+
+def _texts(dashboard: dict[str, Any]) -> Iterator[str]:
+    """Whatever Grafana puts the values of variables into."""
+    for panel in all_panels(dashboard):
+        yield from (panel["title"], panel.get("description", ""), f"${panel.get('repeat') or '__none'}")
+        yield from (part for target in panel.get("targets", []) for part in (target["expr"], target["legendFormat"]))
+        yield from _urls(panel)
+    yield from (annotation["expr"] for annotation in annotations(dashboard))
+    yield from (variable["query"] for variable in dashboard["templating"]["list"])
+
+
+@each_dashboard
+def test_variables_are_there_and_used(dashboard: dict[str, Any]) -> None:
+    defined = {variable["name"] for variable in dashboard["templating"]["list"]}
+    names = {name for text in _texts(dashboard) for name in re.findall(r"\$\{?(\w+)", text)}
+    assert {name for name in names if not name.startswith("__")} == defined
 
 
 def test_variables_are_asked_in_promql() -> None:
     for text in variable_queries():
-        substitute(text)
-    assert {"inference_requests_total", "inference_feature_value_count"} <= dashboard_metric_names()
+        selector, _ = label_values(text)
+        assert selections(selector)
+
+
+def test_one_model_is_compared_as_it_is() -> None:
+    """Grafana makes a pattern of the values of a variable only if there may be several."""
+    for name, dashboard in DASHBOARDS.items():
+        for variable in dashboard["templating"]["list"]:
+            if variable["type"] == "query":
+                operator = "=~" if variable["multi"] else "="
+                uses = [
+                    re.findall(rf'\b\w+(=~?)"\${variable["name"]}\b', query.expr)
+                    for query in QUERIES
+                    if query.dashboard == name
+                ]
+                assert {found for use in uses for found in use} == {operator}, variable["name"]
+
+
+def test_versions_are_never_added_up() -> None:
+    """They have bins and buckets of their own. In a row that is repeated, there is one version at a time."""
+    [repeated] = [panel for panel in all_panels(DASHBOARDS["model.json"]) if panel.get("repeat")]
+    assert repeated["repeat"] == "version"
+    following = DASHBOARDS["model.json"]["panels"][DASHBOARDS["model.json"]["panels"].index(repeated) + 1 :]
+    alone = {panel["title"] for panel in _until_row(following)}
+    assert alone
+    of_versions = re.compile(r"(feature_|output_|prediction_confidence)\w*(_bucket|_bin_total|output_total)")
+    for query in QUERIES:
+        if of_versions.search(query.expr) and not (query.dashboard == "model.json" and query.panel in alone):
+            assert re.search(r"by \([^)]*\bversion\b", query.expr), query
+
+
+def _until_row(panels: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for panel in panels:
+        if panel["type"] == "row":
+            return
+        yield panel
+
+
+def _urls(panel: dict[str, Any]) -> Iterator[str]:
+    yield from (link["url"] for link in panel.get("links") or [])
+    config = panel.get("fieldConfig", {"defaults": {}, "overrides": []})
+    yield from (link["url"] for link in config["defaults"].get("links") or [])
+    for override in config["overrides"]:
+        for setting in override["properties"]:
+            if setting["id"] == "links":
+                yield from (link["url"] for link in setting["value"])
+
+
+@each_dashboard
+def test_links_lead_to_dashboards(dashboard: dict[str, Any]) -> None:
+    variables = {
+        board["uid"]: {variable["name"] for variable in board["templating"]["list"]} for board in DASHBOARDS.values()
+    }
+    for url in (url for panel in charts(dashboard) for url in _urls(panel)):
+        match = re.fullmatch(r"/d/([\w-]+)\?\$\{__url_time_range\}&(.+)", url)
+        assert match, url
+        assert match[1] in variables
+        assert set(re.findall(r"var-(\w+)=", match[2])) <= variables[match[1]]
+
+
+@each_dashboard
+def test_a_menu_leads_to_all_dashboards(dashboard: dict[str, Any]) -> None:
+    [menu] = dashboard["links"]
+    assert (menu["title"], menu["type"], menu["tags"]) == ("Millrace", "dashboards", ["millrace"])
+    assert menu["asDropdown"] and menu["keepTime"] and menu["includeVars"]
+    # Or it would be inside another menu.
+    assert "placement" not in menu
+    assert "millrace" in dashboard["tags"]
+
+
+def test_the_overview_leads_to_all_others() -> None:
+    urls = {url for panel in charts(DASHBOARDS["overview.json"]) for url in _urls(panel)}
+    assert {url.split("?")[0] for url in urls} == {f"/d/{uid}" for uid in UIDS.values() if uid != "millrace-overview"}
+
+
+@each_dashboard
+def test_changes_are_marked(dashboard: dict[str, Any]) -> None:
+    marks = {annotation["name"]: annotation for annotation in annotations(dashboard)}
+    assert set(marks) == {"Model loads", "Deploys and restarts", "Firing alerts"}
+    for name, mark in marks.items():
+        is_moment = name != "Firing alerts"
+        assert mark["enable"] and mark["titleFormat"]
+        assert mark.get("useValueForTime", False) is is_moment
+        # Grafana takes the value as milliseconds.
+        assert mark["expr"].endswith("* 1000") is is_moment
+
+
+def thresholds(dashboard: str, title: str) -> list[float]:
+    [panel] = [panel for panel in charts(DASHBOARDS[dashboard]) if panel["title"] == title]
+    return [step["value"] for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"][1:]]
+
+
+def test_limits_are_those_of_the_alerts() -> None:
+    """As the rules say them, not as the dashboards' source imports them."""
+    exprs = {rule["alert"]: rule["expr"] for rule in rules() if "alert" in rule}
+    assert f"> {PSI_MAX}" in exprs["FeatureDrift"] and thresholds("model.json", "PSI of each feature")[-1] == PSI_MAX
+    for limit in thresholds("overview.json", "Burn rate"):
+        burns = exprs["MillraceErrorBudgetBurnFast"] + exprs["MillraceErrorBudgetBurnSlow"]
+        assert re.search(rf"> {limit:g}\s", burns)
+    assert "> 30\n" in exprs["MillraceQueueNotDraining"] and thresholds("queue.json", "Oldest task") == [30]
+    assert exprs["MillraceQueueSaturated"].endswith("> 0.8")
+    assert thresholds("queue.json", "Saturation by limit") == [0.8]
+    assert exprs["MillraceSampleLimitNear"].endswith("> 0.8")
+    assert thresholds("platform.json", "Series of the sample limit") == [0.8]
+    assert "> 2\n" in exprs["MillraceScrapeSlow"] and thresholds("platform.json", "Scrape duration") == [2]
 
 
 REQUIRED = {
-    "Request rate": "inference_requests_total",
-    "Latency": "inference_request_duration_seconds_bucket",
-    "Error rate": "inference_requests_total",
-    "Quantiles of $feature": "inference_feature_value_bucket",
-    "Bins of $feature": "inference_feature_bin_total",
-    "Prediction distribution": "inference_output_total",
-    "Targets up": "up",
-    "Workers": "inference_workers",
-    "Broker": "inference_broker_up",
-    "Queue depth": "inference_queue_depth",
-    "Oldest job": "inference_queue_oldest_job_age_seconds",
-    "Queue wait P95": "inference_queue_wait_seconds_bucket",
-    "Rows per batch": "inference_batch_rows_bucket",
-    "Jobs by outcome": "inference_jobs_ended_total",
-    "Accepted − ended − open": "inference_jobs_open",
+    "overview.json": {
+        "Traffic": "inference_requests_total",
+        "Success": "inference_requests_total",
+        "P95 latency": "inference_request_duration_seconds_bucket",
+        "Queue depth": "inference_queue_depth",
+        "Workers": "inference_workers",
+        "Firing alerts": "ALERTS",
+        "Targets up": "up",
+        "Broker": "inference_broker_up",
+        "Request rate": "inference_requests_total",
+        "Latency": "inference_request_duration_seconds_bucket",
+        "Error rate": "inference_requests_total",
+        "Rejections by reason": "inference_rejections_total",
+        "Error budget": "slo:inference_budget_left:ratio30d",
+        "Burn rate": "slo:inference_burn:rate1h",
+        "Input features": "inference_feature_value_bucket",
+        "Predictions by output": "inference_output_total",
+        "Drift": "feature:inference_feature:psi1h",
+    },
+    "queue.json": {
+        "Depth by lane": "inference_queue_depth",
+        "Oldest task": "inference_queue_oldest_job_age_seconds",
+        "Estimated wait": "inference_queue_estimated_wait_seconds",
+        "Saturation by limit": "limit:inference_saturation:ratio",
+        "Queue, compute and total": "inference_compute_seconds_bucket",
+        "Queue wait, interactive": "inference_queue_wait_seconds_bucket",
+        "Slots in use": "inference_batches_in_progress",
+        "Rows per batch": "inference_batch_rows_bucket",
+        "Memory of the children": "inference_worker_children_memory_bytes",
+        "Jobs by outcome": "inference_jobs_ended_total",
+        "Accepted − ended − open": "inference_jobs_open",
+        "Celery tasks": "celery_task_succeeded_total",
+        "Celery workers up": "celery_worker_up",
+        "Active tasks": "celery_worker_tasks_active",
+    },
+    "model.json": {
+        "Prediction distribution": "output:inference_output:reference_ratio",
+        "Bins of $feature": "feature_bin:inference_feature:reference_ratio",
+        "Quantiles of $feature": "inference_feature_value_bucket",
+        "Each feature against training": "feature:inference_feature:psi_noise15m",
+        "Confidence": "inference_prediction_confidence_bucket",
+        "Low confidence": "version:inference_prediction_confidence:low_ratio15m",
+        "Shadow agreement": "inference_shadow_rows_total",
+        "Loads and refusals": "inference_model_loads_total",
+        "Loaded versions": "inference_model_info",
+    },
+    "platform.json": {
+        "Open alerts": "ALERTS",
+        "Up by target": "up",
+        "Scrape duration": "scrape_duration_seconds",
+        "Series of the sample limit": "scrape_samples_scraped",
+        "Rule evaluation": "prometheus_rule_group_last_duration_seconds",
+        "Rule failures": "prometheus_rule_evaluation_failures_total",
+        "Process memory": "process_resident_memory_bytes",
+        "Uptime": "process_start_time_seconds",
+        "Broker memory": "inference_broker_memory_bytes",
+        "Builds": "inference_build_info",
+    },
 }
 
 
-@pytest.mark.parametrize(("panel", "metric"), REQUIRED.items())
-def test_the_overview_answers(panel: str, metric: str) -> None:
-    queries = [query for query in QUERIES if query.dashboard == "overview.json" and query.panel == panel]
-    assert metric in {name for query in queries for name in metric_names(query.substituted())}
-
-
-def test_the_overview_starts_with_health() -> None:
-    rows = [panel["title"] for panel in all_panels(DASHBOARDS["overview.json"]) if panel["type"] == "row"]
-    assert rows == ["Health", "Requests", "Queue and workers", "Model", "Rollout", "Input features"]
+@pytest.mark.parametrize("dashboard", REQUIRED)
+def test_it_answers(dashboard: str) -> None:
+    for panel, metric in REQUIRED[dashboard].items():
+        queries = [query for query in QUERIES if (query.dashboard, query.panel) == (dashboard, panel)]
+        assert metric in {name for query in queries for name in metric_names(query.substituted())}, panel

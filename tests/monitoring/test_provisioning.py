@@ -1,5 +1,6 @@
 """Prometheus and Grafana as docker-compose.yml sets them up: files, names, ports and uids fit together."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -111,11 +112,11 @@ def test_grafana_finds_the_dashboards() -> None:
     folders = {target: ROOT / source for source, target, _ in mounts("grafana")}
     [provider] = _provisioned("dashboards")["providers"]
     path = provider["options"]["path"]
-    assert list(folders[path].glob("*.json"))
+    assert len(list(folders[path].glob("*.json"))) == 4
     # The data volume is mounted there and would hide them.
     assert not path.startswith("/var/lib/grafana")
     home = Path(SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
-    assert (folders[str(home.parent)] / home.name).is_file()
+    assert json.loads((folders[str(home.parent)] / home.name).read_text())["uid"] == "millrace-overview"
 
 
 def test_grafana_asks_prometheus() -> None:

@@ -1,0 +1,227 @@
+"""Drift: how far inputs and outputs are from the training data, as the recording rules tell it."""
+
+from grafana_foundation_sdk.models import dashboard as model
+
+from monitoring.dashboards import links
+from monitoring.dashboards.layout import Row
+from monitoring.dashboards.links import leading_to
+from monitoring.dashboards.panels import GREEN, RED, YELLOW, Column, Query, lines, listing, number
+from monitoring.dashboards.predictions import outputs
+from monitoring.dashboards.promql import (
+    MODEL,
+    MODELS,
+    VERSIONS,
+    WINDOW,
+    agreed,
+    fraction,
+    named,
+    quantile,
+    rate,
+    select,
+    total,
+)
+from monitoring.drift import LOW_CONFIDENCE, MISSING_EXCESS_MAX, OUT_OF_RANGE_EXCESS_MAX, PSI_MAX, ROWS_MIN
+from monitoring.rules.drift import CONFIDENCE, FEATURES, OUTPUTS, WINDOWS
+
+FEATURE = ("model", "version", "feature")
+TARGET = ("model", "version", "target")
+VERSION = ("model", "version")
+
+ALERT_WINDOW = WINDOWS[1].length
+
+PSI_STEPS = ((0, GREEN), (0.1, YELLOW), (PSI_MAX, RED))
+"""The rule of thumb: below 0.1 no change, above 0.25 a shift."""
+
+TOO_FEW = f"fewer than {ROWS_MIN} rows"
+RULE = f"Below 0.1 nothing has changed, above {PSI_MAX} it has, if it is above the noise floor too."
+
+
+def summary_row() -> Row:
+    """For the overview: all models at once."""
+    panels = [outputs(VERSION, MODELS), _worst(), _medians()]
+    return Row("Models and data", 8, [(8, leading_to(links.MODEL, panel)) for panel in panels])
+
+
+def now_row() -> Row:
+    """Numbers of the present moment, for each version of a model."""
+    panels = [_rate(), _failed(), _unsure(), _rows(), _feature_psi(), _output_psi()]
+    return Row("Now", 4, [(8, panel) for panel in panels])
+
+
+def drift_row() -> Row:
+    """All features at once."""
+    return Row("Drift over the last $window", 9, [(24, _table()), (8, _psi()), (8, _output()), (8, _excess())])
+
+
+def _of_features(operation: str) -> str:
+    """What is recorded of every feature of the chosen versions over the chosen window."""
+    return agreed(select(FEATURES.recorded(f"{operation}{WINDOW}"), MODEL, VERSIONS), *FEATURE)
+
+
+def _share_of_features(operation: str) -> str:
+    """None is recorded of features that can't be missing, or of whose values training knew all: 0 then."""
+    return f"{_of_features(operation)} or {_of_features('psi')} * 0"
+
+
+def _of_outputs(operation: str) -> str:
+    # Of a single output there is no name.
+    return named(agreed(select(OUTPUTS.recorded(f"{operation}{WINDOW}"), MODEL, VERSIONS), *TARGET), "target", "output")
+
+
+def _of_confidence(operation: str) -> str:
+    return agreed(select(f"version:{CONFIDENCE}:{operation}{WINDOW}", MODEL, VERSIONS), *VERSION)
+
+
+def _worst() -> model.Panel:
+    features = select(FEATURES.recorded(f"psi{ALERT_WINDOW}"), MODELS)
+    said = select(OUTPUTS.recorded(f"psi{ALERT_WINDOW}"), MODELS)
+    return lines(
+        "Drift",
+        f"Distance (PSI) of the last {ALERT_WINDOW} from the training data: of the feature that is farthest, and of "
+        f"the predictions. {RULE}",
+        "none",
+        Query(agreed(features, *VERSION), "{{model}} {{version}} worst feature"),
+        Query(agreed(said, *VERSION), "{{model}} {{version}} predictions"),
+        limits=PSI_STEPS[1:],
+        no_value=TOO_FEW,
+    )
+
+
+def _medians() -> model.Panel:
+    return lines(
+        "Input features",
+        "Median of each numeric feature, in the feature's own unit.",
+        "none",
+        Query(quantile(0.5, "inference_feature_value", MODELS, by=FEATURE), "{{model}} {{version}} {{feature}}"),
+        negative=True,
+    )
+
+
+def _rate() -> model.Panel:
+    rows = rate("inference_predictions_total", MODEL, VERSIONS)
+    return number(
+        "Rows per second", "Rows predicted, or failed.", "rowsps", Query(total(rows, "version"), "{{version}}")
+    )
+
+
+def _failed() -> model.Panel:
+    rows = "inference_predictions_total"
+    failed = fraction(rate(rows, MODEL, VERSIONS, 'outcome="error"'), rate(rows, MODEL, VERSIONS), "version")
+    return number(
+        "Failed",
+        "Share of the rows that got no prediction. Below, by reason.",
+        "percentunit",
+        Query(failed, "{{version}}"),
+        steps=((0, GREEN), (0.005, YELLOW), (0.05, RED)),
+    )
+
+
+def _rows() -> model.Panel:
+    return number(
+        "Rows in $window",
+        f"How many rows drift is computed from. With fewer than {ROWS_MIN}, it says nothing: choose a longer window.",
+        "short",
+        Query(agreed(_of_features("increase"), "version"), "{{version}}"),
+        steps=((0, YELLOW), (ROWS_MIN, GREEN)),
+    )
+
+
+def _feature_psi() -> model.Panel:
+    return number(
+        "Feature drift",
+        f"PSI of the feature that is farthest from the training data. {RULE}",
+        "none",
+        Query(agreed(_of_features("psi"), "version"), "{{version}}"),
+        steps=PSI_STEPS,
+        no_value=TOO_FEW,
+    )
+
+
+def _output_psi() -> model.Panel:
+    return number(
+        "Output drift",
+        f"PSI of what the model says against what it says of the training data. {RULE}",
+        "none",
+        Query(agreed(_of_outputs("psi"), "version"), "{{version}}"),
+        steps=PSI_STEPS,
+        no_value=TOO_FEW,
+    )
+
+
+def _unsure() -> model.Panel:
+    return number(
+        "Low confidence",
+        f"Share of the rows whose greatest probability is at most {LOW_CONFIDENCE}. Classifiers only.",
+        "percentunit",
+        Query(agreed(_of_confidence("low_ratio"), "version"), "{{version}}"),
+        no_value=TOO_FEW,
+    )
+
+
+def _table() -> model.Panel:
+    share = Column("percentunit", decimals=1)
+    return listing(
+        "Each feature against training",
+        f"Rows in the window, distances from the training data, and the noise floor, which the PSI of data that has "
+        f"not shifted stays below in 99 of 100 cases. {RULE} Missing and out of range: shares of the rows. A feature "
+        "leads to its distribution.",
+        Query(_of_features("increase"), "rows"),
+        Query(_of_features("psi"), "PSI"),
+        Query(_of_features("psi_noise"), "noise floor"),
+        Query(_of_features("js"), "JS, bits"),
+        Query(_share_of_features("missing_ratio"), "missing"),
+        Query(_share_of_features("out_of_range_ratio"), "out of range"),
+        columns={
+            "version": Column(),
+            "feature": Column(
+                link=links.url(links.MODEL, model="${model}", window="${window}", feature="${__value.raw}")
+            ),
+            "rows": Column(decimals=0),
+            "PSI": Column(decimals=3, steps=PSI_STEPS),
+            "noise floor": Column(decimals=3),
+            "JS, bits": Column(decimals=3),
+            "missing": share,
+            "out of range": share,
+        },
+        hidden=("model",),
+        descending="PSI",
+        no_value=TOO_FEW,
+    )
+
+
+def _psi() -> model.Panel:
+    return lines(
+        "PSI of each feature",
+        f"Distance from the training data over the window, at every moment. {RULE}",
+        "none",
+        Query(_of_features("psi"), "{{version}} {{feature}}"),
+        limits=PSI_STEPS[1:],
+        no_value=TOO_FEW,
+    )
+
+
+def _output() -> model.Panel:
+    return lines(
+        "PSI of the predictions",
+        f"Distance of what the model says from what it says of the training data, and its noise floor. {RULE}",
+        "none",
+        Query(_of_outputs("psi"), "{{version}} {{target}} PSI"),
+        Query(_of_outputs("psi_noise"), "{{version}} {{target}} noise floor"),
+        Query(_of_outputs("js"), "{{version}} {{target}} JS, bits"),
+        limits=PSI_STEPS[1:],
+        no_value=TOO_FEW,
+    )
+
+
+def _excess() -> model.Panel:
+    return lines(
+        "Missing and out of range",
+        "Shares of the rows that are without a feature, or hold a number or text that training did not know, beyond "
+        "what training had and chance explains. Alerts fire at the lines: out of range at the lower one.",
+        "percentunit",
+        Query(_share_of_features("missing_excess"), "{{version}} {{feature}} missing"),
+        Query(_share_of_features("out_of_range_excess"), "{{version}} {{feature}} out of range"),
+        limits=((OUT_OF_RANGE_EXCESS_MAX, YELLOW), (MISSING_EXCESS_MAX, RED)),
+        negative=True,
+        no_value=TOO_FEW,
+    )

@@ -1,0 +1,55 @@
+"""Loads: which versions are in memory, and which were refused."""
+
+from grafana_foundation_sdk.models import dashboard as model
+
+from monitoring.dashboards.layout import Row
+from monitoring.dashboards.panels import Column, Query, lines, listing
+from monitoring.dashboards.promql import MODEL, agreed, increase, rate, select, total
+
+INFO = ("version", "estimator", "scikit_learn", "digest")
+
+
+def loads_row() -> Row:
+    """What is loaded, and what came of loading it."""
+    return Row("Versions", 8, [(12, _loaded()), (6, _outcomes()), (6, _dropped())])
+
+
+def _loaded() -> model.Panel:
+    workers = total(select("inference_model_info", MODEL), *INFO)
+    loaded = agreed(select("inference_model_loaded_timestamp_seconds", MODEL), "version")
+    seconds = agreed(select("inference_model_load_seconds", MODEL), "version")
+    return listing(
+        "Loaded versions",
+        "Versions that workers have loaded since they started: from which file (start of its SHA-256), when last, and "
+        "how long it took.",
+        Query(workers, "workers"),
+        Query(f"{loaded} * 1000", "loaded"),
+        Query(seconds, "took"),
+        columns={
+            **{label: Column() for label in INFO},
+            "workers": Column(unit="none"),
+            "loaded": Column(unit="dateTimeAsIso"),
+            "took": Column(unit="s"),
+        },
+        descending="loaded",
+    )
+
+
+def _outcomes() -> model.Panel:
+    loads = increase("inference_model_loads_total", MODEL)
+    return lines(
+        "Loads and refusals",
+        "Loads into pool children. Refused: digest, library versions, types or samples are not as in the manifest; the "
+        "version before goes on answering.",
+        "short",
+        Query(total(loads, "outcome"), "{{outcome}}"),
+    )
+
+
+def _dropped() -> model.Panel:
+    return lines(
+        "Shadow rows dropped",
+        "Rows that were not sent to a version on trial since there was too much to do; of all models.",
+        "rowsps",
+        Query(total(rate("inference_shadow_rows_dropped_total")), "dropped"),
+    )

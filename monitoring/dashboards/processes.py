@@ -1,0 +1,77 @@
+"""Processes: what they cost, since when they run, and which release they are."""
+
+from grafana_foundation_sdk.models import dashboard as model
+
+from monitoring.dashboards.broker import memory as broker_memory
+from monitoring.dashboards.layout import Row
+from monitoring.dashboards.panels import GREEN, YELLOW, Column, Query, lines, listing, number
+from monitoring.dashboards.promql import INSTANCES, OURS, agreed, rate, select, total
+
+TARGET = ("job", "instance")
+START = "process_start_time_seconds"
+MAIN = (
+    "Of the main process of a worker, without its pool children; of several gateway processes, the one that answered."
+)
+
+
+def releases() -> model.Panel:
+    """Whether all run the same."""
+    return number(
+        "Releases",
+        "Versions of Millrace among the running processes. Two while a deploy goes on, one otherwise.",
+        "none",
+        Query("count(count by (version) (inference_build_info))"),
+        steps=((0, GREEN), (2, YELLOW)),
+    )
+
+
+def processes_row() -> Row:
+    """Gateways and workers; the broker beside them."""
+    return Row(
+        "Processes",
+        8,
+        [(8, _memory()), (8, _cpu()), (8, _uptime()), (16, _builds()), (8, broker_memory())],
+    )
+
+
+def _memory() -> model.Panel:
+    resident = agreed(select("process_resident_memory_bytes", OURS, INSTANCES), *TARGET)
+    return lines("Process memory", MAIN, "bytes", Query(resident, "{{job}} {{instance}}"))
+
+
+def _cpu() -> model.Panel:
+    used = total(rate("process_cpu_seconds_total", OURS, INSTANCES), *TARGET)
+    return lines(
+        "Process CPU",
+        f"In cores: a gateway process or a worker's main process can use one. {MAIN}",
+        "none",
+        Query(used, "{{job}} {{instance}}"),
+    )
+
+
+def _uptime() -> model.Panel:
+    started = agreed(select(START, OURS, INSTANCES), *TARGET)
+    return lines(
+        "Uptime",
+        "Time since the process started; it falls to 0 with every restart.",
+        "s",
+        Query(f"time() - {started}", "{{job}} {{instance}}"),
+    )
+
+
+def _builds() -> model.Panel:
+    info = select("inference_build_info", INSTANCES)
+    return listing(
+        "Builds",
+        "Release and Python of each process, and since when it runs.",
+        Query(f"count by (job, instance, version, python) ({info})", "processes"),
+        Query(f"{agreed(select(START, OURS, INSTANCES), *TARGET)} * 1000", "started"),
+        columns={
+            "job": Column(),
+            "instance": Column(),
+            "version": Column(),
+            "python": Column(),
+            "started": Column(unit="dateTimeAsIso"),
+        },
+        hidden=("Value #A",),
+    )

@@ -1,0 +1,30 @@
+"""Queue and workers: does what comes in also go out, and if not, what holds it up?"""
+
+from grafana_foundation_sdk.models import dashboard as model
+
+from monitoring.dashboards.backlog import backlog_row, numbers, time_row
+from monitoring.dashboards.board import board
+from monitoring.dashboards.broker import broker
+from monitoring.dashboards.celery import celery_row
+from monitoring.dashboards.jobs import dead_letters, jobs_row, unaccounted
+from monitoring.dashboards.layout import Row
+from monitoring.dashboards.links import QUEUE
+from monitoring.dashboards.variables import instances
+from monitoring.dashboards.workers import workers, workers_row
+
+
+def queue() -> model.Dashboard:
+    """The dashboard, ready to be written as JSON."""
+    return board(
+        QUEUE,
+        "queue and workers",
+        "How full, how late, who computes, and what became of jobs.",
+        [_now_row(), backlog_row(), time_row(), workers_row(), jobs_row(), celery_row()],
+        instances('up{job="worker"}', "Workers whose throughput, memory and children are shown."),
+    )
+
+
+def _now_row() -> Row:
+    """How full and how late; then what could be the reason."""
+    reasons = [broker(), workers(), unaccounted(), dead_letters()]
+    return Row("Now", 4, [(6, panel) for panel in (*numbers(), *reasons)])

@@ -1,0 +1,77 @@
+"""What can be chosen at the top of a dashboard."""
+
+from grafana_foundation_sdk.builders.dashboard import CustomVariable, QueryVariable
+from grafana_foundation_sdk.models import dashboard as model
+
+from monitoring.dashboards.panels import DATASOURCE
+from monitoring.dashboards.promql import MODEL, select
+from monitoring.rules.drift import WINDOWS
+
+DEFAULT_WINDOW = "1h"
+"""The one that alerts look at first."""
+
+
+def models() -> QueryVariable:
+    """Any number of models, compared with `=~`."""
+    return _several("model", "Model", "Models that are shown.", "label_values(inference_requests_total, model)")
+
+
+def one_model() -> QueryVariable:
+    """One model, compared with `=`: its features and outputs have names and units of their own."""
+    return _single("model", "Model", "The model that is shown.", "label_values(inference_model_info, model)")
+
+
+def versions() -> QueryVariable:
+    """Any number of versions of that model, compared with `=~`."""
+    query = f"label_values({select('inference_model_info', MODEL)}, version)"
+    return _several("version", "Version", "Versions of the model that are shown.", query)
+
+
+def feature() -> QueryVariable:
+    """One feature of that model, compared with `=`."""
+    query = f"label_values({select('inference_feature_bin_total', MODEL)}, feature)"
+    return _single("feature", "Feature", "The feature that is looked at in depth.", query)
+
+
+def window() -> CustomVariable:
+    """The time that drift is measured over: recording rules know no other times than these."""
+    lengths = [window.length for window in WINDOWS]
+    return (
+        CustomVariable("window")
+        .label("Drift over")
+        .description("Drift is computed over these windows, whatever time is shown. Alerts look at 1h, else at 24h.")
+        .values(",".join(lengths))
+        .current(model.VariableOption(selected=True, text=DEFAULT_WINDOW, value=DEFAULT_WINDOW))
+        .options([model.VariableOption(selected=text == DEFAULT_WINDOW, text=text, value=text) for text in lengths])
+        .multi(False)
+        .include_all(False)
+    )
+
+
+def instances(of: str, description: str) -> QueryVariable:
+    """Any number of targets, compared with `=~`; `of` selects the series of `up` that name them."""
+    return _several("instance", "Instance", description, f"label_values({of}, instance)")
+
+
+def _single(name: str, label: str, description: str, query: str) -> QueryVariable:
+    return (
+        QueryVariable(name)
+        .label(label)
+        .description(description)
+        .datasource(DATASOURCE)
+        .query(query)
+        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(model.VariableSort.ALPHABETICAL_ASC)
+        .multi(False)
+        .include_all(False)
+    )
+
+
+def _several(name: str, label: str, description: str, query: str) -> QueryVariable:
+    return (
+        _single(name, label, description, query)
+        .multi(True)
+        .include_all(True)
+        .all_value(".*")
+        .current(model.VariableOption(selected=True, text=["All"], value=["$__all"]))
+    )

@@ -23,27 +23,23 @@ async def dashboards(grafana: str) -> dict[str, str]:
 
 async def graphs(prometheus: str, model: Model, drifting: str | None) -> dict[str, str]:
     """Title -> link to Prometheus' own pages, for who has no Grafana; empty if nobody listens."""
-    if not await _answer(f"{prometheus}/-/ready"):
-        return {}
+    return graph_links(prometheus, model, drifting) if await _answer(f"{prometheus}/-/ready") else {}
+
+
+def graph_links(prometheus: str, model: Model, drifting: str | None) -> dict[str, str]:
+    """The links, whoever listens."""
     queries = {
         "Requests": "sum by (lane, outcome) (rate(inference_requests_total[1m]))",
         "Queue wait": "histogram_quantile(0.95, sum by (lane, le) (rate(inference_queue_wait_seconds_bucket[1m])))",
     }
     if drifting is not None:
-        labels = ", ".join(
-            f'{name}="{escaped(value)}"' for name, value in (("model", model.name), ("feature", drifting))
-        )
+        labels = f'model="{model.name}", feature="{_escaped(drifting)}"'
         queries["Drift (PSI)"] = f"feature:inference_feature:psi15m{{{labels}}}"
     links = {
         title: f"{prometheus}/graph?g0.expr={quote(query)}&g0.tab=0&g0.range_input=15m"
         for title, query in queries.items()
     }
     return {**links, "Alerts": f"{prometheus}/alerts"}
-
-
-def escaped(value: str) -> str:
-    """As it stands between the quotes of a PromQL string."""
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def timetable(scenario: Scenario, drifting: str | None, seconds: float) -> list[tuple[str, str]]:
@@ -57,6 +53,11 @@ def timetable(scenario: Scenario, drifting: str | None, seconds: float) -> list[
     if not math.isinf(seconds):
         entries.append((seconds, "the end"))
     return [(clock(at), text) for at, text in sorted(entries) if at <= seconds]
+
+
+def _escaped(value: str) -> str:
+    """As it stands between the quotes of a PromQL string."""
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 async def _answer(url: str) -> httpx.Response | None:

@@ -6,13 +6,16 @@ RUN := $(VENV)/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up train test check bench bench-short format lock test-all clean venv
+.PHONY: help up demo train test check bench bench-short format lock test-all clean venv
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 up: venv ## Run everything here without Docker; Ctrl-C ends it (WORKERS=2, GATEWAY_PROCESSES=2, GATEWAY_PORT=8001, REDIS_URL=…)
 	@$(RUN) -m scripts.up
+
+demo: venv ## Send traffic to what `make up` or Compose runs: see every dashboard move (ARGS="--help")
+	@$(RUN) -m demo $(ARGS)
 
 train: venv ## Train a new version of the example model (ARGS="--help" shows the options)
 	@$(RUN) -m training $(ARGS)

@@ -13,6 +13,19 @@ PROCFILE = Path("Procfile")
 SCRAPE_CONFIG = Path("monitoring/prometheus/prometheus-local.yml")
 MOST_WORKERS = 64
 
+EXPORTER_SETTINGS = {
+    "CE_LOG_LEVEL": "WARNING",
+    # By default it ends when the broker is gone for a moment.
+    "CE_RETRY_INTERVAL": "2",
+    # Shows the queues before the first worker does.
+    "CE_QUEUES": "interactive,bulk",
+    # A killed worker is seen to be down after this many seconds instead of 300; each sends a heartbeat every 2 s.
+    "CE_WORKER_TIMEOUT": "30",
+    # Tasks take milliseconds, and by default the first bound is 5 of them.
+    "CE_BUCKETS": "0.001,0.0025,0.005,0.01,0.025,0.05,0.1,0.25,0.5,1,2.5,10,30",
+}
+"""The same as in docker-compose.yml."""
+
 
 @dataclass(frozen=True)
 class Ports:
@@ -74,9 +87,7 @@ class Stack:
             "CE_BROKER_URL": self.redis_url,
             "CE_HOST": self.ports.exporter.host,
             "CE_PORT": str(self.ports.exporter.number),
-            # By default it ends when the broker is gone for a moment.
-            "CE_RETRY_INTERVAL": "2",
-            "CE_LOG_LEVEL": "WARNING",
+            **EXPORTER_SETTINGS,
         }
 
     def programs(self) -> list[Program]:

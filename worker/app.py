@@ -79,7 +79,8 @@ def consumed_queues(pinned_models: list[str]) -> list[str]:
 
 def worker_name() -> str:
     """What the main process of this worker calls itself."""
-    return f"worker{os.getpid()}@{socket.gethostname()}"
+    # celery-exporter looks at what follows the @ only: without the process, workers of one machine would be one to it.
+    return f"worker@{socket.gethostname()}-{os.getpid()}"
 
 
 def count_error(store: ModelStore, metrics: WorkerMetrics, model: str, version: str, code: str, rows: int) -> None:

@@ -11,6 +11,8 @@ import yaml
 
 from gateway.__main__ import GRACEFUL_SECONDS
 from gateway.settings import GatewaySettings
+from scripts.stack import EXPORTER_SETTINGS
+from shared.contract import Lane
 from shared.settings import CommonSettings
 from tests.architecture.test_dockerfiles import arguments_of, image_environment
 from worker.settings import WorkerSettings
@@ -275,6 +277,12 @@ def test_probes_ask_by_http(name: str, url: str) -> None:
 def test_the_probe_is_python() -> None:
     *_, script, _ = SERVICES["gateway"]["healthcheck"]["test"]
     compile(script, "healthcheck", "exec")
+
+
+def test_celery_exporter_is_set_up_as_without_docker() -> None:
+    environment = SERVICES["celery-exporter"]["environment"]
+    assert {name: value for name, value in environment.items() if name != "CE_BROKER_URL"} == EXPORTER_SETTINGS
+    assert EXPORTER_SETTINGS["CE_QUEUES"].split(",") == [lane.value for lane in Lane]
 
 
 # Redis

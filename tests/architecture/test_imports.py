@@ -13,7 +13,7 @@ from tests.support.processes import REPOSITORY
 from tests.support.requirements import require
 
 PACKAGES = ("gateway", "worker", "training", "shared")
-CODE = (*PACKAGES, "monitoring", "scripts", "bench")
+CODE = (*PACKAGES, "monitoring", "scripts", "bench", "demo")
 LINES_AT_MOST = 300
 
 

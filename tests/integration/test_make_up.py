@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.exposition import Scrape
 from tests.support.processes import REPOSITORY, Process, free_port, wait_for
 from tests.support.requirements import require
 
@@ -55,12 +56,42 @@ def test_it_serves_what_it_prints_and_ends_cleanly(up: Process, ports: dict[str,
     for address in re.findall(r"^  \w[\w ]+?  +(http\S+)$", up.log(), re.MULTILINE):
         assert httpx.get(address, timeout=10, trust_env=False, follow_redirects=True).status_code in (200, 404), address
     assert listens(ports["GATEWAY_PORT"]) and listens(ports["REDIS_PORT"])
+    left_out = dict(re.findall(r"^millrace: (\w+) is left out: (.+)$", up.log(), re.MULTILINE))
+    if "exporter" not in left_out:
+        wait_for("celery-exporter has seen the task and its worker", lambda: watches_celery(ports["EXPORTER_PORT"]))
+    if "prometheus" not in left_out:
+        assert scraped(ports["PROMETHEUS_PORT"]) == {
+            "gateway": ports["GATEWAY_PORT"],
+            "worker": ports["WORKER_METRICS_PORT"],
+            "prometheus": ports["PROMETHEUS_PORT"],
+        } | ({} if "exporter" in left_out else {"celery-exporter": ports["EXPORTER_PORT"]})
 
     up.signal(signal.SIGINT)
     wait_for("the end", lambda: not up.running, 60)
     assert up.stop() == 0
     assert not any(listens(port) for port in ports.values())
     assert "Traceback" not in up.log()
+    require(not left_out, f"left out here: {left_out}")
+
+
+def watches_celery(port: str) -> bool:
+    """A scrape takes 2 s, in which the exporter asks the workers, who may be too busy to answer in time."""
+    seen = Scrape(f"http://127.0.0.1:{port}/metrics")
+    return (
+        {"celery_worker_up", "celery_task_received_total"} <= seen.names
+        and seen.total("celery_worker_up") == 1
+        and seen.total("celery_task_received_total", name="millrace.predict") >= 1
+        and seen.total("celery_active_worker_count", queue_name="interactive") == 1
+        and seen.total("celery_queue_length", queue_name="bulk") == 0
+    )
+
+
+def scraped(port: str) -> dict[str, str]:
+    """Job -> port of what Prometheus looks at; what it looked at already has answered."""
+    answer = httpx.get(f"http://127.0.0.1:{port}/api/v1/targets", timeout=10, trust_env=False)
+    targets = answer.json()["data"]["activeTargets"]
+    assert not [target for target in targets if target["health"] == "down"]
+    return {target["labels"]["job"]: target["scrapeUrl"].rpartition(":")[2].partition("/")[0] for target in targets}
 
 
 def test_a_taken_port_is_one_line(up: Process, ports: dict[str, str]) -> None:

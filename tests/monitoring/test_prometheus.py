@@ -1,5 +1,6 @@
 """Prometheus' configuration is valid, finds every replica, and is the same with and without Docker."""
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,38 @@ def test_no_target_can_fill_the_disk(name: str) -> None:
 def test_celery_exporter_gets_the_time_that_a_scrape_takes(name: str) -> None:
     job = jobs(name)["celery-exporter"]
     assert (job["scrape_interval"], job["scrape_timeout"]) == ("15s", "10s")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    ("series", "kept"),
+    [
+        ({"__name__": "celery_task_received_total", "queue_name": "celery"}, {"queue_name": ""}),
+        ({"__name__": "celery_task_runtime_bucket", "queue_name": "celery"}, {"queue_name": ""}),
+        ({"__name__": "celery_queue_length", "queue_name": "bulk"}, {"queue_name": "bulk"}),
+        ({"__name__": "celery_worker_up"}, {}),
+        ({"__name__": "celery_task_sent_total", "queue_name": "celery"}, None),
+        ({"__name__": "celery_task_received_created", "queue_name": "celery"}, None),
+    ],
+    ids=str,
+)
+def test_what_celery_exporter_makes_up_is_left_out(
+    name: str, series: dict[str, str], kept: dict[str, str] | None
+) -> None:
+    assert relabelled(series, jobs(name)["celery-exporter"]["metric_relabel_configs"]) == kept
+
+
+def relabelled(series: dict[str, str], rules: list[dict[str, Any]]) -> dict[str, str] | None:
+    """The labels beside the name after Prometheus' relabelling, as far as these rules use it; None if dropped."""
+    labels = dict(series)
+    for rule in rules:
+        value = ";".join(labels.get(label, "") for label in rule["source_labels"])
+        if not re.fullmatch(rule["regex"], value):
+            continue
+        if rule.get("action") == "drop":
+            return None
+        labels[rule["target_label"]] = rule["replacement"]
+    return {label: value for label, value in labels.items() if label != "__name__"}
 
 
 @pytest.mark.parametrize("job", ["gateway", "worker"])

@@ -17,7 +17,7 @@ class Scrape:
                 for sample in family.samples:
                     self._samples[sample.name].append((sample.labels, sample.value))
 
-    def total(self, name: str, **labels: str) -> float:
+    def total(self, name: str, /, **labels: str) -> float:
         """The sum over all series of this name with these labels.
 
         Raises:

@@ -3,9 +3,18 @@ import pytest
 from shared.model_store import ModelStore
 from tests.unit.worker.conftest import Publish
 from tests.unit.worker.test_metrics import samples
-from worker.app import consumed_queues, count_error
+from worker.app import consumed_queues, count_error, worker_name
 from worker.metrics import WorkerMetrics
 from worker.predictor import Predictor
+
+
+def test_workers_of_one_machine_have_hosts_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """celery-exporter knows a worker by what follows the @."""
+    hosts = set()
+    for process in (1, 2):
+        monkeypatch.setattr("os.getpid", lambda process=process: process)
+        hosts.add(worker_name().partition("@")[2])
+    assert len(hosts) == 2 and all(hosts)
 
 
 def test_a_worker_consumes_the_common_lists_or_those_of_its_models() -> None:

@@ -1,0 +1,69 @@
+"""`python -m demo` against a running stack: every kind of traffic arrives, and Ctrl-C sums up."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from demo import traffic
+from tests.support.exposition import Scrape
+from tests.support.processes import Process, python, wait_for
+from tests.support.stack import Stack
+
+NOBODY = "http://127.0.0.1:1"
+OPTIONS = ["--seconds", "0", "--rate", "60", "--errors", "0.4", "--jobs", "0.4", "--drift-after", "0", "--bursts", "1"]
+
+
+@pytest.fixture
+def demo(stack: Stack, tmp_path: Path) -> Iterator[Process]:
+    links = ["--prometheus", NOBODY, "--grafana", NOBODY]
+    process = Process("demo", [*python("demo"), "--url", stack.url, *links, *OPTIONS], {}, tmp_path)
+    yield process
+    process.kill()
+
+
+def test_every_kind_of_traffic_arrives(stack: Stack, demo: Process) -> None:
+    def count(name: str, **labels: str) -> float:
+        try:
+            return Scrape(f"{stack.url}/metrics").total(name, **labels)
+        except KeyError:
+            return 0.0
+
+    def counts() -> dict[str, float]:
+        asked = {
+            "answered": {"model": "iris", "lane": "interactive", "outcome": "ok"},
+            "invalid": {"model": "iris", "lane": "interactive", "outcome": "invalid"},
+            "too late": {"model": "iris", "lane": "interactive", "outcome": "timeout"},
+            "unknown": {"model": "unknown", "lane": "interactive", "outcome": "invalid"},
+            "jobs": {"model": "iris", "lane": "bulk", "outcome": "ok"},
+        }
+        ended = {outcome: {"outcome": outcome} for outcome in ("succeeded", "cancelled")}
+        return {
+            **{name: count("inference_requests_total", **labels) for name, labels in asked.items()},
+            **{name: count("inference_jobs_ended_total", **labels) for name, labels in ended.items()},
+            "not JSON": count("inference_http_requests_total", route="/predict", status="400"),
+        }
+
+    before, broken = counts(), count("inference_http_requests_total", status="500")
+
+    def rows() -> float:
+        return Scrape(*(f"http://127.0.0.1:{port}/metrics" for port in stack.metrics_ports)).total(
+            "inference_predictions_total", outcome="ok"
+        )
+
+    rows_before = rows()
+    demo.start()
+    wait_for("all of them", lambda: all(now > before[name] for name, now in counts().items()), 30)
+    wait_for("a burst", lambda: rows() > rows_before + 10_000, 30)
+    demo.signal(signal.SIGINT)
+    wait_for("the end", lambda: not demo.running, 20)
+
+    assert demo.stop() == 0
+    assert "Traceback" not in demo.log()
+    summary = demo.log().rpartition("\n\n")[2]
+    for kind in traffic.KINDS:
+        assert kind in summary
+    assert count("inference_http_requests_total", status="500") == broken
+    wait_for("no job is left", lambda: stack.jobs()["open"] == 0)
+    stack.assert_conserved()

@@ -49,7 +49,7 @@ def timetable(scenario: Scenario, drifting: str | None, seconds: float) -> list[
         bursts = f"every {scenario.burst_every:g} s a burst of {BURST_SECONDS:g} s"
         entries.append((scenario.burst_every / 2, f"{bursts}: rows wait, and some calls are rejected"))
     if drifting is not None:
-        entries.append((scenario.drift_after, f"{drifting} drifts: its PSI rises, within two minutes"))
+        entries.append((scenario.drift_after, f"{drifting} drifts: its PSI rises, within a minute"))
     if not math.isinf(seconds):
         entries.append((seconds, "the end"))
     return [(clock(at), text) for at, text in sorted(entries) if at <= seconds]

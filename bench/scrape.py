@@ -33,8 +33,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="millrace-bench-") as scratch:
         folder = Path(scratch)
         rows = _export(folder / "models")
-        options = {"DEFAULT_MODEL": "wide", "WORKER_CONCURRENCY": str(CHILDREN), "PREDICT_DEADLINE_SECONDS": "30"}
-        with closing(Stack(folder, folder / "models", **options)) as stack:
+        with closing(Stack(folder, folder / "models", DEFAULT_MODEL="wide", WORKER_CONCURRENCY=str(CHILDREN))) as stack:
             stack.start()
             stack.wait_for_slots(CHILDREN)
             url = f"http://127.0.0.1:{stack.metrics_ports[0]}/metrics"

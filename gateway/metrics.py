@@ -136,6 +136,8 @@ class GatewayMetrics(Collector):
             self.reconciled.labels(action)
         for reason in REJECTIONS:
             self._rejections.labels(reason)
+        for lane in Lane:
+            self.estimated_wait_seconds.labels(lane.value)
         self._label_of: dict[str, str] = {}
         """Models that exist, and what they are called in labels."""
         self._capped = names.CappedLabel()

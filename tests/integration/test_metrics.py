@@ -180,15 +180,12 @@ def test_an_answer_its_header_and_the_histograms_say_the_same(stack: Stack, rows
     seen = wait_for("its counts", partial(counted, stack, before, "inference_batch_rows_sum", rows))
     told = gateway(stack)
     assert timing["total_ms"] > timing["queue_ms"] > 0
-    assert told.grown(
-        told_before, "inference_request_duration_seconds_sum", lane="interactive"
-    ) * 1000 == pytest.approx(timing["total_ms"], abs=PRINTED_MS)
-    assert seen.grown(before, "inference_queue_wait_seconds_sum", lane="interactive") * 1000 == pytest.approx(
-        timing["queue_ms"], abs=PRINTED_MS
-    )
-    assert seen.grown(before, "inference_compute_seconds_sum") * 1000 == pytest.approx(
-        timing["compute_ms"], abs=PRINTED_MS
-    )
+    sums = {
+        "queue_ms": seen.grown(before, "inference_queue_wait_seconds_sum", lane="interactive"),
+        "compute_ms": seen.grown(before, "inference_compute_seconds_sum"),
+        "total_ms": told.grown(told_before, "inference_request_duration_seconds_sum", lane="interactive"),
+    }
+    assert {part: seconds * 1000 for part, seconds in sums.items()} == pytest.approx(timing, abs=PRINTED_MS)
 
 
 def test_a_job_and_the_histograms_say_the_same(stack: Stack) -> None:

@@ -222,6 +222,18 @@ def test_a_worker_tells_of_its_children_and_both_of_themselves(stack: Stack) -> 
         assert scrape.total("process_start_time_seconds") > n * 1e9
 
 
+def test_the_wait_is_estimated_while_jobs_wait(stack: Stack) -> None:
+    def wait_seconds() -> float:
+        return gateway(stack).total("inference_queue_estimated_wait_seconds", lane="bulk")
+
+    jobs = [stack.submit({"value": 0.5, "act": Act.SLEEP}) for _ in range(20)]
+
+    assert wait_for("an estimate", wait_seconds) < 60
+    for job in jobs:
+        assert stack.outcome(job)["status"] == "succeeded"
+    wait_for("nothing waits", lambda: wait_seconds() == 0)
+
+
 def test_unknown_paths_make_one_series(stack: Stack) -> None:
     for i in range(5):
         stack.status(f"/nothing/{i}")

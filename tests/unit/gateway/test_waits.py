@@ -27,7 +27,7 @@ class Lane:
     def look(self) -> None:
         self.wait.look(int(self.waiting), int(self.served))
 
-    def come(self, many: int) -> None:
+    def come(self, many: float) -> None:
         self.waiting += many
         self.look()
 

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from fastapi import FastAPI
@@ -25,6 +24,7 @@ from gateway.routes.predict import PredictEndpoint
 from gateway.service import Service
 from gateway.settings import GatewaySettings
 from shared.model_store import ModelStore
+from shared.version import version
 
 DESCRIPTION = "Serves scikit-learn models behind a queue."
 
@@ -67,7 +67,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
     app = Gateway(
         title="Millrace",
-        version=_version(),
+        version=version(),
         description=DESCRIPTION,
         lifespan=lifespan,
         middleware=[Middleware(Observed, metrics=service.metrics)],
@@ -89,13 +89,6 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app.include_router(health_routes(service))
     install_openapi(app, service)
     return app
-
-
-def _version() -> str:
-    try:
-        return version("millrace")
-    except PackageNotFoundError:
-        return "0.1.0"
 
 
 async def _problem(_: Request, problem: Any) -> Response:

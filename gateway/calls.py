@@ -84,8 +84,8 @@ class Chunk:
             return None
         else:
             result = _concatenated([each.result for each in parts])
-        started_at = min(each.started_at for each in parts)
-        return Answer(result, call.accepted_at, started_at, sum(each.compute_seconds for each in parts))
+        # The worker counts the wait of a call with its first chunk, whether or not another overtook it.
+        return Answer(result, call.accepted_at, parts[0].started_at, sum(each.compute_seconds for each in parts))
 
 
 def _concatenated(results: list[dict[str, Any]]) -> dict[str, Any]:

@@ -40,6 +40,8 @@ class WaitingRows:
 
     limit: int
     rows: int = 0
+    sent: int = 0
+    """Rows that have left for a worker since the start."""
 
 
 class Coalescer:
@@ -157,6 +159,7 @@ class Coalescer:
 
     def _send(self, chunks: list[Chunk], slots: Slots) -> None:
         batch = self._exchange.open(self._on_reply)
+        self._everywhere.sent += sum(chunk.n_rows for chunk in chunks)
         self._in_flight[batch] = (slots.take(self), chunks)
         message = PredictMessage(
             batch=batch,

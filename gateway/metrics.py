@@ -1,26 +1,26 @@
 """The gateway's metrics: what callers asked, what they got, and how long it took them."""
 
 import asyncio
+import os
 from bisect import bisect_left
 from collections import Counter as Tally
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from shared import metrics as names
 from shared.contract import Lane
 from shared.metric_files import add_up_files
+from shared.process_metrics import ProcessesAsOne
+from shared.version import BuildInfo
 
 OUTCOMES = ("ok", "invalid", "rejected", "failed", "timeout")
 """How a prediction request or a submission ended for its caller; a submission is `ok` when the job is accepted."""
 
 REJECTIONS = ("broker_unavailable", "no_worker", "queue_full", "too_large")
-
-UNKNOWN_MODEL = "unknown"
-"""Label for names that callers made up."""
 
 #: Outcomes by status code, for what did not succeed.
 _OUTCOME_OF_STATUS = {500: "failed", 503: "rejected", 504: "timeout"}
@@ -51,8 +51,12 @@ class GatewayMetrics(Collector):
         # Before the metrics, so that these are complete when their turn comes.
         self.registry.register(self)
         own = None if one_of_several else self.registry
+        self.registry.register(BuildInfo())
         if one_of_several:
             add_up_files(self.registry)
+            self.registry.register(ProcessesAsOne(os.getppid()))
+        else:
+            ProcessCollector(registry=self.registry)
         self.http_requests = Counter(
             f"{names.PREFIX}http_requests_total",
             "HTTP requests answered.",
@@ -110,6 +114,13 @@ class GatewayMetrics(Collector):
             multiprocess_mode="livemax",
             registry=own,
         )
+        self.estimated_wait_seconds = Gauge(
+            f"{names.PREFIX}queue_estimated_wait_seconds",
+            "How long a row or a job that is accepted now would wait for a worker.",
+            ["lane"],
+            multiprocess_mode="livemax",
+            registry=own,
+        )
         self.shadow_rows_dropped = Counter(
             f"{names.PREFIX}shadow_rows_dropped_total",
             "Rows that were not sent to a version on trial, since there was too much to do.",
@@ -125,7 +136,11 @@ class GatewayMetrics(Collector):
             self.reconciled.labels(action)
         for reason in REJECTIONS:
             self._rejections.labels(reason)
-        self._known: set[str] = set()
+        for lane in Lane:
+            self.estimated_wait_seconds.labels(lane.value)
+        self._label_of: dict[str, str] = {}
+        """Models that exist, and what they are called in labels."""
+        self._capped = names.CappedLabel()
         self.in_progress = {lane: 0 for lane in Lane}
         """Requests that wait for their answer now."""
         self.waiting: Callable[[], int] = lambda: 0
@@ -136,11 +151,11 @@ class GatewayMetrics(Collector):
 
     def know(self, model: str) -> None:
         """Make the label sets of a model that exists; other names are counted as `unknown`."""
-        self._known.add(model)
+        label = self._label_of[model] = self._capped(model)
         for lane in Lane:
-            self._request_seconds.labels(model, lane.value)
+            self._request_seconds.labels(label, lane.value)
             for outcome in OUTCOMES:
-                self._requests.labels(model, lane.value, outcome)
+                self._requests.labels(label, lane.value, outcome)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request was answered; called in the event loop."""
@@ -162,11 +177,12 @@ class GatewayMetrics(Collector):
             self._rejections.labels(code).inc()
 
     def _label(self, model: str) -> str:
-        if model in self._known:
-            return model
-        if UNKNOWN_MODEL not in self._known:
-            self.know(UNKNOWN_MODEL)
-        return UNKNOWN_MODEL
+        label = self._label_of.get(model)
+        if label is not None:
+            return label
+        if names.UNKNOWN_MODEL not in self._label_of:
+            self.know(names.UNKNOWN_MODEL)
+        return self._label_of[names.UNKNOWN_MODEL]
 
     def write(self) -> None:
         """Write what was noted."""

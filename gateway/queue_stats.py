@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from gateway.fleet import Fleet
 from shared import keys
@@ -37,6 +37,9 @@ class QueueStats:
     jobs_accepted: int = 0
     jobs_ended: dict[str, int] = field(default_factory=lambda: {outcome.value: 0 for outcome in OUTCOMES})
     dead_letters: int = 0
+    memory_bytes: int | None = None
+    """What the broker's data take, and at most may take (0: no limit); None if it does not tell."""
+    memory_limit_bytes: int | None = None
 
 
 class QueueMonitor(Collector):
@@ -62,6 +65,7 @@ class QueueMonitor(Collector):
                 pipe.hgetall(keys.JOB_COUNTS)
                 pipe.llen(keys.DEAD_LETTERS)
                 *answers, unacked, jobs_open, counts, dead_letters = await pipe.execute()
+            memory = await self._memory()
         except (RedisError, OSError, asyncio.TimeoutError):
             self.stats = QueueStats()
             return self.stats
@@ -78,8 +82,34 @@ class QueueMonitor(Collector):
             jobs_accepted=int(counts.get(b"accepted", 0)),
             jobs_ended={outcome.value: int(counts.get(outcome.value.encode(), 0)) for outcome in OUTCOMES},
             dead_letters=dead_letters,
+            memory_bytes=memory.get("used_memory"),
+            memory_limit_bytes=memory.get("maxmemory"),
         )
         return self.stats
+
+    async def _memory(self) -> dict[str, Any]:
+        # Not in the transaction, which would fail as a whole: a broker of others may allow no INFO.
+        try:
+            memory: dict[str, Any] = await self._redis.info("memory")
+        except ResponseError:
+            return {}
+        return memory
+
+    async def jobs(self) -> tuple[int, int]:
+        """How many jobs wait, about, and how many have ended since ever.
+
+        As waiting count all that are open while the queue holds any: those that run are few beside them.
+
+        Raises:
+            RedisError: if the broker does not answer.
+        """
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.zcard(keys.JOBS_OPEN)
+            pipe.hmget(keys.JOB_COUNTS, [outcome.value for outcome in OUTCOMES])
+            for pool in self._fleet.pools:
+                pipe.llen(queue_name(Lane.BULK, pool))
+            n_open, counts, *depths = await pipe.execute()
+        return n_open if any(depths) else 0, sum(int(count or 0) for count in counts)
 
     def _age(self, entry: bytes | None) -> float:
         if entry is None:
@@ -99,6 +129,10 @@ class QueueMonitor(Collector):
         yield _gauge("queue_unacked", "Tasks that workers hold.", stats.unacked)
         yield _gauge("jobs_open", "Accepted jobs without an outcome.", stats.jobs_open)
         yield _gauge("dead_letters", "Queue entries that were no tasks.", stats.dead_letters)
+        if stats.memory_bytes is not None:
+            yield _gauge("broker_memory_bytes", "Memory that Redis' data take.", stats.memory_bytes)
+        if stats.memory_limit_bytes is not None:
+            yield _gauge("broker_memory_limit_bytes", "Redis' maxmemory; 0: no limit.", stats.memory_limit_bytes)
         yield _by_lane("queue_depth", "Tasks that wait in the queue.", stats.depth)
         yield _by_lane("queue_oldest_job_age_seconds", "Age of the task that has waited longest.", stats.oldest_seconds)
         if not stats.broker_up:

@@ -22,9 +22,11 @@ from gateway.rows import RowParser
 from gateway.settings import GatewaySettings
 from gateway.slots import Pools
 from gateway.trials import Shadows
+from gateway.waits import EstimatedWait
 from shared import keys
 from shared.broker import make_celery
 from shared.clock import BrokerClock
+from shared.contract import Lane
 from shared.manifest import Manifest
 from shared.model_store import ModelStore
 
@@ -71,6 +73,10 @@ class Service:
         self._reconciler = Reconciler(self.redis, self.exchange, self.pools, self.clock, settings.job_check_seconds)
         self._loops = BackgroundLoops()
         self._waiting = WaitingRows(settings.waiting_rows_max)
+        self._waits = {
+            Lane.INTERACTIVE: EstimatedWait(settings.wait_max_seconds),
+            Lane.BULK: EstimatedWait(settings.job_expiry_seconds),
+        }
         self.metrics.registry.register(self.monitor)
         self.metrics.waiting = lambda: self._waiting.rows
         self.metrics.waiting_rows_limit.set(settings.waiting_rows_max)
@@ -118,8 +124,15 @@ class Service:
     async def _fleet_step(self) -> None:
         # Where another of several processes is asked for metrics, it sees of this one what is written.
         self.metrics.write()
-        await self.fleet.refresh()
-        self.pools.wake()
+        try:
+            await self.fleet.refresh()
+            self.pools.wake()
+            self._waits[Lane.BULK].look(*await self.monitor.jobs())
+        finally:
+            # If the broker does not answer, nobody is known to work.
+            self._waits[Lane.INTERACTIVE].look(self._waiting.rows, self._waiting.sent)
+            for lane, wait in self._waits.items():
+                self.metrics.estimated_wait_seconds.labels(lane.value).set(wait.seconds(self.fleet.slots))
         await asyncio.sleep(REFRESH_SECONDS)
 
     async def _reconcile_step(self) -> None:

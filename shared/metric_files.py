@@ -4,9 +4,13 @@ Processes come and go, and no more files stay behind than there are slots: who t
 before it ended. `PROMETHEUS_MULTIPROC_DIR` must have been set before Python started.
 """
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, multiprocess, values
+
+from shared.metric_sums import Sums
 
 
 def name_files_by(slot: Callable[[], str]) -> None:
@@ -21,4 +25,4 @@ def forget_predecessor(slot: str) -> None:
 
 def add_up_files(registry: CollectorRegistry) -> None:
     """Let a registry show what all processes counted; beside the metrics themselves, each would be there twice."""
-    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    registry.register(Sums(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])))

@@ -58,6 +58,8 @@ def create_worker(settings: WorkerSettings) -> Celery:
 
     app = make_celery(settings)
     app.conf.broker_transport = "worker.transport:Transport"
+    if settings.worker_max_tasks_per_child:
+        app.conf.worker_max_tasks_per_child = settings.worker_max_tasks_per_child
     bulk_slots = max(1, settings.worker_concurrency - settings.worker_interactive_slots)
     app.conf.broker_transport_options = {**app.conf.broker_transport_options, "bulk_slots": bulk_slots}
     app.millrace_settings = settings
@@ -108,6 +110,7 @@ def _connect_signals(
 
     def start_child(**_: Any) -> None:
         forget_predecessor(slot())
+        metrics.children_started.inc()
         threadpool_limits(1)
         child = Child(settings.redis_url, predictors, metrics, settings.lease_seconds)
         child.warm_up()

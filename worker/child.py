@@ -50,9 +50,10 @@ class Child:
             # The first command pays for the connection: too slow to read a clock by.
             self._redis.ping()
             self.now()
-        for predictor in self._predictors.loaded():
+        predictors = self._predictors.loaded()
+        for predictor in predictors:
             predictor.check_samples()
-            self._metrics.model(predictor.manifest).loaded(time.time())
+        self._metrics.loaded(predictor.manifest for predictor in predictors)
 
     def now(self) -> float:
         """The broker's time; asks for it when the last reading is old."""
@@ -101,7 +102,6 @@ class Child:
 
         A message that came for the first time brings others along that wait in the same queue.
         """
-        started_at = self.now()
         jobs = self._jobs.start(message.jobs, redelivered)
         claimed: list[StartedJob] = []
         # A job that was attempted before runs alone: it may be the one that kills its process.
@@ -111,15 +111,17 @@ class Child:
         waits = self._metrics.queue_wait_seconds.labels(Lane.BULK.value)
         for job in (*jobs, *claimed):
             by_version.setdefault((job.model, job.version), []).append(job)
-            waits.observe(max(0.0, started_at - job.accepted_at))
+            # As its record says it.
+            waits.observe(max(0.0, job.started_at - job.accepted_at))
         for (model, version), together in by_version.items():
             rows, sizes = joined([job.rows for job in together]), [len(job.rows) for job in together]
             results, compute_seconds, count = self._predict(model, version, rows, sizes)
             self._name_outputs(model, version, results)
             try:
-                self._jobs.finish([job.id for job in together], results, compute_seconds)
+                ended = self._jobs.finish([job.id for job in together], results, compute_seconds)
             finally:
                 count()
+            self._metrics.count_jobs(model, [(job.accepted_at, at) for job, at in zip(together, ended, strict=True)])
         self._jobs.end_task()
 
     def _name_outputs(self, model: str, version: str, results: Sequence[Result]) -> None:

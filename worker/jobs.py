@@ -38,6 +38,7 @@ class StartedJob:
     rows: list[Any]
     accepted_at: float
     attempt: int
+    started_at: float
 
 
 class JobRuns:
@@ -99,18 +100,20 @@ class JobRuns:
         """The task has run: the next one claims by how long this one took per message."""
         self._message_seconds = (monotonic() - self._began) / self._n_messages
 
-    def finish(self, jobs: Sequence[str], results: Sequence[Result], compute_seconds: float) -> None:
-        """Write outcomes."""
+    def finish(self, jobs: Sequence[str], results: Sequence[Result], compute_seconds: float) -> list[float | None]:
+        """Write outcomes. Returns when each job ended, None if it had its outcome already."""
         args: list[Any] = [keys.JOBS_ENDED]
         for job, result in zip(jobs, results, strict=True):
             status = JobStatus.FAILED if "error" in result else JobStatus.SUCCEEDED
             args += [job, status.value, orjson.dumps(result), compute_seconds]
-        written = self._finish(keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, *map(keys.job, jobs)], args=args)
+        answers: Any = self._finish(keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, *map(keys.job, jobs)], args=args)
         done = set(jobs)
         self._unfinished = [job for job in self._unfinished if job not in done]
+        ended_at, written = float(answers[0]), answers[1:]
         refused = written.count(0)
         if refused:
             logger.info("%d of %d jobs had their outcome already", refused, len(jobs))
+        return [ended_at if is_written else None for is_written in written]
 
     def out_of_time(self, result: Result) -> None:
         """End the only job that this task has started and not finished; several are given back, to run one by one.
@@ -126,8 +129,16 @@ class JobRuns:
 
 
 def _started(job: str, answer: Any) -> StartedJob:
-    model, version, rows, accepted_at, attempt = answer
-    return StartedJob(job, model.decode(), version.decode(), orjson.loads(rows), float(accepted_at), int(attempt))
+    model, version, rows, accepted_at, attempt, started_at = answer
+    return StartedJob(
+        job,
+        model.decode(),
+        version.decode(),
+        orjson.loads(rows),
+        float(accepted_at),
+        int(attempt),
+        float(started_at),
+    )
 
 
 def _jobs_of(entry: bytes) -> list[str] | None:

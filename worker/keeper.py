@@ -110,8 +110,7 @@ class Keeper(threading.Thread):
         before = self._loaded()
         # An error is logged and remembered by the cache, and announced.
         with suppress(ModelError):
-            predictor = self._predictors.get(*key)
-            self._metrics.model(predictor.manifest).loaded(time.time())
+            self._predictors.get(*key)
         dropped = before - self._loaded()
         if dropped:
             self._note_crowded({key, *dropped})
@@ -123,11 +122,13 @@ class Keeper(threading.Thread):
 
     def announce(self) -> None:
         """Say what is loaded and what was refused."""
+        predictors = self._predictors.loaded()
+        self._metrics.loaded(predictor.manifest for predictor in predictors)
         try:
             seconds, microseconds = self._redis.time()
             said = ChildAnnouncement(
                 at=seconds + microseconds / 1e6,
-                loaded=sorted(str(predictor) for predictor in self._predictors.loaded()),
+                loaded=sorted(map(str, predictors)),
                 refused={f"{name} {version}": why for (name, version), why in self._predictors.refused().items()},
             )
             self._redis.hset(keys.CHILDREN, self._announced_as, said.model_dump_json())

@@ -3,8 +3,10 @@
 Their files are named by pool slot (`shared/metric_files.py`).
 """
 
+import logging
 import os
 import threading
+import time
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
@@ -14,10 +16,15 @@ from prometheus_client import Counter, Gauge, Histogram
 from shared import metrics as names
 from shared.contract import Lane
 from shared.manifest import Manifest
-from worker.model_metrics import BulkHistogram, ModelMetrics
+from worker.model_metrics import FEATURES_MAX, SERIES_MAX, BulkHistogram, ModelMetrics, n_series
 
-UNKNOWN_MODEL = "unknown"
-"""Stands in labels for names that the model store does not have: they come from outside and are endless."""
+logger = logging.getLogger(__name__)
+
+TRIALS_MAX = 100
+"""Pairs of versions of a trial that are told apart in labels."""
+
+
+_Version = tuple[str, str]
 
 
 class ShadowCounts(NamedTuple):
@@ -65,6 +72,12 @@ class WorkerMetrics:
             ["lane"],
             names.QUEUE_WAIT_BUCKETS_SECONDS,
         )
+        self.job_seconds = histogram(
+            "job_duration_seconds",
+            "Time of a job from acceptance to the outcome that a worker gave it.",
+            ["model"],
+            names.QUEUE_WAIT_BUCKETS_SECONDS,
+        )
         self.batch_rows = histogram("batch_rows", "Rows per batch.", ["model"], names.BATCH_ROWS_BUCKETS)
         self.confidence = BulkHistogram(
             f"{names.PREFIX}prediction_confidence",
@@ -88,7 +101,7 @@ class WorkerMetrics:
         )
         self.training_rows = gauge("model_training_rows", "Rows that a version was trained on.", model, "max")
         self.model_info = gauge(
-            "model_info", "A loaded model version.", [*model, "estimator", "scikit_learn", "digest"], "max"
+            "model_info", "A model version in memory.", [*model, "estimator", "scikit_learn", "digest"], "livemax"
         )
         self.model_loaded = gauge(
             "model_loaded_timestamp_seconds", "When a version was last loaded, as seconds since 1970.", model, "max"
@@ -99,9 +112,14 @@ class WorkerMetrics:
         self.model_loads = counter(
             "model_loads_total", "Loads of model versions into pool children.", ["model", "outcome"]
         )
+        self.children_started = counter("worker_children_started_total", "Pool children that were started.", [])
         for lane in Lane:
             self.queue_wait_seconds.labels(lane.value)
-        self._models: dict[tuple[str, str], ModelMetrics] = {}
+        self._models: dict[_Version, ModelMetrics] = {}
+        self._n_series = 0
+        self._loaded: set[_Version] = set()
+        self._load_seconds: dict[_Version, float] = {}
+        self._model_label, self._trial_label = names.CappedLabel(), names.CappedLabel(TRIALS_MAX)
         self._lock = threading.Lock()
 
     def model(self, manifest: Manifest) -> ModelMetrics:
@@ -110,17 +128,56 @@ class WorkerMetrics:
         # Two objects for one series would each keep a sum of their own, and overwrite the other's.
         with self._lock:
             if key not in self._models:
-                self._models[key] = ModelMetrics(self, manifest)
+                self._models[key] = self._make(manifest)
             return self._models[key]
+
+    def _make(self, manifest: Manifest) -> ModelMetrics:
+        """What still fits below the cap: a version in full, or without its features, or in one with all others."""
+        room = SERIES_MAX - self._n_series
+        for features in (manifest.features[:FEATURES_MAX], []):
+            needed = n_series(manifest, features)
+            if needed <= room:
+                self._n_series += needed
+                break
+        else:
+            features = None
+        if not features:
+            logger.warning(
+                "%s %s: %s, since this worker has made %d series; restart it to drop those of old versions",
+                manifest.name,
+                manifest.version,
+                "counted as `other`" if features is None else "inputs not counted",
+                self._n_series,
+            )
+        return ModelMetrics(self, manifest, features)
+
+    def loaded(self, manifests: Iterable[Manifest]) -> None:
+        """These versions are in the memory of this process now, and no others."""
+        now = {(manifest.name, manifest.version): manifest for manifest in manifests}
+        for key in now.keys() - self._loaded:
+            self.model(now[key]).loaded(time.time(), self._load_seconds.pop(key, None))
+        for key in self._loaded - now.keys():
+            self._models[key].dropped()
+        self._loaded = set(now)
 
     def shadow(self, model: str, version: str, shadow: str) -> ShadowCounts:
         """How a version on trial compares with the one that answers."""
-        return ShadowCounts(*(self._shadow_rows.labels(model, version, shadow, word) for word in ShadowCounts._fields))
+        labels = [model, version, shadow]
+        if self._trial_label(" ".join(labels)) == names.OTHER:
+            labels = [names.OTHER] * len(labels)
+        return ShadowCounts(*(self._shadow_rows.labels(*labels, word) for word in ShadowCounts._fields))
+
+    def count_jobs(self, model: str, jobs: Iterable[tuple[float, float | None]]) -> None:
+        """Jobs accepted and ended at these times, None if another has ended them."""
+        seconds = self.job_seconds.labels(self._model_label(model))
+        for accepted_at, ended_at in jobs:
+            if ended_at is not None:
+                seconds.observe(max(0.0, ended_at - accepted_at))
 
     def count_load(self, manifest: Manifest | None, seconds: float | None) -> None:
         """A version was loaded in so many seconds, or refused (None); without a manifest the store does not have it."""
-        name = UNKNOWN_MODEL if manifest is None else manifest.name
+        name = names.UNKNOWN_MODEL if manifest is None else self._model_label(manifest.name)
         outcome: Literal["ok", "refused"] = "refused" if seconds is None else "ok"
         self.model_loads.labels(name, outcome).inc()
         if manifest is not None and seconds is not None:
-            self.model_load_seconds.labels(name, manifest.version).set(seconds)
+            self._load_seconds[manifest.name, manifest.version] = seconds

@@ -1,13 +1,26 @@
 """`:9101/metrics` of a worker: a thread of its main process that adds up the children's files.
 
-The main process forks new children while this thread runs, so the thread touches nothing but files.
+The main process forks new children while this thread runs, so the thread touches nothing but files: a lock of Redis'
+client or of logging that it held at that moment would be held in the child for ever.
 """
 
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 
 from shared.metric_files import add_up_files
+from shared.version import BuildInfo
+from worker.pool_metrics import PoolMetrics
+
+
+def make_registry() -> CollectorRegistry:
+    """What the children counted, and what the main process can tell of them and of itself."""
+    registry = CollectorRegistry(support_collectors_without_names=True)
+    add_up_files(registry)
+    for collector in (PoolMetrics(), BuildInfo()):
+        registry.register(collector)
+    ProcessCollector(registry=registry)
+    return registry
 
 
 def start_metrics_server(host: str, port: int) -> Callable[[], None]:
@@ -16,9 +29,7 @@ def start_metrics_server(host: str, port: int) -> Callable[[], None]:
     Raises:
         OSError: if the port is taken.
     """
-    registry = CollectorRegistry(support_collectors_without_names=True)
-    add_up_files(registry)
-    server, thread = start_http_server(port, host, registry)
+    server, thread = start_http_server(port, host, make_registry())
 
     def stop() -> None:
         server.shutdown()

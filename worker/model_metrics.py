@@ -25,6 +25,20 @@ FEATURES_MAX = 32
 BINS_MAX = 21
 """Bins of a feature or an output."""
 
+_HISTOGRAMS = (
+    names.COMPUTE_BUCKETS_SECONDS,
+    names.CONFIDENCE_BUCKETS,
+    names.BATCH_ROWS_BUCKETS,
+    names.QUEUE_WAIT_BUCKETS_SECONDS,
+)
+"""Buckets that every version has."""
+
+SERIES_MAX = 20_000
+"""Series of model versions that a process makes in its life, about: 25 versions of 20 features, 6 MB in its files.
+
+None can be taken back, and callers may have any version of the store loaded.
+"""
+
 
 class BulkHistogram(Histogram):
     """A histogram that takes many observations at once; `observe` costs a Python loop per value."""
@@ -41,33 +55,51 @@ class BulkHistogram(Histogram):
 class ModelMetrics:
     """The metrics of one model version, all their label sets made at once, so that a first event is a step from 0."""
 
-    def __init__(self, parent: "WorkerMetrics", manifest: Manifest) -> None:
-        labels = (manifest.name, manifest.version)
+    def __init__(self, parent: "WorkerMetrics", manifest: Manifest, features: Sequence[Feature] | None) -> None:
+        """`features` are those whose values are counted; without a list the version has no series of its own."""
+        named = features is not None
+        labels = (manifest.name, manifest.version) if named else (names.OTHER, names.OTHER)
         self._parent = parent
         self._manifest = manifest
+        self._labels = labels
         self.predicted = parent.predictions.labels(*labels, "ok")
         self.failed = parent.predictions.labels(*labels, "error")
         self.compute_seconds = parent.compute_seconds.labels(*labels)
         self._confidence = parent.confidence.labels(*labels)
-        self.batch_rows = parent.batch_rows.labels(manifest.name)
+        self.batch_rows = parent.batch_rows.labels(labels[0])
         self._errors = {code.value: parent.errors.labels(*labels, code.value) for code in ErrorCode}
-        self._features = [_FeatureMetrics(parent, labels, feature) for feature in manifest.features[:FEATURES_MAX]]
-        self._is_wide = len(manifest.features) > FEATURES_MAX
-        self._only_numbers = all(feature.type == "number" for feature in manifest.features[:FEATURES_MAX])
-        self._outputs = []
+        counted = features or ()
+        self._features = [_FeatureMetrics(parent, labels, feature) for feature in counted]
+        self._is_wide = len(manifest.features) > len(counted)
+        self._only_numbers = all(feature.type == "number" for feature in counted)
+        self._outputs: list[_CutBins | _NamedBins] = []
+        self._info: Gauge | None = None
+        if not named:
+            return
         for output in manifest.outputs:
             label = (*labels, output.name, f"{output.name}=") if len(manifest.outputs) > 1 else (*labels, "", "")
             self._outputs.append(_bins(output.reference, parent.outputs, parent.output_reference, label, False))
+        parent.job_seconds.labels(manifest.name)
         for outcome in ("ok", "refused"):
             parent.model_loads.labels(manifest.name, outcome)
         parent.training_rows.labels(*labels).set(manifest.training_rows)
-        parent.model_info.labels(
+        self._info = parent.model_info.labels(
             *labels, manifest.estimator, manifest.libraries.get("scikit-learn", ""), manifest.artifact.sha256[:8]
-        ).set(1)
+        )
 
-    def loaded(self, at_seconds: float) -> None:
-        """The version was loaded into this process."""
-        self._parent.model_loaded.labels(self._manifest.name, self._manifest.version).set(at_seconds)
+    def loaded(self, at_seconds: float, load_seconds: float | None = None) -> None:
+        """The version is in the memory of this process."""
+        if self._info is None:
+            return
+        self._info.set(1)
+        self._parent.model_loaded.labels(*self._labels).set(at_seconds)
+        if load_seconds is not None:
+            self._parent.model_load_seconds.labels(*self._labels).set(load_seconds)
+
+    def dropped(self) -> None:
+        """The version is no longer in the memory of this process."""
+        if self._info is not None:
+            self._info.set(0)
 
     def count_error(self, code: str, rows: int) -> None:
         """Rows without a prediction."""
@@ -76,12 +108,14 @@ class ModelMetrics:
 
     def count_inputs(self, rows: Rows) -> None:
         """What the model saw; rows that are none, which the gateway never sends, are logged and not counted."""
+        if not self._features:
+            return
         try:
-            counted = rows
+            counted, n_features = rows, len(self._features)
             if isinstance(rows, np.ndarray):
-                counted = rows[:, :FEATURES_MAX]
+                counted = rows[:, :n_features]
             elif self._is_wide:
-                counted = [row[:FEATURES_MAX] for row in rows]
+                counted = [row[:n_features] for row in rows]
             columns: Iterable[Any] = (
                 np.asarray(counted, dtype=np.float64).T if self._only_numbers else zip(*counted, strict=True)
             )
@@ -93,15 +127,28 @@ class ModelMetrics:
     def count_outputs(self, predictions: list[Any]) -> None:
         """What the model said; None for a row that failed."""
         said = [prediction for prediction in predictions if prediction is not None]
-        columns = [said] if len(self._outputs) == 1 else zip(*said, strict=True)
-        for bins, column in zip(self._outputs, columns, strict=False):
-            bins.count(column)
+        if self._outputs:
+            columns = [said] if len(self._outputs) == 1 else zip(*said, strict=True)
+            for bins, column in zip(self._outputs, columns, strict=False):
+                bins.count(column)
         self.predicted.inc(len(said))
 
     def count_confidence(self, greatest: NDArray[np.float64]) -> None:
         """How sure the model was: the greatest probability of each row that has any, shape (n,)."""
         if len(greatest):
             self._confidence.observe_many(greatest)
+
+
+def n_series(manifest: Manifest, features: Sequence[Feature]) -> int:
+    """How many series a version has of which these features are counted, about."""
+    fixed = sum(map(len, _HISTOGRAMS)) + 26
+    references = [output.reference for output in manifest.outputs] + [feature.reference for feature in features]
+    # Each bin has a count and a share of the training rows.
+    return (
+        fixed
+        + 2 * sum(min(len(each.bins), BINS_MAX) for each in references)
+        + sum(len(feature.histogram_edges or ()) + 2 for feature in features)
+    )
 
 
 class _FeatureMetrics:

@@ -22,6 +22,9 @@ class WorkerSettings(CommonSettings):
     worker_interactive_slots: int = Field(default=1, ge=0)
     """Pool children that take no jobs while someone waits for predictions; one takes them in any case."""
 
+    worker_max_tasks_per_child: int = Field(default=0, ge=0)
+    """Batches after which a pool child is replaced by a new one, against leaks of memory; 0: never."""
+
     worker_metrics_host: str = "127.0.0.1"
     """Address of the worker's metrics endpoint."""
 

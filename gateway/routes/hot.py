@@ -62,8 +62,8 @@ class HotEndpoint(ABC):
             reference = path.get("version")
             split_key = headers.get(b"x-split-key", b"").decode("latin-1")
             served = catalog.served_now(name, reference, split_key) or await catalog.get(name, reference)
-            response = await self.answer(served, scope, headers, receive, started)
-            metrics.succeeded(name, self.lane, time.perf_counter() - started)
+            response, seconds = await self.answer(served, scope, headers, receive, started)
+            metrics.succeeded(name, self.lane, seconds)
         except Problem as problem:
             metrics.ended_with(name, self.lane, problem.status, problem.code)
             response = problem.response()
@@ -74,8 +74,10 @@ class HotEndpoint(ABC):
     @abstractmethod
     async def answer(
         self, served: ServedModel, scope: Scope, headers: RawHeaders, receive: Receive, started: float
-    ) -> Response:
-        """The answer to a request that came at `started` (`time.perf_counter()`).
+    ) -> tuple[Response, float]:
+        """The answer to a request that came at `started` (`time.perf_counter()`), and the seconds that it took.
+
+        What it says of its time itself and what is counted are the same number.
 
         Raises:
             Problem: if there is none.

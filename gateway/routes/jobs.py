@@ -1,5 +1,6 @@
 """`/jobs`: submit, poll, cancel."""
 
+import time
 from typing import Annotated, Any
 
 import orjson
@@ -33,7 +34,7 @@ class SubmitEndpoint(HotEndpoint):
 
     async def answer(
         self, served: ServedModel, scope: Scope, headers: RawHeaders, receive: Receive, started: float
-    ) -> Response:
+    ) -> tuple[Response, float]:
         """202 with a job that is durable."""
         service = self.service
         key = idempotency_key(headers)
@@ -44,11 +45,12 @@ class SubmitEndpoint(HotEndpoint):
             job = await service.jobs.get(job_id)
             if job is None:
                 raise unknown_job()
-            return job_response(job, 202, {"Idempotent-Replayed": "true"})
+            return job_response(job, 202, {"Idempotent-Replayed": "true"}), time.perf_counter() - started
         manifest = served.manifest
         content = {"id": job_id, "status": JobStatus.QUEUED.value, "model": manifest.name, "version": manifest.version}
         location = (b"location", b"/jobs/" + job_id.encode())
-        return Encoded(orjson.dumps(content), 202, (location, (b"retry-after", POLL_AGAIN_SECONDS.encode())))
+        response = Encoded(orjson.dumps(content), 202, (location, (b"retry-after", POLL_AGAIN_SECONDS.encode())))
+        return response, time.perf_counter() - started
 
 
 def job_routes(service: Service) -> APIRouter:

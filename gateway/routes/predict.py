@@ -28,18 +28,20 @@ class PredictEndpoint(HotEndpoint):
 
     async def answer(
         self, served: ServedModel, scope: Scope, headers: RawHeaders, receive: Receive, started: float
-    ) -> Response:
+    ) -> tuple[Response, float]:
         """200 with the prediction; with `Prefer`, possibly 202 with a job."""
         body = await read_json(scope, receive, self.service.settings.body_max_bytes)
         parsed = served.parser.parse(body)
         prefer = headers.get(b"prefer", b"").decode("latin-1")
         if "wait" in prefer or "respond-async" in prefer:
-            return await self._as_job(served, parsed, prefer, idempotency_key(headers))
+            response = await self._as_job(served, parsed, prefer, idempotency_key(headers))
+            return response, time.perf_counter() - started
         answer = await served.coalescer.predict(parsed.rows, self._deadline_seconds(scope))
         result: dict[str, Any] = answer.result
         if "error" in result:
             raise of_result(result["error"])
-        parts = timing(answer.started_at - answer.accepted_at, answer.compute_seconds, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        parts = timing(answer.started_at - answer.accepted_at, answer.compute_seconds, seconds)
         manifest = served.manifest
         reference = (scope.get("path_params") or {}).get("version")
         shadow = self.service.catalog.shadow_of(manifest.name, reference, served)
@@ -48,7 +50,7 @@ class PredictEndpoint(HotEndpoint):
                 manifest.name, shadow.manifest.version, manifest.version, parsed.rows, result["predictions"]
             )
         members = predicted(outputs_of(manifest), result, parsed.single)
-        return _response(members, manifest.name, manifest.version, parts)
+        return _response(members, manifest.name, manifest.version, parts), seconds
 
     async def _as_job(self, served: ServedModel, parsed: ParsedRows, prefer: str, key: str | None) -> Response:
         """RFC 7240: the caller rather takes a job than an error when it takes longer."""

@@ -4,8 +4,8 @@ from typing import Any
 
 from monitoring.rules.forms import INTERVAL, alert, group
 
-SAMPLE_LIMIT = 10_000
-"""As in prometheus.yml, for every job."""
+SAMPLE_LIMIT = 30_000
+"""As in prometheus.yml, for every job: a worker makes 20,000 series of model versions at most."""
 
 SAMPLES_NEAR_LIMIT = 0.8
 SCRAPE_SLOW_SECONDS = 2

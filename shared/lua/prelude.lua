@@ -51,7 +51,7 @@ local function settle(channel)
   end
 end
 
--- Starts an attempt if the job may run now; returns {model, version, rows, accepted_at, attempt}, or false.
+-- Starts an attempt if the job may run now; returns {model, version, rows, accepted_at, attempt, started_at}, or false.
 local STARTING = {'status', 'lease_until', 'expires_at', 'attempt', 'max_attempts', 'retention_seconds',
   'model', 'version', 'rows', 'accepted_at'}
 local function start_job(key, id, job, redelivered, lease_until)
@@ -70,5 +70,5 @@ local function start_job(key, id, job, redelivered, lease_until)
   end
   redis.call('HSET', key, 'status', 'running', 'attempt', attempt, 'started_at', NOW, 'lease_until', lease_until)
   check_at(lease_until, id)
-  return {job[7], job[8], job[9], job[10], attempt}
+  return {job[7], job[8], job[9], job[10], attempt, NOW}
 end

@@ -1,10 +1,12 @@
 """The metrics of several workers with several children, counted against what was sent."""
 
-import shutil
+import re
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,13 +15,16 @@ from shared.model_store import ModelStore
 from tests.integration.conftest import NewStack
 from tests.support.exposition import Scrape
 from tests.support.processes import wait_for
-from tests.support.puppet import PUPPET_FOLDER, Act
-from tests.support.requirements import require
+from tests.support.promtool import promtool
+from tests.support.puppet import Act
 from tests.support.stack import Stack
 
 LOW = {"value": -1, "act": Act.ANSWER}
 HIGH = {"value": 1, "act": Act.ANSWER}
 RAISING = {"value": 1, "act": Act.RAISE}
+
+PRINTED_MS = 0.0005
+"""What rounding to the digits that an answer prints may change, in milliseconds; sums of floats may be off by less."""
 
 
 def workers(stack: Stack) -> Scrape:
@@ -30,11 +35,17 @@ def gateway(stack: Stack) -> Scrape:
     return Scrape(f"{stack.url}/metrics")
 
 
-@pytest.fixture
-def stack(new_stack: NewStack, puppet_models: Path, tmp_path: Path) -> Iterator[Stack]:
-    stack = new_stack(puppet_models, workers=2, DEFAULT_MODEL="puppet", **{PUPPET_FOLDER: str(tmp_path)}).start()
-    wait_for("both workers", lambda: gateway(stack).total("inference_workers") == 2)
-    yield stack
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, puppet_models: Path) -> Iterator[Stack]:
+    """For all tests of this file that break nothing: they look at how much counts have grown."""
+    folder = tmp_path_factory.mktemp("counted")
+    stack = Stack(folder, puppet_models, workers=2, DEFAULT_MODEL="puppet", BATCH_ROWS_MAX="64")
+    try:
+        stack.start()
+        wait_for("both workers", lambda: gateway(stack).total("inference_workers") == 2)
+        yield stack
+    finally:
+        stack.close()
 
 
 @pytest.fixture
@@ -57,55 +68,96 @@ def send(stack: Stack) -> None:
         assert stack.outcome(job)["status"] == "succeeded"
 
 
-def test_sums_are_exact(stack: Stack, puppet: Manifest) -> None:
-    send(stack)
-    seen = workers(stack)
-    rows, failed = 200 + 500 + 100, 20
-    model = {"model": "puppet", "version": puppet.version}
-    assert seen.total("inference_predictions_total", outcome="ok", **model) == rows - failed
-    assert seen.total("inference_predictions_total", outcome="error", **model) == failed
-    assert seen.total("inference_errors_total", **model) == failed
-    assert seen.total("inference_errors_total", code="prediction_failed", **model) == failed
-    assert seen.total("inference_output_total", output="low", **model) == 100 + 100
-    assert seen.total("inference_output_total", output="high", **model) == 80 + 500
-    assert seen.total("inference_batch_rows_sum", model="puppet") == rows
-    for feature in ("value", "act"):
-        assert seen.total("inference_feature_value_count", feature=feature, **model) == rows
-        assert seen.total("inference_feature_value_bucket", feature=feature, le="+Inf") == rows
-        assert seen.total("inference_feature_bin_total", feature=feature, **model) == rows
-    assert seen.total("inference_feature_value_sum", feature="value") == 600 - 200
-    assert seen.total("inference_queue_wait_seconds_count", lane="interactive") == 210
-    assert seen.total("inference_queue_wait_seconds_count", lane="bulk") == 100
-    assert seen.total("inference_compute_seconds_count", **model) == seen.total("inference_batch_rows_count")
-    assert seen.total("inference_batches_in_progress") == 0
-    assert seen.total("inference_model_info", **model) == 2, "one per worker, not one per child"
+ROWS, FAILED_ROWS = 200 + 500 + 100, 20
 
-    told = gateway(stack)
-    assert told.total("inference_requests_total", model="puppet", lane="interactive", outcome="ok") == 190
-    assert told.total("inference_requests_total", model="puppet", lane="interactive", outcome="failed") == 20
-    assert told.total("inference_requests_total", model="puppet", lane="bulk", outcome="ok") == 100
-    assert told.total("inference_request_duration_seconds_count", lane="interactive") == 190
-    assert told.total("inference_http_requests_total", route="/predict", status="200") == 190
-    assert told.total("inference_http_requests_total", route="/jobs", method="POST") == 100
-    assert told.total("inference_jobs_accepted_total") == 100
-    assert told.total("inference_jobs_ended_total", outcome="succeeded") == 100
+
+def assert_exact(stack: Stack, puppet: Manifest, before: Scrape, told_before: Scrape) -> None:
+    """What `send` sent is what was counted."""
+    model = {"model": "puppet", "version": puppet.version}
+    # Counted after the answers.
+    wait_for("all rows", lambda: workers(stack).grown(before, "inference_predictions_total", **model) >= ROWS, 30)
+    seen, told = workers(stack), gateway(stack)
+    new, new_told = partial(seen.grown, before), partial(told.grown, told_before)
+    assert new("inference_predictions_total", outcome="ok", **model) == ROWS - FAILED_ROWS
+    assert new("inference_predictions_total", outcome="error", **model) == FAILED_ROWS
+    assert new("inference_errors_total", **model) == FAILED_ROWS
+    assert new("inference_errors_total", code="prediction_failed", **model) == FAILED_ROWS
+    assert new("inference_output_total", output="low", **model) == 100 + 100
+    assert new("inference_output_total", output="high", **model) == 80 + 500
+    assert new("inference_batch_rows_sum", model="puppet") == ROWS
+    for feature in ("value", "act"):
+        assert new("inference_feature_value_count", feature=feature, **model) == ROWS
+        assert new("inference_feature_value_bucket", feature=feature, le="+Inf") == ROWS
+        assert new("inference_feature_bin_total", feature=feature, **model) == ROWS
+    assert new("inference_feature_value_sum", feature="value") == 600 - 200
+    assert new("inference_queue_wait_seconds_count", lane="interactive") == 210
+    assert new("inference_queue_wait_seconds_count", lane="bulk") == 100
+    assert new("inference_job_duration_seconds_count", model="puppet") == 100
+    assert new("inference_compute_seconds_count", **model) == new("inference_batch_rows_count")
+    assert seen.total("inference_batches_in_progress") == 0
+
+    assert new_told("inference_requests_total", model="puppet", lane="interactive", outcome="ok") == 190
+    assert new_told("inference_requests_total", model="puppet", lane="interactive", outcome="failed") == 20
+    assert new_told("inference_requests_total", model="puppet", lane="bulk", outcome="ok") == 100
+    assert new_told("inference_request_duration_seconds_count", lane="interactive") == 190
+    assert new_told("inference_http_requests_total", route="/predict", status="200") == 190
+    assert new_told("inference_http_requests_total", route="/jobs", method="POST") == 100
+    assert new_told("inference_jobs_accepted_total") == 100
+    assert new_told("inference_jobs_ended_total", outcome="succeeded") == 100
     assert told.total("inference_jobs_open") == 0
     assert told.total("inference_requests_in_progress") == 0
-    assert told.total("inference_worker_slots") == 4
     assert told.total("inference_queue_depth") == 0
 
 
-def test_totals_survive_killed_and_replaced_children(stack: Stack) -> None:
-    def rows() -> float:
-        return workers(stack).total("inference_predictions_total", outcome="ok")
+def test_sums_are_exact(stack: Stack, puppet: Manifest) -> None:
+    before, told_before = workers(stack), gateway(stack)
+    send(stack)
+
+    assert_exact(stack, puppet, before, told_before)
+    assert workers(stack).total("inference_model_info", version=puppet.version) == 2, "one per worker, not per child"
+    assert gateway(stack).total("inference_worker_slots") == 4
+
+
+def test_sums_are_exact_over_recycled_children_and_several_gateway_processes(
+    new_stack: NewStack, puppet_models: Path, puppet: Manifest
+) -> None:
+    options = {"DEFAULT_MODEL": "puppet", "GATEWAY_PROCESSES": "2", "WORKER_MAX_TASKS_PER_CHILD": "10"}
+    stack = new_stack(puppet_models, workers=2, PREDICT_DEADLINE_SECONDS="30", **options).start()
+    stack.wait_for_slots(4)
+    before, told_before = workers(stack), gateway(stack)
+    for name in ("inference_predictions_total", "inference_queue_wait_seconds_count"):
+        assert before.total(name) == 0, "the canary was here, and is no traffic"
+    send(stack)
+
+    assert_exact(stack, puppet, before, told_before)
+    started = workers(stack).grown(before, "inference_worker_children_started_total")
+    assert started >= 4, "children were recycled"
+
+
+def test_totals_survive_killed_children(new_stack: NewStack, puppet_models: Path) -> None:
+    stack = new_stack(puppet_models, workers=2, DEFAULT_MODEL="puppet").start()
+    stack.wait_for_slots(4)
+    answered = 0
+
+    def answers() -> bool:
+        nonlocal answered
+        ok = stack.predict(HIGH).status_code == 200
+        answered += ok
+        return ok
 
     for round_ in range(1, 4):
         assert stack.predict([HIGH] * 10).status_code == 200
+        answered += 10
         assert stack.predict({"value": 1, "act": Act.DIE}).status_code == 503
-        wait_for("new children", lambda: all(len(worker.children()) == 2 for worker in stack.workers))
-        wait_for("a child that answers", lambda: stack.predict(HIGH).status_code == 200)
-        assert rows() >= 11 * round_
-    seen = workers(stack)
+        wait_for("new children", lambda: workers(stack).total("inference_worker_pool_processes") == 4)
+        wait_for("a child that answers", answers)
+        assert workers(stack).total("inference_worker_children_started_total") == 4 + round_
+
+    def all_counted() -> Scrape | None:
+        seen = workers(stack)
+        return seen if seen.total("inference_predictions_total", outcome="ok") == answered else None
+
+    seen = wait_for("all rows", all_counted)
     assert seen.total("inference_errors_total", code="worker_lost") == 3
     wait_for("no batch in progress", lambda: workers(stack).total("inference_batches_in_progress") == 0)
     # Slots, not process ids: files do not pile up.
@@ -113,10 +165,73 @@ def test_totals_survive_killed_and_replaced_children(stack: Stack) -> None:
     assert {name.rsplit("_", 1)[-1].removesuffix(".db").rstrip("0123456789") for name in files} == {"slot", "main"}
 
 
-def test_the_canary_is_no_traffic(stack: Stack) -> None:
-    stack.wait_ready()
-    assert workers(stack).total("inference_predictions_total") == 0
-    assert workers(stack).total("inference_queue_wait_seconds_count") == 0
+def server_timing(header: str) -> dict[str, float]:
+    return {f"{name}_ms": float(value) for name, value in re.findall(r"(\w+);dur=([\d.e-]+)", header)}
+
+
+@pytest.mark.parametrize("rows", [1, 200], ids=["one row", "chunks"])
+def test_an_answer_its_header_and_the_histograms_say_the_same(stack: Stack, rows: int) -> None:
+    before, told_before = workers(stack), gateway(stack)
+
+    answer = stack.predict([HIGH] * rows)
+
+    timing: dict[str, float] = answer.json()["timing"]
+    assert server_timing(answer.headers["server-timing"]) == timing
+    seen = wait_for("its counts", partial(counted, stack, before, "inference_batch_rows_sum", rows))
+    told = gateway(stack)
+    assert timing["total_ms"] > timing["queue_ms"] > 0
+    sums = {
+        "queue_ms": seen.grown(before, "inference_queue_wait_seconds_sum", lane="interactive"),
+        "compute_ms": seen.grown(before, "inference_compute_seconds_sum"),
+        "total_ms": told.grown(told_before, "inference_request_duration_seconds_sum", lane="interactive"),
+    }
+    assert {part: seconds * 1000 for part, seconds in sums.items()} == pytest.approx(timing, abs=PRINTED_MS)
+
+
+def test_a_job_and_the_histograms_say_the_same(stack: Stack) -> None:
+    before = workers(stack)
+
+    timing = stack.outcome(stack.submit(HIGH))["timing"]
+
+    seen = wait_for("its counts", partial(counted, stack, before, "inference_job_duration_seconds_count", 1))
+    sums = {
+        "queue_ms": seen.grown(before, "inference_queue_wait_seconds_sum"),
+        "compute_ms": seen.grown(before, "inference_compute_seconds_sum"),
+        "total_ms": seen.grown(before, "inference_job_duration_seconds_sum"),
+    }
+    assert {part: seconds * 1000 for part, seconds in sums.items()} == pytest.approx(timing, abs=PRINTED_MS)
+
+
+def counted(stack: Stack, before: Scrape, name: str, expected: float) -> Any:
+    seen = workers(stack)
+    return seen if seen.grown(before, name) == expected else None
+
+
+def test_a_worker_tells_of_its_children_and_both_of_themselves(stack: Stack) -> None:
+    seen, told = workers(stack), gateway(stack)
+
+    assert seen.total("inference_worker_pool_processes") == 4
+    assert seen.total("inference_worker_children_started_total") == 4
+    assert 20e6 < seen.total("inference_worker_children_memory_bytes") < 2e9
+    assert told.total("inference_broker_memory_bytes") > 100_000
+    assert told.total("inference_broker_memory_limit_bytes") == 0
+    assert told.total("inference_queue_estimated_wait_seconds") == 0
+    for scrape, n in ((seen, 2), (told, 1)):
+        assert scrape.total("inference_build_info") == n
+        assert scrape.total("process_resident_memory_bytes") > n * 20e6
+        assert scrape.total("process_start_time_seconds") > n * 1e9
+
+
+def test_the_wait_is_estimated_while_jobs_wait(stack: Stack) -> None:
+    def wait_seconds() -> float:
+        return gateway(stack).total("inference_queue_estimated_wait_seconds", lane="bulk")
+
+    jobs = [stack.submit({"value": 0.5, "act": Act.SLEEP}) for _ in range(20)]
+
+    assert wait_for("an estimate", wait_seconds) < 60
+    for job in jobs:
+        assert stack.outcome(job)["status"] == "succeeded"
+    wait_for("nothing waits", lambda: wait_seconds() == 0)
 
 
 def test_unknown_paths_make_one_series(stack: Stack) -> None:
@@ -129,21 +244,20 @@ def test_unknown_paths_make_one_series(stack: Stack) -> None:
 
 
 def test_bad_input_is_counted_as_such(stack: Stack) -> None:
+    before = gateway(stack)
     assert stack.predict({"value": True, "act": 0}).status_code == 422
     assert stack.http.post("/jobs", content="{}").status_code == 415
     told = gateway(stack)
-    assert told.total("inference_requests_total", lane="interactive", outcome="invalid") == 1
-    assert told.total("inference_requests_total", lane="bulk", outcome="invalid") == 1
+    assert told.grown(before, "inference_requests_total", lane="interactive", outcome="invalid") == 1
+    assert told.grown(before, "inference_requests_total", lane="bulk", outcome="invalid") == 1
 
 
 def test_promtool_finds_nothing_to_say(stack: Stack) -> None:
-    promtool = shutil.which("promtool")
-    require(promtool is not None, "promtool is not installed (Debian: prometheus)")
-    send(stack)
+    tool = promtool()
+    assert stack.predict(HIGH).status_code == 200
+    stack.outcome(stack.submit(HIGH))
     for text in (*gateway(stack).text, *workers(stack).text):
-        checked = subprocess.run(
-            [str(promtool), "check", "metrics"], input=text, capture_output=True, text=True, check=False
-        )
+        checked = subprocess.run([tool, "check", "metrics"], input=text, capture_output=True, text=True, check=False)
         assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
 
 

@@ -199,8 +199,8 @@ CASES: Mapping[str, Case] = {
         labels={"job": "worker", "instance": "worker:9101"},
     ),
     "MillraceSampleLimitNear": Case(
-        fires={f"scrape_samples_scraped{{{WORKER}}}": "9000x60"},
-        silent={f"scrape_samples_scraped{{{WORKER}}}": "7000x60"},
+        fires={f"scrape_samples_scraped{{{WORKER}}}": "27000x60"},
+        silent={f"scrape_samples_scraped{{{WORKER}}}": "21000x60"},
         labels={"job": "worker", "instance": "worker:9101"},
     ),
     "MillraceGatewaysDisagree": Case(

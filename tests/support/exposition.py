@@ -28,6 +28,11 @@ class Scrape:
             raise KeyError(f"no series {name} with {labels}")
         return sum(values)
 
+    def grown(self, earlier: "Scrape", name: str, **labels: str) -> float:
+        """By how much the total has grown since an earlier scrape, which need not have had the series."""
+        known = name in earlier._samples and any(labels.items() <= found.items() for found, _ in earlier._samples[name])
+        return self.total(name, **labels) - (earlier.total(name, **labels) if known else 0.0)
+
     def label_values(self, name: str, label: str) -> set[str]:
         """All values of a label."""
         return {found[label] for found, _ in self._samples[name]}

@@ -104,7 +104,7 @@ class JobBoard:
         args: list[Any] = [keys.JOBS_ENDED]
         for id_ in ids:
             args += [id_, status, outcome, 0.5]
-        answers: list[int] = self._call("finish", _records(ids), args)
+        answers: list[int] = self._call("finish", _records(ids), args)[1:]
         return answers
 
     def cancel(self, id_: str) -> str | None:

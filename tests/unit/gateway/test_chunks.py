@@ -38,7 +38,7 @@ def test_chunks_go_to_the_free_slots_and_are_put_together_in_order(order: tuple[
             await turns()
         assert predictions(task) == VALUES
         assert task.result().result["probabilities"] == [[value] for value in VALUES]
-        assert (task.result().started_at, task.result().compute_seconds) == (5.0, 0.75), "the first start, and the sum"
+        assert (task.result().started_at, task.result().compute_seconds) == (7.0, 0.75), "of the first, and the sum"
 
     run(scenario())
 

@@ -143,3 +143,17 @@ def test_who_collects_in_the_middle_of_a_turn_misses_nothing() -> None:
         assert values["inference_waiting_rows"] == 7
 
     run(scenario())
+
+
+def test_models_beyond_the_cap_are_one() -> None:
+    metrics = knowing(*(f"m{n}" for n in range(150)))
+
+    for n in range(150):
+        metrics.succeeded(f"m{n}", Lane.BULK, 0.25)
+    metrics.ended_with("made-up", Lane.BULK, 404, "unknown_model")
+
+    values = samples(metrics)
+    assert values["inference_requests_total/bulk/m99/ok"] == 1
+    assert values["inference_requests_total/bulk/other/ok"] == 50
+    assert values["inference_requests_total/bulk/other/invalid"] == 1
+    assert len([name for name in values if name.startswith("inference_requests_total/bulk/")]) == 101 * len(OUTCOMES)

@@ -108,3 +108,43 @@ def test_while_the_broker_is_down_only_that_is_said(broker: FakeServer) -> None:
             assert samples(monitor)["inference_jobs_accepted_total"] == 10
 
     run(scenario())
+
+
+def test_the_brokers_memory_is_told_if_the_broker_tells(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with monitored(broker) as (monitor, redis):
+            # fakeredis knows no INFO, as little as a broker that does not allow it.
+            assert await monitor.refresh() == QueueStats(broker_up=True)
+            assert not [name for name in samples(monitor) if "broker_memory" in name]
+
+            async def info(section: str) -> dict[str, int]:
+                assert section == "memory"
+                return {"used_memory": 1_000_000, "maxmemory": 0}
+
+            monkeypatch.setattr(redis, "info", info)
+            await monitor.refresh()
+            exported = samples(monitor)
+            assert exported["inference_broker_memory_bytes"] == 1_000_000
+            assert exported["inference_broker_memory_limit_bytes"] == 0
+
+    run(scenario())
+
+
+def test_jobs_wait_if_the_queue_holds_any(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with monitored(broker) as (monitor, redis):
+            await redis.zadd(keys.JOBS_OPEN, {"j1": 1, "j2": 2, "j3": 3})
+            await redis.hset(keys.JOB_COUNTS, mapping={"accepted": 10, "succeeded": 4, "failed": 2, "cancelled": 1})
+            assert await monitor.jobs() == (0, 7), "all of them run"
+            await redis.lpush("bulk", entry(0))
+            assert await monitor.jobs() == (3, 7)
+
+    run(scenario())
+
+
+def test_a_broker_that_has_counted_nothing_yet_has_no_jobs(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with monitored(broker) as (monitor, _):
+            assert await monitor.jobs() == (0, 0)
+
+    run(scenario())

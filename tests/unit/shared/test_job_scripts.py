@@ -240,9 +240,9 @@ def test_a_started_job_belongs_to_its_worker_until_the_lease_is_over(board: JobB
     accepted_at = f"{board.clock.seconds:.6f}".encode()
     board.clock.pass_(3)
 
-    assert board.start_one("a") == [b"iris", b"v1", b"[[5]]", accepted_at, 1]
-
     now = board.clock.seconds
+    assert board.start_one("a") == [b"iris", b"v1", b"[[5]]", accepted_at, 1, f"{now:.6f}".encode()]
+
     record = board.record("a")
     assert record["started_at"] == f"{now:.6f}"
     assert record["attempt"] == "1"

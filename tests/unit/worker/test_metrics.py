@@ -17,7 +17,7 @@ from tests.support.manifests import classifier, regressor
 from tests.support.processes import REPOSITORY
 from worker import metrics as module
 from worker.metrics import WorkerMetrics
-from worker.model_metrics import BulkHistogram
+from worker.model_metrics import BulkHistogram, n_series
 
 BOUNDS = (-1.0, 0.0, 0.5, 2.5, 10.0)
 
@@ -190,8 +190,8 @@ def test_a_process_is_named_by_its_place_in_the_pool(
 COUNT_AS_SLOT = """
 import json, sys
 from types import SimpleNamespace
-from prometheus_client import CollectorRegistry, multiprocess
-from shared.metric_files import forget_predecessor, name_files_by
+from prometheus_client import CollectorRegistry
+from shared.metric_files import add_up_files, forget_predecessor, name_files_by
 from tests.support.manifests import classifier
 from worker import metrics
 
@@ -205,7 +205,7 @@ model.count_inputs([[0.5, 1.5], [1.0, 2.0]])
 model.count_outputs(["short", "long"])
 worker.batches_in_progress.inc()
 registry = CollectorRegistry(support_collectors_without_names=True)
-multiprocess.MultiProcessCollector(registry)
+add_up_files(registry)
 print(json.dumps({
     "/".join([sample.name, *sorted(sample.labels.values())]): sample.value
     for family in registry.collect()
@@ -242,3 +242,83 @@ def test_children_add_up_and_leave_as_many_files_as_there_are_slots(tmp_path: Pa
     assert told["inference_feature_reference_ratio/00/length/sticks/v1"] == 0.5, "and no share is added up"
     slots = {path.name.rsplit("_", 1)[1] for path in tmp_path.glob("*.db")}
     assert slots == {"slot0.db", "slot1.db"}
+
+
+def all_samples(metrics: WorkerMetrics) -> dict[str, float]:
+    """Of everything, the histograms of features included."""
+    own = [each for each in vars(metrics).values() if hasattr(each, "collect")]
+    models = {id(model): model for model in metrics._models.values()}.values()
+    values = [feature._values for model in models for feature in model._features if feature._values is not None]
+    told = samples(*own)
+    return told | {f"{i}/{name}": value for i, each in enumerate(values) for name, value in samples(each).items()}
+
+
+def test_a_store_of_very_many_versions_makes_no_more_series_than_the_cap(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "SERIES_MAX", 1000)
+    metrics = WorkerMetrics()
+    manifests = [classifier([f"x{i}" for i in range(20)], version=f"v{n}") for n in range(30)]
+
+    for manifest in manifests:
+        of_model = metrics.model(manifest)
+        metrics.loaded([manifest])
+        of_model.count_inputs([[1.0] * 20])
+        of_model.count_outputs(["short"])
+        of_model.count_confidence(np.array([0.5]))
+        of_model.count_error("prediction_failed", 1)
+        of_model.compute_seconds.observe(0.1)
+        of_model.batch_rows.observe(1)
+
+    told = all_samples(metrics)
+    assert len(told) < 1000 + 100, "and those of `other`, and of what is no version's"
+    assert sum(value for name, value in told.items() if name.startswith("inference_predictions_total/")) == 60
+    # The first ones in full, the next without their features, the rest together.
+    inputs = {name.rsplit("/", 1)[1] for name in told if name.startswith("inference_feature_bin_total/")}
+    versions = {name.rsplit("/", 1)[1] for name in told if name.startswith("inference_predictions_total/")}
+    assert inputs == {f"v{n}" for n in range(len(inputs))}
+    assert versions == {*(f"v{n}" for n in range(len(versions) - 1)), "other"}
+    assert 1 < len(inputs) < len(versions) < 30
+    assert told["inference_predictions_total/other/ok/other"] == 30 - len(versions) + 1
+    assert len([record for record in caplog.records if "counted" in record.message]) == 30 - len(inputs)
+
+
+def test_the_number_of_series_is_known_before_they_are_made() -> None:
+    metrics = WorkerMetrics()
+    before = len(all_samples(metrics))
+    wide, narrow = classifier([f"x{i}" for i in range(20)]), classifier(version="v2")
+
+    for manifest in (wide, narrow):
+        metrics.count_load(manifest, 1.0)
+    metrics.loaded([wide, narrow])
+
+    made = len(all_samples(metrics)) - before
+    assert n_series(wide, wide.features) + n_series(narrow, narrow.features) == pytest.approx(made, abs=60)
+
+
+def test_a_version_is_told_while_it_is_in_memory() -> None:
+    metrics = WorkerMetrics()
+
+    def told(*versions: str) -> set[str]:
+        metrics.loaded(classifier(version=version) for version in versions)
+        return {name.rsplit("/", 1)[1] for name, value in samples(metrics.model_info).items() if value}
+
+    assert told("v1") == {"v1"}
+    assert told("v1", "v2") == {"v1", "v2"}
+    assert told("v2") == {"v2"}
+    assert told() == set()
+    assert told("v1") == {"v1"}
+
+
+def test_trials_and_models_beyond_the_cap_are_one() -> None:
+    metrics = WorkerMetrics()
+    for n in range(150):
+        metrics.shadow("sticks", "v0", f"v{n}").same.inc()
+        metrics.count_load(classifier(name=f"m{n}"), None)
+        metrics.count_jobs(f"m{n}", [(0.0, 1.0), (0.0, None)])
+
+    shadows = samples(metrics._shadow_rows)
+    assert len(shadows) == 3 * (100 + 1)
+    assert shadows["inference_shadow_rows_total/same/other/other/other"] == 50
+    assert samples(metrics.model_loads)["inference_model_loads_total/other/refused"] == 50
+    assert samples(metrics.job_seconds)["inference_job_duration_seconds_count/other"] == 50

@@ -1,0 +1,130 @@
+"""What several processes have counted, added up: what prometheus-client's own collector does, in a tenth of its time.
+
+A file holds its entries one after another: the length of a key, the key (JSON), a value and a time. The same series has
+the same key in all files, so values are added up under the keys as they stand there, and each key is parsed once in
+the life of the collector.
+"""
+
+import json
+import mmap
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
+
+_HEADER_BYTES = 8
+_length = struct.Struct("i").unpack_from
+_value = struct.Struct("d").unpack_from
+
+
+class _Series(NamedTuple):
+    """What a key says. A bucket of a histogram has `bound`, and not `le` among its labels."""
+
+    family: str
+    kind: str
+    text: str
+    name: str
+    labels: dict[str, str]
+    group: tuple[Any, ...]
+    """Family and labels: what belongs together in the exposition."""
+    bound: str | None
+
+
+class Sums(Collector):
+    """Counters and histograms are added up; so are gauges of mode `livesum`, of `max` and `livemax` the greatest stays.
+
+    An info (a gauge that says with its labels what there is) that is 0 everywhere is not there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._series: dict[tuple[str, bytes], _Series] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        """One family per metric."""
+        families: dict[str, Metric] = {}
+        groups: dict[tuple[Any, ...], list[tuple[_Series, float]]] = {}
+        for kind, values in self._values().items():
+            for key, value in values.items():
+                series = self._parsed(kind, key)
+                groups.setdefault(series.group, []).append((series, value))
+        for members in groups.values():
+            first = members[0][0]
+            if first.family not in families:
+                families[first.family] = Metric(first.family, first.text, first.kind)
+            families[first.family].samples += _samples(members)
+        return iter(families.values())
+
+    def _parsed(self, kind: str, key: bytes) -> _Series:
+        # The same key may be a counter here and a gauge there only if two metrics have one name.
+        known = self._series.get((kind, key))
+        if known is None:
+            family, name, labels, text = json.loads(key)
+            bound = labels.pop("le", None) if kind == "histogram" else None
+            known = _Series(family, kind, text, name, labels, (family, *labels.values()), bound)
+            self._series[kind, key] = known
+        return known
+
+    def _values(self) -> dict[str, dict[bytes, float]]:
+        """Type of metric -> key -> value over all files."""
+        values: dict[str, dict[bytes, float]] = {}
+        for path in sorted(self._folder.glob("*.db")):
+            kind, *mode, _slot = path.stem.split("_")
+            of_kind = values.setdefault(kind, {})
+            if mode in (["max"], ["livemax"]):
+                for key, value in _entries(path):
+                    of_kind[key] = max(value, of_kind.get(key, value))
+            elif mode in ([], ["livesum"]):
+                for key, value in _entries(path):
+                    of_kind[key] = of_kind.get(key, 0.0) + value
+            else:
+                raise ValueError(f"{path.name}: gauges of this mode are not added up")
+        return values
+
+
+def _samples(members: list[tuple[_Series, float]]) -> Iterator[Sample]:
+    """The samples of one label set."""
+    buckets = sorted((float(series.bound), series, value) for series, value in members if series.bound is not None)
+    count = 0.0
+    for _, series, value in buckets:
+        count += value
+        yield Sample(series.name, {**series.labels, "le": str(series.bound)}, count)
+    for series, value in members:
+        if series.bound is None and (value or not series.name.endswith("_info")):
+            yield Sample(series.name, series.labels, value)
+    if buckets:
+        series = buckets[0][1]
+        yield Sample(f"{series.family}_count", series.labels, count)
+
+
+def _entries(path: Path) -> Iterator[tuple[bytes, float]]:
+    """The entries of a file that a process may be writing to; none if it is gone or was made this very moment.
+
+    Raises:
+        RuntimeError: if the file is corrupt.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            data = file.read(mmap.PAGESIZE)
+            if len(data) < _HEADER_BYTES:
+                return
+            used = _length(data)[0]
+            # Entries that are added meanwhile are behind it.
+            if used > len(data):
+                data += file.read(used - len(data))
+    except FileNotFoundError:
+        return
+    at = _HEADER_BYTES
+    while at < used:
+        start = at + 4
+        end = start + _length(data, at)[0]
+        # Padded, so that the value is aligned.
+        at = end + 8 - (end - at) % 8
+        if at + 16 > len(data):
+            raise RuntimeError(f"{path.name} is corrupt: an entry ends behind its end")
+        yield data[start:end], _value(data, at)[0]
+        at += 16

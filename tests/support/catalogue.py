@@ -1,0 +1,104 @@
+"""What gateway and worker export: from their own registries, with everything in them that there can be."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client.metrics_core import Metric
+
+from gateway.queue_stats import QueueStats
+from gateway.service import Service
+from gateway.settings import GatewaySettings
+from shared.contract import Lane
+from tests.support.manifests import classifier, stored
+from tests.support.processes import REPOSITORY
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A metric under its name in queries; a histogram has no `_bucket` there. Bounds as Prometheus writes them."""
+
+    name: str
+    type: str
+    labels: frozenset[str]
+    bounds: frozenset[tuple[str, ...]] = frozenset()
+    """Of a histogram: the bounds of each feature may be others."""
+
+
+def gateway_metrics(folder: Path) -> list[Exported]:
+    """Those of a gateway that has seen something of everything."""
+    settings = GatewaySettings(default_model="sticks", model_store=str(folder), redis_url="redis://127.0.0.1:1")
+    service = Service(settings, stored(folder, classifier()))
+    service.catalog.load()
+    service.monitor.stats = QueueStats(broker_up=True, memory_bytes=1, memory_limit_bytes=1)
+
+    async def one_request() -> list[Metric]:
+        service.metrics.answered("POST", "/predict", 200, 0.1)
+        service.metrics.succeeded("sticks", Lane.INTERACTIVE, 0.1)
+        await asyncio.sleep(0)
+        return list(service.metrics.registry.collect())
+
+    return _exported(_plain(asyncio.run(one_request())))
+
+
+WORKER = """
+import json
+from shared.metric_files import name_files_by
+from tests.support.catalogue import _plain
+from tests.support.manifests import classifier
+from worker.metrics import WorkerMetrics, slot
+from worker.metrics_server import make_registry
+
+name_files_by(slot)
+metrics = WorkerMetrics()
+manifest = classifier()
+metrics.count_load(manifest, 1.0)
+metrics.loaded([manifest])
+metrics.shadow("sticks", "v1", "v2")
+metrics.count_jobs("sticks", [])
+print(json.dumps(_plain(make_registry().collect())))
+"""
+
+
+def worker_metrics(folder: Path) -> list[Exported]:
+    """Those of a worker with a model; a process of its own counts, for the files must be there before Python starts."""
+    ran = subprocess.run(
+        [sys.executable, "-c", WORKER],
+        cwd=REPOSITORY,
+        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return _exported(json.loads(ran.stdout))
+
+
+Plain = list[tuple[str, str, list[dict[str, str]]]]
+"""Name, type and the label sets of the samples."""
+
+
+def _plain(families: Iterable[Metric]) -> Plain:
+    return [(family.name, family.type, [dict(sample.labels) for sample in family.samples]) for family in families]
+
+
+def _exported(families: Plain) -> list[Exported]:
+    return list(_each(families))
+
+
+def _each(families: Plain) -> Iterator[Exported]:
+    for name, type_, samples in families:
+        assert samples, f"{name} has no series: nothing is known of its labels"
+        labels = frozenset(label for sample in samples for label in sample if label != "le")
+        bounds: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+        for sample in samples:
+            if "le" in sample and sample["le"] != "+Inf":
+                bounds[tuple(value for label, value in sample.items() if label != "le")].append(sample["le"])
+        shown = f"{name}_total" if type_ == "counter" else name
+        yield Exported(shown, type_, labels, frozenset(map(tuple, bounds.values())))

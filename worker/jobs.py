@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
 
@@ -38,6 +38,10 @@ class StartedJob:
     rows: list[Any]
     accepted_at: float
     attempt: int
+    started_at: float = 0.0
+    """Known of a job that is traced, and then what its record says."""
+    trace: bytes = b""
+    """What its record says of its trace; empty if it has none."""
 
 
 class JobRuns:
@@ -126,8 +130,12 @@ class JobRuns:
 
 
 def _started(job: str, answer: Any) -> StartedJob:
-    model, version, rows, accepted_at, attempt = answer
-    return StartedJob(job, model.decode(), version.decode(), orjson.loads(rows), float(accepted_at), int(attempt))
+    model, version, rows, accepted_at, attempt, *traced = answer
+    started = StartedJob(job, model.decode(), version.decode(), orjson.loads(rows), float(accepted_at), int(attempt))
+    if traced:
+        started_at, trace = traced
+        return replace(started, started_at=float(started_at), trace=trace)
+    return started
 
 
 def _jobs_of(entry: bytes) -> list[str] | None:

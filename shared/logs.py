@@ -22,8 +22,8 @@ _MASKS = (
     # redis://user:password@host, and what URLs carry behind the question mark.
     (re.compile(r"(?<=://)([^\s/?#:@]*):[^\s/?#]*@"), r"\1:**@"),
     (re.compile(r"([?&][\w.-]*(?:password|secret|token|key|signature)=)[^\s&#'\"]+", re.IGNORECASE), r"\1**"),
-    # pydantic's errors quote what is wrong.
-    (re.compile(r"input_value=.*?(?=, input_type=)", re.DOTALL), "input_value=**"),
+    # pydantic's errors quote what is wrong, up to the last such words of the line.
+    (re.compile(r"input_value=.*(?=, input_type=)"), "input_value=**"),
 )
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 

@@ -3,7 +3,11 @@
 import logging
 from typing import Any
 
+from billiard import util
 from celery import signals
+from celery.apps import worker as celery_worker
+
+logger = logging.getLogger(__name__)
 
 
 class _Discreet(logging.Filter):
@@ -22,8 +26,17 @@ def keep_logging_as_it_is() -> None:
     """Keep Celery from adding handlers of its own, whose lines would be of another form."""
     logging.getLogger("celery.app.trace").addFilter(_Discreet())
     # With a receiver it leaves logging alone.
-    signals.setup_logging.connect(_nothing_to_do, weak=False)
+    signals.setup_logging.connect(_let_the_pool_join_in, weak=False)
+    # It writes "worker: Warm shutdown" past the log, between two newlines.
+    celery_worker.safe_say = _say
 
 
-def _nothing_to_do(**_: Any) -> None:
-    """Logging is set up."""
+def _say(message: str, *_: Any) -> None:
+    logger.info("%s", message.strip())
+
+
+def _let_the_pool_join_in(**_: Any) -> None:
+    """What the pool says of children that died goes where everything goes; its logger keeps to itself when made."""
+    of_the_pool = util.get_logger()
+    of_the_pool.propagate = True
+    of_the_pool.setLevel(logging.WARNING)

@@ -62,7 +62,11 @@ class FakeExchange(Exchange):
         self.traces.append(traces)
 
     def answer(
-        self, message: PredictMessage, results: Sequence[dict[str, Any]] | None = None, compute_seconds: float = 0.0
+        self,
+        message: PredictMessage,
+        results: Sequence[dict[str, Any]] | None = None,
+        compute_seconds: float = 0.0,
+        started_at: float = 5.0,
     ) -> None:
         """Deliver a reply, by default the first value of each row as its prediction."""
         if results is None:
@@ -71,5 +75,7 @@ class FakeExchange(Exchange):
                 {"predictions": [next(rows)[0] for _ in range(call.n_rows)], "probabilities": None}
                 for call in message.calls
             ]
-        reply = BatchReply(batch=message.batch, started_at=5.0, compute_seconds=compute_seconds, results=list(results))
+        reply = BatchReply(
+            batch=message.batch, started_at=started_at, compute_seconds=compute_seconds, results=list(results)
+        )
         self._dispatch(reply.to_json().encode())

@@ -65,7 +65,8 @@ class RequestTrace:
     def end(self, method: str, route: str, status: int, error: str) -> None:
         """The request was answered; `error` is a problem's code, or empty."""
         now = self._now()
-        failed = status >= 500
+        # One that broke off in the middle had said 200.
+        failed = status >= 500 or error == "internal_error"
         if self._way is not None:
             # No worker got to them: nobody is there, the broker is down, the caller left.
             end(self._way, now, error or str(status))

@@ -21,7 +21,7 @@ GRACEFUL_SECONDS = 10
 def main() -> None:
     """Read the settings and run uvicorn."""
     settings = load_settings(GatewaySettings)
-    set_up_logging("gateway", settings.log_level)
+    set_up_logging("gateway", settings.log_level, settings.log_format)
     try:
         # Where there are several processes, each makes its own; this one says at once what would be wrong with them.
         app = create_app(settings.model_copy(update={"gateway_processes": 1}))

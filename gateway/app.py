@@ -14,8 +14,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.errors import Problem
+from gateway.failures import FailureLog
 from gateway.openapi import install_openapi
-from gateway.requests import Observed
+from gateway.requests import PROBLEM, Observed
 from gateway.routes.catalog import catalog_routes
 from gateway.routes.health import health_routes
 from gateway.routes.hot import hot_path
@@ -65,12 +66,13 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         yield
         await service.stop()
 
+    observing = (service.metrics, FailureLog(), service.tracing)
     app = Gateway(
         title="Millrace",
         version=version(),
         description=DESCRIPTION,
         lifespan=lifespan,
-        middleware=[Middleware(Observed, metrics=service.metrics)],
+        middleware=[Middleware(Observed, *observing)],
         exception_handlers={
             Problem: _problem,
             HTTPException: _http_exception,
@@ -83,7 +85,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             template = f"{prefix}/{resource}"
             answering = endpoint(service, template)
             app.router.routes.append(Route(template, answering, methods=["POST"]))
-            app.hot[template] = Observed(answering, service.metrics)
+            app.hot[template] = Observed(answering, *observing)
     app.include_router(job_routes(service))
     app.include_router(catalog_routes(service))
     app.include_router(health_routes(service))
@@ -91,7 +93,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     return app
 
 
-async def _problem(_: Request, problem: Any) -> Response:
+async def _problem(request: Request, problem: Any) -> Response:
+    request.scope[PROBLEM] = problem.code
     response: Response = problem.response()
     return response
 

@@ -2,9 +2,12 @@
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shared.contract import BatchReply, Row
+
+if TYPE_CHECKING:
+    from gateway.tracing import RequestTrace
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class Waiting:
     accepted_at: float
     deadline: float
     answer: "asyncio.Future[Answer]"
+    trace: "RequestTrace | None" = None
     taken: int = 0
     gave_way: bool = False
     """Whether others went before its next chunk already."""

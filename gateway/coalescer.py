@@ -10,19 +10,24 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 
 from gateway.batch_cost import BatchCost
 from gateway.calls import Answer, Chunk, Waiting
 from gateway.deadlines import Deadlines
+from gateway.envelope import Traces
 from gateway.errors import broker_unavailable, deadline_exceeded, no_worker, overloaded
 from gateway.exchange import Exchange
 from gateway.settings import GatewaySettings
 from gateway.slots import Pools, Slot, Slots
 from shared.clock import BrokerClock
-from shared.contract import BatchReply, Call, PredictMessage, Row, packed
+from shared.contract import BatchReply, Call, Lane, PredictMessage, Row, packed
 from shared.manifest import Manifest
+
+if TYPE_CHECKING:
+    from gateway.tracing import RequestTrace
 
 SPREAD_SECONDS = 0.002
 """Compute time below which rows are not divided over free slots: a task of its own would cost more."""
@@ -85,7 +90,7 @@ class Coalescer:
         """Whether nobody waits."""
         return not self._waiting and not self._in_flight
 
-    async def predict(self, rows: list[Row], deadline_seconds: float) -> Answer:
+    async def predict(self, rows: list[Row], deadline_seconds: float, trace: "RequestTrace | None" = None) -> Answer:
         """Have rows predicted.
 
         Raises:
@@ -94,13 +99,18 @@ class Coalescer:
         if self._everywhere.rows + len(rows) > self._everywhere.limit:
             raise overloaded("queue_full", "too many rows wait for a worker", 1)
         now = self._clock.now()
-        call = Waiting(rows, now, now + deadline_seconds, asyncio.get_running_loop().create_future())
+        call = Waiting(rows, now, now + deadline_seconds, asyncio.get_running_loop().create_future(), trace)
+        if trace is not None:
+            trace.accepted(Lane.INTERACTIVE, now)
         tick = self._deadlines.watch(call, deadline_seconds)
         self._waiting[call] = None
         self._count_waiting(len(rows))
         self._pools.of(self.model).ask(self)
         try:
-            return await call.answer
+            answer = await call.answer
+            if trace is not None:
+                trace.started(answer.started_at)
+            return answer
         finally:
             self._deadlines.forget(call, tick)
             self._forget(call)
@@ -171,7 +181,10 @@ class Coalescer:
             ],
             rows=self._on_the_wire([row for chunk in chunks for row in chunk.rows]),
         )
-        task = asyncio.create_task(self._publish(message, slots.pool))
+        traces = {}
+        if self._settings.tracing:
+            traces = {str(at): chunk.call.trace.carrier for at, chunk in enumerate(chunks) if chunk.call.trace}
+        task = asyncio.create_task(self._publish(message, slots.pool, traces))
         self._publishing.add(task)
         task.add_done_callback(self._publishing.discard)
 
@@ -182,9 +195,9 @@ class Coalescer:
                 return packed(rows)
         return rows
 
-    async def _publish(self, message: PredictMessage, pool: str) -> None:
+    async def _publish(self, message: PredictMessage, pool: str, traces: Traces) -> None:
         try:
-            await self._exchange.publish(message, pool)
+            await self._exchange.publish(message, pool, traces)
         except (RedisError, OSError, asyncio.TimeoutError):
             self._release(message.batch, broker_unavailable)
         except Exception as error:

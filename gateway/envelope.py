@@ -2,7 +2,8 @@
 
 import base64
 import uuid
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import orjson
 from celery import Celery
@@ -19,6 +20,11 @@ from shared.contract import (
     queue_name,
 )
 
+Traces = Mapping[str, Mapping[str, str]]
+"""Position of a call in its batch, in digits -> `traceparent` and the like; of the calls that are sampled."""
+
+NOT_TRACED: Final[Traces] = {}
+
 _DESTINATION: dict[type[Message], tuple[str, Lane]] = {
     PredictMessage: (PREDICT_TASK, Lane.INTERACTIVE),
     RunJobsMessage: (RUN_JOBS_TASK, Lane.BULK),
@@ -31,11 +37,12 @@ def lane_of(message: Message) -> Lane:
     return _DESTINATION[type(message)][1]
 
 
-def envelope(app: Celery, message: Message, pool: str, published_at: float) -> bytes:
+def envelope(app: Celery, message: Message, pool: str, published_at: float, traces: Traces = NOT_TRACED) -> bytes:
     """The entry to LPUSH: Celery's message protocol 2 inside kombu's virtual transport format.
 
     `published_at`, in seconds of the broker's clock, is ours: the age of the oldest entry tells whether an overdue
-    job still waits in the queue or was lost.
+    job still waits in the queue or was lost. So is `traces`, a header that is there only if it says something; a
+    worker that does not know it does not mind.
     """
     task, lane = _DESTINATION[type(message)]
     task_id = str(uuid.uuid4())
@@ -43,11 +50,14 @@ def envelope(app: Celery, message: Message, pool: str, published_at: float) -> b
     headers, properties, body, _ = app.amqp.as_task_v2(
         task_id, task, args=[message.to_json()], kwargs={}, argsrepr="", kwargsrepr="", ignore_result=True
     )
+    headers["published_at"] = published_at
+    if traces:
+        headers["traces"] = traces
     entry: dict[str, Any] = {
         "body": base64.b64encode(orjson.dumps(body)).decode(),
         "content-encoding": "utf-8",
         "content-type": "application/json",
-        "headers": {**headers, "published_at": published_at},
+        "headers": headers,
         "properties": {
             **properties,
             "delivery_mode": 2,

@@ -9,7 +9,7 @@ from typing import Any
 from celery import Celery
 from redis.asyncio import Redis
 
-from gateway.envelope import envelope, lane_of
+from gateway.envelope import NOT_TRACED, Traces, envelope, lane_of
 from shared import keys
 from shared.clock import BrokerClock
 from shared.contract import BatchReply, Message, queue_name
@@ -51,17 +51,17 @@ class Exchange:
         """Nobody waits for this reply any more."""
         self._waiting.pop(batch, None)
 
-    def entry(self, message: Message, pool: str) -> bytes:
+    def entry(self, message: Message, pool: str, traces: Traces = NOT_TRACED) -> bytes:
         """The queue entry of a message to the workers of a pool."""
-        return envelope(self._app, message, pool, self._clock.now())
+        return envelope(self._app, message, pool, self._clock.now(), traces)
 
-    async def publish(self, message: Message, pool: str) -> None:
+    async def publish(self, message: Message, pool: str, traces: Traces = NOT_TRACED) -> None:
         """Put a message into its lane, for the workers of a pool.
 
         Raises:
             RedisError: if the broker did not confirm it; it may be there all the same.
         """
-        await self._redis.lpush(queue_name(lane_of(message), pool), self.entry(message, pool))
+        await self._redis.lpush(queue_name(lane_of(message), pool), self.entry(message, pool, traces))
 
     async def read_step(self) -> None:
         """Wait for replies and hand them on: a background loop's step."""

@@ -7,7 +7,7 @@ import logging
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from redis.asyncio import Redis
@@ -20,7 +20,11 @@ from gateway.slots import Pools
 from shared import keys
 from shared.contract import OUTCOMES, JobStatus, Lane, RunJobsMessage, queue_name
 from shared.job_scripts import script
+from shared.log_context import detached
 from shared.manifest import Manifest
+
+if TYPE_CHECKING:
+    from gateway.tracing import RequestTrace
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +67,8 @@ class _Submission:
     single: bool
     idempotency_key: str
     fingerprint: str
+    trace: bytes
+    """The carrier of its trace as JSON, or empty."""
     answer: "asyncio.Future[tuple[str, bool]]"
 
 
@@ -81,7 +87,12 @@ class Jobs:
         self._waiters: dict[str, set[asyncio.Event]] = {}
 
     async def submit(
-        self, manifest: Manifest, rows: list[list[Any]], single: bool, idempotency_key: str | None
+        self,
+        manifest: Manifest,
+        rows: list[list[Any]],
+        single: bool,
+        idempotency_key: str | None,
+        trace: "RequestTrace | None" = None,
     ) -> tuple[str, bool]:
         """Accept a job; when this returns, its record is in Redis.
 
@@ -90,6 +101,8 @@ class Jobs:
         Raises:
             Problem: 422 if the key was used for other rows, 503 if Redis is down or too many jobs are open.
         """
+        if trace is not None:
+            trace.submitting()
         body = orjson.dumps(rows)
         fingerprint = hashlib.sha256(manifest.name.encode() + b"\0" + body).hexdigest()[:32]
         submission = _Submission(
@@ -101,12 +114,16 @@ class Jobs:
             single,
             keys.idempotency(idempotency_key) if idempotency_key else "",
             fingerprint,
+            orjson.dumps(trace.carrier) if trace is not None else b"",
             asyncio.get_running_loop().create_future(),
         )
         self._pending.append(submission)
         if self._submitting is None:
-            self._submitting = asyncio.create_task(self._submit_pending())
-        return await submission.answer
+            self._submitting = detached(self._submit_pending())
+        job_id, replay = await submission.answer
+        if trace is not None:
+            trace.submitted()
+        return job_id, replay
 
     async def _submit_pending(self) -> None:
         # Submissions that arrive while Redis works on the last ones go there together, in one call and as one task.
@@ -150,7 +167,16 @@ class Jobs:
         ]
         for item in batch:
             names += [keys.job(item.id), item.idempotency_key]
-            args += [item.id, item.manifest.name, item.manifest.version, item.rows, int(item.single), item.fingerprint]
+            manifest = item.manifest
+            args += [
+                item.id,
+                manifest.name,
+                manifest.version,
+                item.rows,
+                int(item.single),
+                item.fingerprint,
+                item.trace,
+            ]
         try:
             answers: Any = await self._submit_script(keys=names, args=args)
         except (RedisError, OSError, asyncio.TimeoutError) as error:

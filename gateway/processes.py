@@ -26,7 +26,7 @@ def app_of_one() -> FastAPI:
         SystemExit: if the model store fails. The supervisor tries again, while the others serve on.
     """
     settings = load_settings(GatewaySettings)
-    set_up_logging("gateway", settings.log_level)
+    set_up_logging("gateway", settings.log_level, settings.log_format)
     _end_with_the_supervisor()
     slot = take_slot(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
     name_files_by(lambda: slot)

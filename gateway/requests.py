@@ -1,20 +1,35 @@
-"""What every request passes: its id, its metrics, problem details for what nobody caught, and limits on its body."""
+"""What every request passes: id, metrics, log and trace, problem details for what nobody caught, limits on its body."""
 
 import logging
 import random
 import re
 import time
+from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.errors import Problem
+from gateway.failures import FailureLog
 from gateway.metrics import GatewayMetrics
+from shared.log_context import bind
+
+if TYPE_CHECKING:
+    from gateway.tracing import RequestTracing
 
 logger = logging.getLogger(__name__)
 
 REQUEST_ID = b"x-request-id"
 UNMATCHED = "__unmatched__"
+
+PROBLEM = "millrace.problem"
+"""Key of a request's scope: the code of the problem that it was answered with."""
+
+TRACE = "millrace.trace"
+"""Key of a request's scope: its RequestTrace, if it is traced and sampled."""
+
+PROBES = frozenset({"/health", "/livez", "/readyz", "/metrics"})
+"""Asked every few seconds by machines: neither traced nor logged when they say no."""
 _ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -22,9 +37,17 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 class Observed:
     """ASGI middleware around everything that answers."""
 
-    def __init__(self, app: ASGIApp, metrics: GatewayMetrics) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: GatewayMetrics,
+        failures: FailureLog | None = None,
+        tracing: "RequestTracing | None" = None,
+    ) -> None:
         self._app = app
         self._metrics = metrics
+        self._failures = failures or FailureLog()
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -33,7 +56,14 @@ class Observed:
             return
         started = time.perf_counter()
         request_id = _request_id(scope)
+        bind(request_id=request_id)
+        trace = None
+        if self._tracing is not None and scope["path"] not in PROBES:
+            trace, ids = self._tracing.begin(scope, request_id.decode())
+            scope[TRACE] = trace
+            bind(**ids)
         status = 0
+        told = False
 
         async def send_observed(message: Message) -> None:
             nonlocal status
@@ -47,13 +77,20 @@ class Observed:
         except ClientDisconnect:
             logger.debug("request %s: the caller left", request_id.decode())
         except Exception:
+            told = True
             logger.exception("request %s failed", request_id.decode())
+            scope[PROBLEM] = "internal_error"
             if not status:
                 problem = Problem(500, "internal_error", f"see the log for request {request_id.decode()}")
                 await problem.response()(scope, receive, send_observed)
         finally:
             method = scope["method"] if scope["method"] in _METHODS else "OTHER"
-            self._metrics.answered(method, _template(scope), status or 499, time.perf_counter() - started)
+            route = _template(scope)
+            self._metrics.answered(method, route, status or 499, time.perf_counter() - started)
+            if trace is not None:
+                trace.end(method, route, status or 499, scope.get(PROBLEM, ""))
+            if status >= 500 and not told and route not in PROBES:
+                self._failures.tell(method, route, status, scope.get(PROBLEM, ""))
 
 
 def _request_id(scope: Scope) -> bytes:

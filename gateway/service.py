@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from typing import TYPE_CHECKING
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -30,6 +31,9 @@ from shared.contract import Lane
 from shared.manifest import Manifest
 from shared.model_store import ModelStore
 
+if TYPE_CHECKING:
+    from gateway.tracing import RequestTracing
+
 logger = logging.getLogger(__name__)
 
 COMMAND_SECONDS = 1.0
@@ -51,6 +55,13 @@ def connect(redis_url: str, timeout_seconds: float) -> Redis:
     )
 
 
+def _request_tracing(clock: BrokerClock) -> "RequestTracing":
+    # Not above: nothing of OpenTelemetry's is loaded if nobody asked for it.
+    from gateway.tracing import RequestTracing
+
+    return RequestTracing(clock.now)
+
+
 class Service:
     """Built once per process, started and stopped with the app."""
 
@@ -61,6 +72,7 @@ class Service:
         self._listener = connect(settings.redis_url, BLOCKING_READ_SECONDS)
         self._pubsub = self._listener.pubsub(ignore_subscribe_messages=True)
         self.clock = BrokerClock()
+        self.tracing = _request_tracing(self.clock) if settings.tracing else None
         self.metrics = GatewayMetrics(settings.gateway_processes > 1)
         self.fleet = Fleet(self.redis, self.clock)
         self.pools = Pools(self.fleet.slots_of)
@@ -92,6 +104,8 @@ class Service:
 
     async def start(self) -> None:
         """Start the background loops; Redis need not be there yet."""
+        if self.tracing is not None:
+            self.tracing.start()
         for name, step in {
             "fleet": self._fleet_step,
             "catalog": self.catalog.step,
@@ -112,6 +126,8 @@ class Service:
         await self._pubsub.aclose()  # type: ignore[no-untyped-call]
         for client in (self.redis, self._reader, self._listener):
             await client.aclose()
+        if self.tracing is not None:
+            await asyncio.to_thread(self.tracing.close)
 
     async def trouble(self) -> str | None:
         """Why predictions can't be served now, or None: asks Redis, the announcements, then the queue itself."""

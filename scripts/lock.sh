@@ -24,6 +24,8 @@ compile() {
 
 # dev first: the images then get the very versions that the tests ran with.
 compile 3.10 dev.txt pyproject.toml --all-extras "$@"
-compile 3.10 gateway.txt pyproject.toml --extra gateway --extra s3 --constraints requirements/dev.txt
-compile 3.10 worker.txt pyproject.toml --extra worker --extra training --extra s3 --constraints requirements/dev.txt
+compile 3.10 gateway.txt pyproject.toml --extra gateway --extra s3 --extra tracing \
+    --constraints requirements/dev.txt
+compile 3.10 worker.txt pyproject.toml --extra worker --extra training --extra s3 --extra tracing \
+    --constraints requirements/dev.txt
 compile 3.11 exporter.txt requirements/exporter.in "$@"

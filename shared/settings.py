@@ -1,9 +1,10 @@
 """Settings that every process reads from its environment; a wrong value stops the process and names the field."""
 
 import sys
-from typing import TypeVar
+from importlib.util import find_spec
+from typing import Literal, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -24,11 +25,24 @@ class CommonSettings(BaseSettings):
     log_level: str = Field(default="INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")
     """Least severe level that is logged."""
 
+    log_format: Literal["console", "json"] = "console"
+    """How a line looks: `console` for people, `json` for machines, one object per line."""
+
+    tracing: bool = False
+    """Export a span tree per request by OTLP over HTTP; the standard `OTEL_*` variables say where to and how many."""
+
     task_soft_time_limit_seconds: float = Field(default=25.0, gt=0)
     """Seconds after which a running batch gets an exception; it ends as `time_limit`."""
 
     task_time_limit_seconds: float = Field(default=30.0, gt=0)
     """Seconds after which the pool child that runs a batch is killed."""
+
+    @field_validator("tracing")
+    @classmethod
+    def _packages_are_there(cls, tracing: bool) -> bool:
+        if tracing and not _has_exporter():
+            raise ValueError("it needs OpenTelemetry's exporter: install millrace[tracing]")
+        return tracing
 
     @model_validator(mode="after")
     def _soft_limit_comes_first(self) -> "CommonSettings":
@@ -51,6 +65,13 @@ class CommonSettings(BaseSettings):
     def lease_seconds(self) -> float:
         """Seconds for which a started job belongs to its worker: no attempt can outlive the hard limit."""
         return self.task_time_limit_seconds + 5.0
+
+
+def _has_exporter() -> bool:
+    try:
+        return find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 SettingsT = TypeVar("SettingsT", bound=CommonSettings)

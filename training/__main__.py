@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from shared.errors import MillraceError
+from shared.logs import set_up_logging
 from shared.settings import CommonSettings, load_settings
 from training import store_commands, train_command
 
@@ -56,5 +57,12 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
+def run() -> int:
+    """The command as a process: what modules log and libraries warn of goes to stderr in one form."""
+    settings = load_settings(CommonSettings)
+    set_up_logging("training", settings.log_level, settings.log_format)
+    return main()
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

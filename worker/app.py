@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 from celery import Celery, signals
@@ -27,6 +28,7 @@ from worker.announcer import Announcer
 from worker.child import Child
 from worker.handover import Handover
 from worker.keeper import Keeper
+from worker.logs import keep_logging_as_it_is
 from worker.lost import LostBatches
 from worker.metrics import WorkerMetrics, slot
 from worker.metrics_server import start_metrics_server
@@ -105,6 +107,9 @@ def _connect_signals(
     metrics: WorkerMetrics,
     children: list[Child],
 ) -> None:
+    if settings.tracing:
+        # Before the fork, so that the children share it; their spans are made after it.
+        import_module("worker.tracing")
     name = worker_name()
     keepers: list[Keeper] = []
 
@@ -113,6 +118,8 @@ def _connect_signals(
         metrics.children_started.inc()
         threadpool_limits(1)
         child = Child(settings.redis_url, predictors, metrics, settings.lease_seconds)
+        if settings.tracing:
+            child.start_tracing()
         child.warm_up()
         children.append(child)
         keeper = Keeper(f"{name}/{slot()}", settings.redis_url, store, predictors, metrics)
@@ -122,6 +129,8 @@ def _connect_signals(
     def end_child(**_: Any) -> None:
         for keeper in keepers:
             keeper.stop()
+        for child in children:
+            child.stop_tracing()
         forget_predecessor(slot())
 
     stop_serving: list[Callable[[], None]] = []
@@ -146,7 +155,8 @@ def _connect_signals(
 def main() -> None:
     """Run until a signal ends it."""
     settings = load_settings(WorkerSettings)
-    set_up_logging("worker", settings.log_level)
+    set_up_logging("worker", settings.log_level, settings.log_format)
+    keep_logging_as_it_is()
     try:
         app = create_worker(settings)
     except ModelError as error:

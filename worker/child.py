@@ -3,20 +3,26 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import accumulate, compress
+from typing import TYPE_CHECKING
 
 import redis
 
 from shared.clock import BrokerClock
 from shared.contract import BatchReply, ErrorCode, Lane, PredictMessage, RunJobsMessage, ShadowMessage
 from shared.errors import ModelError, PredictionError
+from shared.log_context import bound
 from worker.batch import Result, expired, failure, predict_calls
 from worker.connection import connect
 from worker.jobs import JobRuns, StartedJob
 from worker.metrics import WorkerMetrics
 from worker.predictor_cache import PredictorCache
 from worker.rows import Rows, joined, unpacked
+
+if TYPE_CHECKING:
+    from shared.tracing import Carrier
+    from worker.tracing import BatchTrace, ChildTracing
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +49,19 @@ class Child:
         # Outcomes are worth waiting for a restarting broker; replies soon have nobody who waits.
         self._redis = connect(redis_url, retries=6)
         self._jobs = JobRuns(self._redis, lease_seconds)
+        self._tracing: ChildTracing | None = None
+
+    def start_tracing(self) -> None:
+        """Export spans from now on; a thread does that, so this must come after the fork."""
+        # Not above: nothing of OpenTelemetry's is loaded if nobody asked for it.
+        from worker.tracing import ChildTracing
+
+        self._tracing = ChildTracing(self._clock.now)
+
+    def stop_tracing(self) -> None:
+        """Export what is left; takes up to two seconds."""
+        if self._tracing is not None:
+            self._tracing.close()
 
     def warm_up(self) -> None:
         """Run every loaded estimator once in this process, make its metrics, connect and read the broker's clock."""
@@ -64,9 +83,20 @@ class Child:
             self._calibrated_at = asked
         return self._clock.now()
 
-    def predict(self, message: PredictMessage) -> None:
-        """Answer a batch of interactive calls, leaving out those whose deadline has passed."""
+    def predict(self, message: PredictMessage, traces: object = None) -> None:
+        """Answer a batch of interactive calls, leaving out those whose deadline has passed.
+
+        `traces` is the queue entry's header of that name, as it came.
+        """
         started_at = self.now()
+        carriers: Sequence[Carrier] = ()
+        if traces and self._tracing is not None:
+            live = {at for at, call in enumerate(message.calls) if call.deadline > started_at}
+            carriers = [carrier for at, carrier in self._tracing.carriers_of(traces) if at in live]
+        with self._about(Lane.INTERACTIVE.value, message.model, message.version, carriers, started_at) as trace:
+            self._predict_calls(message, started_at, trace)
+
+    def _predict_calls(self, message: PredictMessage, started_at: float, trace: "BatchTrace | None") -> None:
         try:
             rows = unpacked(message.rows, sum(call.n_rows for call in message.calls))
         except ValueError:
@@ -82,12 +112,14 @@ class Child:
                 rows = joined([rows[end - n : end] for n, end in compress(zip(sizes, ends, strict=True), live)])
                 sizes = [*compress(sizes, live)]
             predicted, compute_seconds, count = self._predict(
-                message.model, message.version, rows, sizes, message.canary
+                message.model, message.version, rows, sizes, trace, message.canary
             )
             answers = iter(predicted)
         results = [next(answers) if is_live else expired() for is_live in live]
         try:
             self._reply(message, started_at, compute_seconds, results)
+            if trace is not None:
+                trace.answered()
         finally:
             # Nobody waits for the counts, so they come after the answer.
             count()
@@ -114,15 +146,40 @@ class Child:
             # As its record says it.
             waits.observe(max(0.0, job.started_at - job.accepted_at))
         for (model, version), together in by_version.items():
-            rows, sizes = joined([job.rows for job in together]), [len(job.rows) for job in together]
-            results, compute_seconds, count = self._predict(model, version, rows, sizes)
+            self._run_together(model, version, together, queue)
+        self._jobs.end_task()
+
+    def _run_together(self, model: str, version: str, jobs: Sequence[StartedJob], queue: str) -> None:
+        ids = [job.id for job in jobs]
+        carriers = self._tracing.carriers_of_jobs(jobs) if self._tracing is not None else {}
+        with self._about(queue, model, version, [*carriers.values()], self._clock.now(), job_ids=ids) as trace:
+            rows, sizes = joined([job.rows for job in jobs]), [len(job.rows) for job in jobs]
+            results, compute_seconds, count = self._predict(model, version, rows, sizes, trace)
             self._name_outputs(model, version, results)
             try:
-                ended = self._jobs.finish([job.id for job in together], results, compute_seconds)
+                ended = self._jobs.finish(ids, results, compute_seconds)
+                if trace is not None:
+                    trace.answered()
             finally:
                 count()
-            self._metrics.count_jobs(model, [(job.accepted_at, at) for job, at in zip(together, ended, strict=True)])
-        self._jobs.end_task()
+        self._metrics.count_jobs(model, [(job.accepted_at, at) for job, at in zip(jobs, ended, strict=True)])
+        if self._tracing is not None:
+            for job in jobs:
+                if job.id in carriers:
+                    self._tracing.waited(queue, carriers[job.id], job)
+
+    @contextmanager
+    def _about(
+        self, queue: str, model: str, version: str, carriers: "Sequence[Carrier]", at: float, **fields: list[str]
+    ) -> "Iterator[BatchTrace | None]":
+        """What a batch is about, for log and trace."""
+        if not carriers or self._tracing is None:
+            with bound(model=model, version=version, **fields):
+                yield None
+            return
+        trace = self._tracing.batch(queue, model, version, carriers, at)
+        with bound(model=model, version=version, **trace.ids, **fields), trace:
+            yield trace
 
     def _name_outputs(self, model: str, version: str, results: Sequence[Result]) -> None:
         """Write into results what they mean, so that an outcome can be read whatever became of the version."""
@@ -159,7 +216,13 @@ class Child:
         self._reply(message, self._clock.now(), 0.0, [failure(error)] * len(message.calls))
 
     def _predict(
-        self, model: str, version: str, rows: Rows, sizes: Sequence[int], canary: bool = False
+        self,
+        model: str,
+        version: str,
+        rows: Rows,
+        sizes: Sequence[int],
+        trace: "BatchTrace | None" = None,
+        canary: bool = False,
     ) -> tuple[list[Result], float, Callable[[], None]]:
         """One result per call, the seconds inside the estimator, and what counts them, to be called afterwards."""
         try:
@@ -172,10 +235,13 @@ class Child:
             results, answer = predict_calls(predictor, rows, sizes)
             return results, answer.compute_seconds, _count_nothing
         self._metrics.batches_in_progress.inc()
+        began_at = self._clock.now()
         try:
             results, answer = predict_calls(predictor, rows, sizes)
         finally:
             self._metrics.batches_in_progress.dec()
+        if trace is not None:
+            trace.computed(began_at, answer.compute_seconds, len(rows))
 
         def count() -> None:
             metrics = self._metrics.model(predictor.manifest)

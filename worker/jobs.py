@@ -39,6 +39,8 @@ class StartedJob:
     accepted_at: float
     attempt: int
     started_at: float
+    trace: bytes = b""
+    """What its record says of its trace; empty if it has none."""
 
 
 class JobRuns:
@@ -129,7 +131,7 @@ class JobRuns:
 
 
 def _started(job: str, answer: Any) -> StartedJob:
-    model, version, rows, accepted_at, attempt, started_at = answer
+    model, version, rows, accepted_at, attempt, started_at, trace = answer
     return StartedJob(
         job,
         model.decode(),
@@ -138,6 +140,7 @@ def _started(job: str, answer: Any) -> StartedJob:
         float(accepted_at),
         int(attempt),
         float(started_at),
+        trace or b"",
     )
 
 

@@ -122,7 +122,8 @@ class ModelMetrics:
             for metrics, column in zip(self._features, list(columns), strict=True):
                 metrics.count(column)
         except (TypeError, ValueError) as error:
-            logger.warning("%s %s: inputs not counted: %s", self._manifest.name, self._manifest.version, error)
+            reason = type(error).__name__  # its message quotes the value
+            logger.warning("%s %s: inputs not counted: %s", self._manifest.name, self._manifest.version, reason)
 
     def count_outputs(self, predictions: list[Any]) -> None:
         """What the model said; None for a row that failed."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from shared.contract import ErrorCode
 from shared.errors import ArtifactInvalid
+from shared.logs import PRIVATE
 from shared.manifest import Manifest, Sample
 from shared.model_store import ModelStore
 from worker.loader import LoadedEstimator, is_time_limit, load_estimator
@@ -108,8 +109,8 @@ class Predictor:
             if is_time_limit(error):
                 raise
             if len(rows) == 1:
-                # The message of a foreign exception may hold values of the row: it goes to the log only.
-                logger.warning("%s: row failed", self, exc_info=True)
+                # The message of a foreign exception may hold values of the row: neither log nor caller get it.
+                logger.warning("%s: row failed", self, exc_info=True, extra=PRIVATE)
                 return self._none(1, f"the model raised {type(error).__name__}")
             logger.warning("%s: %s in a batch of %d rows, now in halves", self, type(error).__name__, len(rows))
         # Halving finds one bad row among n in about 2 log2(n) calls instead of n.

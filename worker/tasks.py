@@ -29,13 +29,13 @@ def register_tasks(app: Celery, child: Callable[[], Child]) -> None:
     """Register the tasks; `child` gives the pool child's state once it has started."""
 
     # Not shared: other applications of this process would get them too.
-    @app.task(name=PREDICT_TASK, shared=False)  # type: ignore[untyped-decorator]
-    def predict(payload: str) -> None:
+    @app.task(name=PREDICT_TASK, bind=True, shared=False)  # type: ignore[untyped-decorator]
+    def predict(self: Any, payload: str) -> None:
         message = _decoded(PredictMessage, payload)
         if message is None:
             return
         try:
-            child().predict(message)
+            child().predict(message, getattr(self.request, "traces", None))
         except SoftTimeLimitExceeded:
             child().fail_calls(message, TIME_LIMIT)
 

@@ -13,6 +13,7 @@ from gateway.answers import job_view
 from gateway.catalog import ServedModel
 from gateway.errors import Problem
 from gateway.jobs import Job
+from gateway.requests import PROBLEM
 from gateway.service import Service
 from shared.contract import Lane
 
@@ -65,6 +66,7 @@ class HotEndpoint(ABC):
             response, seconds = await self.answer(served, scope, headers, receive, started)
             metrics.succeeded(name, self.lane, seconds)
         except Problem as problem:
+            scope[PROBLEM] = problem.code
             metrics.ended_with(name, self.lane, problem.status, problem.code)
             response = problem.response()
         finally:

@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope
 
 from gateway.catalog import ServedModel
 from gateway.errors import Problem
-from gateway.requests import read_json
+from gateway.requests import TRACE, read_json
 from gateway.routes.hot import (
     POLL_AGAIN_SECONDS,
     Encoded,
@@ -23,6 +23,7 @@ from gateway.routes.hot import (
 from gateway.schemas import JobView, problems
 from gateway.service import Service
 from shared.contract import JobStatus, Lane
+from shared.log_context import bind
 
 JobId = Annotated[str, Path(max_length=64, description="The id that the submission was answered with.")]
 
@@ -40,7 +41,7 @@ class SubmitEndpoint(HotEndpoint):
         key = idempotency_key(headers)
         body = await read_json(scope, receive, service.settings.body_max_bytes)
         parsed = served.parser.parse(body)
-        job_id, replay = await service.jobs.submit(served.manifest, parsed.rows, parsed.single, key)
+        job_id, replay = await service.jobs.submit(served.manifest, parsed.rows, parsed.single, key, scope.get(TRACE))
         if replay:
             job = await service.jobs.get(job_id)
             if job is None:
@@ -68,6 +69,7 @@ def job_routes(service: Service) -> APIRouter:
         job_id: JobId,
         wait: Annotated[float, Query(ge=0, le=wait_max, description="Seconds to wait for the outcome.")] = 0,
     ) -> Any:
+        bind(job_id=job_id)
         job = await (service.jobs.wait(job_id, wait) if wait else service.jobs.get(job_id))
         if job is None:
             raise unknown_job()
@@ -81,6 +83,7 @@ def job_routes(service: Service) -> APIRouter:
         responses={200: {"model": JobView}, **problems(404, 409, 503)},
     )
     async def cancel_job(job_id: JobId) -> Any:
+        bind(job_id=job_id)
         status = await service.jobs.cancel(job_id)
         if status is None:
             raise unknown_job()

@@ -3,7 +3,7 @@
 import math
 import re
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 import orjson
@@ -13,10 +13,13 @@ from starlette.types import Receive, Scope
 from gateway.answers import job_prediction, outputs_of, predicted, server_timing, timing
 from gateway.catalog import ServedModel
 from gateway.errors import Problem, of_result
-from gateway.requests import read_json
+from gateway.requests import TRACE, read_json
 from gateway.routes.hot import Encoded, HotEndpoint, RawHeaders, idempotency_key, job_response
 from gateway.rows import ParsedRows
 from shared.contract import JobStatus, Lane
+
+if TYPE_CHECKING:
+    from gateway.tracing import RequestTrace
 
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?")
 
@@ -34,15 +37,19 @@ class PredictEndpoint(HotEndpoint):
         parsed = served.parser.parse(body)
         prefer = headers.get(b"prefer", b"").decode("latin-1")
         if "wait" in prefer or "respond-async" in prefer:
-            response = await self._as_job(served, parsed, prefer, idempotency_key(headers))
+            trace = scope.get(TRACE)
+            response = await self._as_job(served, parsed, prefer, idempotency_key(headers), trace)
             return response, time.perf_counter() - started
-        answer = await served.coalescer.predict(parsed.rows, self._deadline_seconds(scope))
+        trace = scope.get(TRACE)
+        answer = await served.coalescer.predict(parsed.rows, self._deadline_seconds(scope), trace)
         result: dict[str, Any] = answer.result
         if "error" in result:
             raise of_result(result["error"])
         seconds = time.perf_counter() - started
         parts = timing(answer.started_at - answer.accepted_at, answer.compute_seconds, seconds)
         manifest = served.manifest
+        if trace is not None:
+            trace.about(manifest.name, manifest.version, parts)
         reference = (scope.get("path_params") or {}).get("version")
         shadow = self.service.catalog.shadow_of(manifest.name, reference, served)
         if shadow is not None:
@@ -52,13 +59,15 @@ class PredictEndpoint(HotEndpoint):
         members = predicted(outputs_of(manifest), result, parsed.single)
         return _response(members, manifest.name, manifest.version, parts), seconds
 
-    async def _as_job(self, served: ServedModel, parsed: ParsedRows, prefer: str, key: str | None) -> Response:
+    async def _as_job(
+        self, served: ServedModel, parsed: ParsedRows, prefer: str, key: str | None, trace: "RequestTrace | None"
+    ) -> Response:
         """RFC 7240: the caller rather takes a job than an error when it takes longer."""
         service = self.service
         found = _WAIT.search(prefer)
         wait_seconds = min(float(found[1]), service.settings.wait_max_seconds) if found else 0.0
         headers = {"Preference-Applied": f"wait={wait_seconds:g}" if found else "respond-async"}
-        job_id, _ = await service.jobs.submit(served.manifest, parsed.rows, parsed.single, key)
+        job_id, _ = await service.jobs.submit(served.manifest, parsed.rows, parsed.single, key, trace)
         job = await service.jobs.wait(job_id, wait_seconds)
         if job is None:
             raise Problem(503, "broker_unavailable", "the job was accepted, and its record can't be read")

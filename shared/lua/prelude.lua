@@ -51,9 +51,10 @@ local function settle(channel)
   end
 end
 
--- Starts an attempt if the job may run now; returns {model, version, rows, accepted_at, attempt, started_at}, or false.
+-- Starts an attempt if the job may run now; returns {model, version, rows, accepted_at, attempt, started_at, trace},
+-- the last one only of a job that is traced, or false.
 local STARTING = {'status', 'lease_until', 'expires_at', 'attempt', 'max_attempts', 'retention_seconds',
-  'model', 'version', 'rows', 'accepted_at'}
+  'model', 'version', 'rows', 'accepted_at', 'trace'}
 local function start_job(key, id, job, redelivered, lease_until)
   local status = job[1]
   if status ~= 'queued' and not (status == 'running' and (redelivered or tonumber(job[2] or '0') <= now)) then
@@ -70,5 +71,5 @@ local function start_job(key, id, job, redelivered, lease_until)
   end
   redis.call('HSET', key, 'status', 'running', 'attempt', attempt, 'started_at', NOW, 'lease_until', lease_until)
   check_at(lease_until, id)
-  return {job[7], job[8], job[9], job[10], attempt, NOW}
+  return {job[7], job[8], job[9], job[10], attempt, NOW, job[11]}
 end

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from opentelemetry.sdk import environment_variables
 
 from gateway.__main__ import GRACEFUL_SECONDS
 from gateway.settings import GatewaySettings
@@ -96,7 +97,23 @@ def test_only_alertmanager_is_optional() -> None:
 @each_of_ours
 def test_environment_names_are_settings(name: str) -> None:
     fields = {field.upper() for field in SETTINGS[name].model_fields}
-    assert set(SERVICES[name].get("environment", {})) <= fields
+    standard = {variable for variable in SERVICES[name].get("environment", {}) if variable.startswith("OTEL_")}
+    assert standard <= {value for key, value in vars(environment_variables).items() if key.startswith("OTEL_")}
+    assert set(SERVICES[name].get("environment", {})) - standard <= fields
+
+
+def test_spans_have_one_way_out() -> None:
+    """The collector of the documentation is where gateway and worker look for it, and Prometheus' rule holds."""
+    document = (ROOT / "docs/tracing.md").read_text()
+    (override,) = re.findall(r"```yaml\n(.*?)```", document, re.DOTALL)
+    [(name, service)] = yaml.safe_load(override)["services"].items()
+    for ours in ("gateway", "worker"):
+        endpoint = urlsplit(SERVICES[ours]["environment"]["OTEL_EXPORTER_OTLP_ENDPOINT"])
+        assert (endpoint.hostname, endpoint.port) == (name, 4318)
+        assert networks(ours) & set(service["networks"])
+    assert set(service["networks"]) <= set(COMPOSE["networks"])
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" not in SERVICES["trainer"]["environment"]
 
 
 @each_of_ours

@@ -60,12 +60,23 @@ def test_a_process_loads_what_it_needs_and_not_what_the_others_need(module: str,
     assert {name.split(".")[0] for name in loaded} & never == set()
 
 
+@pytest.mark.parametrize("module", ["gateway.__main__", "gateway.processes", "worker.app", "training.__main__"])
+def test_without_tracing_nothing_of_it_is_loaded(module: str) -> None:
+    """FastAPI imports OpenTelemetry's interface, redis-py its metrics; what makes and exports spans nobody does."""
+    loaded = run("-c", f"import {module}, sys; print(*sys.modules)").split()
+
+    spans = ("opentelemetry.sdk.trace", "opentelemetry.exporter", "google.protobuf")
+    assert not [name for name in loaded if name.startswith(spans)]
+    assert not {"shared.tracing", "gateway.tracing", "worker.tracing"} & set(loaded)
+
+
 def test_what_is_shared_stays_light() -> None:
-    names = [name_of(path) for path in modules_of("shared")]
+    # Imported if it is asked for.
+    names = [name_of(path) for path in modules_of("shared") if path.stem != "tracing"]
     loaded = run("-c", f"import {', '.join(names)}, sys; print(*sys.modules)").split()
 
     heavy = {"fastapi", "starlette", "uvicorn", "sklearn", "numpy", "scipy", "joblib", "gateway", "worker", "training"}
-    assert {name.split(".")[0] for name in loaded} & heavy == set()
+    assert {name.split(".")[0] for name in loaded} & {*heavy, "opentelemetry"} == set()
 
 
 def test_importing_a_module_does_nothing_but_define_things() -> None:

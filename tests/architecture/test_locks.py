@@ -50,7 +50,7 @@ def declared(*extras: str) -> list[Requirement]:
     """What pyproject.toml asks for, with extras."""
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
     optional: dict[str, list[str]] = project["optional-dependencies"]
-    known = {"gateway", "worker", "training", "s3", "local", "dev"}
+    known = {"gateway", "worker", "training", "s3", "tracing", "local", "dev"}
     assert set(optional) == known, "say here which lock holds a new extra"
     return [
         Requirement(text) for group in (project["dependencies"], *map(optional.get, extras)) for text in group or []
@@ -85,9 +85,9 @@ def test_images_get_what_was_tested(lock: str, python: str) -> None:
 @pytest.mark.parametrize(
     ("lock", "extras"),
     [
-        ("gateway", ["gateway", "s3"]),
-        ("worker", ["worker", "training", "s3"]),
-        ("dev", ["gateway", "worker", "training", "s3", "local", "dev"]),
+        ("gateway", ["gateway", "s3", "tracing"]),
+        ("worker", ["worker", "training", "s3", "tracing"]),
+        ("dev", ["gateway", "worker", "training", "s3", "tracing", "local", "dev"]),
     ],
 )
 def test_locks_answer_pyproject(lock: str, extras: list[str], python: str) -> None:

@@ -24,6 +24,8 @@ def settings_table() -> list[str]:
     rows = []
     for name, field in fields.items():
         default = f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
+        if isinstance(field.default, bool):
+            default = default.lower()
         shown = COMPUTED_DEFAULTS.get(name, f"`{default}`")
         rows.append(f"| `{name.upper()}` | {shown} | {field.description} |")
     return rows

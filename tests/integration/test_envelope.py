@@ -155,6 +155,16 @@ def test_two_entries_of_one_message_are_two_tasks(app: Celery, message: Message)
     assert one["properties"]["delivery_tag"] != other["properties"]["delivery_tag"]
 
 
+def test_traces_are_a_header_of_their_own_if_there_are_any(app: Celery, message: Message) -> None:
+    traces = {"3": {"traceparent": "00-1-2-01"}}
+    without = orjson.loads(envelope(app, message, "", 1.0))
+    entry = orjson.loads(envelope(app, message, "", 1.0, traces))
+
+    assert entry["headers"].pop("traces") == traces
+    assert comparable(entry) == comparable(without)
+    assert problem(envelope(app, message, "", 1.0, traces)) is None
+
+
 def test_the_argument_is_the_message(celerys: dict[str, Any], ours: dict[str, Any], message: Message) -> None:
     for entry in (celerys, ours):
         (payload,), kwargs, _ = orjson.loads(base64.b64decode(entry["body"]))

@@ -40,6 +40,7 @@ class New:
     fingerprint: str = "f"
     rows: str = "[[1.0]]"
     single: int = 1
+    trace: str = ""
 
     @property
     def idempotency_key(self) -> str:
@@ -72,7 +73,7 @@ class JobBoard:
         names, args = [QUEUE], [envelope, max_open, CHECK_SECONDS, expiry_seconds, retention_seconds, max_attempts]
         for job in jobs:
             names += [keys.job(job.id), job.idempotency_key]
-            args += [job.id, "iris", "v1", job.rows, job.single, job.fingerprint]
+            args += [job.id, "iris", "v1", job.rows, job.single, job.fingerprint, job.trace]
         answers = self._call("submit", names, args)
         return [answer and (answer[0], answer[1].decode(), answer[2].decode()) for answer in answers]
 

@@ -16,10 +16,13 @@ MODEL_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "TRUSTE
 class Stack:
     """Started by `start`, ended by `close`; every part can be stopped, killed and started by a test."""
 
-    def __init__(self, folder: Path, models: Path, workers: int = 1, **environment: str) -> None:
+    def __init__(
+        self, folder: Path, models: Path, workers: int = 1, broker_password: str = "", **environment: str
+    ) -> None:
         self.folder = folder
         self.broker_port = free_port()
-        self.redis_url = f"redis://127.0.0.1:{self.broker_port}/0"
+        secret = f":{broker_password}@" if broker_password else ""
+        self.redis_url = f"redis://{secret}127.0.0.1:{self.broker_port}/0"
         self._environment = {
             "REDIS_URL": self.redis_url,
             "MODEL_STORE": str(models),
@@ -27,7 +30,7 @@ class Stack:
             **MODEL_ENVIRONMENT,
             **environment,
         }
-        self.broker = Process("broker", _broker_command(self.broker_port, folder), {}, folder)
+        self.broker = Process("broker", _broker_command(self.broker_port, folder, broker_password), {}, folder)
         gateway_port = free_port()
         self.url = f"http://127.0.0.1:{gateway_port}"
         self.gateway = Process(
@@ -36,7 +39,7 @@ class Stack:
         self.metrics_ports: list[int] = []
         self.workers = [self.new_worker() for _ in range(workers)]
         self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
-        self.redis = redis.Redis(port=self.broker_port)
+        self.redis = redis.Redis(port=self.broker_port, password=broker_password or None)
 
     def new_worker(self, **options: str) -> Process:
         """One more worker, not started yet."""
@@ -140,6 +143,6 @@ class Stack:
         return "\n".join(f"--- {process.name}\n{process.log()}" for process in (self.gateway, *self.workers))
 
 
-def _broker_command(port: int, folder: Path) -> list[str]:
+def _broker_command(port: int, folder: Path, password: str) -> list[str]:
     options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", "--appendonly", "yes"]
-    return [find_server(), *options]
+    return [find_server(), *options, *(["--requirepass", password] if password else [])]

@@ -10,6 +10,7 @@ from typing import Any, cast
 import redis.asyncio
 from fakeredis import FakeAsyncRedis, FakeServer
 
+from gateway.envelope import NOT_TRACED, Traces
 from gateway.exchange import Exchange
 from gateway.slots import COMMON, Pools
 from shared.contract import BatchReply, Message, PredictMessage, Row
@@ -47,9 +48,10 @@ class FakeExchange(Exchange):
         self.published: list[PredictMessage] = []
         self.pools: list[str] = []
         """The pool of each."""
+        self.traces: list[Traces] = []
         self.failure: Exception | None = None
 
-    async def publish(self, message: Message, pool: str) -> None:
+    async def publish(self, message: Message, pool: str, traces: Traces = NOT_TRACED) -> None:
         """Keep a message, or fail as the broker would."""
         assert isinstance(message, PredictMessage)
         await asyncio.sleep(0)
@@ -57,9 +59,14 @@ class FakeExchange(Exchange):
             raise self.failure
         self.published.append(message)
         self.pools.append(pool)
+        self.traces.append(traces)
 
     def answer(
-        self, message: PredictMessage, results: Sequence[dict[str, Any]] | None = None, compute_seconds: float = 0.0
+        self,
+        message: PredictMessage,
+        results: Sequence[dict[str, Any]] | None = None,
+        compute_seconds: float = 0.0,
+        started_at: float = 5.0,
     ) -> None:
         """Deliver a reply, by default the first value of each row as its prediction."""
         if results is None:
@@ -68,5 +75,7 @@ class FakeExchange(Exchange):
                 {"predictions": [next(rows)[0] for _ in range(call.n_rows)], "probabilities": None}
                 for call in message.calls
             ]
-        reply = BatchReply(batch=message.batch, started_at=5.0, compute_seconds=compute_seconds, results=list(results))
+        reply = BatchReply(
+            batch=message.batch, started_at=started_at, compute_seconds=compute_seconds, results=list(results)
+        )
         self._dispatch(reply.to_json().encode())

@@ -235,6 +235,18 @@ def test_only_a_job_that_nobody_works_on_is_started(
         assert board.record("a")["status"] == "running"
 
 
+def test_a_traced_job_tells_its_trace_and_start_at_every_attempt_and_others_tell_nothing(board: JobBoard) -> None:
+    board.submit(New("a", trace='{"traceparent":"…"}'), New("b"))
+
+    for attempt in (1, 2):
+        *_, told, started_at, trace = board.start_one("a")
+        assert (told, trace.decode()) == (attempt, '{"traceparent":"…"}')
+        assert started_at.decode() == board.record("a")["started_at"]
+        board.clock.pass_(LEASE_SECONDS)
+    assert len(board.start_one("b")) == 5
+    assert "trace" not in board.record("b")
+
+
 def test_a_started_job_belongs_to_its_worker_until_the_lease_is_over(board: JobBoard) -> None:
     board.submit(New("a", rows="[[5]]"))
     accepted_at = f"{board.clock.seconds:.6f}".encode()

@@ -40,6 +40,8 @@ def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch) -> None:
         ("REDIS_URL", "unix:///run/secret.sock"),
         ("LOG_LEVEL", "secret"),
         ("LOG_LEVEL", "info"),
+        ("LOG_FORMAT", "secret"),
+        ("TRACING", "secret"),
         ("TASK_SOFT_TIME_LIMIT_SECONDS", "0"),
         ("TASK_TIME_LIMIT_SECONDS", "-1"),
         ("TASK_TIME_LIMIT_SECONDS", "secret"),
@@ -127,3 +129,16 @@ def test_only_json_comes_in_and_only_our_queues_are_known() -> None:
 def test_settings_can_not_be_changed_under_way() -> None:
     with pytest.raises(ValueError, match="frozen"):
         CommonSettings().redis_url = "redis://other"  # type: ignore[misc]
+
+
+def test_tracing_needs_its_packages(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("TRACING", "true")
+    assert load_settings(CommonSettings).tracing
+
+    def find_spec(name: str) -> None:
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr("shared.settings.find_spec", find_spec)
+    with pytest.raises(SystemExit):
+        load_settings(CommonSettings)
+    assert "TRACING" in (told := capsys.readouterr().err) and "millrace[tracing]" in told

@@ -34,9 +34,12 @@ class FakeChild:
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
         self.failure: BaseException | None = None
+        self.traces: list[object] = []
+        """The header of that name of each batch."""
 
-    def predict(self, message: PredictMessage) -> None:
+    def predict(self, message: PredictMessage, traces: object) -> None:
         self._note("predict", message)
+        self.traces.append(traces)
 
     def run_jobs(self, message: RunJobsMessage, redelivered: bool, queue: str) -> None:
         self._note("run_jobs", message, redelivered, queue)
@@ -77,7 +80,7 @@ def run_task(app: Celery) -> Run:
 
     def run(name: str, payload: str, **delivery_info: Any) -> None:
         task = app.tasks[name]
-        task.push_request(delivery_info={"routing_key": "bulk.m", **delivery_info})
+        task.push_request(**delivery_info.pop("headers", {}), delivery_info={"routing_key": "bulk.m", **delivery_info})
         try:
             task.run(payload)
         finally:
@@ -100,6 +103,15 @@ def test_a_batch_is_predicted(run_task: Run, child: FakeChild) -> None:
     run_task(PREDICT_TASK, BATCH.to_json())
 
     assert child.asked == [("predict", BATCH)]
+    assert child.traces == [None]
+
+
+def test_the_traces_of_a_batch_are_in_its_entrys_header(run_task: Run, child: FakeChild) -> None:
+    traces = {"0": {"traceparent": "00-1-2-01"}}
+
+    run_task(PREDICT_TASK, BATCH.to_json(), headers={"traces": traces})
+
+    assert child.traces == [traces]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,178 @@
+"""A request's spans: the app is driven as a server would, the queue is the fake one, the clock is the test's."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive, Scope, Send
+
+from gateway.coalescer import Coalescer, WaitingRows
+from gateway.errors import Problem
+from gateway.metrics import GatewayMetrics
+from gateway.requests import PROBLEM, TRACE, Observed
+from gateway.settings import GatewaySettings
+from gateway.tracing import RequestTracing
+from shared.clock import BrokerClock
+from shared.log_context import log_context
+from shared.tracing import Tracing
+from tests.support.coroutines import run, turns
+from tests.support.manifests import classifier
+from tests.unit.gateway.fakes import FakeExchange, common
+
+TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
+SAMPLED = f"00-{TRACE_ID}-b7ad6b7169203331-01".encode()
+UNSAMPLED = SAMPLED[:-2] + b"00"
+
+
+class Bench:
+    """Requests that end up in a coalescer, and the spans that came of them."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.exporter = InMemorySpanExporter()
+        self.requests = RequestTracing(lambda: self.now)
+        self.requests._tracing = Tracing("gateway", self.exporter)
+        self.exchange = FakeExchange()
+        self.settings = GatewaySettings(tracing=True)
+        clock = BrokerClock()
+        clock.now = lambda: self.now  # type: ignore[method-assign]
+        self.coalescer = Coalescer(classifier(), self.exchange, common(), clock, WaitingRows(100), self.settings)
+        self.bound: list[dict[str, Any]] = []
+        self.failure: Exception | None = None
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What is behind the middleware."""
+        self.bound.append(dict(log_context()))
+        scope["endpoint"] = self
+        status = 200
+        if self.failure is not None:
+            raise self.failure
+        try:
+            await self.coalescer.predict([[1.0, 2.0]], 5.0, scope.get(TRACE))
+        except Problem as problem:
+            scope[PROBLEM] = problem.code
+            status = problem.status
+        await send({"type": "http.response.start", "status": status, "headers": []})
+
+    template = "/predict"
+
+    async def ask(self, *traceparents: bytes, path: str = "/predict") -> None:
+        """A request."""
+        headers = [(b"traceparent", each) for each in traceparents]
+        scope = {"type": "http", "method": "POST", "path": path, "headers": headers}
+        metrics = GatewayMetrics()
+        await Observed(self.answer, metrics, tracing=self.requests)(scope, _nothing, _sent)
+
+    def spans(self) -> dict[str, Any]:
+        """By name, once all are exported."""
+        self.requests.close()
+        found = {span.name: span for span in self.exporter.get_finished_spans()}
+        assert len(found) == len(self.exporter.get_finished_spans())
+        return found
+
+
+async def _nothing() -> Message:
+    raise AssertionError
+
+
+async def _sent(_: Message) -> None:
+    """Somebody got it."""
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    bench.requests.close()
+
+
+async def answered(bench: Bench, *traceparents: bytes, started_at: float = 100.5) -> None:
+    """A request that gets its answer at 101."""
+    asking = asyncio.create_task(bench.ask(*traceparents))
+    await turns()
+    (message,) = bench.exchange.published
+    bench.now = 101.0
+    bench.exchange.answer(message, started_at=started_at)
+    await asking
+
+
+def test_the_queue_is_a_span_of_the_time_that_the_answer_tells(bench: Bench) -> None:
+    run(answered(bench, SAMPLED))
+
+    spans = bench.spans()
+    server, queue = spans["POST /predict"], spans["queue interactive"]
+    assert (server.start_time, server.end_time) == (100_000_000_000, 101_000_000_000)
+    assert (queue.start_time, queue.end_time) == (100_000_000_000, 100_500_000_000)
+    assert queue.parent.span_id == server.context.span_id
+    [traces] = bench.exchange.traces
+    assert traces == {"0": {"traceparent": f"00-{TRACE_ID}-{queue.context.span_id:016x}-01"}}
+    assert bench.bound[0]["trace_id"] == TRACE_ID
+    assert bench.bound[0]["span_id"] == f"{server.context.span_id:016x}"
+
+
+def test_unsampled_requests_carry_nothing_but_are_logged_with_their_trace(bench: Bench) -> None:
+    run(answered(bench, UNSAMPLED))
+
+    assert bench.exchange.traces == [{}]
+    assert bench.bound[0]["trace_id"] == TRACE_ID
+    assert bench.spans() == {}
+
+
+def test_of_several_callers_only_those_who_are_sampled_are_named(bench: Bench) -> None:
+    async def three() -> None:
+        first = asyncio.create_task(bench.ask(UNSAMPLED))
+        await turns()
+        others = [asyncio.create_task(bench.ask(each)) for each in (UNSAMPLED, SAMPLED)]
+        await turns()
+        bench.exchange.answer(bench.exchange.published[0])
+        await turns()
+        bench.exchange.answer(bench.exchange.published[1])
+        await asyncio.gather(first, *others)
+
+    run(three())
+
+    assert [list(traces) for traces in bench.exchange.traces] == [[], ["1"]]
+
+
+def test_a_wait_in_vain_is_an_error_until_its_end(bench: Bench) -> None:
+    bench.exchange.failure = OSError()
+    run(bench.ask(SAMPLED))
+
+    spans = bench.spans()
+    assert {name: span.attributes["error.type"] for name, span in spans.items()} == dict.fromkeys(
+        ("POST /predict", "queue interactive"), "broker_unavailable"
+    )
+    assert not any(span.status.is_ok for span in spans.values())
+
+
+def test_a_batch_that_is_lost_has_no_start(bench: Bench) -> None:
+    run(answered(bench, SAMPLED, started_at=0.0))
+
+    assert bench.spans()["queue interactive"].end_time == 101_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "error"), [(RuntimeError(), 500, "internal_error"), (ClientDisconnect(), 499, None)]
+)
+def test_what_nobody_answered_ends_too(bench: Bench, failure: Exception, status: int, error: str | None) -> None:
+    bench.failure = failure
+    run(bench.ask(SAMPLED))
+
+    attributes = bench.spans()["POST /predict"].attributes
+    assert (attributes["http.response.status_code"], attributes.get("error.type")) == (status, error)
+
+
+@pytest.mark.parametrize("traceparents", [(b"sesame",), (b"\xff\xfe",), ()])
+def test_an_unreadable_traceparent_begins_a_trace(bench: Bench, traceparents: tuple[bytes, ...]) -> None:
+    run(answered(bench, *traceparents))
+
+    assert bench.spans()["POST /predict"].parent is None
+
+
+def test_before_its_start_nothing_is_traced() -> None:
+    scope = {"method": "GET", "path": "/", "headers": [(b"traceparent", SAMPLED)]}
+
+    assert RequestTracing(lambda: 1.0).begin(scope, "x") == (None, {})

@@ -1,4 +1,6 @@
-"""Every query of every dashboard, asked of a real Prometheus that has watched a stack on a bad day."""
+"""Every query of every dashboard, asked of a real Prometheus that has watched a stack on a bad day; and the pictures
+that are drawn of its answers.
+"""
 
 import re
 import time
@@ -11,15 +13,17 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 from urllib.parse import urlsplit
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import yaml
 
+from monitoring.preview.__main__ import main as preview
 from monitoring.preview.dashboard import Dashboard, Variable, load_all
 from monitoring.preview.period import Period, choose, offered, substitute
-from monitoring.preview.prometheus import Series
 from monitoring.preview.prometheus import Prometheus as Client
+from monitoring.preview.prometheus import Series
 from shared.alias import Trial
 from shared.model_store import ModelStore
 from tests.monitoring.queries import DASHBOARDS, RULES
@@ -45,6 +49,7 @@ SETTINGS = {
     "JOB_MAX_ATTEMPTS": "2",
 }
 SHOWN_SECONDS = 60
+PICTURE_BYTES_MAX = 300_000
 RATE_OVER = "20s"
 """As Grafana takes it, which thinks that scrapes are 5 s apart."""
 EXPORTER_JOB = "celery-exporter"
@@ -231,3 +236,28 @@ def test_what_is_asked_has_an_answer(watched: Watched, question: Question) -> No
 @pytest.mark.parametrize(("board", "variable"), VARIABLES.values(), ids=VARIABLES)
 def test_a_variable_has_values(watched: Watched, board: Dashboard, variable: Variable) -> None:
     assert offered(variable, watched.client, watched.period, watched.known(board))
+
+
+@pytest.fixture(scope="module")
+def pictures(watched: Watched, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    options = ["--url", watched.client.url, "--range", f"{SHOWN_SECONDS}s", "--scrape-seconds", "1"]
+    assert preview([*options, "--output", str(folder)]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=[board.name for board in BOARDS])
+def test_a_picture_shows_every_panel_and_what_it_says(watched: Watched, pictures: Path, board: Dashboard) -> None:
+    picture = (pictures / f"{board.name}.svg").read_bytes()
+    assert len(picture) < PICTURE_BYTES_MAX
+    texts = {element.text for element in ElementTree.fromstring(picture).iter()}
+    shown = {name: choice.shown for name, choice in choose(board, watched.client, watched.period).items()}
+    assert {substitute(panel.title, shown) for panel in board.panels} <= texts
+    # Said where there is no data, and there is data everywhere, as the tests above say.
+    if watched.no_exporter is None:
+        assert not texts & {panel.defaults.get("noValue", "No data") for panel in board.panels}
+
+
+def test_a_page_shows_all_pictures(pictures: Path) -> None:
+    page = (pictures / "index.html").read_text()
+    assert sorted(re.findall(r'src="([^"]+)"', page)) == sorted(path.name for path in pictures.glob("*.svg"))

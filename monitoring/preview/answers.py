@@ -1,6 +1,5 @@
 """What a panel's queries say, under the names that its legend shows."""
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,8 +42,9 @@ def ask(
         if target.instant:
             found = prometheus.instant(expr, period.end)
         else:
-            # On the grid of the step, so that a picture taken a moment later looks alike.
-            found = prometheus.range(expr, math.ceil(period.start / step) * step, period.end // step * step, step)
+            # Back from the end, so that the newest is in it however long a step is.
+            start = period.end - (period.end - period.start) // step * step
+            found = prometheus.range(expr, start, period.end, step)
         for series in found:
             name = name_of(series.labels, target, expr)
             field = field_of(panel, theme, len(answers), name, target.ref_id)

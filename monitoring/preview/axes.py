@@ -1,15 +1,16 @@
 """The axes of a chart over time, and its legend."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from monitoring.preview import svg
 from monitoring.preview.colours import Theme
 from monitoring.preview.fields import Field
 from monitoring.preview.period import Period
-from monitoring.preview.scale import Scale, ticks, time_ticks
+from monitoring.preview.scale import Scale, bounds, finite, ticks, time_ticks
 from monitoring.preview.svg import Box
+from monitoring.preview.units import size_of_one
 
 TEXT_SIZE = 11
 LINE_HEIGHT = 18
@@ -33,9 +34,25 @@ class Entry:
         return 20 + svg.text_width(f"{self.name}  {self.value}", svg.SIZE) + 16
 
 
+def ends(field: Field, values: Iterable[float]) -> tuple[float, float]:
+    """Where the axis of a field with these values begins and ends."""
+    there = finite(values)
+    least, most = (field.config.get(end) for end in ("min", "max"))
+    one = size_of_one(field.config.get("unit", ""), max(map(abs, there), default=0.0))
+    low, high = bounds(
+        (value / one for value in there),
+        None if least is None else least / one,
+        None if most is None else most / one,
+    )
+    return low * one, high * one
+
+
 def marks(field: Field, low: float, high: float, height: float) -> list[Mark]:
     """Round values for an axis that is so many pixels high."""
-    return [(value, short(field.write(value))) for value in ticks(low, high, max(2, int(height / 34)))]
+    # Just below its end, which may be written in the next unit.
+    one = size_of_one(field.config.get("unit", ""), max(abs(low), abs(high)) * 0.999)
+    values = [value * one for value in ticks(low / one, high / one, max(2, int(height / 34)))]
+    return [(value, short(field.write(value))) for value in values]
 
 
 def short(text: str) -> str:

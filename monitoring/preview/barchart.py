@@ -6,12 +6,12 @@ from dataclasses import replace
 
 from monitoring.preview import svg
 from monitoring.preview.answers import Answer
-from monitoring.preview.axes import TEXT_SIZE, TIME_HEIGHT, Entry, legend, marks, marks_width, value_axis
+from monitoring.preview.axes import TEXT_SIZE, TIME_HEIGHT, Entry, ends, legend, marks, marks_width, value_axis
 from monitoring.preview.colours import Theme
 from monitoring.preview.dashboard import Panel
 from monitoring.preview.fields import Field, field_of
 from monitoring.preview.frames import Frame, frame_of
-from monitoring.preview.scale import Scale, bounds
+from monitoring.preview.scale import Scale
 from monitoring.preview.svg import Box
 
 
@@ -23,8 +23,7 @@ def draw(panel: Panel, answers: Sequence[Answer], box: Box, theme: Theme) -> str
     columns = [[_number(cell) for cell in frame.column(name)] for name in names]
     keys, height = legend([Entry(f.colour(), name) for f, name in zip(fields, names, strict=True)], box, theme)
     inner = box.inside(bottom=height + TIME_HEIGHT + 6)
-    ends = fields[0].config
-    low, high = bounds((value for column in columns for value in column), ends.get("min"), ends.get("max"))
+    low, high = ends(fields[0], (value for column in columns for value in column))
     values = marks(fields[0], low, high, inner.height)
     plot = inner.inside(left=marks_width([text for _, text in values]), top=12, right=4)
     scale = Scale(low, high, plot.bottom, plot.y)

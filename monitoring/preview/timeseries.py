@@ -10,6 +10,7 @@ from monitoring.preview.answers import Answer
 from monitoring.preview.axes import (
     TIME_HEIGHT,
     Entry,
+    ends,
     legend,
     marks,
     marks_width,
@@ -21,7 +22,7 @@ from monitoring.preview.calcs import calculated
 from monitoring.preview.colours import Theme, named
 from monitoring.preview.dashboard import Panel
 from monitoring.preview.period import Period
-from monitoring.preview.scale import Scale, bounds
+from monitoring.preview.scale import Scale
 from monitoring.preview.svg import Box
 
 Point = tuple[float, float]
@@ -54,9 +55,7 @@ def draw(
     """The whole panel below its title."""
     curves = _curves(panel, answers)
     first = answers[0].field
-    low, high = bounds(
-        (value for curve in curves for value in curve.values), first.config.get("min"), first.config.get("max")
-    )
+    low, high = ends(first, (value for curve in curves for value in curve.values))
     keys, height = legend(_entries(panel, answers), box, theme) if _has_legend(panel) else ("", 0.0)
     inner = box.inside(bottom=height + TIME_HEIGHT + (6 if height else 0))
     values = marks(first, low, high, inner.height)

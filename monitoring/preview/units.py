@@ -52,6 +52,18 @@ def digits(value: float, decimals: int | None) -> str:
     return f"{value:.{min(decimals, 12)}f}"
 
 
+def size_of_one(unit: str, value: float) -> float:
+    """What counts as 1 near a value: 1 GiB where it is written in GiB. Ticks are round in these."""
+    if unit in _TIME_FACTORS:
+        seconds = value * _TIME_FACTORS[unit]
+        return next((size for size in (86_400, 3600, 60) if seconds >= 2 * size), 1) / _TIME_FACTORS[unit]
+    factor, prefixes, _ = _SCALED.get(unit, (1000, "", ""))
+    if not prefixes or not value or not math.isfinite(value):
+        return 1.0
+    power = math.floor(math.log(abs(value), factor) + 1e-9)
+    return float(factor) ** min(max(power, 0), len(prefixes) - 1)
+
+
 def _writer(unit: str) -> Callable[[float, int | None], str]:
     if unit in _TIME_FACTORS:
         return lambda value, decimals: _time(value * _TIME_FACTORS[unit], decimals)

@@ -4,7 +4,9 @@ import math
 
 import pytest
 
-from monitoring.preview.axes import short
+from monitoring.preview.axes import ends, marks, short
+from monitoring.preview.colours import DARK
+from monitoring.preview.fields import Field
 from monitoring.preview.scale import Scale, bounds, ticks, time_ticks
 
 
@@ -44,6 +46,23 @@ def test_no_tick_is_minus_zero() -> None:
 )
 def test_the_ends_of_an_axis(values: list[float], least: float | None, ends: tuple[float, float]) -> None:
     assert bounds(values, least) == pytest.approx(ends)
+
+
+@pytest.mark.parametrize(
+    ("unit", "most", "texts"),
+    [
+        ("bytes", 181 * 2**20, ["0 B", "50 MiB", "100 MiB", "150 MiB", "200 MiB"]),
+        ("bytes", 700 * 2**20, ["0 B", "200 MiB", "400 MiB", "600 MiB", "800 MiB"]),
+        ("decbytes", 1.8e9, ["0 B", "500 MB", "1 GB", "1.5 GB", "2 GB"]),
+        ("s", 340, ["0 s", "2 mins", "4 mins", "6 mins"]),
+        ("s", 0.34, ["0 s", "100 ms", "200 ms", "300 ms", "400 ms"]),
+        ("none", 181, ["0", "50", "100", "150", "200"]),
+    ],
+)
+def test_ticks_are_round_in_the_unit_that_is_written(unit: str, most: float, texts: list[str]) -> None:
+    field = Field({"unit": unit, "min": 0}, 0, DARK)
+    low, high = ends(field, [most / 3, most])
+    assert [text for _, text in marks(field, low, high, 170)] == texts
 
 
 def test_given_ends_stay() -> None:

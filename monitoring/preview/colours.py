@@ -60,8 +60,9 @@ def named(colour: str, theme: Theme) -> str:
 def ramp(scheme: str, steps: int, theme: Theme) -> list[str]:
     """So many colours from few to many; few is near the background."""
     stops = _RAMPS.get(scheme, _RAMPS["Oranges"])
-    ordered = stops if theme.is_dark else stops[::-1]
-    return [mixed(ordered, step / max(1, steps - 1)) for step in range(steps)]
+    # On white, the lightest could not be seen.
+    ordered, first = (stops, 0.0) if theme.is_dark else (stops[::-1], 0.15)
+    return [mixed(ordered, first + (1 - first) * step / max(1, steps - 1)) for step in range(steps)]
 
 
 def mixed(stops: Sequence[str], share: float) -> str:

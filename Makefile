@@ -6,10 +6,10 @@ RUN := $(VENV)/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo train test check bench bench-short format lock test-all clean venv
+.PHONY: help up demo train test check bench bench-short dashboards-preview format lock test-all clean venv
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
 up: venv ## Run everything here without Docker; Ctrl-C ends it (WORKERS=2, GATEWAY_PROCESSES=2, GATEWAY_PORT=8001, REDIS_URL=…)
 	@$(RUN) -m scripts.up
@@ -35,6 +35,9 @@ bench: venv ## Measure against peers, in 15 minutes (ARGS=--short: in two; ARGS=
 
 bench-short: venv ## The same in two minutes, without peers that need an installation
 	@$(RUN) -m bench --short $(ARGS)
+
+dashboards-preview: venv ## Draw the dashboards into docs/images without Grafana, from the Prometheus of a running `make up` (ARGS=--help shows the options)
+	@$(RUN) -m monitoring.preview $(ARGS)
 
 format: venv ## Put the code into its form
 	@$(RUN) -m ruff check --fix

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from monitoring.preview.dashboard import duration_seconds
+from monitoring.preview.period import SCRAPE_SECONDS
 from tests.support.promtool import promtool
 
 FOLDER = Path(__file__).parents[2] / "monitoring" / "prometheus"
@@ -109,3 +111,5 @@ def test_the_datasource_knows_the_scrape_interval() -> None:
     [datasource] = yaml.safe_load(path.read_text())["datasources"]
     config = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
     assert datasource["jsonData"]["timeInterval"] == config["global"]["scrape_interval"]
+    # What draws the dashboards without Grafana does the same.
+    assert duration_seconds(datasource["jsonData"]["timeInterval"]) == SCRAPE_SECONDS

@@ -13,15 +13,24 @@ from tests.support.requirements import require
 
 
 class Prometheus:
-    """Scrapes and evaluates once a second; `targets` are ports on this machine, by job."""
+    """Scrapes and evaluates once a second; `targets` are ports on this machine, by job. It scrapes itself too, and
+    gives the jobs in `slow` two seconds more.
+    """
 
-    def __init__(self, folder: Path, targets: Mapping[str, Sequence[int]], rules: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        targets: Mapping[str, Sequence[int]],
+        rules: Sequence[Path] = (),
+        slow: Sequence[str] = (),
+    ) -> None:
         program = shutil.which("prometheus")
         require(program is not None, "prometheus is not installed")
         assert program is not None
         config = folder / "prometheus.yml"
-        config.write_text(yaml.safe_dump(_config(targets, rules)))
         port = free_port()
+        config.write_text(yaml.safe_dump(_config({**targets, "prometheus": [port]}, rules, slow)))
+        self.url = f"http://127.0.0.1:{port}"
         options = {
             "config.file": config,
             "storage.tsdb.path": folder / "series",
@@ -29,7 +38,7 @@ class Prometheus:
         }
         command = [program, *(f"--{name}={value}" for name, value in options.items())]
         self._process = Process("prometheus", command, {}, folder)
-        self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10, trust_env=False)
+        self._http = httpx.Client(base_url=self.url, timeout=10, trust_env=False)
 
     def __enter__(self) -> "Prometheus":
         self._process.start()
@@ -60,12 +69,16 @@ class Prometheus:
             return False
 
 
-def _config(targets: Mapping[str, Sequence[int]], rules: Sequence[Path]) -> dict[str, Any]:
+def _config(targets: Mapping[str, Sequence[int]], rules: Sequence[Path], slow: Sequence[str]) -> dict[str, Any]:
     return {
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
         "rule_files": [str(path) for path in rules],
         "scrape_configs": [
-            {"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{port}" for port in ports]}]}
+            {
+                "job_name": job,
+                "static_configs": [{"targets": [f"127.0.0.1:{port}" for port in ports]}],
+                **({"scrape_interval": "3s", "scrape_timeout": "3s"} if job in slow else {}),
+            }
             for job, ports in targets.items()
         ],
     }

@@ -1,0 +1,272 @@
+"""Every query of every dashboard, asked of a real Prometheus that has watched a stack on a bad day; and the pictures
+that are drawn of its answers.
+"""
+
+import re
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from threading import Event
+from typing import Any
+from urllib.parse import urlsplit
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import yaml
+
+from monitoring.preview.__main__ import main as preview
+from monitoring.preview.dashboard import Dashboard, Variable, load_all
+from monitoring.preview.period import Period, choose, offered, substitute
+from monitoring.preview.prometheus import Prometheus as Client
+from monitoring.preview.prometheus import Series
+from shared.alias import Trial
+from shared.model_store import ModelStore
+from tests.monitoring.queries import DASHBOARDS, RULES
+from tests.support.estimators import CASES, people
+from tests.support.exporter import exporter, why_no_exporter
+from tests.support.processes import wait_for
+from tests.support.prometheus import Prometheus
+from tests.support.puppet import PUPPET_FOLDER, Act, Puppet
+from tests.support.requirements import require
+from tests.support.stack import Stack
+from training import export
+
+pytestmark = pytest.mark.monitoring
+
+SETTINGS = {
+    # All children load it, which a trial waits for.
+    "DEFAULT_MODEL": "people",
+    "WAITING_ROWS_MAX": "100",
+    # Jobs that were claimed by a child that died wait for the end of their lease.
+    "TASK_SOFT_TIME_LIMIT_SECONDS": "1",
+    "TASK_TIME_LIMIT_SECONDS": "2",
+    "JOB_CHECK_SECONDS": "0.5",
+    "JOB_MAX_ATTEMPTS": "2",
+}
+SHOWN_SECONDS = 60
+PICTURE_BYTES_MAX = 300_000
+RATE_OVER = "20s"
+"""As Grafana takes it, which thinks that scrapes are 5 s apart."""
+EXPORTER_JOB = "celery-exporter"
+EXPORTED_BY_IT = re.compile(r"\bcelery_\w+")
+
+BOARDS = load_all(DASHBOARDS)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a panel or an annotation asks."""
+
+    board: Dashboard
+    expr: str
+    instant: bool
+    names: str
+    """A template of what the answer is called."""
+
+
+QUESTIONS = {
+    f"{board.name} / {panel.title} / {target.ref_id}": Question(board, target.expr, target.instant, target.legend)
+    for board in BOARDS
+    for panel in board.panels
+    for target in panel.targets
+} | {
+    f"{board.name} / {each.name}": Question(board, each.expr, False, f"{each.title} {each.text}")
+    for board in BOARDS
+    for each in board.annotations
+}
+VARIABLES = {f"{board.name} / {each.name}": (board, each) for board in BOARDS for each in board.variables}
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What Prometheus knows, as of one moment."""
+
+    client: Client
+    period: Period
+    no_exporter: str | None
+
+    def known(self, board: Dashboard) -> dict[str, str]:
+        """The values of a dashboard's variables."""
+        return {name: choice.query for name, choice in choose(board, self.client, self.period).items()}
+
+    def answer(self, question: Question) -> list[Series]:
+        """What Grafana would get."""
+        own = self.period.variables(1) | {"__rate_interval": RATE_OVER}
+        expr = substitute(question.expr, {**own, **self.known(question.board)})
+        assert "$" not in expr
+        if self.no_exporter and EXPORTED_BY_IT.search(expr):
+            require(False, self.no_exporter)
+        if question.instant:
+            return self.client.instant(expr, self.period.end)
+        return self.client.range(expr, self.period.start, self.period.end, 1)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> ModelStore:
+    """A model that does what its rows say, and one of numbers, texts and gaps in two versions."""
+    store = ModelStore(tmp_path_factory.mktemp("models"))
+    rows = np.array([[-1.0, Act.ANSWER], [1.0, Act.ANSWER]] * 5)
+    puppet = Puppet().fit(rows, np.array(["low", "high"] * 5))
+    export(puppet, rows, store=store, name="puppet", feature_names=["value", "act"], scores={}, extra_modules=["tests"])
+    case = CASES["mixed frame"]()
+    for version in ("v2", "v1"):
+        export(case.estimator, case.X, case.y, store=store, name="people", version=version, scores={})
+    return store
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory, store: ModelStore) -> Iterator[Watched]:
+    folder = tmp_path_factory.mktemp("watched")
+    no_exporter = why_no_exporter()
+    with ExitStack() as running:
+        stack = Stack(folder, Path(store.root), workers=2, **SETTINGS, **{PUPPET_FOLDER: str(folder)})
+        running.callback(stack.close)
+        stack.start()
+        port = urlsplit(stack.url).port
+        assert port
+        targets = {"gateway": [port], "worker": stack.metrics_ports}
+        if no_exporter is None:
+            targets[EXPORTER_JOB] = [running.enter_context(exporter(folder, stack.redis_url))]
+        prometheus = running.enter_context(Prometheus(folder, targets, shipped_rules(folder), slow=[EXPORTER_JOB]))
+        prepare(stack, store, prometheus)
+        # It goes on, so that the present moment is not idle either.
+        running.enter_context(steady_traffic(stack))
+        bad_day(stack, prometheus)
+        end = time.time()
+        yield Watched(running.enter_context(Client(prometheus.url)), Period(end - SHOWN_SECONDS, end, 1), no_exporter)
+
+
+def shipped_rules(folder: Path) -> list[Path]:
+    """The rules as they are, only evaluated each second."""
+    written = []
+    for path in RULES.glob("*.yml"):
+        content = yaml.safe_load(path.read_text())
+        for group in content["groups"]:
+            group.pop("interval", None)
+        written.append(folder / path.name)
+        written[-1].write_text(yaml.safe_dump(content, sort_keys=False))
+    return written
+
+
+def prepare(stack: Stack, store: ModelStore, prometheus: Prometheus) -> None:
+    """All versions answer, and Prometheus has seen all counters before they rise."""
+    stack.wait_for_slots(4)
+    store.set_trials("people", "latest", split=Trial(version="v2", share=0.3), shadow=Trial(version="v2", share=1))
+    wait_for("everything is scraped", lambda: not prometheus.query("up == 0") and prometheus.query("up"), 30)
+    wait_for("the trials", lambda: stack.http.get("/model-info").json()["trials"], 30)
+    assert puppet_answers(stack, Act.ANSWER) == 200
+    wait_for("the other model", lambda: prometheus.query('inference_model_info{model="puppet"} offset 2s'), 30)
+
+
+def bad_day(stack: Stack, prometheus: Prometheus) -> None:
+    """All that can happen to requests and jobs, until Prometheus has noticed."""
+    refusals(stack)
+    jobs(stack)
+    assert puppet_answers(stack, Act.DIE) == 503
+    wait_for("the drift is judged", lambda: prometheus.query("feature:inference_feature:psi24h"), 30)
+    wait_for("an alert", lambda: prometheus.query('ALERTS{alertstate="firing"}'), 30)
+    if EXPORTER_JOB in {labels["job"] for labels, _ in prometheus.query("up")}:
+        wait_for("celery's events", lambda: prometheus.query("celery_task_succeeded_total"), 30)
+    stack.assert_conserved()
+
+
+@contextmanager
+def steady_traffic(stack: Stack) -> Iterator[None]:
+    """Thirty people ten times a second, each time older than those in training."""
+    stop = Event()
+
+    def send() -> None:
+        older = 0
+        while not stop.wait(0.1):
+            frame, _ = people(30, seed=older)
+            frame["age"] += min(older, 40)
+            rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+            # Not all of them can be answered while there is too much to do.
+            assert stack.predict(rows).status_code in (200, 503, 504)
+            older += 1
+
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(send)
+        try:
+            yield
+        finally:
+            stop.set()
+        sending.result()
+
+
+def puppet_row(act: Act, value: float = 1.0) -> dict[str, float]:
+    return {"value": value, "act": act}
+
+
+def puppet_answers(stack: Stack, act: Act, value: float = 1.0, rows: int = 1, **options: Any) -> int:
+    instances = [puppet_row(act, value)] * rows
+    return stack.http.post("/models/puppet/predict", json={"instances": instances}, **options).status_code
+
+
+def refusals(stack: Stack) -> None:
+    """Invalid rows, rows that raise, rows too late, and more rows than may wait."""
+    assert stack.predict({"age": "old"}).status_code == 422
+    assert puppet_answers(stack, Act.RAISE) == 500
+    assert puppet_answers(stack, Act.SLEEP, params={"deadline": 0.2}) == 504
+    with ThreadPoolExecutor(12) as pool:
+        assert 503 in set(pool.map(lambda _: puppet_answers(stack, Act.SLEEP, 0.02, rows=30), range(12)))
+
+
+def jobs(stack: Stack) -> None:
+    """Jobs that succeed, fail, are cancelled, and whose process dies."""
+
+    def submit(act: Act, value: float = 1.0) -> str:
+        answer = stack.http.post("/models/puppet/jobs", json=puppet_row(act, value))
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+    ends = {Act.ANSWER: "succeeded", Act.RAISE: "failed", Act.DIE: "failed"}
+    for act, outcome in ends.items():
+        assert stack.outcome(submit(act))["status"] == outcome
+    # The last ones still wait.
+    unwanted = [submit(Act.SLEEP, 0.2) for _ in range(8)]
+    assert 200 in {stack.http.delete(f"/jobs/{job}").status_code for job in reversed(unwanted)}
+
+
+@pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
+def test_what_is_asked_has_an_answer(watched: Watched, question: Question) -> None:
+    series = watched.answer(question)
+    assert series
+    assert any(isfinite(value) for each in series for value in each.values), "nothing but NaN"
+    labels = {label for each in series for label in each.labels}
+    assert set(re.findall(r"\{\{\s*(\w+)\s*\}\}", question.names)) <= labels
+
+
+@pytest.mark.parametrize(("board", "variable"), VARIABLES.values(), ids=VARIABLES)
+def test_a_variable_has_values(watched: Watched, board: Dashboard, variable: Variable) -> None:
+    assert offered(variable, watched.client, watched.period, watched.known(board))
+
+
+@pytest.fixture(scope="module")
+def pictures(watched: Watched, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    options = ["--url", watched.client.url, "--range", f"{SHOWN_SECONDS}s", "--scrape-seconds", "1"]
+    assert preview([*options, "--output", str(folder)]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=[board.name for board in BOARDS])
+def test_a_picture_shows_every_panel_and_what_it_says(watched: Watched, pictures: Path, board: Dashboard) -> None:
+    picture = (pictures / f"{board.name}.svg").read_bytes()
+    assert len(picture) < PICTURE_BYTES_MAX
+    texts = {element.text for element in ElementTree.fromstring(picture).iter()}
+    shown = {name: choice.shown for name, choice in choose(board, watched.client, watched.period).items()}
+    assert {substitute(panel.title, shown) for panel in board.panels} <= texts
+    # Said where there is no data, and there is data everywhere, as the tests above say.
+    if watched.no_exporter is None:
+        assert not texts & {panel.defaults.get("noValue", "No data") for panel in board.panels}
+
+
+def test_a_page_shows_all_pictures(pictures: Path) -> None:
+    page = (pictures / "index.html").read_text()
+    assert sorted(re.findall(r'src="([^"]+)"', page)) == sorted(path.name for path in pictures.glob("*.svg"))

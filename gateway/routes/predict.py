@@ -11,9 +11,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from gateway.answers import job_prediction, outputs_of, predicted, server_timing, timing
+from gateway.api_keys import Scope as KeyScope
 from gateway.catalog import ServedModel
 from gateway.errors import Problem, of_result
-from gateway.requests import read_json
+from gateway.guard import owner_of, require
 from gateway.routes.hot import Encoded, HotEndpoint, RawHeaders, idempotency_key, job_response
 from gateway.rows import ParsedRows
 from shared.contract import JobStatus, Lane
@@ -25,16 +26,19 @@ class PredictEndpoint(HotEndpoint):
     """Predictions for whoever waits for them."""
 
     lane = Lane.INTERACTIVE
+    needed = KeyScope.PREDICT
 
     async def answer(
         self, served: ServedModel, scope: Scope, headers: RawHeaders, receive: Receive, started: float
     ) -> Response:
         """200 with the prediction; with `Prefer`, possibly 202 with a job."""
-        body = await read_json(scope, receive, self.service.settings.body_max_bytes)
+        body = await self.service.bodies.read_json(scope, receive)
         parsed = served.parser.parse(body)
         prefer = headers.get(b"prefer", b"").decode("latin-1")
         if "wait" in prefer or "respond-async" in prefer:
-            return await self._as_job(served, parsed, prefer, idempotency_key(headers))
+            # The job can be picked up with this scope only.
+            require(scope, KeyScope.JOBS)
+            return await self._as_job(served, parsed, prefer, idempotency_key(headers), owner_of(scope))
         answer = await served.coalescer.predict(parsed.rows, self._deadline_seconds(scope))
         result: dict[str, Any] = answer.result
         if "error" in result:
@@ -50,14 +54,16 @@ class PredictEndpoint(HotEndpoint):
         members = predicted(outputs_of(manifest), result, parsed.single)
         return _response(members, manifest.name, manifest.version, parts)
 
-    async def _as_job(self, served: ServedModel, parsed: ParsedRows, prefer: str, key: str | None) -> Response:
+    async def _as_job(
+        self, served: ServedModel, parsed: ParsedRows, prefer: str, key: str | None, owner: str
+    ) -> Response:
         """RFC 7240: the caller rather takes a job than an error when it takes longer."""
         service = self.service
         found = _WAIT.search(prefer)
         wait_seconds = min(float(found[1]), service.settings.wait_max_seconds) if found else 0.0
         headers = {"Preference-Applied": f"wait={wait_seconds:g}" if found else "respond-async"}
-        job_id, _ = await service.jobs.submit(served.manifest, parsed.rows, parsed.single, key)
-        job = await service.jobs.wait(job_id, wait_seconds)
+        job_id, _ = await service.jobs.submit(served.manifest, parsed.rows, parsed.single, key, owner)
+        job = await service.jobs.wait(job_id, wait_seconds, owner)
         if job is None:
             raise Problem(503, "broker_unavailable", "the job was accepted, and its record can't be read")
         if job.status is not JobStatus.SUCCEEDED:

@@ -9,8 +9,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from gateway.app import create_app
+from gateway.connections import allow_files
+from gateway.protocol import Protocol
 from gateway.settings import GatewaySettings
-from shared.errors import ModelError
+from shared.errors import MillraceError
 from shared.logs import set_up_logging
 from shared.settings import load_settings
 
@@ -22,10 +24,12 @@ def main() -> None:
     """Read the settings and run uvicorn."""
     settings = load_settings(GatewaySettings)
     set_up_logging("gateway", settings.log_level, settings.log_format)
+    # Processes that are spawned from here inherit it.
+    allow_files(settings.connections_max)
     try:
         # Where there are several processes, each makes its own; this one says at once what would be wrong with them.
         app = create_app(settings.model_copy(update={"gateway_processes": 1}))
-    except ModelError as error:
+    except MillraceError as error:
         sys.exit(f"millrace: {error}")
     if settings.gateway_processes == 1:
         serve(settings, app)
@@ -51,6 +55,10 @@ def serve(settings: GatewaySettings, app: FastAPI | str) -> None:
         workers=settings.gateway_processes,
         host=settings.gateway_host,
         port=settings.gateway_port,
+        http=Protocol,
+        ws="none",
+        # Nobody asks for the caller's address.
+        proxy_headers=False,
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,

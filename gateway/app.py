@@ -16,8 +16,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.errors import Problem
 from gateway.failures import FailureLog
 from gateway.openapi import install_openapi
+from gateway.protocol import STATE
 from gateway.requests import PROBLEM, Observed
 from gateway.routes.catalog import catalog_routes
+from gateway.routes.docs import docs_routes
 from gateway.routes.health import health_routes
 from gateway.routes.hot import hot_path
 from gateway.routes.jobs import SubmitEndpoint, job_routes
@@ -56,14 +58,16 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
     Raises:
         ModelError: if the model store does not have the default model.
+        KeyFileError: if there is a file of API keys that can't be used.
     """
     service = Service(settings, ModelStore(settings.model_store))
     service.catalog.load()
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await service.start()
-        yield
+        # Where the protocol finds it.
+        yield {STATE: service.connections}
         await service.stop()
 
     observing = (service.metrics, FailureLog(), service.tracing)
@@ -72,6 +76,10 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         version=version(),
         description=DESCRIPTION,
         lifespan=lifespan,
+        # Pages of our own instead, which say what a browser may load.
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if settings.serves_docs else None,
         middleware=[Middleware(Observed, *observing)],
         exception_handlers={
             Problem: _problem,
@@ -89,6 +97,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app.include_router(job_routes(service))
     app.include_router(catalog_routes(service))
     app.include_router(health_routes(service))
+    if settings.serves_docs:
+        app.include_router(docs_routes(app))
     install_openapi(app, service)
     return app
 

@@ -67,6 +67,7 @@ class _Submission:
     single: bool
     idempotency_key: str
     fingerprint: str
+    owner: str
     trace: bytes
     """The carrier of its trace as JSON, or empty."""
     answer: "asyncio.Future[tuple[str, bool]]"
@@ -92,9 +93,10 @@ class Jobs:
         rows: list[list[Any]],
         single: bool,
         idempotency_key: str | None,
+        owner: str = "",
         trace: "RequestTrace | None" = None,
     ) -> tuple[str, bool]:
-        """Accept a job; when this returns, its record is in Redis.
+        """Accept a job; when this returns, its record is in Redis. Idempotency keys are an owner's own.
 
         Returns its id, and whether it is a replay: the job of an earlier request with the same key.
 
@@ -105,15 +107,17 @@ class Jobs:
             trace.submitting()
         body = orjson.dumps(rows)
         fingerprint = hashlib.sha256(manifest.name.encode() + b"\0" + body).hexdigest()[:32]
+        job_id = str(uuid.uuid4())
         submission = _Submission(
-            str(uuid.uuid4()),
+            job_id,
             manifest,
             self._pools.of(manifest.name).pool,
             body,
             len(rows),
             single,
-            keys.idempotency(idempotency_key) if idempotency_key else "",
+            keys.idempotency(idempotency_key, owner) if idempotency_key else keys.job(job_id),
             fingerprint,
+            owner,
             orjson.dumps(trace.carrier) if trace is not None else b"",
             asyncio.get_running_loop().create_future(),
         )
@@ -167,16 +171,8 @@ class Jobs:
         ]
         for item in batch:
             names += [keys.job(item.id), item.idempotency_key]
-            manifest = item.manifest
-            args += [
-                item.id,
-                manifest.name,
-                manifest.version,
-                item.rows,
-                int(item.single),
-                item.fingerprint,
-                item.trace,
-            ]
+            args += [item.id, item.manifest.name, item.manifest.version, item.rows, int(item.single)]
+            args += [item.fingerprint, item.owner, item.trace]
         try:
             answers: Any = await self._submit_script(keys=names, args=args)
         except (RedisError, OSError, asyncio.TimeoutError) as error:
@@ -197,8 +193,8 @@ class Jobs:
             else:
                 item.answer.set_result((job_id.decode(), not created))
 
-    async def get(self, job_id: str) -> Job | None:
-        """The record of a job, None if the id is unknown or aged out.
+    async def get(self, job_id: str, owner: str = "") -> Job | None:
+        """The record of a job, None if the id is unknown, aged out or another owner's.
 
         Raises:
             Problem: 503 if Redis is down.
@@ -207,9 +203,9 @@ class Jobs:
             record: Any = await self._redis.hgetall(keys.job(job_id))
         except (RedisError, OSError, asyncio.TimeoutError):
             raise broker_unavailable() from None
-        return _job(job_id, record) if record else None
+        return _job(job_id, record) if record and record.get(b"owner", b"") == owner.encode() else None
 
-    async def wait(self, job_id: str, seconds: float) -> Job | None:
+    async def wait(self, job_id: str, seconds: float, owner: str = "") -> Job | None:
         """The record of a job as soon as it has its outcome, or as it is when the time is over."""
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
@@ -217,7 +213,7 @@ class Jobs:
         self._waiters.setdefault(job_id, set()).add(event)
         try:
             while True:
-                job = await self.get(job_id)
+                job = await self.get(job_id, owner)
                 left = until - loop.time()
                 if job is None or job.ended or left <= 0:
                     return job
@@ -236,15 +232,15 @@ class Jobs:
             for event in self._waiters.get(job_id, ()):
                 event.set()
 
-    async def cancel(self, job_id: str) -> JobStatus | None:
-        """Cancel a job unless it has an outcome; the status it then has, None for an unknown id.
+    async def cancel(self, job_id: str, owner: str = "") -> JobStatus | None:
+        """Cancel a job unless it has an outcome; the status it then has, None for an id that is unknown to its owner.
 
         Raises:
             Problem: 503 if Redis is down.
         """
         try:
             status: Any = await self._cancel_script(
-                keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, keys.job(job_id)], args=[keys.JOBS_ENDED, job_id]
+                keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, keys.job(job_id)], args=[keys.JOBS_ENDED, job_id, owner]
             )
         except (RedisError, OSError, asyncio.TimeoutError):
             raise broker_unavailable() from None

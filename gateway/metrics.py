@@ -20,9 +20,18 @@ from shared.version import BuildInfo
 OUTCOMES = ("ok", "invalid", "rejected", "failed", "timeout")
 """How a prediction request or a submission ended for its caller; a submission is `ok` when the job is accepted."""
 
-REJECTIONS = ("broker_unavailable", "no_worker", "queue_full", "too_large")
+REJECTIONS = (
+    "bodies_full",
+    "broker_unavailable",
+    "connections_full",
+    "no_worker",
+    "queue_full",
+    "rate_limited",
+    "slow_client",
+    "too_large",
+)
 
-#: Outcomes by status code, for what did not succeed.
+#: Outcomes by status code, for what did not succeed. Who exceeds its own limit (429) is `invalid`: no fault of ours.
 _OUTCOME_OF_STATUS = {500: "failed", 503: "rejected", 504: "timeout"}
 
 
@@ -174,7 +183,11 @@ class GatewayMetrics(Collector):
         outcome = _OUTCOME_OF_STATUS.get(status, "invalid" if status < 500 else "failed")
         self._ended.append((self._label(model), lane, outcome))
         if code in REJECTIONS:
-            self._rejections.labels(code).inc()
+            self.rejected(code)
+
+    def rejected(self, reason: str) -> None:
+        """A caller was turned away for one of `REJECTIONS`."""
+        self._rejections.labels(reason).inc()
 
     def _label(self, model: str) -> str:
         label = self._label_of.get(model)

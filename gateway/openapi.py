@@ -7,6 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from gateway.catalog import ServedModel
+from gateway.guard import SCHEME
 from gateway.rows import flat_row
 from gateway.schemas import JobView, Prediction, Predictions, ProblemView, problems
 from gateway.service import Service
@@ -52,6 +53,8 @@ def install_openapi(app: FastAPI, service: Service) -> None:
         served = service.catalog.default
         if app.openapi_schema is None or made_for != [served]:
             app.openapi_schema = _document(app, served)
+            if service.guard.asks:
+                _ask_for_keys(app.openapi_schema)
             made_for[:] = [served]
         return app.openapi_schema
 
@@ -78,6 +81,17 @@ def _document(app: FastAPI, served: ServedModel) -> dict[str, Any]:
         paths[f"{prefix}/predict"] = {"parameters": parameters, "post": _predict(f"predict_{suffix}", others)}
         paths[f"{prefix}/jobs"] = {"parameters": parameters, "post": _submit(f"submit_job_{suffix}", others)}
     return document
+
+
+def _ask_for_keys(document: dict[str, Any]) -> None:
+    """What FastAPI says of its own routes, for the hot ones too, and what a refused caller gets."""
+    for path, operations in document["paths"].items():
+        resource = path.rpartition("/")[2]
+        if "post" in operations and resource in ("predict", "jobs"):
+            operations["post"]["security"] = [{SCHEME: [resource]}]
+        for method, operation in operations.items():
+            if method != "parameters" and "security" in operation:
+                operation["responses"] |= _errors(401, 403, 429)
 
 
 def _own_rows(manifest: Manifest) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from gateway.app import create_app
 from gateway.settings import GatewaySettings
-from shared.errors import ModelError
+from shared.errors import MillraceError
 from shared.logs import set_up_logging
 from shared.metric_files import forget_predecessor, name_files_by
 from shared.settings import load_settings
@@ -33,7 +33,7 @@ def app_of_one() -> FastAPI:
     forget_predecessor(slot)
     try:
         return create_app(settings)
-    except ModelError as error:
+    except MillraceError as error:
         sys.exit(f"millrace: {error}")
 
 

@@ -1,4 +1,4 @@
-"""What every request passes: id, metrics, log and trace, problem details for what nobody caught, limits on its body."""
+"""What every request passes: id, metrics, log and trace, problem details for what nobody caught, headers of safety."""
 
 import logging
 import random
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 REQUEST_ID = b"x-request-id"
+PRIVATE = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+"""Of every answer: it is nobody else's, and what it says it is."""
+
 UNMATCHED = "__unmatched__"
 
 PROBLEM = "millrace.problem"
@@ -69,7 +72,7 @@ class Observed:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (REQUEST_ID, request_id)]
+                message["headers"] = [*message["headers"], *PRIVATE, (REQUEST_ID, request_id)]
             await send(message)
 
         try:
@@ -108,35 +111,3 @@ def _template(scope: Scope) -> str:
     template: str = getattr(scope["endpoint"], "template", "") or getattr(scope.get("route"), "path", "")
     # A route without parameters has matched this very path.
     return template or (UNMATCHED if scope.get("path_params") else scope["path"])
-
-
-async def read_json(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
-    """The body of a request.
-
-    Raises:
-        Problem: 415 if it does not say that it is JSON, 413 if it is too large.
-        ClientDisconnect: if the caller left.
-    """
-    headers = dict(scope["headers"])
-    if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
-        raise Problem(415, "unsupported_media_type", "send application/json", {"Accept": "application/json"})
-    length = headers.get(b"content-length", b"")
-    # Refused before it is read, if it says so itself; more digits than 20 are no length.
-    if length.isdigit() and int(length[:20]) > max_bytes:
-        raise _too_large(max_bytes)
-    chunks: list[bytes] = []
-    size, more = 0, True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        more = message.get("more_body", False)
-        if size > max_bytes:
-            raise _too_large(max_bytes)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-def _too_large(max_bytes: int) -> Problem:
-    return Problem(413, "too_large", f"the body is larger than {max_bytes} bytes")

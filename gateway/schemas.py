@@ -96,11 +96,14 @@ class HealthView(BaseModel):
 
 _TEXT = {
     400: "Not JSON.",
+    401: "No API key of this gateway.",
+    403: "The API key is not good for this.",
     404: "Unknown, or aged out.",
     409: "In conflict with the job's state.",
     413: "The body is too large.",
     415: "Not application/json.",
     422: "JSON, but not what this model takes.",
+    429: "More requests than the API key may make; see Retry-After.",
     500: "The model failed.",
     503: "Overloaded, or a part is down; see Retry-After.",
     504: "No prediction before the deadline.",

@@ -9,12 +9,16 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from gateway.api_keys import KeyRing
 from gateway.background import BackgroundLoops
+from gateway.bodies import Bodies
 from gateway.canary import Canary
 from gateway.catalog import Catalog, ServedModel
 from gateway.coalescer import Coalescer, WaitingRows
+from gateway.connections import Connections
 from gateway.exchange import Exchange
 from gateway.fleet import REFRESH_SECONDS, Fleet
+from gateway.guard import Guard
 from gateway.jobs import Jobs
 from gateway.metrics import GatewayMetrics
 from gateway.queue_stats import QueueMonitor
@@ -66,7 +70,14 @@ class Service:
     """Built once per process, started and stopped with the app."""
 
     def __init__(self, settings: GatewaySettings, store: ModelStore) -> None:
+        """Wire everything.
+
+        Raises:
+            KeyFileError: if there is a file of API keys that can't be used.
+        """
         self.settings = settings
+        self._keys = KeyRing(settings.api_keys_file) if settings.api_keys_file is not None else None
+        self.guard = Guard(self._keys)
         self.redis = connect(settings.redis_url, COMMAND_SECONDS)
         self._reader = connect(settings.redis_url, BLOCKING_READ_SECONDS)
         self._listener = connect(settings.redis_url, BLOCKING_READ_SECONDS)
@@ -74,6 +85,8 @@ class Service:
         self.clock = BrokerClock()
         self.tracing = _request_tracing(self.clock) if settings.tracing else None
         self.metrics = GatewayMetrics(settings.gateway_processes > 1)
+        self.bodies = Bodies(settings.body_max_bytes, settings.bodies_max_bytes)
+        self.connections = Connections(settings, self.metrics.rejected)
         self.fleet = Fleet(self.redis, self.clock)
         self.pools = Pools(self.fleet.slots_of)
         self.exchange = Exchange(self.redis, self._reader, make_celery(settings), self.clock)
@@ -113,8 +126,11 @@ class Service:
             "replies": self.exchange.read_step,
             "ended jobs": self._listen_step,
             "reconciler": self._reconcile_step,
+            "connections": self.connections.step,
         }.items():
             self._loops.start(name, step)
+        if self._keys is not None:
+            self._loops.start("API keys", self._keys.step)
 
     async def stop(self) -> None:
         """Stop the loops and close the connections."""

@@ -1,5 +1,7 @@
 """Settings of the gateway."""
 
+from pathlib import Path
+
 from pydantic import Field, model_validator
 
 from shared.settings import CommonSettings
@@ -53,8 +55,43 @@ class GatewaySettings(CommonSettings):
     job_check_seconds: float = Field(default=10.0, gt=0)
     """How long after its last event a job is looked at by the reconciler."""
 
+    api_keys_file: Path | None = None
+    """The file of API keys, as `python -m gateway.new_key` makes its lines; without it nobody is asked for a key."""
+
+    metrics_open: bool = False
+    """Whether `/metrics` asks for no key even where there are API keys."""
+
+    docs_enabled: bool | None = None
+    """Whether `/docs` and `/openapi.json` are served, to everybody; by default only where there are no API keys."""
+
+    head_receive_seconds: float = Field(default=10.0, gt=0)
+    """A connection is cut off if a request's line and headers take longer to arrive, or a new one says nothing."""
+
+    body_receive_seconds: float = Field(default=30.0, gt=0)
+    """The same for a request's body."""
+
+    answer_send_seconds: float = Field(default=30.0, gt=0)
+    """The same for a caller who does not take its answer."""
+
+    connections_max: int = Field(default=20_000, ge=1)
+    """Connections of a gateway process at most; one more gets 503."""
+
+    bodies_max_bytes: int = Field(default=100_000_000, gt=0)
+    """Bytes of request bodies that are still arriving, in a gateway process at most; beyond it there is 503."""
+
     @model_validator(mode="after")
     def _deadlines_agree(self) -> "GatewaySettings":
         if self.predict_deadline_seconds > self.wait_max_seconds:
             raise ValueError("PREDICT_DEADLINE_SECONDS is greater than WAIT_MAX_SECONDS")
         return self
+
+    @model_validator(mode="after")
+    def _bodies_fit(self) -> "GatewaySettings":
+        if self.body_max_bytes > self.bodies_max_bytes:
+            raise ValueError("BODY_MAX_BYTES is greater than BODIES_MAX_BYTES")
+        return self
+
+    @property
+    def serves_docs(self) -> bool:
+        """Whether `/docs` and `/openapi.json` exist. The document holds sample rows of the model."""
+        return self.api_keys_file is None if self.docs_enabled is None else self.docs_enabled

@@ -31,9 +31,10 @@ def job(job_id: str) -> str:
     return f"{PREFIX}job:{job_id}"
 
 
-def idempotency(key: str) -> str:
-    """String: `<job id> <fingerprint of the rows>` for an Idempotency-Key, hashed because a caller chose it."""
-    return f"{PREFIX}idempotency:{hashlib.sha256(key.encode()).hexdigest()}"
+def idempotency(key: str, owner: str = "") -> str:
+    """String: `<job id> <fingerprint of the rows>` for an owner's Idempotency-Key, hashed because a caller chose it."""
+    text = f"{owner}\0{key}" if owner else key
+    return f"{PREFIX}idempotency:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def replies(gateway: str) -> str:

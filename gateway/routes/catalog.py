@@ -6,6 +6,7 @@ import orjson
 from fastapi import APIRouter, Path
 from starlette.responses import Response
 
+from gateway.api_keys import Scope as KeyScope
 from gateway.catalog import ServedModel
 from gateway.routes.hot import JSON
 from gateway.schemas import problems
@@ -16,7 +17,7 @@ ModelName = Annotated[str, Path(max_length=64)]
 
 def catalog_routes(service: Service) -> APIRouter:
     """`/model-info`, `/models` and `/models/{name}`."""
-    router = APIRouter(tags=["models"])
+    router = APIRouter(tags=["models"], dependencies=service.guard.dependencies(KeyScope.READ))
     catalog, fleet = service.catalog, service.fleet
 
     def described(served: ServedModel) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
+from gateway.api_keys import Scope as KeyScope
 from gateway.errors import overloaded
 from gateway.schemas import HealthView, problems
 from gateway.service import Service
@@ -16,10 +17,12 @@ JSON = "application/json"
 def health_routes(service: Service) -> APIRouter:
     """`/health`, `/livez`, `/readyz` and `/metrics`."""
     router = APIRouter(tags=["operations"])
+    guard = service.guard
 
     @router.get(
         "/health",
         summary="A summary for people",
+        dependencies=guard.dependencies(KeyScope.READ),
         response_class=Response,
         responses={200: {"model": HealthView}, 503: {"model": HealthView, "description": "Not serving."}},
     )
@@ -54,7 +57,12 @@ def health_routes(service: Service) -> APIRouter:
             raise overloaded("not_ready", trouble, 1)
         return Response(b'{"status":"ok"}', media_type=JSON)
 
-    @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+    @router.get(
+        "/metrics",
+        summary="Prometheus metrics",
+        response_class=Response,
+        dependencies=[] if service.settings.metrics_open else guard.dependencies(KeyScope.METRICS),
+    )
     async def metrics() -> Response:
         await service.monitor.refresh()
         return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)

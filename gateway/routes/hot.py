@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from gateway.answers import job_view
+from gateway.api_keys import Scope as KeyScope
 from gateway.catalog import ServedModel
 from gateway.errors import Problem
 from gateway.jobs import Job
@@ -43,6 +44,8 @@ class HotEndpoint(ABC):
     """One of the hot routes. FastAPI's typed routes cost more than the whole way through the queue."""
 
     lane: Lane
+    needed: KeyScope
+    """What a key must be good for."""
 
     def __init__(self, service: Service, template: str) -> None:
         self.service = service
@@ -60,6 +63,8 @@ class HotEndpoint(ABC):
         name = path.get("name") or catalog.default_model
         metrics.in_progress[self.lane] += 1
         try:
+            if self.service.guard.asks:
+                self.service.guard.admit(scope, headers, self.needed)
             reference = path.get("version")
             split_key = headers.get(b"x-split-key", b"").decode("latin-1")
             served = catalog.served_now(name, reference, split_key) or await catalog.get(name, reference)

@@ -4,13 +4,15 @@ import time
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
+from gateway.api_keys import Scope as KeyScope
 from gateway.catalog import ServedModel
 from gateway.errors import Problem
-from gateway.requests import TRACE, read_json
+from gateway.guard import owner_of
+from gateway.requests import TRACE
 from gateway.routes.hot import (
     POLL_AGAIN_SECONDS,
     Encoded,
@@ -32,6 +34,7 @@ class SubmitEndpoint(HotEndpoint):
     """`POST /jobs`."""
 
     lane = Lane.BULK
+    needed = KeyScope.JOBS
 
     async def answer(
         self, served: ServedModel, scope: Scope, headers: RawHeaders, receive: Receive, started: float
@@ -39,11 +42,12 @@ class SubmitEndpoint(HotEndpoint):
         """202 with a job that is durable."""
         service = self.service
         key = idempotency_key(headers)
-        body = await read_json(scope, receive, service.settings.body_max_bytes)
+        body = await service.bodies.read_json(scope, receive)
         parsed = served.parser.parse(body)
-        job_id, replay = await service.jobs.submit(served.manifest, parsed.rows, parsed.single, key, scope.get(TRACE))
+        owner, trace = owner_of(scope), scope.get(TRACE)
+        job_id, replay = await service.jobs.submit(served.manifest, parsed.rows, parsed.single, key, owner, trace)
         if replay:
-            job = await service.jobs.get(job_id)
+            job = await service.jobs.get(job_id, owner)
             if job is None:
                 raise unknown_job()
             return job_response(job, 202, {"Idempotent-Replayed": "true"}), time.perf_counter() - started
@@ -56,7 +60,7 @@ class SubmitEndpoint(HotEndpoint):
 
 def job_routes(service: Service) -> APIRouter:
     """Looking a job up and cancelling it."""
-    router = APIRouter(tags=["jobs"])
+    router = APIRouter(tags=["jobs"], dependencies=service.guard.dependencies(KeyScope.JOBS))
     wait_max = service.settings.wait_max_seconds
 
     @router.get(
@@ -66,11 +70,13 @@ def job_routes(service: Service) -> APIRouter:
         responses={200: {"model": JobView}, **problems(404, 422, 503)},
     )
     async def get_job(
+        request: Request,
         job_id: JobId,
         wait: Annotated[float, Query(ge=0, le=wait_max, description="Seconds to wait for the outcome.")] = 0,
     ) -> Any:
         bind(job_id=job_id)
-        job = await (service.jobs.wait(job_id, wait) if wait else service.jobs.get(job_id))
+        owner = owner_of(request.scope)
+        job = await (service.jobs.wait(job_id, wait, owner) if wait else service.jobs.get(job_id, owner))
         if job is None:
             raise unknown_job()
         return job_response(job, 200)
@@ -82,14 +88,15 @@ def job_routes(service: Service) -> APIRouter:
         response_class=Response,
         responses={200: {"model": JobView}, **problems(404, 409, 503)},
     )
-    async def cancel_job(job_id: JobId) -> Any:
+    async def cancel_job(request: Request, job_id: JobId) -> Any:
         bind(job_id=job_id)
-        status = await service.jobs.cancel(job_id)
+        owner = owner_of(request.scope)
+        status = await service.jobs.cancel(job_id, owner)
         if status is None:
             raise unknown_job()
         if status is not JobStatus.CANCELLED:
             raise Problem(409, "job_ended", f"the job has ended: {status.value}")
-        job = await service.jobs.get(job_id)
+        job = await service.jobs.get(job_id, owner)
         if job is None:
             raise unknown_job()
         return job_response(job, 200)

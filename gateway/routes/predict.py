@@ -11,15 +11,17 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from gateway.answers import job_prediction, outputs_of, predicted, server_timing, timing
+from gateway.api_keys import Scope as KeyScope
 from gateway.catalog import ServedModel
 from gateway.errors import Problem, of_result
-from gateway.requests import TRACE, read_json
+from gateway.guard import owner_of, require
+from gateway.requests import TRACE
 from gateway.routes.hot import Encoded, HotEndpoint, RawHeaders, idempotency_key, job_response
 from gateway.rows import ParsedRows
 from shared.contract import JobStatus, Lane
 
 if TYPE_CHECKING:
-    from gateway.tracing import RequestTrace
+    pass
 
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?")
 
@@ -28,17 +30,19 @@ class PredictEndpoint(HotEndpoint):
     """Predictions for whoever waits for them."""
 
     lane = Lane.INTERACTIVE
+    needed = KeyScope.PREDICT
 
     async def answer(
         self, served: ServedModel, scope: Scope, headers: RawHeaders, receive: Receive, started: float
     ) -> tuple[Response, float]:
         """200 with the prediction; with `Prefer`, possibly 202 with a job."""
-        body = await read_json(scope, receive, self.service.settings.body_max_bytes)
+        body = await self.service.bodies.read_json(scope, receive)
         parsed = served.parser.parse(body)
         prefer = headers.get(b"prefer", b"").decode("latin-1")
         if "wait" in prefer or "respond-async" in prefer:
-            trace = scope.get(TRACE)
-            response = await self._as_job(served, parsed, prefer, idempotency_key(headers), trace)
+            # The job can be picked up with this scope only.
+            require(scope, KeyScope.JOBS)
+            response = await self._as_job(served, parsed, prefer, idempotency_key(headers), scope)
             return response, time.perf_counter() - started
         trace = scope.get(TRACE)
         answer = await served.coalescer.predict(parsed.rows, self._deadline_seconds(scope), trace)
@@ -60,15 +64,16 @@ class PredictEndpoint(HotEndpoint):
         return _response(members, manifest.name, manifest.version, parts), seconds
 
     async def _as_job(
-        self, served: ServedModel, parsed: ParsedRows, prefer: str, key: str | None, trace: "RequestTrace | None"
+        self, served: ServedModel, parsed: ParsedRows, prefer: str, key: str | None, scope: Scope
     ) -> Response:
         """RFC 7240: the caller rather takes a job than an error when it takes longer."""
         service = self.service
         found = _WAIT.search(prefer)
         wait_seconds = min(float(found[1]), service.settings.wait_max_seconds) if found else 0.0
         headers = {"Preference-Applied": f"wait={wait_seconds:g}" if found else "respond-async"}
-        job_id, _ = await service.jobs.submit(served.manifest, parsed.rows, parsed.single, key, trace)
-        job = await service.jobs.wait(job_id, wait_seconds)
+        owner, trace = owner_of(scope), scope.get(TRACE)
+        job_id, _ = await service.jobs.submit(served.manifest, parsed.rows, parsed.single, key, owner, trace)
+        job = await service.jobs.wait(job_id, wait_seconds, owner)
         if job is None:
             raise Problem(503, "broker_unavailable", "the job was accepted, and its record can't be read")
         if job.status is not JobStatus.SUCCEEDED:

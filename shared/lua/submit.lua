@@ -1,7 +1,7 @@
 -- Accepts jobs: record, idempotency key, place in jobs:open and the message to the workers, all or nothing.
--- KEYS: open, counts, queue, then per job: record, idempotency key ('' for none)
+-- KEYS: open, counts, queue, then per job: record, idempotency key (the record again for none)
 -- ARGV: envelope, max_open, check_seconds, expiry_seconds, retention_seconds, max_attempts,
---       then per job: id, model, version, rows, single 0|1, fingerprint, trace ('' for none)
+--       then per job: id, model, version, rows, single 0|1, fingerprint, owner ('' for nobody), trace ('' for none)
 -- Returns per job {created 0|1, id, fingerprint}, or false for a new one that would be one too many.
 local QUEUE = KEYS[3]
 local envelope, max_open, check_seconds = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -12,10 +12,10 @@ local due, expires_at = stamp(now + check_seconds), stamp(now + expiry_seconds)
 local answers, created, room = {}, 0, max_open - redis.call('ZCARD', OPEN)
 for i = 1, n_jobs do
   local key, idempotency = KEYS[2 + 2 * i], KEYS[3 + 2 * i]
-  local at = 7 * i - 1
-  local id, model, version, rows, single, fingerprint, trace =
-    ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7]
-  local earlier = idempotency ~= '' and redis.call('GET', idempotency)
+  local at = 8 * i - 2
+  local id, model, version, rows, single, fingerprint, owner, trace =
+    ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
+  local earlier = idempotency ~= key and redis.call('GET', idempotency)
   if earlier then
     local earlier_id, earlier_fingerprint = string.match(earlier, '(%S+) (%S+)')
     answers[i] = {0, earlier_id, earlier_fingerprint}
@@ -25,11 +25,14 @@ for i = 1, n_jobs do
     redis.call('HSET', key, 'status', 'queued', 'model', model, 'version', version, 'rows', rows, 'single', single,
       'attempt', '0', 'max_attempts', max_attempts, 'retention_seconds', retention_seconds,
       'accepted_at', NOW, 'published_at', NOW, 'expires_at', expires_at)
+    if owner ~= '' then
+      redis.call('HSET', key, 'owner', owner)
+    end
     if trace ~= '' then
       redis.call('HSET', key, 'trace', trace)
     end
     check_at(due, id)
-    if idempotency ~= '' then
+    if idempotency ~= key then
       redis.call('SET', idempotency, id .. ' ' .. fingerprint, 'EX', retention_seconds)
     end
     created = created + 1

@@ -16,7 +16,8 @@ DOCUMENTS = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
 COMPUTED_DEFAULTS = {
     "worker_concurrency": "one per core",
     "prometheus_multiproc_dir": "a folder of its own",
-} | dict.fromkeys(["worker_models", "trusted_modules", "skops_trusted_types"], "none")
+    "docs_enabled": "without API keys",
+} | dict.fromkeys(["api_keys_file", "worker_models", "trusted_modules", "skops_trusted_types"], "none")
 
 
 def settings_table() -> list[str]:

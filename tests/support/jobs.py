@@ -40,12 +40,13 @@ class New:
     fingerprint: str = "f"
     rows: str = "[[1.0]]"
     single: int = 1
+    owner: str = ""
     trace: str = ""
 
     @property
     def idempotency_key(self) -> str:
         """Where its key is kept, if it has one."""
-        return keys.idempotency(self.key) if self.key else ""
+        return keys.idempotency(self.key, self.owner) if self.key else keys.job(self.id)
 
 
 class JobBoard:
@@ -73,7 +74,7 @@ class JobBoard:
         names, args = [QUEUE], [envelope, max_open, CHECK_SECONDS, expiry_seconds, retention_seconds, max_attempts]
         for job in jobs:
             names += [keys.job(job.id), job.idempotency_key]
-            args += [job.id, "iris", "v1", job.rows, job.single, job.fingerprint, job.trace]
+            args += [job.id, "iris", "v1", job.rows, job.single, job.fingerprint, job.owner, job.trace]
         answers = self._call("submit", names, args)
         return [answer and (answer[0], answer[1].decode(), answer[2].decode()) for answer in answers]
 
@@ -108,9 +109,9 @@ class JobBoard:
         answers: list[int] = self._call("finish", _records(ids), args)[1:]
         return answers
 
-    def cancel(self, id_: str) -> str | None:
+    def cancel(self, id_: str, owner: str = "") -> str | None:
         """The status that it has then."""
-        status: bytes | None = self._call("cancel", _records([id_]), [keys.JOBS_ENDED, id_])
+        status: bytes | None = self._call("cancel", _records([id_]), [keys.JOBS_ENDED, id_, owner])
         return None if status is None else status.decode()
 
     def release(self, *ids: str) -> None:

@@ -40,9 +40,14 @@ class Desk:
         self.jobs = Jobs(redis, Exchange(redis, redis, APP, BrokerClock()), self.pools, GatewaySettings(**settings))
 
     async def submit(
-        self, rows: Any = ROWS, key: str | None = None, single: bool = False, manifest: Manifest = MANIFEST
+        self,
+        rows: Any = ROWS,
+        key: str | None = None,
+        single: bool = False,
+        manifest: Manifest = MANIFEST,
+        owner: str = "",
     ) -> tuple[str, bool]:
-        return await self.jobs.submit(manifest, rows, single, key)
+        return await self.jobs.submit(manifest, rows, single, key, owner)
 
     async def finish(self, job_id: str, status: str = "succeeded", outcome: str = '{"predictions":["short"]}') -> None:
         """What a worker does."""
@@ -333,9 +338,9 @@ def test_a_wake_up_that_came_too_early_costs_one_look(broker: FakeServer, monkey
             job_id, _ = await at.submit()
             get, looks = at.jobs.get, []
 
-            async def counted(looked_at: str) -> Job | None:
+            async def counted(looked_at: str, owner: str) -> Job | None:
                 looks.append(looked_at)
-                return await get(looked_at)
+                return await get(looked_at, owner)
 
             monkeypatch.setattr(at.jobs, "get", counted)
             caller = asyncio.create_task(at.jobs.wait(job_id, 1000))
@@ -401,5 +406,46 @@ def test_cancelling_tells_those_who_wait_in_other_gateways(broker: FakeServer) -
                 await at.jobs.cancel(job_id)
                 told = await listener.get_message(timeout=1.0)
                 assert told["data"].decode().split() == [job_id]
+
+    run(scenario())
+
+
+def test_a_job_is_its_owners_own(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            job_id, _ = await at.submit(owner="alice")
+            for other in ("", "bob", "alic"):
+                assert await at.jobs.get(job_id, other) is None
+                assert await at.jobs.wait(job_id, 1000, other) is None, "and nobody waits for what is not there"
+                assert await at.jobs.cancel(job_id, other) is None
+            job = await at.jobs.get(job_id, "alice")
+            assert job is not None and job.status is JobStatus.QUEUED
+            assert await at.jobs.cancel(job_id, "alice") is JobStatus.CANCELLED
+
+    run(scenario())
+
+
+def test_a_job_of_nobody_is_no_owners(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            job_id, _ = await at.submit()
+            assert await at.jobs.get(job_id, "alice") is None
+            assert await at.jobs.cancel(job_id, "alice") is None
+            assert await at.jobs.cancel(job_id) is JobStatus.CANCELLED
+
+    run(scenario())
+
+
+def test_the_same_idempotency_key_of_two_owners_is_two_keys(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            jobs = {owner: await at.submit(key="order-17", owner=owner) for owner in ("", "alice", "bob")}
+            assert len({job_id for job_id, _ in jobs.values()}) == 3
+            assert not any(replay for _, replay in jobs.values())
+            again = await at.submit(key="order-17", owner="bob")
+            assert again == (jobs["bob"][0], True)
+            # Other rows are told apart from the owner's own only.
+            await at.submit(rows=[[9.0, 9.0]], key="order-18", owner="alice")
+            assert not (await at.submit(key="order-18", owner="bob"))[1]
 
     run(scenario())

@@ -1,7 +1,6 @@
 import asyncio
 import logging
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -13,12 +12,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from gateway.errors import Problem
 from gateway.metrics import GatewayMetrics
-from gateway.requests import Observed, read_json
+from gateway.requests import Observed
 from tests.support.coroutines import run
-
-# --- the middleware
 
 
 async def fine(_: Request) -> Response:
@@ -207,105 +203,6 @@ def test_what_is_not_http_passes_uncounted() -> None:
     assert seen == ["lifespan"]
     [family] = metrics.http_requests.collect()
     assert family.samples == []
-
-
-# --- bodies
-
-
-class Caller:
-    """Sends a body in parts, then perhaps leaves."""
-
-    def __init__(self, *parts: bytes, leaves: bool = False) -> None:
-        self.taken = 0
-        self._messages = self._all(parts, leaves)
-
-    @staticmethod
-    def _all(parts: tuple[bytes, ...], leaves: bool) -> Iterator[Message]:
-        for i, part in enumerate(parts):
-            yield {"type": "http.request", "body": part, "more_body": leaves or i < len(parts) - 1}
-        yield {"type": "http.disconnect"}
-
-    async def __call__(self) -> Message:
-        self.taken += 1
-        return next(self._messages)
-
-
-def read(caller: Caller, max_bytes: int = 10, **headers: str) -> bytes:
-    names = {"content_type": "application/json", **headers}
-    scope = {"headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in names.items() if value]}
-    return run(read_json(scope, caller, max_bytes))
-
-
-@pytest.mark.parametrize("parts", [(b"",), (b"{}",), (b"{", b"", b"}"), (b"12345", b"67890")])
-def test_a_body_is_put_together(parts: tuple[bytes, ...]) -> None:
-    assert read(Caller(*parts)) == b"".join(parts)
-
-
-def test_a_message_may_leave_out_what_is_empty() -> None:
-    async def receive() -> Message:
-        return {"type": "http.request"}
-
-    assert run(read_json({"headers": [(b"content-type", b"application/json")]}, receive, 1)) == b""
-
-
-@pytest.mark.parametrize(
-    "content_type", ["application/json", "application/json; charset=utf-8", "APPLICATION/JSON", " application/json ;x"]
-)
-def test_json_is_said_in_many_ways(content_type: str) -> None:
-    assert read(Caller(b"{}"), content_type=content_type) == b"{}"
-
-
-@pytest.mark.parametrize(
-    "content_type",
-    [
-        "",
-        "text/plain",
-        "application/x-www-form-urlencoded",
-        "application/jsonp",
-        "text/json",
-        "json",
-        ";application/json",
-    ],
-)
-def test_what_does_not_say_that_it_is_json_is_415_unread(content_type: str) -> None:
-    caller = Caller(b"{}")
-    with pytest.raises(Problem) as caught:
-        read(caller, content_type=content_type)
-
-    assert (caught.value.status, caught.value.code) == (415, "unsupported_media_type")
-    assert caught.value.headers["Accept"] == "application/json"
-    assert caller.taken == 0
-
-
-@pytest.mark.parametrize("length", ["11", "9" * 19, "9" * 5000])
-def test_a_body_that_says_it_is_too_large_is_refused_unread(length: str) -> None:
-    caller = Caller(b"x" * 11)
-    with pytest.raises(Problem) as caught:
-        read(caller, content_length=length)
-
-    assert (caught.value.status, caught.value.code) == (413, "too_large")
-    assert "10 bytes" in caught.value.detail
-    assert caller.taken == 0
-
-
-def test_a_body_that_does_not_say_so_is_read_no_further_than_the_limit() -> None:
-    caller = Caller(*[b"12345"] * 100)
-    with pytest.raises(Problem) as caught:
-        read(caller)
-
-    assert caught.value.status == 413
-    assert caller.taken == 3
-
-
-@pytest.mark.parametrize("length", ["2", "10", "0", "-1", "ten", "1e9", "\u00b2"])
-def test_a_length_is_believed_only_when_it_refuses(length: str) -> None:
-    assert read(Caller(b"0123456789"), content_length=length) == b"0123456789"
-
-
-@pytest.mark.parametrize("parts", [(), (b"{",)])
-def test_a_caller_who_leaves_in_the_middle_is_noticed(parts: tuple[bytes, ...]) -> None:
-    with pytest.raises(ClientDisconnect):
-        read(Caller(*parts, leaves=True))
 
 
 async def _nothing() -> Message:

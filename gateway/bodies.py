@@ -1,0 +1,62 @@
+"""Bodies of requests: of the right type, not too large, and not too many at once."""
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope
+
+from gateway.errors import Problem, overloaded
+
+
+class Bodies:
+    """Reads them. What arrives in one piece costs nothing; what is still arriving counts against a common limit."""
+
+    def __init__(self, max_bytes: int, arriving_max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._arriving_max_bytes = arriving_max_bytes
+        self.arriving_bytes = 0
+        """Held at the moment of bodies that are not complete."""
+
+    async def read_json(self, scope: Scope, receive: Receive) -> bytes:
+        """The body of a request.
+
+        Raises:
+            Problem: 415 if it does not say that it is JSON, 413 if it is too large, 503 if too much is arriving.
+            ClientDisconnect: if the caller left.
+        """
+        headers = dict(scope["headers"])
+        if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
+            raise Problem(415, "unsupported_media_type", "send application/json", {"Accept": "application/json"})
+        length = headers.get(b"content-length", b"")
+        # Refused before it is read, if it says so itself; more digits than 20 are no length.
+        if length.isdigit() and int(length[:20]) > self._max_bytes:
+            raise self._too_large()
+        body, more = await _next(receive)
+        if len(body) > self._max_bytes:
+            raise self._too_large()
+        return await self._rest(body, receive) if more else body
+
+    async def _rest(self, first: bytes, receive: Receive) -> bytes:
+        chunks, size, more = [first], len(first), True
+        self.arriving_bytes += size
+        try:
+            while more:
+                if self.arriving_bytes > self._arriving_max_bytes:
+                    raise overloaded("bodies_full", "too many large bodies are arriving", 2)
+                chunk, more = await _next(receive)
+                chunks.append(chunk)
+                size += len(chunk)
+                self.arriving_bytes += len(chunk)
+                if size > self._max_bytes:
+                    raise self._too_large()
+            return b"".join(chunks)
+        finally:
+            self.arriving_bytes -= size
+
+    def _too_large(self) -> Problem:
+        return Problem(413, "too_large", f"the body is larger than {self._max_bytes} bytes")
+
+
+async def _next(receive: Receive) -> tuple[bytes, bool]:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    return message.get("body", b""), message.get("more_body", False)

@@ -1,0 +1,84 @@
+"""Who may do what: asks for an API key where there are keys, and for nothing where there are none."""
+
+import math
+import random
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPBearer, SecurityScopes
+from starlette.types import Scope as Connection
+
+from gateway.api_keys import KeyRing, Scope
+from gateway.errors import Problem
+
+SCHEME = "api_key"
+"""Name of the security scheme in OpenAPI."""
+
+_CHALLENGE = 'Bearer realm="millrace"'
+_OWNER = "millrace.owner"
+_SCOPES = "millrace.scopes"
+
+
+class Guard:
+    """Lets a request in, or says why not."""
+
+    def __init__(self, keys: KeyRing | None) -> None:
+        self._keys = keys
+
+    @property
+    def asks(self) -> bool:
+        """Whether a key is needed."""
+        return self._keys is not None
+
+    def admit(self, connection: Connection, headers: Mapping[bytes, bytes], needed: Scope) -> None:
+        """Let a request with a key of this scope in, and note whose it is.
+
+        Raises:
+            Problem: 401 without a key or with an unknown one, 403 if it is good for other things, 429 if its limit is
+                used up.
+        """
+        if self._keys is None:
+            return
+        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() != b"bearer":
+            raise Problem(401, "unauthorized", "send Authorization: Bearer <API key>", {"WWW-Authenticate": _CHALLENGE})
+        key = self._keys.find(token.strip())
+        if key is None:
+            challenge = {"WWW-Authenticate": f'{_CHALLENGE}, error="invalid_token"'}
+            raise Problem(401, "unauthorized", "this is no API key of this gateway", challenge)
+        connection[_OWNER], connection[_SCOPES] = key.grant.owner, key.grant.scopes
+        require(connection, needed)
+        seconds = key.bucket.take() if key.bucket is not None else 0.0
+        if seconds:
+            # Jittered, so that those who were turned away together don't come back together.
+            wait = str(max(1, math.ceil(seconds * random.uniform(1.0, 1.5))))
+            raise Problem(429, "rate_limited", "more requests than this key may make", {"Retry-After": wait})
+
+    def dependencies(self, needed: Scope) -> list[Any]:
+        """For routes of FastAPI: what admits their requests and shows in OpenAPI; nothing where no key is needed."""
+        if not self.asks:
+            return []
+        bearer = HTTPBearer(auto_error=False, scheme_name=SCHEME)
+
+        async def admitted(request: Request, scopes: SecurityScopes, _: Annotated[Any, Depends(bearer)] = None) -> None:
+            self.admit(request.scope, dict(request.scope["headers"]), Scope(scopes.scopes[0]))
+
+        return [Security(admitted, scopes=[needed.value])]
+
+
+def owner_of(connection: Connection) -> str:
+    """Whose request it is; empty where nobody is asked."""
+    owner: str = connection.get(_OWNER, "")
+    return owner
+
+
+def require(connection: Connection, needed: Scope) -> None:
+    """The key of an admitted request is good for something else, too.
+
+    Raises:
+        Problem: 403 if not.
+    """
+    if needed not in connection.get(_SCOPES, (needed,)):
+        challenge = {"WWW-Authenticate": f'{_CHALLENGE}, error="insufficient_scope", scope="{needed.value}"'}
+        raise Problem(403, "forbidden", f"this API key lacks the scope {needed.value}", challenge)

@@ -3,7 +3,7 @@
 -- before stays, for such a job runs alone; so does what would be too much, and all behind it.
 -- KEYS: open, counts, queue, then one record per job
 -- ARGV: channel, lease_seconds, most bytes of rows, then per message, oldest first: entry, number of jobs, their ids
--- Returns {id, {model, version, rows, accepted_at, attempt, started_at}} per job that was started.
+-- Returns {id, what start_job returns} per job that was started.
 local QUEUE = KEYS[3]
 local lease_until, bytes_left = stamp(now + tonumber(ARGV[2])), tonumber(ARGV[3])
 local started, key_at, at = {}, 3, 4

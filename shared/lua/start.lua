@@ -3,7 +3,7 @@
 -- from a worker that stopped.
 -- KEYS: open, counts, then one record per job
 -- ARGV: channel, lease_seconds, redelivered 0|1, then one id per job
--- Returns per job {model, version, rows, accepted_at, attempt}, or false where there is nothing to do.
+-- Returns per job what start_job returns, or false where there is nothing to do.
 local lease_until, redelivered = stamp(now + tonumber(ARGV[2])), ARGV[3] == '1'
 local answers = {}
 for i = 1, #KEYS - 2 do

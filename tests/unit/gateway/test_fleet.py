@@ -78,7 +78,9 @@ def test_an_announcement_counts_while_it_is_fresh(
 
 
 @pytest.mark.parametrize(
-    "garbage", ["", "text", "null", "[]", "{}", announcement(slots="many"), announcement(slots=1.5)]
+    "garbage",
+    ["", "text", "null", "[]", "{}", announcement(slots="many"), announcement(slots=1.5)],
+    ids=["nothing", "text", "null", "list", "empty", "a number in words", "half a slot"],
 )
 def test_garbage_is_ignored_and_put_away(broker: FakeServer, garbage: str) -> None:
     async def scenario() -> None:

@@ -41,8 +41,8 @@ class Queue:
         names = [keys.JOBS_OPEN, keys.JOB_COUNTS, "bulk"]
         args: list[Any] = [envelope(APP, RunJobsMessage(jobs=list(ids)), "", 1.0), 100_000, 10, 3600, 600, 3]
         for id_ in ids:
-            names += [keys.job(id_), ""]
-            args += [id_, "m", "v", "[[1.0]]", 1, "f", ""]
+            names += [keys.job(id_), keys.job(id_)]
+            args += [id_, "m", "v", "[[1.0]]", 1, "f", "", ""]
         self.redis.register_script(script("submit"))(keys=names, args=args)
 
     def take(self) -> None:

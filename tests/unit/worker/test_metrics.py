@@ -176,7 +176,9 @@ def test_errors_are_counted_by_code_and_as_failed_rows() -> None:
     assert told["inference_predictions_total/sticks/error/v1"] == 32
 
 
-@pytest.mark.parametrize(("index", "name"), [(0, "slot0"), (7, "slot7"), (None, f"main{os.getpid()}")])
+@pytest.mark.parametrize(
+    ("index", "name"), [(0, "slot0"), (7, "slot7"), (None, f"main{os.getpid()}")], ids=["first", "eighth", "main"]
+)
 def test_a_process_is_named_by_its_place_in_the_pool(
     monkeypatch: pytest.MonkeyPatch, index: int | None, name: str
 ) -> None:

@@ -213,7 +213,7 @@ def test_what_may_not_run_is_left_alone(bench: Bench) -> None:
     names = [keys.JOBS_OPEN, keys.JOB_COUNTS]
     start(keys=[*names, keys.job("running")], args=[keys.JOBS_ENDED, 35, 0, "running"])
     cancel = bench.redis.register_script(script("cancel"))
-    cancel(keys=[*names, keys.job("cancelled")], args=[keys.JOBS_ENDED, "cancelled"])
+    cancel(keys=[*names, keys.job("cancelled")], args=[keys.JOBS_ENDED, "cancelled", ""])
     jobs = RunJobsMessage(jobs=["running", "cancelled", "unheard-of"])
 
     bench.child.run_jobs(jobs, redelivered=False, queue="bulk")
@@ -236,7 +236,7 @@ def test_a_job_that_was_cancelled_while_it_ran_stays_cancelled(
 
     def cancelled_meanwhile(rows: list[Any]) -> Any:
         cancel = bench.redis.register_script(script("cancel"))
-        cancel(keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, keys.job("a")], args=[keys.JOBS_ENDED, "a"])
+        cancel(keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, keys.job("a")], args=[keys.JOBS_ENDED, "a", ""])
         return predict(rows)
 
     monkeypatch.setattr(predictor, "predict", cancelled_meanwhile)

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.errors import Problem
 from gateway.failures import FailureLog
+from gateway.memory import settle
 from gateway.openapi import install_openapi
 from gateway.protocol import STATE
 from gateway.requests import PROBLEM, Observed
@@ -66,6 +67,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await service.start()
+        settle()
         # Where the protocol finds it.
         yield {STATE: service.connections}
         await service.stop()

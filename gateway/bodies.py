@@ -1,7 +1,9 @@
 """Bodies of requests: of the right type, not too large, and not too many at once."""
 
+from collections.abc import Mapping
+
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope
+from starlette.types import Receive
 
 from gateway.errors import Problem, overloaded
 
@@ -15,14 +17,13 @@ class Bodies:
         self.arriving_bytes = 0
         """Held at the moment of bodies that are not complete."""
 
-    async def read_json(self, scope: Scope, receive: Receive) -> bytes:
-        """The body of a request.
+    async def read_json(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+        """The body of a request with these headers, names in lower case.
 
         Raises:
             Problem: 415 if it does not say that it is JSON, 413 if it is too large, 503 if too much is arriving.
             ClientDisconnect: if the caller left.
         """
-        headers = dict(scope["headers"])
         if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
             raise Problem(415, "unsupported_media_type", "send application/json", {"Accept": "application/json"})
         length = headers.get(b"content-length", b"")

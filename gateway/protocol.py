@@ -6,6 +6,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.connections import Connections, Phase
 from gateway.errors import CONTENT_TYPE, Problem
+from gateway.whole import WHOLE, RawHeaders, send_whole
 
 STATE = "connections"
 """Name in the lifespan's state under which a connection finds those of its process."""
@@ -71,7 +72,13 @@ class Protocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
+        cycle.scope[WHOLE] = self._send_whole
         super()._start_asgi_task(cycle, app)
+
+    def _send_whole(self, status: int, headers: RawHeaders, body: bytes) -> bool:
+        # Of the connection and not of the request: that would refer to itself, and wait for the garbage collector.
+        assert self._running is not None
+        return send_whole(self._running, status, headers, body)
 
     def send_400_response(self, msg: str) -> None:
         """The parser gave up."""

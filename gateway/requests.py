@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.errors import Problem
 from gateway.failures import FailureLog
 from gateway.metrics import GatewayMetrics
+from gateway.whole import WHOLE, RawHeaders, TakesWhole
 from shared.log_context import bind
 
 if TYPE_CHECKING:
@@ -65,35 +66,58 @@ class Observed:
             trace, ids = self._tracing.begin(scope, request_id.decode())
             scope[TRACE] = trace
             bind(**ids)
-        status = 0
+        answer = _Answer(request_id, send, scope.get(WHOLE))
+        if answer.whole is not None:
+            scope[WHOLE] = answer.take_whole
         told = False
-
-        async def send_observed(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message["headers"], *PRIVATE, (REQUEST_ID, request_id)]
-            await send(message)
-
         try:
-            await self._app(scope, receive, send_observed)
+            await self._app(scope, receive, answer.send)
         except ClientDisconnect:
             logger.debug("request %s: the caller left", request_id.decode())
         except Exception:
             told = True
             logger.exception("request %s failed", request_id.decode())
             scope[PROBLEM] = "internal_error"
-            if not status:
+            if not answer.status:
                 problem = Problem(500, "internal_error", f"see the log for request {request_id.decode()}")
-                await problem.response()(scope, receive, send_observed)
+                await problem.response()(scope, receive, answer.send)
         finally:
+            # It refers to the request, which refers to the scope.
+            scope.pop(WHOLE, None)
             method = scope["method"] if scope["method"] in _METHODS else "OTHER"
             route = _template(scope)
-            self._metrics.answered(method, route, status or 499, time.perf_counter() - started)
+            status = answer.status or 499
+            self._metrics.answered(method, route, status, time.perf_counter() - started)
             if trace is not None:
-                trace.end(method, route, status or 499, scope.get(PROBLEM, ""))
+                trace.end(method, route, status, scope.get(PROBLEM, ""))
             if status >= 500 and not told and route not in PROBES:
                 self._failures.tell(method, route, status, scope.get(PROBLEM, ""))
+
+
+class _Answer:
+    """What goes out for one request: sees its status, and adds what every answer has."""
+
+    def __init__(self, request_id: bytes, send: Send, whole: TakesWhole | None) -> None:
+        self._headers = (*PRIVATE, (REQUEST_ID, request_id))
+        self._send = send
+        self.whole = whole
+        self.status = 0
+        """0 until it has begun."""
+
+    async def send(self, message: Message) -> None:
+        """Pass on a piece."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message["headers"], *self._headers]
+        await self._send(message)
+
+    def take_whole(self, status: int, headers: RawHeaders, body: bytes) -> bool:
+        """Pass on all of it at once, if that can be done."""
+        assert self.whole is not None
+        if not self.whole(status, (*headers, *self._headers), body):
+            return False
+        self.status = status
+        return True
 
 
 def _request_id(scope: Scope) -> bytes:

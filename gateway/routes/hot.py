@@ -16,6 +16,7 @@ from gateway.errors import Problem
 from gateway.jobs import Job
 from gateway.requests import PROBLEM
 from gateway.service import Service
+from gateway.whole import WHOLE, TakesWhole
 from shared.contract import Lane
 
 JSON = "application/json"
@@ -38,6 +39,12 @@ class Encoded(Response):
             (b"content-length", b"%d" % len(body)),
             *headers,
         ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, in one write where that can be done."""
+        whole: TakesWhole | None = scope.get(WHOLE)
+        if whole is None or not whole(self.status_code, self.raw_headers, self.body):
+            await super().__call__(scope, receive, send)
 
 
 class HotEndpoint(ABC):

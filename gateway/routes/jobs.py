@@ -42,7 +42,7 @@ class SubmitEndpoint(HotEndpoint):
         """202 with a job that is durable."""
         service = self.service
         key = idempotency_key(headers)
-        body = await service.bodies.read_json(scope, receive)
+        body = await service.bodies.read_json(headers, receive)
         parsed = served.parser.parse(body)
         owner, trace = owner_of(scope), scope.get(TRACE)
         job_id, replay = await service.jobs.submit(served.manifest, parsed.rows, parsed.single, key, owner, trace)

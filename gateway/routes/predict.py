@@ -36,7 +36,7 @@ class PredictEndpoint(HotEndpoint):
         self, served: ServedModel, scope: Scope, headers: RawHeaders, receive: Receive, started: float
     ) -> tuple[Response, float]:
         """200 with the prediction; with `Prefer`, possibly 202 with a job."""
-        body = await self.service.bodies.read_json(scope, receive)
+        body = await self.service.bodies.read_json(headers, receive)
         parsed = served.parser.parse(body)
         prefer = headers.get(b"prefer", b"").decode("latin-1")
         if "wait" in prefer or "respond-async" in prefer:

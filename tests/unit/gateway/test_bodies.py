@@ -9,7 +9,7 @@ from gateway.bodies import Bodies
 from gateway.errors import Problem
 from tests.support.coroutines import run, until
 
-JSON = {"headers": [(b"content-type", b"application/json")]}
+JSON = {b"content-type": b"application/json"}
 
 
 class Caller:
@@ -32,8 +32,8 @@ class Caller:
 
 def read(caller: Caller, max_bytes: int = 10, **headers: str) -> bytes:
     names = {"content_type": "application/json", **headers}
-    scope = {"headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in names.items() if value]}
-    return run(Bodies(max_bytes, 1000).read_json(scope, caller))
+    sent = {name.replace("_", "-").encode(): value.encode() for name, value in names.items() if value}
+    return run(Bodies(max_bytes, 1000).read_json(sent, caller))
 
 
 @pytest.mark.parametrize("parts", [(b"",), (b"{}",), (b"{", b"", b"}"), (b"12345", b"67890")])

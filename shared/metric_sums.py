@@ -1,4 +1,4 @@
-"""What several processes have counted, added up: what prometheus-client's own collector does, in a tenth of its time.
+"""What several processes have counted, added up: what prometheus-client's own collector does, in a third of its time.
 
 A file holds its entries one after another: the length of a key, the key (JSON), a value and a time. The same series has
 the same key in all files, so values are added up under the keys as they stand there, and each key is parsed once in

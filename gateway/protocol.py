@@ -72,7 +72,8 @@ class Protocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
-        cycle.scope[WHOLE] = self._send_whole
+        # A key of our own.
+        cycle.scope[WHOLE] = self._send_whole  # type: ignore[literal-required]
         super()._start_asgi_task(cycle, app)
 
     def _send_whole(self, status: int, headers: RawHeaders, body: bytes) -> bool:

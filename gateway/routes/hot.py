@@ -43,7 +43,7 @@ class Encoded(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it, in one write where that can be done."""
         whole: TakesWhole | None = scope.get(WHOLE)
-        if whole is None or not whole(self.status_code, self.raw_headers, self.body):
+        if whole is None or not whole(self.status_code, self.raw_headers, bytes(self.body)):
             await super().__call__(scope, receive, send)
 
 

@@ -31,7 +31,7 @@ def _duration() -> model.Panel:
         "Time of the last evaluation of each group. drift-24h reads a day of samples every two minutes and is the dear "
         "one.",
         "s",
-        Query(agreed("prometheus_rule_group_last_duration_seconds", "rule_group"), "{{rule_group}}"),
+        Query(_by_group(agreed("prometheus_rule_group_last_duration_seconds", "rule_group")), "{{rule_group}}"),
     )
 
 
@@ -40,9 +40,14 @@ def _failures() -> model.Panel:
         "Rule failures",
         "Evaluations that failed lately, by group.",
         "short",
-        Query(total(increase(FAILURES), "rule_group"), "{{rule_group}}"),
+        Query(_by_group(total(increase(FAILURES), "rule_group")), "{{rule_group}}"),
         limits=((0.5, RED),),
     )
+
+
+def _by_group(expression: str) -> str:
+    """By the name of a group alone: Prometheus puts the path of its file in front."""
+    return f'label_replace({expression}, "rule_group", "$1", "rule_group", ".*;(.*)")'
 
 
 def _series() -> model.Panel:

@@ -130,7 +130,7 @@ def substitute(text: str, variables: Mapping[str, str] = VARIABLES) -> str:
     Raises:
         KeyError: if there is no value for a variable.
     """
-    return re.sub(r"\$(?:\{(\w+)\}|(\w+))", lambda match: variables[match[1] or match[2]], text)
+    return re.sub(r"\$(?:\{([a-z_]\w*)\}|([a-z_]\w*))", lambda match: variables[match[1] or match[2]], text)
 
 
 def selections(expr: str) -> list[Selection]:

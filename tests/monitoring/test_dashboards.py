@@ -262,7 +262,7 @@ def _texts(dashboard: dict[str, Any]) -> Iterator[str]:
 @each_dashboard
 def test_variables_are_there_and_used(dashboard: dict[str, Any]) -> None:
     defined = {variable["name"] for variable in dashboard["templating"]["list"]}
-    names = {name for text in _texts(dashboard) for name in re.findall(r"\$\{?(\w+)", text)}
+    names = {name for text in _texts(dashboard) for name in re.findall(r"\$\{?([a-z_]\w*)", text)}
     assert {name for name in names if not name.startswith("__")} == defined
 
 

@@ -145,13 +145,16 @@ def test_totals_survive_killed_children(new_stack: NewStack, puppet_models: Path
         answered += ok
         return ok
 
+    def started(children: int) -> bool:
+        return workers(stack).total("inference_worker_children_started_total") == children
+
     for round_ in range(1, 4):
         assert stack.predict([HIGH] * 10).status_code == 200
         answered += 10
         assert stack.predict({"value": 1, "act": Act.DIE}).status_code == 503
-        wait_for("new children", lambda: workers(stack).total("inference_worker_pool_processes") == 4)
+        wait_for("a new child", partial(started, 4 + round_))
+        assert workers(stack).total("inference_worker_pool_processes") == 4
         wait_for("a child that answers", answers)
-        assert workers(stack).total("inference_worker_children_started_total") == 4 + round_
 
     def all_counted() -> Scrape | None:
         seen = workers(stack)

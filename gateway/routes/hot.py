@@ -3,6 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -65,7 +66,7 @@ class HotEndpoint(ABC):
         # As the router says it: what the request is counted as.
         scope["endpoint"] = self
         catalog, metrics = self.service.catalog, self.service.metrics
-        path: dict[str, Any] = scope.get("path_params") or {}
+        path: Mapping[str, Any] = scope.get("path_params") or {}
         headers = dict(scope["headers"])
         name = path.get("name") or catalog.default_model
         metrics.in_progress[self.lane] += 1
@@ -98,7 +99,8 @@ class HotEndpoint(ABC):
         """
 
 
-def hot_path(path: str) -> tuple[str, dict[str, str]]:
+@lru_cache(maxsize=1024)
+def hot_path(path: str) -> tuple[str, Mapping[str, str]]:
     """The template that a path would fit and its parameters, whatever the resource; empty if it is of another form."""
     match path.split("/"):
         case ["", resource]:

@@ -2,8 +2,9 @@
 
 import sys
 from typing import TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -29,6 +30,15 @@ class CommonSettings(BaseSettings):
 
     task_time_limit_seconds: float = Field(default=30.0, gt=0)
     """Seconds after which the pool child that runs a batch is killed."""
+
+    @field_validator("redis_url")
+    @classmethod
+    def _verified(cls, url: str) -> str:
+        """Certificates are verified unless the URL says otherwise: redis-py does so by default, kombu does not."""
+        parts = urlsplit(url)
+        if parts.scheme != "rediss" or "ssl_cert_reqs=" in parts.query:
+            return url
+        return f"{url}{'&' if parts.query else '?'}ssl_cert_reqs=required"
 
     @model_validator(mode="after")
     def _soft_limit_comes_first(self) -> "CommonSettings":

@@ -306,7 +306,7 @@ def _redis_users() -> dict[str, list[str]]:
 def test_every_client_of_redis_is_a_user_with_rules_of_its_own() -> None:
     users = _redis_users()
     assert set(users) == {"default", "health", "gateway", "worker", "exporter", "operator"}
-    assert users.pop("default") == ["off"]
+    assert users.pop("default") == ["off", "~*", "&*", "+@all"]
     for name, rules in users.items():
         assert rules[0] == "on"
         assert "-@all" in rules

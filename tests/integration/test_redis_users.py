@@ -62,6 +62,20 @@ def test_all_that_a_stack_does_is_allowed(stack: Stack) -> None:
     assert denials(stack) == []
 
 
+def test_accepted_jobs_are_still_there_when_redis_was_restarted(stack: Stack) -> None:
+    [worker] = stack.workers
+    worker.stop()
+    jobs = [stack.submit(GOOD) for _ in range(3)]
+    done = stack.jobs()["succeeded"]
+    assert stack.broker.stop() == 0
+    stack.start_broker()
+    worker.start()
+
+    assert {stack.outcome(job)["status"] for job in jobs} == {"succeeded"}
+    assert stack.jobs()["succeeded"] == done + len(jobs)
+    stack.assert_conserved()
+
+
 @pytest.mark.parametrize("user", ["gateway", "worker", "exporter", "health"])
 @pytest.mark.parametrize(
     "command",

@@ -55,7 +55,7 @@ def test_all_that_a_stack_does_is_allowed(stack: Stack) -> None:
     stack.redis.zadd("unacked_index", {"tag": 1})
     worker.start()
     assert {stack.outcome(job)["status"] for job in (lost, held)} == {"succeeded"}
-    assert stack.redis.hlen("unacked") == 0
+    wait_for("nothing is in hand", lambda: stack.redis.hlen("unacked") == 0)
     assert stack.http.get("/metrics").status_code == 200
     stack.assert_conserved()
 

@@ -166,4 +166,5 @@ class Stack:
 def _broker_command(port: int, folder: Path, users: bool, tls: TlsFiles | None) -> list[str]:
     where = ["--port", "0", "--tls-port", str(port), *tls.options()] if tls else ["--port", str(port)]
     options = [*where, "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", "--appendonly", "yes"]
-    return [find_server(), *options, *([*redis_users(), TESTER] if users else [])]
+    server = find_server()
+    return [server, *options, *([*redis_users(server), TESTER] if users else [])]

@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo train test check bench bench-short dashboards-preview format lock test-all clean venv
+.PHONY: help up demo train test check bench bench-short dashboards-preview format lock test-all audit clean venv
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -49,8 +49,11 @@ lock: ## Write requirements/*.txt anew (ARGS=--upgrade: with the newest versions
 test-all: ## Run the tests on every Python from 3.10 to 3.13 that is on PATH
 	@MAKE="$(MAKE)" sh scripts/test_all.sh 3.10 3.11 3.12 3.13
 
+audit: ## Known holes in what is pinned, and bills of materials in .audit/ (asks pypi.org)
+	@$(PYTHON) -m scripts.audit
+
 clean: ## Remove environments, caches and the broker's and Prometheus' data; models stay
-	rm -rf .venv .venv-* .bench .run .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
+	rm -rf .venv .venv-* .audit .bench .run .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 venv:

@@ -25,11 +25,8 @@ class Guard:
 
     def __init__(self, keys: KeyRing | None) -> None:
         self._keys = keys
-
-    @property
-    def asks(self) -> bool:
+        self.asks = keys is not None
         """Whether a key is needed."""
-        return self._keys is not None
 
     def admit(self, connection: Connection, headers: Mapping[bytes, bytes], needed: Scope) -> None:
         """Let a request with a key of this scope in, and note whose it is.

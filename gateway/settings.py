@@ -73,7 +73,7 @@ class GatewaySettings(CommonSettings):
     answer_send_seconds: float = Field(default=30.0, gt=0)
     """The same for a caller who does not take its answer."""
 
-    connections_max: int = Field(default=20_000, ge=1)
+    connections_max: int = Field(default=16_000, ge=1)
     """Connections of a gateway process at most; one more gets 503."""
 
     bodies_max_bytes: int = Field(default=100_000_000, gt=0)

@@ -22,12 +22,14 @@ def sample_row(manifest: Manifest) -> dict[str, Any]:
     return dict(zip(names, manifest.samples[0].row, strict=True))
 
 
-def curl_line(gateway: str, row: Mapping[str, Any]) -> str:
-    """A prediction of the row, for a shell."""
+def curl_line(gateway: str, row: Mapping[str, Any], with_key: bool = False) -> str:
+    """A prediction of the row, for a shell; with an API key, which it takes from a variable."""
     body = json.dumps(row, ensure_ascii=False)
     # A proxy for everything else can't reach this machine.
     proxy = "" if proxy_bypass(urlsplit(gateway).netloc) or "http" not in getproxies() else " --noproxy '*'"
-    return f"curl -sS{proxy} {gateway}/predict -H 'Content-Type: application/json' -d {shlex.quote(body)} -w '\\n'"
+    key = ' -H "Authorization: Bearer $API_KEY"' if with_key else ""
+    json_type = "-H 'Content-Type: application/json'"
+    return f"curl -sS{proxy} {gateway}/predict {json_type}{key} -d {shlex.quote(body)} -w '\\n'"
 
 
 def greeting(addresses: dict[str, str], command: str) -> str:

@@ -153,7 +153,8 @@ async def run(stack: Stack, manifest: Manifest) -> int:
                 "look at what gateway and worker say above; still waiting"
             )
             await wait_until_ready(gateway, math.inf)
-        supervisor.write(greeting(stack.addresses(), curl_line(gateway, sample_row(manifest))))
+        line = curl_line(gateway, sample_row(manifest), with_key=bool(os.environ.get("API_KEYS_FILE")))
+        supervisor.write(greeting(stack.addresses(), line))
 
     return await supervisor.run(announce)
 

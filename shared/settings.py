@@ -3,6 +3,7 @@
 import sys
 from importlib.util import find_spec
 from typing import Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -43,6 +44,15 @@ class CommonSettings(BaseSettings):
         if tracing and not _has_exporter():
             raise ValueError("it needs OpenTelemetry's exporter: install millrace[tracing]")
         return tracing
+
+    @field_validator("redis_url")
+    @classmethod
+    def _verified(cls, url: str) -> str:
+        """Certificates are verified unless the URL says otherwise: redis-py does so by default, kombu does not."""
+        parts = urlsplit(url)
+        if parts.scheme != "rediss" or "ssl_cert_reqs=" in parts.query:
+            return url
+        return f"{url}{'&' if parts.query else '?'}ssl_cert_reqs=required"
 
     @model_validator(mode="after")
     def _soft_limit_comes_first(self) -> "CommonSettings":

@@ -4,7 +4,7 @@ import importlib.util
 import re
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import yaml
@@ -149,11 +149,22 @@ def test_they_run_as_the_user_of_their_image(name: str) -> None:
     assert [SERVICES[name]["user"]] == arguments_of(DOCKERFILES[name], "USER")
 
 
-@pytest.mark.parametrize("name", ["gateway", "worker"])
-def test_the_broker_is_reachable(name: str) -> None:
-    url = urlsplit(SERVICES[name]["environment"]["REDIS_URL"])
+@pytest.mark.parametrize(
+    ("name", "variable", "user"),
+    [
+        ("gateway", "REDIS_URL", "gateway"),
+        ("worker", "REDIS_URL", "worker"),
+        ("celery-exporter", "CE_BROKER_URL", "exporter"),
+    ],
+)
+def test_the_broker_is_reachable(name: str, variable: str, user: str) -> None:
+    url = urlsplit(SERVICES[name]["environment"][variable])
     assert (url.hostname, url.port) == ("redis", 6379)
     assert networks(name) & networks("redis")
+    assert url.username == user
+    assert f">{url.password}" in _redis_users()[user]
+    # As it is in the file: whoever sets the variable sets both.
+    assert TEXT.count(f"${{{user.upper()}_REDIS_PASSWORD:-{user}}}") == 2
 
 
 def test_workers_can_be_scaled() -> None:
@@ -306,9 +317,54 @@ def test_celery_exporter_is_set_up_as_without_docker() -> None:
 
 
 def _redis_options() -> dict[str, str]:
-    command = SERVICES["redis"]["command"]
+    command = [word for word in SERVICES["redis"]["command"] if not word.startswith("--user ")]
     assert all(isinstance(word, str) for word in command)
     return dict(zip(command[::2], command[1::2], strict=True))
+
+
+def _redis_users() -> dict[str, list[str]]:
+    """Their rules; that they are enough, and not too much, is for tests/integration/test_redis_users.py."""
+    options = [word.split() for word in SERVICES["redis"]["command"] if word.startswith("--user ")]
+    return {name: rules for _, name, *rules in options}
+
+
+def test_every_client_of_redis_is_a_user_with_rules_of_its_own() -> None:
+    users = _redis_users()
+    assert set(users) == {"default", "health", "gateway", "worker", "exporter", "operator"}
+    assert users.pop("default") == ["off", "~*", "&*", "+@all"]
+    for name, rules in users.items():
+        assert rules[0] == "on"
+        assert "-@all" in rules
+        assert not {"allkeys", "allchannels", "allcommands", "+@all"} & set(rules)
+        assert ("nopass" in rules) == (name == "health")
+        assert ("~*" in rules) == (name == "operator")
+    assert users["health"] == ["on", "nopass", "-@all", "+ping"]
+    assert SERVICES["redis"]["healthcheck"]["test"][:4] == ["CMD", "redis-cli", "--user", "health"]
+
+
+# Redis over TLS
+
+
+def test_tls_is_for_everyone() -> None:
+    overlay = yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", (ROOT / "docker-compose.tls.yml").read_text()))
+    services = overlay["services"]
+    redis = services.pop("redis")
+    entrypoint = redis["entrypoint"]
+    assert entrypoint[0] == SERVICES["redis"]["entrypoint"][0]
+    options = dict(zip(entrypoint[1::2], entrypoint[2::2], strict=True))
+    assert (options["--port"], options["--tls-port"]) == ("0", "6379")
+    # What is not said here stays as it is, the users among it.
+    assert "command" not in redis
+    assert redis["healthcheck"]["test"][:2] == ["CMD", "redis-cli"] and "--tls" in redis["healthcheck"]["test"]
+    assert set(services) == {name for name in SERVICES if networks(name) & networks("redis")} - {"redis"}
+    for name, service in services.items():
+        [(variable, url)] = service["environment"].items()
+        plain, secured = urlsplit(SERVICES[name]["environment"][variable]), urlsplit(url)
+        assert (secured.scheme, secured.netloc, secured.path) == ("rediss", plain.netloc, plain.path)
+        asked = parse_qs(secured.query)
+        assert asked["ssl_cert_reqs"] == ["required"]
+        [volume] = service["volumes"]
+        assert volume == f"./tls/ca.pem:{asked['ssl_ca_certs'][0]}:ro"
 
 
 def test_redis_keeps_what_was_accepted() -> None:

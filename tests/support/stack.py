@@ -9,6 +9,8 @@ import redis
 
 from scripts.broker import find_server
 from tests.support.processes import Process, free_port, python, wait_for
+from tests.support.redis_users import TESTER, redis_users
+from tests.support.tls import TlsFiles
 
 MODEL_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "TRUSTED_MODULES": "tests.support.puppet"}
 
@@ -17,12 +19,22 @@ class Stack:
     """Started by `start`, ended by `close`; every part can be stopped, killed and started by a test."""
 
     def __init__(
-        self, folder: Path, models: Path, workers: int = 1, broker_password: str = "", **environment: str
+        self,
+        folder: Path,
+        models: Path,
+        workers: int = 1,
+        broker_password: str = "",
+        redis_users: bool = False,
+        redis_tls: TlsFiles | None = None,
+        **environment: str,
     ) -> None:
         self.folder = folder
         self.broker_port = free_port()
         secret = f":{broker_password}@" if broker_password else ""
         self.redis_url = f"redis://{secret}127.0.0.1:{self.broker_port}/0"
+        if redis_tls:
+            self.redis_url = f"rediss://127.0.0.1:{self.broker_port}/0?ssl_ca_certs={redis_tls.authority}"
+        self._redis_users = redis_users
         self._environment = {
             "REDIS_URL": self.redis_url,
             "MODEL_STORE": str(models),
@@ -30,16 +42,21 @@ class Stack:
             **MODEL_ENVIRONMENT,
             **environment,
         }
-        self.broker = Process("broker", _broker_command(self.broker_port, folder, broker_password), {}, folder)
+        access = ["--requirepass", broker_password] if broker_password else []
+        command = _broker_command(self.broker_port, folder, redis_users, redis_tls)
+        self.broker = Process("broker", [*command, *access], {}, folder)
         gateway_port = free_port()
         self.url = f"http://127.0.0.1:{gateway_port}"
         self.gateway = Process(
-            "gateway", python("gateway"), {**self._environment, "GATEWAY_PORT": str(gateway_port)}, folder
+            "gateway",
+            python("gateway"),
+            {**self._environment, "REDIS_URL": self.url_of("gateway"), "GATEWAY_PORT": str(gateway_port)},
+            folder,
         )
         self.metrics_ports: list[int] = []
         self.workers = [self.new_worker() for _ in range(workers)]
         self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
-        self.redis = redis.Redis(port=self.broker_port, password=broker_password or None)
+        self.redis = redis.Redis.from_url(self.url_of("tester"))
 
     def new_worker(self, **options: str) -> Process:
         """One more worker, not started yet."""
@@ -47,8 +64,17 @@ class Stack:
         number = len(self.metrics_ports) + 1
         self.metrics_ports.append(port)
         counts = self.folder / f"counts{number}"
-        environment = {"WORKER_METRICS_PORT": str(port), "PROMETHEUS_MULTIPROC_DIR": str(counts), **options}
+        environment = {
+            "REDIS_URL": self.url_of("worker"),
+            "WORKER_METRICS_PORT": str(port),
+            "PROMETHEUS_MULTIPROC_DIR": str(counts),
+            **options,
+        }
         return Process(f"worker{number}", python("worker"), {**self._environment, **environment}, self.folder)
+
+    def url_of(self, user: str) -> str:
+        """The broker for one of its users, where it has any."""
+        return self.redis_url.replace("//", f"//{user}:{user}@") if self._redis_users else self.redis_url
 
     def start(self) -> "Stack":
         """Start everything and wait until predictions are served."""
@@ -143,6 +169,8 @@ class Stack:
         return "\n".join(f"--- {process.name}\n{process.log()}" for process in (self.gateway, *self.workers))
 
 
-def _broker_command(port: int, folder: Path, password: str) -> list[str]:
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", "--appendonly", "yes"]
-    return [find_server(), *options, *(["--requirepass", password] if password else [])]
+def _broker_command(port: int, folder: Path, users: bool, tls: TlsFiles | None) -> list[str]:
+    where = ["--port", "0", "--tls-port", str(port), *tls.options()] if tls else ["--port", str(port)]
+    options = [*where, "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", "--appendonly", "yes"]
+    server = find_server()
+    return [server, *options, *([*redis_users(server), TESTER] if users else [])]

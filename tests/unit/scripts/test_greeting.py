@@ -30,6 +30,13 @@ def test_curl_line_holds_the_row() -> None:
     assert json.loads(words[words.index("-d") + 1]) == ROW
 
 
+def test_curl_line_has_a_place_for_a_key_where_one_is_asked_for() -> None:
+    words = shlex.split(curl_line("http://127.0.0.1:8000", ROW, with_key=True))
+
+    assert "Authorization: Bearer $API_KEY" in words
+    assert "Bearer" not in curl_line("http://127.0.0.1:8000", ROW)
+
+
 def test_curl_line_works_when_pasted(fake_gateway: Answer) -> None:
     require(shutil.which("curl") is not None, "curl is not installed")
     fake_gateway.body = b'{"prediction": 1}'

@@ -18,14 +18,14 @@ def test_everything_has_a_default() -> None:
 
 
 def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REDIS_URL", "rediss://broker:6380/1")
+    monkeypatch.setenv("REDIS_URL", "redis://broker:6380/1")
     monkeypatch.setenv("MODEL_STORE", "s3://bucket/models")
     monkeypatch.setenv("TASK_TIME_LIMIT_SECONDS", "2.5")
     monkeypatch.setenv("TASK_SOFT_TIME_LIMIT_SECONDS", "2")
 
     settings = load_settings(CommonSettings)
 
-    assert settings.redis_url == "rediss://broker:6380/1"
+    assert settings.redis_url == "redis://broker:6380/1"
     assert settings.model_store == "s3://bucket/models"
     assert settings.task_time_limit_seconds == 2.5
 
@@ -142,3 +142,16 @@ def test_tracing_needs_its_packages(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     with pytest.raises(SystemExit):
         load_settings(CommonSettings)
     assert "TRACING" in (told := capsys.readouterr().err) and "millrace[tracing]" in told
+
+
+@pytest.mark.parametrize(
+    ("url", "used"),
+    [
+        ("redis://host:1/0", "redis://host:1/0"),
+        ("rediss://host:1/0", "rediss://host:1/0?ssl_cert_reqs=required"),
+        ("rediss://host/0?ssl_ca_certs=/ca.pem", "rediss://host/0?ssl_ca_certs=/ca.pem&ssl_cert_reqs=required"),
+        ("rediss://host/0?ssl_cert_reqs=none", "rediss://host/0?ssl_cert_reqs=none"),
+    ],
+)
+def test_certificates_are_verified_unless_the_url_says_otherwise(url: str, used: str) -> None:
+    assert CommonSettings(redis_url=url).redis_url == used

@@ -1,0 +1,67 @@
+"""Redis over TLS: certificates are verified by every connection of gateway and worker."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+from kombu.exceptions import OperationalError
+
+from scripts.broker import find_server
+from shared.broker import make_celery
+from shared.settings import CommonSettings
+from tests.integration.conftest import NewStack
+from tests.support.processes import wait_for
+from tests.support.requirements import require
+from tests.support.stack import Stack
+from tests.support.tls import tls_files
+
+GOOD = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
+
+
+@pytest.fixture(autouse=True)
+def server_with_tls() -> None:
+    """A server without TLS does not know its options."""
+    command = [find_server(), "--port", "0", "--tls-port", "0", "--tls-auth-clients", "no", "--maxclients", "no number"]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    known = "maxclients" in told.stdout + told.stderr and "tls-auth-clients" not in told.stderr.partition(">>>")[2]
+    require(known, f"{command[0]} was built without TLS")
+
+
+def test_a_stack_over_tls(new_stack: NewStack, iris_models: Path, tmp_path: Path) -> None:
+    stack = new_stack(iris_models, redis_users=True, redis_tls=tls_files(tmp_path / "tls")).start()
+
+    assert stack.predict(GOOD).json()["prediction"] == "setosa"
+    assert stack.outcome(stack.submit(GOOD))["status"] == "succeeded"
+
+
+def of_a_client(url: str) -> None:
+    with redis.Redis.from_url(CommonSettings(redis_url=url).redis_url) as connection:
+        connection.ping()
+
+
+def of_celery(url: str) -> None:
+    app = make_celery(CommonSettings(redis_url=url))
+    try:
+        with app.connection() as connection:
+            connection.channel().client.ping()
+    finally:
+        app.close()
+
+
+@pytest.mark.parametrize("ping", [of_a_client, of_celery])
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2"], ids=["another authority", "another name"])
+def test_a_certificate_that_is_not_the_servers_is_refused(
+    new_stack: NewStack, iris_models: Path, tmp_path: Path, ping: Callable[[str], None], address: str
+) -> None:
+    files = tls_files(tmp_path / "tls", address)
+    stack: Stack = new_stack(iris_models, redis_tls=files)
+    stack.broker.start()
+    wait_for("the broker listens", lambda: "Ready to accept" in stack.broker.log())
+    url = stack.redis_url
+    if address == "127.0.0.1":
+        url = url.replace(str(files.authority), str(tls_files(tmp_path / "other").authority))
+
+    with pytest.raises((redis.ConnectionError, OperationalError), match="CERTIFICATE_VERIFY_FAILED"):
+        ping(url)

@@ -1,0 +1,157 @@
+"""The whole stack as the users of Redis that Compose makes: each does its work, and can do nothing else."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from shared import keys
+from tests.support.processes import wait_for
+from tests.support.stack import Stack
+
+GOOD = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, iris_models: Path) -> Iterator[Stack]:
+    stack = Stack(tmp_path_factory.mktemp("stack"), iris_models, redis_users=True, JOB_CHECK_SECONDS="1")
+    try:
+        yield stack.start()
+    finally:
+        stack.close()
+
+
+def denials(stack: Stack) -> list[tuple[str, str, str]]:
+    """What Redis refused the stack: whom, what, why."""
+    log: list[dict[str, Any]] = stack.redis.acl_log(128)
+    return [(entry["username"], entry["object"], entry["reason"]) for entry in log]
+
+
+def client(stack: Stack, user: str) -> redis.Redis:
+    return redis.Redis.from_url(stack.url_of(user))
+
+
+def test_all_that_a_stack_does_is_allowed(stack: Stack) -> None:
+    stack.redis.acl_log_reset()
+    assert stack.predict(GOOD).json()["prediction"] == "setosa"
+    assert stack.predict([GOOD] * 2000).status_code == 200
+    assert stack.predict(GOOD, headers={"Prefer": "wait=10"}).json()["prediction"] == "setosa"
+    jobs = [stack.submit(GOOD, headers={"Idempotency-Key": str(number % 15)}) for number in range(20)]
+    assert {stack.outcome(job)["status"] for job in jobs} == {"succeeded"}
+    assert stack.http.delete(f"/jobs/{jobs[0]}").status_code == 409
+    stack.redis.lpush("interactive", "no task")
+    wait_for("a dead letter", lambda: stack.redis.llen(keys.DEAD_LETTERS) == 1)
+
+    [worker] = stack.workers
+    worker.stop()
+    lost, held = stack.submit(GOOD), stack.submit(GOOD)
+    entry: Any = stack.redis.lpop("bulk")
+    # The older one is lost, the younger one in the hands of a worker that died.
+    stack.redis.delete("bulk")
+    stack.redis.hset("unacked", "tag", json.dumps([json.loads(entry), "", "bulk"]))
+    stack.redis.zadd("unacked_index", {"tag": 1})
+    worker.start()
+    assert {stack.outcome(job)["status"] for job in (lost, held)} == {"succeeded"}
+    wait_for("nothing is in hand", lambda: stack.redis.hlen("unacked") == 0)
+    assert stack.http.get("/metrics").status_code == 200
+    stack.assert_conserved()
+
+    assert denials(stack) == []
+
+
+def test_accepted_jobs_are_still_there_when_redis_was_restarted(stack: Stack) -> None:
+    [worker] = stack.workers
+    worker.stop()
+    jobs = [stack.submit(GOOD) for _ in range(3)]
+    done = stack.jobs()["succeeded"]
+    assert stack.broker.stop() == 0
+    stack.start_broker()
+    worker.start()
+
+    assert {stack.outcome(job)["status"] for job in jobs} == {"succeeded"}
+    assert stack.jobs()["succeeded"] == done + len(jobs)
+    stack.assert_conserved()
+
+
+@pytest.mark.parametrize("user", ["gateway", "worker", "exporter", "health"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["FLUSHALL"],
+        ["FLUSHDB"],
+        ["CONFIG", "GET", "*"],
+        ["CONFIG", "SET", "dir", "/tmp"],
+        ["KEYS", "*"],
+        ["SCAN", "0"],
+        ["EVAL", "return 1", "0"],
+        ["ACL", "LIST"],
+        ["CLIENT", "LIST"],
+        ["CLIENT", "KILL", "TYPE", "normal"],
+        ["SHUTDOWN", "NOSAVE"],
+        ["MODULE", "LIST"],
+        ["REPLICAOF", "127.0.0.1", "1"],
+        ["SAVE"],
+        ["MONITOR"],
+        ["SCRIPT", "FLUSH"],
+        ["FUNCTION", "FLUSH"],
+        ["SET", "other", "1"],
+        ["GET", "other"],
+        ["DEL", "interactive"],
+        ["DEL", "millrace:jobs:open"],
+        ["PUBLISH", "other", "x"],
+        ["SUBSCRIBE", "other"],
+    ],
+    ids=" ".join,
+)
+def test_nobody_may_do_more(stack: Stack, user: str, command: list[str]) -> None:
+    with client(stack, user) as connection, pytest.raises(redis.exceptions.NoPermissionError):
+        connection.execute_command(*command)
+
+
+@pytest.mark.parametrize(
+    ("user", "command"),
+    [
+        ("gateway", ["RPOP", "interactive"]),
+        ("gateway", ["BRPOP", "bulk", "1"]),
+        ("gateway", ["HDEL", "unacked", "x"]),
+        ("gateway", ["XADD", "millrace:replies:x", "*", "reply", "forged"]),
+        ("gateway", ["PUBLISH", "/0.celery.pidbox", "shutdown"]),
+        ("worker", ["HGETALL", "millrace:job:x"]),
+        ("worker", ["SUBSCRIBE", "millrace:replies"]),
+        ("exporter", ["LPUSH", "interactive", "task"]),
+        ("exporter", ["RPOP", "interactive"]),
+        ("exporter", ["LINDEX", "bulk", "0"]),
+        ("exporter", ["HGETALL", "millrace:job:x"]),
+        ("exporter", ["GET", "millrace:reconciler"]),
+        ("health", ["TIME"]),
+    ],
+    ids=str,
+)
+def test_each_has_its_own_work_only(stack: Stack, user: str, command: list[str]) -> None:
+    with client(stack, user) as connection, pytest.raises(redis.exceptions.NoPermissionError):
+        connection.execute_command(*command)
+
+
+def test_an_operator_can_look_and_mend_and_not_destroy(stack: Stack) -> None:
+    asked = ["PING", "INFO memory", "CONFIG GET maxmemory-policy", "CLIENT LIST", "SCAN 0", "HGETALL millrace:workers"]
+    asked += ["LLEN bulk", "LINDEX bulk -1", "ZSCORE millrace:jobs:open x", "ZADD millrace:jobs:open 0 x"]
+    asked += ["ZREM millrace:jobs:open x", "DEL millrace:dead_letters", "HINCRBY millrace:jobs:counts accepted 0"]
+    refused = ["FLUSHALL", "CONFIG SET dir /tmp", "SHUTDOWN", "ACL LIST", "MODULE LIST", "REPLICAOF no one", "MONITOR"]
+    with client(stack, "operator") as connection:
+        for command in asked:
+            connection.execute_command(*command.split())
+        for command in [*refused, "EVAL 1 0"]:
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                connection.execute_command(*command.split())
+
+
+@pytest.mark.parametrize("credentials", ["", "default:@", ":gateway@", "gateway:worker@", "nobody:nobody@"])
+def test_nobody_else_gets_in(stack: Stack, credentials: str) -> None:
+    with (
+        redis.Redis.from_url(stack.redis_url.replace("//", f"//{credentials}")) as connection,
+        pytest.raises(redis.exceptions.AuthenticationError),
+    ):
+        connection.ping()

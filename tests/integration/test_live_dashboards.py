@@ -124,7 +124,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory, store: ModelStore) -> Iter
     folder = tmp_path_factory.mktemp("watched")
     no_exporter = why_no_exporter()
     with ExitStack() as running:
-        stack = Stack(folder, Path(store.root), workers=2, **SETTINGS, **{PUPPET_FOLDER: str(folder)})
+        options: dict[str, Any] = {**SETTINGS, PUPPET_FOLDER: str(folder)}
+        stack = Stack(folder, Path(store.root), workers=2, **options)
         running.callback(stack.close)
         stack.start()
         port = urlsplit(stack.url).port

@@ -20,9 +20,10 @@ demo: venv ## Send traffic to what `make up` or Compose runs: see every dashboar
 train: venv ## Train a new version of the example model (ARGS="--help" shows the options)
 	@$(RUN) -m training $(ARGS)
 
-# Skips say why; with MILLRACE_REQUIRE_ALL=1 they are failures.
+# Skips say why; with MILLRACE_REQUIRE_ALL=1 they are failures. Tests wait for processes more than they compute, hence three
+# at once; ARGS="-n 0" runs them one by one, as -s and --pdb need it.
 test: venv ## Run every test that this machine can run (ARGS="-k drift")
-	@$(RUN) -m pytest -p tests.support.requirements $(ARGS)
+	@$(RUN) -m pytest -p tests.support.requirements -n 3 --dist loadscope $(ARGS)
 
 check: venv ## Lint, format, types and import rules
 	@$(RUN) -m ruff check

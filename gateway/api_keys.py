@@ -31,7 +31,7 @@ _HASH = re.compile(r"sha256:([0-9a-f]{64})")
 _LIMIT = re.compile(r"(rate|burst)=(\d{1,9}(?:\.\d{1,9})?)")
 
 
-class Scope(str, Enum):
+class KeyScope(str, Enum):
     """What a key may be good for."""
 
     PREDICT = "predict"
@@ -50,7 +50,7 @@ class Grant:
 
     owner: str
     digest: bytes
-    scopes: frozenset[Scope]
+    scopes: frozenset[KeyScope]
     rate: float = 0.0
     burst: float = 0.0
 
@@ -105,11 +105,11 @@ def _grant(words: list[str]) -> Grant:
     found = _HASH.fullmatch(hashed)
     if found is None:
         raise ValueError("the second word is sha256: and the 64 hex digits of the key's hash, never the key")
-    known = {scope.value for scope in Scope}
+    known = {scope.value for scope in KeyScope}
     if not set(scopes.split(",")) <= known:
         raise ValueError(f"scopes are {', '.join(sorted(known))}, separated by commas alone")
     rate, burst = _limit(limits)
-    return Grant(owner, bytes.fromhex(found[1]), frozenset(map(Scope, scopes.split(","))), rate, burst)
+    return Grant(owner, bytes.fromhex(found[1]), frozenset(map(KeyScope, scopes.split(","))), rate, burst)
 
 
 def _limit(words: list[str]) -> tuple[float, float]:

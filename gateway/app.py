@@ -78,6 +78,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         version=version(),
         description=DESCRIPTION,
         lifespan=lifespan,
+        # A redirect would name the host and the scheme that the caller made up.
+        redirect_slashes=False,
         # Pages of our own instead, which say what a browser may load.
         docs_url=None,
         redoc_url=None,

@@ -106,6 +106,10 @@ def allow_files(connections: int) -> None:
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return
     allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    except (ValueError, OSError):
+        # macOS has a limit beside the one that it tells.
+        allowed = soft
     if allowed < needed:
-        logger.warning("CONNECTIONS_MAX is %d, and %d open files are all that this process may have", connections, hard)
+        logger.warning("CONNECTIONS_MAX is %d, and this process may have %d open files only", connections, allowed)

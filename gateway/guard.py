@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer, SecurityScopes
-from starlette.types import Scope as Connection
+from starlette.types import Scope
 
-from gateway.api_keys import KeyRing, Scope
+from gateway.api_keys import KeyRing, KeyScope
 from gateway.errors import Problem
 
 SCHEME = "api_key"
@@ -28,7 +28,7 @@ class Guard:
         self.asks = keys is not None
         """Whether a key is needed."""
 
-    def admit(self, connection: Connection, headers: Mapping[bytes, bytes], needed: Scope) -> None:
+    def admit(self, scope: Scope, headers: Mapping[bytes, bytes], needed: KeyScope) -> None:
         """Let a request with a key of this scope in, and note whose it is.
 
         Raises:
@@ -44,38 +44,38 @@ class Guard:
         if key is None:
             challenge = {"WWW-Authenticate": f'{_CHALLENGE}, error="invalid_token"'}
             raise Problem(401, "unauthorized", "this is no API key of this gateway", challenge)
-        connection[_OWNER], connection[_SCOPES] = key.grant.owner, key.grant.scopes
-        require(connection, needed)
+        scope[_OWNER], scope[_SCOPES] = key.grant.owner, key.grant.scopes
+        require(scope, needed)
         seconds = key.bucket.take() if key.bucket is not None else 0.0
         if seconds:
             # Jittered, so that those who were turned away together don't come back together.
             wait = str(max(1, math.ceil(seconds * random.uniform(1.0, 1.5))))
             raise Problem(429, "rate_limited", "more requests than this key may make", {"Retry-After": wait})
 
-    def dependencies(self, needed: Scope) -> list[Any]:
+    def dependencies(self, needed: KeyScope) -> list[Any]:
         """For routes of FastAPI: what admits their requests and shows in OpenAPI; nothing where no key is needed."""
         if not self.asks:
             return []
         bearer = HTTPBearer(auto_error=False, scheme_name=SCHEME)
 
         async def admitted(request: Request, scopes: SecurityScopes, _: Annotated[Any, Depends(bearer)] = None) -> None:
-            self.admit(request.scope, dict(request.scope["headers"]), Scope(scopes.scopes[0]))
+            self.admit(request.scope, dict(request.scope["headers"]), KeyScope(scopes.scopes[0]))
 
         return [Security(admitted, scopes=[needed.value])]
 
 
-def owner_of(connection: Connection) -> str:
+def owner_of(scope: Scope) -> str:
     """Whose request it is; empty where nobody is asked."""
-    owner: str = connection.get(_OWNER, "")
+    owner: str = scope.get(_OWNER, "")
     return owner
 
 
-def require(connection: Connection, needed: Scope) -> None:
+def require(scope: Scope, needed: KeyScope) -> None:
     """The key of an admitted request is good for something else, too.
 
     Raises:
         Problem: 403 if not.
     """
-    if needed not in connection.get(_SCOPES, (needed,)):
+    if needed not in scope.get(_SCOPES, (needed,)):
         challenge = {"WWW-Authenticate": f'{_CHALLENGE}, error="insufficient_scope", scope="{needed.value}"'}
         raise Problem(403, "forbidden", f"this API key lacks the scope {needed.value}", challenge)

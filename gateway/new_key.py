@@ -7,7 +7,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from gateway.api_keys import Scope, digest_of, make_key, read_grants
+from gateway.api_keys import KeyScope, digest_of, make_key, read_grants
 from shared.errors import MillraceError
 
 
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--scope",
         action="append",
         required=True,
-        choices=[scope.value for scope in Scope],
+        choices=[scope.value for scope in KeyScope],
         help="what it is good for; may be given several times",
     )
     parser.add_argument("--rate", help="requests per second in each gateway process at most (default: no limit)")

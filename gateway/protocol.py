@@ -12,7 +12,7 @@ STATE = "connections"
 """Name in the lifespan's state under which a connection finds those of its process."""
 
 HEAD_MAX_BYTES = 65_536
-"""Request line and headers at most, if they don't arrive in one piece; the same for what follows a chunked body."""
+"""Request line and headers at most, beyond what the first read brings; the same for what follows a chunked body."""
 
 DISCARDED_MAX_BYTES = 16_000_000
 """What is still read of a chunked body whose request was answered already. More may be headers behind it."""
@@ -30,7 +30,10 @@ class Protocol(HttpToolsProtocol):
     """One connection."""
 
     _piece_bytes = 0
-    """What came of a head, or between two pieces of a body; counted only where several reads are needed."""
+    """What came of a head, or between two pieces of a body, with the second read of a request and later ones."""
+
+    _piece_of: object = None
+    """The request that it belongs to."""
 
     _running: RequestResponseCycle | None = None
     """The request that is being answered; `cycle` is the last that has come."""
@@ -56,7 +59,10 @@ class Protocol(HttpToolsProtocol):
         cycle = self.cycle
         if cycle is not None and cycle.scope is self.scope and not cycle.more_body:
             # All there, as nearly always.
-            self._piece_bytes = 0
+            return
+        if self._piece_of is not self.scope:
+            # Some of it may be the end of the request before.
+            self._piece_of, self._piece_bytes = self.scope, 0
             return
         self._piece_bytes += len(data)
         if self._in_head():

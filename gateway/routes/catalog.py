@@ -6,7 +6,7 @@ import orjson
 from fastapi import APIRouter, Path
 from starlette.responses import Response
 
-from gateway.api_keys import Scope as KeyScope
+from gateway.api_keys import KeyScope
 from gateway.catalog import ServedModel
 from gateway.routes.hot import JSON
 from gateway.schemas import problems

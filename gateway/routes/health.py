@@ -6,7 +6,7 @@ from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
-from gateway.api_keys import Scope as KeyScope
+from gateway.api_keys import KeyScope
 from gateway.errors import overloaded
 from gateway.schemas import HealthView, problems
 from gateway.service import Service

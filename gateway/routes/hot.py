@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from gateway.answers import job_view
-from gateway.api_keys import Scope as KeyScope
+from gateway.api_keys import KeyScope
 from gateway.catalog import ServedModel
 from gateway.errors import Problem
 from gateway.jobs import Job

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
-from gateway.api_keys import Scope as KeyScope
+from gateway.api_keys import KeyScope
 from gateway.catalog import ServedModel
 from gateway.errors import Problem
 from gateway.guard import owner_of

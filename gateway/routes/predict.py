@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope
 
 from gateway.answers import job_prediction, outputs_of, predicted, server_timing, timing
-from gateway.api_keys import Scope as KeyScope
+from gateway.api_keys import KeyScope
 from gateway.catalog import ServedModel
 from gateway.errors import Problem, of_result
 from gateway.guard import owner_of, require

@@ -217,3 +217,13 @@ def address(gateway: Stack) -> tuple[str, int]:
 
 def slow_clients(gateway: Stack) -> float:
     return Scrape(f"{gateway.url}/metrics").total("inference_rejections_total", reason="slow_client")
+
+
+def test_a_refused_body_is_not_held_against_the_next_request(gateway: Stack) -> None:
+    """Callers send on although they were refused, and then use the connection again."""
+    with connected(gateway) as connection:
+        connection.sendall(HEAD + b"Content-Length: 5000000\r\n\r\n" + b" " * 5_000_000)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 413")
+        connection.sendall(HEAD + b"Content-Length: 2\r\n\r\n")
+        connection.sendall(b"[]")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 422")

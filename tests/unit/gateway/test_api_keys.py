@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gateway import api_keys
-from gateway.api_keys import KeyFileError, KeyRing, Scope, digest_of, make_key, read_grants
+from gateway.api_keys import KeyFileError, KeyRing, KeyScope, digest_of, make_key, read_grants
 from gateway.new_key import main
 from tests.support.coroutines import run, until
 
@@ -19,9 +19,9 @@ def test_a_line_says_whose_key_it_is_and_what_for() -> None:
     grants = read_grants(text)
 
     pricing, ops = grants[digest_of(b"sesame")], grants[digest_of(b"open")]
-    assert (pricing.owner, pricing.scopes) == ("pricing", frozenset({Scope.PREDICT, Scope.JOBS}))
+    assert (pricing.owner, pricing.scopes) == ("pricing", frozenset({KeyScope.PREDICT, KeyScope.JOBS}))
     assert (pricing.rate, pricing.burst) == (0.5, 10)
-    assert (ops.owner, ops.scopes, ops.rate) == ("ops", frozenset({Scope.METRICS}), 0)
+    assert (ops.owner, ops.scopes, ops.rate) == ("ops", frozenset({KeyScope.METRICS}), 0)
 
 
 @pytest.mark.parametrize(("rate", "burst"), [("0.1", 1), ("1", 1), ("2.5", 3), ("100", 100)])
@@ -151,7 +151,7 @@ def test_a_new_key_comes_with_the_line_for_the_file(capsys: pytest.CaptureFixtur
     key = told.err.split()[-1]
     [grant] = read_grants(told.out).values()
     assert grant.digest == digest_of(key.encode())
-    assert (grant.owner, grant.scopes, grant.rate) == ("pricing", frozenset({Scope.PREDICT, Scope.JOBS}), 2.5)
+    assert (grant.owner, grant.scopes, grant.rate) == ("pricing", frozenset({KeyScope.PREDICT, KeyScope.JOBS}), 2.5)
     assert key not in told.out
 
 

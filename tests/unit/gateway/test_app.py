@@ -276,7 +276,7 @@ def _refs(part: Any) -> set[str]:
     [
         ("GET", "/predict", 405),
         ("PUT", "/models/sticks/jobs", 405),
-        ("POST", "/predict/", 307),
+        ("POST", "/predict/", 404),
         ("POST", "/predic", 404),
     ],
 )

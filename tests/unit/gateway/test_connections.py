@@ -120,4 +120,4 @@ def test_files_are_allowed_for_them(monkeypatch: pytest.MonkeyPatch, caplog: pyt
         assert caplog.messages == []
         allow_files(20_000)
         assert limits == (5000, 5000)
-    assert caplog.messages == ["CONNECTIONS_MAX is 20000, and 5000 open files are all that this process may have"]
+    assert caplog.messages == ["CONNECTIONS_MAX is 20000, and this process may have 5000 open files only"]

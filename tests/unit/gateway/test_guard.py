@@ -9,7 +9,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from gateway.api_keys import KeyFileError, Scope, digest_of
+from gateway.api_keys import KeyFileError, KeyScope, digest_of
 from gateway.app import create_app
 from gateway.settings import GatewaySettings
 from tests.support.coroutines import run
@@ -26,7 +26,7 @@ def app_with(tmp_path: Path) -> Callable[..., FastAPI]:
     """Makes a gateway whose keys are named after their scopes, and `slow`, which may ask once."""
     stored(tmp_path / "models", MANIFEST)
     keys = tmp_path / "keys"
-    lines = [f"{scope.value} sha256:{digest_of(scope.value.encode()).hex()} {scope.value}\n" for scope in Scope]
+    lines = [f"{scope.value} sha256:{digest_of(scope.value.encode()).hex()} {scope.value}\n" for scope in KeyScope]
     keys.write_text("".join(lines) + f"slow sha256:{digest_of(b'slow').hex()} predict rate=0.1 burst=1\n")
 
     def make(**settings: Any) -> FastAPI:
@@ -100,8 +100,8 @@ def test_nothing_but_probes_is_answered_without_a_key(app: FastAPI) -> None:
 
 def test_a_key_is_good_for_its_scope_and_nothing_else(app: FastAPI) -> None:
     asked = [(method, path, scope) for method, path, scope in operations(app) if scope]
-    assert {scope for _, _, scope in asked} == {scope.value for scope in Scope}
-    tries = [(method, path, scope, key.value) for method, path, scope in asked for key in Scope]
+    assert {scope for _, _, scope in asked} == {scope.value for scope in KeyScope}
+    tries = [(method, path, scope, key.value) for method, path, scope in asked for key in KeyScope]
     responses = answers(app, *((method, path, bearer(key)) for method, path, _, key in tries))
 
     for (_, path, scope, key), response in zip(tries, responses, strict=True):

@@ -16,18 +16,30 @@ MODEL_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "TRUSTE
 class Stack:
     """Started by `start`, ended by `close`; every part can be stopped, killed and started by a test."""
 
-    def __init__(self, folder: Path, models: Path, workers: int = 1, **environment: str) -> None:
+    concurrency = 2
+
+    def __init__(
+        self,
+        folder: Path,
+        models: Path,
+        workers: int = 1,
+        gateway_redis_port: int | None = None,
+        worker_redis_port: int | None = None,
+        **environment: str,
+    ) -> None:
+        """Other ports than the broker's own are those of proxies in between."""
         self.folder = folder
         self.broker_port = free_port()
-        self.redis_url = f"redis://127.0.0.1:{self.broker_port}/0"
+        self.redis_url = _redis_url(gateway_redis_port or self.broker_port)
         self._environment = {
             "REDIS_URL": self.redis_url,
             "MODEL_STORE": str(models),
-            "WORKER_CONCURRENCY": "2",
+            "WORKER_CONCURRENCY": str(self.concurrency),
             **MODEL_ENVIRONMENT,
             **environment,
         }
         self.broker = Process("broker", _broker_command(self.broker_port, folder), {}, folder)
+        self._worker_redis_url = _redis_url(worker_redis_port or self.broker_port)
         gateway_port = free_port()
         self.url = f"http://127.0.0.1:{gateway_port}"
         self.gateway = Process(
@@ -44,7 +56,12 @@ class Stack:
         number = len(self.metrics_ports) + 1
         self.metrics_ports.append(port)
         counts = self.folder / f"counts{number}"
-        environment = {"WORKER_METRICS_PORT": str(port), "PROMETHEUS_MULTIPROC_DIR": str(counts), **options}
+        environment = {
+            "REDIS_URL": self._worker_redis_url,
+            "WORKER_METRICS_PORT": str(port),
+            "PROMETHEUS_MULTIPROC_DIR": str(counts),
+            **options,
+        }
         return Process(f"worker{number}", python("worker"), {**self._environment, **environment}, self.folder)
 
     def start(self) -> "Stack":
@@ -136,6 +153,10 @@ class Stack:
     def logs(self) -> str:
         """What all processes wrote, for a failing test."""
         return "\n".join(f"--- {process.name}\n{process.log()}" for process in (self.gateway, *self.workers))
+
+
+def _redis_url(port: int) -> str:
+    return f"redis://127.0.0.1:{port}/0"
 
 
 def _broker_command(port: int, folder: Path) -> list[str]:

@@ -1,0 +1,140 @@
+"""A stack with proxies before its broker, under load whose answers are kept: what every row is played in."""
+
+import os
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from tests.chaos import oracle
+from tests.chaos.ledger import Lateness, Ledger, question
+from tests.chaos.proxy import FaultProxy
+from tests.chaos.traffic import Client, Traffic
+from tests.support.processes import Process, free_port, wait_for
+from tests.support.puppet import PUPPET_FOLDER
+from tests.support.stack import Stack
+
+TASK_TIME_LIMIT_SECONDS = 2.0
+LEASE_SECONDS = TASK_TIME_LIMIT_SECONDS + 5
+VISIBILITY_SECONDS = TASK_TIME_LIMIT_SECONDS + 10
+
+OPTIONS = {
+    "TASK_SOFT_TIME_LIMIT_SECONDS": "1",
+    "TASK_TIME_LIMIT_SECONDS": f"{TASK_TIME_LIMIT_SECONDS:g}",
+    "JOB_CHECK_SECONDS": "0.5",
+    "DEFAULT_MODEL": "puppet",
+    "PREDICT_DEADLINE_SECONDS": "2",
+}
+
+
+class Arena:
+    """Made once and used by many rows: each starts with a ledger of its own, and leaves everything running."""
+
+    def __init__(self, folder: Path, models: Path, workers: int = 2, **options: str) -> None:
+        marks = folder / "marks"
+        marks.mkdir()
+        gateway_port, worker_port = free_port(), free_port()
+        self.stack = Stack(
+            folder,
+            models,
+            workers=workers,
+            gateway_redis_port=gateway_port,
+            worker_redis_port=worker_port,
+            **{**OPTIONS, PUPPET_FOLDER: str(marks), **options},
+        )
+        self.gateway_proxy = FaultProxy(gateway_port, self.stack.broker_port)
+        self.worker_proxy = FaultProxy(worker_port, self.stack.broker_port)
+        self._lateness = Lateness()
+        self.ledger = Ledger(self._lateness)
+        self._accepted_before = 0
+        self.client = Client(self.stack.url, self.ledger)
+
+    @property
+    def slots(self) -> int:
+        """Pool children when all workers run."""
+        return self.stack.concurrency * len(self.stack.workers)
+
+    def start(self) -> "Arena":
+        """Start the proxies and the stack."""
+        self.gateway_proxy.start()
+        self.worker_proxy.start()
+        self.stack.start()
+        self.stack.wait_for_slots(self.slots)
+        return self
+
+    def close(self) -> None:
+        """Thaw everything, and end it."""
+        self.thaw()
+        self.client.close()
+        try:
+            self.stack.close()
+        finally:
+            self.gateway_proxy.close()
+            self.worker_proxy.close()
+            self._lateness.close()
+
+    def begin(self) -> None:
+        """A new row: a new ledger."""
+        self.ledger = Ledger(self._lateness)
+        self._accepted_before = self.stack.jobs()["accepted"]
+        self.client.close()
+        self.client = Client(self.stack.url, self.ledger)
+
+    def restore(self) -> None:
+        """Undo whatever a row has left behind; ready for the next."""
+        self.thaw()
+        for proxy in (self.gateway_proxy, self.worker_proxy):
+            proxy.heal()
+        if not self.stack.broker.running:
+            self.stack.start_broker()
+        for process in (self.stack.gateway, *self.stack.workers):
+            if not process.running:
+                process.start()
+        self.stack.wait_ready()
+        self.stack.wait_for_slots(self.slots)
+
+    def thaw(self) -> None:
+        """SIGCONT everything."""
+        for process in (self.stack.broker, self.stack.gateway, *self.stack.workers):
+            if process.running:
+                thaw(process)
+
+    def traffic(self, **options: float) -> Traffic:
+        """Load; a context manager."""
+        return Traffic(self.stack.url, self.ledger, **options)  # type: ignore[arg-type]
+
+    def check(self) -> None:
+        """Hold the invariants against what happened since `begin`."""
+        oracle.check(self.stack, self.ledger, self._accepted_before)
+
+    def late(self, since: float) -> float:
+        """How late the machine was since then, in seconds."""
+        return self._lateness.worst(since)
+
+    def serves_again(self, since: float, patience_seconds: float) -> float:
+        """Seconds from `since` (of `time.monotonic()`) until a call is answered and a new job has succeeded."""
+        asked = question(5)
+
+        def answered() -> bool:
+            response = self.client.predict(asked, 1.0)
+            return response is not None and response.status_code == 200
+
+        wait_for("calls are answered", answered, patience_seconds)
+        job_id = wait_for("a job is accepted", lambda: self.client.submit(asked), patience_seconds)
+        wait_for("the job succeeds", lambda: self.client.look_up(job_id, wait_seconds=0.2), patience_seconds)
+        return time.monotonic() - since
+
+
+def freeze(process: Process) -> None:
+    """SIGSTOP a process with all its children."""
+    for pid in (process.pid, *process.children()):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+
+
+def thaw(process: Process) -> None:
+    """SIGCONT a process with all its children."""
+    for pid in (process.pid, *process.children()):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+

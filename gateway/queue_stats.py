@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from gateway.connection import soon
 from gateway.fleet import Fleet
 from shared import keys
 from shared.clock import BrokerClock
@@ -61,7 +62,7 @@ class QueueMonitor(Collector):
                 pipe.zcard(keys.JOBS_OPEN)
                 pipe.hgetall(keys.JOB_COUNTS)
                 pipe.llen(keys.DEAD_LETTERS)
-                *answers, unacked, jobs_open, counts, dead_letters = await pipe.execute()
+                *answers, unacked, jobs_open, counts, dead_letters = await soon(pipe.execute())
         except (RedisError, OSError, asyncio.TimeoutError):
             self.stats = QueueStats()
             return self.stats

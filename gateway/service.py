@@ -3,15 +3,13 @@
 import asyncio
 import logging
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from gateway.background import BackgroundLoops
 from gateway.canary import Canary
 from gateway.catalog import Catalog, ServedModel
 from gateway.coalescer import Coalescer, WaitingRows
+from gateway.connection import BLOCKING_READ_SECONDS, COMMAND_SECONDS, connect
 from gateway.exchange import Exchange
 from gateway.fleet import REFRESH_SECONDS, Fleet
 from gateway.jobs import Jobs
@@ -29,25 +27,6 @@ from shared.manifest import Manifest
 from shared.model_store import ModelStore
 
 logger = logging.getLogger(__name__)
-
-COMMAND_SECONDS = 1.0
-"""How long a command to Redis may take before its caller gets 503."""
-
-BLOCKING_READ_SECONDS = 3.0
-"""The same for connections that wait for something, at most a second at a time."""
-
-
-def connect(redis_url: str, timeout_seconds: float) -> Redis:
-    """A client that fails fast: redis-py's own defaults take a minute on a Redis that hangs."""
-    return Redis.from_url(
-        redis_url,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=timeout_seconds,
-        socket_keepalive=True,
-        # One new try at once: a pooled connection may have died while it was idle.
-        retry=Retry(NoBackoff(), 1),
-    )
-
 
 class Service:
     """Built once per process, started and stopped with the app."""

@@ -3,20 +3,23 @@
 import os
 import signal
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.chaos import oracle
-from tests.chaos.ledger import Lateness, Ledger, question
+from tests.chaos.ledger import Lateness, Ledger, Question, question
 from tests.chaos.proxy import FaultProxy
 from tests.chaos.traffic import Client, Traffic
-from tests.support.processes import Process, free_port, wait_for
+from tests.support.processes import REPOSITORY, Process, free_port, wait_for
 from tests.support.puppet import PUPPET_FOLDER
 from tests.support.stack import Stack
 
 TASK_TIME_LIMIT_SECONDS = 2.0
 LEASE_SECONDS = TASK_TIME_LIMIT_SECONDS + 5
 VISIBILITY_SECONDS = TASK_TIME_LIMIT_SECONDS + 10
+
+SHIFTED_CLOCK = str(REPOSITORY / "tests" / "support" / "shifted_clock")
 
 OPTIONS = {
     "TASK_SOFT_TIME_LIMIT_SECONDS": "1",
@@ -31,8 +34,8 @@ class Arena:
     """Made once and used by many rows: each starts with a ledger of its own, and leaves everything running."""
 
     def __init__(self, folder: Path, models: Path, workers: int = 2, **options: str) -> None:
-        marks = folder / "marks"
-        marks.mkdir()
+        self._marks = folder / "marks"
+        self._marks.mkdir()
         gateway_port, worker_port = free_port(), free_port()
         self.stack = Stack(
             folder,
@@ -40,7 +43,7 @@ class Arena:
             workers=workers,
             gateway_redis_port=gateway_port,
             worker_redis_port=worker_port,
-            **{**OPTIONS, PUPPET_FOLDER: str(marks), **options},
+            **{**OPTIONS, PUPPET_FOLDER: str(self._marks), **options},  # type: ignore[arg-type]
         )
         self.gateway_proxy = FaultProxy(gateway_port, self.stack.broker_port)
         self.worker_proxy = FaultProxy(worker_port, self.stack.broker_port)
@@ -93,11 +96,41 @@ class Arena:
         self.stack.wait_ready()
         self.stack.wait_for_slots(self.slots)
 
+    @contextmanager
+    def shifted_clocks(self, gateway: float, worker: float) -> Iterator[None]:
+        """Restart the gateway and the first worker with wall clocks that are off by so many seconds, and back."""
+        shifted = {self.stack.gateway: gateway, self.stack.workers[0]: worker}
+        for process, seconds in shifted.items():
+            process.stop()
+            process.environment |= {"PYTHONPATH": SHIFTED_CLOCK, "CLOCK_SHIFT_SECONDS": f"{seconds:g}"}
+        self.restore()
+        try:
+            yield
+        finally:
+            for process in shifted:
+                process.stop()
+                del process.environment["PYTHONPATH"], process.environment["CLOCK_SHIFT_SECONDS"]
+            self.restore()
+
     def thaw(self) -> None:
         """SIGCONT everything."""
         for process in (self.stack.broker, self.stack.gateway, *self.stack.workers):
             if process.running:
                 thaw(process)
+
+    def submit(self, asked: Question, key: str | None = None) -> str:
+        """Submit a job that must be accepted; its id."""
+        job_id = self.client.submit(asked, key)
+        assert job_id is not None, "not accepted"
+        return job_id
+
+    def wait_for_end(self, job_id: str, seconds: float) -> None:
+        """Wait until a job has ended, and check its outcome."""
+        wait_for("the job ends", lambda: self.client.look_up(job_id, wait_seconds=0.5), seconds)
+
+    def mark(self, value: float) -> Path:
+        """The file that the puppet leaves for a row that it remembers."""
+        return self._marks / f"{value:g}"
 
     def traffic(self, **options: float) -> Traffic:
         """Load; a context manager."""
@@ -121,7 +154,7 @@ class Arena:
 
         wait_for("calls are answered", answered, patience_seconds)
         job_id = wait_for("a job is accepted", lambda: self.client.submit(asked), patience_seconds)
-        wait_for("the job succeeds", lambda: self.client.look_up(job_id, wait_seconds=0.2), patience_seconds)
+        self.wait_for_end(job_id, patience_seconds)
         return time.monotonic() - since
 
 

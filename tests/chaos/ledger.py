@@ -40,6 +40,11 @@ def question(number: int, sleep_seconds: float = 0.0) -> Question:
     return Question(rows, predictions)
 
 
+def deed(act: Act, value: float) -> Question:
+    """One row that makes the model do something; the answer, if there is one, is `high`."""
+    return Question([{"value": value, "act": act}], ["high"])
+
+
 class Lateness:
     """How late this machine lets a thread run: what is the machine's fault is not counted against the service."""
 
@@ -86,8 +91,8 @@ class Ledger:
         self.answers: Counter[str] = Counter()
         """`<what> <status>` -> number of answers; status 0: the connection was lost."""
         self.outcomes: Counter[str] = Counter()
-        self.open_jobs: dict[str, Question | None] = {}
-        """Accepted and not known to have ended; None where the answer is not known before."""
+        self.open_jobs: dict[str, Question] = {}
+        """Accepted and not known to have ended."""
         self.ended: deque[tuple[str, str]] = deque(maxlen=2000)
         """The latest jobs that ended, and how."""
         self.accepted = 0
@@ -128,7 +133,7 @@ class Ledger:
             if response.json()["predictions"] != asked.predictions:
                 self.violated("I4", f"a call was answered {response.json()['predictions']}, not {asked.predictions}")
 
-    def submitted(self, asked: Question | None, sent: float, response: httpx.Response | None) -> str | None:
+    def submitted(self, asked: Question, sent: float, response: httpx.Response | None) -> str | None:
         """A submission has been answered; the job's id if it was accepted."""
         took = time.monotonic() - sent
         self._count("submit", response.status_code if response is not None else 0)

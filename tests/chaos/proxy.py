@@ -37,6 +37,8 @@ class _Link:
 
     def close(self, reset: bool) -> None:
         for writer in (self.client, self.broker):
+            if writer.is_closing():
+                continue
             if reset:
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
                 writer.transport.abort()

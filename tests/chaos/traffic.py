@@ -31,11 +31,11 @@ class Client:
         self._ledger.predicted(asked, deadline_seconds, sent, response)
         return response
 
-    def submit(self, asked: Question | None, rows: Any = None, key: str | None = None) -> str | None:
+    def submit(self, asked: Question, key: str | None = None) -> str | None:
         """POST /jobs; the job's id if it was accepted."""
         sent = time.monotonic()
         headers = {"Idempotency-Key": key} if key else {}
-        response = self._ask("POST", "/jobs", json={"instances": asked.rows if asked else rows}, headers=headers)
+        response = self._ask("POST", "/jobs", json={"instances": asked.rows}, headers=headers)
         return self._ledger.submitted(asked, sent, response)
 
     def look_up(self, job_id: str, wait_seconds: float = 0.0) -> bool:
@@ -81,6 +81,8 @@ class Traffic(AbstractContextManager["Traffic"]):
         self._deadline_seconds = deadline_seconds
         self._pause_seconds = pause_seconds
         self._sleep_seconds = sleep_seconds
+        # Keys of this run's own: the same seed asks the same questions.
+        self._run_id = uuid.uuid4().hex
         kinds = [self._call] * callers + [self._submit] * submitters
         self._threads = [
             threading.Thread(target=self._run, args=(kind, Client(url, ledger), random.Random(seed + at)), daemon=True)
@@ -112,11 +114,11 @@ class Traffic(AbstractContextManager["Traffic"]):
         client.predict(self._ask(chance), self._deadline_seconds)
 
     def _submit(self, client: Client, chance: random.Random) -> None:
-        asked, key = self._ask(chance), str(uuid.UUID(int=chance.getrandbits(128)))
-        job_id = client.submit(asked, key=key)
+        asked, key = self._ask(chance), f"{self._run_id} {chance.getrandbits(128)}"
+        job_id = client.submit(asked, key)
         # Refused or unsure: the same key again, as a client of an at-least-once service does.
         while job_id is None and not self._stop.wait(0.3):
-            job_id = client.submit(asked, key=key)
+            job_id = client.submit(asked, key)
         if job_id is None:
             return
         if chance.random() < 0.1:

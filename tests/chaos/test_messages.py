@@ -1,0 +1,67 @@
+"""What is in the messages is wrong: entries, results, clocks."""
+
+import time
+
+import pytest
+
+from shared import keys
+from tests.chaos.arena import Arena
+from tests.chaos.conftest import Measure
+from tests.chaos.ledger import deed, question
+from tests.support.processes import wait_for
+from tests.support.puppet import Act
+
+NESTED = b"[" * 100_000
+HEADERS = b'"headers": {"task": "millrace.predict", "id": "1"}'
+BAD_BASE64 = (
+    b'{"body": "!", ' + HEADERS + b', "content-type": "application/json",'
+    b' "properties": {"delivery_tag": "1", "delivery_info": {}, "body_encoding": "base64"}}'
+)
+UNKNOWN_TASK = (
+    b'{"body": "", "headers": {"task": "os.system", "id": "1"}, "content-type": "application/json",'
+    b' "properties": {"delivery_tag": "1", "delivery_info": {}}}'
+)
+PICKLE = (
+    b'{"body": "gASVAA==", ' + HEADERS + b', "content-type": "application/x-python-serialize",'
+    b' "properties": {"delivery_tag": "1", "delivery_info": {}, "body_encoding": "base64"}}'
+)
+GARBAGE = [b"text", b"null", b"[]", b"{}", b"\xff\xfe", NESTED, BAD_BASE64, UNKNOWN_TASK, PICKLE]
+
+
+@pytest.mark.fault("garbage in the queues, nine kinds", "each is a dead letter; no worker ends", within=1)
+def test_garbage_in_the_queue(arena: Arena, measure: Measure) -> None:
+    redis = arena.stack.redis
+    pids = [worker.pid for worker in arena.stack.workers]
+    redis.delete(keys.DEAD_LETTERS)
+    pushed = time.monotonic()
+    for lane in ("interactive", "bulk"):
+        for entry in GARBAGE:
+            redis.lpush(lane, entry)
+    wait_for("dead letters", lambda: redis.llen(keys.DEAD_LETTERS) == 2 * len(GARBAGE))
+    measure(time.monotonic() - pushed)
+    arena.serves_again(pushed, 5)
+    assert [worker.pid for worker in arena.stack.workers if worker.running] == pids
+
+
+@pytest.mark.fault("an answer of NaN", "it fails as non_finite_output; no process dies", within=2)
+def test_an_answer_of_nan(arena: Arena, measure: Measure) -> None:
+    children = [pid for worker in arena.stack.workers for pid in worker.children()]
+    submitted = time.monotonic()
+    job = arena.submit(deed(Act.ANSWER_NAN, 1))
+    arena.wait_for_end(job, 10)
+    measure(time.monotonic() - submitted)
+    assert arena.stack.job(job)["error"]["code"] == "non_finite_output"
+    assert children == [pid for worker in arena.stack.workers for pid in worker.children()]
+
+
+@pytest.mark.fault("clocks of gateway and a worker are an hour off", "deadlines, leases and redelivery are as ever", within=2)
+def test_clocks_that_differ(arena: Arena, measure: Measure) -> None:
+    with arena.shifted_clocks(gateway=-3600, worker=3600), arena.traffic(sleep_seconds=0.3):
+        jobs = [arena.submit(question(n, sleep_seconds=0.8)) for n in range(8)]
+        measure(arena.serves_again(time.monotonic(), 10))
+        # Longer than the broker's sweep of what is unacknowledged, which goes by a clock too.
+        until = time.monotonic() + 7
+        wait_for("two sweeps", lambda: time.monotonic() > until)
+        for job in jobs:
+            arena.wait_for_end(job, 10)
+    assert arena.ledger.repeats == 0, "jobs ran again while they ran"

@@ -118,6 +118,7 @@ class JobRuns:
         What this task has not started is not touched: another process may be at it.
         """
         unfinished, self._unfinished = self._unfinished, []
+        self.end_task()
         if len(unfinished) == 1:
             self.finish(unfinished, [result], 0.0)
         elif unfinished:

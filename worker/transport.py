@@ -6,6 +6,7 @@ the broker with tasks in hand does not end the worker either.
 
 import base64
 import logging
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -102,8 +103,8 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
 
     def _gave(self, delivery_tag: str) -> None:
         if self._queue_cycle.gave(delivery_tag) and self._in_poll:
-            # The BRPOP that waits may have been sent without the bulk queues: it is sent anew.
-            with self.conn_or_acquire() as client:
+            # The BRPOP that waits may have been sent without the bulk queues: it is sent anew. If not, it ends soon.
+            with suppress(redis.RedisError), self.conn_or_acquire() as client:
                 client.client_unblock(self._asking[1])
 
     def _brpop_read(self, **options: Any) -> bool:

@@ -2,12 +2,15 @@
 
 kombu makes a round trip before it hands a task on and another when it acknowledges it. Here both are written on one
 connection, and its answers are read before the next write: they have long arrived by then.
+
+And the times are the broker's. By kombu's, which are each machine's own, a worker whose clock is ahead would take the
+tasks of the others for abandoned and have them run twice.
 """
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from time import time
+from contextlib import contextmanager, suppress
+from time import monotonic
 from typing import Any
 
 import orjson
@@ -15,9 +18,14 @@ import redis
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
+from shared.clock import BrokerClock
+
 logger = logging.getLogger(__name__)
 
 Command = tuple[Any, ...]
+
+CALIBRATION_SECONDS = 60.0
+"""Age at which the reading of the broker's clock is renewed."""
 
 
 class QoS(kombu_redis.QoS):  # type: ignore[misc]
@@ -27,6 +35,8 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._connection: Any = None
         self._unconfirmed: list[Command] = []
+        self._clock = BrokerClock()
+        self._calibrated_at = float("-inf")
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """Note a message that is about to be handed on.
@@ -37,7 +47,7 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
         came = message.delivery_info
         entry = orjson.dumps([message._raw, came["exchange"], came["routing_key"]])
         self._write(
-            ("ZADD", self.unacked_index_key, time(), delivery_tag), ("HSET", self.unacked_key, delivery_tag, entry)
+            ("ZADD", self.unacked_index_key, self._now(), delivery_tag), ("HSET", self.unacked_key, delivery_tag, entry)
         )
         virtual.QoS.append(self, message, delivery_tag)
 
@@ -59,6 +69,26 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
         """Give a message back. kombu does so on another connection, so what was written here comes first."""
         self._settle()
         super().restore_by_tag(tag, client, leftmost)
+
+    def restore_visible(self, start: int = 0, num: int | None = 10, interval: int = 10) -> None:
+        """Give back what has been in hand for too long, of any worker. As in kombu 5.7, but for the clock."""
+        with self.channel.conn_or_acquire() as client:
+            latest = self._now() - self.visibility_timeout
+            with suppress(kombu_redis.MutexHeld):
+                with kombu_redis.Mutex(client, self.unacked_mutex_key, self.unacked_mutex_expire):
+                    # Without a limit on their number there is no offset either.
+                    limit = {"offset": start, "num": num} if num else {}
+                    for tag in client.zrange(self.unacked_index_key, 0, latest, byscore=True, **limit):
+                        self.restore_by_tag(tag, client)
+
+    def _now(self) -> float:
+        """The broker's time; asks for it when the last reading is old."""
+        asked = monotonic()
+        if asked - self._calibrated_at > CALIBRATION_SECONDS:
+            with suppress(redis.RedisError), self.channel.conn_or_acquire() as client:
+                self._clock.calibrate(client.time(), asked, monotonic())
+                self._calibrated_at = asked
+        return self._clock.now()
 
     def _write(self, *commands: Command) -> None:
         self._settle()

@@ -15,14 +15,14 @@ from tests.support.processes import REPOSITORY, Process, free_port, wait_for
 from tests.support.puppet import PUPPET_FOLDER
 from tests.support.stack import Stack
 
-TASK_TIME_LIMIT_SECONDS = 2.0
+TASK_TIME_LIMIT_SECONDS = 3.0
 LEASE_SECONDS = TASK_TIME_LIMIT_SECONDS + 5
 VISIBILITY_SECONDS = TASK_TIME_LIMIT_SECONDS + 10
 
 SHIFTED_CLOCK = str(REPOSITORY / "tests" / "support" / "shifted_clock")
 
 OPTIONS = {
-    "TASK_SOFT_TIME_LIMIT_SECONDS": "1",
+    "TASK_SOFT_TIME_LIMIT_SECONDS": "2",
     "TASK_TIME_LIMIT_SECONDS": f"{TASK_TIME_LIMIT_SECONDS:g}",
     "JOB_CHECK_SECONDS": "0.5",
     "DEFAULT_MODEL": "puppet",

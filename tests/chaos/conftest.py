@@ -19,6 +19,7 @@ MATRIX = "MILLRACE_FAULT_MATRIX"
 
 Measure = Callable[[float], None]
 MEASURED = "measured_seconds"
+FAILED = pytest.StashKey[bool]()
 RESULTS = pytest.StashKey[dict[str, matrix.Result]]()
 
 
@@ -68,6 +69,10 @@ def arena(request: pytest.FixtureRequest, _arenas: _Arenas) -> Iterator[Arena]:
     arena = _arenas.get()
     arena.begin()
     yield arena
+    if request.node.stash.get(FAILED, False):
+        # Its jobs and faults would be the next row's.
+        _arenas.discard()
+        return
     try:
         arena.restore()
     except BaseException:
@@ -103,6 +108,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
     marker = item.get_closest_marker("fault")
     if marker is not None and (report.when == "call" or report.skipped or report.failed):
         measured = dict(item.user_properties).get(MEASURED)

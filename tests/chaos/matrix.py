@@ -16,7 +16,7 @@ invariants: every accepted job has exactly one outcome and is known, every calle
 in hand, open, queued or running. [guarantees.md](guarantees.md) says what is promised of that, and what is not.
 
 *T* is the bound of the row in seconds, *measured* what it took: to serve again, or to what the row names. The rows run
-with a hard time limit of 2 s, so a lease of 7 s and a visibility timeout of 12 s (35 and 40 s with the default limits).
+with a hard time limit of 3 s, so a lease of 8 s and a visibility timeout of 13 s (35 and 40 s with the default limits).
 """
 
 

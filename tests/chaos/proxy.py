@@ -157,7 +157,9 @@ class FaultProxy:
         link = _Link(client, broker)
         self._links.add(link)
         try:
-            await asyncio.gather(self._pump(link, reader, broker), self._pump(link, broker_reader, client))
+            # Cancelled when the proxy closes, which asyncio's streams would report.
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.gather(self._pump(link, reader, broker), self._pump(link, broker_reader, client))
         finally:
             self._links.discard(link)
             link.close(reset=False)

@@ -54,14 +54,12 @@ def test_an_answer_of_nan(arena: Arena, measure: Measure) -> None:
     assert children == [pid for worker in arena.stack.workers for pid in worker.children()]
 
 
-@pytest.mark.fault("clocks of gateway and a worker are an hour off", "deadlines, leases and redelivery are as ever", within=2)
+@pytest.mark.fault("clocks of gateway and a worker are an hour off", "deadlines, leases and redelivery are as ever", within=5)
 def test_clocks_that_differ(arena: Arena, measure: Measure) -> None:
-    with arena.shifted_clocks(gateway=-3600, worker=3600), arena.traffic(sleep_seconds=0.3):
-        jobs = [arena.submit(question(n, sleep_seconds=0.8)) for n in range(8)]
+    with arena.shifted_clocks(gateway=-3600, worker=3600), arena.traffic(submitters=0):
         measure(arena.serves_again(time.monotonic(), 10))
-        # Longer than the broker's sweep of what is unacknowledged, which goes by a clock too.
-        until = time.monotonic() + 7
-        wait_for("two sweeps", lambda: time.monotonic() > until)
+        # They run for longer than 5 s, which is how often the workers look for what others have abandoned.
+        jobs = [arena.submit(question(n, sleep_seconds=0.7)) for n in range(24)]
         for job in jobs:
-            arena.wait_for_end(job, 10)
-    assert arena.ledger.repeats == 0, "jobs ran again while they ran"
+            arena.wait_for_end(job, 30)
+        assert arena.ledger.repeats == 0, "jobs ran again while they ran"

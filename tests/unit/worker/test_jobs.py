@@ -141,6 +141,24 @@ def test_jobs_that_ran_out_of_time_together_are_given_back(queue: Queue, caplog:
     assert "each will run alone" in caplog.text
 
 
+def test_after_running_out_of_time_together_no_more_is_claimed(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    for id_ in "abcd":
+        queue.submit(id_)
+    ticks = iter([0.0, 0.0, 0.0, 25.0, 25.0])
+    monkeypatch.setattr("worker.jobs.monotonic", lambda: next(ticks))
+    queue.runs.start([], redelivered=False)
+    queue.runs.end_task()
+    queue.take()
+    queue.runs.start(["a"], redelivered=False)
+    assert len(queue.runs.claim("bulk")) == 3
+
+    queue.runs.out_of_time(TIME_LIMIT)
+    queue.submit("e")
+    queue.runs.start([], redelivered=False)
+
+    assert queue.runs.claim("bulk") == [], "it would run out of time again and again"
+
+
 def test_a_job_that_another_process_runs_is_not_ended(queue: Queue) -> None:
     queue.submit("a")
     queue.child().start(["a"], redelivered=False)

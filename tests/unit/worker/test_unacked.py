@@ -62,6 +62,7 @@ class Hand:
             unacked_index_key="unacked_index",
             do_restore=False,
             pool=SimpleNamespace(get_connection=lambda: self.connection),
+            conn_or_acquire=lambda client=None: nullcontext(self.redis),
         )
         self.qos = QoS(self.channel)
 
@@ -78,7 +79,6 @@ def test_a_message_in_hand_is_noted_as_kombu_notes_it(hand: Hand) -> None:
     hand.qos.append(MESSAGE, "tag")
 
     theirs = Hand()
-    theirs.channel.conn_or_acquire = lambda client=None: nullcontext(theirs.redis)
     kombu_redis.QoS(theirs.channel).append(MESSAGE, "tag")
     loads = kombu_redis.loads
     assert loads(hand.redis.hget("unacked", "tag")) == loads(theirs.redis.hget("unacked", "tag"))
@@ -157,3 +157,30 @@ def test_what_was_written_comes_before_what_kombu_writes(hand: Hand, monkeypatch
     hand.qos.restore_by_tag("two")
 
     assert asked == [2, 4]
+
+
+def test_times_are_the_brokers_whatever_this_machine_says(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = float(hand.redis.time()[0])
+    monkeypatch.setattr("time.time", lambda: 5.0)
+    hand.redis.time = lambda: (int(seconds), 0)
+
+    hand.qos.append(MESSAGE, "tag")
+
+    assert hand.redis.zscore("unacked_index", "tag") == pytest.approx(seconds, abs=60)
+
+
+def test_what_was_in_hand_for_too_long_is_given_back(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = float(hand.redis.time()[0])
+    hand.channel.visibility_timeout = 12
+    hand.channel.unacked_mutex_key, hand.channel.unacked_mutex_expire = "unacked_mutex", 10
+    restored: list[bytes] = []
+    monkeypatch.setattr(hand.qos, "restore_by_tag", lambda tag, client: restored.append(tag))
+    hand.redis.zadd("unacked_index", {"old": seconds - 20, "new": seconds - 4})
+
+    hand.qos.restore_visible(num=10)
+    hand.qos.restore_visible(num=None)
+    assert restored == [b"old", b"old"]
+
+    hand.redis.set("unacked_mutex", "another worker")
+    hand.qos.restore_visible(num=10)
+    assert restored == [b"old", b"old"], "one worker at a time"

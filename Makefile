@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up train test check bench bench-short format lock test-all clean venv
+.PHONY: help up train test chaos check bench bench-short format lock test-all clean venv
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -20,6 +20,9 @@ train: venv ## Train a new version of the example model (ARGS="--help" shows the
 # Skips say why; with MILLRACE_REQUIRE_ALL=1 they are failures.
 test: venv ## Run every test that this machine can run (ARGS="-k drift")
 	@$(RUN) -m pytest -p tests.support.requirements $(ARGS)
+
+chaos: venv ## Break everything, and see what holds: the fault matrix, with measured times (SECONDS=600 SEED=1 ARGS=--only-random)
+	@$(RUN) -m tests.chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 check: venv ## Lint, format, types and import rules
 	@$(RUN) -m ruff check

@@ -108,7 +108,9 @@ def _connect_signals(
     def start_child(**_: Any) -> None:
         forget_predecessor(slot())
         threadpool_limits(1)
-        child = Child(settings.redis_url, predictors, metrics, settings.lease_seconds)
+        child = Child(
+            settings.redis_url, predictors, metrics, settings.lease_seconds, settings.result_max_bytes
+        )
         child.warm_up()
         children.append(child)
         keeper = Keeper(f"{name}/{slot()}", settings.redis_url, store, predictors, metrics)

@@ -11,7 +11,7 @@ import redis
 from shared.clock import BrokerClock
 from shared.contract import BatchReply, ErrorCode, Lane, PredictMessage, RunJobsMessage, ShadowMessage
 from shared.errors import ModelError, PredictionError
-from worker.batch import Result, expired, failure, predict_calls
+from worker.batch import Result, expired, failure, predict_calls, too_large
 from worker.connection import connect
 from worker.jobs import JobRuns, StartedJob
 from worker.metrics import WorkerMetrics
@@ -34,7 +34,12 @@ class Child:
     """Runs the tasks."""
 
     def __init__(
-        self, redis_url: str, predictors: PredictorCache, metrics: WorkerMetrics, lease_seconds: float
+        self,
+        redis_url: str,
+        predictors: PredictorCache,
+        metrics: WorkerMetrics,
+        lease_seconds: float,
+        result_max_bytes: int,
     ) -> None:
         self._predictors = predictors
         self._metrics = metrics
@@ -42,7 +47,8 @@ class Child:
         self._calibrated_at = float("-inf")
         # Outcomes are worth waiting for a restarting broker; replies soon have nobody who waits.
         self._redis = connect(redis_url, retries=6)
-        self._jobs = JobRuns(self._redis, lease_seconds)
+        self._jobs = JobRuns(self._redis, lease_seconds, result_max_bytes)
+        self._result_max_bytes = result_max_bytes
 
     def warm_up(self) -> None:
         """Run every loaded estimator once in this process, make its metrics, connect and read the broker's clock."""
@@ -190,13 +196,21 @@ class Child:
     def _reply(
         self, message: PredictMessage, started_at: float, compute_seconds: float, results: Sequence[Result]
     ) -> None:
-        reply = BatchReply(
-            batch=message.batch, started_at=started_at, compute_seconds=compute_seconds, results=list(results)
-        )
+        reply = _reply_json(message, started_at, compute_seconds, results)
+        if len(reply) > self._result_max_bytes:
+            reply = _reply_json(message, started_at, compute_seconds, [too_large()] * len(results))
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.xadd(message.reply_to, {"reply": reply.to_json()}, maxlen=REPLIES_KEPT, approximate=True)
+            pipe.xadd(message.reply_to, {"reply": reply}, maxlen=REPLIES_KEPT, approximate=True)
             pipe.expire(message.reply_to, REPLY_TTL_SECONDS)
             pipe.execute()
+
+
+def _reply_json(
+    message: PredictMessage, started_at: float, compute_seconds: float, results: Sequence[Result]
+) -> str:
+    return BatchReply(
+        batch=message.batch, started_at=started_at, compute_seconds=compute_seconds, results=list(results)
+    ).to_json()
 
 
 def _count_nothing() -> None:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from shared import keys
 from shared.contract import RUN_JOBS_TASK, JobStatus, RunJobsMessage
 from shared.job_scripts import script
-from worker.batch import Result
+from worker.batch import Result, too_large
 from worker.transport import argument
 
 logger = logging.getLogger(__name__)
@@ -43,8 +43,9 @@ class StartedJob:
 class JobRuns:
     """The transitions of jobs that a pool child causes, each one round trip for many jobs."""
 
-    def __init__(self, client: redis.Redis, lease_seconds: float) -> None:
+    def __init__(self, client: redis.Redis, lease_seconds: float, result_max_bytes: int) -> None:
         self._redis = client
+        self._result_max_bytes = result_max_bytes
         self._lease_seconds = lease_seconds
         self._start = client.register_script(script("start"))
         self._claim = client.register_script(script("claim"))
@@ -103,8 +104,12 @@ class JobRuns:
         """Write outcomes."""
         args: list[Any] = [keys.JOBS_ENDED]
         for job, result in zip(jobs, results, strict=True):
+            outcome = orjson.dumps(result)
+            if len(outcome) > self._result_max_bytes:
+                result = too_large()
+                outcome = orjson.dumps(result)
             status = JobStatus.FAILED if "error" in result else JobStatus.SUCCEEDED
-            args += [job, status.value, orjson.dumps(result), compute_seconds]
+            args += [job, status.value, outcome, compute_seconds]
         written = self._finish(keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, *map(keys.job, jobs)], args=args)
         done = set(jobs)
         self._unfinished = [job for job in self._unfinished if job not in done]

@@ -15,12 +15,11 @@ from kombu.transport import redis as kombu_redis
 
 from shared import keys
 from shared.contract import PREDICT_TASK, RUN_JOBS_TASK, SHADOW_TASK
+from shared.dead_letters import KEPT, DeadLetter
 from worker.lanes import LaneCycle
 from worker.unacked import QoS
 
 logger = logging.getLogger(__name__)
-
-DEAD_LETTERS_KEPT = 1000
 
 UNUSED_HEADERS = {"compression": None, "eta": None, "expires": None, "stamped_headers": None, "timelimit": [None, None]}
 """Celery's headers for what Millrace does not use, as they are then. Other values can end the worker."""
@@ -142,8 +141,9 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
     def _bury(self, queue: str, entry: bytes, reason: str) -> None:
         logger.error("dead letter: %s: an entry of %d bytes in %s", reason, len(entry), queue)
         with self.conn_or_acquire() as client:
-            client.lpush(keys.DEAD_LETTERS, entry)
-            client.ltrim(keys.DEAD_LETTERS, 0, DEAD_LETTERS_KEPT - 1)
+            seconds, _ = client.time()
+            client.lpush(keys.DEAD_LETTERS, DeadLetter.of(entry, queue, reason, seconds).model_dump_json())
+            client.ltrim(keys.DEAD_LETTERS, 0, KEPT - 1)
 
 
 class Transport(kombu_redis.Transport):  # type: ignore[misc]

@@ -27,6 +27,7 @@ OPTIONS = {
     "JOB_CHECK_SECONDS": "0.5",
     "DEFAULT_MODEL": "puppet",
     "PREDICT_DEADLINE_SECONDS": "2",
+    "RESULT_MAX_BYTES": "100000",
 }
 
 

@@ -93,6 +93,7 @@ class Ledger:
         self.outcomes: Counter[str] = Counter()
         self.open_jobs: dict[str, Question] = {}
         """Accepted and not known to have ended."""
+        self._cancelled: set[str] = set()
         self.ended: deque[tuple[str, str]] = deque(maxlen=2000)
         """The latest jobs that ended, and how."""
         self.accepted = 0
@@ -165,6 +166,18 @@ class Ledger:
             return False
         return self._take_view(job_id, response.json())
 
+    def cancelled(self, job_id: str, response: httpx.Response | None) -> None:
+        """A job's cancelling has been answered: 200 says that it is cancelled, and so it must stay."""
+        if response is None:
+            return
+        self._count("cancel", response.status_code)
+        if response.status_code == 200:
+            with self._lock:
+                if job_id in self.open_jobs:
+                    self._cancelled.add(job_id)
+        elif response.status_code != 409:
+            self._check_problem("cancel", response)
+
     def _take_view(self, job_id: str, view: dict[str, Any]) -> bool:
         status = view["status"]
         if status in ("queued", "running"):
@@ -174,6 +187,10 @@ class Ledger:
             self.ended.append((job_id, status))
             self.outcomes[status] += 1
             self.repeats += max(0, view["attempt"] - 1)
+            cancelled = job_id in self._cancelled
+            self._cancelled.discard(job_id)
+        if cancelled and status != "cancelled":
+            self.violated("I1", f"job {job_id} was cancelled, and is {status}")
         if status == "succeeded" and asked is not None and view["result"]["predictions"] != asked.predictions:
             self.violated("I4", f"job {job_id}: {view['result']['predictions']}, not {asked.predictions}")
         return True
@@ -192,6 +209,8 @@ class Ledger:
 
     def _check_problem(self, what: str, response: httpx.Response) -> None:
         status = response.status_code
+        if status == 404 and self.jobs_may_vanish:
+            return
         if status < 500 or status == 500:
             self.violated("I5", f"{what}: {status}: {response.text[:200]}")
         elif response.headers.get("content-type") != PROBLEM:

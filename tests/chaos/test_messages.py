@@ -1,13 +1,14 @@
 """What is in the messages is wrong: entries, results, clocks."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from shared import keys
 from tests.chaos.arena import Arena
 from tests.chaos.conftest import Measure
-from tests.chaos.ledger import deed, question
+from tests.chaos.ledger import Question, deed, question
 from tests.support.processes import wait_for
 from tests.support.puppet import Act
 
@@ -54,12 +55,28 @@ def test_an_answer_of_nan(arena: Arena, measure: Measure) -> None:
     assert children == [pid for worker in arena.stack.workers for pid in worker.children()]
 
 
+@pytest.mark.fault("an answer larger than RESULT_MAX_BYTES", "it fails as result_too_large; no process dies", within=5)
+def test_an_answer_that_is_too_large(arena: Arena, measure: Measure) -> None:
+    asked = Question([{"value": 1, "act": Act.ANSWER}] * 8000, ["high"] * 8000)
+    submitted = time.monotonic()
+    job = arena.submit(asked)
+    arena.wait_for_end(job, 10)
+    measure(time.monotonic() - submitted)
+    assert arena.stack.job(job)["error"]["code"] == "result_too_large"
+    refused = arena.stack.predict(asked.rows[:1000])
+    assert refused.status_code == 200, "what fits is answered"
+
+
 @pytest.mark.fault("clocks of gateway and a worker are an hour off", "deadlines, leases and redelivery are as ever", within=5)
 def test_clocks_that_differ(arena: Arena, measure: Measure) -> None:
+    def run(numbers: range) -> None:
+        # One after another: several in one task would run out of time together, and then again.
+        for number in numbers:
+            arena.wait_for_end(arena.submit(question(number, sleep_seconds=0.7)), 30)
+
     with arena.shifted_clocks(gateway=-3600, worker=3600), arena.traffic(submitters=0):
         measure(arena.serves_again(time.monotonic(), 10))
-        # They run for longer than 5 s, which is how often the workers look for what others have abandoned.
-        jobs = [arena.submit(question(n, sleep_seconds=0.7)) for n in range(24)]
-        for job in jobs:
-            arena.wait_for_end(job, 30)
+        # Longer than 5 s, which is how often the workers look for what others have abandoned.
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(run, (range(8), range(8, 16))))
         assert arena.ledger.repeats == 0, "jobs ran again while they ran"

@@ -44,8 +44,8 @@ class Client:
         return self._ledger.looked_up(job_id, self._ask("GET", f"/jobs/{job_id}", params=params))
 
     def cancel(self, job_id: str) -> None:
-        """DELETE /jobs/{id}: whatever it says, looking the job up must agree for ever after."""
-        self._ask("DELETE", f"/jobs/{job_id}")
+        """DELETE /jobs/{id}."""
+        self._ledger.cancelled(job_id, self._ask("DELETE", f"/jobs/{job_id}"))
 
     def status(self, job_id: str) -> str | None:
         """What a job's status is now, not entered anywhere."""

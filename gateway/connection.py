@@ -19,7 +19,7 @@ Answer = TypeVar("Answer")
 
 
 class _Closed:
-    """Writing to a connection that is closed is a lost connection: uvloop has a RuntimeError for it, asyncio has not."""
+    """Writing to a closed connection is a lost connection, for which uvloop has a RuntimeError."""
 
     async def send_packed_command(self, *args: Any, **options: Any) -> None:
         try:

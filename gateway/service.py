@@ -28,6 +28,7 @@ from shared.model_store import ModelStore
 
 logger = logging.getLogger(__name__)
 
+
 class Service:
     """Built once per process, started and stopped with the app."""
 

@@ -57,6 +57,7 @@ def create_worker(settings: WorkerSettings) -> Celery:
         predictors.get(name, manifest.version)
 
     app = make_celery(settings)
+    app.amqp_cls = "worker.transport:Amqp"
     app.conf.broker_transport = "worker.transport:Transport"
     bulk_slots = max(1, settings.worker_concurrency - settings.worker_interactive_slots)
     app.conf.broker_transport_options = {**app.conf.broker_transport_options, "bulk_slots": bulk_slots}
@@ -108,9 +109,7 @@ def _connect_signals(
     def start_child(**_: Any) -> None:
         forget_predecessor(slot())
         threadpool_limits(1)
-        child = Child(
-            settings.redis_url, predictors, metrics, settings.lease_seconds, settings.result_max_bytes
-        )
+        child = Child(settings.redis_url, predictors, metrics, settings.lease_seconds, settings.result_max_bytes)
         child.warm_up()
         children.append(child)
         keeper = Keeper(f"{name}/{slot()}", settings.redis_url, store, predictors, metrics)

@@ -205,9 +205,7 @@ class Child:
             pipe.execute()
 
 
-def _reply_json(
-    message: PredictMessage, started_at: float, compute_seconds: float, results: Sequence[Result]
-) -> str:
+def _reply_json(message: PredictMessage, started_at: float, compute_seconds: float, results: Sequence[Result]) -> str:
     return BatchReply(
         batch=message.batch, started_at=started_at, compute_seconds=compute_seconds, results=list(results)
     ).to_json()

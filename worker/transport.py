@@ -9,8 +9,10 @@ import logging
 from contextlib import suppress
 from typing import Any
 
+import kombu
 import orjson
 import redis
+from celery.app.amqp import AMQP
 from kombu.transport import redis as kombu_redis
 
 from shared import keys
@@ -20,6 +22,9 @@ from worker.lanes import LaneCycle
 from worker.unacked import QoS
 
 logger = logging.getLogger(__name__)
+
+TRY_AGAIN = {"interval_start": 0.2, "interval_step": 0.2, "interval_max": 1.0}
+"""Seconds between two tries to reach the broker: the first, what is added each time, and the longest."""
 
 UNUSED_HEADERS = {"compression": None, "eta": None, "expires": None, "stamped_headers": None, "timelimit": [None, None]}
 """Celery's headers for what Millrace does not use, as they are then. Other values can end the worker."""
@@ -64,6 +69,20 @@ def _body(body: Any, encoding: Any) -> bytes:
     if not isinstance(body, str):
         raise TypeError("the body is no text")
     return base64.b64decode(body, validate=True) if encoding == "base64" else body.encode()
+
+
+class Connection(kombu.Connection):  # type: ignore[misc]
+    """A connection that comes back soon; kombu's own waits 2 s longer each time, up to 30 s."""
+
+    def ensure_connection(self, *args: Any, **options: Any) -> Any:
+        """Connect, however long it takes."""
+        return super().ensure_connection(*args, **{**TRY_AGAIN, **options})
+
+
+class Amqp(AMQP):  # type: ignore[misc]
+    """Celery's access to the queue, with such connections."""
+
+    Connection = BrokerConnection = Connection
 
 
 class Channel(kombu_redis.Channel):  # type: ignore[misc]

@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 import redis
+from celery.worker import state
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
@@ -70,16 +71,28 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
         self._settle()
         super().restore_by_tag(tag, client, leftmost)
 
+    def restore_unacked_once(self, stderr: Any = None) -> None:
+        """Give back what is in hand, as a connection is closed; of a lost one, only what does not run yet.
+
+        What runs goes on without the connection. Given back, it would run twice, and the third time would be its last.
+        """
+        # Exit codes as they are set, of which 0 is one.
+        if all(code is None or code is False for code in (state.should_stop, state.should_terminate)):
+            running = {request.message.delivery_tag for request in list(state.active_requests)}
+            for tag in running & self._delivered.keys():
+                del self._delivered[tag]
+        super().restore_unacked_once(stderr)
+
     def restore_visible(self, start: int = 0, num: int | None = 10, interval: int = 10) -> None:
         """Give back what has been in hand for too long, of any worker. As in kombu 5.7, but for the clock."""
         with self.channel.conn_or_acquire() as client:
             latest = self._now() - self.visibility_timeout
-            with suppress(kombu_redis.MutexHeld):
-                with kombu_redis.Mutex(client, self.unacked_mutex_key, self.unacked_mutex_expire):
-                    # Without a limit on their number there is no offset either.
-                    limit = {"offset": start, "num": num} if num else {}
-                    for tag in client.zrange(self.unacked_index_key, 0, latest, byscore=True, **limit):
-                        self.restore_by_tag(tag, client)
+            mutex = kombu_redis.Mutex(client, self.unacked_mutex_key, self.unacked_mutex_expire)
+            with suppress(kombu_redis.MutexHeld), mutex:
+                # Without a limit on their number there is no offset either.
+                limit = {"offset": start, "num": num} if num else {}
+                for tag in client.zrange(self.unacked_index_key, 0, latest, byscore=True, **limit):
+                    self.restore_by_tag(tag, client)
 
     def _now(self) -> float:
         """The broker's time; asks for it when the last reading is old."""

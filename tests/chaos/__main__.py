@@ -1,4 +1,4 @@
-"""`make chaos`: plays the whole fault matrix and the random run, prints what was measured, writes docs/fault-matrix.md."""
+"""`make chaos`: plays the fault matrix and the random run, prints what was measured, writes docs/fault-matrix.md."""
 
 import argparse
 import os

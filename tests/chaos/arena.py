@@ -34,7 +34,9 @@ OPTIONS = {
 class Arena:
     """Made once and used by many rows: each starts with a ledger of its own, and leaves everything running."""
 
-    def __init__(self, folder: Path, models: Path, workers: int = 2, **options: str) -> None:
+    def __init__(
+        self, folder: Path, models: Path, workers: int = 2, broker_folder: Path | None = None, **options: str
+    ) -> None:
         self._marks = folder / "marks"
         self._marks.mkdir()
         gateway_port, worker_port = free_port(), free_port()
@@ -44,7 +46,8 @@ class Arena:
             workers=workers,
             gateway_redis_port=gateway_port,
             worker_redis_port=worker_port,
-            **{**OPTIONS, PUPPET_FOLDER: str(self._marks), **options},  # type: ignore[arg-type]
+            broker_folder=broker_folder,
+            **{**OPTIONS, PUPPET_FOLDER: str(self._marks), **options},
         )
         self.gateway_proxy = FaultProxy(gateway_port, self.stack.broker_port)
         self.worker_proxy = FaultProxy(worker_port, self.stack.broker_port)
@@ -171,4 +174,3 @@ def thaw(process: Process) -> None:
     for pid in (process.pid, *process.children()):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
-

@@ -41,10 +41,7 @@ def check(stack: Stack, ledger: Ledger, accepted_before: int) -> None:
 
 def _settle(client: Client, ledger: Ledger) -> None:
     def all_ended() -> bool:
-        for job_id in list(ledger.open_jobs):
-            if not client.look_up(job_id, wait_seconds=1):
-                return False
-        return True
+        return all(client.look_up(job_id, wait_seconds=1) for job_id in list(ledger.open_jobs))
 
     try:
         wait_for("all accepted jobs end", all_ended, SETTLE_SECONDS)

@@ -101,14 +101,16 @@ class FaultProxy:
 
     def reset_peer(self) -> int:
         """Reset (RST) every connection; returns how many."""
-        return self._run(self._cut(lambda link: link.close(reset=True)))
+        cut: int = self._run(self._cut(lambda link: link.close(reset=True)))
+        return cut
 
     def half_open(self) -> int:
         """Let the connections of this moment be silent for ever, both ends unaware; new ones pass.
 
         Returns how many. Whatever the broker writes into them is lost.
         """
-        return self._run(self._cut(_silence))
+        cut: int = self._run(self._cut(_silence))
+        return cut
 
     def heal(self) -> None:
         """Take every toxic away, and close what was half open."""

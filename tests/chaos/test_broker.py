@@ -30,7 +30,10 @@ def _alive_not_ready(arena: Arena) -> None:
 )
 @pytest.mark.parametrize(
     "how",
-    [pytest.param(signal.SIGKILL, id="SIGKILL"), pytest.param(signal.SIGTERM, id="SIGTERM", marks=pytest.mark.whole_chaos)],
+    [
+        pytest.param(signal.SIGKILL, id="SIGKILL"),
+        pytest.param(signal.SIGTERM, id="SIGTERM", marks=pytest.mark.whole_chaos),
+    ],
 )
 @pytest.mark.fault("Redis is down", "submissions get 503 within 2 s; accepted jobs survive; workers resume", within=5)
 def test_the_broker_is_down(arena: Arena, measure: Measure, how: int, seconds: float, times: int) -> None:
@@ -82,7 +85,9 @@ def test_the_broker_is_full(arena: Arena, measure: Measure) -> None:
             arena.wait_for_end(job, 30)
 
 
-@pytest.mark.fault("Redis forgets everything (FLUSHALL)", "open jobs are unknown (404): the one loss there is", within=5)
+@pytest.mark.fault(
+    "Redis forgets everything (FLUSHALL)", "open jobs are unknown (404): the one loss there is", within=5
+)
 def test_the_broker_is_emptied(arena: Arena, measure: Measure) -> None:
     arena.ledger.jobs_may_vanish = True
     job = arena.submit(question(1, sleep_seconds=0.8))

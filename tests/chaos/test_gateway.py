@@ -16,7 +16,9 @@ START_SECONDS = 10
 
 
 @pytest.mark.fault(
-    "SIGTERM of the gateway under load", "open requests are answered, jobs go on, it ends by itself", within=GRACE_SECONDS
+    "SIGTERM of the gateway under load",
+    "open requests are answered, jobs go on, it ends by itself",
+    within=GRACE_SECONDS,
 )
 def test_the_gateway_is_stopped(arena: Arena, measure: Measure) -> None:
     # Whoever comes after the listening socket has closed finds nobody.
@@ -51,7 +53,9 @@ def test_the_gateway_is_killed(arena: Arena, measure: Measure) -> None:
         assert arena.submit(asked, key="before the crash") == job
 
 
-@pytest.mark.fault("the same Idempotency-Key 100 times at once", "one job, 100 equal answers; other rows: 422", within=5)
+@pytest.mark.fault(
+    "the same Idempotency-Key 100 times at once", "one job, 100 equal answers; other rows: 422", within=5
+)
 def test_a_hundred_times_the_same_key(arena: Arena, measure: Measure) -> None:
     asked = question(9, sleep_seconds=0.5)
     before = arena.stack.jobs()["accepted"]

@@ -6,6 +6,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -95,12 +96,16 @@ def _reset_connections(arena: Arena, chance: random.Random) -> None:
 
 
 def _spoil_the_network(arena: Arena, chance: random.Random) -> None:
-    toxics = chance.choice(
-        [{"latency_seconds": 0.1}, {"slice_bytes": 11}, {"timeout": True}, {"bandwidth_bytes_per_second": 50_000}]
-    )
-    with chance.choice([arena.gateway_proxy, arena.worker_proxy]).with_toxics(**toxics):
+    with chance.choice([arena.gateway_proxy, arena.worker_proxy]).with_toxics(**chance.choice(TOXICS)):
         _pause(chance.uniform(0.2, 3.0))
 
+
+TOXICS: list[dict[str, Any]] = [
+    {"latency_seconds": 0.1},
+    {"slice_bytes": 11},
+    {"timeout": True},
+    {"bandwidth_bytes_per_second": 50_000},
+]
 
 FAULTS: list[Fault] = [
     _kill_a_child,

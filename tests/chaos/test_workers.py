@@ -85,7 +85,9 @@ def test_memory_runs_out(arena: Arena, measure: Measure) -> None:
 
 
 @pytest.mark.fault(
-    "SIGTERM of one of two workers under load", "it ends by itself; no call fails, no job runs twice", within=DRAIN_SECONDS
+    "SIGTERM of one of two workers under load",
+    "it ends by itself; no call fails, no job runs twice",
+    within=DRAIN_SECONDS,
 )
 def test_a_worker_is_stopped(arena: Arena, measure: Measure) -> None:
     with arena.traffic(sleep_seconds=0.1):
@@ -94,7 +96,9 @@ def test_a_worker_is_stopped(arena: Arena, measure: Measure) -> None:
 
 
 @pytest.mark.whole_chaos
-@pytest.mark.fault("rolling restart of all workers under load", "no call fails, no job runs twice", within=DRAIN_SECONDS)
+@pytest.mark.fault(
+    "rolling restart of all workers under load", "no call fails, no job runs twice", within=DRAIN_SECONDS
+)
 def test_workers_are_restarted_one_by_one(arena: Arena, measure: Measure) -> None:
     with arena.traffic(sleep_seconds=0.1):
         measure(max(_restart(arena, worker) for worker in arena.stack.workers * 2))

@@ -25,9 +25,10 @@ class Stack:
         workers: int = 1,
         gateway_redis_port: int | None = None,
         worker_redis_port: int | None = None,
+        broker_folder: Path | None = None,
         **environment: str,
     ) -> None:
-        """Other ports than the broker's own are those of proxies in between."""
+        """Other ports than the broker's own are those of proxies in between; its data may be in a folder elsewhere."""
         self.folder = folder
         self.broker_port = free_port()
         self.redis_url = _redis_url(gateway_redis_port or self.broker_port)
@@ -38,7 +39,7 @@ class Stack:
             **MODEL_ENVIRONMENT,
             **environment,
         }
-        self.broker = Process("broker", _broker_command(self.broker_port, folder), {}, folder)
+        self.broker = Process("broker", _broker_command(self.broker_port, broker_folder or folder), {}, folder)
         self._worker_redis_url = _redis_url(worker_redis_port or self.broker_port)
         gateway_port = free_port()
         self.url = f"http://127.0.0.1:{gateway_port}"

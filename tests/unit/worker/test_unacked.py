@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import redis
+from celery.worker import state
 from fakeredis import FakeRedis
 from kombu.transport import redis as kombu_redis
+from kombu.transport import virtual
 
 from worker.unacked import QoS
 
@@ -184,3 +186,21 @@ def test_what_was_in_hand_for_too_long_is_given_back(hand: Hand, monkeypatch: py
     hand.redis.set("unacked_mutex", "another worker")
     hand.qos.restore_visible(num=10)
     assert restored == [b"old", b"old"], "one worker at a time"
+
+
+@pytest.mark.parametrize(("stopping", "kept"), [(False, ["queued"]), (True, ["queued", "running"])])
+def test_of_a_lost_connection_what_runs_is_not_given_back(
+    hand: Hand, monkeypatch: pytest.MonkeyPatch, stopping: bool, kept: list[str]
+) -> None:
+    given_back: list[str] = []
+    hand.channel.do_restore = True
+    monkeypatch.setattr(hand.qos, "restore_by_tag", lambda tag, client: given_back.append(tag))
+    requests = [SimpleNamespace(message=SimpleNamespace(delivery_tag=tag)) for tag in ("running", "of another channel")]
+    monkeypatch.setattr(state, "active_requests", requests)
+    monkeypatch.setattr(state, "should_stop", 0 if stopping else None)
+    for tag in ("queued", "running"):
+        virtual.QoS.append(hand.qos, SimpleNamespace(delivery_tag=tag), tag)
+
+    hand.qos.restore_unacked_once()
+
+    assert sorted(given_back) == kept

@@ -104,6 +104,8 @@ class Ledger:
         self.slowest_seconds = 0.0
         self.connections_may_break = False
         """Set by a row that ends the gateway or goes away itself."""
+        self.jobs_may_fail = False
+        """Set by a row with jobs that can't succeed, or that are killed again and again."""
         self.jobs_may_vanish = False
         """Set by the row that empties the broker: the documented loss."""
 
@@ -191,6 +193,8 @@ class Ledger:
             self._cancelled.discard(job_id)
         if cancelled and status != "cancelled":
             self.violated("I1", f"job {job_id} was cancelled, and is {status}")
+        if status in ("failed", "expired") and not self.jobs_may_fail:
+            self.violated("I1", f"job {job_id} could have succeeded, and {status}: {view.get('error')}")
         if status == "succeeded" and asked is not None and view["result"]["predictions"] != asked.predictions:
             self.violated("I4", f"job {job_id}: {view['result']['predictions']}, not {asked.predictions}")
         return True

@@ -46,6 +46,7 @@ def test_garbage_in_the_queue(arena: Arena, measure: Measure) -> None:
 
 @pytest.mark.fault("an answer of NaN", "it fails as non_finite_output; no process dies", within=2)
 def test_an_answer_of_nan(arena: Arena, measure: Measure) -> None:
+    arena.ledger.jobs_may_fail = True
     children = [pid for worker in arena.stack.workers for pid in worker.children()]
     submitted = time.monotonic()
     job = arena.submit(deed(Act.ANSWER_NAN, 1))
@@ -57,6 +58,7 @@ def test_an_answer_of_nan(arena: Arena, measure: Measure) -> None:
 
 @pytest.mark.fault("an answer larger than RESULT_MAX_BYTES", "it fails as result_too_large; no process dies", within=5)
 def test_an_answer_that_is_too_large(arena: Arena, measure: Measure) -> None:
+    arena.ledger.jobs_may_fail = True
     asked = Question([{"value": 1, "act": Act.ANSWER}] * 8000, ["high"] * 8000)
     submitted = time.monotonic()
     job = arena.submit(asked)

@@ -27,6 +27,7 @@ Fault = Callable[[Arena, random.Random], None]
     within=VISIBILITY_SECONDS + 7,
 )
 def test_random_faults(arena: Arena, measure: Callable[[float], None]) -> None:
+    arena.ledger.jobs_may_fail = True
     chance = random.Random(SEED)
     done: Counter[str] = Counter()
     arena.ledger.connections_may_break = True

@@ -76,6 +76,7 @@ class Machine(RuleBasedStateMachine):
     within=VISIBILITY_SECONDS,
 )
 def test_any_order(arena: Arena) -> None:
+    arena.ledger.jobs_may_fail = True
     Machine.arena = arena
     run_state_machine_as_test(
         Machine,

@@ -59,6 +59,7 @@ def test_a_worker_is_frozen(arena: Arena, measure: Measure) -> None:
     "a job that always kills its process, among others", "it alone fails, as worker_lost, after 3 attempts", within=6
 )
 def test_a_poisonous_job(arena: Arena, measure: Measure) -> None:
+    arena.ledger.jobs_may_fail = True
     questions = [question(n) for n in range(9)]
     questions.insert(4, deed(Act.DIE, 1))
     with arena.traffic(), ThreadPoolExecutor(10) as pool:
@@ -74,6 +75,7 @@ def test_a_poisonous_job(arena: Arena, measure: Measure) -> None:
 
 @pytest.mark.fault("a job that asks for more memory than there is", "it fails alone; no process dies", within=2)
 def test_memory_runs_out(arena: Arena, measure: Measure) -> None:
+    arena.ledger.jobs_may_fail = True
     children = [pid for worker in arena.stack.workers for pid in worker.children()]
     with arena.traffic():
         submitted = time.monotonic()

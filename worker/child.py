@@ -111,7 +111,7 @@ class Child:
         jobs = self._jobs.start(message.jobs, redelivered)
         claimed: list[StartedJob] = []
         # A job that was attempted before runs alone: it may be the one that kills its process.
-        if not redelivered and all(job.attempt == 1 for job in jobs):
+        if jobs and not redelivered and all(job.attempt == 1 for job in jobs):
             claimed = self._jobs.claim(queue)
         by_version: dict[tuple[str, str], list[StartedJob]] = {}
         waits = self._metrics.queue_wait_seconds.labels(Lane.BULK.value)

@@ -72,7 +72,8 @@ class JobRuns:
     def claim(self, queue: str) -> list[StartedJob]:
         """Take further messages of jobs from where the oldest of a queue are, and start their jobs.
 
-        Messages leave the queue in the same script that starts their jobs: if this process then dies, their leases end.
+        Messages leave the queue in the same script that starts their jobs: if this process then dies, they are released
+        with the job that the task came with, or their leases end.
         """
         most = min(CLAIMED_AT_MOST, int(CLAIM_SECONDS / max(self._message_seconds, 1e-6)))
         entries: Any = self._redis.lrange(queue, -most, -1) if most else []
@@ -88,8 +89,9 @@ class JobRuns:
             self._n_messages += 1
         if not args:
             return []
+        task = keys.job(self._unfinished[0]) if self._unfinished else ""
         answers: Any = self._claim(
-            keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, queue, *names],
+            keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, queue, task, *names],
             args=[keys.JOBS_ENDED, self._lease_seconds, CLAIMED_ROWS_BYTES, *args],
         )
         started = [_started(job.decode(), answer) for job, answer in answers]

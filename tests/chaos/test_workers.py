@@ -57,7 +57,9 @@ def test_a_worker_is_frozen(arena: Arena, measure: Measure) -> None:
 
 
 @pytest.mark.fault(
-    f"a job that always kills its process, among {NEIGHBOURS} others", "it alone fails, as worker_lost, after 3 attempts", within=6
+    f"a job that always kills its process, among {NEIGHBOURS} others",
+    "it alone fails, as worker_lost, after 3 attempts",
+    within=6,
 )
 def test_a_poisonous_job(arena: Arena, measure: Measure) -> None:
     arena.ledger.jobs_may_fail = True

@@ -115,7 +115,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         measured = dict(item.user_properties).get(MEASURED)
         note = str(report.longrepr[2]).removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else ""
         item.config.stash[RESULTS][item.nodeid] = matrix.Result(
-            marker.args[0],
+            f"{marker.args[0]}: {item.callspec.id}" if hasattr(item, "callspec") else marker.args[0],
             marker.args[1],
             marker.kwargs.get("within"),
             float(measured) if isinstance(measured, (int, float)) else None,

@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo train test check bench bench-short dashboards-preview format lock test-all audit clean venv
+.PHONY: help up demo train test chaos check bench bench-short dashboards-preview format lock test-all audit clean venv
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,9 @@ train: venv ## Train a new version of the example model (ARGS="--help" shows the
 # at once; ARGS="-n 0" runs them one by one, as -s and --pdb need it.
 test: venv ## Run every test that this machine can run (ARGS="-k drift")
 	@$(RUN) -m pytest -p tests.support.requirements -n 3 --dist loadscope $(ARGS)
+
+chaos: venv ## Break everything, and see what holds: the fault matrix, with measured times (SECONDS=600 SEED=1 ARGS=--only-random)
+	@$(RUN) -m tests.chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 check: venv ## Lint, format, types and import rules
 	@$(RUN) -m ruff check

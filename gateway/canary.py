@@ -8,6 +8,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from gateway.connection import soon
 from gateway.exchange import Exchange
 from gateway.slots import Pools
 from shared.clock import BrokerClock
@@ -66,7 +67,7 @@ class Canary:
             canary=True,
         )
         try:
-            await self._exchange.publish(message, self._pools.of(manifest.name).pool)
+            await soon(self._exchange.publish(message, self._pools.of(manifest.name).pool))
             reply = await asyncio.wait_for(answer, ANSWER_SECONDS)
         except asyncio.TimeoutError:
             return f"no answer through the queue within {ANSWER_SECONDS:g} s"

@@ -19,6 +19,7 @@ NAME_SHOWN_CHARACTERS = 64
 STATUS_OF_CODE = {
     ErrorCode.PREDICTION_FAILED.value: 500,
     ErrorCode.NON_FINITE_OUTPUT.value: 500,
+    ErrorCode.RESULT_TOO_LARGE.value: 422,
     ErrorCode.MODEL_UNAVAILABLE.value: 503,
     ErrorCode.DEADLINE_EXCEEDED.value: 504,
     ErrorCode.TIME_LIMIT.value: 504,

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from gateway.connection import soon
 from gateway.errors import Problem, broker_unavailable, overloaded
 from gateway.exchange import Exchange
 from gateway.settings import GatewaySettings
@@ -174,8 +176,11 @@ class Jobs:
             args += [item.id, item.manifest.name, item.manifest.version, item.rows, int(item.single)]
             args += [item.fingerprint, item.owner, item.trace]
         try:
-            answers: Any = await self._submit_script(keys=names, args=args)
+            answers: Any = await soon(self._submit_script(keys=names, args=args))
         except (RedisError, OSError, asyncio.TimeoutError) as error:
+            if isinstance(error, TimeoutError | asyncio.TimeoutError | RedisTimeoutError):
+                # Whoever came meanwhile has waited too, and would wait as long again.
+                batch, self._pending = batch + self._pending, []
             logger.warning("%d jobs not accepted: %s", len(batch), type(error).__name__)
             _fail(batch, broker_unavailable)
             return
@@ -200,7 +205,7 @@ class Jobs:
             Problem: 503 if Redis is down.
         """
         try:
-            record: Any = await self._redis.hgetall(keys.job(job_id))
+            record: Any = await soon(self._redis.hgetall(keys.job(job_id)))
         except (RedisError, OSError, asyncio.TimeoutError):
             raise broker_unavailable() from None
         return _job(job_id, record) if record and record.get(b"owner", b"") == owner.encode() else None
@@ -239,9 +244,8 @@ class Jobs:
             Problem: 503 if Redis is down.
         """
         try:
-            status: Any = await self._cancel_script(
-                keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, keys.job(job_id)], args=[keys.JOBS_ENDED, job_id, owner]
-            )
+            names = [keys.JOBS_OPEN, keys.JOB_COUNTS, keys.job(job_id)]
+            status: Any = await soon(self._cancel_script(keys=names, args=[keys.JOBS_ENDED, job_id, owner]))
         except (RedisError, OSError, asyncio.TimeoutError):
             raise broker_unavailable() from None
         return JobStatus(status.decode()) if status else None

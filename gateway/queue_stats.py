@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from gateway.connection import soon
 from gateway.fleet import Fleet
 from shared import keys
 from shared.clock import BrokerClock
@@ -64,7 +65,7 @@ class QueueMonitor(Collector):
                 pipe.zcard(keys.JOBS_OPEN)
                 pipe.hgetall(keys.JOB_COUNTS)
                 pipe.llen(keys.DEAD_LETTERS)
-                *answers, unacked, jobs_open, counts, dead_letters = await pipe.execute()
+                *answers, unacked, jobs_open, counts, dead_letters = await soon(pipe.execute())
             memory = await self._memory()
         except (RedisError, OSError, asyncio.TimeoutError):
             self.stats = QueueStats()
@@ -90,7 +91,7 @@ class QueueMonitor(Collector):
     async def _memory(self) -> dict[str, Any]:
         # Not in the transaction, which would fail as a whole: a broker of others may allow no INFO.
         try:
-            memory: dict[str, Any] = await self._redis.info("memory")
+            memory: dict[str, Any] = await soon(self._redis.info("memory"))
         except ResponseError:
             return {}
         return memory

@@ -4,9 +4,6 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from gateway.api_keys import KeyRing
@@ -15,6 +12,7 @@ from gateway.bodies import Bodies
 from gateway.canary import Canary
 from gateway.catalog import Catalog, ServedModel
 from gateway.coalescer import Coalescer, WaitingRows
+from gateway.connection import BLOCKING_READ_SECONDS, COMMAND_SECONDS, connect
 from gateway.connections import Connections
 from gateway.exchange import Exchange
 from gateway.fleet import REFRESH_SECONDS, Fleet
@@ -39,24 +37,6 @@ if TYPE_CHECKING:
     from gateway.tracing import RequestTracing
 
 logger = logging.getLogger(__name__)
-
-COMMAND_SECONDS = 1.0
-"""How long a command to Redis may take before its caller gets 503."""
-
-BLOCKING_READ_SECONDS = 3.0
-"""The same for connections that wait for something, at most a second at a time."""
-
-
-def connect(redis_url: str, timeout_seconds: float) -> Redis:
-    """A client that fails fast: redis-py's own defaults take a minute on a Redis that hangs."""
-    return Redis.from_url(
-        redis_url,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=timeout_seconds,
-        socket_keepalive=True,
-        # One new try at once: a pooled connection may have died while it was idle.
-        retry=Retry(NoBackoff(), 1),
-    )
 
 
 def _request_tracing(clock: BrokerClock) -> "RequestTracing":

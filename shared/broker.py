@@ -61,10 +61,13 @@ def _configuration(settings: CommonSettings) -> dict[str, Any]:
             # By default a sweep of unacknowledged tasks can come 100 s late.
             "unacked_restore_interval": 5,
             "unacked_restore_throttle": 1,
-            # Paid once per stale pooled connection, so short.
-            "socket_timeout": 5,
+            # 300 s by default: so long nobody would sweep after a worker that was killed while it did.
+            "unacked_mutex_expire": 10,
+            # Paid once for each connection that died unnoticed, one after another, and meanwhile nothing is consumed.
+            "socket_timeout": 2,
             "socket_connect_timeout": 2,
             "socket_keepalive": True,
-            "health_check_interval": 5,
+            # A silent BRPOP connection is given up after this and a second.
+            "health_check_interval": 2,
         },
     }

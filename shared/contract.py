@@ -68,6 +68,8 @@ class ErrorCode(str, Enum):
     PREDICTION_FAILED = "prediction_failed"
     #: The estimator answered NaN or infinity.
     NON_FINITE_OUTPUT = "non_finite_output"
+    #: The answer to so many rows is larger than the worker may write.
+    RESULT_TOO_LARGE = "result_too_large"
     #: The worker could not load the model version.
     MODEL_UNAVAILABLE = "model_unavailable"
     #: The deadline passed before the batch was started.

@@ -23,7 +23,7 @@ CHILDREN = f"{PREFIX}children"
 """Hash: `<worker>/<slot>` -> the announcement of a pool child (JSON)."""
 
 DEAD_LETTERS = f"{PREFIX}dead_letters"
-"""List: queue entries that were not tasks, as they came."""
+"""List: queue entries that were not tasks, each with where it came from and why (JSON)."""
 
 
 def job(job_id: str) -> str:

@@ -59,6 +59,7 @@ def create_worker(settings: WorkerSettings) -> Celery:
         predictors.get(name, manifest.version)
 
     app = make_celery(settings)
+    app.amqp_cls = "worker.transport:Amqp"
     app.conf.broker_transport = "worker.transport:Transport"
     if settings.worker_max_tasks_per_child:
         app.conf.worker_max_tasks_per_child = settings.worker_max_tasks_per_child
@@ -117,7 +118,7 @@ def _connect_signals(
         forget_predecessor(slot())
         metrics.children_started.inc()
         threadpool_limits(1)
-        child = Child(settings.redis_url, predictors, metrics, settings.lease_seconds)
+        child = Child(settings.redis_url, predictors, metrics, settings.lease_seconds, settings.result_max_bytes)
         if settings.tracing:
             child.start_tracing()
         child.warm_up()

@@ -23,6 +23,11 @@ def expired() -> Result:
     return failure(PredictionError(ErrorCode.DEADLINE_EXCEEDED.value, "the deadline passed before a worker was free"))
 
 
+def too_large() -> Result:
+    """The result of a call whose answer would be larger than Redis should hold."""
+    return failure(PredictionError(ErrorCode.RESULT_TOO_LARGE.value, "the answer is too large: send fewer rows"))
+
+
 def predict_calls(predictor: Predictor, rows: Rows, sizes: Sequence[int]) -> tuple[list[Result], Predictions]:
     """Predict the rows of all calls at once; a failing row fails its own call only.
 

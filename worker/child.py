@@ -13,7 +13,7 @@ from shared.clock import BrokerClock
 from shared.contract import BatchReply, ErrorCode, Lane, PredictMessage, RunJobsMessage, ShadowMessage
 from shared.errors import ModelError, PredictionError
 from shared.log_context import bound
-from worker.batch import Result, expired, failure, predict_calls
+from worker.batch import Result, expired, failure, predict_calls, too_large
 from worker.connection import connect
 from worker.jobs import JobRuns, StartedJob
 from worker.metrics import WorkerMetrics
@@ -40,7 +40,12 @@ class Child:
     """Runs the tasks."""
 
     def __init__(
-        self, redis_url: str, predictors: PredictorCache, metrics: WorkerMetrics, lease_seconds: float
+        self,
+        redis_url: str,
+        predictors: PredictorCache,
+        metrics: WorkerMetrics,
+        lease_seconds: float,
+        result_max_bytes: int,
     ) -> None:
         self._predictors = predictors
         self._metrics = metrics
@@ -48,7 +53,8 @@ class Child:
         self._calibrated_at = float("-inf")
         # Outcomes are worth waiting for a restarting broker; replies soon have nobody who waits.
         self._redis = connect(redis_url, retries=6)
-        self._jobs = JobRuns(self._redis, lease_seconds)
+        self._jobs = JobRuns(self._redis, lease_seconds, result_max_bytes)
+        self._result_max_bytes = result_max_bytes
         self._tracing: ChildTracing | None = None
 
     def start_tracing(self) -> None:
@@ -137,7 +143,7 @@ class Child:
         jobs = self._jobs.start(message.jobs, redelivered)
         claimed: list[StartedJob] = []
         # A job that was attempted before runs alone: it may be the one that kills its process.
-        if not redelivered and all(job.attempt == 1 for job in jobs):
+        if jobs and not redelivered and all(job.attempt == 1 for job in jobs):
             claimed = self._jobs.claim(queue)
         by_version: dict[tuple[str, str], list[StartedJob]] = {}
         waits = self._metrics.queue_wait_seconds.labels(Lane.BULK.value)
@@ -258,13 +264,19 @@ class Child:
     def _reply(
         self, message: PredictMessage, started_at: float, compute_seconds: float, results: Sequence[Result]
     ) -> None:
-        reply = BatchReply(
-            batch=message.batch, started_at=started_at, compute_seconds=compute_seconds, results=list(results)
-        )
+        reply = _reply_json(message, started_at, compute_seconds, results)
+        if len(reply) > self._result_max_bytes:
+            reply = _reply_json(message, started_at, compute_seconds, [too_large()] * len(results))
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.xadd(message.reply_to, {"reply": reply.to_json()}, maxlen=REPLIES_KEPT, approximate=True)
+            pipe.xadd(message.reply_to, {"reply": reply}, maxlen=REPLIES_KEPT, approximate=True)
             pipe.expire(message.reply_to, REPLY_TTL_SECONDS)
             pipe.execute()
+
+
+def _reply_json(message: PredictMessage, started_at: float, compute_seconds: float, results: Sequence[Result]) -> str:
+    return BatchReply(
+        batch=message.batch, started_at=started_at, compute_seconds=compute_seconds, results=list(results)
+    ).to_json()
 
 
 def _count_nothing() -> None:

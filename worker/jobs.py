@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from shared import keys
 from shared.contract import RUN_JOBS_TASK, JobStatus, RunJobsMessage
 from shared.job_scripts import script
-from worker.batch import Result
+from worker.batch import Result, too_large
 from worker.transport import argument
 
 logger = logging.getLogger(__name__)
@@ -46,8 +46,9 @@ class StartedJob:
 class JobRuns:
     """The transitions of jobs that a pool child causes, each one round trip for many jobs."""
 
-    def __init__(self, client: redis.Redis, lease_seconds: float) -> None:
+    def __init__(self, client: redis.Redis, lease_seconds: float, result_max_bytes: int) -> None:
         self._redis = client
+        self._result_max_bytes = result_max_bytes
         self._lease_seconds = lease_seconds
         self._start = client.register_script(script("start"))
         self._claim = client.register_script(script("claim"))
@@ -74,7 +75,8 @@ class JobRuns:
     def claim(self, queue: str) -> list[StartedJob]:
         """Take further messages of jobs from where the oldest of a queue are, and start their jobs.
 
-        Messages leave the queue in the same script that starts their jobs: if this process then dies, their leases end.
+        Messages leave the queue in the same script that starts their jobs: if this process then dies, they are released
+        with the job that the task came with, or their leases end.
         """
         most = min(CLAIMED_AT_MOST, int(CLAIM_SECONDS / max(self._message_seconds, 1e-6)))
         entries: Any = self._redis.lrange(queue, -most, -1) if most else []
@@ -90,8 +92,9 @@ class JobRuns:
             self._n_messages += 1
         if not args:
             return []
+        task = keys.job(self._unfinished[0]) if self._unfinished else ""
         answers: Any = self._claim(
-            keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, queue, *names],
+            keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, queue, task, *names],
             args=[keys.JOBS_ENDED, self._lease_seconds, CLAIMED_ROWS_BYTES, *args],
         )
         started = [_started(job.decode(), answer) for job, answer in answers]
@@ -106,8 +109,12 @@ class JobRuns:
         """Write outcomes. Returns when each job ended, None if it had its outcome already."""
         args: list[Any] = [keys.JOBS_ENDED]
         for job, result in zip(jobs, results, strict=True):
+            outcome = orjson.dumps(result)
+            if len(outcome) > self._result_max_bytes:
+                result = too_large()
+                outcome = orjson.dumps(result)
             status = JobStatus.FAILED if "error" in result else JobStatus.SUCCEEDED
-            args += [job, status.value, orjson.dumps(result), compute_seconds]
+            args += [job, status.value, outcome, compute_seconds]
         answers: Any = self._finish(keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, *map(keys.job, jobs)], args=args)
         done = set(jobs)
         self._unfinished = [job for job in self._unfinished if job not in done]
@@ -123,6 +130,7 @@ class JobRuns:
         What this task has not started is not touched: another process may be at it.
         """
         unfinished, self._unfinished = self._unfinished, []
+        self.end_task()
         if len(unfinished) == 1:
             self.finish(unfinished, [result], 0.0)
         elif unfinished:

@@ -30,6 +30,8 @@ class PoolWatch(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def start(self, consumer: Any) -> None:
         """Look every half second; it costs a waitpid per child."""
+        for process in consumer.pool._pool._pool:
+            _keep_registrable(process)
         self._timer = consumer.timer.call_repeatedly(LOOK_SECONDS, consumer.pool._pool.maintain_pool)
 
     def stop(self, consumer: Any) -> None:
@@ -37,6 +39,17 @@ class PoolWatch(bootsteps.StartStopStep):  # type: ignore[misc]
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _keep_registrable(process: Any) -> None:
+    """Give a child that was seen to die, and is in the pool still, something to be registered by.
+
+    Celery registers every child when the consumer starts anew, and after a lost connection ends on one without.
+    """
+    if getattr(process, "_sentinel_poll", 0) is None:
+        process._sentinel_poll, closed = os.pipe()
+        # At its end already: the event loop is told at once that the child is over.
+        os.close(closed)
 
 
 def bound_shutdown(drain_seconds: float) -> None:

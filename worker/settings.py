@@ -46,6 +46,9 @@ class WorkerSettings(CommonSettings):
     worker_drain_seconds: float = Field(default=20.0, gt=0)
     """How long a stopping worker lets running batches finish before it hands them back to the queue."""
 
+    result_max_bytes: int = Field(default=64_000_000, gt=0)
+    """A job whose outcome, or a batch whose reply is larger (JSON) fails as `result_too_large`: Redis would hold it."""
+
     model_cache_dir: Path = Path("~/.cache/millrace")
     """Where artifacts of a model store behind a URL are kept, each under its digest; a directory needs no cache."""
 

@@ -6,20 +6,25 @@ the broker with tasks in hand does not end the worker either.
 
 import base64
 import logging
+from contextlib import suppress
 from typing import Any
 
+import kombu
 import orjson
 import redis
+from celery.app.amqp import AMQP
 from kombu.transport import redis as kombu_redis
 
 from shared import keys
 from shared.contract import PREDICT_TASK, RUN_JOBS_TASK, SHADOW_TASK
+from shared.dead_letters import KEPT, DeadLetter
 from worker.lanes import LaneCycle
 from worker.unacked import QoS
 
 logger = logging.getLogger(__name__)
 
-DEAD_LETTERS_KEPT = 1000
+TRY_AGAIN = {"interval_start": 0.2, "interval_step": 0.2, "interval_max": 1.0}
+"""Seconds between two tries to reach the broker: the first, what is added each time, and the longest."""
 
 UNUSED_HEADERS = {"compression": None, "eta": None, "expires": None, "stamped_headers": None, "timelimit": [None, None]}
 """Celery's headers for what Millrace does not use, as they are then. Other values can end the worker."""
@@ -66,6 +71,20 @@ def _body(body: Any, encoding: Any) -> bytes:
     return base64.b64decode(body, validate=True) if encoding == "base64" else body.encode()
 
 
+class Connection(kombu.Connection):  # type: ignore[misc]
+    """A connection that comes back soon; kombu's own waits 2 s longer each time, up to 30 s."""
+
+    def ensure_connection(self, *args: Any, **options: Any) -> Any:
+        """Connect, however long it takes."""
+        return super().ensure_connection(*args, **{**TRY_AGAIN, **options})
+
+
+class Amqp(AMQP):  # type: ignore[misc]
+    """Celery's access to the queue, with such connections."""
+
+    Connection = BrokerConnection = Connection
+
+
 class Channel(kombu_redis.Channel):  # type: ignore[misc]
     """A channel whose BRPOP dead-letters what is no task and asks for bulk within its share of the slots.
 
@@ -102,8 +121,8 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
 
     def _gave(self, delivery_tag: str) -> None:
         if self._queue_cycle.gave(delivery_tag) and self._in_poll:
-            # The BRPOP that waits may have been sent without the bulk queues: it is sent anew.
-            with self.conn_or_acquire() as client:
+            # The BRPOP that waits may have been sent without the bulk queues: it is sent anew. If not, it ends soon.
+            with suppress(redis.RedisError), self.conn_or_acquire() as client:
                 client.client_unblock(self._asking[1])
 
     def _brpop_read(self, **options: Any) -> bool:
@@ -141,8 +160,9 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
     def _bury(self, queue: str, entry: bytes, reason: str) -> None:
         logger.error("dead letter: %s: an entry of %d bytes in %s", reason, len(entry), queue)
         with self.conn_or_acquire() as client:
-            client.lpush(keys.DEAD_LETTERS, entry)
-            client.ltrim(keys.DEAD_LETTERS, 0, DEAD_LETTERS_KEPT - 1)
+            seconds, _ = client.time()
+            client.lpush(keys.DEAD_LETTERS, DeadLetter.of(entry, queue, reason, seconds).model_dump_json())
+            client.ltrim(keys.DEAD_LETTERS, 0, KEPT - 1)
 
 
 class Transport(kombu_redis.Transport):  # type: ignore[misc]

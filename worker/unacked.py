@@ -2,22 +2,31 @@
 
 kombu makes a round trip before it hands a task on and another when it acknowledges it. Here both are written on one
 connection, and its answers are read before the next write: they have long arrived by then.
+
+And the times are the broker's. By kombu's, which are each machine's own, a worker whose clock is ahead would take the
+tasks of the others for abandoned and have them run twice.
 """
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from time import time
+from contextlib import contextmanager, suppress
+from time import monotonic
 from typing import Any
 
 import orjson
 import redis
+from celery.worker import state
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
+
+from shared.clock import BrokerClock
 
 logger = logging.getLogger(__name__)
 
 Command = tuple[Any, ...]
+
+CALIBRATION_SECONDS = 60.0
+"""Age at which the reading of the broker's clock is renewed."""
 
 
 class QoS(kombu_redis.QoS):  # type: ignore[misc]
@@ -27,6 +36,8 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._connection: Any = None
         self._unconfirmed: list[Command] = []
+        self._clock = BrokerClock()
+        self._calibrated_at = float("-inf")
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """Note a message that is about to be handed on.
@@ -37,7 +48,7 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
         came = message.delivery_info
         entry = orjson.dumps([message._raw, came["exchange"], came["routing_key"]])
         self._write(
-            ("ZADD", self.unacked_index_key, time(), delivery_tag), ("HSET", self.unacked_key, delivery_tag, entry)
+            ("ZADD", self.unacked_index_key, self._now(), delivery_tag), ("HSET", self.unacked_key, delivery_tag, entry)
         )
         virtual.QoS.append(self, message, delivery_tag)
 
@@ -59,6 +70,38 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
         """Give a message back. kombu does so on another connection, so what was written here comes first."""
         self._settle()
         super().restore_by_tag(tag, client, leftmost)
+
+    def restore_unacked_once(self, stderr: Any = None) -> None:
+        """Give back what is in hand, as a connection is closed; of a lost one, only what does not run yet.
+
+        What runs goes on without the connection. Given back, it would run twice, and the third time would be its last.
+        """
+        # Exit codes as they are set, of which 0 is one.
+        if all(code is None or code is False for code in (state.should_stop, state.should_terminate)):
+            running = {request.message.delivery_tag for request in list(state.active_requests)}
+            for tag in running & self._delivered.keys():
+                del self._delivered[tag]
+        super().restore_unacked_once(stderr)
+
+    def restore_visible(self, start: int = 0, num: int | None = 10, interval: int = 10) -> None:
+        """Give back what has been in hand for too long, of any worker. As in kombu 5.7, but for the clock."""
+        with self.channel.conn_or_acquire() as client:
+            latest = self._now() - self.visibility_timeout
+            mutex = kombu_redis.Mutex(client, self.unacked_mutex_key, self.unacked_mutex_expire)
+            with suppress(kombu_redis.MutexHeld), mutex:
+                # Without a limit on their number there is no offset either.
+                limit = {"offset": start, "num": num} if num else {}
+                for tag in client.zrange(self.unacked_index_key, 0, latest, byscore=True, **limit):
+                    self.restore_by_tag(tag, client)
+
+    def _now(self) -> float:
+        """The broker's time; asks for it when the last reading is old."""
+        asked = monotonic()
+        if asked - self._calibrated_at > CALIBRATION_SECONDS:
+            with suppress(redis.RedisError), self.channel.conn_or_acquire() as client:
+                self._clock.calibrate(client.time(), asked, monotonic())
+                self._calibrated_at = asked
+        return self._clock.now()
 
     def _write(self, *commands: Command) -> None:
         self._settle()

@@ -1,12 +1,12 @@
 -- Takes further messages from the end of a queue where its oldest are, and starts their jobs, all or nothing.
 -- The caller has looked at them. What another has taken since is left out; a message of which a job was attempted
 -- before stays, for such a job runs alone; so does what would be too much, and all behind it.
--- KEYS: open, counts, queue, then one record per job
+-- KEYS: open, counts, queue, record of the job that the task came with ('' for none), then one record per job
 -- ARGV: channel, lease_seconds, most bytes of rows, then per message, oldest first: entry, number of jobs, their ids
 -- Returns {id, what start_job returns} per job that was started.
-local QUEUE = KEYS[3]
+local QUEUE, TASK = KEYS[3], KEYS[4]
 local lease_until, bytes_left = stamp(now + tonumber(ARGV[2])), tonumber(ARGV[3])
-local started, key_at, at = {}, 3, 4
+local started, ids, key_at, at = {}, {}, 4, 4
 while at <= #ARGV do
   local entry, n_jobs = ARGV[at], tonumber(ARGV[at + 1])
   if redis.call('LINDEX', QUEUE, -1) == entry then
@@ -25,10 +25,15 @@ while at <= #ARGV do
       local answer = start_job(KEYS[key_at + i], id, jobs[i], false, lease_until)
       if answer then
         started[#started + 1] = {id, answer}
+        ids[#ids + 1] = id
       end
     end
   end
   key_at, at = key_at + n_jobs, at + 2 + n_jobs
+end
+if TASK ~= '' and #ids > 0 then
+  -- If the process dies, what is known of its task is the job that it came with: the others are found by it.
+  redis.call('HSET', TASK, 'claimed', table.concat(ids, ' '))
 end
 settle(ARGV[1])
 return started

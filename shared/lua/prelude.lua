@@ -17,7 +17,7 @@ local ended, ended_as, checks = {}, {}, {}
 -- The only place where an outcome is written. The caller has seen a status that is not an outcome, and calls settle().
 local function end_job(key, id, status, outcome, retention_seconds, ...)
   redis.call('HSET', key, 'status', status, 'ended_at', NOW, 'outcome', outcome, ...)
-  redis.call('HDEL', key, 'rows')
+  redis.call('HDEL', key, 'rows', 'claimed')
   redis.call('EXPIRE', key, retention_seconds)
   ended[#ended + 1] = id
   ended_as[status] = (ended_as[status] or 0) + 1
@@ -68,6 +68,10 @@ local function start_job(key, id, job, redelivered, lease_until)
   if attempt > tonumber(job[5]) then
     end_job(key, id, 'failed', WORKER_LOST, job[6])
     return false
+  end
+  if attempt > 1 then
+    -- Those run on their own now, if they have not ended.
+    redis.call('HDEL', key, 'claimed')
   end
   redis.call('HSET', key, 'status', 'running', 'attempt', attempt, 'started_at', NOW, 'lease_until', lease_until)
   check_at(lease_until, id)

@@ -1,6 +1,5 @@
-"""Things are stopped and killed: nobody hangs, and no accepted job is lost."""
+"""What callers are told when something is wrong; that nothing is lost then is shown in tests/chaos."""
 
-import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from shared import keys
 from tests.integration.conftest import NewStack
 from tests.support.processes import wait_for
 from tests.support.puppet import PUPPET_FOLDER, Act
@@ -51,30 +49,6 @@ def test_without_a_worker_callers_get_a_problem_and_jobs_wait(new_stack: NewStac
     stack.assert_conserved()
 
 
-def test_a_worker_killed_with_everything_it_holds(puppets: Stack) -> None:
-    jobs = [puppets.submit({"value": 0.2, "act": Act.SLEEP}) for _ in range(10)]
-    wait_for("a job runs", lambda: any(puppets.job(job)["status"] == "running" for job in jobs))
-    puppets.workers[0].kill()
-    replacement = puppets.new_worker()
-    puppets.workers.append(replacement)
-    replacement.start()
-    for job in jobs:
-        assert puppets.outcome(job)["status"] == "succeeded"
-    puppets.assert_conserved()
-    assert puppets.redis.zcard(keys.JOBS_OPEN) == 0
-
-
-def test_a_stopping_worker_finishes_or_hands_back(puppets: Stack) -> None:
-    jobs = [puppets.submit({"value": 0.5, "act": Act.SLEEP}) for _ in range(6)]
-    wait_for("a job runs", lambda: any(puppets.job(job)["status"] == "running" for job in jobs))
-    assert puppets.workers[0].stop() == 0
-    assert puppets.redis.hlen("unacked") == 0, "what it held is back in the queue or done"
-    puppets.workers[0].start()
-    for job in jobs:
-        assert puppets.outcome(job)["status"] == "succeeded"
-    puppets.assert_conserved()
-
-
 def test_a_batch_that_outlasts_the_stop_goes_back_to_the_queue(
     new_stack: NewStack, puppet_models: Path, puppet_folder: Path
 ) -> None:
@@ -92,24 +66,10 @@ def test_a_batch_that_outlasts_the_stop_goes_back_to_the_queue(
     assert (outcome["status"], outcome["attempt"]) == ("succeeded", 2)
 
 
-def test_a_killed_child_costs_its_callers_an_error_and_its_jobs_a_second_attempt(puppets: Stack) -> None:
+def test_a_killed_child_costs_its_callers_an_error(puppets: Stack) -> None:
     response = puppets.predict({"value": 1, "act": Act.DIE})
     assert response.status_code == 503
     assert response.json()["type"] == "urn:millrace:problem:worker_lost"
-    job = puppets.outcome(puppets.submit({"value": 2, "act": Act.DIE_ONCE}))
-    assert (job["status"], job["attempt"]) == ("succeeded", 2)
-    puppets.assert_conserved()
-
-
-def test_a_job_that_kills_its_process_ends_alone(puppets: Stack) -> None:
-    rows: list[dict[str, Any]] = [ANSWER] * 4 + [{"value": 1, "act": Act.DIE}] + [ANSWER] * 4
-    with ThreadPoolExecutor(len(rows)) as pool:
-        jobs = list(pool.map(puppets.submit, rows))
-    outcomes = [puppets.outcome(job) for job in jobs]
-    assert [outcome["status"] for outcome in outcomes] == ["succeeded"] * 4 + ["failed"] + ["succeeded"] * 4
-    assert outcomes[4]["error"]["code"] == "worker_lost"
-    assert outcomes[4]["attempt"] == 3
-    puppets.assert_conserved()
 
 
 def test_a_row_that_makes_the_model_raise_fails_alone(puppets: Stack) -> None:
@@ -130,8 +90,6 @@ def test_an_answer_that_json_can_not_say_is_an_error(puppets: Stack) -> None:
     response = puppets.predict({"value": 1, "act": Act.ANSWER_NAN})
     assert response.status_code == 500
     assert response.json()["type"] == "urn:millrace:problem:non_finite_output"
-    job = puppets.outcome(puppets.submit({"value": 1, "act": Act.ANSWER_NAN}))
-    assert (job["status"], job["error"]["code"]) == ("failed", "non_finite_output")
 
 
 def test_a_batch_that_runs_too_long_is_ended(puppets: Stack) -> None:
@@ -152,92 +110,3 @@ def test_past_its_deadline_a_row_is_never_computed(puppets: Stack, puppet_folder
         assert all(future.result().status_code == 200 for future in busy)
     assert puppets.predict(ANSWER).status_code == 200
     assert list(puppet_folder.iterdir()) == []
-
-
-def test_the_broker_goes_away_and_comes_back(new_stack: NewStack, iris_models: Path) -> None:
-    stack = new_stack(iris_models).start()
-    stack.workers[0].stop()
-    accepted = [stack.submit(SETOSA) for _ in range(5)]
-    stack.workers[0].start()
-    for job_id in accepted:
-        stack.outcome(job_id)
-    for _ in range(2):
-        stack.broker.kill()
-        started = time.monotonic()
-        for path in ("/predict", "/jobs"):
-            response = stack.http.post(path, json=SETOSA, params={"deadline": 2} if path == "/predict" else {})
-            assert response.status_code == 503, response.text
-            assert response.headers["content-type"] == "application/problem+json"
-        assert time.monotonic() - started < 5
-        assert stack.status("/readyz") == 503
-        assert stack.status("/livez") == 200
-        assert stack.status("/metrics") == 200
-        stack.start_broker()
-        stack.wait_ready()
-        assert stack.predict(SETOSA).json()["prediction"] == "setosa"
-        assert stack.outcome(stack.submit(SETOSA))["status"] == "succeeded"
-    for job_id in accepted:
-        assert stack.job(job_id)["status"] == "succeeded"
-    stack.assert_conserved()
-
-
-def test_a_broker_that_hangs_hangs_nobody(new_stack: NewStack, iris_models: Path) -> None:
-    stack = new_stack(iris_models).start()
-    stack.broker.signal(signal.SIGSTOP)
-    try:
-        started = time.monotonic()
-        assert stack.predict(SETOSA, params={"deadline": 2}).status_code in (503, 504)
-        assert time.monotonic() - started < 2.25
-        assert stack.http.post("/jobs", json=SETOSA).status_code == 503
-        assert stack.status("/livez") == 200
-    finally:
-        stack.broker.signal(signal.SIGCONT)
-    stack.wait_ready()
-    assert stack.predict(SETOSA).status_code == 200
-
-
-def test_the_gateway_is_killed_with_jobs_in_the_queue(new_stack: NewStack, iris_models: Path) -> None:
-    stack = new_stack(iris_models).start()
-    stack.workers[0].stop()
-    headers = {"Idempotency-Key": "before the crash"}
-    job_id = stack.submit(SETOSA, headers=headers)
-    stack.gateway.kill()
-    stack.workers[0].start()
-    stack.gateway.start()
-    stack.wait_ready()
-    assert stack.submit(SETOSA, headers=headers) == job_id
-    assert stack.outcome(job_id)["status"] == "succeeded"
-
-
-def test_garbage_in_the_queue_is_a_dead_letter_each(new_stack: NewStack, iris_models: Path) -> None:
-    stack = new_stack(iris_models).start()
-    pid = stack.workers[0].pid
-    garbage = [
-        b"text",
-        b"null",
-        b"[]",
-        b"{}",
-        b"\xff\xfe",
-        b"[" * 100_000,
-        (
-            b'{"body": "!", "headers": {"task": "millrace.predict", "id": "1"}, "content-type": "application/json",'
-            b' "properties": {"delivery_tag": "1", "delivery_info": {}, "body_encoding": "base64"}}'
-        ),
-        (
-            b'{"body": "", "headers": {"task": "os.system", "id": "1"}, "content-type": "application/json",'
-            b' "properties": {"delivery_tag": "1", "delivery_info": {}}}'
-        ),
-        (
-            b'{"body": "gASVAA==", "headers": {"task": "millrace.predict", "id": "1"},'
-            b' "content-type": "application/x-python-serialize",'
-            b' "properties": {"delivery_tag": "1", "delivery_info": {}, "body_encoding": "base64"}}'
-        ),
-    ]
-    for lane in ("interactive", "bulk"):
-        for entry in garbage:
-            stack.redis.lpush(lane, entry)
-    wait_for("dead letters", lambda: stack.redis.llen(keys.DEAD_LETTERS) == 2 * len(garbage))
-    assert stack.predict(SETOSA).status_code == 200
-    assert stack.outcome(stack.submit(SETOSA))["status"] == "succeeded"
-    assert stack.workers[0].running and stack.workers[0].pid == pid
-    wait_for("every message is acknowledged", lambda: stack.redis.hlen("unacked") == 0)

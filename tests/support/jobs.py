@@ -89,13 +89,13 @@ class JobBoard:
         self.submit(*map(New, ids), envelope=entry)
         return entry.encode()
 
-    def claim(self, *messages: tuple[bytes, list[str]], rows_bytes: int = 65_536) -> list[str]:
-        """The jobs that were started, of these messages, oldest first."""
+    def claim(self, *messages: tuple[bytes, list[str]], rows_bytes: int = 65_536, task: str = "") -> list[str]:
+        """The jobs that were started, of these messages, oldest first; `task` is the job that the task came with."""
         args: list[Any] = [keys.JOBS_ENDED, 35, rows_bytes]
         for entry, ids in messages:
             args += [entry, len(ids), *ids]
         records = _records([id_ for _, ids in messages for id_ in ids])
-        return [id_.decode() for id_, _ in self._call("claim", [QUEUE, *records], args)]
+        return [id_.decode() for id_, _ in self._call("claim", [QUEUE, keys.job(task) if task else "", *records], args)]
 
     def start_one(self, id_: str) -> Any:
         """Everything that a worker is told."""

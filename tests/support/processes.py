@@ -52,7 +52,7 @@ class Process:
     ) -> None:
         self.name = name
         self.command = command
-        self._environment = {**_clean_environment(), **environment}
+        self.environment = {**_clean_environment(), **environment}
         self._folder_to_run_in = folder_to_run_in
         self._log_path = folder / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -65,7 +65,7 @@ class Process:
             self._process = subprocess.Popen(
                 self.command,
                 cwd=self._folder_to_run_in,
-                env=self._environment,
+                env=self.environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,

@@ -25,6 +25,7 @@ class Act(IntEnum):
     ANSWER_NAN = 4
     DIE_ONCE = 5
     REMEMBER = 6
+    EXHAUST_MEMORY = 7
 
 
 class Puppet(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -57,6 +58,9 @@ def _perform(value: float, act: Act) -> None:
         time.sleep(value)
     if act is Act.DIE:
         os.kill(os.getpid(), signal.SIGKILL)
+    if act is Act.EXHAUST_MEMORY:
+        # No limit and no address space allows so much.
+        bytearray(1 << 60)
     if act in (Act.DIE_ONCE, Act.REMEMBER):
         mark = Path(os.environ[PUPPET_FOLDER]) / f"{value:g}"
         seen = mark.exists()

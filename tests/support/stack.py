@@ -18,6 +18,8 @@ MODEL_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "TRUSTE
 class Stack:
     """Started by `start`, ended by `close`; every part can be stopped, killed and started by a test."""
 
+    concurrency = 2
+
     def __init__(
         self,
         folder: Path,
@@ -26,8 +28,12 @@ class Stack:
         broker_password: str = "",
         redis_users: bool = False,
         redis_tls: TlsFiles | None = None,
+        gateway_redis_port: int | None = None,
+        worker_redis_port: int | None = None,
+        broker_folder: Path | None = None,
         **environment: str,
     ) -> None:
+        """Other ports than the broker's own are those of proxies in between; its data may be in a folder elsewhere."""
         self.folder = folder
         self.broker_port = free_port()
         secret = f":{broker_password}@" if broker_password else ""
@@ -35,15 +41,16 @@ class Stack:
         if redis_tls:
             self.redis_url = f"rediss://127.0.0.1:{self.broker_port}/0?ssl_ca_certs={redis_tls.authority}"
         self._redis_users = redis_users
+        self._ports = {"gateway": gateway_redis_port, "worker": worker_redis_port}
         self._environment = {
             "REDIS_URL": self.redis_url,
             "MODEL_STORE": str(models),
-            "WORKER_CONCURRENCY": "2",
+            "WORKER_CONCURRENCY": str(self.concurrency),
             **MODEL_ENVIRONMENT,
             **environment,
         }
         access = ["--requirepass", broker_password] if broker_password else []
-        command = _broker_command(self.broker_port, folder, redis_users, redis_tls)
+        command = _broker_command(self.broker_port, broker_folder or folder, redis_users, redis_tls)
         self.broker = Process("broker", [*command, *access], {}, folder)
         gateway_port = free_port()
         self.url = f"http://127.0.0.1:{gateway_port}"
@@ -73,8 +80,9 @@ class Stack:
         return Process(f"worker{number}", python("worker"), {**self._environment, **environment}, self.folder)
 
     def url_of(self, user: str) -> str:
-        """The broker for one of its users, where it has any."""
-        return self.redis_url.replace("//", f"//{user}:{user}@") if self._redis_users else self.redis_url
+        """The broker for one of its users, where it has any, or what stands before it."""
+        url = self.redis_url.replace(f":{self.broker_port}/", f":{self._ports.get(user) or self.broker_port}/")
+        return url.replace("//", f"//{user}:{user}@") if self._redis_users else url
 
     def start(self) -> "Stack":
         """Start everything and wait until predictions are served."""

@@ -440,6 +440,45 @@ def test_a_claimed_job_whose_worker_died_runs_again(board: JobBoard) -> None:
 # --- release
 
 
+def test_what_was_claimed_is_released_with_the_job_that_the_task_came_with(board: JobBoard) -> None:
+    board.submit(New("a"))
+    board.redis.rpop(QUEUE)
+    board.start("a")
+    board.claim((board.submit_message("b", "c"), ["b", "c"]), task="a")
+    board.finish("c")
+
+    board.release("a")
+
+    assert [board.next_check(id_) for id_ in "abc"] == [board.clock.seconds, board.clock.seconds, None]
+    assert board.start("a", "b", "c") == [2, 2, None]
+    board.release("a")
+    assert board.next_check("b") == board.clock.seconds + 35, "it runs elsewhere by now"
+
+
+def test_a_second_attempt_knows_nothing_of_what_the_first_has_claimed(board: JobBoard) -> None:
+    board.submit(New("a"))
+    board.redis.rpop(QUEUE)
+    board.start("a")
+    board.claim((board.submit_message("b"), ["b"]), task="a")
+    board.clock.pass_(36)
+    assert board.start("a", "b") == [2, 2]
+
+    board.release("a")
+
+    assert board.next_check("b") == board.clock.seconds + 35
+
+
+def test_what_was_claimed_is_forgotten_with_the_outcome(board: JobBoard) -> None:
+    board.submit(New("a"))
+    board.redis.rpop(QUEUE)
+    board.start("a")
+    board.claim((board.submit_message("b"), ["b"]), task="a")
+
+    board.finish("a")
+
+    assert "claimed" not in board.record("a")
+
+
 def test_a_released_job_is_looked_at_next_and_may_start_at_once(board: JobBoard) -> None:
     bring_to(board, "running")
 

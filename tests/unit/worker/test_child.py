@@ -31,7 +31,7 @@ class Bench:
         self.metrics = WorkerMetrics()
         self.cache = PredictorCache(store, 1_000_000_000, trust=OURS)
         self.cache.get("puppet", "v1")
-        self.child = Child("redis://", self.cache, self.metrics, lease_seconds=35)
+        self.child = Child("redis://", self.cache, self.metrics, lease_seconds=35, result_max_bytes=100_000)
 
     def message(self, *calls: list[Any], seconds_left: float = 5.0, **changes: Any) -> PredictMessage:
         now = self.child.now()
@@ -106,6 +106,12 @@ def test_a_call_past_its_deadline_is_never_computed(bench: Bench) -> None:
     assert bench.reply().results[1]["predictions"] == ["high"]
     assert bench.counted("inference_predictions_total/puppet/error/v1") == 0
     assert bench.counted("inference_predictions_total/puppet/ok/v1") == 1
+
+
+def test_a_reply_that_is_too_large_is_an_error_for_each_call(bench: Bench) -> None:
+    bench.child.predict(bench.message([LOW] * 8000, [HIGH]))
+
+    assert [result["error"]["code"] for result in bench.reply().results] == ["result_too_large"] * 2
 
 
 def test_if_all_are_too_late_nothing_is_computed_and_all_are_told(bench: Bench) -> None:

@@ -27,7 +27,7 @@ class Queue:
         self.runs = self.child()
 
     def child(self) -> JobRuns:
-        return JobRuns(self.redis, lease_seconds=35)
+        return JobRuns(self.redis, lease_seconds=35, result_max_bytes=1000)
 
     def push(self, message: Message) -> None:
         self.redis.lpush("bulk", envelope(APP, message, "", 1.0))
@@ -139,6 +139,34 @@ def test_jobs_that_ran_out_of_time_together_are_given_back(queue: Queue, caplog:
     assert [queue.status(id_) for id_ in ("a", "b", "done")] == ["running", "running", "succeeded"]
     assert [float(queue.redis.hget(keys.job(id_), "lease_until")) for id_ in "ab"] == [0.0, 0.0]
     assert "each will run alone" in caplog.text
+
+
+def test_an_outcome_that_is_too_large_is_a_failure(queue: Queue) -> None:
+    queue.submit("a")
+    queue.runs.start(["a"], redelivered=False)
+
+    queue.runs.finish(["a"], [{"predictions": [1] * 1000, "probabilities": None}], 0.1)
+
+    assert queue.status("a") == "failed"
+    assert json.loads(queue.redis.hget(keys.job("a"), "outcome"))["error"]["code"] == "result_too_large"
+
+
+def test_after_running_out_of_time_together_no_more_is_claimed(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    for id_ in "abcd":
+        queue.submit(id_)
+    ticks = iter([0.0, 0.0, 0.0, 25.0, 25.0])
+    monkeypatch.setattr("worker.jobs.monotonic", lambda: next(ticks))
+    queue.runs.start([], redelivered=False)
+    queue.runs.end_task()
+    queue.take()
+    queue.runs.start(["a"], redelivered=False)
+    assert len(queue.runs.claim("bulk")) == 3
+
+    queue.runs.out_of_time(TIME_LIMIT)
+    queue.submit("e")
+    queue.runs.start([], redelivered=False)
+
+    assert queue.runs.claim("bulk") == [], "it would run out of time again and again"
 
 
 def test_a_job_that_another_process_runs_is_not_ended(queue: Queue) -> None:

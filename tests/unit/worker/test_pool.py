@@ -1,4 +1,6 @@
+import inspect
 import os
+import select
 import signal
 import threading
 from collections.abc import Iterator
@@ -7,6 +9,7 @@ from typing import Any
 
 import pytest
 from celery import signals
+from celery.concurrency.asynpool import AsynPool
 
 from worker.pool import LOOK_SECONDS, PoolWatch, bound_shutdown
 
@@ -65,7 +68,7 @@ def test_dead_children_are_looked_for_while_the_worker_consumes() -> None:
         return entry
 
     timer = SimpleNamespace(call_repeatedly=call_repeatedly)
-    consumer = SimpleNamespace(timer=timer, pool=SimpleNamespace(_pool=SimpleNamespace(maintain_pool=print)))
+    consumer = SimpleNamespace(timer=timer, pool=SimpleNamespace(_pool=SimpleNamespace(maintain_pool=print, _pool=[])))
     watch = PoolWatch(consumer)
 
     watch.start(consumer)
@@ -73,3 +76,26 @@ def test_dead_children_are_looked_for_while_the_worker_consumes() -> None:
     watch.stop(consumer)
     watch.stop(consumer)
     assert calls[1:] == ["cancelled"]
+
+
+def test_a_child_that_was_seen_to_die_can_be_registered_again() -> None:
+    alive = SimpleNamespace(_sentinel_poll=17)
+    new = SimpleNamespace()
+    dead = SimpleNamespace(_sentinel_poll=None)
+    pool = SimpleNamespace(maintain_pool=print, _pool=[alive, new, dead])
+    timer = SimpleNamespace(call_repeatedly=lambda *_: None)
+
+    consumer = SimpleNamespace(timer=timer, pool=SimpleNamespace(_pool=pool))
+    PoolWatch(consumer).start(consumer)
+
+    assert alive._sentinel_poll == 17
+    assert not hasattr(new, "_sentinel_poll")
+    assert dead._sentinel_poll is not None
+    readable, _, _ = select.select([dead._sentinel_poll], [], [], 0)
+    assert readable == [dead._sentinel_poll], "its end is told at once"
+    os.close(dead._sentinel_poll)
+
+
+def test_that_is_what_celery_needs() -> None:
+    source = inspect.getsource(AsynPool._track_child_process)
+    assert "fd = proc._sentinel_poll\n" in source

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import kombu
 import orjson
 import pytest
 
@@ -11,7 +12,7 @@ from gateway.envelope import envelope
 from shared.broker import make_celery
 from shared.contract import Call, Message, PredictMessage, RunJobsMessage, ShadowMessage
 from shared.settings import CommonSettings
-from worker.transport import problem
+from worker.transport import Amqp, problem
 
 APP = make_celery(CommonSettings())
 MESSAGES = [
@@ -202,3 +203,12 @@ def test_a_body_that_is_no_base64_or_no_json_is_malformed(body: str) -> None:
 @pytest.mark.parametrize("encoding", ["rot13", None, 5, ["base64"], "BASE64"])
 def test_an_encoding_that_nobody_knows_leaves_no_json(encoding: Any) -> None:
     assert problem(changed(lambda entry: entry["properties"].update(body_encoding=encoding))) == "malformed"
+
+
+def test_a_lost_broker_is_looked_for_every_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(kombu.Connection, "ensure_connection", lambda self, *args, **options: asked.append(options))
+
+    Amqp.Connection("redis://").ensure_connection(print, None, interval_start=3)
+
+    assert asked == [{"interval_start": 3, "interval_step": 0.2, "interval_max": 1.0}]

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import redis
+from celery.worker import state
 from fakeredis import FakeRedis
 from kombu.transport import redis as kombu_redis
+from kombu.transport import virtual
 
 from worker.unacked import QoS
 
@@ -62,6 +64,7 @@ class Hand:
             unacked_index_key="unacked_index",
             do_restore=False,
             pool=SimpleNamespace(get_connection=lambda: self.connection),
+            conn_or_acquire=lambda client=None: nullcontext(self.redis),
         )
         self.qos = QoS(self.channel)
 
@@ -78,7 +81,6 @@ def test_a_message_in_hand_is_noted_as_kombu_notes_it(hand: Hand) -> None:
     hand.qos.append(MESSAGE, "tag")
 
     theirs = Hand()
-    theirs.channel.conn_or_acquire = lambda client=None: nullcontext(theirs.redis)
     kombu_redis.QoS(theirs.channel).append(MESSAGE, "tag")
     loads = kombu_redis.loads
     assert loads(hand.redis.hget("unacked", "tag")) == loads(theirs.redis.hget("unacked", "tag"))
@@ -157,3 +159,48 @@ def test_what_was_written_comes_before_what_kombu_writes(hand: Hand, monkeypatch
     hand.qos.restore_by_tag("two")
 
     assert asked == [2, 4]
+
+
+def test_times_are_the_brokers_whatever_this_machine_says(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = float(hand.redis.time()[0])
+    monkeypatch.setattr("time.time", lambda: 5.0)
+    hand.redis.time = lambda: (int(seconds), 0)
+
+    hand.qos.append(MESSAGE, "tag")
+
+    assert hand.redis.zscore("unacked_index", "tag") == pytest.approx(seconds, abs=60)
+
+
+def test_what_was_in_hand_for_too_long_is_given_back(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = float(hand.redis.time()[0])
+    hand.channel.visibility_timeout = 12
+    hand.channel.unacked_mutex_key, hand.channel.unacked_mutex_expire = "unacked_mutex", 10
+    restored: list[bytes] = []
+    monkeypatch.setattr(hand.qos, "restore_by_tag", lambda tag, client: restored.append(tag))
+    hand.redis.zadd("unacked_index", {"old": seconds - 20, "new": seconds - 4})
+
+    hand.qos.restore_visible(num=10)
+    hand.qos.restore_visible(num=None)
+    assert restored == [b"old", b"old"]
+
+    hand.redis.set("unacked_mutex", "another worker")
+    hand.qos.restore_visible(num=10)
+    assert restored == [b"old", b"old"], "one worker at a time"
+
+
+@pytest.mark.parametrize(("stopping", "kept"), [(False, ["queued"]), (True, ["queued", "running"])])
+def test_of_a_lost_connection_what_runs_is_not_given_back(
+    hand: Hand, monkeypatch: pytest.MonkeyPatch, stopping: bool, kept: list[str]
+) -> None:
+    given_back: list[str] = []
+    hand.channel.do_restore = True
+    monkeypatch.setattr(hand.qos, "restore_by_tag", lambda tag, client: given_back.append(tag))
+    requests = [SimpleNamespace(message=SimpleNamespace(delivery_tag=tag)) for tag in ("running", "of another channel")]
+    monkeypatch.setattr(state, "active_requests", requests)
+    monkeypatch.setattr(state, "should_stop", 0 if stopping else None)
+    for tag in ("queued", "running"):
+        virtual.QoS.append(hand.qos, SimpleNamespace(delivery_tag=tag), tag)
+
+    hand.qos.restore_unacked_once()
+
+    assert sorted(given_back) == kept

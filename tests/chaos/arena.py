@@ -1,0 +1,176 @@
+"""A stack with proxies before its broker, under load whose answers are kept: what every row is played in."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tests.chaos import oracle
+from tests.chaos.ledger import Lateness, Ledger, Question, question
+from tests.chaos.proxy import FaultProxy
+from tests.chaos.traffic import Client, Traffic
+from tests.support.processes import REPOSITORY, Process, free_port, wait_for
+from tests.support.puppet import PUPPET_FOLDER
+from tests.support.stack import Stack
+
+TASK_TIME_LIMIT_SECONDS = 3.0
+LEASE_SECONDS = TASK_TIME_LIMIT_SECONDS + 5
+VISIBILITY_SECONDS = TASK_TIME_LIMIT_SECONDS + 10
+
+SHIFTED_CLOCK = str(REPOSITORY / "tests" / "support" / "shifted_clock")
+
+OPTIONS = {
+    "TASK_SOFT_TIME_LIMIT_SECONDS": "2",
+    "TASK_TIME_LIMIT_SECONDS": f"{TASK_TIME_LIMIT_SECONDS:g}",
+    "JOB_CHECK_SECONDS": "0.5",
+    "DEFAULT_MODEL": "puppet",
+    "PREDICT_DEADLINE_SECONDS": "2",
+    "RESULT_MAX_BYTES": "100000",
+}
+
+
+class Arena:
+    """Made once and used by many rows: each starts with a ledger of its own, and leaves everything running."""
+
+    def __init__(
+        self, folder: Path, models: Path, workers: int = 2, broker_folder: Path | None = None, **options: str
+    ) -> None:
+        self._marks = folder / "marks"
+        self._marks.mkdir()
+        gateway_port, worker_port = free_port(), free_port()
+        self.stack = Stack(
+            folder,
+            models,
+            workers=workers,
+            gateway_redis_port=gateway_port,
+            worker_redis_port=worker_port,
+            broker_folder=broker_folder,
+            **{**OPTIONS, PUPPET_FOLDER: str(self._marks), **options},
+        )
+        self.gateway_proxy = FaultProxy(gateway_port, self.stack.broker_port)
+        self.worker_proxy = FaultProxy(worker_port, self.stack.broker_port)
+        self._lateness = Lateness()
+        self.ledger = Ledger(self._lateness)
+        self._accepted_before = 0
+        self.client = Client(self.stack.url, self.ledger)
+
+    @property
+    def slots(self) -> int:
+        """Pool children when all workers run."""
+        return self.stack.concurrency * len(self.stack.workers)
+
+    def start(self) -> "Arena":
+        """Start the proxies and the stack."""
+        self.gateway_proxy.start()
+        self.worker_proxy.start()
+        self.stack.start()
+        self.stack.wait_for_slots(self.slots)
+        return self
+
+    def close(self) -> None:
+        """Thaw everything, and end it."""
+        self.thaw()
+        self.client.close()
+        try:
+            self.stack.close()
+        finally:
+            self.gateway_proxy.close()
+            self.worker_proxy.close()
+            self._lateness.close()
+
+    def begin(self) -> None:
+        """A new row: a new ledger."""
+        self.ledger = Ledger(self._lateness)
+        self._accepted_before = self.stack.jobs()["accepted"]
+        self.client.close()
+        self.client = Client(self.stack.url, self.ledger)
+
+    def restore(self) -> None:
+        """Undo whatever a row has left behind; ready for the next."""
+        self.thaw()
+        for proxy in (self.gateway_proxy, self.worker_proxy):
+            proxy.heal()
+        if not self.stack.broker.running:
+            self.stack.start_broker()
+        for process in (self.stack.gateway, *self.stack.workers):
+            if not process.running:
+                process.start()
+        self.stack.wait_ready()
+        self.stack.wait_for_slots(self.slots)
+
+    @contextmanager
+    def shifted_clocks(self, gateway: float, worker: float) -> Iterator[None]:
+        """Restart the gateway and the first worker with wall clocks that are off by so many seconds, and back."""
+        shifted = {self.stack.gateway: gateway, self.stack.workers[0]: worker}
+        for process, seconds in shifted.items():
+            process.stop()
+            process.environment |= {"PYTHONPATH": SHIFTED_CLOCK, "CLOCK_SHIFT_SECONDS": f"{seconds:g}"}
+        self.restore()
+        try:
+            yield
+        finally:
+            for process in shifted:
+                process.stop()
+                del process.environment["PYTHONPATH"], process.environment["CLOCK_SHIFT_SECONDS"]
+            self.restore()
+
+    def thaw(self) -> None:
+        """SIGCONT everything."""
+        for process in (self.stack.broker, self.stack.gateway, *self.stack.workers):
+            if process.running:
+                thaw(process)
+
+    def submit(self, asked: Question, key: str | None = None) -> str:
+        """Submit a job that must be accepted; its id."""
+        job_id = self.client.submit(asked, key)
+        assert job_id is not None, "not accepted"
+        return job_id
+
+    def wait_for_end(self, job_id: str, seconds: float) -> None:
+        """Wait until a job has ended, and check its outcome."""
+        wait_for("the job ends", lambda: self.client.look_up(job_id, wait_seconds=0.5), seconds)
+
+    def mark(self, value: float) -> Path:
+        """The file that the puppet leaves for a row that it remembers."""
+        return self._marks / f"{value:g}"
+
+    def traffic(self, **options: float) -> Traffic:
+        """Load; a context manager."""
+        return Traffic(self.stack.url, self.ledger, **options)  # type: ignore[arg-type]
+
+    def check(self) -> None:
+        """Hold the invariants against what happened since `begin`."""
+        oracle.check(self.stack, self.ledger, self._accepted_before)
+
+    def late(self, since: float) -> float:
+        """How late the machine was since then, in seconds."""
+        return self._lateness.worst(since)
+
+    def serves_again(self, since: float, patience_seconds: float) -> float:
+        """Seconds from `since` (of `time.monotonic()`) until a call is answered and a new job has succeeded."""
+        asked = question(5)
+
+        def answered() -> bool:
+            response = self.client.predict(asked, 1.0)
+            return response is not None and response.status_code == 200
+
+        wait_for("calls are answered", answered, patience_seconds)
+        job_id = wait_for("a job is accepted", lambda: self.client.submit(asked), patience_seconds)
+        self.wait_for_end(job_id, patience_seconds)
+        return time.monotonic() - since
+
+
+def freeze(process: Process) -> None:
+    """SIGSTOP a process with all its children."""
+    for pid in (process.pid, *process.children()):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+
+
+def thaw(process: Process) -> None:
+    """SIGCONT a process with all its children."""
+    for pid in (process.pid, *process.children()):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)

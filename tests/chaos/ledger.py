@@ -1,0 +1,223 @@
+"""What the clients asked and what they were answered: every request is checked as its answer comes, then forgotten."""
+
+import threading
+import time
+from collections import Counter, deque
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from tests.support.puppet import Act
+
+ANSWER_SLACK_SECONDS = 0.25
+"""How late an answer may be: the promise that docs/guarantees.md makes."""
+
+SUBMIT_SECONDS = 2.0
+"""How long a submission may take to be accepted or refused, whatever the broker does."""
+
+VIOLATIONS_KEPT = 20
+BITS = 8
+PROBLEM = "application/problem+json"
+
+
+@dataclass(frozen=True)
+class Question:
+    """Rows of which the answer is known, and hardly anyone else's: the bits of a number."""
+
+    rows: list[dict[str, float]]
+    predictions: list[str]
+
+
+def question(number: int, sleep_seconds: float = 0.0) -> Question:
+    """The question of a number; the model sleeps over it if asked to."""
+    bits = [number >> at & 1 for at in range(BITS)]
+    rows: list[dict[str, float]] = [{"value": 1 if bit else -1, "act": Act.ANSWER} for bit in bits]
+    predictions = ["high" if bit else "low" for bit in bits]
+    if sleep_seconds:
+        rows.append({"value": sleep_seconds, "act": Act.SLEEP})
+        predictions.append("high")
+    return Question(rows, predictions)
+
+
+def deed(act: Act, value: float) -> Question:
+    """One row that makes the model do something; the answer, if there is one, is `high`."""
+    return Question([{"value": value, "act": act}], ["high"])
+
+
+class Lateness:
+    """How late this machine lets a thread run: what is the machine's fault is not counted against the service."""
+
+    TICK_SECONDS = 0.01
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, float]] = deque(maxlen=30_000)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="lateness", daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        before = time.monotonic()
+        while not self._stop.wait(self.TICK_SECONDS):
+            now = time.monotonic()
+            late = now - before - self.TICK_SECONDS
+            if late > self.TICK_SECONDS:
+                self._seen.append((now, late))
+            before = now
+
+    def worst(self, since: float) -> float:
+        """The longest delay that ended after a time, in seconds."""
+        worst = 0.0
+        for at, late in reversed(self._seen.copy()):
+            if at < since:
+                break
+            worst = max(worst, late)
+        return worst
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._stop.set()
+        self._thread.join(5)
+
+
+class Ledger:
+    """Of one run. Bounded: answered calls leave counts only, jobs their questions until their outcome was checked."""
+
+    def __init__(self, lateness: Lateness) -> None:
+        self._lateness = lateness
+        self._lock = threading.Lock()
+        self._violations: list[str] = []
+        self.violations_count = 0
+        self.answers: Counter[str] = Counter()
+        """`<what> <status>` -> number of answers; status 0: the connection was lost."""
+        self.outcomes: Counter[str] = Counter()
+        self.open_jobs: dict[str, Question] = {}
+        """Accepted and not known to have ended."""
+        self._cancelled: set[str] = set()
+        self.ended: deque[tuple[str, str]] = deque(maxlen=2000)
+        """The latest jobs that ended, and how."""
+        self.accepted = 0
+        self.unsure = 0
+        """Submissions that were not answered with 202, and may have been accepted all the same."""
+        self.repeats = 0
+        """Executions beyond the first of a job."""
+        self.slowest_seconds = 0.0
+        self.connections_may_break = False
+        """Set by a row that ends the gateway or goes away itself."""
+        self.jobs_may_fail = False
+        """Set by a row with jobs that can't succeed, or that are killed again and again."""
+        self.jobs_may_vanish = False
+        """Set by the row that empties the broker: the documented loss."""
+
+    @property
+    def violations(self) -> list[str]:
+        """The first ones, in words."""
+        with self._lock:
+            return list(self._violations)
+
+    def violated(self, invariant: str, what: str) -> None:
+        """Note that an invariant does not hold."""
+        with self._lock:
+            self.violations_count += 1
+            if len(self._violations) < VIOLATIONS_KEPT:
+                self._violations.append(f"{invariant}: {what}")
+
+    def _count(self, what: str, status: int) -> None:
+        with self._lock:
+            self.answers[f"{what} {status}"] += 1
+
+    def predicted(self, asked: Question, deadline_seconds: float, sent: float, response: httpx.Response | None) -> None:
+        """A synchronous call has been answered; `sent` is of `time.monotonic()`, no response: the connection broke."""
+        took = time.monotonic() - sent
+        self._count("predict", response.status_code if response is not None else 0)
+        self._check_answer("predict", response, sent, took, deadline_seconds + ANSWER_SLACK_SECONDS)
+        if response is not None and response.status_code == 200:
+            self.slowest_seconds = max(self.slowest_seconds, took)
+            if response.json()["predictions"] != asked.predictions:
+                self.violated("I4", f"a call was answered {response.json()['predictions']}, not {asked.predictions}")
+
+    def submitted(self, asked: Question, sent: float, response: httpx.Response | None) -> str | None:
+        """A submission has been answered; the job's id if it was accepted."""
+        took = time.monotonic() - sent
+        self._count("submit", response.status_code if response is not None else 0)
+        self._check_answer("submit", response, sent, took, SUBMIT_SECONDS + ANSWER_SLACK_SECONDS)
+        if response is None or response.status_code != 202:
+            with self._lock:
+                self.unsure += 1
+            return None
+        job_id: str = response.json()["id"]
+        with self._lock:
+            if "idempotent-replayed" not in response.headers:
+                self.accepted += 1
+            self.open_jobs[job_id] = asked
+        return job_id
+
+    def looked_up(self, job_id: str, response: httpx.Response | None) -> bool:
+        """A job has been asked for; whether it is known to have ended."""
+        if response is None:
+            return False
+        self._count("poll", response.status_code)
+        if response.status_code == 404:
+            with self._lock:
+                self.open_jobs.pop(job_id, None)
+            if not self.jobs_may_vanish:
+                self.violated("I2", f"job {job_id} was accepted and is unknown")
+            return True
+        if response.status_code != 200:
+            self._check_problem("poll", response)
+            return False
+        return self._take_view(job_id, response.json())
+
+    def cancelled(self, job_id: str, response: httpx.Response | None) -> None:
+        """A job's cancelling has been answered: 200 says that it is cancelled, and so it must stay."""
+        if response is None:
+            return
+        self._count("cancel", response.status_code)
+        if response.status_code == 200:
+            with self._lock:
+                if job_id in self.open_jobs:
+                    self._cancelled.add(job_id)
+        elif response.status_code != 409:
+            self._check_problem("cancel", response)
+
+    def _take_view(self, job_id: str, view: dict[str, Any]) -> bool:
+        status = view["status"]
+        if status in ("queued", "running"):
+            return False
+        with self._lock:
+            asked = self.open_jobs.pop(job_id, None)
+            self.ended.append((job_id, status))
+            self.outcomes[status] += 1
+            self.repeats += max(0, view["attempt"] - 1)
+            cancelled = job_id in self._cancelled
+            self._cancelled.discard(job_id)
+        if cancelled and status != "cancelled":
+            self.violated("I1", f"job {job_id} was cancelled, and is {status}")
+        if status in ("failed", "expired") and not self.jobs_may_fail:
+            self.violated("I1", f"job {job_id} could have succeeded, and {status}: {view.get('error')}")
+        if status == "succeeded" and asked is not None and view["result"]["predictions"] != asked.predictions:
+            self.violated("I4", f"job {job_id}: {view['result']['predictions']}, not {asked.predictions}")
+        return True
+
+    def _check_answer(
+        self, what: str, response: httpx.Response | None, sent: float, took: float, bound_seconds: float
+    ) -> None:
+        late = took - bound_seconds - self._lateness.worst(sent)
+        if late > 0:
+            self.violated("I3", f"{what} was answered after {took:.2f} s, {bound_seconds:g} s are promised")
+        if response is None:
+            if not self.connections_may_break:
+                self.violated("I3", f"{what} was not answered: the connection broke after {took:.2f} s")
+        elif response.status_code >= 400:
+            self._check_problem(what, response)
+
+    def _check_problem(self, what: str, response: httpx.Response) -> None:
+        status = response.status_code
+        if status == 404 and self.jobs_may_vanish:
+            return
+        if status < 500 or status == 500:
+            self.violated("I5", f"{what}: {status}: {response.text[:200]}")
+        elif response.headers.get("content-type") != PROBLEM:
+            self.violated("I5", f"{what}: {status} is no problem+json")
+        elif "retry-after" not in response.headers:
+            self.violated("I5", f"{what}: {status} without Retry-After")

@@ -1,0 +1,72 @@
+"""The fault matrix: what each row measured, as a table."""
+
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+HEADER = """# The fault matrix
+
+Written by `make chaos`, which plays every fault on real processes: a broker, a gateway, workers, clients that keep a
+ledger of what they asked and were answered, and a proxy that breaks the network. After every row one oracle holds the
+invariants: every accepted job has exactly one outcome and is known, every caller was answered by its deadline plus
+250 ms, every answer is the model's, every error is a problem+json that says when to come again, and nothing is left
+in hand, open, queued or running. [guarantees.md](guarantees.md) says what is promised of that, and what is not.
+
+*T* is the bound of the row in seconds, *measured* what it took: to serve again, or to what the row names. The rows run
+with a hard time limit of 3 s, so a lease of 8 s and a visibility timeout of 13 s (35 and 40 s with the default limits).
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a row."""
+
+    fault: str
+    holds: str
+    bound_seconds: float | None
+    measured_seconds: float | None
+    verdict: str
+    note: str = ""
+
+    def cells(self) -> list[str]:
+        """As text: fault, what holds, T, measured, verdict."""
+        bound = "" if self.bound_seconds is None else f"{self.bound_seconds:g}"
+        measured = "" if self.measured_seconds is None else f"{self.measured_seconds:.2f}"
+        return [self.fault, self.holds, bound, measured, f"{self.verdict}: {self.note}" if self.note else self.verdict]
+
+
+TITLES = ["fault", "what holds", "T", "measured", "verdict"]
+
+
+def markdown(results: list[Result]) -> str:
+    """The page."""
+    rows = [TITLES, ["---", "---", "---:", "---:", "---"], *(result.cells() for result in results)]
+    table = "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
+    return f"{HEADER}\n{table}\n\n{_machine()}\n"
+
+
+def text(results: list[Result]) -> list[str]:
+    """Lines for a terminal: fault, T, measured, verdict."""
+    width = max((len(result.fault) for result in results), default=0)
+    lines = [f"{'fault':{width}}  {'T':>5}  {'measured':>8}  verdict"]
+    for result in results:
+        fault, _, bound, measured, verdict = result.cells()
+        lines.append(f"{fault:{width}}  {bound:>5}  {measured:>8}  {verdict}")
+    return lines
+
+
+def write(path: Path, results: list[Result]) -> None:
+    """Write the page."""
+    path.write_text(markdown(results), encoding="utf-8")
+
+
+def _machine() -> str:
+    date = datetime.now(timezone.utc).date().isoformat()
+    version = ".".join(map(str, sys.version_info[:3]))
+    return (
+        f"{date}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {version}; "
+        "clients, broker, gateway and workers on the same machine."
+    )

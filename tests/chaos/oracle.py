@@ -1,0 +1,86 @@
+"""The invariants that hold whatever was done to the service: the ledger of the clients against the server's records.
+
+I1 every accepted job reaches exactly one outcome, which never changes; I2 no accepted job is unknown; I3 a caller is
+answered by the deadline + 250 ms; I4 each success is what the model says; I5 every 5xx is a problem+json, and 503 and
+504 say when to come again; I6 service is back within a bound (each row measures its own); I7 executions beyond the
+first are counted; I8 nothing is left in hand, open, queued, or running.
+"""
+
+from shared import keys
+from shared.contract import Lane
+from tests.chaos.ledger import Ledger
+from tests.chaos.traffic import Client
+from tests.support.processes import wait_for
+from tests.support.stack import Stack
+
+SETTLE_SECONDS = 30.0
+"""How long after the last fault everything may take to end: longer than the visibility timeout of the rows."""
+
+
+def check(stack: Stack, ledger: Ledger, accepted_before: int) -> None:
+    """Wait until all accepted jobs have ended, then hold the invariants against what is left.
+
+    Raises:
+        AssertionError: with every violation that was found.
+    """
+    client = Client(stack.url, ledger)
+    try:
+        _settle(client, ledger)
+        for job_id, status in list(ledger.ended):
+            now = client.status(job_id)
+            if now != status and not ledger.jobs_may_vanish:
+                ledger.violated("I1", f"job {job_id} had ended as {status}, and now is {now}")
+    finally:
+        client.close()
+    _check_counts(stack, ledger, accepted_before)
+    _check_left_over(stack, ledger)
+    assert not ledger.violations_count, "\n".join(
+        [f"{ledger.violations_count} violations, the first:", *ledger.violations, _summary(ledger)]
+    )
+
+
+def _settle(client: Client, ledger: Ledger) -> None:
+    def all_ended() -> bool:
+        return all(client.look_up(job_id, wait_seconds=1) for job_id in list(ledger.open_jobs))
+
+    try:
+        wait_for("all accepted jobs end", all_ended, SETTLE_SECONDS)
+    except AssertionError:
+        for job_id in list(ledger.open_jobs):
+            ledger.violated("I1", f"job {job_id} has not ended: it is {client.status(job_id)}")
+
+
+def _check_counts(stack: Stack, ledger: Ledger, accepted_before: int) -> None:
+    if ledger.jobs_may_vanish:
+        return
+    counts = stack.jobs()
+    accepted = counts.pop("accepted")
+    if accepted != sum(counts.values()):
+        ledger.violated("I1", f"{accepted} accepted, but {counts}")
+    fresh = accepted - accepted_before
+    if not ledger.accepted <= fresh <= ledger.accepted + ledger.unsure:
+        ledger.violated(
+            "I2", f"the server accepted {fresh} jobs, clients know of {ledger.accepted}, unsure of {ledger.unsure}"
+        )
+
+
+def _check_left_over(stack: Stack, ledger: Ledger) -> None:
+    redis = stack.redis
+
+    def left() -> dict[str, int]:
+        found = {"unacked": redis.hlen("unacked"), "unacked_index": redis.zcard("unacked_index")}
+        found |= {lane.value: redis.llen(lane.value) for lane in Lane}
+        found["open"] = redis.zcard(keys.JOBS_OPEN)
+        return {name: count for name, count in found.items() if count}
+
+    try:
+        wait_for("nothing is left", lambda: not left(), SETTLE_SECONDS)
+    except AssertionError:
+        ledger.violated("I8", f"left over: {left()}")
+    for worker in stack.workers:
+        if worker.running and len(worker.children()) != stack.concurrency:
+            ledger.violated("I8", f"{worker.name} has {len(worker.children())} children, not {stack.concurrency}")
+
+
+def _summary(ledger: Ledger) -> str:
+    return f"answers {dict(ledger.answers)}, outcomes {dict(ledger.outcomes)}, repeats {ledger.repeats}"

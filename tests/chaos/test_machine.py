@@ -1,0 +1,113 @@
+"""The machine itself fails: its disk is full, its network link is down. Needs root."""
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.arena import Arena
+from tests.chaos.conftest import Measure
+from tests.chaos.ledger import question
+from tests.support.processes import wait_for
+from tests.support.requirements import require
+
+DISK_BYTES = 3_000_000
+NAMESPACE = f"millrace{os.getpid()}"
+LINK = f"mr{os.getpid()}"[:13]
+HOST, GUEST = "10.231.77.1", "10.231.77.2"
+
+pytestmark = pytest.mark.whole_chaos
+
+
+def run(*command: str) -> None:
+    """Run a command of the system, or leave the row out and say why."""
+    require(os.geteuid() == 0, f"needs root: {command[0]}")
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except FileNotFoundError:
+        require(False, f"needs {command[0]}")
+        raise
+    require(done.returncode == 0, f"{' '.join(command[:4])}: {done.stderr.strip()}")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    run("mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder))
+    yield folder
+    run("umount", str(folder))
+
+
+@pytest.fixture
+def on_small_disk(small_disk: Path, tmp_path: Path, puppet_models: Path) -> Iterator[Arena]:
+    """An arena whose broker keeps its file there."""
+    yield from _played(Arena(tmp_path, puppet_models, workers=1, broker_folder=small_disk))
+
+
+@pytest.fixture
+def linked(tmp_path: Path, puppet_models: Path) -> Iterator[Arena]:
+    """An arena whose worker is in a network namespace of its own, at the other end of a link."""
+    arena = Arena(tmp_path, puppet_models, workers=1)
+    run("ip", "netns", "add", NAMESPACE)
+    try:
+        run("ip", "link", "add", LINK, "type", "veth", "peer", "name", f"{LINK}p", "netns", NAMESPACE)
+        run("ip", "address", "add", f"{HOST}/30", "dev", LINK)
+        run("ip", "link", "set", LINK, "up")
+        run("ip", "-n", NAMESPACE, "address", "add", f"{GUEST}/30", "dev", f"{LINK}p")
+        run("ip", "-n", NAMESPACE, "link", "set", f"{LINK}p", "up")
+        run("ip", "-n", NAMESPACE, "link", "set", "lo", "up")
+        stack = arena.stack
+        stack.broker.command += ["--bind", "127.0.0.1", HOST, "--protected-mode", "no"]
+        [worker] = stack.workers
+        worker.command = ["ip", "netns", "exec", NAMESPACE, *worker.command]
+        worker.environment["REDIS_URL"] = f"redis://{HOST}:{stack.broker_port}/0"
+        yield from _played(arena)
+    finally:
+        # The link goes with its namespace.
+        run("ip", "netns", "delete", NAMESPACE)
+
+
+def _played(arena: Arena) -> Iterator[Arena]:
+    try:
+        arena.start()
+        arena.begin()
+        yield arena
+    finally:
+        arena.close()
+
+
+@pytest.mark.fault("the disk of Redis' file is full for 3 s", "503 meanwhile; it resumes by itself", within=10)
+def test_the_disk_is_full(on_small_disk: Arena, small_disk: Path, measure: Measure) -> None:
+    arena, filler = on_small_disk, small_disk / "filler"
+    pids = [process.pid for process in (arena.stack.broker, arena.stack.gateway, *arena.stack.workers)]
+    with arena.traffic():
+        with filler.open("wb") as file:
+            left = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_bsize
+            file.write(bytes(left))
+        wait_for("submissions are refused", lambda: arena.client.submit(question(1)) is None)
+        until = time.monotonic() + 3
+        wait_for("3 s", lambda: time.monotonic() > until)
+        filler.unlink()
+        measure(arena.serves_again(time.monotonic(), 30))
+    arena.check()
+    assert pids == [process.pid for process in (arena.stack.broker, arena.stack.gateway, *arena.stack.workers)]
+
+
+@pytest.mark.fault(
+    "the link between worker and broker is down for 20 s", "503 meanwhile; no wedge, no crash", within=20
+)
+def test_the_link_is_down(linked: Arena, measure: Measure) -> None:
+    pid = linked.stack.workers[0].pid
+    with linked.traffic():
+        run("ip", "link", "set", LINK, "down")
+        until = time.monotonic() + 20
+        wait_for("20 s", lambda: time.monotonic() > until, 30)
+        run("ip", "link", "set", LINK, "up")
+        measure(linked.serves_again(time.monotonic(), 60))
+    linked.check()
+    assert linked.stack.workers[0].running and linked.stack.workers[0].pid == pid

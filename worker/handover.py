@@ -1,5 +1,6 @@
 """A step of Celery's consumer: the way from the queue to the pool child is short, and events wait until after it."""
 
+import inspect
 from contextlib import suppress
 from typing import Any
 
@@ -34,7 +35,14 @@ class Handover(bootsteps.StartStopStep):  # type: ignore[misc]
         super().__init__(consumer)
 
     def start(self, consumer: Any) -> None:
-        """Collect events; a new connection has a new dispatcher."""
+        """Finish what was begun before anything is dropped. Collect events; a new connection has a new dispatcher."""
+        pool = consumer.pool._pool
+
+        def flush() -> None:
+            finish_writes(pool)
+            pool.flush()
+
+        consumer.pool.flush = flush
         dispatcher = consumer.event_dispatcher
         dispatcher.buffer_limit = EVENTS_KEPT
 
@@ -62,3 +70,16 @@ def write_to_idle_children(hub: Any, pool: Any) -> None:
     idle = pool._all_inqueues - pool._active_writes - pool._busy_workers
     if idle:
         hub.consolidate_callback(list(idle))
+
+
+def finish_writes(pool: Any) -> None:
+    """Write to its end what is in a pipe in part, for a task that is larger than what a pipe holds.
+
+    When the consumer stops, or loses the broker, Celery drops tasks that no child has accepted, those too of which a
+    child has read the first half. It would take what comes next for the other half: its next task, or the word to end.
+    """
+    for job in list(pool._cache.values()):
+        reference = getattr(job, "_writer", None)
+        writer = reference and reference()
+        if writer in pool._active_writers and inspect.getgeneratorstate(writer) != inspect.GEN_CREATED:
+            pool._flush_writer(job._write_to, writer)

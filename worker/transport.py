@@ -7,6 +7,7 @@ the broker with tasks in hand does not end the worker either.
 import base64
 import logging
 from contextlib import suppress
+from functools import cached_property, partial
 from typing import Any
 
 import kombu
@@ -25,6 +26,9 @@ logger = logging.getLogger(__name__)
 
 TRY_AGAIN = {"interval_start": 0.2, "interval_step": 0.2, "interval_max": 1.0}
 """Seconds between two tries to reach the broker: the first, what is added each time, and the longest."""
+
+CONTROL_READ_SECONDS = 0.5
+"""How long a message of remote control may take to be read."""
 
 UNUSED_HEADERS = {"compression": None, "eta": None, "expires": None, "stamped_headers": None, "timelimit": [None, None]}
 """Celery's headers for what Millrace does not use, as they are then. Other values can end the worker."""
@@ -101,6 +105,16 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self._queue_cycle: LaneCycle = LaneCycle(self.bulk_slots)
         self._asking: tuple[Any, int] = (None, 0)
+
+    @cached_property
+    def subclient(self) -> Any:
+        """What remote control comes through. kombu's waits for ever for what was announced and does not come.
+
+        With it waits all of the worker. An answer of None is nothing, and a late one a lost connection.
+        """
+        pubsub = self._create_client(asynchronous=True).pubsub()
+        pubsub.parse_response = partial(pubsub.parse_response, block=False, timeout=CONTROL_READ_SECONDS)
+        return pubsub
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         connection = self.client.connection

@@ -18,7 +18,10 @@ for i = 1, n_jobs do
   local earlier = idempotency ~= key and redis.call('GET', idempotency)
   if earlier then
     local earlier_id, earlier_fingerprint = string.match(earlier, '(%S+) (%S+)')
-    answers[i] = {0, earlier_id, earlier_fingerprint}
+    answers[i] = {earlier_id == id and 1 or 0, earlier_id, earlier_fingerprint}
+  elseif redis.call('EXISTS', key) == 1 then
+    -- This very call was executed, its answer was lost, and the client's connection sent it again.
+    answers[i] = {1, id, fingerprint}
   elseif created >= room then
     answers[i] = false
   else

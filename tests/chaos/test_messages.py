@@ -69,6 +69,7 @@ def test_an_answer_that_is_too_large(arena: Arena, measure: Measure) -> None:
     assert refused.status_code == 200, "what fits is answered"
 
 
+@pytest.mark.whole_chaos
 @pytest.mark.fault(
     "clocks of gateway and a worker are an hour off", "deadlines, leases and redelivery are as ever", within=5
 )

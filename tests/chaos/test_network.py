@@ -65,7 +65,7 @@ def test_nothing_passes(arena: Arena, measure: Measure, seconds: float) -> None:
     "toxics",
     [
         pytest.param({"latency_seconds": 0.2}, id="latency 200 ms"),
-        pytest.param({"slice_bytes": 7}, id="slicer 7 bytes"),
+        pytest.param({"slice_bytes": 7}, id="slicer 7 bytes", marks=pytest.mark.whole_chaos),
         pytest.param({"bandwidth_bytes_per_second": 10_240}, id="bandwidth 10 KiB/s", marks=pytest.mark.whole_chaos),
         pytest.param({"limit_data_bytes": 20_000}, id="limit_data 20 kB", marks=pytest.mark.whole_chaos),
         pytest.param({"slow_close_seconds": 2.0}, id="slow_close 2 s", marks=pytest.mark.whole_chaos),

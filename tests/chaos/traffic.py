@@ -114,10 +114,11 @@ class Traffic(AbstractContextManager["Traffic"]):
         client.predict(self._ask(chance), self._deadline_seconds)
 
     def _submit(self, client: Client, chance: random.Random) -> None:
-        asked, key = self._ask(chance), f"{self._run_id} {chance.getrandbits(128)}"
+        asked = self._ask(chance)
+        key = f"{self._run_id} {chance.getrandbits(128)}" if chance.random() < 0.7 else None
         job_id = client.submit(asked, key)
         # Refused or unsure: the same key again, as a client of an at-least-once service does.
-        while job_id is None and not self._stop.wait(0.3):
+        while key is not None and job_id is None and not self._stop.wait(0.3):
             job_id = client.submit(asked, key)
         if job_id is None:
             return

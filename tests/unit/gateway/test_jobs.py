@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fakeredis import FakeServer
 
+from gateway import connection
 from gateway import jobs as module
 from gateway.errors import Problem
 from gateway.exchange import Exchange
@@ -101,6 +102,31 @@ def test_an_ended_job_is_read_with_all_that_happened(broker: FakeServer) -> None
             assert job.compute_seconds == 0.5
             assert job.ended_at is not None
             assert job.ended_at >= job.accepted_at
+
+    run(scenario())
+
+
+def test_on_a_broker_that_hangs_nobody_waits_for_those_before(
+    broker: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "COMMAND_SECONDS", 0.05)
+    asked = 0
+
+    async def hang(**_: Any) -> None:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(10)
+
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            monkeypatch.setattr(at.jobs, "_submit_script", hang)
+            first = asyncio.ensure_future(problem(at.submit()))
+            await until("the first is with Redis", lambda: asked)
+            # More than one call takes: they would come one after another.
+            others = [problem(at.submit()) for _ in range(600)]
+            problems = await asyncio.wait_for(asyncio.gather(first, *others), 2)
+            assert {each.code for each in problems} == {"broker_unavailable"}
+            assert asked == 1
 
     run(scenario())
 

@@ -382,6 +382,18 @@ def test_cancelling_what_never_was_leaves_no_trace(board: JobBoard) -> None:
     assert board.everything() == {}
 
 
+@pytest.mark.parametrize("key", ["", "k"])
+def test_a_submission_that_is_sent_twice_is_accepted_once(board: JobBoard, key: str) -> None:
+    """By the Redis client itself, when the connection breaks before the answer."""
+    for _ in range(2):
+        assert board.submit(New("a", key)) == [(1, "a", "f")]
+        board.start("a")
+
+    assert board.counts() == {"accepted": 1}
+    assert len(board.queue()) == 1
+    assert board.status("a") == "running", "what it has come to is left as it is"
+
+
 # --- claim
 
 

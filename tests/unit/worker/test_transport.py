@@ -2,6 +2,7 @@ import base64
 import copy
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import kombu
@@ -12,7 +13,7 @@ from gateway.envelope import envelope
 from shared.broker import make_celery
 from shared.contract import Call, Message, PredictMessage, RunJobsMessage, ShadowMessage
 from shared.settings import CommonSettings
-from worker.transport import Amqp, problem
+from worker.transport import CONTROL_READ_SECONDS, Amqp, Channel, problem
 
 APP = make_celery(CommonSettings())
 MESSAGES = [
@@ -212,3 +213,16 @@ def test_a_lost_broker_is_looked_for_every_second(monkeypatch: pytest.MonkeyPatc
     Amqp.Connection("redis://").ensure_connection(print, None, interval_start=3)
 
     assert asked == [{"interval_start": 3, "interval_step": 0.2, "interval_max": 1.0}]
+
+
+def test_nothing_waits_for_ever_for_remote_control() -> None:
+    asked: list[Any] = []
+    pubsub = SimpleNamespace(parse_response=lambda **options: asked.append(options))
+    channel = Channel.__new__(Channel)
+    channel._create_client = lambda asynchronous: SimpleNamespace(pubsub=lambda: pubsub)
+
+    # As kombu calls it; nothing to read is nothing, and no error.
+    assert channel._receive_one(channel.subclient) is None
+
+    assert asked == [{"block": False, "timeout": CONTROL_READ_SECONDS}]
+    assert channel.__dict__["subclient"] is pubsub, "kombu looks there whether there is one"

@@ -92,7 +92,8 @@ class JobRuns:
             self._n_messages += 1
         if not args:
             return []
-        task = keys.job(self._unfinished[0]) if self._unfinished else ""
+        # An empty name would be no key that a worker may use.
+        task = keys.job(self._unfinished[0]) if self._unfinished else keys.JOBS_OPEN
         answers: Any = self._claim(
             keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, queue, task, *names],
             args=[keys.JOBS_ENDED, self._lease_seconds, CLAIMED_ROWS_BYTES, *args],

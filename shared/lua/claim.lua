@@ -1,7 +1,7 @@
 -- Takes further messages from the end of a queue where its oldest are, and starts their jobs, all or nothing.
 -- The caller has looked at them. What another has taken since is left out; a message of which a job was attempted
 -- before stays, for such a job runs alone; so does what would be too much, and all behind it.
--- KEYS: open, counts, queue, record of the job that the task came with ('' for none), then one record per job
+-- KEYS: open, counts, queue, record of the job that the task came with (open again for none), then one record per job
 -- ARGV: channel, lease_seconds, most bytes of rows, then per message, oldest first: entry, number of jobs, their ids
 -- Returns {id, what start_job returns} per job that was started.
 local QUEUE, TASK = KEYS[3], KEYS[4]
@@ -31,7 +31,7 @@ while at <= #ARGV do
   end
   key_at, at = key_at + n_jobs, at + 2 + n_jobs
 end
-if TASK ~= '' and #ids > 0 then
+if TASK ~= OPEN and #ids > 0 then
   -- If the process dies, what is known of its task is the job that it came with: the others are found by it.
   redis.call('HSET', TASK, 'claimed', table.concat(ids, ' '))
 end

@@ -95,7 +95,8 @@ class JobBoard:
         for entry, ids in messages:
             args += [entry, len(ids), *ids]
         records = _records([id_ for _, ids in messages for id_ in ids])
-        return [id_.decode() for id_, _ in self._call("claim", [QUEUE, keys.job(task) if task else "", *records], args)]
+        came_with = keys.job(task) if task else keys.JOBS_OPEN
+        return [id_.decode() for id_, _ in self._call("claim", [QUEUE, came_with, *records], args)]
 
     def start_one(self, id_: str) -> Any:
         """Everything that a worker is told."""

@@ -1,5 +1,7 @@
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
+from weakref import ref
 
 import pytest
 import redis
@@ -19,7 +21,16 @@ class FakeConsumer:
         self.cancelled = 0
         self.steps: list[Any] = []
         self.pool = SimpleNamespace(
-            _pool=SimpleNamespace(_all_inqueues={1, 2, 3}, _active_writes={1}, _busy_workers={2})
+            flush=None,
+            _pool=SimpleNamespace(
+                _all_inqueues={1, 2, 3},
+                _active_writes={1},
+                _busy_workers={2},
+                _active_writers=set(),
+                _cache={},
+                _flush_writer=lambda process, writer: self.told.append(("written", process, *writer)),
+                flush=lambda: self.told.append("dropped"),
+            ),
         )
         self.hub = SimpleNamespace(consolidate_callback=lambda fds: self.told.append(("write", fds)))
         self.event_dispatcher = SimpleNamespace(
@@ -52,6 +63,25 @@ def test_with_no_idle_child_the_event_loop_writes_later(consumer: FakeConsumer) 
     write_to_idle_children(consumer.hub, consumer.pool._pool)
 
     assert consumer.told == []
+
+
+def test_what_a_child_has_read_in_part_is_written_to_its_end_before_anything_is_dropped(consumer: FakeConsumer) -> None:
+    def write(task: str) -> Iterator[str]:
+        yield "first half"
+        yield task
+
+    begun, new, done = write("begun"), write("new"), write("done")
+    next(begun), next(done)
+    pool = consumer.pool._pool
+    pool._active_writers = {begun, new}
+    for number, writer in enumerate((begun, new, done)):
+        pool._cache[number] = SimpleNamespace(_writer=ref(writer), _write_to=number)
+    pool._cache["never scheduled"] = SimpleNamespace()
+    Handover(consumer).start(consumer)
+
+    consumer.pool.flush()
+
+    assert consumer.told == [("written", 0, "begun"), "dropped"]
 
 
 def test_events_are_published_together_and_later(consumer: FakeConsumer) -> None:

@@ -80,6 +80,6 @@ def finish_writes(pool: Any) -> None:
     """
     for job in list(pool._cache.values()):
         reference = getattr(job, "_writer", None)
-        writer = reference and reference()
+        writer: Any = reference() if reference else None
         if writer in pool._active_writers and inspect.getgeneratorstate(writer) != inspect.GEN_CREATED:
             pool._flush_writer(job._write_to, writer)

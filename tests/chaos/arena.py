@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from tests.chaos import oracle
 from tests.chaos.ledger import Lateness, Ledger, Question, question
@@ -40,6 +41,7 @@ class Arena:
         self._marks = folder / "marks"
         self._marks.mkdir()
         gateway_port, worker_port = free_port(), free_port()
+        settings: dict[str, Any] = {**OPTIONS, PUPPET_FOLDER: str(self._marks), **options}
         self.stack = Stack(
             folder,
             models,
@@ -47,7 +49,7 @@ class Arena:
             gateway_redis_port=gateway_port,
             worker_redis_port=worker_port,
             broker_folder=broker_folder,
-            **{**OPTIONS, PUPPET_FOLDER: str(self._marks), **options},
+            **settings,
         )
         self.gateway_proxy = FaultProxy(gateway_port, self.stack.broker_port)
         self.worker_proxy = FaultProxy(worker_port, self.stack.broker_port)

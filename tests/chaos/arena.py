@@ -38,10 +38,10 @@ class Arena:
     def __init__(
         self, folder: Path, models: Path, workers: int = 2, broker_folder: Path | None = None, **options: str
     ) -> None:
-        self._marks = folder / "marks"
-        self._marks.mkdir()
+        marks = folder / "marks"
+        marks.mkdir()
         gateway_port, worker_port = free_port(), free_port()
-        settings: dict[str, Any] = {**OPTIONS, PUPPET_FOLDER: str(self._marks), **options}
+        settings: dict[str, Any] = {**OPTIONS, PUPPET_FOLDER: str(marks), **options}
         self.stack = Stack(
             folder,
             models,
@@ -133,10 +133,6 @@ class Arena:
     def wait_for_end(self, job_id: str, seconds: float) -> None:
         """Wait until a job has ended, and check its outcome."""
         wait_for("the job ends", lambda: self.client.look_up(job_id, wait_seconds=0.5), seconds)
-
-    def mark(self, value: float) -> Path:
-        """The file that the puppet leaves for a row that it remembers."""
-        return self._marks / f"{value:g}"
 
     def traffic(self, **options: float) -> Traffic:
         """Load; a context manager."""

@@ -10,7 +10,7 @@ from shared import keys
 from shared.contract import Lane
 from tests.chaos.ledger import Ledger
 from tests.chaos.traffic import Client
-from tests.support.processes import wait_for
+from tests.support.processes import Process, wait_for
 from tests.support.stack import Stack
 
 SETTLE_SECONDS = 30.0
@@ -77,9 +77,16 @@ def _check_left_over(stack: Stack, ledger: Ledger) -> None:
         wait_for("nothing is left", lambda: not left(), SETTLE_SECONDS)
     except AssertionError:
         ledger.violated("I8", f"left over: {left()}")
+    # A worker that a fault has just ended or started forks its children while this looks.
     for worker in stack.workers:
-        if worker.running and len(worker.children()) != stack.concurrency:
+        try:
+            wait_for("it has all its children", lambda: _is_whole(worker, stack.concurrency), SETTLE_SECONDS)
+        except AssertionError:
             ledger.violated("I8", f"{worker.name} has {len(worker.children())} children, not {stack.concurrency}")
+
+
+def _is_whole(worker: Process, children_count: int) -> bool:
+    return not worker.running or len(worker.children()) == children_count
 
 
 def _summary(ledger: Ledger) -> str:

@@ -4,6 +4,7 @@ import random
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -15,6 +16,10 @@ from tests.chaos.ledger import Ledger, Question, question
 
 CLIENT_PATIENCE_SECONDS = 10.0
 """Beyond any promise: who gets here hangs, and the ledger says so."""
+
+
+JOBS_OPEN_EACH = 20
+"""Jobs that a submitter has open; then it waits for the oldest."""
 
 
 class Client:
@@ -63,6 +68,9 @@ class Client:
             return None
 
 
+Step = Callable[[Client, random.Random, deque[str]], None]
+
+
 class Traffic(AbstractContextManager["Traffic"]):
     """Callers and submitters, each a thread, while the context lasts."""
 
@@ -100,20 +108,26 @@ class Traffic(AbstractContextManager["Traffic"]):
             thread.join(2 * CLIENT_PATIENCE_SECONDS)
             assert not thread.is_alive(), "a client hangs"
 
-    def _run(self, step: Callable[[Client, random.Random], None], client: Client, chance: random.Random) -> None:
+    def _run(self, step: Step, client: Client, chance: random.Random) -> None:
+        jobs: deque[str] = deque()
         try:
             while not self._stop.wait(chance.uniform(0, 2 * self._pause_seconds)):
-                step(client, chance)
+                step(client, chance, jobs)
         finally:
             client.close()
 
     def _ask(self, chance: random.Random) -> Question:
         return question(chance.getrandbits(8), self._sleep_seconds if chance.random() < 0.3 else 0.0)
 
-    def _call(self, client: Client, chance: random.Random) -> None:
+    def _call(self, client: Client, chance: random.Random, _: deque[str]) -> None:
         client.predict(self._ask(chance), self._deadline_seconds)
 
-    def _submit(self, client: Client, chance: random.Random) -> None:
+    def _submit(self, client: Client, chance: random.Random, jobs: deque[str]) -> None:
+        if len(jobs) >= JOBS_OPEN_EACH:
+            # What comes in an outage would be there long after it.
+            if client.look_up(jobs[0], wait_seconds=0.2):
+                jobs.popleft()
+            return
         asked = self._ask(chance)
         key = f"{self._run_id} {chance.getrandbits(128)}" if chance.random() < 0.7 else None
         job_id = client.submit(asked, key)
@@ -122,6 +136,7 @@ class Traffic(AbstractContextManager["Traffic"]):
             job_id = client.submit(asked, key)
         if job_id is None:
             return
+        jobs.append(job_id)
         if chance.random() < 0.1:
             client.cancel(job_id)
         if chance.random() < 0.3:

@@ -6,6 +6,8 @@ answered by the deadline + 250 ms; I4 each success is what the model says; I5 ev
 first are counted; I8 nothing is left in hand, open, queued, or running.
 """
 
+from functools import partial
+
 from shared import keys
 from shared.contract import Lane
 from tests.chaos.ledger import Ledger
@@ -80,7 +82,7 @@ def _check_left_over(stack: Stack, ledger: Ledger) -> None:
     # A worker that a fault has just ended or started forks its children while this looks.
     for worker in stack.workers:
         try:
-            wait_for("it has all its children", lambda: _is_whole(worker, stack.concurrency), SETTLE_SECONDS)
+            wait_for("it has all its children", partial(_is_whole, worker, stack.concurrency), SETTLE_SECONDS)
         except AssertionError:
             ledger.violated("I8", f"{worker.name} has {len(worker.children())} children, not {stack.concurrency}")
 

@@ -78,12 +78,11 @@ def _errors() -> model.Panel:
     return lines(
         "Error rate",
         "Share of each model's requests that got no prediction through our fault (rejected, failed, timeout), and "
-        "share that was refused because the caller sent something invalid. The line: what the objective allows.",
+        "share of all that was refused because the caller sent something invalid, or named a model that there is not. "
+        "The line: what the objective allows.",
         "percentunit",
         Query(fraction(rate(REQUESTS, MODELS, OUR_FAULT), rate(REQUESTS, MODELS), "model"), "{{model}} our fault"),
-        Query(
-            fraction(rate(REQUESTS, MODELS, 'outcome="invalid"'), rate(REQUESTS, MODELS), "model"), "{{model}} invalid"
-        ),
+        Query(fraction(rate(REQUESTS, MODELS, 'outcome="invalid"'), rate(REQUESTS, MODELS)), "invalid"),
         limits=((ERRORS_ALLOWED, RED),),
     )
 

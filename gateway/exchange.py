@@ -1,5 +1,6 @@
 """Batches out, replies in: publishes on the asyncio client and reads this process's reply stream."""
 
+import asyncio
 import itertools
 import logging
 import uuid
@@ -74,6 +75,8 @@ class Exchange:
         for entry_id, fields in entries:
             self._dispatch(fields.get(b"reply", b""))
             self._last_read = entry_id
+        # Who was waiting writes its answer before this asks for the next.
+        await asyncio.sleep(0)
         self._read_since_trim += len(entries)
         if self._read_since_trim >= TRIM_EVERY:
             self._read_since_trim = 0

@@ -1,5 +1,6 @@
 """Batches out, replies in: publishes on the asyncio client and reads this process's reply stream."""
 
+import asyncio
 import itertools
 import logging
 import uuid
@@ -10,6 +11,7 @@ from celery import Celery
 from redis.asyncio import Redis
 
 from gateway.envelope import NOT_TRACED, Traces, envelope, lane_of
+from gateway.wire import Wire
 from shared import keys
 from shared.clock import BrokerClock
 from shared.contract import BatchReply, Message, queue_name
@@ -30,8 +32,12 @@ class Exchange:
     of a read loses nothing. What was read is trimmed now and then.
     """
 
-    def __init__(self, redis: Redis, reader: Redis, app: Celery, clock: BrokerClock) -> None:
+    def __init__(
+        self, redis: Redis, publisher: Redis | Wire, reader: Redis | Wire, app: Celery, clock: BrokerClock
+    ) -> None:
+        """`redis` is for what is seldom done; `reader` waits for replies, so it is nobody else's."""
         self._redis = redis
+        self._publisher = publisher
         self._reader = reader
         self._app = app
         self._clock = clock
@@ -61,7 +67,7 @@ class Exchange:
         Raises:
             RedisError: if the broker did not confirm it; it may be there all the same.
         """
-        await self._redis.lpush(queue_name(lane_of(message), pool), self.entry(message, pool, traces))
+        await self._publisher.lpush(queue_name(lane_of(message), pool), self.entry(message, pool, traces))
 
     async def read_step(self) -> None:
         """Wait for replies and hand them on: a background loop's step."""
@@ -74,6 +80,8 @@ class Exchange:
         for entry_id, fields in entries:
             self._dispatch(fields.get(b"reply", b""))
             self._last_read = entry_id
+        # Who was waiting writes its answer before this asks for the next.
+        await asyncio.sleep(0)
         self._read_since_trim += len(entries)
         if self._read_since_trim >= TRIM_EVERY:
             self._read_since_trim = 0

@@ -26,6 +26,7 @@ from gateway.settings import GatewaySettings
 from gateway.slots import Pools
 from gateway.trials import Shadows
 from gateway.waits import EstimatedWait
+from gateway.wire import Wire
 from shared import keys
 from shared.broker import make_celery
 from shared.clock import BrokerClock
@@ -59,7 +60,8 @@ class Service:
         self._keys = KeyRing(settings.api_keys_file) if settings.api_keys_file is not None else None
         self.guard = Guard(self._keys)
         self.redis = connect(settings.redis_url, COMMAND_SECONDS)
-        self._reader = connect(settings.redis_url, BLOCKING_READ_SECONDS)
+        self._publisher = Wire(settings.redis_url, COMMAND_SECONDS)
+        self._reader = Wire(settings.redis_url, BLOCKING_READ_SECONDS)
         self._listener = connect(settings.redis_url, BLOCKING_READ_SECONDS)
         self._pubsub = self._listener.pubsub(ignore_subscribe_messages=True)
         self.clock = BrokerClock()
@@ -69,7 +71,7 @@ class Service:
         self.connections = Connections(settings, self.metrics.rejected)
         self.fleet = Fleet(self.redis, self.clock)
         self.pools = Pools(self.fleet.slots_of)
-        self.exchange = Exchange(self.redis, self._reader, make_celery(settings), self.clock)
+        self.exchange = Exchange(self.redis, self._publisher, self._reader, make_celery(settings), self.clock)
         self.catalog = Catalog(store, settings.default_model, self.fleet, self._serve)
         self.jobs = Jobs(self.redis, self.exchange, self.pools, settings)
         self.canary = Canary(lambda: self.catalog.default.manifest, self.exchange, self.pools, self.clock)
@@ -120,7 +122,7 @@ class Service:
         except (RedisError, OSError, asyncio.TimeoutError) as error:
             logger.info("reply stream left to expire: %s", type(error).__name__)
         await self._pubsub.aclose()  # type: ignore[no-untyped-call]
-        for client in (self.redis, self._reader, self._listener):
+        for client in (self.redis, self._publisher, self._reader, self._listener):
             await client.aclose()
         if self.tracing is not None:
             await asyncio.to_thread(self.tracing.close)

@@ -44,7 +44,7 @@ class FakeExchange(Exchange):
 
     def __init__(self) -> None:
         nobody = cast(Any, None)
-        super().__init__(nobody, nobody, nobody, nobody)
+        super().__init__(nobody, nobody, nobody, nobody, nobody)
         self.published: list[PredictMessage] = []
         self.pools: list[str] = []
         """The pool of each."""

@@ -30,7 +30,7 @@ def short_reads(monkeypatch: pytest.MonkeyPatch) -> None:
 async def opened(server: FakeServer) -> AsyncIterator[tuple[Exchange, Any]]:
     """An exchange, and the Redis behind it."""
     async with connected(server) as client, connected(server) as reader:
-        yield Exchange(client, reader, APP, BrokerClock()), client
+        yield Exchange(client, client, reader, APP, BrokerClock()), client
 
 
 def reply(batch: int) -> str:

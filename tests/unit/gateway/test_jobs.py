@@ -38,7 +38,9 @@ class Desk:
         self.redis = redis
         self.pinned: set[str] = set()
         self.pools = Pools(lambda pool: int(pool == COMMON or pool in self.pinned))
-        self.jobs = Jobs(redis, Exchange(redis, redis, APP, BrokerClock()), self.pools, GatewaySettings(**settings))
+        self.jobs = Jobs(
+            redis, Exchange(redis, redis, redis, APP, BrokerClock()), self.pools, GatewaySettings(**settings)
+        )
 
     async def submit(
         self,

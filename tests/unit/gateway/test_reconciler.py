@@ -37,7 +37,7 @@ class Office:
 
     def __init__(self, redis: Any) -> None:
         self.redis = redis
-        exchange = Exchange(redis, redis, APP, BrokerClock())
+        exchange = Exchange(redis, redis, redis, APP, BrokerClock())
         self.pinned: set[str] = set()
         self.pools = Pools(lambda pool: int(pool == COMMON or pool in self.pinned))
         self.jobs = Jobs(redis, exchange, self.pools, GatewaySettings())

@@ -101,7 +101,7 @@ class Theatre:
         self.dropped = 0
         self.pinned: set[str] = set()
         pools = Pools(lambda pool: int(pool == COMMON or pool in self.pinned))
-        self.shadows = Shadows(client, Exchange(client, client, APP, BrokerClock()), pools, self._drop)
+        self.shadows = Shadows(client, Exchange(client, client, client, APP, BrokerClock()), pools, self._drop)
 
     def _drop(self, rows: int) -> None:
         self.dropped += rows

@@ -1,0 +1,172 @@
+"""The gateway's own connection, against a real Redis that answers, refuses, hangs, drops connections and is away."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import redis
+
+from gateway.connection import connect
+from gateway.wire import Wire
+from tests.support.coroutines import run, until
+from tests.support.stack import Stack
+
+HANGS_SECONDS = 0.3
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Of which only the broker is started."""
+    folder = tmp_path_factory.mktemp("stack")
+    stack = Stack(folder, folder, workers=0)
+    try:
+        stack.start_broker()
+        yield stack
+    finally:
+        stack.close()
+
+
+@asynccontextmanager
+async def wired(stack: Stack, timeout_seconds: float = 5.0, protocol: int = 3) -> AsyncIterator[Wire]:
+    wire = Wire(f"{stack.redis_url}?protocol={protocol}&client_name=wire", timeout_seconds)
+    try:
+        yield wire
+    finally:
+        await wire.aclose()
+
+
+def connections(stack: Stack, what: str = "id") -> list[str]:
+    clients: Any = stack.redis.client_list()
+    return [client[what] for client in clients if client["name"] == "wire"]
+
+
+def play(stack: Stack, scenario: Coroutine[Any, Any, None]) -> None:
+    stack.redis.flushall()
+    run(scenario)
+    # Nothing was left open.
+    run(until("connections are closed", lambda: not connections(stack)))
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_it_answers_as_redis_py_does(stack: Stack, protocol: int) -> None:
+    async def scenario() -> None:
+        client = connect(stack.redis_url, 5.0)
+        async with wired(stack, protocol=protocol) as wire:
+            for value in (b"a", b"\r\n\x00", b"c" * 1_000_000):
+                await wire.lpush("list", value)
+            assert await wire.xread({"stream": b"0"}, 10, 1) == []
+            for number in range(3):
+                await client.xadd("stream", {"reply": str(number), "other": b"\xff"})
+            assert await client.lrange("list", 0, -1) == [b"c" * 1_000_000, b"\r\n\x00", b"a"]
+            theirs: Any = await client.xread({"stream": b"0"}, count=2, block=1)
+            assert await wire.xread({"stream": b"0"}, 2, 1) == [
+                (name, [tuple(entry) for entry in entries]) for name, entries in theirs
+            ]
+        await client.aclose()
+
+    play(stack, scenario())
+
+
+def test_many_at_once_share_one_connection(stack: Stack) -> None:
+    async def scenario() -> None:
+        async with wired(stack) as wire:
+            await asyncio.gather(*(wire.lpush("list", b"%d" % number) for number in range(500)))
+            assert len(connections(stack)) == 1
+        assert stack.redis.llen("list") == 500
+
+    play(stack, scenario())
+
+
+def test_what_redis_refuses_is_an_error_and_the_connection_is_kept(stack: Stack) -> None:
+    async def scenario() -> None:
+        stack.redis.set("text", "x")
+        async with wired(stack) as wire:
+            refused, taken = await asyncio.gather(
+                wire.lpush("text", b"1"), wire.lpush("list", b"1"), return_exceptions=True
+            )
+            assert isinstance(refused, redis.ResponseError)
+            assert taken is None
+            assert len(connections(stack)) == 1
+
+    play(stack, scenario())
+
+
+def test_a_connection_that_was_dropped_is_made_again_and_the_command_sent_again(stack: Stack) -> None:
+    async def scenario() -> None:
+        async with wired(stack) as wire:
+            await wire.lpush("list", b"1")
+            [first] = connections(stack)
+            waiting = asyncio.create_task(wire.xread({"stream": b"0"}, 10, 4000))
+            await until("it waits", lambda: "b" in connections(stack, "flags")[0])
+            stack.redis.client_kill_filter(_id=first)
+            await until("another connection", lambda: connections(stack) not in ([], [first]))
+            stack.redis.xadd("stream", {"reply": "1"})
+            [(_, [(_, fields)])] = await waiting
+            assert fields == {b"reply": b"1"}
+
+    play(stack, scenario())
+
+
+def test_a_redis_that_hangs_is_an_error_in_time_and_its_late_answers_are_nobodys(stack: Stack) -> None:
+    async def scenario() -> None:
+        async with wired(stack, HANGS_SECONDS) as wire:
+            await wire.lpush("list", b"before")
+            stack.broker.signal(signal.SIGSTOP)
+            try:
+                # The first by its own time, those after it with the connection.
+                ends = await asyncio.gather(
+                    *(wire.lpush("list", b"%d" % number) for number in range(3)), return_exceptions=True
+                )
+            finally:
+                stack.broker.signal(signal.SIGCONT)
+            assert [type(end) for end in ends] == [redis.TimeoutError] * 3
+            await wire.lpush("list", b"after")
+            assert stack.redis.lindex("list", 0) == b"after"
+
+    play(stack, scenario())
+
+
+def test_a_caller_who_gives_up_leaves_the_others_their_answers(stack: Stack) -> None:
+    async def scenario() -> None:
+        async with wired(stack) as wire:
+            stack.redis.xadd("stream", {"reply": "1"})
+            await wire.lpush("list", b"0")
+            given_up = asyncio.create_task(wire.lpush("list", b"1"))
+            stays = asyncio.create_task(wire.xread({"stream": b"0"}, 10, 1))
+            await asyncio.sleep(0)
+            given_up.cancel()
+            [(name, _)] = await stays
+            assert name == b"stream"
+            assert given_up.cancelled()
+
+    play(stack, scenario())
+
+
+def test_a_redis_that_is_away_is_an_error_at_once_and_then_forgotten(stack: Stack) -> None:
+    async def scenario() -> None:
+        async with wired(stack) as wire:
+            await wire.lpush("list", b"1")
+            stack.broker.kill()
+            try:
+                for _ in range(2):
+                    with pytest.raises(redis.ConnectionError):
+                        await wire.lpush("list", b"2")
+            finally:
+                stack.start_broker()
+            await wire.lpush("list", b"3")
+
+    play(stack, scenario())
+
+
+def test_nothing_is_left_of_a_wire_that_was_closed_twice_or_never_used(stack: Stack) -> None:
+    async def scenario() -> None:
+        async with wired(stack):
+            pass
+        async with wired(stack) as wire:
+            await wire.lpush("list", b"1")
+            await wire.aclose()
+
+    play(stack, scenario())

@@ -9,7 +9,7 @@ from pydantic.json_schema import models_json_schema
 from gateway.catalog import ServedModel
 from gateway.guard import SCHEME
 from gateway.rows import flat_row
-from gateway.schemas import JobView, Prediction, Predictions, ProblemView, problems
+from gateway.schemas import JobView, Prediction, Predictions, ProblemView, job_links, problems
 from gateway.service import Service
 from shared.manifest import Manifest
 
@@ -147,6 +147,7 @@ def _accepted(description: str) -> dict[str, Any]:
         "description": description,
         "headers": {"Location": {"schema": {"type": "string"}}},
         "content": {"application/json": {"schema": {"$ref": f"{_REF}JobView"}}},
+        "links": job_links(),
     }
 
 

@@ -45,6 +45,13 @@ _VERSION = {
 }
 
 
+_PREFERRED_KEY = {
+    **_IDEMPOTENCY_KEY,
+    "schema": {"type": "string"},
+    "description": "Of the job, 1 to 255 characters; without `Prefer` there is none, and it is not looked at.",
+}
+
+
 def install_openapi(app: FastAPI, service: Service) -> None:
     """Replace `app.openapi`; the document is made anew when the default model is another version."""
     made_for: list[ServedModel] = []
@@ -118,7 +125,7 @@ def _predict(operation: str, body: dict[str, Any]) -> dict[str, Any]:
         "tags": ["predictions"],
         "summary": "Predict, and wait for the answer",
         "operationId": operation,
-        "parameters": [_DEADLINE, _PREFER, _IDEMPOTENCY_KEY],
+        "parameters": [_DEADLINE, _PREFER, _PREFERRED_KEY],
         "requestBody": body,
         "responses": {
             "200": {"description": "The prediction.", "content": {"application/json": {"schema": answer}}},

@@ -258,7 +258,11 @@ def test_jobs_in_the_docs_lead_to_what_can_be_asked_about_them(app: FastAPI) -> 
     ids = [operation["operationId"] for item in paths.values() for operation in item.values() if "tags" in operation]
 
     assert len(set(ids)) == len(ids)
-    for path, method, status in (("/jobs", "post", "202"), ("/predict", "post", "202"), ("/jobs/{job_id}", "get", "200")):
+    for path, method, status in (
+        ("/jobs", "post", "202"),
+        ("/predict", "post", "202"),
+        ("/jobs/{job_id}", "get", "200"),
+    ):
         links = paths[path][method]["responses"][status]["links"]
         assert {link["operationId"] for link in links.values()} == {"get_job", "cancel_job"} <= set(ids)
 

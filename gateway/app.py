@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.errors import Problem
@@ -18,7 +18,7 @@ from gateway.failures import FailureLog
 from gateway.memory import settle
 from gateway.openapi import install_openapi
 from gateway.protocol import STATE
-from gateway.requests import PROBLEM, Observed
+from gateway.requests import METHODS, PROBLEM, Observed
 from gateway.routes.catalog import catalog_routes
 from gateway.routes.docs import docs_routes
 from gateway.routes.health import health_routes
@@ -113,11 +113,23 @@ async def _problem(request: Request, problem: Any) -> Response:
     return response
 
 
-async def _http_exception(_: Request, error: Any) -> Response:
+async def _http_exception(request: Request, error: Any) -> Response:
     """404 for unknown paths, 405 and the like."""
     codes = {404: "not_found", 405: "method_not_allowed"}
     code = codes.get(error.status_code, "http_error")
-    return Problem(error.status_code, code, str(error.detail), dict(error.headers or {})).response()
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        # The router names those of the first route with this path, and there may be another.
+        headers["Allow"] = ", ".join(_allowed(request))
+    return Problem(error.status_code, code, str(error.detail), headers).response()
+
+
+def _allowed(request: Request) -> list[str]:
+    return [
+        method
+        for method in sorted(METHODS)
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]
 
 
 async def _invalid_parameter(_: Request, error: Any) -> Response:

@@ -9,7 +9,7 @@ from pydantic.json_schema import models_json_schema
 from gateway.catalog import ServedModel
 from gateway.guard import SCHEME
 from gateway.rows import flat_row
-from gateway.schemas import JobView, Prediction, Predictions, ProblemView, problems
+from gateway.schemas import JobView, Prediction, Predictions, ProblemView, job_links, problems
 from gateway.service import Service
 from shared.manifest import Manifest
 
@@ -42,6 +42,13 @@ _VERSION = {
     "required": True,
     "schema": {"type": "string"},
     "description": "A version or an alias.",
+}
+
+
+_PREFERRED_KEY = {
+    **_IDEMPOTENCY_KEY,
+    "schema": {"type": "string"},
+    "description": "Of the job, 1 to 255 characters; without `Prefer` there is none, and it is not looked at.",
 }
 
 
@@ -118,7 +125,7 @@ def _predict(operation: str, body: dict[str, Any]) -> dict[str, Any]:
         "tags": ["predictions"],
         "summary": "Predict, and wait for the answer",
         "operationId": operation,
-        "parameters": [_DEADLINE, _PREFER, _IDEMPOTENCY_KEY],
+        "parameters": [_DEADLINE, _PREFER, _PREFERRED_KEY],
         "requestBody": body,
         "responses": {
             "200": {"description": "The prediction.", "content": {"application/json": {"schema": answer}}},
@@ -147,6 +154,7 @@ def _accepted(description: str) -> dict[str, Any]:
         "description": description,
         "headers": {"Location": {"schema": {"type": "string"}}},
         "content": {"application/json": {"schema": {"$ref": f"{_REF}JobView"}}},
+        "links": job_links(),
     }
 
 

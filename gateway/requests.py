@@ -35,7 +35,8 @@ TRACE = "millrace.trace"
 PROBES = frozenset({"/health", "/livez", "/readyz", "/metrics"})
 """Asked every few seconds by machines: neither traced nor logged when they say no."""
 _ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""Counted by their names; any other is one label."""
 
 
 class Observed:
@@ -84,7 +85,7 @@ class Observed:
         finally:
             # It refers to the request, which refers to the scope.
             scope.pop(WHOLE, None)
-            method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+            method = scope["method"] if scope["method"] in METHODS else "OTHER"
             route = _template(scope)
             status = answer.status or 499
             self._metrics.answered(method, route, status, time.perf_counter() - started)

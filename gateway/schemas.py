@@ -110,6 +110,18 @@ _TEXT = {
 }
 
 
+GET_JOB, CANCEL_JOB = "get_job", "cancel_job"
+"""Ids of the operations that an answer with a job leads to."""
+
+
+def job_links() -> dict[str, dict[str, Any]]:
+    """OpenAPI links from a job in an answer to what can be asked about it."""
+    return {
+        operation: {"operationId": operation, "parameters": {"job_id": "$response.body#/id"}}
+        for operation in (GET_JOB, CANCEL_JOB)
+    }
+
+
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """OpenAPI responses for these errors."""
     return {

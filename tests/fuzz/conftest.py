@@ -1,0 +1,45 @@
+"""Stacks that ask for API keys, and serve their document all the same."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from shared.model_store import ModelStore
+from tests.integration.conftest import broker_program, pytest_runtest_makereport  # noqa: F401 - fixtures
+from tests.support.api_keys import new_key
+from tests.support.estimators import CASES
+from tests.support.stack import Stack
+from training import export
+
+EXAMPLES, SEED = "FUZZ_EXAMPLES", "FUZZ_SEED"
+"""Environment variables, set by `make fuzz`: examples for each operation and phase, and what they are made up from."""
+
+SCOPES = ("predict", "jobs", "read", "metrics")
+
+
+# Numbers alone, and numbers, texts and booleans of which some may be missing.
+@pytest.fixture(scope="session", params=["logistic regression", "mixed frame"])
+def stack(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Stack]:
+    """One whose client may do anything."""
+    folder = tmp_path_factory.mktemp("stack")
+    case = CASES[request.param]()
+    export(case.estimator, case.X, case.y, name="fuzzed", store=ModelStore(folder / "models"))
+    keys = folder / "api-keys"
+    options = {"API_KEYS_FILE": str(keys), "DOCS_ENABLED": "true", "WAIT_MAX_SECONDS": "10", "DEFAULT_MODEL": "fuzzed"}
+    stack = Stack(folder, folder / "models", **options)  # type: ignore[arg-type]
+    stack.http.headers.update(new_key(keys, "anyone", *(word for scope in SCOPES for word in ("--scope", scope))))
+    try:
+        yield stack.start()
+    finally:
+        stack.close()
+
+
+@pytest.fixture
+def examples() -> int:
+    return int(os.environ.get(EXAMPLES, "15"))
+
+
+@pytest.fixture
+def seed() -> int:
+    return int(os.environ.get(SEED, "1"))

@@ -1,0 +1,89 @@
+"""What holds for any bytes that reach a parser: shared by Hypothesis, which makes them up, and atheris, which hunts."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from gateway.errors import Problem
+from gateway.rows import RowParser
+from shared.contract import (
+    PREDICT_TASK,
+    RUN_JOBS_TASK,
+    SHADOW_TASK,
+    Message,
+    PredictMessage,
+    RunJobsMessage,
+    ShadowMessage,
+)
+from shared.dead_letters import DeadLetter, read
+from shared.errors import ManifestInvalid
+from shared.manifest import Manifest
+from worker.transport import argument, problem
+
+PROBLEM_MAX_BYTES = 5000
+MESSAGES: Mapping[str, type[Message]] = {
+    PREDICT_TASK: PredictMessage,
+    RUN_JOBS_TASK: RunJobsMessage,
+    SHADOW_TASK: ShadowMessage,
+}
+
+
+def check_body(parser: RowParser, manifest: Manifest, body: bytes) -> None:
+    """A body is rows of the model, or a short 400 or 422; and what is taken means the same when it is sent again."""
+    try:
+        parsed = parser.parse(body)
+    except Problem as refusal:
+        assert refusal.status in (400, 422), refusal
+        assert orjson.loads(refusal.body())["status"] == refusal.status
+        assert len(refusal.body()) < PROBLEM_MAX_BYTES, "the input is echoed"
+        return
+    assert parsed.rows
+    for row in parsed.rows:
+        assert len(row) == len(manifest.features)
+        for value, feature in zip(row, manifest.features, strict=True):
+            expected = {"number": float, "string": str, "boolean": bool}[feature.type]
+            assert type(value) is expected or (value is None and feature.nullable)
+            assert not isinstance(value, float) or math.isfinite(value)
+    rows = [dict(zip((feature.name for feature in manifest.features), row, strict=True)) for row in parsed.rows]
+    again = parser.parse(orjson.dumps(rows[0] if parsed.single else {"instances": rows}))
+    assert repr(again) == repr(parsed)
+
+
+def check_entry(entry: bytes) -> bool:
+    """An entry of a queue is a task of ours, or becomes a dead letter that keeps it; returns whether it is a task."""
+    reason = problem(entry)
+    task, payload, redelivered = argument(entry)
+    if reason is not None:
+        assert (task, payload, redelivered) == ("", "", False)
+        letter = read(DeadLetter.of(entry, "bulk", reason, 1.0).model_dump_json().encode())
+        assert letter is not None
+        assert letter.content == entry
+        return False
+    assert isinstance(payload, str)
+    check_payload(MESSAGES[task], payload)
+    return True
+
+
+def check_payload(of: type[Message], payload: str | bytes) -> None:
+    """The text of a task is its message, or a ValueError; a message is the same after another journey."""
+    try:
+        message = of.from_json(payload)
+    except ValueError:
+        return
+    assert of.from_json(message.to_json()) == message
+
+
+def check_manifest(content: bytes) -> None:
+    """A manifest is invalid, or all that the gateway makes of it can be made."""
+    try:
+        manifest = Manifest.parse(content, "here")
+    except ManifestInvalid as error:
+        assert str(error).startswith("here: ")
+        return
+    assert Manifest.parse(manifest.model_dump_json().encode(), "again") == manifest
+    parser = RowParser(manifest, 10)
+    document: Any = orjson.loads(orjson.dumps(parser.json_schema()))
+    assert len(document["oneOf"]) == 2
+    check_body(parser, manifest, b"{}")

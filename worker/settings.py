@@ -46,6 +46,9 @@ class WorkerSettings(CommonSettings):
     worker_drain_seconds: float = Field(default=20.0, gt=0)
     """How long a stopping worker lets running batches finish before it hands them back to the queue."""
 
+    worker_stalled_seconds: float = Field(default=60.0, ge=5)
+    """A worker that consumes nothing for so long, although it could, ends itself to be started again."""
+
     result_max_bytes: int = Field(default=64_000_000, gt=0)
     """A job whose outcome, or a batch whose reply is larger (JSON) fails as `result_too_large`: Redis would hold it."""
 

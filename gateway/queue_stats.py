@@ -38,6 +38,7 @@ class QueueStats:
     jobs_accepted: int = 0
     jobs_ended: dict[str, int] = field(default_factory=lambda: {outcome.value: 0 for outcome in OUTCOMES})
     dead_letters: int = 0
+    workers_stalled: int = 0
     memory_bytes: int | None = None
     """What the broker's data take, and at most may take (0: no limit); None if it does not tell."""
     memory_limit_bytes: int | None = None
@@ -65,7 +66,8 @@ class QueueMonitor(Collector):
                 pipe.zcard(keys.JOBS_OPEN)
                 pipe.hgetall(keys.JOB_COUNTS)
                 pipe.llen(keys.DEAD_LETTERS)
-                *answers, unacked, jobs_open, counts, dead_letters = await soon(pipe.execute())
+                pipe.hget(keys.WORKER_COUNTS, keys.STALLED)
+                *answers, unacked, jobs_open, counts, dead_letters, stalled = await soon(pipe.execute())
             memory = await self._memory()
         except (RedisError, OSError, asyncio.TimeoutError):
             self.stats = QueueStats()
@@ -83,6 +85,7 @@ class QueueMonitor(Collector):
             jobs_accepted=int(counts.get(b"accepted", 0)),
             jobs_ended={outcome.value: int(counts.get(outcome.value.encode(), 0)) for outcome in OUTCOMES},
             dead_letters=dead_letters,
+            workers_stalled=int(stalled or 0),
             memory_bytes=memory.get("used_memory"),
             memory_limit_bytes=memory.get("maxmemory"),
         )
@@ -140,6 +143,9 @@ class QueueMonitor(Collector):
             # Zeros would look like a restart of these counters, and their whole history like a burst afterwards.
             return
         yield CounterMetricFamily(f"{PREFIX}jobs_accepted", "Jobs accepted.", value=stats.jobs_accepted)
+        yield CounterMetricFamily(
+            f"{PREFIX}workers_stalled", "Workers that had stopped consuming, and ended.", value=stats.workers_stalled
+        )
         ended = CounterMetricFamily(f"{PREFIX}jobs_ended", "Jobs that got their outcome.", labels=["outcome"])
         for outcome, count in stats.jobs_ended.items():
             ended.add_metric([outcome], count)

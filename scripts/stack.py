@@ -106,7 +106,7 @@ class Stack:
         ports = self.ports.workers
         names = ["worker"] if len(ports) == 1 else [f"worker.{number}" for number, _ in enumerate(ports, start=1)]
         return [
-            Program(name, command, {"WORKER_METRICS_PORT": str(port.number)})
+            Program(name, command, {"WORKER_METRICS_PORT": str(port.number)}, again=True)
             for name, port in zip(names, ports, strict=True)
         ]
 

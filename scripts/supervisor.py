@@ -1,4 +1,5 @@
-"""Runs programs side by side: started in order, ended in the reverse order; if one ends by itself, all end.
+"""Runs programs side by side: started in order, ended in the reverse order. If one ends by itself, all end, or it is
+started again.
 
 The order is why this is not honcho, which ends all at once and kills after 5 s: a worker needs its broker until it has
 handed back what it could not finish.
@@ -17,6 +18,9 @@ from typing import TextIO
 
 COLOURS = (36, 33, 32, 35, 34, 31)
 """ANSI foregrounds of the prefixes: cyan, yellow, green, magenta, blue, red."""
+
+SETTLED_SECONDS = 30.0
+"""A program that ends by itself sooner than this would do so again: its settings or its model are wrong."""
 
 STOP_WAIT_SECONDS = 40.0
 """How long a program may take to end: a worker lets a batch finish for 20 s, and then hands back the others."""
@@ -40,6 +44,8 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=dict)
     ready: Ready | None = None
     """Awaited before the next one starts."""
+    again: bool = False
+    """Whether it is started again if it ends by itself, once it has run for a while; otherwise all end with it."""
 
     @property
     def kind(self) -> str:
@@ -50,10 +56,17 @@ class Program:
 class Supervisor:
     """Owns the processes of the programs, and everything that they print."""
 
-    def __init__(self, programs: list[Program], out: TextIO = sys.stdout, stop_wait_seconds: float = STOP_WAIT_SECONDS):
+    def __init__(
+        self,
+        programs: list[Program],
+        out: TextIO = sys.stdout,
+        stop_wait_seconds: float = STOP_WAIT_SECONDS,
+        settled_seconds: float = SETTLED_SECONDS,
+    ):
         self._programs = programs
         self._out = out
         self._stop_wait_seconds = stop_wait_seconds
+        self._settled_seconds = settled_seconds
         self._width = max((len(program.name) for program in programs), default=0)
         self._colours = out.isatty() and "NO_COLOR" not in os.environ
         self._running: dict[str, Process] = {}
@@ -105,7 +118,9 @@ class Supervisor:
         for number, program in enumerate(self._programs):
             if self._ending.is_set():
                 return
-            await self._start(program, COLOURS[number % len(COLOURS)])
+            process, output = await self._start(program)
+            watch = self._watch(program, process, output, COLOURS[number % len(COLOURS)])
+            self._watchers.append(asyncio.create_task(watch))
             await self._unless_ending(program.ready)
         await self._unless_ending(announce)
 
@@ -119,7 +134,8 @@ class Supervisor:
             task.result()
         task.cancel()
 
-    async def _start(self, program: Program, colour: int) -> None:
+    async def _start(self, program: Program) -> tuple[Process, int]:
+        """The process, and where its output can be read."""
         # Not asyncio's own pipe: with it, `wait` waits for every grandchild that holds the other end too.
         read_end, write_end = os.pipe()
         try:
@@ -138,9 +154,26 @@ class Supervisor:
         finally:
             os.close(write_end)
         self._running[program.name] = process
-        self._watchers.append(asyncio.create_task(self._watch(program, process, read_end, colour)))
+        return process, read_end
 
     async def _watch(self, program: Program, process: Process, output: int, colour: int) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            started_at = clock()
+            code = await self._until_its_end(program, process, output, colour)
+            if self._ending.is_set():
+                return
+            if not program.again or clock() - started_at < self._settled_seconds:
+                break
+            self.say(f"{program.name} ended by itself ({_describe(code)}), and is started again")
+            process, output = await self._start(program)
+            if self._ending.is_set():
+                process.terminate()
+        self._failure = f"{program.name} ended by itself ({_describe(code)}); everything was stopped"
+        self._ending.set()
+
+    async def _until_its_end(self, program: Program, process: Process, output: int, colour: int) -> int:
+        """Pass on what a process prints until it has ended; its exit code."""
         relay = asyncio.create_task(self._relay(program.name, output, colour))
         code = await process.wait()
         # Children that it left behind, which hold its ports and our end of the pipe.
@@ -149,9 +182,7 @@ class Supervisor:
             # Something that left the group may still hold the pipe.
             await asyncio.wait_for(relay, timeout=2)
         del self._running[program.name]
-        if not self._ending.is_set():
-            self._failure = f"{program.name} ended by itself ({_describe(code)}); everything was stopped"
-            self._ending.set()
+        return code
 
     async def _relay(self, name: str, output: int, colour: int) -> None:
         """Pass on what a program prints, line by line. Not by `readline`, which raises at a very long line."""

@@ -24,6 +24,8 @@ from shared.errors import ArtifactInvalid, ManifestInvalid
 
 MANIFEST_FORMAT = 1
 MANIFEST_FILE = "manifest.json"
+SIGNATURE_FILE = "manifest.sig"
+"""The 64 bytes of an Ed25519 signature of the manifest's bytes; a version may have one."""
 
 IDENTIFIER_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 

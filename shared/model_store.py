@@ -7,7 +7,7 @@ from shared.alias import LATEST, Alias, Trial
 from shared.artifact_cache import ArtifactCache
 from shared.errors import ArtifactInvalid, ManifestInvalid, ModelError, ModelNotFound
 from shared.identifiers import identifier, is_identifier, version_folder
-from shared.manifest import MANIFEST_FILE, Manifest
+from shared.manifest import MANIFEST_FILE, SIGNATURE_FILE, Manifest
 from shared.storage import open_storage
 
 ALIASES = "aliases"
@@ -117,16 +117,24 @@ class ModelStore:
         """
         if self._cache and (cached := self._cache.get(manifest.artifact.sha256)) is not None:
             return cached
-        path = f"{version_folder(manifest.name, manifest.version)}/{manifest.artifact.file}"
-        where = self._storage.location(path)
-        try:
-            content = self._storage.read(path)
-        except FileNotFoundError:
-            raise ArtifactInvalid(f"{where}: there is no such file") from None
+        where = f"{self.location(manifest.name, manifest.version)}/{manifest.artifact.file}"
+        if (content := self.file(manifest, manifest.artifact.file)) is None:
+            raise ArtifactInvalid(f"{where}: there is no such file")
         manifest.verify(content, where)
         if self._cache:
             self._cache.put(manifest.artifact.sha256, content)
         return content
+
+    def file(self, manifest: Manifest, file: str) -> bytes | None:
+        """A file of a version as it is now, unverified; None if there is none."""
+        try:
+            return self._storage.read(f"{version_folder(manifest.name, manifest.version)}/{file}")
+        except FileNotFoundError:
+            return None
+
+    def sign(self, manifest: Manifest, signature: bytes) -> None:
+        """Put a signature of a version's manifest beside it, in the place of another."""
+        self._storage.replace(f"{version_folder(manifest.name, manifest.version)}/{SIGNATURE_FILE}", signature)
 
     def artifact_file(self, manifest: Manifest) -> Path | None:
         """A file of this machine that may hold the artifact: nothing is verified. None if there is none yet."""
@@ -178,10 +186,8 @@ class ModelStore:
         if not is_identifier(alias) or self._exists(name, alias):
             raise ModelError(f"{alias!r} can't be an alias of {name!r}: it is the name of a version, or none at all")
         record = self._alias(name, alias)
-        if record is None:
-            self._write_alias(name, alias, Alias.new(version, []))
-        elif record.version != version:
-            self._write_alias(name, alias, record.moved(version))
+        if record is None or record.version != version:
+            self._write_alias(name, alias, record.moved(version) if record else Alias.new(version, []))
 
     def set_trials(self, name: str, alias: str, *, split: Trial | None, shadow: Trial | None) -> None:
         """Give shares of an alias' traffic to second versions, or end that; moving the alias ends it too.
@@ -190,9 +196,7 @@ class ModelStore:
             ModelNotFound: if there is no such alias or version.
             ManifestInvalid: if the alias is damaged.
         """
-        record = self._alias(name, alias)
-        if record is None:
-            raise ModelNotFound(f"model {name!r} has no alias {alias!r} in {self.root}")
+        record = self._known_alias(name, alias)
         for trial in (split, shadow):
             if trial is not None and not self._exists(name, trial.version):
                 raise self._not_found(name, trial.version)
@@ -206,9 +210,7 @@ class ModelStore:
             ModelError: if it named no other version that still exists.
             ManifestInvalid: if the alias is damaged.
         """
-        record = self._alias(name, alias)
-        if record is None:
-            raise ModelNotFound(f"model {name!r} has no alias {alias!r} in {self.root}")
+        record = self._known_alias(name, alias)
         if (earlier := record.rolled_back(set(self._version_names(name)))) is None:
             raise ModelError(f"{alias!r} of {name!r} named no version before {record.version!r} that still exists")
         self._write_alias(name, alias, earlier)
@@ -242,13 +244,6 @@ class ModelStore:
             raise self._not_found(name, LATEST)
         named = {version for record in self.alias_records(name).values() for version in record.versions}
         return [version for version in versions[: max(0, len(versions) - keep)] if version not in named]
-
-    def prune(self, name: str, keep: int) -> list[str]:
-        """Remove what is `prunable`; the answer is what was removed."""
-        versions = self.prunable(name, keep)
-        for version in versions:
-            self.remove(name, version)
-        return versions
 
     def _existing(self, folder: str) -> list[tuple[str, str]]:
         """(name, version) of every version below a folder."""
@@ -290,6 +285,11 @@ class ModelStore:
         except FileNotFoundError:
             return None
         return Alias.parse(content, self._storage.location(path))
+
+    def _known_alias(self, name: str, alias: str) -> Alias:
+        if (record := self._alias(name, alias)) is None:
+            raise ModelNotFound(f"model {name!r} has no alias {alias!r} in {self.root}")
+        return record
 
     def _write_alias(self, name: str, alias: str, record: Alias) -> None:
         self._storage.replace(f"{name}/{ALIASES}/{alias}.json", record.content())

@@ -1,9 +1,10 @@
-"""The commands that look after the model store: list, show, promote, rollback, trial, verify, prune."""
+"""The commands that look after the model store: list, show, promote, sign, rollback, trial, verify, prune."""
 
 import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from shared.alias import LATEST, PRODUCTION, Trial
 from shared.errors import ManifestInvalid, MillraceError, ModelNotFound
@@ -31,6 +32,13 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument("name", metavar="NAME")
     command.add_argument("version", metavar="VERSION", help="or another alias, for the version that it names now")
     command.add_argument("--alias", default=PRODUCTION, help="the alias that moves (%(default)s)")
+
+    command.add_argument("--sign", type=Path, metavar="KEY", help="sign the version before, with this private key")
+
+    command = _add(subparsers, "sign", _sign, "sign a version, for workers that ask for it (MODEL_PUBLIC_KEY)")
+    command.add_argument("name", metavar="NAME")
+    command.add_argument("ref", nargs="?", default=LATEST, metavar="REF", help="version or alias (%(default)s)")
+    command.add_argument("--key", type=Path, required=True, help="a PEM file with the Ed25519 private key")
 
     command = _add(subparsers, "rollback", _rollback, "point an alias to the version that it named before")
     command.add_argument("name", metavar="NAME")
@@ -191,9 +199,24 @@ def _some(values: list[str] | list[str | int | bool]) -> str:
 def _promote(store: ModelStore, options: argparse.Namespace) -> int:
     before = store.aliases(options.name).get(options.alias)
     version = store.resolve(options.name, options.version)
+    if options.sign:
+        _sign_version(store, options.name, version, options.sign)
     store.set_alias(options.name, options.alias, version)
     _say_move(options, before, version)
     return 0
+
+
+def _sign(store: ModelStore, options: argparse.Namespace) -> int:
+    _sign_version(store, options.name, options.ref, options.key)
+    return 0
+
+
+def _sign_version(store: ModelStore, name: str, ref: str, key: Path) -> None:
+    # Only here: it imports OpenSSL.
+    from training.signature import sign
+
+    manifest = sign(store, name, ref, key)
+    print(f"{name} {manifest.version} is signed")
 
 
 def _rollback(store: ModelStore, options: argparse.Namespace) -> int:

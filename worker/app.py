@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from celery import Celery, signals
+from celery.worker import state
 from kombu import Exchange, Queue
 from threadpoolctl import threadpool_limits
 
@@ -35,6 +36,7 @@ from worker.metrics_server import start_metrics_server
 from worker.pool import PoolWatch, bound_shutdown
 from worker.predictor_cache import PredictorCache
 from worker.settings import WorkerSettings
+from worker.stall import Pulse, StallWatch
 from worker.tasks import register_tasks
 
 logger = logging.getLogger("worker.app")  # run as __main__
@@ -64,12 +66,12 @@ def create_worker(settings: WorkerSettings) -> Celery:
     if settings.worker_max_tasks_per_child:
         app.conf.worker_max_tasks_per_child = settings.worker_max_tasks_per_child
     bulk_slots = max(1, settings.worker_concurrency - settings.worker_interactive_slots)
-    app.conf.broker_transport_options = {**app.conf.broker_transport_options, "bulk_slots": bulk_slots}
+    queues = consumed_queues(settings.pinned_models)
+    options = {"bulk_slots": bulk_slots, "pulse": Pulse(len(queues))}
+    app.conf.broker_transport_options = {**app.conf.broker_transport_options, **options}
     app.millrace_settings = settings
-    app.conf.task_queues = [
-        Queue(name, Exchange(""), routing_key=name) for name in consumed_queues(settings.pinned_models)
-    ]
-    app.steps["consumer"].update([Announcer, Handover, PoolWatch])
+    app.conf.task_queues = [Queue(name, Exchange(""), routing_key=name) for name in queues]
+    app.steps["consumer"].update([Announcer, Handover, PoolWatch, StallWatch])
     bound_shutdown(settings.worker_drain_seconds)
     children: list[Child] = []
     register_tasks(app, lambda: children[0])
@@ -182,6 +184,8 @@ def main() -> None:
     finally:
         if os.getpid() == main_process and os.environ.get("MILLRACE_OWNS_MULTIPROC_DIR"):
             shutil.rmtree(settings.prometheus_multiproc_dir, ignore_errors=True)
+    # Celery drops its exit code on the way.
+    sys.exit(state.should_stop or 0)
 
 
 if __name__ == "__main__":

@@ -43,12 +43,14 @@ class Predictor:
 
     @classmethod
     def load(cls, store: ModelStore, manifest: Manifest, trust: Trust | None = None) -> "Predictor":
-        """Load a version: digest first, then the library version, then the artifact, then its samples.
+        """Load a version: signature and digest first, then the library version, then the artifact, then its samples.
 
         Raises:
             ModelError: if the version is missing, altered, or does not predict what its manifest says.
         """
         trust = trust or Trust()
+        if trust.signers is not None:
+            trust.signers.check(store, manifest)
         content = None
         if worth_mapping(manifest) and store.artifact_file(manifest) is None:
             # Of a remote store: now its cache has the file, if it has room for it.

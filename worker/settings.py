@@ -43,8 +43,14 @@ class WorkerSettings(CommonSettings):
     skops_trusted_types: str = Field(default="", pattern=rf"^$|^{_DOTTED}(,{_DOTTED})*$")
     """Types beside those that skops trusts that a skops artifact may hold, separated by commas."""
 
+    model_public_key: Path | None = None
+    """A PEM file of Ed25519 public keys: versions that none of them has signed are refused; without it, none are."""
+
     worker_drain_seconds: float = Field(default=20.0, gt=0)
     """How long a stopping worker lets running batches finish before it hands them back to the queue."""
+
+    worker_stalled_seconds: float = Field(default=60.0, ge=5)
+    """A worker that consumes nothing for so long, although it could, ends itself to be started again."""
 
     result_max_bytes: int = Field(default=64_000_000, gt=0)
     """A job whose outcome, or a batch whose reply is larger (JSON) fails as `result_too_large`: Redis would hold it."""
@@ -65,8 +71,18 @@ class WorkerSettings(CommonSettings):
 
     @property
     def trust(self) -> Trust:
-        """What artifacts may be made of."""
-        return Trust(frozenset(_parts(self.trusted_modules)), frozenset(_parts(self.skops_trusted_types)))
+        """What artifacts may be made of, and who must have signed them.
+
+        Raises:
+            ModelError: if the file of public keys can't be used.
+        """
+        signers = None
+        if self.model_public_key is not None:
+            # Only where it is asked for: OpenSSL is large.
+            from worker.signature import PublicKeys
+
+            signers = PublicKeys.read(self.model_public_key)
+        return Trust(frozenset(_parts(self.trusted_modules)), frozenset(_parts(self.skops_trusted_types)), signers)
 
 
 def _parts(text: str) -> list[str]:

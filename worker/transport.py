@@ -20,6 +20,7 @@ from shared import keys
 from shared.contract import PREDICT_TASK, RUN_JOBS_TASK, SHADOW_TASK
 from shared.dead_letters import KEPT, DeadLetter
 from worker.lanes import LaneCycle
+from worker.stall import Pulse
 from worker.unacked import QoS
 
 logger = logging.getLogger(__name__)
@@ -78,6 +79,10 @@ def _body(body: Any, encoding: Any) -> bytes:
 class Connection(kombu.Connection):  # type: ignore[misc]
     """A connection that comes back soon; kombu's own waits 2 s longer each time, up to 30 s."""
 
+    def _establish_connection(self) -> Any:
+        self.transport_options.get("pulse", Channel.pulse).connecting()
+        return super()._establish_connection()
+
     def ensure_connection(self, *args: Any, **options: Any) -> Any:
         """Connect, however long it takes."""
         return super().ensure_connection(*args, **{**TRY_AGAIN, **options})
@@ -98,8 +103,10 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
     QoS = QoS
     #: Slots that bulk may have while there is interactive work; set by a transport option.
     bulk_slots = 1
+    #: Told of every poll; set by a transport option.
+    pulse = Pulse(0)
     _in_poll: Any
-    from_transport_options = (*kombu_redis.Channel.from_transport_options, "bulk_slots")
+    from_transport_options = (*kombu_redis.Channel.from_transport_options, "bulk_slots", "pulse")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -147,6 +154,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
             except self.connection_errors:
                 self.client.connection.disconnect()
                 raise
+            self.pulse.polled(len(self._queue_cycle.items))
             if not popped:
                 raise kombu_redis.Empty
             name, entry = popped

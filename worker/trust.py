@@ -2,11 +2,14 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from shared.trusted import PACKAGES, PLAIN_CLASSES, PURE_OBJECTS, RECONSTRUCTORS
+
+if TYPE_CHECKING:
+    from worker.signature import PublicKeys
 
 TOP_MODULES = frozenset(["numpy", "pandas"])
 """Modules that may be imported from, without their submodules."""
@@ -34,6 +37,8 @@ class Trust:
     """Packages or modules that pickles may use, all of them."""
     skops_types: frozenset[str] = frozenset()
     """Types that skops artifacts may hold, by qualified name."""
+    signers: "PublicKeys | None" = None
+    """Keys of which one must have signed a version; None: nobody need have."""
 
 
 def within(module: str, packages: Collection[str]) -> bool:

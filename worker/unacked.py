@@ -20,6 +20,7 @@ from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
 from shared.clock import BrokerClock
+from worker.stall import is_stopping
 
 logger = logging.getLogger(__name__)
 
@@ -76,8 +77,7 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
 
         What runs goes on without the connection. Given back, it would run twice, and the third time would be its last.
         """
-        # Exit codes as they are set, of which 0 is one.
-        if all(code is None or code is False for code in (state.should_stop, state.should_terminate)):
+        if not is_stopping():
             running = {request.message.delivery_tag for request in list(state.active_requests)}
             for tag in running & self._delivered.keys():
                 del self._delivered[tag]

@@ -155,4 +155,14 @@ def _losses() -> list[Rule]:
             summary="Pool children died while they computed {{ $labels.model }} {{ $labels.version }}",
             description="About {{ $value | humanize }} rows of the last 15 minutes were lost with their process.",
         ),
+        alert(
+            "MillraceWorkersStalled",
+            "max(increase(inference_workers_stalled_total[15m])) > 0",
+            wait="0s",
+            severity="warning",
+            dashboard="millrace-queue",
+            summary="Workers had stopped consuming, and ended themselves",
+            description="About {{ $value | humanize }} workers in 15 minutes took nothing from the queue although "
+            "they could. Whoever supervises them starts new ones; what they had in hand runs again.",
+        ),
     ]

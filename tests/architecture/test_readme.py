@@ -17,7 +17,9 @@ COMPUTED_DEFAULTS = {
     "worker_concurrency": "one per core",
     "prometheus_multiproc_dir": "a folder of its own",
     "docs_enabled": "without API keys",
-} | dict.fromkeys(["api_keys_file", "worker_models", "trusted_modules", "skops_trusted_types"], "none")
+} | dict.fromkeys(
+    ["api_keys_file", "model_public_key", "worker_models", "trusted_modules", "skops_trusted_types"], "none"
+)
 
 
 def settings_table() -> list[str]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from shared import keys
 from tests.chaos import oracle
 from tests.chaos.ledger import Lateness, Ledger, Question, question
 from tests.chaos.proxy import FaultProxy
@@ -29,6 +30,8 @@ OPTIONS = {
     "DEFAULT_MODEL": "puppet",
     "PREDICT_DEADLINE_SECONDS": "2",
     "RESULT_MAX_BYTES": "100000",
+    # Shorter than many faults: none may look as if the worker had stopped by itself.
+    "WORKER_STALLED_SECONDS": "15",
 }
 
 
@@ -141,6 +144,7 @@ class Arena:
     def check(self) -> None:
         """Hold the invariants against what happened since `begin`."""
         oracle.check(self.stack, self.ledger, self._accepted_before)
+        assert self.stack.redis.hget(keys.WORKER_COUNTS, keys.STALLED) is None, "a worker took itself for stalled"
 
     def late(self, since: float) -> float:
         """How late the machine was since then, in seconds."""

@@ -164,6 +164,11 @@ CASES: Mapping[str, Case] = {
         silent=worker("errors_total", "0x5 4x60", 'model="iris", version="1", code="worker_lost"'),
         labels={"model": "iris", "version": "1"},
     ),
+    "MillraceWorkersStalled": Case(
+        fires=gateway("workers_stalled_total", "0x25 1x30"),
+        silent=gateway("workers_stalled_total", "1x60"),
+        labels={},
+    ),
     "MillraceModelRefused": Case(
         # The series comes into being with the first refusal.
         fires=worker("model_loads_total", "_x25 1x30", 'model="wine", outcome="refused"'),

@@ -8,7 +8,7 @@ import pytest
 
 from shared.alias import Alias
 from shared.errors import ArtifactInvalid, ManifestInvalid, ModelError, ModelNotFound
-from shared.manifest import Manifest
+from shared.manifest import SIGNATURE_FILE, Manifest
 from shared.model_store import ModelStore
 from shared.storage import open_storage
 from tests.unit.shared.test_manifest import CONTENT, document, written
@@ -46,7 +46,7 @@ class StoreContract:
         with pytest.raises(ModelNotFound, match="no model 'iris'"):
             store.manifest("iris")
         with pytest.raises(ModelNotFound, match="no model 'iris'"):
-            store.prune("iris", 1)
+            store.prunable("iris", 1)
 
     def test_unknown_versions_are_not_found(self, store: ModelStore) -> None:
         add(store, "v1")
@@ -341,9 +341,24 @@ class StoreContract:
         store.set_alias("iris", "production", "v2")
 
         assert store.prunable("iris", 2) == ["v1", "v3", "v4"]
-        assert store.prune("iris", 2) == ["v1", "v3", "v4"]
+        for version in store.prunable("iris", 2):
+            store.remove("iris", version)
         assert store.versions("iris") == ["v2", "v5", "v6"]
-        assert store.prune("iris", 2) == []
+        assert store.prunable("iris", 2) == []
+
+    def test_a_signature_is_a_file_beside_the_manifest_and_can_be_another_one(self, store: ModelStore) -> None:
+        add(store, "v1")
+        manifest = store.manifest("iris", "v1")
+        assert store.file(manifest, SIGNATURE_FILE) is None
+        for signature in (b"one", b"\x00another"):
+            store.sign(manifest, signature)
+            assert store.file(manifest, SIGNATURE_FILE) == signature
+        assert (store.names(), store.versions("iris")) == (["iris"], ["v1"])
+        assert store.manifest("iris", "v1") == manifest
+
+        store.remove("iris", "v1")
+
+        assert open_storage(store.root).find() == []
 
 
 def add_nothing_but(folder: Path, version: str) -> None:

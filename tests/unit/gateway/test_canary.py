@@ -7,6 +7,7 @@ import redis
 
 from gateway import canary as module
 from gateway.canary import Canary
+from gateway.slots import Pools
 from shared.clock import BrokerClock
 from shared.contract import BatchReply, PredictMessage
 from shared.manifest import Manifest
@@ -20,10 +21,10 @@ GOOD = {"predictions": ["short"], "probabilities": [[1.0, 0.0]]}
 class Mine:
     """A canary, and whoever comes to ask how it is."""
 
-    def __init__(self, manifest: Manifest | None = None) -> None:
+    def __init__(self, manifest: Manifest | None = None, pools: Pools | None = None) -> None:
         self.exchange = FakeExchange()
         self.clock = BrokerClock()
-        self.canary = Canary(lambda: manifest or classifier(), self.exchange, common(), self.clock)
+        self.canary = Canary(lambda: manifest or classifier(), self.exchange, pools or common(), self.clock)
 
     @property
     def sent(self) -> list[PredictMessage]:
@@ -58,6 +59,16 @@ def test_it_is_a_sample_of_the_manifest_marked_as_no_traffic_with_a_deadline_of_
         [call] = message.calls
         assert call.n_rows == 1
         assert call.deadline == pytest.approx(mine.clock.now() + module.ANSWER_SECONDS, abs=1)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("pinned", "pool"), [("sticks", "sticks"), ("other", "")])
+def test_it_takes_the_way_that_requests_for_the_model_take(pinned: str, pool: str) -> None:
+    async def scenario() -> None:
+        mine = Mine(pools=Pools(lambda pool: int(pool == pinned)))
+        await mine.hear(GOOD)
+        assert mine.exchange.pools == [pool]
 
     run(scenario())
 

@@ -52,11 +52,12 @@ def test_what_waits_and_what_has_ended_is_counted(broker: FakeServer) -> None:
             await redis.zadd(keys.JOBS_OPEN, {"j1": 1, "j2": 2, "j3": 3})
             await redis.hset(keys.JOB_COUNTS, mapping={"accepted": 10, "succeeded": 4, "failed": 2, "cancelled": 1})
             await redis.lpush(keys.DEAD_LETTERS, "x")
+            await redis.hset(keys.WORKER_COUNTS, keys.STALLED, 2)
             stats = await monitor.refresh()
             assert stats.depth == {"interactive": 3, "bulk": 1}
             assert stats.oldest_seconds == pytest.approx({"interactive": 30, "bulk": 60}, abs=1)
             assert (stats.unacked, stats.jobs_open, stats.dead_letters) == (2, 3, 1)
-            assert stats.jobs_accepted == 10
+            assert (stats.jobs_accepted, stats.workers_stalled) == (10, 2)
             assert stats.jobs_ended == {"succeeded": 4, "failed": 2, "cancelled": 1, "expired": 0}
             exported = samples(monitor)
             assert exported["inference_queue_depth/interactive"] == 3

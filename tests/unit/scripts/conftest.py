@@ -19,6 +19,7 @@ DEADLINE_SECONDS = 20.0
 FAKE = """
 import signal, sys
 name, log, behaviour = sys.argv[1:]
+up_before = behaviour == "dies once" and f"{name} up" in open(log).read()
 def write(word):
     with open(log, "a") as file:
         file.write(f"{name} {word}\\n")
@@ -28,7 +29,7 @@ def end(*_):
         raise SystemExit(0)
 signal.signal(signal.SIGTERM, end)
 write("up")
-if behaviour == "dies":
+if behaviour == "dies" or behaviour == "dies once" and not up_before:
     raise SystemExit(3)
 while True:
     signal.pause()
@@ -49,12 +50,12 @@ class Fakes:
     def command(self, name: str, behaviour: str = "") -> str:
         return shlex.join([sys.executable, "-c", FAKE, name, str(self.folder / "log"), behaviour])
 
-    def logged(self, line: str) -> Callable[[], "asyncio.Future[None]"]:
+    def logged(self, line: str, times: int = 1) -> Callable[[], "asyncio.Future[None]"]:
         """A coroutine function that waits for a line of the log."""
 
         async def wait() -> None:
             deadline = time.monotonic() + DEADLINE_SECONDS
-            while line not in self.log:
+            while self.log.count(line) < times:
                 assert time.monotonic() < deadline, f"no {line!r} in {self.log}"
                 await asyncio.sleep(0.01)
 

@@ -62,6 +62,43 @@ def test_all_end_when_one_ends_by_itself(fakes: Fakes) -> None:
     assert "millrace: worker ended by itself (exit code 3); everything was stopped" in out.getvalue()
 
 
+def test_one_that_had_settled_is_started_again(fakes: Fakes) -> None:
+    out = io.StringIO()
+    programs = [program(fakes, "broker"), Program("worker", fakes.command("worker", "dies once"), again=True)]
+
+    async def announce() -> None:
+        await fakes.logged("worker up", times=2)()
+        interrupt()
+
+    assert run(Supervisor(programs, out, settled_seconds=0), announce) == 0
+
+    assert "millrace: worker ended by itself (exit code 3), and is started again\n" in out.getvalue()
+    assert fakes.log == ["broker up", "worker up", "worker up", "worker down", "broker down"]
+
+
+def test_one_that_ends_at_once_is_not_started_again(fakes: Fakes) -> None:
+    out = io.StringIO()
+
+    supervisor = Supervisor([Program("worker", fakes.command("worker", "dies"), again=True)], out)
+
+    assert run(supervisor, fakes.logged("never")) == 1
+    assert fakes.log == ["worker up"]
+    assert "worker ended by itself (exit code 3); everything was stopped" in out.getvalue()
+
+
+def test_an_interrupt_while_one_is_started_again_ends_all(fakes: Fakes) -> None:
+    class Out(io.StringIO):
+        def write(self, text: str) -> int:
+            if text.endswith("and is started again\n"):
+                interrupt()
+            return super().write(text)
+
+    programs = [program(fakes, "broker"), Program("worker", fakes.command("worker", "dies once"), again=True)]
+
+    assert run(Supervisor(programs, Out(), settled_seconds=0), fakes.logged("never")) == 0
+    assert fakes.log[-1] == "broker down"
+
+
 def test_a_program_that_is_missing_is_named(fakes: Fakes) -> None:
     out = io.StringIO()
 

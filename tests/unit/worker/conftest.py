@@ -38,7 +38,7 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
     def connect(redis_url: str, retries: int) -> FakeRedis:
         return FakeRedis(server=server)
 
-    for module in ("worker.child", "worker.lost", "worker.announcer", "worker.keeper"):
+    for module in ("worker.child", "worker.lost", "worker.announcer", "worker.keeper", "worker.stall"):
         monkeypatch.setattr(f"{module}.connect", connect)
     yield server
     server.connected = True

@@ -1,0 +1,60 @@
+"""Workers that were given a public key serve what it has signed, and nothing else."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.dummy import DummyClassifier
+
+from shared.model_store import ModelStore
+from tests.integration.conftest import NewStack
+from tests.support.exposition import Scrape
+from tests.support.processes import REPOSITORY, wait_for
+from tests.support.signing import public_file, signing_key
+from training import export
+
+
+def add_version(store: ModelStore, version: str) -> None:
+    rows = np.array([[0.0], [1.0]])
+    estimator = DummyClassifier(strategy="constant", constant=version).fit(rows, np.array([version, "other"]))
+    export(estimator, rows, name="m", version=version, store=store, feature_names=["x"], scores={})
+
+
+def promote(store: ModelStore, version: str, *options: str) -> None:
+    command = [sys.executable, "-m", "training", "promote", "m", version, "--store", store.root, *options]
+    subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, timeout=60)
+
+
+def test_only_what_is_signed_serves(new_stack: NewStack, tmp_path: Path) -> None:
+    store = ModelStore(tmp_path / "models")
+    key, public = signing_key(tmp_path / "model.key")
+    add_version(store, "v1")
+    keys = public_file(tmp_path / "model.pub", public)
+    stack = new_stack(Path(store.root), DEFAULT_MODEL="m", MODEL_PUBLIC_KEY=str(keys))
+    [worker] = stack.workers
+
+    worker.start()
+    wait_for("the worker without a signed model ends", lambda: not worker.running)
+    assert worker.stop() == 1
+    [line] = [line for line in worker.log().splitlines() if line.startswith("millrace: ")]
+    assert "it is not signed, and MODEL_PUBLIC_KEY asks for that" in line
+    assert "Traceback" not in worker.log()
+
+    promote(store, "v1", "--sign", str(key))
+    stack.start()
+    assert stack.predict({"x": 1.0}).json()["prediction"] == "v1"
+
+    add_version(store, "v2")
+    promote(store, "v2")
+
+    def refused() -> Any:
+        return stack.http.get("/model-info").json()["moving"].get("production", {}).get("refused")
+
+    [reason] = wait_for("the refusal is told", refused)
+    assert "it is not signed" in reason
+    assert stack.predict({"x": 1.0}).json()["prediction"] == "v1"
+    assert any("refused m v2" in line and "it is not signed" in line for line in worker.log().splitlines())
+    counted = Scrape(f"http://127.0.0.1:{stack.metrics_ports[0]}/metrics")
+    assert counted.total("inference_model_loads_total", model="m", outcome="refused") >= 1

@@ -1,0 +1,120 @@
+"""Workers that stop consuming end by themselves; healthy ones don't, whatever happens to them."""
+
+import signal
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from shared import keys
+from shared.broker import make_celery
+from shared.settings import CommonSettings
+from tests.chaos.arena import freeze, thaw
+from tests.integration.conftest import NewStack
+from tests.support.exposition import Scrape
+from tests.support.processes import REPOSITORY, Process, wait_for
+from tests.support.puppet import Act
+from tests.support.stack import Stack
+from worker.stall import EXIT_CODE
+
+STALLED_SECONDS = 5.0
+HANGING_LOOP = str(REPOSITORY / "tests" / "support" / "hanging_loop")
+
+
+@pytest.fixture
+def new_stalling_stack(new_stack: NewStack, puppet_models: Path) -> Callable[[int], Stack]:
+    """Starts a stack of so many workers with a short patience."""
+
+    def make(workers: int) -> Stack:
+        return new_stack(
+            puppet_models,
+            workers=workers,
+            DEFAULT_MODEL="puppet",
+            WORKER_STALLED_SECONDS=f"{STALLED_SECONDS:g}",
+            WORKER_DRAIN_SECONDS="1",
+            WORKER_INTERACTIVE_SLOTS="0",
+            PYTHONPATH=HANGING_LOOP,
+        ).start()
+
+    return make
+
+
+def cancel(stack: Stack, worker: Process, *queues: str) -> None:
+    """Have a worker consume no longer from these queues; it lives on, and its event loop turns."""
+    names = [bytes(name).decode() for name in stack.redis.hkeys(keys.WORKERS)]  # type: ignore[arg-type]
+    [name] = [name for name in names if name.endswith(f"-{worker.pid}")]
+    with make_celery(CommonSettings(redis_url=stack.redis_url)) as app:
+        for queue in queues:
+            # One that has just started may not listen yet.
+            told = partial(app.control.cancel_consumer, queue, destination=[name], reply=True, timeout=1)
+            wait_for(f"{name} consumes {queue} no longer", told)
+
+
+@pytest.mark.timeout(180)
+def test_a_worker_that_stops_consuming_ends_and_its_successor_serves(
+    new_stalling_stack: Callable[[int], Stack],
+) -> None:
+    stack = new_stalling_stack(3)
+    stack.wait_for_slots(6)
+    without_consumers, half, hanging = stack.workers
+
+    cancel(stack, without_consumers, "interactive", "bulk")
+    cancel(stack, half, "bulk")
+    hanging.signal(signal.SIGALRM)
+
+    # Its children can't be asked for any more when it is gone.
+    orphans = hanging.children()
+    for worker in stack.workers:
+        wait_for(f"{worker.name} ends", lambda worker=worker: not worker.running, 60)  # type: ignore[misc]
+        assert worker.log().count("stalled: nothing was consumed for") == 1
+        assert "Traceback" not in worker.log()
+        # The rest of its group would be its children.
+        assert worker.stop() == EXIT_CODE
+    assert "hanging_loop" not in without_consumers.log()
+    assert "at sitecustomize.py:" in hanging.log(), "it says where the event loop hung"
+    assert not any(Path(f"/proc/{pid}").exists() for pid in orphans)
+    job = stack.submit({"value": 1, "act": Act.ANSWER})
+
+    for worker in stack.workers:
+        worker.start()
+    stack.wait_ready()
+    assert stack.predict({"value": 1, "act": Act.ANSWER}).status_code == 200
+    assert stack.outcome(job)["status"] == "succeeded"
+    assert Scrape(f"{stack.url}/metrics").total("inference_workers_stalled_total") == 3
+
+
+def test_healthy_workers_are_left_alone(new_stalling_stack: Callable[[int], Stack]) -> None:
+    stack = new_stalling_stack(2)
+    stack.wait_for_slots(4)
+    pids = [worker.pid for worker in stack.workers]
+    frozen, busy = stack.workers
+
+    # One is frozen, all children of the other are busy, both for longer than the limit.
+    freeze(frozen)
+    wait_for("only one asks for tasks", lambda: asking(stack) == 1)
+    jobs = []
+    for n in (1, 2):
+        # One after another: together they would be one task.
+        jobs.append(stack.submit({"value": STALLED_SECONDS + 2, "act": Act.SLEEP}))
+        wait_for("it runs", lambda n=n: stack.redis.hlen("unacked") == n)  # type: ignore[misc]
+    wait_for(f"{busy.name} asks for nothing", lambda: asking(stack) == 0)
+    for job in jobs:
+        assert stack.outcome(job)["status"] == "succeeded"
+    thaw(frozen)
+    # Then nobody has a broker.
+    stack.broker.stop()
+    gone_at = time.monotonic()
+    wait_for("longer than the limit", lambda: time.monotonic() - gone_at > STALLED_SECONDS + 2)
+    stack.start_broker()
+    stack.wait_for_slots(4)
+
+    assert [worker.pid for worker in stack.workers if worker.running] == pids
+    assert not any("stalled" in worker.log() for worker in stack.workers)
+    assert stack.predict({"value": 1, "act": Act.ANSWER}).status_code == 200
+
+
+def asking(stack: Stack) -> int:
+    """How many workers wait for tasks at Redis."""
+    return sum(client["cmd"] == "brpop" and "b" in client["flags"] for client in stack.redis.client_list())

@@ -166,6 +166,8 @@ class Submitter:
             self.broken += 1
             self._send_again(connection.number)
         del self._connections[connection.socket.fileno()]
+        # A process that is being started may have a copy of it for a moment, which would keep it in the epoll object.
+        self._epoll.unregister(connection.socket)
         connection.socket.close()
 
     def _send_again(self, number: int) -> None:
@@ -191,7 +193,7 @@ class Submitter:
         if status == 202:
             self._take(number, headers)
             return
-        if status != 503 or b"retry-after" not in headers or headers[b"content-type"] != PROBLEM.encode():
+        if status != 503 or b"retry-after" not in headers or headers.get(b"content-type") != PROBLEM.encode():
             self._violated(f"I5: job {number} was answered {status} {headers}")
         self.refused += 1
         self._send_again(number)

@@ -22,6 +22,7 @@ from tests.chaos import kills, oracle
 from tests.chaos.census import TOLERANCE, Census
 from tests.chaos.conftest import Measure
 from tests.chaos.ledger import Lateness
+from tests.chaos.seeds import SEEDS
 from tests.chaos.submitter import Submitter
 from tests.support.exposition import Scrape
 from tests.support.processes import pause, wait_for
@@ -29,7 +30,6 @@ from tests.support.stack import Stack
 from training import export
 
 JOBS = int(os.environ.get("CHAOS_JOBS", "3000"))
-SEED = int(os.environ.get("CHAOS_SEED") or random.randrange(2**32))
 
 QUIET_JOBS = min(JOBS // 10, 20_000)
 """The last ones, for which nothing is killed: a killed process takes what it has counted with it."""
@@ -96,7 +96,7 @@ def submitter(stack: Stack) -> Iterator[Submitter]:
 
 
 @pytest.mark.timeout(180 + JOBS / 500)
-@pytest.mark.parametrize("seed", [pytest.param(SEED, id=f"{JOBS:,} jobs, seed {SEED}")])
+@pytest.mark.parametrize("seed", [pytest.param(seed, id=f"{JOBS:,} jobs, seed {seed}") for seed in SEEDS])
 @pytest.mark.fault(
     "children, workers, the gateway and Redis are killed while jobs come as fast as they are accepted",
     "as many outcomes, records and counts; each answer is the job's own",

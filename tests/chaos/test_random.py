@@ -11,28 +11,29 @@ import pytest
 
 from tests.chaos import kills
 from tests.chaos.arena import VISIBILITY_SECONDS, Arena, freeze, thaw
+from tests.chaos.seeds import SEEDS
 from tests.support.processes import pause
 
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "60"))
-SEED = int(os.environ.get("CHAOS_SEED") or random.randrange(2**32))
 
 Fault = Callable[[Arena, random.Random], None]
 
 
 @pytest.mark.whole_chaos
 @pytest.mark.timeout(SECONDS + 300)
+@pytest.mark.parametrize("seed", [pytest.param(seed, id=f"{SECONDS:g} s, seed {seed}") for seed in SEEDS])
 @pytest.mark.fault(
-    f"everything is killed, frozen and cut off at random for {SECONDS:g} s, seed {SEED}",
+    "everything is killed, frozen and cut off at random",
     "all invariants; in the end everything serves again by itself",
     within=VISIBILITY_SECONDS + 7,
 )
-def test_random_faults(arena: Arena, measure: Callable[[float], None]) -> None:
+def test_random_faults(seed: int, arena: Arena, measure: Callable[[float], None]) -> None:
     arena.ledger.jobs_may_fail = True
-    chance = random.Random(SEED)
+    chance = random.Random(seed)
     done: Counter[str] = Counter()
     arena.ledger.connections_may_break = True
-    print(f"SECONDS={SECONDS:g} SEED={SEED}")
-    with arena.traffic(callers=4, submitters=3, sleep_seconds=0.05, seed=SEED):
+    print(f"SECONDS={SECONDS:g} SEED={seed}")
+    with arena.traffic(callers=4, submitters=3, sleep_seconds=0.05, seed=seed):
         until = time.monotonic() + SECONDS
         while time.monotonic() < until:
             fault = chance.choice(FAULTS)

@@ -50,7 +50,7 @@ def test_a_part_of_nothing_is_a_page_too(tmp_path: Path) -> None:
 
 
 def test_each_machine_and_day_that_measured_is_named_once(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(matrix.os, "cpu_count", lambda: 64)
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
     for _ in range(2):
         matrix.write(page, [result("one")], whole=False)
 

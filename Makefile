@@ -25,7 +25,7 @@ train: venv ## Train a new version of the example model (ARGS="--help" shows the
 test: venv ## Run every test that this machine can run (ARGS="-k drift")
 	@$(RUN) -m pytest -p tests.support.requirements -n 3 --dist loadscope $(ARGS)
 
-chaos: venv ## Break everything, and see what holds: the fault matrix, with measured times (SECONDS=600 SEED=1 ARGS=--only-random)
+chaos: venv ## Break everything, and see what holds: the fault matrix, with measured times (SECONDS=600 SEED=1 ARGS=--only-random; ARGS="--jobs 1000000")
 	@$(RUN) -m tests.chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 check: venv ## Lint, format, types and import rules

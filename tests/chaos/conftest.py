@@ -10,12 +10,16 @@ import pytest
 from tests.chaos import matrix
 from tests.chaos.arena import Arena
 from tests.integration.conftest import broker_program, puppet_models  # noqa: F401 - fixtures
+from tests.support.stack import Stack
 
 WHOLE = "MILLRACE_CHAOS"
 """Environment variable: set by `make chaos`, which also plays the rows that are long or need root."""
 
 MATRIX = "MILLRACE_FAULT_MATRIX"
 """Environment variable: the file to write the matrix to."""
+
+PART = "MILLRACE_FAULT_MATRIX_PART"
+"""Environment variable: set if not the whole matrix is played, and the other rows of that file stay."""
 
 Measure = Callable[[float], None]
 MEASURED = "measured_seconds"
@@ -123,9 +127,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
             note,
         )
     if report.failed:
-        arena = getattr(item, "funcargs", {}).get("arena")
-        if isinstance(arena, Arena):
-            report.sections.append(("stack", arena.stack.logs()[-20_000:]))
+        for value in getattr(item, "funcargs", {}).values():
+            stack = value.stack if isinstance(value, Arena) else value
+            if isinstance(stack, Stack):
+                report.sections.append(("stack", stack.logs()[-20_000:]))
     return report
 
 
@@ -136,4 +141,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         for line in matrix.text(results):
             terminalreporter.write_line(line)
     if results and os.environ.get(MATRIX):
-        matrix.write(Path(os.environ[MATRIX]), results)
+        matrix.write(Path(os.environ[MATRIX]), results, whole=PART not in os.environ)

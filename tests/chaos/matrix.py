@@ -3,8 +3,10 @@
 import os
 import platform
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from itertools import chain
 from pathlib import Path
 
 HEADER = """# The fault matrix
@@ -38,14 +40,32 @@ class Result:
         return [self.fault, self.holds, bound, measured, f"{self.verdict}: {self.note}" if self.note else self.verdict]
 
 
+ON_ONE_MACHINE = "clients, broker, gateway and workers on the same machine."
 TITLES = ["fault", "what holds", "T", "measured", "verdict"]
 
 
-def markdown(results: list[Result]) -> str:
-    """The page."""
-    rows = [TITLES, ["---", "---", "---:", "---:", "---"], *(result.cells() for result in results)]
-    table = "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
-    return f"{HEADER}\n{table}\n\n{_machine()}\n"
+def markdown(results: list[Result], before: str = "") -> str:
+    """The page. What an earlier page says of faults that were not played now stays, where it was."""
+    lines = _by_fault(line for line in before.splitlines() if line.startswith("| ") and line not in HEAD)
+    lines |= _by_fault(_line(result.cells()) for result in results)
+    table = "\n".join([*HEAD, *chain.from_iterable(lines.values())])
+    machines = [line for line in before.splitlines() if line.endswith(ON_ONE_MACHINE) and line != _machine()]
+    return f"{HEADER}\n{table}\n\n" + "\n\n".join([*machines, _machine()]) + "\n"
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _by_fault(lines: Iterable[str]) -> dict[str, list[str]]:
+    """Lines of the table; a fault that is played in several ways has one for each."""
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        found.setdefault(line.removeprefix("| ").split(" | ")[0].split(": ")[0], []).append(line)
+    return found
+
+
+HEAD = [_line(TITLES), _line(["---", "---", "---:", "---:", "---"])]
 
 
 def text(results: list[Result]) -> list[str]:
@@ -58,15 +78,15 @@ def text(results: list[Result]) -> list[str]:
     return lines
 
 
-def write(path: Path, results: list[Result]) -> None:
-    """Write the page."""
-    path.write_text(markdown(results), encoding="utf-8")
+def write(path: Path, results: list[Result], whole: bool) -> None:
+    """Write the page, or the rows of it that were played."""
+    before = "" if whole or not path.exists() else path.read_text(encoding="utf-8")
+    path.write_text(markdown(results, before), encoding="utf-8")
 
 
 def _machine() -> str:
     date = datetime.now(timezone.utc).date().isoformat()
     version = ".".join(map(str, sys.version_info[:3]))
     return (
-        f"{date}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {version}; "
-        "clients, broker, gateway and workers on the same machine."
+        f"{date}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {version}; {ON_ONE_MACHINE}"
     )

@@ -66,19 +66,20 @@ def _check_counts(stack: Stack, ledger: Ledger, accepted_before: int) -> None:
         )
 
 
-def _check_left_over(stack: Stack, ledger: Ledger) -> None:
+def left_over(stack: Stack) -> dict[str, int]:
+    """What is in hand, queued or open."""
     redis = stack.redis
+    found = {"unacked": redis.hlen("unacked"), "unacked_index": redis.zcard("unacked_index")}
+    found |= {lane.value: redis.llen(lane.value) for lane in Lane}
+    found["open"] = redis.zcard(keys.JOBS_OPEN)
+    return {name: count for name, count in found.items() if count}
 
-    def left() -> dict[str, int]:
-        found = {"unacked": redis.hlen("unacked"), "unacked_index": redis.zcard("unacked_index")}
-        found |= {lane.value: redis.llen(lane.value) for lane in Lane}
-        found["open"] = redis.zcard(keys.JOBS_OPEN)
-        return {name: count for name, count in found.items() if count}
 
+def _check_left_over(stack: Stack, ledger: Ledger) -> None:
     try:
-        wait_for("nothing is left", lambda: not left(), SETTLE_SECONDS)
+        wait_for("nothing is left", lambda: not left_over(stack), SETTLE_SECONDS)
     except AssertionError:
-        ledger.violated("I8", f"left over: {left()}")
+        ledger.violated("I8", f"left over: {left_over(stack)}")
     # A worker that a fault has just ended or started forks its children while this looks.
     for worker in stack.workers:
         try:

@@ -2,7 +2,6 @@
 
 import os
 import random
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -10,81 +9,76 @@ from typing import Any
 
 import pytest
 
+from tests.chaos import kills
 from tests.chaos.arena import VISIBILITY_SECONDS, Arena, freeze, thaw
-from tests.support.processes import wait_for
+from tests.chaos.seeds import SEEDS
+from tests.support.processes import pause
 
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "60"))
-SEED = int(os.environ.get("CHAOS_SEED") or random.randrange(2**32))
 
 Fault = Callable[[Arena, random.Random], None]
 
 
 @pytest.mark.whole_chaos
 @pytest.mark.timeout(SECONDS + 300)
+@pytest.mark.parametrize("seed", [pytest.param(seed, id=f"{SECONDS:g} s, seed {seed}") for seed in SEEDS])
 @pytest.mark.fault(
-    f"everything is killed, frozen and cut off at random for {SECONDS:g} s, seed {SEED}",
+    "everything is killed, frozen and cut off at random",
     "all invariants; in the end everything serves again by itself",
     within=VISIBILITY_SECONDS + 7,
 )
-def test_random_faults(arena: Arena, measure: Callable[[float], None]) -> None:
+def test_random_faults(seed: int, arena: Arena, measure: Callable[[float], None]) -> None:
     arena.ledger.jobs_may_fail = True
-    chance = random.Random(SEED)
+    chance = random.Random(seed)
     done: Counter[str] = Counter()
     arena.ledger.connections_may_break = True
-    print(f"SECONDS={SECONDS:g} SEED={SEED}")
-    with arena.traffic(callers=4, submitters=3, sleep_seconds=0.05, seed=SEED):
+    print(f"SECONDS={SECONDS:g} SEED={seed}")
+    with arena.traffic(callers=4, submitters=3, sleep_seconds=0.05, seed=seed):
         until = time.monotonic() + SECONDS
         while time.monotonic() < until:
             fault = chance.choice(FAULTS)
             print(f"{SECONDS - (until - time.monotonic()):7.1f} s  {fault.__name__.strip('_')}", flush=True)
             fault(arena, chance)
             done[fault.__name__.strip("_")] += 1
-            _pause(chance.uniform(0.2, 4.0))
+            pause(chance.uniform(0.2, 4.0))
         # What the last fault has left running or not is restored; the service has to come back by itself.
-        _start_what_ended(arena)
+        kills.start_what_ended(arena.stack)
         measure(arena.serves_again(time.monotonic(), 60))
     print(dict(done), dict(arena.ledger.answers), dict(arena.ledger.outcomes), f"repeats {arena.ledger.repeats}")
 
 
 def _kill_a_child(arena: Arena, chance: random.Random) -> None:
-    children = [pid for worker in arena.stack.workers for pid in worker.children()]
-    if children:
-        os.kill(chance.choice(children), signal.SIGKILL)
+    kills.kill_a_child(arena.stack, chance)
 
 
 def _kill_a_worker(arena: Arena, chance: random.Random) -> None:
-    chance.choice(arena.stack.workers).kill()
-    _start_what_ended(arena)
+    kills.kill_a_worker(arena.stack, chance)
 
 
 def _stop_a_worker(arena: Arena, chance: random.Random) -> None:
     # A worker that hangs on a broken connection may need its whole time to drain.
     chance.choice(arena.stack.workers).stop(40)
-    _start_what_ended(arena)
+    kills.start_what_ended(arena.stack)
 
 
 def _freeze_a_worker(arena: Arena, chance: random.Random) -> None:
     worker = chance.choice(arena.stack.workers)
     freeze(worker)
-    _pause(chance.uniform(0.2, 6.0))
+    pause(chance.uniform(0.2, 6.0))
     thaw(worker)
 
 
 def _kill_the_gateway(arena: Arena, chance: random.Random) -> None:
-    arena.stack.gateway.kill()
-    arena.stack.gateway.start()
-    arena.stack.wait_for_gateway()
+    kills.kill_the_gateway(arena.stack, chance)
 
 
 def _kill_the_broker(arena: Arena, chance: random.Random) -> None:
-    arena.stack.broker.kill()
-    _pause(chance.uniform(0.0, 2.0))
-    arena.stack.start_broker()
+    kills.kill_the_broker(arena.stack, chance)
 
 
 def _freeze_the_broker(arena: Arena, chance: random.Random) -> None:
     freeze(arena.stack.broker)
-    _pause(chance.uniform(0.2, 4.0))
+    pause(chance.uniform(0.2, 4.0))
     thaw(arena.stack.broker)
 
 
@@ -98,7 +92,7 @@ def _reset_connections(arena: Arena, chance: random.Random) -> None:
 
 def _spoil_the_network(arena: Arena, chance: random.Random) -> None:
     with chance.choice([arena.gateway_proxy, arena.worker_proxy]).with_toxics(**chance.choice(TOXICS)):
-        _pause(chance.uniform(0.2, 3.0))
+        pause(chance.uniform(0.2, 3.0))
 
 
 TOXICS: list[dict[str, Any]] = [
@@ -120,15 +114,3 @@ FAULTS: list[Fault] = [
     _reset_connections,
     _spoil_the_network,
 ]
-
-
-def _start_what_ended(arena: Arena) -> None:
-    """What a supervisor does."""
-    for process in (arena.stack.gateway, *arena.stack.workers):
-        if not process.running:
-            process.start()
-
-
-def _pause(seconds: float) -> None:
-    until = time.monotonic() + seconds
-    wait_for("the pause is over", lambda: time.monotonic() >= until, seconds + 5)

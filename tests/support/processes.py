@@ -39,6 +39,12 @@ def wait_for(what: str, probe: Callable[[], Found | None], seconds: float = 15.0
         time.sleep(0.02)
 
 
+def pause(seconds: float) -> None:
+    """Let time pass, where it is time itself that a test is about."""
+    until = time.monotonic() + seconds
+    wait_for("the pause is over", lambda: time.monotonic() >= until, seconds + 5)
+
+
 class Process:
     """A program of the stack, its output kept for when a test fails."""
 

@@ -92,10 +92,10 @@ class Stack:
         self.wait_ready()
         return self
 
-    def start_broker(self) -> None:
-        """Start the broker and wait until it answers."""
+    def start_broker(self, patience_seconds: float = 15.0) -> None:
+        """Start the broker and wait until it has read its file and answers."""
         self.broker.start()
-        wait_for("the broker answers", self._ping)
+        wait_for("the broker answers", self._ping, patience_seconds)
 
     def wait_ready(self) -> None:
         """Wait until the gateway says that predictions are served."""

@@ -36,6 +36,8 @@ class Waiting:
     taken: int = 0
     gave_way: bool = False
     """Whether others went before its next chunk already."""
+    overtaken: int = 0
+    """Rows of it that do not keep those waiting who come now: they go before them."""
     answered: int = 0
     parts: dict[int, Answer] = field(default_factory=dict)
     """The answers to its chunks, by the position of their first row."""

@@ -7,11 +7,11 @@ version that a worker refuses is not followed, and the old one stays.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from gateway.coalescer import Coalescer
-from gateway.errors import Problem
+from gateway.errors import Problem, overloaded
 from gateway.fleet import Fleet
 from gateway.rows import RowParser
 from gateway.trials import Trials
@@ -77,6 +77,11 @@ class Catalog:
     def alias_of(self, name: str) -> str:
         """The alias by which a model is served when nobody says which."""
         return served_alias(self._aliases.get(name, {}))
+
+    @property
+    def served(self) -> Collection[ServedModel]:
+        """All versions in memory."""
+        return self._served.values()
 
     @property
     def names(self) -> list[str]:
@@ -155,7 +160,7 @@ class Catalog:
             raise Problem(404, "unknown_model", "the model store has no such model, version or alias") from None
         except ModelError as error:
             logger.error("%s %s can't be served: %s", name, wanted, error)
-            raise Problem(503, "model_unavailable", "this version can't be read", {"Retry-After": "5"}) from None
+            raise overloaded("model_unavailable", "this version can't be read", 5) from None
         return self._add(manifest)
 
     async def step(self) -> None:

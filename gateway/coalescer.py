@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 
+from gateway.admission import ADMITTED_SHARE
 from gateway.batch_cost import BatchCost
 from gateway.calls import Answer, Chunk, Waiting
 from gateway.deadlines import Deadlines
@@ -22,6 +23,7 @@ from gateway.errors import broker_unavailable, deadline_exceeded, no_worker, ove
 from gateway.exchange import Exchange
 from gateway.settings import GatewaySettings
 from gateway.slots import Pools, Slot, Slots
+from gateway.waits import RowsWait
 from shared.clock import BrokerClock
 from shared.contract import BatchReply, Call, Lane, PredictMessage, Row, packed
 from shared.manifest import Manifest
@@ -45,8 +47,16 @@ class WaitingRows:
 
     limit: int
     rows: int = 0
-    sent: int = 0
-    """Rows that have left for a worker since the start."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    """A batch in flight."""
+
+    slot: Slot
+    chunks: list[Chunk]
+    left_at: float
+    """As RowsWait has it."""
 
 
 class Coalescer:
@@ -70,8 +80,10 @@ class Coalescer:
         self._settings = settings
         self._waiting: OrderedDict[Waiting, None] = OrderedDict()
         self.waiting_rows = 0
-        self._in_flight: dict[int, tuple[Slot, list[Chunk]]] = {}
+        self._overtaken_rows = 0
+        self._in_flight: dict[int, _Batch] = {}
         self._cost = BatchCost()
+        self._wait = RowsWait()
         self._publishing: set[asyncio.Task[None]] = set()
         self._deadlines = Deadlines(self._expire)
 
@@ -90,14 +102,22 @@ class Coalescer:
         """Whether nobody waits."""
         return not self._waiting and not self._in_flight
 
+    @property
+    def wait_seconds(self) -> float:
+        """How long a row that comes now would wait for a slot."""
+        return self._wait.seconds(self.waiting_rows - self._overtaken_rows)
+
     async def predict(self, rows: list[Row], deadline_seconds: float, trace: "RequestTrace | None" = None) -> Answer:
         """Have rows predicted.
 
         Raises:
-            Problem: 503 if too many rows wait, the broker is down or nobody works; 504 past the deadline.
+            Problem: 503 at once if too many rows wait or there is no time for these, later if the broker is down or
+                nobody works; 504 past the deadline.
         """
         if self._everywhere.rows + len(rows) > self._everywhere.limit:
-            raise overloaded("queue_full", "too many rows wait for a worker", 1)
+            raise overloaded("queue_full", "too many rows wait for a worker", max(1.0, self.wait_seconds))
+        if self._wait.blocked:
+            self._admit(len(rows), deadline_seconds)
         now = self._clock.now()
         call = Waiting(rows, now, now + deadline_seconds, asyncio.get_running_loop().create_future(), trace)
         if trace is not None:
@@ -105,6 +125,8 @@ class Coalescer:
         tick = self._deadlines.watch(call, deadline_seconds)
         self._waiting[call] = None
         self._count_waiting(len(rows))
+        if len(rows) > 1:
+            self._overtake(call, max(0, len(rows) - self._batch_rows()))
         self._pools.of(self.model).ask(self)
         try:
             answer = await call.answer
@@ -115,11 +137,30 @@ class Coalescer:
             self._deadlines.forget(call, tick)
             self._forget(call)
 
+    def _admit(self, n_rows: int, deadline_seconds: float) -> None:
+        """Refuse rows that could not be answered in time."""
+        if not self._pools.of(self.model).total:
+            # One may come back any moment, and who waits for it keeps nobody waiting.
+            return
+        # A large call gives way to others before each of its chunks; the rest of others' keeps no small one waiting.
+        before = self.waiting_rows if n_rows > self._batch_rows() else self.waiting_rows - self._overtaken_rows
+        seconds = self._wait.seconds(before + n_rows) + self._wait.answer_seconds
+        if seconds > ADMITTED_SHARE * deadline_seconds:
+            detail = f"the answer would take about {seconds:.1f} s, too long for a deadline of {deadline_seconds:g} s"
+            raise overloaded("overloaded", detail, self._wait.seconds(before))
+
     def _forget(self, call: Waiting) -> None:
         """Nothing more of a call is to be sent."""
-        self._count_waiting(-call.left)
-        call.taken = len(call.rows)
-        self._waiting.pop(call, None)
+        if call.left:
+            self._count_waiting(-call.left)
+            self._overtake(call, 0)
+            call.taken = len(call.rows)
+            self._waiting.pop(call, None)
+
+    def _overtake(self, call: Waiting, rows: int) -> None:
+        """Those who come now go before so many rows of a call."""
+        self._overtaken_rows += rows - call.overtaken
+        call.overtaken = rows
 
     def _count_waiting(self, rows: int) -> None:
         self.waiting_rows += rows
@@ -130,15 +171,22 @@ class Coalescer:
         chunks = self._take(slots.free_for(self))
         if chunks:
             self._send(chunks, slots)
+        else:
+            self._wait.left(0, blocked=False)
         return bool(self._waiting)
 
     def _take(self, free_slots: int) -> list[Chunk]:
-        """What the next batch holds; those that gave up waiting are left out."""
+        """What the next batch holds; those that gave up waiting, or have waited for too long, are left out."""
         limit = self._rows_limit(free_slots)
+        hopeless_until = self._clock.now() + self._wait.answer_seconds if self._wait.blocked else 0.0
         chunks: list[Chunk] = []
         while self._waiting and limit > 0:
             call, _ = self._waiting.popitem(last=False)
             if call.answer.done():
+                continue
+            if call.deadline < hopeless_until:
+                # Others still can be answered in time; were the oldest first in any case, all would come too late.
+                call.answer.set_exception(overloaded("overloaded", "its turn came too late", self._wait.answer_seconds))
                 continue
             if call.taken and self._waiting and not call.gave_way:
                 # The rest of a large call: those who came meanwhile go first, once, so that neither starves.
@@ -154,23 +202,32 @@ class Coalescer:
             self._count_waiting(-chunk.n_rows)
             limit -= chunk.n_rows
             chunks.append(chunk)
+            if call.left or call.overtaken:
+                self._overtake(call, call.left)
             if call.left:
                 self._waiting[call] = None
         return chunks
 
-    def _rows_limit(self, free_slots: int) -> int:
-        """How many rows the next batch may hold."""
+    def _batch_rows(self) -> int:
+        """How many rows a batch may hold."""
         limit = self._settings.batch_rows_max
         if self._cost.known:
             limit = min(limit, self._cost.rows_within(self._settings.batch_compute_target_seconds))
+        return limit
+
+    def _rows_limit(self, free_slots: int) -> int:
+        """How many rows the next batch should hold."""
+        limit = self._batch_rows()
         if self.waiting_rows * self._cost.row_seconds > SPREAD_SECONDS:
             limit = min(limit, math.ceil(self.waiting_rows / free_slots))
         return limit
 
     def _send(self, chunks: list[Chunk], slots: Slots) -> None:
         batch = self._exchange.open(self._on_reply)
-        self._everywhere.sent += sum(chunk.n_rows for chunk in chunks)
-        self._in_flight[batch] = (slots.take(self), chunks)
+        slot = slots.take(self)
+        blocked = bool(self._waiting) and slots.free_for(self) < 1
+        left_at = self._wait.left(sum(chunk.n_rows for chunk in chunks), blocked)
+        self._in_flight[batch] = _Batch(slot, chunks, left_at)
         message = PredictMessage(
             batch=batch,
             reply_to=self._exchange.reply_to,
@@ -212,22 +269,23 @@ class Coalescer:
         """Give up a batch; its callers, if any still wait, get the problem."""
         if batch not in self._in_flight:
             return
-        slot, chunks = self._in_flight.pop(batch)
-        slot.give_back()
+        gone = self._in_flight.pop(batch)
+        gone.slot.give_back()
         self._exchange.close(batch)
-        for chunk in chunks:
+        for chunk in gone.chunks:
             if not chunk.call.answer.done():
                 chunk.call.answer.set_exception(problem())
-        slot.slots.wake()
+        gone.slot.slots.wake()
 
     def _on_reply(self, reply: BatchReply) -> None:
-        slot, chunks = self._in_flight.pop(reply.batch)
-        slot.give_back()
-        for chunk, result in zip(chunks, reply.results, strict=False):
+        batch = self._in_flight.pop(reply.batch)
+        batch.slot.give_back()
+        self._wait.answered(batch.left_at)
+        for chunk, result in zip(batch.chunks, reply.results, strict=False):
             chunk.settle(result, reply)
         if reply.compute_seconds:
-            self._cost.observe(sum(chunk.n_rows for chunk in chunks), reply.compute_seconds)
-        slot.slots.pump()
+            self._cost.observe(sum(chunk.n_rows for chunk in batch.chunks), reply.compute_seconds)
+        batch.slot.slots.pump()
 
     def _expire(self, call: Waiting) -> None:
         if not call.answer.done():

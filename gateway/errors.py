@@ -1,5 +1,6 @@
 """Every error that a caller can meet, as RFC 9457 problem details. Input is never echoed."""
 
+import math
 import random
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -14,6 +15,9 @@ from shared.contract import ErrorCode
 CONTENT_TYPE = "application/problem+json"
 ERRORS_SHOWN = 20
 NAME_SHOWN_CHARACTERS = 64
+
+SOON_SECONDS = 0.5
+"""When to come again after what may not happen twice."""
 
 #: Status of an error that came back through the queue.
 STATUS_OF_CODE = {
@@ -54,10 +58,17 @@ class Problem(Exception):
         return Response(self.body(), self.status, self.headers, CONTENT_TYPE)
 
 
+def retry_after(seconds: float) -> dict[str, str]:
+    """The header `Retry-After`: whole seconds, not less than these, and jittered.
+
+    Those who were turned away together must not come back together, also if the wait is short.
+    """
+    return {"Retry-After": str(max(1, math.ceil(random.uniform(seconds, 1.5 * seconds + 1))))}
+
+
 def overloaded(code: str, detail: str, retry_after_seconds: float) -> Problem:
-    """503 for a state of ours; the wait is jittered so that the callers don't come back all at once."""
-    seconds = max(1, round(retry_after_seconds * random.uniform(1.0, 1.5)))
-    return Problem(503, code, detail, {"Retry-After": str(seconds)})
+    """503 for a state of ours."""
+    return Problem(503, code, detail, retry_after(retry_after_seconds))
 
 
 def broker_unavailable() -> Problem:
@@ -67,7 +78,7 @@ def broker_unavailable() -> Problem:
 
 def deadline_exceeded(seconds: float) -> Problem:
     """504: no answer in time."""
-    return Problem(504, "deadline_exceeded", f"no prediction within {seconds:g} s", {"Retry-After": "1"})
+    return Problem(504, "deadline_exceeded", f"no prediction within {seconds:g} s", retry_after(SOON_SECONDS))
 
 
 def no_worker() -> Problem:
@@ -80,7 +91,7 @@ def of_result(error: dict[str, Any]) -> Problem:
     status = STATUS_OF_CODE.get(error["code"], 500)
     problem = Problem(status, error["code"], error["message"])
     if status in (503, 504):
-        problem.headers["Retry-After"] = "1"
+        problem.headers |= retry_after(SOON_SECONDS)
     if error["rows"]:
         problem.extra["rows"] = error["rows"][:ERRORS_SHOWN]
     return problem

@@ -1,7 +1,5 @@
 """Who may do what: asks for an API key where there are keys, and for nothing where there are none."""
 
-import math
-import random
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -10,7 +8,7 @@ from fastapi.security import HTTPBearer, SecurityScopes
 from starlette.types import Scope
 
 from gateway.api_keys import KeyRing, KeyScope
-from gateway.errors import Problem
+from gateway.errors import Problem, retry_after
 
 SCHEME = "api_key"
 """Name of the security scheme in OpenAPI."""
@@ -48,9 +46,7 @@ class Guard:
         require(scope, needed)
         seconds = key.bucket.take() if key.bucket is not None else 0.0
         if seconds:
-            # Jittered, so that those who were turned away together don't come back together.
-            wait = str(max(1, math.ceil(seconds * random.uniform(1.0, 1.5))))
-            raise Problem(429, "rate_limited", "more requests than this key may make", {"Retry-After": wait})
+            raise Problem(429, "rate_limited", "more requests than this key may make", retry_after(seconds))
 
     def dependencies(self, needed: KeyScope) -> list[Any]:
         """For routes of FastAPI: what admits their requests and shows in OpenAPI; nothing where no key is needed."""

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from gateway.admission import JobsAdmission
 from gateway.connection import soon
 from gateway.errors import Problem, broker_unavailable, overloaded
 from gateway.exchange import Exchange
@@ -78,10 +79,13 @@ class _Submission:
 class Jobs:
     """Submit, look up, wait for and cancel jobs."""
 
-    def __init__(self, redis: Redis, exchange: Exchange, pools: Pools, settings: GatewaySettings) -> None:
+    def __init__(
+        self, redis: Redis, exchange: Exchange, pools: Pools, admission: JobsAdmission, settings: GatewaySettings
+    ) -> None:
         self._redis = redis
         self._exchange = exchange
         self._pools = pools
+        self._admission = admission
         self._settings = settings
         self._submit_script = redis.register_script(script("submit"))
         self._cancel_script = redis.register_script(script("cancel"))
@@ -103,8 +107,10 @@ class Jobs:
         Returns its id, and whether it is a replay: the job of an earlier request with the same key.
 
         Raises:
-            Problem: 422 if the key was used for other rows, 503 if Redis is down or too many jobs are open.
+            Problem: 422 if the key was used for other rows, 503 if Redis is down or full, too many jobs are open, or
+                this one would expire before its turn.
         """
+        self._admission.check()
         if trace is not None:
             trace.submitting()
         body = orjson.dumps(rows)
@@ -188,7 +194,9 @@ class Jobs:
             if item.answer.done():
                 continue
             if answer is None:
-                item.answer.set_exception(overloaded("queue_full", "too many jobs are open", 5))
+                item.answer.set_exception(
+                    overloaded("queue_full", "too many jobs are open", self._admission.room_seconds)
+                )
                 continue
             created, job_id, fingerprint = answer
             if fingerprint.decode() != item.fingerprint:

@@ -25,6 +25,7 @@ REJECTIONS = (
     "broker_unavailable",
     "connections_full",
     "no_worker",
+    "overloaded",
     "queue_full",
     "rate_limited",
     "slow_client",

@@ -5,7 +5,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from gateway.connections import Connections, Phase
-from gateway.errors import CONTENT_TYPE, Problem
+from gateway.errors import CONTENT_TYPE, Problem, overloaded
 from gateway.whole import WHOLE, RawHeaders, send_whole
 
 STATE = "connections"
@@ -23,7 +23,6 @@ REFUSED_SECONDS = 2.0
 _INVALID = Problem(400, "invalid_http", "this is not HTTP/1.1")
 _HEAD_TOO_LARGE = Problem(431, "head_too_large", f"request line and headers are larger than {HEAD_MAX_BYTES} bytes")
 _TOO_SLOW = Problem(408, "too_slow", "the request took too long to arrive")
-_TOO_MANY = Problem(503, "connections_full", "too many connections are open", {"retry-after": "2"})
 
 
 class Protocol(HttpToolsProtocol):
@@ -43,7 +42,7 @@ class Protocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._watch: Connections = self.app_state[STATE]
         if not self._watch.add(self):
-            self._refuse(_TOO_MANY)
+            self._refuse(overloaded("connections_full", "too many connections are open", 2))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over."""

@@ -99,8 +99,8 @@ class QueueMonitor(Collector):
             return {}
         return memory
 
-    async def jobs(self) -> tuple[int, int]:
-        """How many jobs wait, about, and how many have ended since ever.
+    async def jobs(self) -> tuple[int, int, float]:
+        """How many jobs wait, about, how many have ended since ever, and the share of its memory that Redis has in use.
 
         As waiting count all that are open while the queue holds any: those that run are few beside them.
 
@@ -113,7 +113,9 @@ class QueueMonitor(Collector):
             for pool in self._fleet.pools:
                 pipe.llen(queue_name(Lane.BULK, pool))
             n_open, counts, *depths = await pipe.execute()
-        return n_open if any(depths) else 0, sum(int(count or 0) for count in counts)
+        memory = await self._memory()
+        share = memory["used_memory"] / memory["maxmemory"] if memory.get("maxmemory") else 0.0
+        return n_open if any(depths) else 0, sum(int(count or 0) for count in counts), share
 
     def _age(self, entry: bytes | None) -> float:
         if entry is None:

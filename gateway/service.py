@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 
+from gateway.admission import JobsAdmission
 from gateway.api_keys import KeyRing
 from gateway.background import BackgroundLoops
 from gateway.bodies import Bodies
@@ -25,7 +26,6 @@ from gateway.rows import RowParser
 from gateway.settings import GatewaySettings
 from gateway.slots import Pools
 from gateway.trials import Shadows
-from gateway.waits import EstimatedWait
 from gateway.wire import Wire
 from shared import keys
 from shared.broker import make_celery
@@ -73,17 +73,14 @@ class Service:
         self.pools = Pools(self.fleet.slots_of)
         self.exchange = Exchange(self.redis, self._publisher, self._reader, make_celery(settings), self.clock)
         self.catalog = Catalog(store, settings.default_model, self.fleet, self._serve)
-        self.jobs = Jobs(self.redis, self.exchange, self.pools, settings)
+        self._jobs_admission = JobsAdmission(settings)
+        self.jobs = Jobs(self.redis, self.exchange, self.pools, self._jobs_admission, settings)
         self.canary = Canary(lambda: self.catalog.default.manifest, self.exchange, self.pools, self.clock)
         self.shadows = Shadows(self.redis, self.exchange, self.pools, self.metrics.shadow_rows_dropped.inc)
         self.monitor = QueueMonitor(self.redis, self.clock, self.fleet)
         self._reconciler = Reconciler(self.redis, self.exchange, self.pools, self.clock, settings.job_check_seconds)
         self._loops = BackgroundLoops()
         self._waiting = WaitingRows(settings.waiting_rows_max)
-        self._waits = {
-            Lane.INTERACTIVE: EstimatedWait(settings.wait_max_seconds),
-            Lane.BULK: EstimatedWait(settings.job_expiry_seconds),
-        }
         self.metrics.registry.register(self.monitor)
         self.metrics.waiting = lambda: self._waiting.rows
         self.metrics.waiting_rows_limit.set(settings.waiting_rows_max)
@@ -141,13 +138,20 @@ class Service:
         try:
             await self.fleet.refresh()
             self.pools.wake()
-            self._waits[Lane.BULK].look(*await self.monitor.jobs())
+            self._jobs_admission.look(*await self.monitor.jobs())
         finally:
             # If the broker does not answer, nobody is known to work.
-            self._waits[Lane.INTERACTIVE].look(self._waiting.rows, self._waiting.sent)
-            for lane, wait in self._waits.items():
-                self.metrics.estimated_wait_seconds.labels(lane.value).set(wait.seconds(self.fleet.slots))
+            self._jobs_admission.judge(self.fleet.slots)
+            waits = {Lane.INTERACTIVE: self._rows_wait_seconds(), Lane.BULK: self._jobs_admission.wait_seconds}
+            for lane, seconds in waits.items():
+                self.metrics.estimated_wait_seconds.labels(lane.value).set(seconds)
         await asyncio.sleep(REFRESH_SECONDS)
+
+    def _rows_wait_seconds(self) -> float:
+        longest = self.settings.wait_max_seconds
+        if not self.fleet.slots:
+            return longest
+        return min(longest, max(served.coalescer.wait_seconds for served in self.catalog.served))
 
     async def _reconcile_step(self) -> None:
         await self._reconciler.step(lambda action: self.metrics.reconciled.labels(action).inc())

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope
 from gateway.answers import job_prediction, outputs_of, predicted, server_timing, timing
 from gateway.api_keys import KeyScope
 from gateway.catalog import ServedModel
-from gateway.errors import Problem, of_result
+from gateway.errors import SOON_SECONDS, Problem, of_result, overloaded
 from gateway.guard import owner_of, require
 from gateway.requests import TRACE
 from gateway.routes.hot import Encoded, HotEndpoint, RawHeaders, idempotency_key, job_response
@@ -75,7 +75,7 @@ class PredictEndpoint(HotEndpoint):
         job_id, _ = await service.jobs.submit(served.manifest, parsed.rows, parsed.single, key, owner, trace)
         job = await service.jobs.wait(job_id, wait_seconds, owner)
         if job is None:
-            raise Problem(503, "broker_unavailable", "the job was accepted, and its record can't be read")
+            raise overloaded("broker_unavailable", "the job was accepted, and its record can't be read", SOON_SECONDS)
         if job.status is not JobStatus.SUCCEEDED:
             return job_response(job, 202, headers)
         started_at, ended_at = job.started_at or job.accepted_at, job.ended_at or job.accepted_at

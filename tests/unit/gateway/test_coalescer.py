@@ -11,6 +11,7 @@ from gateway.coalescer import PACKED_ROWS_MIN, Coalescer, WaitingRows
 from gateway.errors import Problem
 from gateway.settings import GatewaySettings
 from gateway.slots import COMMON, Pools
+from gateway.waits import RowsWait
 from shared.clock import BrokerClock
 from shared.contract import PredictMessage
 from tests.support.coroutines import run, turns, until
@@ -399,6 +400,123 @@ def test_more_rows_than_may_wait_are_turned_away() -> None:
         await turns()
         await lane.answer_everything()
         assert (predictions(accepted), predictions(fits)) == ([1.0, 2.0], [3.0])
+
+    run(scenario())
+
+
+class Clock:
+    """Time as a coalescer's RowsWait sees it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(coalescer, "RowsWait", lambda: RowsWait(lambda: self.now))
+
+    async def serve(self, lane: Lane, batches: int, seconds: float) -> None:
+        """Answer batch after batch, each after so many seconds."""
+        for _ in range(batches):
+            self.now += seconds
+            await lane.answer(lane.last)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+async def gone(lane: Lane) -> None:
+    """Everyone leaves."""
+    for task in lane.asked:
+        task.cancel()
+    await asyncio.gather(*lane.asked, return_exceptions=True)
+
+
+def test_who_could_not_be_answered_in_time_is_refused_at_once(clock: Clock) -> None:
+    async def scenario() -> None:
+        lane = Lane(batch_rows_max=1)
+        for i in range(20):
+            lane.ask(float(i))
+        await turns()
+        await clock.serve(lane, 10, seconds=0.1)
+        assert lane.coalescer.wait_seconds == pytest.approx(0.9, rel=0.1)
+
+        refused = await problem(lane.ask(20.0, deadline_seconds=1.0))
+        assert (refused.status, refused.code) == (503, "overloaded")
+        assert 1 <= int(refused.headers["Retry-After"]) <= 3
+        assert (await problem(lane.ask(*[21.0] * 40, deadline_seconds=4.0))).code == "overloaded"
+        patient, few = lane.ask(22.0, deadline_seconds=2.0), lane.ask(*[23.0] * 20, deadline_seconds=4.5)
+        await turns()
+        assert not patient.done()
+        assert not few.done()
+
+        await clock.serve(lane, 31, seconds=0.1)
+        assert predictions(patient) == [22.0]
+        assert predictions(few) == [23.0] * 20
+        served = lane.ask(24.0, deadline_seconds=0.2)
+        await turns()
+        await lane.answer(lane.last)
+        assert predictions(served) == [24.0], "nobody waits any more, whatever it has been like"
+
+    run(scenario())
+
+
+def test_the_rest_of_a_large_call_keeps_no_small_one_from_coming_in(clock: Clock) -> None:
+    async def scenario() -> None:
+        lane = Lane(batch_rows_max=10)
+        large = [lane.ask(*[float(i)] * 500, deadline_seconds=60.0) for i in range(2)]
+        await turns()
+        await clock.serve(lane, 20, seconds=0.1)
+        assert lane.coalescer.waiting_rows * 0.01 > 5, "they take much longer than the small one has"
+
+        small = lane.ask(7.0, deadline_seconds=1.0)
+        another = await problem(lane.ask(*[8.0] * 100, deadline_seconds=5.0))
+        assert another.code == "overloaded", "a large one would have to share with the others"
+        await clock.serve(lane, 3, seconds=0.1)
+        assert predictions(small) == [7.0]
+        assert not any(task.done() for task in large)
+        await gone(lane)
+        assert lane.coalescer.wait_seconds == 0
+
+    run(scenario())
+
+
+def test_whose_turn_comes_too_late_is_refused_so_that_others_are_answered(clock: Clock) -> None:
+    async def scenario() -> None:
+        lane = Lane(batch_rows_max=1)
+        first = lane.ask(0.0)
+        await turns()
+        late, early = lane.ask(1.0, deadline_seconds=0.5), lane.ask(2.0, deadline_seconds=50.0)
+        lane.ask(3.0, deadline_seconds=50.0)
+        await turns()
+        await clock.serve(lane, 1, seconds=1.0)
+        assert lane.batches == [[0.0], [1.0]], "nothing was known of what waits yet"
+        lane.ask(4.0, deadline_seconds=0.5)
+        await turns()
+        await clock.serve(lane, 3, seconds=1.0)
+
+        assert lane.batches == [[0.0], [1.0], [2.0], [3.0]]
+        refused = await problem(lane.asked[-1])
+        assert (refused.status, refused.code) == (503, "overloaded")
+        assert [predictions(task) for task in (first, late, early)] == [[0.0], [1.0], [2.0]]
+        after = lane.ask(5.0, deadline_seconds=0.5)
+        await turns()
+        await lane.answer(lane.last)
+        assert predictions(after) == [5.0], "it is tried again"
+
+    run(scenario())
+
+
+def test_without_workers_who_waits_for_one_is_not_refused(clock: Clock) -> None:
+    async def scenario() -> None:
+        lane = Lane(batch_rows_max=1)
+        for i in range(20):
+            lane.ask(float(i))
+        await turns()
+        await clock.serve(lane, 10, seconds=1.0)
+        lane.slots = 0
+        waits = lane.ask(20.0, deadline_seconds=1.0)
+        await turns()
+        assert not waits.done()
+        await gone(lane)
 
     run(scenario())
 

@@ -10,6 +10,7 @@ from fakeredis import FakeServer
 
 from gateway import connection
 from gateway import jobs as module
+from gateway.admission import JobsAdmission
 from gateway.errors import Problem
 from gateway.exchange import Exchange
 from gateway.jobs import Job, Jobs
@@ -38,9 +39,10 @@ class Desk:
         self.redis = redis
         self.pinned: set[str] = set()
         self.pools = Pools(lambda pool: int(pool == COMMON or pool in self.pinned))
-        self.jobs = Jobs(
-            redis, Exchange(redis, redis, redis, APP, BrokerClock()), self.pools, GatewaySettings(**settings)
-        )
+        chosen = GatewaySettings(**settings)
+        self.admission = JobsAdmission(chosen)
+        exchange = Exchange(redis, redis, redis, APP, BrokerClock())
+        self.jobs = Jobs(redis, exchange, self.pools, self.admission, chosen)
 
     async def submit(
         self,
@@ -253,6 +255,38 @@ def test_too_many_open_jobs_are_refused_with_a_time_to_come_back(broker: FakeSer
             refused = await problem(at.submit())
             assert (refused.status, refused.code) == (503, "queue_full")
             assert int(refused.headers["Retry-After"]) >= 5
+
+    run(scenario())
+
+
+def test_a_job_that_would_expire_before_its_turn_is_refused(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker, job_expiry_seconds=1e-9) as at:
+            at.admission.look(1000, 0, 0.0)
+            await asyncio.sleep(0)
+            at.admission.look(1000, 1, 0.0)
+            at.admission.judge(slots=0)
+            await at.submit()
+            at.admission.judge(slots=2)
+            refused = await problem(at.submit())
+            assert (refused.status, refused.code) == (503, "overloaded")
+            assert int(refused.headers["Retry-After"]) >= 5
+            at.admission.look(0, 1001, 0.0)
+            at.admission.judge(slots=2)
+            await at.submit()
+
+    run(scenario())
+
+
+def test_no_jobs_are_taken_in_while_redis_has_hardly_any_memory_left(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            at.admission.look(0, 0, 0.95)
+            refused = await problem(at.submit())
+            assert (refused.status, refused.code) == (503, "queue_full")
+            assert int(refused.headers["Retry-After"]) >= 5
+            at.admission.look(0, 0, 0.5)
+            await at.submit()
 
     run(scenario())
 

@@ -127,6 +127,13 @@ def test_the_brokers_memory_is_told_if_the_broker_tells(broker: FakeServer, monk
             exported = samples(monitor)
             assert exported["inference_broker_memory_bytes"] == 1_000_000
             assert exported["inference_broker_memory_limit_bytes"] == 0
+            assert await monitor.jobs() == (0, 0, 0.0), "no limit is never full"
+
+            async def tight(section: str) -> dict[str, int]:
+                return {"used_memory": 1_000_000, "maxmemory": 4_000_000}
+
+            monkeypatch.setattr(redis, "info", tight)
+            assert await monitor.jobs() == (0, 0, 0.25)
 
     run(scenario())
 
@@ -136,9 +143,9 @@ def test_jobs_wait_if_the_queue_holds_any(broker: FakeServer) -> None:
         async with monitored(broker) as (monitor, redis):
             await redis.zadd(keys.JOBS_OPEN, {"j1": 1, "j2": 2, "j3": 3})
             await redis.hset(keys.JOB_COUNTS, mapping={"accepted": 10, "succeeded": 4, "failed": 2, "cancelled": 1})
-            assert await monitor.jobs() == (0, 7), "all of them run"
+            assert await monitor.jobs() == (0, 7, 0.0), "all of them run"
             await redis.lpush("bulk", entry(0))
-            assert await monitor.jobs() == (3, 7)
+            assert await monitor.jobs() == (3, 7, 0.0)
 
     run(scenario())
 
@@ -146,6 +153,6 @@ def test_jobs_wait_if_the_queue_holds_any(broker: FakeServer) -> None:
 def test_a_broker_that_has_counted_nothing_yet_has_no_jobs(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with monitored(broker) as (monitor, _):
-            assert await monitor.jobs() == (0, 0)
+            assert await monitor.jobs() == (0, 0, 0.0)
 
     run(scenario())

@@ -10,6 +10,7 @@ import pytest
 from fakeredis import FakeServer
 
 from gateway import reconciler as module
+from gateway.admission import JobsAdmission
 from gateway.exchange import Exchange
 from gateway.jobs import Jobs
 from gateway.reconciler import Reconciler
@@ -40,7 +41,8 @@ class Office:
         exchange = Exchange(redis, redis, redis, APP, BrokerClock())
         self.pinned: set[str] = set()
         self.pools = Pools(lambda pool: int(pool == COMMON or pool in self.pinned))
-        self.jobs = Jobs(redis, exchange, self.pools, GatewaySettings())
+        settings = GatewaySettings()
+        self.jobs = Jobs(redis, exchange, self.pools, JobsAdmission(settings), settings)
         self.reconciler = Reconciler(redis, exchange, self.pools, BrokerClock(), check_seconds=10.0)
         self.counted: Counter[str] = Counter()
 

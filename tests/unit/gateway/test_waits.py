@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.waits import MEMORY_SECONDS, EstimatedWait
+from gateway.waits import MEMORY_SECONDS, ROWS_MEMORY_SECONDS, EstimatedWait, RowsWait
 
 LONGEST_SECONDS = 60.0
 
@@ -106,3 +106,94 @@ def test_a_broker_that_forgot_its_counts_is_no_negative_rate(lane: Lane) -> None
     lane.pass_(5, per_second=0)
 
     assert lane.wait.seconds(slots=1) > 0
+
+
+class Batches:
+    """A lane from which batches leave."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.wait = RowsWait(clock=lambda: self.now)
+
+    def leave(self, after_seconds: float, rows: int, blocked: bool = True) -> float:
+        self.now += after_seconds
+        return self.wait.left(rows, blocked)
+
+
+@pytest.fixture
+def batches() -> Batches:
+    return Batches()
+
+
+def test_rows_wait_for_as_long_as_those_before_them_took(batches: Batches) -> None:
+    for _ in range(100):
+        batches.leave(0.1, rows=5)
+
+    assert batches.wait.seconds(50) == pytest.approx(1.0, rel=0.1)
+
+
+def test_nothing_is_known_before_a_batch_has_left_others_behind_and_the_next_has_left(batches: Batches) -> None:
+    batches.leave(1.0, rows=1)
+    batches.now += 10
+
+    assert batches.wait.seconds(1000) == 0
+
+
+def test_a_lane_that_is_not_blocked_keeps_nobody_waiting_whatever_it_knew(batches: Batches) -> None:
+    for _ in range(100):
+        batches.leave(1.0, rows=1)
+    batches.leave(1.0, rows=1, blocked=False)
+
+    assert batches.wait.seconds(1000) == 0
+
+
+def test_time_in_which_nobody_was_left_behind_says_nothing(batches: Batches) -> None:
+    for _ in range(100):
+        batches.leave(10.0, rows=1, blocked=True)
+        batches.leave(0.1, rows=1, blocked=False)
+
+    batches.wait.left(1, blocked=True)
+    assert batches.wait.seconds(10) == pytest.approx(1.0, rel=0.2)
+
+
+def test_a_lane_in_which_nothing_moves_looks_worse_by_and_by(batches: Batches) -> None:
+    for _ in range(3):
+        batches.leave(0.1, rows=1)
+    before = batches.wait.seconds(10)
+    batches.now += 1
+
+    assert before < 1 < 3 < batches.wait.seconds(10)
+
+
+def test_an_outage_is_soon_forgotten(batches: Batches) -> None:
+    for _ in range(100):
+        batches.leave(0.1, rows=10)
+    batches.leave(3600.0, rows=10)
+    assert batches.wait.seconds(100) > 3
+
+    for _ in range(int(3 * ROWS_MEMORY_SECONDS / 0.1)):
+        batches.leave(0.1, rows=10)
+    assert batches.wait.seconds(100) == pytest.approx(1.0, rel=0.5)
+
+
+def test_what_changed_is_known_soon(batches: Batches) -> None:
+    for _ in range(300):
+        batches.leave(0.1, rows=10)
+    for _ in range(int(3 * ROWS_MEMORY_SECONDS / 0.1)):
+        batches.leave(0.1, rows=5)
+
+    assert batches.wait.seconds(100) == pytest.approx(2.0, rel=0.1)
+
+
+def test_how_long_an_answer_takes_is_the_average_and_more_if_it_varies(batches: Batches) -> None:
+    for seconds in [0.2] * 50:
+        left_at = batches.leave(1.0, rows=1)
+        batches.now += seconds
+        batches.wait.answered(left_at)
+    assert batches.wait.answer_seconds == pytest.approx(0.2)
+
+    for seconds in [0.1, 0.3] * 50:
+        left_at = batches.leave(1.0, rows=1)
+        batches.now += seconds
+        batches.wait.answered(left_at)
+    assert batches.wait.answer_seconds == pytest.approx(0.4, rel=0.1)

@@ -206,6 +206,13 @@ def test_an_answer_of_the_wrong_shape_fails_every_row(
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
+def test_no_rows_are_not_halved_for_ever(exported: Exported) -> None:
+    # A gateway sends none; estimators raise.
+    answer = Predictor.load(*exported("logistic regression")).predict([])
+
+    assert (answer.predictions, answer.probabilities, answer.failures) == ([], [], {})
+
+
 def test_probabilities_of_the_wrong_shape_fail_every_row(exported: Exported) -> None:
     manifest = exported("logistic regression")[1]
     predictor = scripted(manifest, lambda rows: np.array(["setosa"]), lambda rows: np.array([[0.5, 0.5]]))

@@ -20,7 +20,7 @@ from shared import keys
 from shared.contract import PREDICT_TASK, RUN_JOBS_TASK, SHADOW_TASK
 from shared.dead_letters import KEPT, DeadLetter
 from worker.lanes import LaneCycle
-from worker.stall import Pulse
+from worker.stall import Pulse, is_stopping
 from worker.unacked import QoS
 
 logger = logging.getLogger(__name__)
@@ -143,8 +143,21 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
     def _gave(self, delivery_tag: str) -> None:
         if self._queue_cycle.gave(delivery_tag) and self._in_poll:
             # The BRPOP that waits may have been sent without the bulk queues: it is sent anew. If not, it ends soon.
-            with suppress(redis.RedisError), self.conn_or_acquire() as client:
-                client.client_unblock(self._asking[1])
+            self._unblock()
+
+    def _basic_cancel(self, consumer_tag: str) -> None:
+        super()._basic_cancel(consumer_tag)
+        # kombu reads what a BRPOP that waits may still pop when it closes the channel: seconds later, when the children
+        # have ended, and meanwhile somebody waits for the answer. A read gives back what has no consumer any more.
+        if self._in_poll and not self.active_queues and is_stopping():
+            self._unblock()
+            with suppress(kombu_redis.Empty):
+                self._brpop_read()
+
+    def _unblock(self) -> None:
+        """End the BRPOP that waits."""
+        with suppress(redis.RedisError), self.conn_or_acquire() as client:
+            client.client_unblock(self._asking[1])
 
     def _brpop_read(self, **options: Any) -> bool:
         # As in kombu 5.7, but for the check between popping and decoding.

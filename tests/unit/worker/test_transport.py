@@ -8,11 +8,17 @@ from typing import Any
 import kombu
 import orjson
 import pytest
+import redis
+from celery.worker import state
+from kombu.transport import redis as kombu_redis
+from kombu.transport.redis import Empty
 
 from gateway.envelope import envelope
 from shared.broker import make_celery
 from shared.contract import Call, Message, PredictMessage, RunJobsMessage, ShadowMessage
 from shared.settings import CommonSettings
+from worker.lanes import LaneCycle
+from worker.stall import Pulse
 from worker.transport import CONTROL_READ_SECONDS, Amqp, Channel, problem
 
 APP = make_celery(CommonSettings())
@@ -226,3 +232,67 @@ def test_nothing_waits_for_ever_for_remote_control() -> None:
 
     assert asked == [{"block": False, "timeout": CONTROL_READ_SECONDS}]
     assert channel.__dict__["subclient"] is pubsub, "kombu looks there whether there is one"
+
+
+def stopping_channel(monkeypatch: pytest.MonkeyPatch, queues: list[str]) -> tuple[Channel, list[str]]:
+    """A channel with a BRPOP that waits, and what it does about it."""
+    done: list[str] = []
+    channel = Channel.__new__(Channel)
+    channel._in_poll, channel._active_queues, channel.active_fanout_queues = object(), queues, set()
+
+    def read(**_: Any) -> bool:
+        done.append("read")
+        channel._in_poll = None
+        raise Empty
+
+    monkeypatch.setattr(kombu_redis.Channel, "_basic_cancel", lambda self, tag: queues.remove(tag))
+    monkeypatch.setattr(channel, "_unblock", lambda: done.append("unblock"))
+    monkeypatch.setattr(channel, "_brpop_read", read)
+    return channel, done
+
+
+def test_a_worker_that_stops_takes_back_what_it_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis would give it a task that nobody looks at until its children have ended."""
+    channel, done = stopping_channel(monkeypatch, ["interactive", "bulk"])
+    monkeypatch.setattr(state, "should_stop", 0)
+
+    channel._basic_cancel("bulk")
+    assert done == [], "of the other queue it still takes tasks"
+    channel._basic_cancel("interactive")
+    assert done == ["unblock", "read"]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_one_that_only_lost_its_connection_does_not_wait_for_it(monkeypatch: pytest.MonkeyPatch, waits: bool) -> None:
+    channel, done = stopping_channel(monkeypatch, ["interactive"])
+    if not waits:
+        monkeypatch.setattr(state, "should_stop", 0)
+        channel._in_poll = None
+
+    channel._basic_cancel("interactive")
+    assert done == []
+
+
+def test_every_answered_poll_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    channel = Channel.__new__(Channel)
+    connection = SimpleNamespace(disconnect=lambda: None)
+    answers: list[Any] = [None, redis.ConnectionError()]
+
+    def answer(*_: Any) -> Any:
+        found = answers.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    channel.pulse, channel.connection_errors = Pulse(1), (redis.ConnectionError,)
+    channel._queue_cycle = LaneCycle(1)
+    channel._queue_cycle.update(["interactive"])
+    channel.__dict__["client"] = SimpleNamespace(connection=connection, parse_response=answer)
+    monkeypatch.setattr(channel, "_flush_brpop_reauth", lambda: None)
+
+    with pytest.raises(Empty):
+        channel._brpop_read()
+    assert channel.pulse.beats == 1, "nothing for a second is an answer too"
+    with pytest.raises(redis.ConnectionError):
+        channel._brpop_read()
+    assert channel.pulse.beats == 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 
 from tests.support.coroutines import run, until
 from tests.support.exposition import Scrape
+from tests.support.processes import wait_for
 from tests.support.puppet import Act
 from tests.support.stack import Stack
 
@@ -112,6 +114,23 @@ def test_a_request_with_more_rows_than_there_is_time_for(overloaded: Stack) -> N
         assert (await large).status == 200
 
     run(scenario(), 60)
+
+
+def test_rows_of_callers_who_left_are_not_computed(overloaded: Stack) -> None:
+    address = urlsplit(overloaded.url)
+    body = json.dumps({"instances": [SLOW] * 10}).encode()
+    head = b"POST /predict?deadline=60 HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n"
+    callers = [socket.create_connection((address.hostname or "", address.port or 0)) for _ in range(100)]
+    try:
+        for caller in callers:
+            caller.sendall(head + b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+        wait_for("they all wait", lambda: waiting_rows(overloaded) > 900)
+    finally:
+        for caller in callers:
+            caller.close()
+    # Ten seconds of work. What is in a batch already is computed.
+    wait_for("nothing of them is left", lambda: waiting_rows(overloaded) == 0, 5)
+    assert overloaded.predict(SLOW, params={"deadline": 5}).status_code == 200
 
 
 def rejections(stack: Stack) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from bench.open_loop import OpenFigures
+from bench.open_loop import CONNECTIONS, OpenFigures
 
 SCRIPT = Path(__file__).with_name("post.lua")
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
@@ -53,7 +53,9 @@ def run_wrk(url: str, body: bytes, connections: int, seconds: int) -> ClosedFigu
     )
 
 
-def run_open_loop(url: str, body: bytes, rate: float, seconds: float, folder: Path) -> OpenFigures:
+def run_open_loop(
+    url: str, body: bytes, rate: float, seconds: float, folder: Path, connections: int = CONNECTIONS
+) -> OpenFigures:
     """POST the body at a constant rate from a process of its own.
 
     Raises:
@@ -62,6 +64,7 @@ def run_open_loop(url: str, body: bytes, rate: float, seconds: float, folder: Pa
     file = folder / "body.json"
     file.write_bytes(body)
     command = [sys.executable, "-m", "bench.open_loop", url, str(rate), str(seconds), str(file)]
+    command += ["--connections", str(connections)]
     return OpenFigures.model_validate_json(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
 
 

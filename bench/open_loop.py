@@ -39,6 +39,14 @@ class OpenFigures(BaseModel):
     """How late this generator sent what had a free connection: below that, latencies say nothing."""
 
     errors: int
+    """Answers that are not good, and requests without one."""
+
+    rejected: int = 0
+    """Those of them that say when to come again: 429 and 503."""
+
+    rejected_p99_seconds: float = 0.0
+    ended_at: float = 0.0
+    """When the last request was sent, as `time.time()` has it."""
 
 
 class _Connection:
@@ -98,6 +106,7 @@ class Generator:
         self._latencies: list[float] = []
         self._late: list[float] = []
         self._errors = 0
+        self._rejected: list[float] = []
         self._address = host, port
         for _ in range(connections):
             self._connect()
@@ -108,11 +117,13 @@ class Generator:
         start = clock() + 0.01
         give_up = start + seconds + DRAIN_SECONDS
         last_answer = start
+        ended_at = 0.0
         while clock() < give_up and (sent < total or len(self._idle) < len(self._by_file) or self._waiting):
             now = clock()
             while sent < total and start + sent / rate <= now:
                 self._send_or_wait(start + sent / rate)
                 sent += 1
+                ended_at = time.time()
             timeout = start + sent / rate - clock() if sent < total else 0.1
             if timeout > 0:
                 select.select([self._epoll], [], [], timeout)
@@ -129,6 +140,9 @@ class Generator:
             p99_seconds=_quantile(found, 0.99),
             late_p99_seconds=_quantile(sorted(self._late) or [0.0], 0.99),
             errors=self._errors + unanswered,
+            rejected=len(self._rejected),
+            rejected_p99_seconds=_quantile(sorted(self._rejected) or [0.0], 0.99),
+            ended_at=ended_at,
         )
 
     def close(self) -> None:
@@ -174,6 +188,8 @@ class Generator:
             self._latencies.append(now - connection.due)
         else:
             self._errors += 1
+            if status in (429, 503):
+                self._rejected.append(now - connection.due)
         if self._waiting:
             connection.send(self._request, self._waiting.popleft())
         else:

@@ -25,6 +25,9 @@ class Pace:
     forest_trees: int
     """2.7 MB each."""
 
+    overload_seconds: int
+    """Of three times what the workers can do."""
+
     def with_rounds(self, rounds: int) -> "Pace":
         """The same with another number of rounds."""
         return replace(self, rounds=rounds, measure_rounds=rounds)
@@ -39,6 +42,7 @@ FULL = Pace(
     rate_step=1,
     backlog_seconds=8,
     forest_trees=75,
+    overload_seconds=20,
 )
 """Within 15 minutes."""
 
@@ -51,5 +55,6 @@ SHORT = Pace(
     rate_step=4,
     backlog_seconds=1,
     forest_trees=5,
+    overload_seconds=4,
 )
 """Within 2 minutes: shows that it works, and the order of magnitude."""

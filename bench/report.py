@@ -70,6 +70,8 @@ def _measures(results: Results) -> str:
 def _figure(name: str, value: float) -> str:
     if name.endswith("per_second"):
         return f"{value:,.0f}"
+    if name.endswith("_share"):
+        return f"{100 * value:.2f} %"
     return f"{value / 1e6:,.0f} MB" if name.endswith("_bytes") else _ms(value)
 
 

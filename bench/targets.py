@@ -77,6 +77,14 @@ def _metrics_cost(results: Results) -> float | None:
     return 100 * (1 - with_ / without) if with_ is not None and without else None
 
 
+def _milliseconds(name: str) -> Figure:
+    def figure(results: Results) -> float | None:
+        seconds = results.measure(name)
+        return 1000 * seconds if seconds is not None else None
+
+    return figure
+
+
 def _second_child(results: Results) -> float | None:
     added, model = results.measure("forest.second_child_bytes"), results.measure("forest.model_bytes")
     return 100 * added / model if added is not None and model else None
@@ -133,5 +141,28 @@ TARGETS: Sequence[Target] = (
         1.95,
     ),
     Target("memory that a second pool child adds, of the model", _second_child, 15, 5, " %", False),
+    Target(
+        "three times the peak: good answers per second of the peak",
+        _measured("overload.goodput_per_second", "overload.peak_per_second"),
+        0.9,
+        0.95,
+    ),
+    Target(
+        "three times the peak: p99 of the admitted, of their deadline",
+        _measured("overload.admitted_p99_seconds", "overload.deadline_seconds"),
+        1,
+        1,
+        "x",
+        False,
+    ),
+    Target(
+        "three times the peak: p99 until a refusal, in ms",
+        _milliseconds("overload.rejected_p99_seconds"),
+        50,
+        20,
+        " ms",
+        False,
+    ),
+    Target("seconds until all is as before", _measure("overload.recovery_seconds"), 5, 2, " s", False),
     Target("cost of all metrics, of throughput", _metrics_cost, 10, 5, " %", False),
 )

@@ -107,8 +107,14 @@ class Coalescer:
         """How long a row that comes now would wait for a slot."""
         return self._wait.seconds(self.waiting_rows - self._overtaken_rows)
 
-    async def predict(self, rows: list[Row], deadline_seconds: float, trace: "RequestTrace | None" = None) -> Answer:
-        """Have rows predicted.
+    async def predict(
+        self,
+        rows: list[Row],
+        deadline_seconds: float,
+        trace: "RequestTrace | None" = None,
+        awaited: "Callable[[asyncio.Future[Answer]], None] | None" = None,
+    ) -> Answer:
+        """Have rows predicted. `awaited` is given what the caller waits for: if that fails, rows that wait don't leave.
 
         Raises:
             Problem: 503 at once if too many rows wait or there is no time for these, later if the broker is down or
@@ -120,6 +126,8 @@ class Coalescer:
             self._admit(len(rows), deadline_seconds)
         now = self._clock.now()
         call = Waiting(rows, now, now + deadline_seconds, asyncio.get_running_loop().create_future(), trace)
+        if awaited is not None:
+            awaited(call.answer)
         if trace is not None:
             trace.accepted(Lane.INTERACTIVE, now)
         tick = self._deadlines.watch(call, deadline_seconds)

@@ -6,6 +6,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.connections import Connections, Phase
 from gateway.errors import CONTENT_TYPE, Problem, overloaded
+from gateway.leaving import left
 from gateway.whole import WHOLE, RawHeaders, send_whole
 
 STATE = "connections"
@@ -50,6 +51,7 @@ class Protocol(HttpToolsProtocol):
         if self._running is not None:
             # uvicorn tells the last one only; one before it would write where nothing can be written any more.
             self._running.disconnected = True
+            left(self._running.scope)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

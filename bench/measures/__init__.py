@@ -6,7 +6,7 @@ Every `measure(scratch, models, pace)` returns one round: name -> figure, as `be
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.measures import fairness, forest, generator, jobs, metrics_cost, rows
+from bench.measures import fairness, forest, generator, jobs, metrics_cost, overload, rows
 from bench.pace import Pace
 
 Measure = Callable[[Path, Path, Pace], dict[str, float]]
@@ -17,5 +17,6 @@ MEASURES: dict[str, Measure] = {
     "rows": rows.measure,
     "fairness": fairness.measure,
     "forest": forest.measure,
+    "overload": overload.measure,
     "metrics": metrics_cost.measure,
 }

@@ -3,6 +3,7 @@
 import math
 import re
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
@@ -15,6 +16,7 @@ from gateway.api_keys import KeyScope
 from gateway.catalog import ServedModel
 from gateway.errors import SOON_SECONDS, Problem, of_result, overloaded
 from gateway.guard import owner_of, require
+from gateway.leaving import AWAITED
 from gateway.requests import TRACE
 from gateway.routes.hot import Encoded, HotEndpoint, RawHeaders, idempotency_key, job_response
 from gateway.rows import ParsedRows
@@ -45,7 +47,8 @@ class PredictEndpoint(HotEndpoint):
             response = await self._as_job(served, parsed, prefer, idempotency_key(headers), scope)
             return response, time.perf_counter() - started
         trace = scope.get(TRACE)
-        answer = await served.coalescer.predict(parsed.rows, self._deadline_seconds(scope), trace)
+        awaited = partial(scope.__setitem__, AWAITED)
+        answer = await served.coalescer.predict(parsed.rows, self._deadline_seconds(scope), trace, awaited)
         result: dict[str, Any] = answer.result
         if "error" in result:
             raise of_result(result["error"])

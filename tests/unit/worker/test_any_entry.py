@@ -64,7 +64,7 @@ def consume(entry: bytes) -> None:
         callback(trace_task_ret(*args, app=APP))
 
     pool = SimpleNamespace(apply_async=run)
-    events: list[bytes] = []
+    events: list[str] = []
     consumer = SimpleNamespace(
         hostname="h",
         connection_errors=(),

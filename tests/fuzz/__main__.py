@@ -9,8 +9,7 @@ import sys
 
 import pytest
 
-from tests.fuzz.conftest import EXAMPLES, SEED
-from tests.support.fuzzing import FACTOR
+from tests.support.fuzz_options import EXAMPLES, FACTOR, SEED
 from tests.support.processes import REPOSITORY
 
 PARSERS = ("bodies", "entries", "manifests")

@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo train test chaos check bench bench-short dashboards-preview format lock test-all audit clean venv
+.PHONY: help up demo train test chaos fuzz check bench bench-short dashboards-preview format lock test-all audit clean venv
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,9 @@ test: venv ## Run every test that this machine can run (ARGS="-k drift")
 
 chaos: venv ## Break everything, and see what holds: the fault matrix, with measured times (SECONDS=600 SEED=1 ARGS=--only-random; ARGS="--jobs 1000000")
 	@$(RUN) -m tests.chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+fuzz: venv ## Make up requests, bodies, messages and manifests by the thousand (ARGS="--seconds 600"; atheris joins in where it is installed)
+	@$(RUN) -m tests.fuzz $(ARGS)
 
 check: venv ## Lint, format, types and import rules
 	@$(RUN) -m ruff check
@@ -57,7 +60,7 @@ audit: ## Bills of materials in .audit/, and known holes in what is pinned (asks
 	@$(PYTHON) -m scripts.audit $(ARGS)
 
 clean: ## Remove environments, caches and the broker's and Prometheus' data; models stay
-	rm -rf .venv .venv-* .audit .bench .run .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
+	rm -rf .venv .venv-* .audit .bench .fuzz .run .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 venv:

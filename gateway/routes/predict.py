@@ -91,7 +91,7 @@ class PredictEndpoint(HotEndpoint):
     def _deadline_seconds(self, scope: Scope) -> float:
         settings = self.service.settings
         query: bytes = scope["query_string"]
-        asked = parse_qs(query.decode("latin-1")).get("deadline") if query else None
+        asked = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("deadline") if query else None
         if asked is None:
             return settings.predict_deadline_seconds
         try:

@@ -82,8 +82,9 @@ def why_meant(failure: Failure, case: Any, response: Any) -> str | None:
     """Why an answer is right that a check complains of, or None if it is wrong."""
     kind = _problem(response)
     if isinstance(failure, ServerError):
-        if kind == "deadline_exceeded" and _number((case.query or {}).get("deadline")) < SHORT_SECONDS:
-            return "504 for who asks for less time than it takes"
+        asked_seconds = _number((case.query or {}).get("deadline"))
+        if kind in ("deadline_exceeded", "overloaded") and asked_seconds < SHORT_SECONDS:
+            return "503 or 504 for who asks for less time than it takes"
         if kind == "non_finite_output" and any(abs(number) > HUGE for number in _numbers(case.body)):
             return "500 where the model has no finite answer to huge numbers"
     if isinstance(failure, RejectedPositiveData):

@@ -9,11 +9,9 @@ from shared.model_store import ModelStore
 from tests.integration.conftest import broker_program, pytest_runtest_makereport  # noqa: F401 - fixtures
 from tests.support.api_keys import new_key
 from tests.support.estimators import CASES
+from tests.support.fuzz_options import EXAMPLES, SEED
 from tests.support.stack import Stack
 from training import export
-
-EXAMPLES, SEED = "FUZZ_EXAMPLES", "FUZZ_SEED"
-"""Environment variables, set by `make fuzz`: examples for each operation and phase, and what they are made up from."""
 
 SCOPES = ("predict", "jobs", "read", "metrics")
 

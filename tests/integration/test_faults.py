@@ -62,7 +62,7 @@ def test_a_batch_that_outlasts_the_stop_goes_back_to_the_queue(
     assert (stack.redis.llen("bulk"), stack.redis.hlen("unacked")) == (1, 0)
     stack.workers[0].start()
     # At once, not when the lease of the first attempt is over: the message says that it comes back.
-    outcome = stack.outcome(job, seconds=12)
+    outcome = stack.outcome(job, seconds=25)
     assert (outcome["status"], outcome["attempt"]) == ("succeeded", 2)
 
 

@@ -182,7 +182,7 @@ def test_an_answer_its_header_and_the_histograms_say_the_same(stack: Stack, rows
     assert server_timing(answer.headers["server-timing"]) == timing
     seen = wait_for("its counts", partial(counted, stack, before, "inference_batch_rows_sum", rows))
     told = gateway(stack)
-    assert timing["total_ms"] > timing["queue_ms"] > 0
+    assert timing["total_ms"] + CLOCKS_APART_MS > timing["queue_ms"] > 0
     sums = {
         "queue_ms": seen.grown(before, "inference_queue_wait_seconds_sum", lane="interactive"),
         "compute_ms": seen.grown(before, "inference_compute_seconds_sum"),

@@ -10,9 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from shared.manifest import Feature
-
-FACTOR = "FUZZ_FACTOR"
-"""Environment variable, set by `make fuzz`: so many times as many examples, other ones each time."""
+from tests.support.fuzz_options import FACTOR
 
 # What parsers were seen to trip over, as JSON text.
 ODD_VALUES = [

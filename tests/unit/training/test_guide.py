@@ -50,6 +50,9 @@ def test_the_commands_exist(
     monkeypatch.chdir(tmp_path)
     rows = "".join(f"{i},{'Oslo' if i % 3 else 'Lyon'},{'stays' if i % 2 else 'leaves'}\n" for i in range(30))
     Path("customers.csv").write_text("age,city,outcome\n" + rows)
+    if "model.key" in line:
+        signing_key(Path("model.key"))
+        assert main(["csv", "customers.csv"]) == 0
 
     assert main(line.split()) == 0, capsys.readouterr().err
 

@@ -1,0 +1,76 @@
+"""Atheris hunts for bytes that a parser trips over: it keeps what reaches new branches, and changes that.
+
+    python -m tests.fuzz.parsers bodies .fuzz/bodies -max_total_time=20
+
+The branches are those of our own code; pydantic-core and orjson, which do most of the work, are not instrumented.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["gateway", "shared", "worker"]):
+    from gateway.envelope import envelope
+    from gateway.rows import RowParser
+    from shared.broker import make_celery
+    from shared.contract import Call, PredictMessage, RunJobsMessage, ShadowMessage
+    from shared.settings import CommonSettings
+    from tests.support.any_bytes import check_body, check_entry, check_manifest
+    from tests.support.manifests import classifier, feature, flag, mixed, text
+
+MANIFEST = mixed(
+    feature("size"), feature("weight", nullable=True), text("colour"), text("note", None, nullable=True), flag("new")
+)
+PARSER = RowParser(MANIFEST, 3)
+ROW = {"size": 1.5, "weight": None, "colour": "red", "note": "Straße", "new": True}
+SENT = [
+    PredictMessage(batch=1, reply_to="r", model="m", version="v", calls=[Call(1, 0.0, 1.0)], rows=[[1.0, "Straße"]]),
+    RunJobsMessage(jobs=["a", "b"]),
+    ShadowMessage(model="m", version="v2", primary="v1", rows=[[1.0, None]], predictions=["Straße"]),
+]
+
+
+def body(data: bytes) -> None:
+    """What a caller sends."""
+    check_body(PARSER, MANIFEST, data)
+
+
+def entry(data: bytes) -> None:
+    """What is in a queue."""
+    check_entry(data)
+
+
+ODD_WORDS = [b"NaN", b"-Infinity", b"1e400", b'"\\ud800"', b"null", b"true", b'"instances":[', b"[[", b'{"":', b"\xff"]
+
+Target = tuple[Callable[[bytes], None], Callable[[], Iterable[bytes]]]
+
+TARGETS: dict[str, Target] = {
+    "bodies": (body, lambda: [json.dumps(each).encode() for each in (ROW, {"instances": [ROW, ROW]})]),
+    "entries": (entry, lambda: [envelope(make_celery(CommonSettings()), message, "", 1.0) for message in SENT]),
+    "manifests": (check_manifest, lambda: [each.model_dump_json().encode() for each in (MANIFEST, classifier())]),
+}
+"""Name -> what is to hold of any bytes, and good bytes to begin with."""
+
+
+def main() -> None:
+    """Hunt until libFuzzer's options say it is enough; ends with another code than 0 if something was found."""
+    name, corpus, *options = sys.argv[1:]
+    hold, seeds = TARGETS[name]
+    folder = Path(corpus)
+    folder.mkdir(parents=True, exist_ok=True)
+    words: set[bytes] = set(ODD_WORDS)
+    for number, seed in enumerate(seeds()):
+        (folder / f"seed{number}").write_bytes(seed)
+        words.update(re.findall(rb'"[\w-]{1,20}"', seed))
+    dictionary = folder.with_suffix(".words")
+    dictionary.write_text("".join('"' + "".join(map("\\x{:02x}".format, word)) + '"\n' for word in sorted(words)))
+    atheris.Setup([sys.argv[0], corpus, f"-dict={dictionary}", f"-artifact_prefix={corpus}-", *options], hold)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

@@ -33,7 +33,7 @@ from worker.logs import keep_logging_as_it_is
 from worker.lost import LostBatches
 from worker.metrics import WorkerMetrics, slot
 from worker.metrics_server import start_metrics_server
-from worker.pool import PoolWatch, bound_shutdown
+from worker.pool import PoolWatch, bound_shutdown, keep_failures_small
 from worker.predictor_cache import PredictorCache
 from worker.settings import WorkerSettings
 from worker.stall import Pulse, StallWatch
@@ -73,6 +73,7 @@ def create_worker(settings: WorkerSettings) -> Celery:
     app.conf.task_queues = [Queue(name, Exchange(""), routing_key=name) for name in queues]
     app.steps["consumer"].update([Announcer, Handover, PoolWatch, StallWatch])
     bound_shutdown(settings.worker_drain_seconds)
+    keep_failures_small()
     children: list[Child] = []
     register_tasks(app, lambda: children[0])
     _connect_signals(settings, store, predictors, metrics, children)

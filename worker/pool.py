@@ -6,6 +6,7 @@ import signal
 import threading
 from typing import Any
 
+from billiard import einfo
 from billiard import pool as billiard_pool
 from celery import bootsteps, signals
 
@@ -72,3 +73,18 @@ def bound_shutdown(drain_seconds: float) -> None:
     billiard_pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = round(
         LAST_RESULT_SECONDS / billiard_pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_INTERVAL
     )
+
+
+def keep_failures_small() -> None:
+    """Let a child tell of a failed task in what its pipe to the main process takes at once (64 KiB).
+
+    billiard sends the position of every instruction of every frame, which nobody reads: 70 kB with the text if it is
+    Redis that failed. While the main process looks for a lost broker it reads nothing, so the child would wait in the
+    middle of it. There the soft time limit, which is noticed when the broker is back, interrupts it, the child tells of
+    that, and the main process ends on the mixture of the two.
+    """
+    einfo.Traceback = _no_frames
+
+
+def _no_frames(_: Any) -> None:
+    """What is told of a failure is the exception and its traceback as text."""

@@ -3,13 +3,17 @@
 import signal
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+from redis.exceptions import RedisError
 
 from tests.chaos.arena import Arena
 from tests.chaos.conftest import Measure
 from tests.chaos.ledger import question
 from tests.support.processes import wait_for
+
+FILLING = [f"filling:{number}" for number in range(6000)]
 
 
 def _for_seconds(seconds: float, holds: Callable[[], bool]) -> None:
@@ -49,6 +53,58 @@ def test_the_broker_is_down(arena: Arena, measure: Measure, how: int, seconds: f
             arena.stack.start_broker()
             measure(arena.serves_again(time.monotonic(), 30))
     assert pids == [process.pid for process in (arena.stack.gateway, *arena.stack.workers)]
+
+
+@pytest.mark.whole_chaos
+@pytest.mark.fault(
+    "Redis was killed and reads a large file for 8 s",
+    "503 meanwhile; no process ends, though tasks end with errors and nobody takes their results",
+    within=15,
+)
+def test_the_broker_is_loading(arena: Arena, measure: Measure) -> None:
+    redis, broker = arena.stack.redis, arena.stack.broker
+    pids = [process.pid for process in (arena.stack.gateway, *arena.stack.workers)]
+    _make_the_file_large(arena)
+    command = broker.command
+    with arena.traffic():
+        jobs = [arena.submit(question(number, sleep_seconds=0.5)) for number in range(8)]
+        wait_for("a job runs", lambda: "running" in map(arena.client.status, jobs))
+        broker.kill()
+        # Redis' own options for tests: a pause per key, and answers in between.
+        broker.command = [*command, "--key-load-delay", "3000", "--loading-process-events-interval-bytes", "1024"]
+        try:
+            broker.start()
+        finally:
+            broker.command = command
+        wait_for("the broker says that it loads", lambda: _is_loading(arena))
+        _for_seconds(8, lambda: arena.stack.status("/livez") == 200)
+        assert _is_loading(arena)
+        redis.config_set("key-load-delay", 0)
+        wait_for("the broker has loaded", lambda: not _is_loading(arena))
+        redis.delete(*FILLING)
+        measure(arena.serves_again(time.monotonic(), 30))
+    assert pids == [process.pid for process in (arena.stack.gateway, *arena.stack.workers)]
+
+
+def _make_the_file_large(arena: Arena) -> None:
+    """In the form of a snapshot, of which Redis reads a little at a time; commands it reads by the thousand."""
+    redis = arena.stack.redis
+    redis.mset(dict.fromkeys(FILLING, "x" * 1000))
+    redis.bgrewriteaof()
+
+    def is_written() -> bool:
+        persistence: Any = redis.info("persistence")
+        return not (persistence["aof_rewrite_in_progress"] or persistence["aof_rewrite_scheduled"])
+
+    wait_for("the file is written anew", is_written)
+
+
+def _is_loading(arena: Arena) -> bool:
+    try:
+        persistence: Any = arena.stack.redis.info("persistence")
+    except RedisError:
+        return False
+    return bool(persistence["loading"])
 
 
 @pytest.mark.parametrize(

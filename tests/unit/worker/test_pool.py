@@ -1,5 +1,6 @@
 import inspect
 import os
+import pickle
 import select
 import signal
 import threading
@@ -8,10 +9,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from celery import signals
+import redis
+from billiard import einfo
+from celery import Celery, signals
+from celery.app.trace import build_tracer
 from celery.concurrency.asynpool import AsynPool
+from celery.utils.serialization import get_pickled_exception
 
-from worker.pool import LOOK_SECONDS, PoolWatch, bound_shutdown
+from worker.pool import LOOK_SECONDS, PoolWatch, bound_shutdown, keep_failures_small
+
+PIPE_BYTES = 65_536
 
 
 class FakeTimer:
@@ -99,3 +106,28 @@ def test_a_child_that_was_seen_to_die_can_be_registered_again() -> None:
 def test_that_is_what_celery_needs() -> None:
     source = inspect.getsource(AsynPool._track_child_process)
     assert "fd = proc._sentinel_poll\n" in source
+
+
+def test_what_is_told_of_a_failed_task_fits_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(einfo, "Traceback", einfo.Traceback)
+    app = Celery(set_as_current=False)
+
+    @app.task(name="fail", shared=False)  # type: ignore[untyped-decorator]
+    def fail() -> None:
+        # Nobody listens there: redis-py fails some twenty frames down.
+        redis.Redis(port=1).register_script("return 1")()
+
+    def told() -> tuple[Any, int]:
+        failure = build_tracer("fail", fail, app=app)("id", (), {}, {})[0]
+        return failure, len(pickle.dumps(failure))
+
+    assert told()[1] > PIPE_BYTES / 2, "billiard is to blame no more"
+    keep_failures_small()
+    failure, n_bytes = told()
+
+    # Beside the failure of another task, which was not read yet.
+    assert n_bytes < PIPE_BYTES / 3
+    again = pickle.loads(pickle.dumps(failure))
+    assert type(get_pickled_exception(again.exception)).__name__ == "ConnectionError"
+    assert "redis" in again.traceback
+    assert again.exc_info[0] is redis.ConnectionError

@@ -3,6 +3,8 @@
 Depths bound memory, estimated waits bound patience. Both checks are a few numbers that are at hand.
 """
 
+from dataclasses import dataclass
+
 from gateway.errors import overloaded
 from gateway.settings import GatewaySettings
 from gateway.waits import EstimatedWait
@@ -14,6 +16,14 @@ BROKER_FULL = 0.9
 """Share of Redis' memory beyond which no jobs are taken in; what is left is for outcomes, replies and predictions."""
 
 ROOM_SECONDS_MIN, ROOM_SECONDS_MAX = 5.0, 60.0
+
+
+@dataclass
+class WaitingRows:
+    """The interactive rows that wait in this process, over all models."""
+
+    limit: int
+    rows: int = 0
 
 
 class JobsAdmission:

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from gateway.jobs import Job
+from gateway.job import Job
 from shared.contract import JobStatus
 from shared.manifest import Manifest
 

@@ -9,13 +9,29 @@ from gateway.errors import Problem, overloaded
 
 
 class Bodies:
-    """Reads them. What arrives in one piece costs nothing; what is still arriving counts against a common limit."""
+    """Reads them. What is still arriving, and what waits for its answer, counts against a common limit."""
 
-    def __init__(self, max_bytes: int, arriving_max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, all_max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._arriving_max_bytes = arriving_max_bytes
+        self._all_max_bytes = all_max_bytes
         self.arriving_bytes = 0
         """Held at the moment of bodies that are not complete."""
+        self.held_bytes = 0
+        """Those of bodies that are, and whose requests are not answered."""
+
+    def hold(self, size: int) -> None:
+        """A request with so large a body is being answered; to be released.
+
+        Raises:
+            Problem: 503 if there are too many.
+        """
+        if self.arriving_bytes + self.held_bytes + size > self._all_max_bytes:
+            raise overloaded("bodies_full", "too many large requests are being answered", 2)
+        self.held_bytes += size
+
+    def release(self, size: int) -> None:
+        """It was answered."""
+        self.held_bytes -= size
 
     async def read_json(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         """The body of a request with these headers, names in lower case.
@@ -40,7 +56,7 @@ class Bodies:
         self.arriving_bytes += size
         try:
             while more:
-                if self.arriving_bytes > self._arriving_max_bytes:
+                if self.arriving_bytes + self.held_bytes > self._all_max_bytes:
                     raise overloaded("bodies_full", "too many large bodies are arriving", 2)
                 chunk, more = await _next(receive)
                 chunks.append(chunk)

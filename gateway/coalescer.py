@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 
-from gateway.admission import ADMITTED_SHARE
+from gateway.admission import ADMITTED_SHARE, WaitingRows
 from gateway.batch_cost import BatchCost
 from gateway.calls import Answer, Chunk, Waiting
 from gateway.deadlines import Deadlines
@@ -39,14 +39,6 @@ PACKED_ROWS_MIN = 16
 
 REPLY_GRACE_SECONDS = 0.5
 """How long after the last deadline of a batch its slot is given up for lost."""
-
-
-@dataclass
-class WaitingRows:
-    """The interactive rows that wait in this process, over all models."""
-
-    limit: int
-    rows: int = 0
 
 
 @dataclass(slots=True)

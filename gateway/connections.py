@@ -9,7 +9,7 @@ import asyncio
 import logging
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 """How often all connections are looked at, and twice in the shortest time that they may take."""
+
+LOOKED_AT_TOGETHER = 1000
+"""Connections at most, in a millisecond or two: then it is the turn of the requests."""
 
 OTHER_FILES = 200
 """File descriptors beside those of the connections: libraries, Redis, the model store."""
@@ -80,12 +83,18 @@ class Connections:
     async def step(self) -> None:
         """Look at all of them, a little later."""
         await asyncio.sleep(self._look_seconds)
-        self.look(time.monotonic())
+        everyone = list(self._waits)
+        for at in range(0, len(everyone), LOOKED_AT_TOGETHER):
+            self.look(time.monotonic(), everyone[at : at + LOOKED_AT_TOGETHER])
+            await asyncio.sleep(0)
 
-    def look(self, now: float) -> None:
-        """Cut off what takes too long; `now` as `time.monotonic()` has it."""
+    def look(self, now: float, connections: Iterable[Connection] | None = None) -> None:
+        """Cut off those of these, or of all, that take too long; `now` as `time.monotonic()` has it."""
         slow: list[tuple[Connection, Phase]] = []
-        for connection, wait in self._waits.items():
+        for connection in list(self._waits) if connections is None else connections:
+            wait = self._waits.get(connection)
+            if wait is None:
+                continue
             phase, request = connection.waits_for() or (None, None)
             if phase is not wait.phase or request is not wait.request:
                 self._waits[connection] = _Wait(phase, request, now)

@@ -1,11 +1,9 @@
 """Durable jobs: the record of each in Redis, and every transition that a caller can cause."""
 
 import asyncio
-import contextlib
 import hashlib
 import logging
 import uuid
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +16,12 @@ from gateway.admission import JobsAdmission
 from gateway.connection import soon
 from gateway.errors import Problem, broker_unavailable, overloaded
 from gateway.exchange import Exchange
+from gateway.job import Job, Record, job_of
+from gateway.job_watch import JobWatch
 from gateway.settings import GatewaySettings
 from gateway.slots import Pools
 from shared import keys
-from shared.contract import OUTCOMES, JobStatus, Lane, RunJobsMessage, queue_name
+from shared.contract import JobStatus, Lane, RunJobsMessage, queue_name
 from shared.job_scripts import script
 from shared.log_context import detached
 from shared.manifest import Manifest
@@ -33,31 +33,6 @@ logger = logging.getLogger(__name__)
 
 SUBMITTED_TOGETHER_ROWS = 256
 """Rows of the jobs that one task carries, unless a single job has more."""
-
-POLL_SECONDS = 0.5
-"""How often a waiting caller's record is read, in case its wake-up was missed: pub/sub promises nothing."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A job's record. Times are seconds of the broker's clock, None for what has not happened."""
-
-    id: str
-    status: JobStatus
-    model: str
-    version: str
-    single: bool
-    attempt: int
-    accepted_at: float
-    started_at: float | None
-    ended_at: float | None
-    compute_seconds: float | None
-    outcome: dict[str, Any] | None
-
-    @property
-    def ended(self) -> bool:
-        """Whether it has its outcome."""
-        return self.status in OUTCOMES
 
 
 @dataclass(eq=False)
@@ -77,7 +52,7 @@ class _Submission:
 
 
 class Jobs:
-    """Submit, look up, wait for and cancel jobs."""
+    """Submit, look up and cancel jobs."""
 
     def __init__(
         self, redis: Redis, exchange: Exchange, pools: Pools, admission: JobsAdmission, settings: GatewaySettings
@@ -91,7 +66,8 @@ class Jobs:
         self._cancel_script = redis.register_script(script("cancel"))
         self._pending: list[_Submission] = []
         self._submitting: asyncio.Task[None] | None = None
-        self._waiters: dict[str, set[asyncio.Event]] = {}
+        self.watch = JobWatch(self._read)
+        """Who waits for outcomes."""
 
     async def submit(
         self,
@@ -212,38 +188,18 @@ class Jobs:
         Raises:
             Problem: 503 if Redis is down.
         """
+        record = await self._read(job_id)
+        if record is None:
+            raise broker_unavailable()
+        return job_of(job_id, record, owner)
+
+    async def _read(self, job_id: str) -> Record | None:
+        """A job's record, None if Redis does not answer."""
         try:
             record: Any = await soon(self._redis.hgetall(keys.job(job_id)))
         except (RedisError, OSError, asyncio.TimeoutError):
-            raise broker_unavailable() from None
-        return _job(job_id, record) if record and record.get(b"owner", b"") == owner.encode() else None
-
-    async def wait(self, job_id: str, seconds: float, owner: str = "") -> Job | None:
-        """The record of a job as soon as it has its outcome, or as it is when the time is over."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + seconds
-        event = asyncio.Event()
-        self._waiters.setdefault(job_id, set()).add(event)
-        try:
-            while True:
-                job = await self.get(job_id, owner)
-                left = until - loop.time()
-                if job is None or job.ended or left <= 0:
-                    return job
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(event.wait(), min(left, POLL_SECONDS))
-                event.clear()
-        finally:
-            waiters = self._waiters[job_id]
-            waiters.discard(event)
-            if not waiters:
-                del self._waiters[job_id]
-
-    def wake(self, job_ids: Iterable[str]) -> None:
-        """These jobs have their outcome."""
-        for job_id in job_ids:
-            for event in self._waiters.get(job_id, ()):
-                event.set()
+            return None
+        return dict(record)
 
     async def cancel(self, job_id: str, owner: str = "") -> JobStatus | None:
         """Cancel a job unless it has an outcome; the status it then has, None for an id that is unknown to its owner.
@@ -263,22 +219,3 @@ def _fail(batch: list[_Submission], problem: Any) -> None:
     for item in batch:
         if not item.answer.done():
             item.answer.set_exception(problem())
-
-
-def _job(job_id: str, record: dict[bytes, bytes]) -> Job:
-    def number(name: bytes) -> float | None:
-        return float(record[name]) if name in record else None
-
-    return Job(
-        id=job_id,
-        status=JobStatus(record[b"status"].decode()),
-        model=record[b"model"].decode(),
-        version=record[b"version"].decode(),
-        single=record[b"single"] == b"1",
-        attempt=int(record[b"attempt"]),
-        accepted_at=float(record[b"accepted_at"]),
-        started_at=number(b"started_at"),
-        ended_at=number(b"ended_at"),
-        compute_seconds=number(b"compute_seconds"),
-        outcome=orjson.loads(record[b"outcome"]) if b"outcome" in record else None,
-    )

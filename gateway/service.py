@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 
-from gateway.admission import JobsAdmission
+from gateway.admission import JobsAdmission, WaitingRows
 from gateway.api_keys import KeyRing
 from gateway.background import BackgroundLoops
 from gateway.bodies import Bodies
 from gateway.canary import Canary
 from gateway.catalog import Catalog, ServedModel
-from gateway.coalescer import Coalescer, WaitingRows
+from gateway.coalescer import Coalescer
 from gateway.connection import BLOCKING_READ_SECONDS, COMMAND_SECONDS, connect
 from gateway.connections import Connections
 from gateway.exchange import Exchange
@@ -161,4 +161,4 @@ class Service:
             await self._pubsub.subscribe(keys.JOBS_ENDED)
         message = await self._pubsub.get_message(timeout=1.0)
         if message is not None:
-            self.jobs.wake(message["data"].decode().split())
+            await self.jobs.watch.wake(message["data"].decode().split())

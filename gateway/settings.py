@@ -77,7 +77,7 @@ class GatewaySettings(CommonSettings):
     """Connections of a gateway process at most; one more gets 503."""
 
     bodies_max_bytes: int = Field(default=100_000_000, gt=0)
-    """Bytes of request bodies that are still arriving, in a gateway process at most; beyond it there is 503."""
+    """Bytes of request bodies that arrive or wait for an answer, in a gateway process at most; beyond it: 503."""
 
     @model_validator(mode="after")
     def _deadlines_agree(self) -> "GatewaySettings":

@@ -14,7 +14,7 @@ from gateway.answers import job_view
 from gateway.api_keys import KeyScope
 from gateway.catalog import ServedModel
 from gateway.errors import Problem
-from gateway.jobs import Job
+from gateway.job import Job
 from gateway.requests import PROBLEM
 from gateway.service import Service
 from gateway.whole import WHOLE, TakesWhole
@@ -65,10 +65,11 @@ class HotEndpoint(ABC):
         started = time.perf_counter()
         # As the router says it: what the request is counted as.
         scope["endpoint"] = self
-        catalog, metrics = self.service.catalog, self.service.metrics
+        catalog, metrics, bodies = self.service.catalog, self.service.metrics, self.service.bodies
         path: Mapping[str, Any] = scope.get("path_params") or {}
         headers = dict(scope["headers"])
         name = path.get("name") or catalog.default_model
+        held_bytes = 0
         metrics.in_progress[self.lane] += 1
         try:
             if self.service.guard.asks:
@@ -76,19 +77,23 @@ class HotEndpoint(ABC):
             reference = path.get("version")
             split_key = headers.get(b"x-split-key", b"").decode("latin-1")
             served = catalog.served_now(name, reference, split_key) or await catalog.get(name, reference)
-            response, seconds = await self.answer(served, scope, headers, receive, started)
+            body = await bodies.read_json(headers, receive)
+            bodies.hold(len(body))
+            held_bytes = len(body)
+            response, seconds = await self.answer(served, scope, headers, body, started)
             metrics.succeeded(name, self.lane, seconds)
         except Problem as problem:
             scope[PROBLEM] = problem.code
             metrics.ended_with(name, self.lane, problem.status, problem.code)
             response = problem.response()
         finally:
+            bodies.release(held_bytes)
             metrics.in_progress[self.lane] -= 1
         await response(scope, receive, send)
 
     @abstractmethod
     async def answer(
-        self, served: ServedModel, scope: Scope, headers: RawHeaders, receive: Receive, started: float
+        self, served: ServedModel, scope: Scope, headers: RawHeaders, body: bytes, started: float
     ) -> tuple[Response, float]:
         """The answer to a request that came at `started` (`time.perf_counter()`), and the seconds that it took.
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope
+from starlette.types import Scope
 
 from gateway.api_keys import KeyScope
 from gateway.catalog import ServedModel
@@ -37,12 +37,11 @@ class SubmitEndpoint(HotEndpoint):
     needed = KeyScope.JOBS
 
     async def answer(
-        self, served: ServedModel, scope: Scope, headers: RawHeaders, receive: Receive, started: float
+        self, served: ServedModel, scope: Scope, headers: RawHeaders, body: bytes, started: float
     ) -> tuple[Response, float]:
         """202 with a job that is durable."""
         service = self.service
         key = idempotency_key(headers)
-        body = await service.bodies.read_json(headers, receive)
         parsed = served.parser.parse(body)
         owner, trace = owner_of(scope), scope.get(TRACE)
         job_id, replay = await service.jobs.submit(served.manifest, parsed.rows, parsed.single, key, owner, trace)
@@ -77,7 +76,7 @@ def job_routes(service: Service) -> APIRouter:
     ) -> Any:
         bind(job_id=job_id)
         owner = owner_of(request.scope)
-        job = await (service.jobs.wait(job_id, wait, owner) if wait else service.jobs.get(job_id, owner))
+        job = await (service.jobs.watch.wait(job_id, wait, owner) if wait else service.jobs.get(job_id, owner))
         if job is None:
             raise unknown_job()
         return job_response(job, 200)

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 
 import orjson
 from starlette.responses import Response
-from starlette.types import Receive, Scope
+from starlette.types import Scope
 
 from gateway.answers import job_prediction, outputs_of, predicted, server_timing, timing
 from gateway.api_keys import KeyScope
@@ -35,10 +35,9 @@ class PredictEndpoint(HotEndpoint):
     needed = KeyScope.PREDICT
 
     async def answer(
-        self, served: ServedModel, scope: Scope, headers: RawHeaders, receive: Receive, started: float
+        self, served: ServedModel, scope: Scope, headers: RawHeaders, body: bytes, started: float
     ) -> tuple[Response, float]:
         """200 with the prediction; with `Prefer`, possibly 202 with a job."""
-        body = await self.service.bodies.read_json(headers, receive)
         parsed = served.parser.parse(body)
         prefer = headers.get(b"prefer", b"").decode("latin-1")
         if "wait" in prefer or "respond-async" in prefer:
@@ -76,7 +75,7 @@ class PredictEndpoint(HotEndpoint):
         headers = {"Preference-Applied": f"wait={wait_seconds:g}" if found else "respond-async"}
         owner, trace = owner_of(scope), scope.get(TRACE)
         job_id, _ = await service.jobs.submit(served.manifest, parsed.rows, parsed.single, key, owner, trace)
-        job = await service.jobs.wait(job_id, wait_seconds, owner)
+        job = await service.jobs.watch.wait(job_id, wait_seconds, owner)
         if job is None:
             raise overloaded("broker_unavailable", "the job was accepted, and its record can't be read", SOON_SECONDS)
         if job.status is not JobStatus.SUCCEEDED:

@@ -5,7 +5,7 @@ import orjson
 import pytest
 
 from gateway.answers import Outputs, job_view, outputs_of, predicted, server_timing, timing
-from gateway.jobs import Job
+from gateway.job import Job
 from shared.contract import JobStatus
 from tests.support.manifests import classifier, regressor
 

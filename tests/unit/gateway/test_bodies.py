@@ -133,6 +133,18 @@ def test_bodies_that_are_still_arriving_have_a_limit_together() -> None:
     run(scenario())
 
 
+def test_bodies_that_wait_for_their_answer_have_the_same_limit() -> None:
+    bodies = Bodies(100, 150)
+    bodies.hold(100)
+    with pytest.raises(Problem) as caught:
+        bodies.hold(60)
+    assert (caught.value.status, caught.value.code) == (503, "bodies_full")
+    with pytest.raises(Problem):
+        run(bodies.read_json(JSON, Caller(b"z" * 60, b"z")))
+    bodies.release(100)
+    bodies.hold(150)
+
+
 def test_a_body_that_ends_badly_is_not_held_against_others() -> None:
     bodies = Bodies(10, 20)
     for caller in (Caller(b"12345", leaves=True), Caller(b"12345", b"123456", b"1")):

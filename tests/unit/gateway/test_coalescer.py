@@ -6,8 +6,9 @@ import pytest
 import redis
 
 from gateway import coalescer
+from gateway.admission import WaitingRows
 from gateway.calls import Answer
-from gateway.coalescer import PACKED_ROWS_MIN, Coalescer, WaitingRows
+from gateway.coalescer import PACKED_ROWS_MIN, Coalescer
 from gateway.errors import Problem
 from gateway.settings import GatewaySettings
 from gateway.slots import COMMON, Pools

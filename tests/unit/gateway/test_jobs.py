@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from fakeredis import FakeServer
 
-from gateway import connection
-from gateway import jobs as module
+from gateway import connection, job_watch
 from gateway.admission import JobsAdmission
 from gateway.errors import Problem
 from gateway.exchange import Exchange
-from gateway.jobs import Job, Jobs
+from gateway.job import Record
+from gateway.jobs import Jobs
 from gateway.settings import GatewaySettings
 from gateway.slots import COMMON, Pools
 from shared import keys
@@ -300,7 +300,7 @@ def getting(at: Desk) -> Awaitable[Any]:
 
 
 def waiting(at: Desk) -> Awaitable[Any]:
-    return at.jobs.wait("x", 5)
+    return at.jobs.watch.wait("x", 5)
 
 
 def cancelling(at: Desk) -> Awaitable[Any]:
@@ -356,7 +356,7 @@ def test_an_unknown_job_is_none_at_once(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with desk(broker) as at:
             assert await at.jobs.get("x") is None
-            assert await at.jobs.wait("x", 1000) is None
+            assert await at.jobs.watch.wait("x", 1000) is None
             assert await at.jobs.cancel("x") is None
 
     run(scenario())
@@ -367,7 +367,7 @@ def test_a_job_that_has_ended_is_not_waited_for(broker: FakeServer) -> None:
         async with desk(broker) as at:
             job_id, _ = await at.submit()
             await at.finish(job_id)
-            job = await at.jobs.wait(job_id, 1000)
+            job = await at.jobs.watch.wait(job_id, 1000)
             assert job is not None
             assert job.ended
 
@@ -375,21 +375,21 @@ def test_a_job_that_has_ended_is_not_waited_for(broker: FakeServer) -> None:
 
 
 def test_all_who_wait_are_woken_by_the_end(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "POLL_SECONDS", 1000.0)
+    monkeypatch.setattr(job_watch, "POLL_SECONDS", 1000.0)
 
     async def scenario() -> None:
         async with desk(broker) as at:
             job_id, _ = await at.submit()
-            callers = [asyncio.create_task(at.jobs.wait(job_id, 1000)) for _ in range(3)]
-            await until("all wait", lambda: len(at.jobs._waiters.get(job_id, ())) == 3)
-            at.jobs.wake(["another", job_id])  # too early: they look, and wait on
+            callers = [asyncio.create_task(at.jobs.watch.wait(job_id, 1000)) for _ in range(3)]
+            await until("all wait", lambda: len(at.jobs.watch.waiting.get(job_id, ())) == 3)
+            await at.jobs.watch.wake(["another", job_id])  # too early: they look, and wait on
             await turns(50)
             await at.finish(job_id)
             assert not any(caller.done() for caller in callers)
-            at.jobs.wake([job_id])
+            await at.jobs.watch.wake([job_id])
             jobs = await asyncio.gather(*callers)
             assert [job.status for job in jobs if job] == [JobStatus.SUCCEEDED] * 3
-            assert at.jobs._waiters == {}
+            assert at.jobs.watch.waiting == {}
 
     run(scenario())
 
@@ -398,33 +398,82 @@ def test_a_wake_up_that_came_too_early_costs_one_look(broker: FakeServer, monkey
     async def scenario() -> None:
         async with desk(broker) as at:
             job_id, _ = await at.submit()
-            get, looks = at.jobs.get, []
+            read, looks = at.jobs._read, []
 
-            async def counted(looked_at: str, owner: str) -> Job | None:
+            async def counted(looked_at: str) -> Record | None:
                 looks.append(looked_at)
-                return await get(looked_at, owner)
+                return await read(looked_at)
 
-            monkeypatch.setattr(at.jobs, "get", counted)
-            caller = asyncio.create_task(at.jobs.wait(job_id, 1000))
+            monkeypatch.setattr(at.jobs.watch, "_read", counted)
+            caller = asyncio.create_task(at.jobs.watch.wait(job_id, 1000))
             await until("it waits", lambda: len(looks) == 1)
-            at.jobs.wake([job_id])
+            await at.jobs.watch.wake([job_id])
             await turns(100)
             assert len(looks) == 2
             await at.finish(job_id)
-            at.jobs.wake([job_id])
+            await at.jobs.watch.wake([job_id])
+            await caller
+
+    run(scenario())
+
+
+def test_a_crowd_that_waits_for_one_job_reads_its_record_once(
+    broker: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            job_id, _ = await at.submit()
+            looks = 0
+            read = at.jobs._read
+
+            async def counted(looked_at: str) -> Record | None:
+                nonlocal looks
+                looks += 1
+                return await read(looked_at)
+
+            monkeypatch.setattr(at.jobs.watch, "_read", counted)
+            many = 10 * job_watch.WOKEN_TOGETHER
+            callers = [asyncio.create_task(at.jobs.watch.wait(job_id, 1000)) for _ in range(many)]
+            await until("all wait", lambda: len(at.jobs.watch.waiting.get(job_id, ())) == many)
+            callers.pop().cancel()
+            await turns(50)
+            assert looks == 1
+            await at.finish(job_id)
+            await at.jobs.watch.wake([job_id])
+            jobs = await asyncio.gather(*callers)
+            assert {job.status for job in jobs if job} == {JobStatus.SUCCEEDED}
+            assert looks <= 1 + 10
+
+    run(scenario())
+
+
+def test_the_more_wait_the_less_often_each_is_looked_up(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_watch, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(job_watch, "POLLS_PER_SECOND_MAX", 0.01)
+
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            job_id, _ = await at.submit()
+            caller = asyncio.create_task(at.jobs.watch.wait(job_id, 1000))
+            await until("it waits", lambda: job_id in at.jobs.watch.waiting)
+            await turns(50)
+            await at.finish(job_id)
+            await asyncio.sleep(0.05)
+            assert not caller.done(), "it is looked up after 100 s"
+            await at.jobs.watch.wake([job_id])
             await caller
 
     run(scenario())
 
 
 def test_a_missed_wake_up_is_made_up_for_by_looking(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(job_watch, "POLL_SECONDS", 0.01)
 
     async def scenario() -> None:
         async with desk(broker) as at:
             job_id, _ = await at.submit()
-            caller = asyncio.create_task(at.jobs.wait(job_id, 1000))
-            await until("it waits", lambda: job_id in at.jobs._waiters)
+            caller = asyncio.create_task(at.jobs.watch.wait(job_id, 1000))
+            await until("it waits", lambda: job_id in at.jobs.watch.waiting)
             await at.finish(job_id)
             job = await caller
             assert job is not None
@@ -438,10 +487,10 @@ def test_when_the_time_is_over_the_job_is_told_as_it_is(broker: FakeServer) -> N
         async with desk(broker) as at:
             job_id, _ = await at.submit()
             for seconds in (0.0, 0.02):
-                job = await at.jobs.wait(job_id, seconds)
+                job = await at.jobs.watch.wait(job_id, seconds)
                 assert job is not None
                 assert job.status is JobStatus.QUEUED
-            assert at.jobs._waiters == {}
+            assert at.jobs.watch.waiting == {}
 
     run(scenario())
 
@@ -478,7 +527,7 @@ def test_a_job_is_its_owners_own(broker: FakeServer) -> None:
             job_id, _ = await at.submit(owner="alice")
             for other in ("", "bob", "alic"):
                 assert await at.jobs.get(job_id, other) is None
-                assert await at.jobs.wait(job_id, 1000, other) is None, "and nobody waits for what is not there"
+                assert await at.jobs.watch.wait(job_id, 1000, other) is None, "and nobody waits for what is not there"
                 assert await at.jobs.cancel(job_id, other) is None
             job = await at.jobs.get(job_id, "alice")
             assert job is not None and job.status is JobStatus.QUEUED

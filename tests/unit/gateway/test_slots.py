@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from gateway.coalescer import Coalescer, WaitingRows
+from gateway.admission import WaitingRows
+from gateway.coalescer import Coalescer
 from gateway.settings import GatewaySettings
 from gateway.slots import COMMON, QUICK_KEEPS_SECONDS, Pools, Slot, Slots
 from shared.clock import BrokerClock

@@ -9,7 +9,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from gateway.coalescer import Coalescer, WaitingRows
+from gateway.admission import WaitingRows
+from gateway.coalescer import Coalescer
 from gateway.errors import Problem
 from gateway.metrics import GatewayMetrics
 from gateway.requests import PROBLEM, TRACE, Observed

@@ -85,8 +85,9 @@ def _started() -> model.Panel:
     return lines(
         "Children started, rows lost",
         "Children that were forked lately: but for a restart of the worker, each takes the place of one that died. And "
-        "rows that were lost with their process, of all workers.",
+        "rows that were lost with their process, of all workers. And workers that had stopped consuming, and ended.",
         "short",
         Query(total(started, "instance"), "started by {{instance}}"),
         Query(total(lost, "model", "version"), "lost of {{model}} {{version}}"),
+        Query(agreed(increase("inference_workers_stalled_total")), "stalled workers"),
     )

@@ -23,6 +23,9 @@ LOW = {"value": -1, "act": Act.ANSWER}
 HIGH = {"value": 1, "act": Act.ANSWER}
 RAISING = {"value": 1, "act": Act.RAISE}
 
+CLOCKS_APART_MS = 20.0
+"""How far the broker's clock, as a gateway and a worker on a busy machine read it, may differ."""
+
 PRINTED_MS = 0.0005
 """What rounding to the digits that an answer prints may change, in milliseconds; sums of floats may be off by less."""
 

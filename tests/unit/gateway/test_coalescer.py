@@ -619,7 +619,7 @@ class Traffic:
 
     def ask(self, number: int) -> None:
         values = [number + i / 100 for i in range(self.chance.choice([1, 2, 20, 50]))]
-        self.wanted[self.lane.ask(*values)] = values
+        self.wanted[self.lane.ask(*values, deadline_seconds=600)] = values
 
     def leave(self) -> None:
         self.chance.choice(list(self.wanted)).cancel()

@@ -8,6 +8,7 @@ import pytest
 
 from shared.manifest import Manifest
 from shared.model_store import ModelStore
+from tests.support.signing import signing_key
 from training.__main__ import main
 from worker.predictor import Predictor
 
@@ -52,7 +53,7 @@ def test_the_commands_exist(
     Path("customers.csv").write_text("age,city,outcome\n" + rows)
     if "model.key" in line:
         signing_key(Path("model.key"))
-        assert main(["csv", "customers.csv"]) == 0
+        assert main(["train", "--csv", "customers.csv", "--target", "outcome", "--name", "churn"]) == 0
 
     assert main(line.split()) == 0, capsys.readouterr().err
 

@@ -18,21 +18,23 @@ class Crowd:
         self._connections: dict[int, socket.socket] = {}
         self._poll = select.epoll()
         self._received: dict[int, bytes] = {}
+        self._answered: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._connections)
 
-    def join(self, many: int, request: bytes) -> None:
-        """So many more connect and ask; what they are answered is taken by `answers`."""
+    def join(self, many: int, request: bytes = b"") -> None:
+        """So many more connect and ask, or say nothing; what they are answered is taken by `answers`."""
         for _ in range(many):
-            connection = socket.create_connection(self._address, timeout=10)
-            connection.sendall(request)
+            connection = socket.create_connection(self._address, timeout=30)
+            if request:
+                connection.sendall(request)
             connection.setblocking(False)
             self._connections[connection.fileno()] = connection
             self._poll.register(connection, select.EPOLLIN)
 
     def answers(self, many: int, seconds: float) -> Counter[int]:
-        """Status -> number of the next so many answers, or of those that come in time; 0 where the server hangs up."""
+        """Status -> number of the next so many answers, or of those that come in time; 0: a connection broke."""
         seen: Counter[int] = Counter()
         until = time.monotonic() + seconds
         while seen.total() < many and time.monotonic() < until:
@@ -43,7 +45,7 @@ class Crowd:
         return seen
 
     def _read(self, file: int) -> int | None:
-        """The status, when the answer is complete."""
+        """The status, when the answer is complete. A connection that has its answer may end."""
         try:
             data = self._connections[file].recv(65536)
         except ConnectionError:
@@ -51,11 +53,12 @@ class Crowd:
         if not data:
             self._poll.unregister(file)
             self._connections.pop(file).close()
-            return 0
+            return None if file in self._answered else 0
         received = self._received.pop(file, b"") + data
         head, found, body = received.partition(b"\r\n\r\n")
         length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
         if found and len(body) >= int(length):
+            self._answered.add(file)
             return int(received[9:12])
         self._received[file] = received
         return None

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError, ResponseError
 from gateway.connection import soon
 from gateway.fleet import Fleet
 from shared import keys
+from shared.announcement import STALLED
 from shared.clock import BrokerClock
 from shared.contract import OUTCOMES, Lane, queue_name
 from shared.metrics import PREFIX
@@ -66,7 +67,7 @@ class QueueMonitor(Collector):
                 pipe.zcard(keys.JOBS_OPEN)
                 pipe.hgetall(keys.JOB_COUNTS)
                 pipe.llen(keys.DEAD_LETTERS)
-                pipe.hget(keys.WORKER_COUNTS, keys.STALLED)
+                pipe.hget(keys.WORKER_COUNTS, STALLED)
                 *answers, unacked, jobs_open, counts, dead_letters, stalled = await soon(pipe.execute())
             memory = await self._memory()
         except (RedisError, OSError, asyncio.TimeoutError):

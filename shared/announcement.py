@@ -8,6 +8,9 @@ ANNOUNCE_SECONDS = 1.0
 LIVE_SECONDS = 5.0
 """Age at which an announcement counts no more."""
 
+STALLED = "stalled"
+"""Field of `keys.WORKER_COUNTS`: workers that had stopped consuming, and ended themselves."""
+
 
 class Announcement(BaseModel):
     """A worker that consumes, in `keys.WORKERS` under its name; `at` is the broker's time in seconds."""

@@ -22,9 +22,6 @@ WORKERS = f"{PREFIX}workers"
 WORKER_COUNTS = f"{PREFIX}workers:counts"
 """Hash: what workers count that do not live to be scraped."""
 
-STALLED = "stalled"
-"""A field of it: workers that had stopped consuming, and ended themselves."""
-
 CHILDREN = f"{PREFIX}children"
 """Hash: `<worker>/<slot>` -> the announcement of a pool child (JSON)."""
 

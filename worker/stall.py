@@ -21,6 +21,7 @@ from celery import bootsteps, signals
 from celery.worker import state
 
 from shared import keys
+from shared.announcement import STALLED
 from shared.process_metrics import live_children
 from worker.connection import connect
 
@@ -41,6 +42,10 @@ class Pulse:
     def __init__(self, n_queues: int) -> None:
         self.beats = 0
         self._n_queues = n_queues
+
+    def __json__(self) -> int:
+        """For remote control, which tells of the transport's options, of which this is one."""
+        return self.beats
 
     def polled(self, n_queues: int) -> None:
         """The broker has answered what this worker asks for tasks, or for none of them within a second."""
@@ -122,7 +127,7 @@ class StallWatch(bootsteps.StartStopStep):  # type: ignore[misc]
             place_of_main_thread(),
         )
         with suppress(redis.RedisError):
-            connect(self._settings.redis_url, retries=0).hincrby(keys.WORKER_COUNTS, keys.STALLED, 1)
+            connect(self._settings.redis_url, retries=0).hincrby(keys.WORKER_COUNTS, STALLED, 1)
         signals.worker_shutting_down.send(sender=consumer.hostname, sig="SIGTERM", how="Warm", exitcode=EXIT_CODE)
         state.should_stop = EXIT_CODE
         time.sleep(patience_seconds)

@@ -83,11 +83,11 @@ def _started() -> model.Panel:
     started = increase("inference_worker_children_started_total", INSTANCES)
     lost = increase("inference_errors_total", 'code="worker_lost"')
     return lines(
-        "Children started, rows lost",
+        "Children started, rows lost, workers stalled",
         "Children that were forked lately: but for a restart of the worker, each takes the place of one that died. And "
-        "rows that were lost with their process, of all workers. And workers that had stopped consuming, and ended.",
+        "rows that were lost with their process, of all workers, and workers that had stopped consuming and ended.",
         "short",
         Query(total(started, "instance"), "started by {{instance}}"),
         Query(total(lost, "model", "version"), "lost of {{model}} {{version}}"),
-        Query(agreed(increase("inference_workers_stalled_total")), "stalled workers"),
+        Query(agreed(increase("inference_workers_stalled_total")), "workers stalled"),
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from shared import keys
+from shared.announcement import STALLED
 from tests.chaos import oracle
 from tests.chaos.ledger import Lateness, Ledger, Question, question
 from tests.chaos.proxy import FaultProxy
@@ -144,7 +145,7 @@ class Arena:
     def check(self) -> None:
         """Hold the invariants against what happened since `begin`."""
         oracle.check(self.stack, self.ledger, self._accepted_before)
-        assert self.stack.redis.hget(keys.WORKER_COUNTS, keys.STALLED) is None, "a worker took itself for stalled"
+        assert self.stack.redis.hget(keys.WORKER_COUNTS, STALLED) is None, "a worker took itself for stalled"
 
     def late(self, since: float) -> float:
         """How late the machine was since then, in seconds."""

@@ -10,6 +10,7 @@ from fakeredis import FakeServer
 from gateway.fleet import Fleet
 from gateway.queue_stats import QueueMonitor, QueueStats
 from shared import keys
+from shared.announcement import STALLED
 from shared.clock import BrokerClock
 from tests.support.coroutines import run
 from tests.unit.gateway.fakes import connected
@@ -52,7 +53,7 @@ def test_what_waits_and_what_has_ended_is_counted(broker: FakeServer) -> None:
             await redis.zadd(keys.JOBS_OPEN, {"j1": 1, "j2": 2, "j3": 3})
             await redis.hset(keys.JOB_COUNTS, mapping={"accepted": 10, "succeeded": 4, "failed": 2, "cancelled": 1})
             await redis.lpush(keys.DEAD_LETTERS, "x")
-            await redis.hset(keys.WORKER_COUNTS, keys.STALLED, 2)
+            await redis.hset(keys.WORKER_COUNTS, STALLED, 2)
             stats = await monitor.refresh()
             assert stats.depth == {"interactive": 3, "bulk": 1}
             assert stats.oldest_seconds == pytest.approx({"interactive": 30, "bulk": 60}, abs=1)

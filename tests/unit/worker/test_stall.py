@@ -1,4 +1,5 @@
 import faulthandler
+import json
 import logging
 import os
 import threading
@@ -11,8 +12,10 @@ import pytest
 from celery import signals
 from celery.worker import state
 from fakeredis import FakeRedis, FakeServer
+from kombu.utils.json import dumps
 
 from shared import keys
+from shared.announcement import STALLED
 from worker import stall
 from worker.stall import EXIT_CODE, LOOK_SECONDS, STOP_SECONDS, Pulse, Silence, StallWatch, is_stopping
 
@@ -97,6 +100,13 @@ def test_a_poll_of_all_queues_is_a_sign_and_so_is_a_search_for_the_broker() -> N
     assert pulse.beats == 2
 
 
+def test_remote_control_can_tell_of_it() -> None:
+    """celery-exporter asks for the transport's options."""
+    pulse = Pulse(2)
+    pulse.polled(2)
+    assert json.loads(dumps({"pulse": pulse})) == {"pulse": 1}
+
+
 @pytest.fixture
 def worker_state() -> Iterator[None]:
     receivers = list(signals.worker_shutting_down.receivers)
@@ -174,7 +184,7 @@ def test_a_stalled_worker_stops_as_after_a_sigterm(
 
     assert end.done == [("sleep", LOOK_SECONDS), ("dump", DRAIN_SECONDS + 2 * STOP_SECONDS), ("Warm", EXIT_CODE)]
     assert state.should_stop == EXIT_CODE != 0
-    assert FakeRedis(server=broker).hget(keys.WORKER_COUNTS, keys.STALLED) == b"1"
+    assert FakeRedis(server=broker).hget(keys.WORKER_COUNTS, STALLED) == b"1"
     [line] = caplog.messages
     assert line.startswith("stalled: nothing was consumed for")
     # This very test is the main thread.

@@ -24,7 +24,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
     case = CASES[request.param]()
     export(case.estimator, case.X, case.y, name="fuzzed", store=ModelStore(folder / "models"))
     keys = folder / "api-keys"
-    options = {"API_KEYS_FILE": str(keys), "DOCS_ENABLED": "true", "WAIT_MAX_SECONDS": "10", "DEFAULT_MODEL": "fuzzed"}
+    options = {"API_KEYS_FILE": str(keys), "DOCS_ENABLED": "true", "DEFAULT_MODEL": "fuzzed"}
+    # No wait that is made up may last for long, and a busy machine answers in time.
+    options |= {"PREDICT_DEADLINE_SECONDS": "10", "WAIT_MAX_SECONDS": "10"}
     stack = Stack(folder, folder / "models", **options)  # type: ignore[arg-type]
     stack.http.headers.update(new_key(keys, "anyone", *(word for scope in SCOPES for word in ("--scope", scope))))
     try:

@@ -140,7 +140,8 @@ class Coalescer:
     def _admit(self, n_rows: int, deadline_seconds: float) -> None:
         """Refuse rows that could not be answered in time."""
         if not self._pools.of(self.model).total:
-            # One may come back any moment, and who waits for it keeps nobody waiting.
+            # One may come back any moment, and who waits for it keeps nobody waiting. How long says nothing of rows.
+            self._wait.left(0, blocked=False)
             return
         # A large call gives way to others before each of its chunks; the rest of others' keeps no small one waiting.
         before = self.waiting_rows if n_rows > self._batch_rows() else self.waiting_rows - self._overtaken_rows

@@ -7,11 +7,14 @@ from collections.abc import Callable
 MEMORY_SECONDS = 10.0
 """Time of waiting after which what was served weighs a third."""
 
-ROWS_MEMORY_SECONDS = 5.0
-"""The same of rows, whose callers are gone sooner than jobs."""
+ROWS_MEMORY_SECONDS = 1.0
+"""The same of rows: an overload takes time from the workers too, and callers do not wait until that is known."""
+
+BATCH_KEPT = 0.9
+"""What a batch leaves at least of what was known: of slow ones about the last ten count."""
 
 SERVED_KEPT = 10
-"""So many at least are remembered, however long that takes: a lane of slow jobs serves one now and then."""
+"""So many jobs at least are remembered, however long that takes: a lane of slow ones serves one now and then."""
 
 DEVIATIONS = 2.0
 """How much longer than the average a batch may take before it is a surprise, as TCP counts its retransmission timer."""
@@ -20,13 +23,14 @@ DEVIATIONS = 2.0
 class Pace:
     """Seconds that each of what a lane serves costs it, of late, while it does what it can."""
 
-    def __init__(self, memory_seconds: float) -> None:
+    def __init__(self, memory_seconds: float, kept_at_least: float = 0.0) -> None:
         self._memory_seconds = memory_seconds
+        self._kept_at_least = kept_at_least
         self.busy_seconds = self.served = 0.0
 
-    def passed(self, seconds: float, served: float) -> None:
+    def passed(self, seconds: float, served: float, forgetting: bool = True) -> None:
         """So much time, in which something waited throughout, has brought so many to an end."""
-        kept = math.exp(-seconds / self._memory_seconds) if self.served > SERVED_KEPT else 1.0
+        kept = max(math.exp(-seconds / self._memory_seconds), self._kept_at_least) if forgetting else 1.0
         self.busy_seconds = self.busy_seconds * kept + seconds
         self.served = self.served * kept + served
 
@@ -56,7 +60,7 @@ class EstimatedWait:
         now = self._clock()
         served = served_total - self._served_total
         if waiting and self._waiting and served >= 0:
-            self._pace.passed(now - self._looked_at, served)
+            self._pace.passed(now - self._looked_at, served, forgetting=self._pace.served > SERVED_KEPT)
         self._looked_at, self._waiting, self._served_total = now, waiting, served_total
 
     def seconds(self, slots: int) -> float:
@@ -78,14 +82,17 @@ class RowsWait:
         self.blocked = False
         self._since = clock()
         self._last_rows = 0
-        self._pace = Pace(ROWS_MEMORY_SECONDS)
+        self._pace = Pace(ROWS_MEMORY_SECONDS, BATCH_KEPT)
         self._answer_seconds = self._answer_deviation = 0.0
 
     def left(self, rows: int, blocked: bool) -> float:
-        """A batch has left, and `blocked` says whether others had to stay; the time, for `answered`."""
+        """A batch has left, and `blocked` says whether others had to stay; the time, for `answered`.
+
+        No rows: those who waited have gone, or the workers have. That time says nothing.
+        """
         now = self._clock()
-        if self.blocked:
-            self._pace.passed(min(now - self._since, ROWS_MEMORY_SECONDS), rows)
+        if self.blocked and rows:
+            self._pace.passed(now - self._since, rows)
             self._last_rows = rows
         self.blocked, self._since = blocked, now
         return now
@@ -106,6 +113,7 @@ class RowsWait:
         """How long it takes until so many rows that wait have left; 0 if nobody has to wait, or nothing is known."""
         if not self.blocked or not self._last_rows:
             return 0.0
-        # What was sent last may be about to be sent again: so a lane in which nothing moves looks worse by and by.
-        stuck_seconds = min(self._clock() - self._since, ROWS_MEMORY_SECONDS)
-        return rows * (self._pace.busy_seconds + stuck_seconds) / (self._pace.served + self._last_rows)
+        busy_seconds, served = self._pace.busy_seconds, self._pace.served
+        # What was sent last may be about to be sent again; a lane in which nothing moves looks worse by and by.
+        stuck_seconds = self._clock() - self._since
+        return rows * max(busy_seconds / served, (busy_seconds + stuck_seconds) / (served + self._last_rows))

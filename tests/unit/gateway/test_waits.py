@@ -162,18 +162,35 @@ def test_a_lane_in_which_nothing_moves_looks_worse_by_and_by(batches: Batches) -
     before = batches.wait.seconds(10)
     batches.now += 1
 
-    assert before < 1 < 3 < batches.wait.seconds(10)
+    assert before < 2 < 3 < batches.wait.seconds(10)
+
+
+def test_time_without_workers_says_nothing(batches: Batches) -> None:
+    for _ in range(30):
+        batches.leave(0.1, rows=1)
+    batches.leave(60.0, rows=0, blocked=False)
+    batches.leave(0.1, rows=1)
+
+    assert batches.wait.seconds(10) == pytest.approx(1.0)
 
 
 def test_an_outage_is_soon_forgotten(batches: Batches) -> None:
     for _ in range(100):
         batches.leave(0.1, rows=10)
-    batches.leave(3600.0, rows=10)
+    batches.leave(10.0, rows=10)
     assert batches.wait.seconds(100) > 3
 
-    for _ in range(int(3 * ROWS_MEMORY_SECONDS / 0.1)):
+    for _ in range(int(5 * ROWS_MEMORY_SECONDS / 0.1)):
         batches.leave(0.1, rows=10)
-    assert batches.wait.seconds(100) == pytest.approx(1.0, rel=0.5)
+    assert batches.wait.seconds(100) == pytest.approx(1.0, rel=0.2)
+
+
+def test_of_slow_batches_more_than_the_last_counts(batches: Batches) -> None:
+    for _ in range(30):
+        batches.leave(10.0, rows=5)
+        batches.leave(0.0, rows=5)
+
+    assert batches.wait.seconds(50) == pytest.approx(50.0, rel=0.15)
 
 
 def test_what_changed_is_known_soon(batches: Batches) -> None:

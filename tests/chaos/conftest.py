@@ -22,7 +22,9 @@ PART = "MILLRACE_FAULT_MATRIX_PART"
 """Environment variable: set if not the whole matrix is played, and the other rows of that file stay."""
 
 Measure = Callable[[float], None]
+Remark = Callable[[str], None]
 MEASURED = "measured_seconds"
+REMARK = "remark"
 FAILED = pytest.StashKey[bool]()
 RESULTS = pytest.StashKey[dict[str, matrix.Result]]()
 
@@ -100,6 +102,12 @@ def measure(request: pytest.FixtureRequest) -> Measure:
     return take
 
 
+@pytest.fixture
+def remark(request: pytest.FixtureRequest) -> Remark:
+    """Takes what else is to be told of a row, in a few words."""
+    return lambda text: request.node.user_properties.append((REMARK, text))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     """After a row the oracle has the last word."""
@@ -116,8 +124,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
     marker = item.get_closest_marker("fault")
     if marker is not None and (report.when == "call" or report.skipped or report.failed):
-        measured = dict(item.user_properties).get(MEASURED)
-        note = str(report.longrepr[2]).removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else ""
+        told = dict(item.user_properties)
+        measured = told.get(MEASURED)
+        note = str(told.get(REMARK, ""))
+        if isinstance(report.longrepr, tuple):
+            note = str(report.longrepr[2]).removeprefix("Skipped: ")
         item.config.stash[RESULTS][item.nodeid] = matrix.Result(
             f"{marker.args[0]}: {item.callspec.id}" if hasattr(item, "callspec") else marker.args[0],
             marker.args[1],

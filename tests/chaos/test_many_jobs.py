@@ -20,7 +20,7 @@ from shared import keys
 from shared.model_store import ModelStore
 from tests.chaos import kills, oracle
 from tests.chaos.census import TOLERANCE, Census
-from tests.chaos.conftest import Measure
+from tests.chaos.conftest import Measure, Remark
 from tests.chaos.ledger import Lateness
 from tests.chaos.seeds import SEEDS
 from tests.chaos.submitter import Submitter
@@ -99,10 +99,10 @@ def submitter(stack: Stack) -> Iterator[Submitter]:
 @pytest.mark.parametrize("seed", [pytest.param(seed, id=f"{JOBS:,} jobs, seed {seed}") for seed in SEEDS])
 @pytest.mark.fault(
     "children, workers, the gateway and Redis are killed while jobs come as fast as they are accepted",
-    "as many outcomes, records and counts; each answer is the job's own",
+    "as many outcomes, records and counts; each answer is the job's own; T: until all have ended",
     within=TASK_TIME_LIMIT_SECONDS + 5 + 13,
 )
-def test_many_jobs(seed: int, stack: Stack, submitter: Submitter, measure: Measure) -> None:
+def test_many_jobs(seed: int, stack: Stack, submitter: Submitter, measure: Measure, remark: Remark) -> None:
     began = time.monotonic()
     stack.wait_for_slots(stack.concurrency * len(stack.workers))
     killed = _submit_while_things_are_killed(stack, submitter, random.Random(seed))
@@ -111,6 +111,7 @@ def test_many_jobs(seed: int, stack: Stack, submitter: Submitter, measure: Measu
     _hold_counters_of_quiet_times(stack, submitter)
     took = time.monotonic() - began
     _hold_records(stack, submitter)
+    remark(f"{killed} kills, {JOBS / took:,.0f} jobs a second")
     _print_figures(stack, submitter, took)
 
 

@@ -23,6 +23,7 @@ DRAIN_SECONDS = 3.0
 """How long answers are waited for after the last request; what has none then counts as an error."""
 
 CONNECTIONS = 256
+"""From the beginning; if there may be more, they are made when all of these are in use."""
 
 
 class OpenFigures(BaseModel):
@@ -108,11 +109,13 @@ class Generator:
         self._errors = 0
         self._rejected: list[float] = []
         self._address = host, port
-        for _ in range(connections):
+        self._connections_max = connections
+        for _ in range(min(connections, CONNECTIONS)):
             self._connect()
 
     def run(self, rate: float, seconds: float) -> OpenFigures:
-        """Send for so long and wait for the answers."""
+        """Send for so long and wait for the answers; figures are of this run alone."""
+        self._latencies, self._late, self._rejected, self._errors = [], [], [], 0
         clock, total, sent = time.perf_counter, max(1, int(rate * seconds)), 0
         start = clock() + 0.01
         give_up = start + seconds + DRAIN_SECONDS
@@ -158,6 +161,8 @@ class Generator:
         self._idle.append(connection)
 
     def _send_or_wait(self, due: float) -> None:
+        if not self._idle and len(self._by_file) < self._connections_max:
+            self._connect()
         if not self._idle:
             self._waiting.append(due)
             return
@@ -165,14 +170,15 @@ class Generator:
         self._idle.pop().send(self._request, due)
 
     def _replace(self, connection: _Connection) -> None:
-        """The server closed it; that is an error if an answer was due on it."""
-        if connection in self._idle:
+        """The server closed it; that is an error if an answer was due on it, and no reason for a new one if not."""
+        idle = connection in self._idle
+        del self._by_file[connection.socket.fileno()]
+        connection.socket.close()
+        if idle:
             self._idle.remove(connection)
         else:
             self._errors += 1
-        del self._by_file[connection.socket.fileno()]
-        connection.socket.close()
-        self._connect()
+            self._connect()
 
     def _receive(self, connection: _Connection) -> float | None:
         """Take what came; the time, if it was a good answer."""

@@ -79,3 +79,23 @@ def _hang_up_on_the_first(server: socket.socket) -> None:
     first.recv(65536)
     first.close()
     _serve_with_one_stall(server, 0)
+
+
+def test_figures_are_of_one_run_and_tell_refusals_apart() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=_refuse_the_first, args=(server, 5), daemon=True).start()
+        port = server.getsockname()[1]
+        with closing(Generator(f"http://127.0.0.1:{port}/", b"{}", connections=1)) as generator:
+            first, second = generator.run(rate=20, seconds=0.5), generator.run(rate=20, seconds=0.5)
+    assert (first.errors, first.rejected) == (5, 5)
+    assert first.rejected_p99_seconds > 0
+    assert (second.errors, second.rejected, second.rejected_p99_seconds) == (0, 0, 0)
+
+
+def _refuse_the_first(server: socket.socket, many: int) -> None:
+    connection, _ = server.accept()
+    with connection:
+        while connection.recv(65536):
+            status = b"200 OK" if many <= 0 else b"503 Service Unavailable"
+            many -= 1
+            connection.sendall(b"HTTP/1.1 %b\r\nContent-Length: 2\r\n\r\n{}" % status)

@@ -114,8 +114,7 @@ class Coalescer:
         """
         if self._everywhere.rows + len(rows) > self._everywhere.limit:
             raise overloaded("queue_full", "too many rows wait for a worker", max(1.0, self.wait_seconds))
-        if self._wait.blocked:
-            self._admit(len(rows), deadline_seconds)
+        self.admit(len(rows), deadline_seconds)
         now = self._clock.now()
         call = Waiting(rows, now, now + deadline_seconds, asyncio.get_running_loop().create_future(), trace)
         if awaited is not None:
@@ -137,8 +136,14 @@ class Coalescer:
             self._deadlines.forget(call, tick)
             self._forget(call)
 
-    def _admit(self, n_rows: int, deadline_seconds: float) -> None:
-        """Refuse rows that could not be answered in time."""
+    def admit(self, n_rows: int, deadline_seconds: float) -> None:
+        """Refuse rows that could not be answered in time; also to be asked before they are even parsed.
+
+        Raises:
+            Problem: 503 if so.
+        """
+        if not self._wait.blocked:
+            return
         if not self._pools.of(self.model).total:
             # One may come back any moment, and who waits for it keeps nobody waiting. How long says nothing of rows.
             self._wait.left(0, blocked=False)

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.answers import job_view
 from gateway.api_keys import KeyScope
 from gateway.catalog import ServedModel
-from gateway.errors import Problem
+from gateway.errors import CONTENT_TYPE, Problem
 from gateway.job import Job
 from gateway.requests import PROBLEM
 from gateway.service import Service
@@ -31,12 +31,18 @@ RawHeaders = Mapping[bytes, bytes]
 class Encoded(Response):
     """A JSON answer whose headers are bytes already: starlette's own constructor costs as much as the routing."""
 
-    def __init__(self, body: bytes, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    def __init__(
+        self,
+        body: bytes,
+        status: int,
+        headers: Iterable[tuple[bytes, bytes]],
+        content_type: bytes = b"application/json",
+    ) -> None:
         self.status_code = status
         self.body = body
         self.background = None
         self.raw_headers = [
-            (b"content-type", b"application/json"),
+            (b"content-type", content_type),
             (b"content-length", b"%d" % len(body)),
             *headers,
         ]
@@ -85,7 +91,8 @@ class HotEndpoint(ABC):
         except Problem as problem:
             scope[PROBLEM] = problem.code
             metrics.ended_with(name, self.lane, problem.status, problem.code)
-            response = problem.response()
+            told = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
+            response = Encoded(problem.body(), problem.status, told, CONTENT_TYPE.encode())
         finally:
             bodies.release(held_bytes)
             metrics.in_progress[self.lane] -= 1

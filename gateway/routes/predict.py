@@ -38,16 +38,20 @@ class PredictEndpoint(HotEndpoint):
         self, served: ServedModel, scope: Scope, headers: RawHeaders, body: bytes, started: float
     ) -> tuple[Response, float]:
         """200 with the prediction; with `Prefer`, possibly 202 with a job."""
-        parsed = served.parser.parse(body)
         prefer = headers.get(b"prefer", b"").decode("latin-1")
         if "wait" in prefer or "respond-async" in prefer:
             # The job can be picked up with this scope only.
             require(scope, KeyScope.JOBS)
+            parsed = served.parser.parse(body)
             response = await self._as_job(served, parsed, prefer, idempotency_key(headers), scope)
             return response, time.perf_counter() - started
+        deadline_seconds = self._deadline_seconds(scope)
+        # What is refused for one row would be so for more: in an overload nothing of it is parsed.
+        served.coalescer.admit(1, deadline_seconds)
+        parsed = served.parser.parse(body)
         trace = scope.get(TRACE)
         awaited = partial(scope.__setitem__, AWAITED)
-        answer = await served.coalescer.predict(parsed.rows, self._deadline_seconds(scope), trace, awaited)
+        answer = await served.coalescer.predict(parsed.rows, deadline_seconds, trace, awaited)
         result: dict[str, Any] = answer.result
         if "error" in result:
             raise of_result(result["error"])

@@ -41,7 +41,7 @@ FULL = Pace(
     open_seconds=2.0,
     rate_step=1,
     backlog_seconds=8,
-    forest_trees=75,
+    forest_trees=110,
     overload_seconds=20,
 )
 """Within 15 minutes."""

@@ -1,6 +1,5 @@
-"""The queue entry of a task, exactly as a Celery producer would write it, without Celery's blocking connection."""
+"""The queue entry of a task, as a Celery producer would write it, without Celery's blocking connection."""
 
-import base64
 import uuid
 from collections.abc import Mapping
 from typing import Any, Final
@@ -54,7 +53,8 @@ def envelope(app: Celery, message: Message, pool: str, published_at: float, trac
     if traces:
         headers["traces"] = traces
     entry: dict[str, Any] = {
-        "body": base64.b64encode(orjson.dumps(body)).decode(),
+        # As text: in base64, which Celery puts around it, thousands of rows take a third more room in every hand.
+        "body": orjson.dumps(body).decode(),
         "content-encoding": "utf-8",
         "content-type": "application/json",
         "headers": headers,
@@ -63,7 +63,6 @@ def envelope(app: Celery, message: Message, pool: str, published_at: float, trac
             "delivery_mode": 2,
             "delivery_info": {"exchange": "", "routing_key": queue_name(lane, pool)},
             "priority": 0,
-            "body_encoding": "base64",
             "delivery_tag": task_id,
         },
     }

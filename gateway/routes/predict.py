@@ -4,7 +4,7 @@ import math
 import re
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qs
 
 import orjson
@@ -21,9 +21,6 @@ from gateway.requests import TRACE
 from gateway.routes.hot import Encoded, HotEndpoint, RawHeaders, idempotency_key, job_response
 from gateway.rows import ParsedRows
 from shared.contract import JobStatus, Lane
-
-if TYPE_CHECKING:
-    pass
 
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?")
 

@@ -1,5 +1,4 @@
 import asyncio
-import base64
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -66,7 +65,7 @@ async def offices(broker: FakeServer) -> AsyncIterator[tuple[Office, Office]]:
 
 
 def jobs_in(entry: bytes) -> list[str]:
-    [[payload], _, _] = json.loads(base64.b64decode(json.loads(entry)["body"]))
+    [[payload], _, _] = json.loads(json.loads(entry)["body"])
     return RunJobsMessage.model_validate_json(payload).jobs
 
 

@@ -1,4 +1,3 @@
-import base64
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -114,7 +113,7 @@ class Theatre:
         """What the workers get, in order."""
         messages = []
         while entry := await self.redis.rpop(queue):
-            [[payload], _, _] = orjson.loads(base64.b64decode(orjson.loads(entry)["body"]))
+            [[payload], _, _] = orjson.loads(orjson.loads(entry)["body"])
             messages.append(ShadowMessage.model_validate_json(payload))
         return messages
 

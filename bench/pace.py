@@ -23,7 +23,7 @@ class Pace:
     """Of submissions, which are then drained."""
 
     forest_trees: int
-    """2.7 MB each."""
+    """1.8 MB each."""
 
     overload_seconds: int
     """Of three times what the workers can do."""
@@ -37,12 +37,12 @@ FULL = Pace(
     rounds=3,
     measure_rounds=2,
     seconds=3,
-    warm_up_seconds=2,
+    warm_up_seconds=1,
     open_seconds=2.0,
     rate_step=1,
     backlog_seconds=8,
     forest_trees=110,
-    overload_seconds=20,
+    overload_seconds=15,
 )
 """Within 15 minutes."""
 

@@ -7,10 +7,12 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from typing import Any
 
+from billiard.util import get_pdeathsig
 from celery import Celery, signals
 from celery.worker import state
 from kombu import Exchange, Queue
@@ -104,6 +106,17 @@ def count_error(store: ModelStore, metrics: WorkerMetrics, model: str, version: 
     metrics.model(manifest).count_error(code, rows)
 
 
+def share_pages(**_: Any) -> None:
+    """Before the first fork: a page is shared until someone writes to it, so the collector must not.
+
+    What billiard asks in each child makes it import a C parser where cffi is installed, so it is asked here first.
+    """
+    with suppress(OSError):
+        get_pdeathsig()
+    gc.collect()
+    gc.freeze()
+
+
 def _connect_signals(
     settings: WorkerSettings,
     store: ModelStore,
@@ -149,6 +162,7 @@ def _connect_signals(
 
     lost = LostBatches(settings.redis_url, partial(count_error, store, metrics))
     # Celery keeps weak references to receivers; these closures would be gone at once.
+    signals.celeryd_after_setup.connect(share_pages, weak=False)
     signals.worker_process_init.connect(start_child, weak=False)
     signals.worker_process_shutdown.connect(end_child, weak=False)
     signals.worker_ready.connect(serve_metrics, weak=False)
@@ -165,8 +179,6 @@ def main() -> None:
         app = create_worker(settings)
     except ModelError as error:
         sys.exit(f"millrace: {error}")
-    # What is in memory now stays as it is in every child: the collector need not touch, and so copy, its pages.
-    gc.freeze()
     main_process = os.getpid()
     try:
         app.worker_main(

@@ -37,11 +37,14 @@ class Bodies:
         """The body of a request with these headers, names in lower case.
 
         Raises:
-            Problem: 415 if it does not say that it is JSON, 413 if it is too large, 503 if too much is arriving.
+            Problem: 415 if it does not say that it is JSON, or is compressed, 413 if it is too large, 503 if too much
+                is arriving.
             ClientDisconnect: if the caller left.
         """
         if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
             raise Problem(415, "unsupported_media_type", "send application/json", {"Accept": "application/json"})
+        if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):
+            raise Problem(415, "unsupported_media_type", "send it uncompressed", {"Accept-Encoding": "identity"})
         length = headers.get(b"content-length", b"")
         # Refused before it is read, if it says so itself; more digits than 20 are no length.
         if length.isdigit() and int(length[:20]) > self._max_bytes:

@@ -77,6 +77,13 @@ class Protocol(HttpToolsProtocol):
         elif self._piece_bytes > HEAD_MAX_BYTES:
             self.transport.abort()
 
+    def on_headers_complete(self) -> None:
+        """A head is there."""
+        # RFC 9112, section 3.2. A proxy in front may have looked at another of two.
+        if self.parser.get_http_version() == "1.1" and [name for name, _ in self.headers].count(b"host") != 1:
+            raise ValueError("not one host")
+        super().on_headers_complete()
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
         # A key of our own.

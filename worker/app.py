@@ -180,6 +180,8 @@ def main() -> None:
     except ModelError as error:
         sys.exit(f"millrace: {error}")
     main_process = os.getpid()
+    controllers: list[Any] = []
+    signals.celeryd_after_setup.connect(lambda instance, **_: controllers.append(instance), weak=False)
     try:
         app.worker_main(
             [
@@ -198,7 +200,7 @@ def main() -> None:
         if os.getpid() == main_process and os.environ.get("MILLRACE_OWNS_MULTIPROC_DIR"):
             shutil.rmtree(settings.prometheus_multiproc_dir, ignore_errors=True)
     # Celery drops its exit code on the way.
-    sys.exit(state.should_stop or 0)
+    sys.exit(state.should_stop or next((each.exitcode for each in controllers), 0) or 0)
 
 
 if __name__ == "__main__":

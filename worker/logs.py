@@ -1,11 +1,13 @@
 """Celery's own lines take the form of all others, and say nothing of rows."""
 
 import logging
+import warnings
 from typing import Any
 
 from billiard import util
 from celery import signals
 from celery.apps import worker as celery_worker
+from celery.exceptions import CPendingDeprecationWarning
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +27,9 @@ class _Discreet(logging.Filter):
 def keep_logging_as_it_is() -> None:
     """Keep Celery from adding handlers of its own, whose lines would be of another form."""
     logging.getLogger("celery.app.trace").addFilter(_Discreet())
+    # A default of a later Celery, told with eight lines each time the broker is lost. It does not matter here: what
+    # runs on may end, and the acknowledgement of a message that was given to another worker changes nothing.
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
     # With a receiver it leaves logging alone.
     signals.setup_logging.connect(_let_the_pool_join_in, weak=False)
     # It writes "worker: Warm shutdown" past the log, between two newlines.

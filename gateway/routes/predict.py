@@ -95,7 +95,8 @@ class PredictEndpoint(HotEndpoint):
         if asked is None:
             return settings.predict_deadline_seconds
         try:
-            seconds = float(asked[-1])
+            # float() would take the underscores of Python's own notation.
+            seconds = math.nan if "_" in asked[-1] else float(asked[-1])
         except ValueError:
             seconds = math.nan
         if not 0 < seconds < math.inf:

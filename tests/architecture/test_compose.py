@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -373,6 +374,18 @@ def test_redis_keeps_what_was_accepted() -> None:
     assert options["--appendfsync"] == "everysec"
     assert options["--maxmemory-policy"] == "noeviction"
     assert mounts("redis") == [("redis-data", "/data", "rw")]
+
+
+def test_redis_runs_with_the_options_that_it_has_without_docker() -> None:
+    [command] = [line for line in (ROOT / "Procfile").read_text().splitlines() if line.startswith("broker:")]
+    words = shlex.split(command)
+    alone = dict(zip(words[2::2], words[3::2], strict=True))
+    inside = _redis_options()
+    # Where it is, and what it says.
+    for name in ("--bind", "--port", "--dir", "--loglevel"):
+        alone.pop(name)
+        inside.pop(name, None)
+    assert inside == alone
 
 
 def test_redis_refuses_before_it_is_killed() -> None:

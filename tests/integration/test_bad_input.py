@@ -82,6 +82,8 @@ REQUESTS = {
     "a blank in a header's name": (HEAD + LENGTH + b"X A: b\r\n\r\n{}", 400),
     "a folded header": (HEAD + LENGTH + b"X-A: b\r\n c\r\n\r\n{}", 400),
     "two content types": (HEAD + LENGTH + b"Content-Type: text/plain\r\n\r\n{}", 415),
+    "no host": (b"GET /livez HTTP/1.1\r\n\r\n", 400),
+    "two hosts": (HEAD + LENGTH + b"Host: y\r\n\r\n{}", 400),
     "bytes in the path": (b"GET /jobs/\xff HTTP/1.1\r\nHost: x\r\n\r\n", 400),
     "an unknown method": (b"BREW /predict HTTP/1.1\r\nHost: x\r\n\r\n", 400),
     "a tunnel": (b"CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n", 400),

@@ -180,5 +180,6 @@ class Stack:
 def _broker_command(port: int, folder: Path, users: bool, tls: TlsFiles | None) -> list[str]:
     where = ["--port", "0", "--tls-port", str(port), *tls.options()] if tls else ["--port", str(port)]
     options = [*where, "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", "--appendonly", "yes"]
+    memory = ["--hash-max-listpack-value", "256"]
     server = find_server()
-    return [server, *options, *([*redis_users(server), TESTER] if users else [])]
+    return [server, *options, *memory, *([*redis_users(server), TESTER] if users else [])]

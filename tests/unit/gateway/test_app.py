@@ -199,6 +199,7 @@ def test_a_key_that_can_be_none_is_422_wherever_it_comes(
         ("POST", "/predict?deadline=0", 422, "invalid_parameter"),
         ("POST", "/predict?deadline=inf", 422, "invalid_parameter"),
         ("POST", "/predict?deadline=soon", 422, "invalid_parameter"),
+        ("POST", "/predict?deadline=1_0", 422, "invalid_parameter"),
     ],
 )
 def test_what_is_asked_wrongly_is_a_problem_too(app: FastAPI, method: str, path: str, status: int, code: str) -> None:

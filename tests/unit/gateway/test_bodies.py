@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 from starlette.requests import ClientDisconnect
@@ -75,6 +76,17 @@ def test_what_does_not_say_that_it_is_json_is_415_unread(content_type: str) -> N
     assert (caught.value.status, caught.value.code) == (415, "unsupported_media_type")
     assert caught.value.headers["Accept"] == "application/json"
     assert caller.taken == 0
+
+
+@pytest.mark.parametrize(("coding", "taken"), [("gzip", 0), ("GZIP, identity", 0), ("br", 0), ("identity", 1), ("", 1)])
+def test_what_is_compressed_is_415_unread(coding: str, taken: int) -> None:
+    caller = Caller(b"{}")
+    with nullcontext() if taken else pytest.raises(Problem) as caught:
+        read(caller, content_encoding=coding)
+
+    assert caller.taken == taken
+    if caught is not None:
+        assert (caught.value.status, caught.value.headers["Accept-Encoding"]) == (415, "identity")
 
 
 @pytest.mark.parametrize("length", ["11", "9" * 19, "9" * 5000])

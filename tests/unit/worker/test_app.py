@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from shared.model_store import ModelStore
@@ -6,6 +11,31 @@ from tests.unit.worker.test_metrics import samples
 from worker.app import consumed_queues, count_error, worker_name
 from worker.metrics import WorkerMetrics
 from worker.predictor import Predictor
+
+FAILING_POOL = """
+from celery.concurrency.prefork import TaskPool
+from worker.app import main
+
+def fail(pool):
+    raise RuntimeError("no child can be started")
+
+TaskPool.on_start = fail
+main()
+"""
+
+
+def test_where_celery_fails_the_worker_ends_with_an_error(store: ModelStore, publish: Publish, tmp_path: Path) -> None:
+    publish("m")
+    (tmp_path / "counts").mkdir()
+    environment = {"MODEL_STORE": str(store.root), "DEFAULT_MODEL": "m"}
+    environment["PROMETHEUS_MULTIPROC_DIR"] = str(tmp_path / "counts")
+
+    ended = subprocess.run(
+        [sys.executable, "-c", FAILING_POOL], env=os.environ | environment, capture_output=True, text=True, timeout=60
+    )
+
+    assert "no child can be started" in ended.stderr
+    assert ended.returncode == 1
 
 
 def test_workers_of_one_machine_have_hosts_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,8 @@ class Generator:
         await _first_of(self._ending.wait(), *loops, seconds=seconds)
         self._ending.set()
         if self._on_their_way:
-            await _first_of(self._hurry.wait(), asyncio.wait(self._on_their_way), seconds=DRAIN_SECONDS)
+            # Of a copy: by the time this looks at it, the last may have left the set.
+            await _first_of(self._hurry.wait(), asyncio.wait({*self._on_their_way}), seconds=DRAIN_SECONDS)
         for task in self._on_their_way:
             task.cancel()
         await asyncio.gather(*self._on_their_way, return_exceptions=True)

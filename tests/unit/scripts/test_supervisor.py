@@ -44,6 +44,8 @@ def test_other_signals_end_it_too(fakes: Fakes, number: signal.Signals) -> None:
     async def announce() -> None:
         os.kill(os.getpid(), number)
 
+    # Also where the tests themselves run under nohup.
+    signal.signal(number, signal.SIG_DFL)
     assert run(Supervisor([program(fakes, "broker")], io.StringIO()), announce) == 0
     assert fakes.log == ["broker up", "broker down"]
 

@@ -101,12 +101,18 @@ def test_a_batch_that_runs_too_long_is_ended(puppets: Stack) -> None:
     assert puppets.predict(ANSWER).status_code == 200
 
 
-def test_past_its_deadline_a_row_is_never_computed(puppets: Stack, puppet_folder: Path) -> None:
+def test_past_its_deadline_a_row_is_never_computed(
+    new_stack: NewStack, puppet_models: Path, puppet_folder: Path
+) -> None:
+    puppets = new_stack(puppet_models, **{"DEFAULT_MODEL": "puppet", PUPPET_FOLDER: str(puppet_folder)}).start()
     # The canary that made it ready is answered before it is acknowledged.
     wait_for("nothing is in hand", lambda: puppets.redis.hlen("unacked") == 0)
     with ThreadPoolExecutor(3) as pool:
-        busy = [pool.submit(puppets.predict, {"value": 0.8, "act": Act.SLEEP}) for _ in range(2)]
-        wait_for("both slots are busy", lambda: puppets.redis.hlen("unacked") == 2)
+        busy = []
+        for n in (1, 2):
+            # One after another: together they could be one task.
+            busy.append(pool.submit(puppets.predict, {"value": 2, "act": Act.SLEEP}))
+            wait_for("it runs", lambda n=n: puppets.redis.hlen("unacked") == n)  # type: ignore[misc]
         late = puppets.predict({"value": 7, "act": Act.REMEMBER}, params={"deadline": 0.2})
         assert late.status_code == 504
         assert all(future.result().status_code == 200 for future in busy)

@@ -1,4 +1,4 @@
-# `make up` and `make test` are all that a fresh machine needs; the rest is for those who change Millrace.
+# `make up` and `make test` are all that a fresh machine needs; the rest is for those who change Headrace.
 
 PYTHON ?= python3
 VENV := .venv
@@ -20,7 +20,7 @@ demo: venv ## Send traffic to what `make up` or Compose runs: see every dashboar
 train: venv ## Train a new version of the example model (ARGS="--help" shows the options)
 	@$(RUN) -m training $(ARGS)
 
-# Skips say why; with MILLRACE_REQUIRE_ALL=1 they are failures. Tests wait for processes more than they compute, hence three
+# Skips say why; with HEADRACE_REQUIRE_ALL=1 they are failures. Tests wait for processes more than they compute, hence three
 # at once; ARGS="-n 0" runs them one by one, as -s and --pdb need it.
 test: venv ## Run every test that this machine can run (ARGS="-k drift")
 	@$(RUN) -m pytest -p tests.support.requirements -n 3 --dist loadscope $(ARGS)
@@ -65,6 +65,6 @@ clean: ## Remove environments, caches and the broker's and Prometheus' data; mod
 
 venv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
-	  echo "millrace: Python 3.10 or newer is needed, and \`$(PYTHON) --version\` says: $$($(PYTHON) --version 2>&1 || true)." \
+	  echo "headrace: Python 3.10 or newer is needed, and \`$(PYTHON) --version\` says: $$($(PYTHON) --version 2>&1 || true)." \
 	    "Another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) scripts/environment.py $(VENV) requirements/dev.txt

@@ -25,13 +25,13 @@ SYSTEMS_PART = "systems"
 
 def run(results: Results, pace: Pace, systems: list[str], parts: list[str]) -> None:
     """Measure and add to the results."""
-    with tempfile.TemporaryDirectory(prefix="millrace-bench-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as scratch:
         models = Path(scratch) / "models"
         # Standard output is for the report.
         with contextlib.redirect_stdout(sys.stderr):
             trained = train(["--store", str(models)]) == 0
         if not trained:
-            sys.exit("millrace: no model to measure with")
+            sys.exit("headrace: no model to measure with")
         for round_ in range(pace.rounds if SYSTEMS_PART in parts else 0):
             progress(f"round {round_ + 1} of {pace.rounds}")
             compare(results, systems, pace, Path(scratch), models)

@@ -27,7 +27,7 @@ class ClosedFigures(BaseModel):
 def require_wrk() -> None:
     """End the program, saying why, if there is no wrk."""
     if shutil.which("wrk") is None:
-        sys.exit("millrace: wrk is not installed, and the bench needs it (Debian: apt install wrk)")
+        sys.exit("headrace: wrk is not installed, and the bench needs it (Debian: apt install wrk)")
 
 
 def run_wrk(url: str, body: bytes, connections: int, seconds: int) -> ClosedFigures:

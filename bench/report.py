@@ -2,7 +2,7 @@
 
 from bench.comparison import CONNECTIONS
 from bench.results import Results, median
-from bench.systems import MILLRACE, SYSTEMS
+from bench.systems import HEADRACE, SYSTEMS
 from bench.targets import TARGETS
 
 _MARKS = {"aim": "✓ aim", "met": "✓ met", "missed": "✗ missed", "not measured": "not measured"}
@@ -17,7 +17,7 @@ def markdown(results: Results) -> str:
 def _systems(results: Results) -> str:
     lines = [
         (
-            "| system | connections | requests/s | millrace is | p50 | p99 | errors "
+            "| system | connections | requests/s | headrace is | p50 | p99 | errors "
             "| CPU s per 1,000 | memory (PSS) | others |"
         ),
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
@@ -27,7 +27,7 @@ def _systems(results: Results) -> str:
             rounds = results.closed.get(name, {}).get(connections, [])
             if not rounds:
                 continue
-            rate, ours = results.rate(name, connections), results.rate(MILLRACE, connections)
+            rate, ours = results.rate(name, connections), results.rate(HEADRACE, connections)
             p50, p99 = results.p50_seconds(name, connections), results.p99_seconds(name, connections)
             cpu = median(run.cpu_seconds_per_1000 for run in rounds)
             memory = median(results.pss_bytes.get(name, []))

@@ -17,9 +17,9 @@ import httpx
 from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
 
-from shared.model_store import ModelStore
+from headrace import export
+from headrace.models.store import ModelStore
 from tests.support.stack import Stack
-from training import export
 
 CHILDREN = 8
 FEATURES = 20
@@ -32,7 +32,7 @@ CALLERS = 4
 
 def main() -> None:
     """Print the time of a scrape, and what it holds."""
-    with tempfile.TemporaryDirectory(prefix="millrace-bench-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as scratch:
         folder = Path(scratch)
         rows = _export(folder / "models")
         with closing(Stack(folder, folder / "models", DEFAULT_MODEL="wide", WORKER_CONCURRENCY=str(CHILDREN))) as stack:

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 
 from bench.environments import peer_python
-from shared.model_store import ModelStore
+from headrace.models.store import ModelStore
 from tests.support.processes import Process, free_port, python, wait_for
 from tests.support.stack import Stack
 
@@ -59,7 +59,7 @@ Entering it raises NotStarted or EnvironmentFailed if the system can't be had.
 
 
 @contextmanager
-def millrace(folder: Path, models: Path) -> Iterator[Running]:
+def headrace(folder: Path, models: Path) -> Iterator[Running]:
     """This project: gateway, one worker with two children, Redis with an append-only file."""
     stack = Stack(folder, models)
     try:
@@ -138,7 +138,7 @@ class Peer:
             _end(process)
 
 
-MILLRACE = "millrace"
+HEADRACE = "headrace"
 PLAIN = "plain app, def"
 PLAIN_ASYNC = "plain app, async def"
 NAIVE = "naive FastAPI + Celery"
@@ -147,7 +147,7 @@ LITSERVE, BENTOML, MLSERVER, MOSEC = "LitServe", "BentoML", "MLServer", "mosec"
 _PLAIN = " ".join(["-m uvicorn bench.peers.plain:app --port {port}", *_QUIETLY])
 
 SYSTEMS: dict[str, Start] = {
-    MILLRACE: millrace,
+    HEADRACE: headrace,
     PLAIN: Peer("", _PLAIN),
     PLAIN_ASYNC: Peer("", _PLAIN, "/predict-async"),
     NAIVE: naive_celery,
@@ -162,7 +162,7 @@ SYSTEMS: dict[str, Start] = {
     MOSEC: Peer("mosec", "-m bench.peers.mosec --address 127.0.0.1 --port {port}"),
 }
 
-WITHOUT_INSTALLS = (MILLRACE, PLAIN, PLAIN_ASYNC, NAIVE)
+WITHOUT_INSTALLS = (HEADRACE, PLAIN, PLAIN_ASYNC, NAIVE)
 """Those that need nothing beside this environment."""
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.results import Results
-from bench.systems import BENTOML, LITSERVE, MILLRACE, MLSERVER, MOSEC, NAIVE, PLAIN
+from bench.systems import BENTOML, HEADRACE, LITSERVE, MLSERVER, MOSEC, NAIVE, PLAIN
 
 Figure = Callable[[Results], float | None]
 
@@ -59,16 +59,16 @@ def _measured(over: str, under: str) -> Figure:
 
 def _rates(connections: int, peer: str, at_least: float, aim: float) -> Target:
     label = f"`/predict`, {connections} connections, requests/s of {peer}"
-    return Target(label, _ratio(_rate(MILLRACE, connections), _rate(peer, connections)), at_least, aim)
+    return Target(label, _ratio(_rate(HEADRACE, connections), _rate(peer, connections)), at_least, aim)
 
 
 def _latency(peer: str, at_most: float, aim: float) -> Target:
     label = f"`/predict`, 1 connection, p50 of {peer}"
-    return Target(label, _ratio(_p50(MILLRACE), _p50(peer)), at_most, aim, more_is_better=False)
+    return Target(label, _ratio(_p50(HEADRACE), _p50(peer)), at_most, aim, more_is_better=False)
 
 
 def _tail(results: Results) -> float | None:
-    p50, p99 = results.p50_seconds(MILLRACE, 64), results.p99_seconds(MILLRACE, 64)
+    p50, p99 = results.p50_seconds(HEADRACE, 64), results.p99_seconds(HEADRACE, 64)
     return p99 / p50 if p50 and p99 is not None else None
 
 
@@ -100,7 +100,7 @@ TARGETS: Sequence[Target] = (
     _rates(256, MOSEC, 0.7, 1),
     _latency(NAIVE, 0.5, 0.5),
     _latency(MOSEC, 0.5, 0.5),
-    Target("`/predict`, 1 connection, p50 of the plain app", _ratio(_p50(MILLRACE), _p50(PLAIN)), 2, 2, "x", False),
+    Target("`/predict`, 1 connection, p50 of the plain app", _ratio(_p50(HEADRACE), _p50(PLAIN)), 2, 2, "x", False),
     Target("p99 of p50 at 64 connections", _tail, 4, 2, "x", False),
     Target(
         "`POST /jobs`, 64 connections, 202s/s of an endpoint that calls `delay()`",

@@ -53,7 +53,7 @@ def main(program: str) -> None:
 
 def _patch_worker() -> None:
     from worker.__main__ import ENVIRONMENT
-    from worker.model_metrics import ModelMetrics
+    from worker.metrics.model import ModelMetrics
 
     # `python -m worker` sets these and then becomes another process, which would lose the patches.
     os.environ.update(ENVIRONMENT)

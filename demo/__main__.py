@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         asyncio.run(run(options.parse(arguments)))
     except NotServed as error:
-        print(f"millrace: {error}", file=sys.stderr)
+        print(f"headrace: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         # While it was looking around.

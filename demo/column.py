@@ -6,7 +6,7 @@ from itertools import accumulate
 from math import ceil, sqrt
 from random import Random
 
-from shared.manifest import MISSING_BIN, OTHER_BIN, Feature, Scalar
+from headrace.models.manifest import MISSING_BIN, OTHER_BIN, Feature, Scalar
 
 RAREST_CHANCE = 0.5
 """How often a drifted text or boolean is the value that was rarest in training."""

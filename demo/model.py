@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from shared.manifest import Feature, Sample
+from headrace.models.manifest import Feature, Sample
 
 _FEATURES = TypeAdapter(list[Feature])
 _SAMPLES = TypeAdapter(list[Sample])

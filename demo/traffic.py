@@ -6,7 +6,7 @@ from random import Random
 
 from demo.model import Model
 from demo.sampler import Row, Sampler
-from shared.manifest import Feature
+from headrace.models.manifest import Feature
 
 ROW, ROWS, JOB, BURST = "one row", "many rows", "job", "burst"
 INVALID, BAD_JSON, UNKNOWN_MODEL, TIGHT = "invalid row", "bad JSON", "unknown model", "tight deadline"

@@ -9,11 +9,11 @@ import uvicorn
 from fastapi import FastAPI
 
 from gateway.app import create_app
-from gateway.connections import allow_files
-from gateway.protocol import Protocol
 from gateway.settings import GatewaySettings
-from shared.errors import MillraceError
-from shared.logs import set_up_logging
+from gateway.web.http_protocol import Protocol
+from gateway.web.slow_clients import allow_files
+from headrace.errors import HeadraceError
+from shared.observability.logs import set_up_logging
 from shared.settings import load_settings
 
 GRACEFUL_SECONDS = 10
@@ -29,17 +29,17 @@ def main() -> None:
     try:
         # Where there are several processes, each makes its own; this one says at once what would be wrong with them.
         app = create_app(settings.model_copy(update={"gateway_processes": 1}))
-    except MillraceError as error:
-        sys.exit(f"millrace: {error}")
+    except HeadraceError as error:
+        sys.exit(f"headrace: {error}")
     if settings.gateway_processes == 1:
         serve(settings, app)
         return
     # A folder of its own in any case: in a worker's, both would show the counts of both.
-    folder = tempfile.mkdtemp(prefix="millrace-gateway-")
+    folder = tempfile.mkdtemp(prefix="headrace-gateway-")
     # Read when Python starts, and so in every process that is spawned from here.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
     try:
-        serve(settings, "gateway.processes:app_of_one")
+        serve(settings, "gateway.multiprocess:app_of_one")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -13,22 +13,22 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.errors import Problem
-from gateway.failures import FailureLog
-from gateway.memory import settle
-from gateway.openapi import install_openapi
-from gateway.protocol import STATE
-from gateway.requests import METHODS, PROBLEM, Observed
-from gateway.routes.catalog import catalog_routes
-from gateway.routes.docs import docs_routes
-from gateway.routes.health import health_routes
-from gateway.routes.hot import hot_path
-from gateway.routes.jobs import SubmitEndpoint, job_routes
-from gateway.routes.predict import PredictEndpoint
-from gateway.service import Service
+from gateway.api.docs import docs_routes
+from gateway.api.endpoint import hot_path
+from gateway.api.health import health_routes
+from gateway.api.jobs import SubmitEndpoint, job_routes
+from gateway.api.models import catalog_routes
+from gateway.api.openapi import install_openapi
+from gateway.api.predict import PredictEndpoint
+from gateway.gc_tuning import settle
+from gateway.problems import Problem
+from gateway.services import Services
 from gateway.settings import GatewaySettings
-from shared.model_store import ModelStore
-from shared.version import version
+from gateway.web.error_log import FailureLog
+from gateway.web.http_protocol import STATE
+from gateway.web.middleware import METHODS, PROBLEM, Observed
+from headrace.models.store import ModelStore
+from shared.observability.build_info import version
 
 DESCRIPTION = "Serves scikit-learn models behind a queue."
 
@@ -61,20 +61,20 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         ModelError: if the model store does not have the default model.
         KeyFileError: if there is a file of API keys that can't be used.
     """
-    service = Service(settings, ModelStore(settings.model_store))
-    service.catalog.load()
+    services = Services(settings, ModelStore(settings.model_store))
+    services.catalog.load()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        await service.start()
+        await services.start()
         settle()
         # Where the protocol finds it.
-        yield {STATE: service.connections}
-        await service.stop()
+        yield {STATE: services.connections}
+        await services.stop()
 
-    observing = (service.metrics, FailureLog(), service.tracing)
+    observing = (services.metrics, FailureLog(), services.tracing)
     app = Gateway(
-        title="Millrace",
+        title="Headrace",
         version=version(),
         description=DESCRIPTION,
         lifespan=lifespan,
@@ -95,15 +95,15 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     for endpoint, resource in ((PredictEndpoint, "predict"), (SubmitEndpoint, "jobs")):
         for prefix in ("", "/models/{name}", "/models/{name}/versions/{version}"):
             template = f"{prefix}/{resource}"
-            answering = endpoint(service, template)
+            answering = endpoint(services, template)
             app.router.routes.append(Route(template, answering, methods=["POST"]))
             app.hot[template] = Observed(answering, *observing)
-    app.include_router(job_routes(service))
-    app.include_router(catalog_routes(service))
-    app.include_router(health_routes(service))
+    app.include_router(job_routes(services))
+    app.include_router(catalog_routes(services))
+    app.include_router(health_routes(services))
     if settings.serves_docs:
         app.include_router(docs_routes(app))
-    install_openapi(app, service)
+    install_openapi(app, services)
     return app
 
 

@@ -11,11 +11,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from shared import metrics as names
-from shared.contract import Lane
-from shared.metric_files import add_up_files
-from shared.process_metrics import ProcessesAsOne
-from shared.version import BuildInfo
+from shared.observability import metric_names as names
+from shared.observability.build_info import BuildInfo
+from shared.observability.multiprocess import add_up_files
+from shared.observability.processes import ProcessesAsOne
+from shared.queue.contract import Lane
 
 OUTCOMES = ("ok", "invalid", "rejected", "failed", "timeout")
 """How a prediction request or a submission ended for its caller; a submission is `ok` when the job is accepted."""

@@ -56,7 +56,7 @@ class GatewaySettings(CommonSettings):
     """How long after its last event a job is looked at by the reconciler."""
 
     api_keys_file: Path | None = None
-    """The file of API keys, as `python -m gateway.new_key` makes its lines; without it nobody is asked for a key."""
+    """The file of API keys, with lines as `headrace new-key` makes them; without it no key is asked for."""
 
     metrics_open: bool = False
     """Whether `/metrics` asks for no key even where there are API keys."""

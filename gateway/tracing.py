@@ -7,8 +7,8 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, set_span_in_context
 from starlette.types import Scope
 
-from shared.contract import Lane
-from shared.tracing import Carrier, Tracing, carried_by, context_of, end, ids_of
+from shared.observability.tracing import Carrier, Tracing, carried_by, context_of, end, ids_of
+from shared.queue.contract import Lane
 
 PROPAGATED = (b"traceparent", b"tracestate")
 PATH_SHOWN_CHARACTERS = 256
@@ -57,10 +57,10 @@ class RequestTrace:
 
     def about(self, model: str, version: str, parts: Mapping[str, float] | None = None) -> None:
         """Which version answered, and the answer's `timing`."""
-        self._span.set_attribute("millrace.model", model)
-        self._span.set_attribute("millrace.version", version)
+        self._span.set_attribute("headrace.model", model)
+        self._span.set_attribute("headrace.version", version)
         for name, value in (parts or {}).items():
-            self._span.set_attribute(f"millrace.{name}", value)
+            self._span.set_attribute(f"headrace.{name}", value)
 
     def end(self, method: str, route: str, status: int, error: str) -> None:
         """The request was answered; `error` is a problem's code, or empty."""
@@ -107,7 +107,7 @@ class RequestTracing:
             "http.request.method": scope["method"],
             "url.path": scope["path"][:PATH_SHOWN_CHARACTERS],
             "url.scheme": scope.get("scheme", "http"),
-            "millrace.request_id": request_id,
+            "headrace.request_id": request_id,
         }
         span = self._tracing.start(scope["method"], SpanKind.SERVER, self._now(), context_of(carrier), attributes)
         return (RequestTrace(self._tracing, self._now, span) if span.is_recording() else None), ids_of(span)

@@ -32,7 +32,7 @@ def ensure(folder: Path, lock: Path, python: str) -> bool:
         stamp = folder / STAMP_FILE
         if stamp.is_file() and stamp.read_text() == wanted:
             return False
-        print(f"millrace: making {folder} from {lock}", flush=True)
+        print(f"headrace: making {folder} from {lock}", flush=True)
         if folder.exists():
             shutil.rmtree(folder)
         install = create(folder, python)
@@ -83,10 +83,10 @@ def main(arguments: list[str]) -> int:
     try:
         ensure(folder, lock, base_python())
     except EnvironmentFailed as error:
-        print(f"millrace: {error}", file=sys.stderr)
+        print(f"headrace: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("millrace: stopped; the next call starts over", file=sys.stderr)
+        print("headrace: stopped; the next call starts over", file=sys.stderr)
         return 130
     return 0
 

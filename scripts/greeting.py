@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from shared.manifest import Manifest
+from headrace.models.manifest import Manifest
 
 POLL_SECONDS = 0.25
 PATIENCE_SECONDS = 60.0
@@ -37,7 +37,7 @@ def greeting(addresses: dict[str, str], command: str) -> str:
     width = max(len(name) for name in addresses)
     lines = [f"  {name:<{width}}  {address}" for name, address in addresses.items()]
     return "\n".join(
-        ["", "Millrace is ready.", "", *lines, "", "Paste this:", "", f"  {command}", "", "Ctrl-C stops it.", ""]
+        ["", "Headrace is ready.", "", *lines, "", "Paste this:", "", f"  {command}", "", "Ctrl-C stops it.", ""]
     )
 
 

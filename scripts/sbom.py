@@ -15,7 +15,7 @@ def bill(lock: str, content: str) -> dict[str, Any]:
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
         "version": 1,
-        "metadata": {"component": {"type": "application", "name": f"millrace-{lock}", "bom-ref": f"millrace-{lock}"}},
+        "metadata": {"component": {"type": "application", "name": f"headrace-{lock}", "bom-ref": f"headrace-{lock}"}},
         "components": [_component(**pin.groupdict()) for pin in pins],
     }
 
@@ -24,7 +24,7 @@ def _component(name: str, version: str, marker: str | None) -> dict[str, Any]:
     # A version may hold what a URL may not, such as the + of a local one.
     purl = f"pkg:pypi/{name}@{version.replace('+', '%2B')}"
     # A package may be pinned twice, for different Pythons.
-    condition = {"properties": [{"name": "millrace:marker", "value": marker}]} if marker else {}
+    condition = {"properties": [{"name": "headrace:marker", "value": marker}]} if marker else {}
     return {"type": "library", "name": name, "version": version, "purl": purl, "bom-ref": purl, **condition}
 
 

@@ -91,7 +91,7 @@ class Supervisor:
 
     def say(self, text: str) -> None:
         """Print a line of our own between those of the programs."""
-        self.write(f"millrace: {text}\n")
+        self.write(f"headrace: {text}\n")
 
     def write(self, text: str) -> None:
         """Print whole lines."""

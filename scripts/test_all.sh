@@ -11,7 +11,7 @@ for version in "$@"; do
 "
         continue
     fi
-    echo "millrace: tests on Python $version"
+    echo "headrace: tests on Python $version"
     if "${MAKE:-make}" --no-print-directory test PYTHON="python$version" VENV=".venv-$version"; then
         result=passed
     else

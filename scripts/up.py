@@ -18,15 +18,15 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from headrace.errors import HeadraceError, ModelNotFound
+from headrace.models.manifest import Manifest
+from headrace.models.store import ModelStore
 from scripts import broker, environment
 from scripts.greeting import PATIENCE_SECONDS, curl_line, greeting, sample_row, wait_until_ready
 from scripts.ports import check_free
 from scripts.refusal import Refusal
 from scripts.stack import SCRAPE_CONFIG, Ports, Stack
 from scripts.supervisor import Supervisor
-from shared.errors import MillraceError, ModelNotFound
-from shared.manifest import Manifest
-from shared.model_store import ModelStore
 from shared.settings import CommonSettings, load_settings
 
 ROOT = Path(__file__).parent.parent
@@ -37,7 +37,7 @@ EXPORTER_LOCK = Path("requirements/exporter.txt")
 
 def say(text: str) -> None:
     """One line for the person at the terminal."""
-    print(f"millrace: {text}", flush=True)
+    print(f"headrace: {text}", flush=True)
 
 
 @contextmanager
@@ -114,7 +114,7 @@ def model_to_serve(settings: CommonSettings) -> Manifest:
             if train():
                 raise Refusal("training failed; it says why above") from None
             return store.manifest(settings.default_model)
-    except MillraceError as error:
+    except HeadraceError as error:
         raise Refusal(str(error)) from None
 
 
@@ -193,10 +193,10 @@ def main() -> int:
     try:
         return prepare_and_run()
     except Refusal as refusal:
-        print(f"millrace: {refusal}", file=sys.stderr)
+        print(f"headrace: {refusal}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("millrace: stopped", file=sys.stderr)
+        print("headrace: stopped", file=sys.stderr)
         return 0
 
 

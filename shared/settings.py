@@ -42,7 +42,7 @@ class CommonSettings(BaseSettings):
     @classmethod
     def _packages_are_there(cls, tracing: bool) -> bool:
         if tracing and not _has_exporter():
-            raise ValueError("it needs OpenTelemetry's exporter: install millrace[tracing]")
+            raise ValueError("it needs OpenTelemetry's exporter: install headrace[tracing]")
         return tracing
 
     @field_validator("redis_url")
@@ -98,5 +98,5 @@ def load_settings(settings_class: type[SettingsT]) -> SettingsT:
     except ValidationError as error:
         for item in error.errors(include_url=False, include_input=False):
             name = "_".join(str(part) for part in item["loc"]).upper() or "settings"
-            print(f"millrace: {name}: {item['msg']}", file=sys.stderr)  # noqa: T201 - logging is not set up yet
+            print(f"headrace: {name}: {item['msg']}", file=sys.stderr)  # noqa: T201 - logging is not set up yet
         raise SystemExit(2) from None

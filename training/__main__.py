@@ -4,10 +4,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from shared.errors import MillraceError
-from shared.logs import set_up_logging
+from headrace.cli import store_commands
+from headrace.errors import HeadraceError
+from shared.observability.logs import set_up_logging
 from shared.settings import CommonSettings, load_settings
-from training import store_commands, train_command
+from training import command as train_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,8 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.store = getattr(options, "store", None) or options.main_store
     try:
         return int(options.run(options))
-    except (MillraceError, OSError) as error:
-        print(f"millrace: {_reason(error)}", file=sys.stderr)
+    except (HeadraceError, OSError) as error:
+        print(f"headrace: {_reason(error)}", file=sys.stderr)
         return 1
 
 

@@ -1,11 +1,7 @@
-"""What training refuses."""
+"""Errors of offline training."""
 
-from shared.errors import MillraceError
-
-
-class NotExportable(MillraceError, ValueError):
-    """An estimator or its rows can't be served as they are; the message says why and what to do."""
+from headrace.errors import HeadraceError
 
 
-class DatasetInvalid(MillraceError, ValueError):
+class DatasetInvalid(HeadraceError, ValueError):
     """A file can't be trained from."""

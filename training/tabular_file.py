@@ -7,10 +7,11 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from headrace.data.features import is_categorical
+from headrace.data.table import read_column
+from headrace.errors import NotExportable
 from training.dataset import Dataset, Task
-from training.errors import DatasetInvalid, NotExportable
-from training.features import is_categorical
-from training.table import read_column
+from training.errors import DatasetInvalid
 
 CLASSES_MAX = 20
 """Whole numbers with more different values are taken for a quantity, not for classes."""

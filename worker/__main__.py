@@ -20,7 +20,7 @@ def main() -> None:
     """Set what is not set, empty the metrics folder, and exec the worker."""
     environment = {**ENVIRONMENT, **os.environ}
     folder = Path(
-        environment.get("PROMETHEUS_MULTIPROC_DIR") or Path(tempfile.gettempdir()) / f"millrace-worker-{os.getpid()}"
+        environment.get("PROMETHEUS_MULTIPROC_DIR") or Path(tempfile.gettempdir()) / f"headrace-worker-{os.getpid()}"
     )
     folder.mkdir(parents=True, exist_ok=True)
     # Counts of an earlier run would be added to this one's.
@@ -28,7 +28,7 @@ def main() -> None:
         path.unlink()
     environment["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
     if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-        environment["MILLRACE_OWNS_MULTIPROC_DIR"] = "1"
+        environment["HEADRACE_OWNS_MULTIPROC_DIR"] = "1"
     os.execve(sys.executable, [sys.executable, "-m", "worker.app"], environment)
 
 

@@ -12,34 +12,35 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
+from billiard.exceptions import SoftTimeLimitExceeded
 from billiard.util import get_pdeathsig
 from celery import Celery, signals
 from celery.worker import state
 from kombu import Exchange, Queue
 from threadpoolctl import threadpool_limits
 
-from shared.alias import served_alias
-from shared.artifact_cache import ArtifactCache
-from shared.broker import make_celery
-from shared.contract import Lane, queue_name
-from shared.errors import ModelError
-from shared.logs import set_up_logging
-from shared.metric_files import forget_predecessor, name_files_by
-from shared.model_store import ModelStore
+from headrace.errors import ModelError
+from headrace.models.alias import served_alias
+from headrace.models.artifact_cache import ArtifactCache
+from headrace.models.store import ModelStore
+from shared.observability.logs import set_up_logging
+from shared.observability.multiprocess import forget_predecessor, name_files_by
+from shared.queue.celery_app import make_celery
+from shared.queue.contract import COMMON_GROUP, Lane, queue_name
 from shared.settings import load_settings
-from worker.announcer import Announcer
-from worker.child import Child
-from worker.handover import Handover
-from worker.keeper import Keeper
-from worker.logs import keep_logging_as_it_is
-from worker.lost import LostBatches
-from worker.metrics import WorkerMetrics, slot
-from worker.metrics_server import start_metrics_server
-from worker.pool import PoolWatch, bound_shutdown, keep_failures_small
-from worker.predictor_cache import PredictorCache
+from worker.consumer.celery_logging import keep_logging_as_it_is
+from worker.consumer.crashes import LostBatches
+from worker.consumer.dispatch import DispatchStep
+from worker.consumer.heartbeat import HeartbeatStep
+from worker.consumer.pool import PoolMonitor, bound_shutdown, keep_failures_small
+from worker.consumer.watchdog import Pulse, Watchdog
+from worker.execution.batch_runner import BatchRunner
+from worker.execution.tasks import register_tasks
+from worker.metrics.server import start_metrics_server
+from worker.metrics.worker import WorkerMetrics, slot
+from worker.model.cache import PredictorCache
+from worker.model.refresher import Refresher
 from worker.settings import WorkerSettings
-from worker.stall import Pulse, StallWatch
-from worker.tasks import register_tasks
 
 logger = logging.getLogger("worker.app")  # run as __main__
 
@@ -50,7 +51,11 @@ def create_worker(settings: WorkerSettings) -> Celery:
     Raises:
         ModelError: if the default model, or one that it is pinned to, can't be loaded.
     """
-    store = ModelStore(settings.model_store, ArtifactCache(settings.model_cache_dir, settings.model_cache_max_bytes))
+    store = ModelStore(
+        settings.model_store,
+        ArtifactCache(settings.model_cache_dir, settings.model_cache_max_bytes),
+        (SoftTimeLimitExceeded,),
+    )
     name_files_by(slot)
     metrics = WorkerMetrics()
     predictors = PredictorCache(
@@ -63,20 +68,20 @@ def create_worker(settings: WorkerSettings) -> Celery:
         predictors.get(name, manifest.version)
 
     app = make_celery(settings)
-    app.amqp_cls = "worker.transport:Amqp"
-    app.conf.broker_transport = "worker.transport:Transport"
+    app.amqp_cls = "worker.consumer.transport:Amqp"
+    app.conf.broker_transport = "worker.consumer.transport:Transport"
     if settings.worker_max_tasks_per_child:
         app.conf.worker_max_tasks_per_child = settings.worker_max_tasks_per_child
     bulk_slots = max(1, settings.worker_concurrency - settings.worker_interactive_slots)
     queues = consumed_queues(settings.pinned_models)
     options = {"bulk_slots": bulk_slots, "pulse": Pulse(len(queues))}
     app.conf.broker_transport_options = {**app.conf.broker_transport_options, **options}
-    app.millrace_settings = settings
+    app.headrace_settings = settings
     app.conf.task_queues = [Queue(name, Exchange(""), routing_key=name) for name in queues]
-    app.steps["consumer"].update([Announcer, Handover, PoolWatch, StallWatch])
+    app.steps["consumer"].update([HeartbeatStep, DispatchStep, PoolMonitor, Watchdog])
     bound_shutdown(settings.worker_drain_seconds)
     keep_failures_small()
-    children: list[Child] = []
+    children: list[BatchRunner] = []
     register_tasks(app, lambda: children[0])
     _connect_signals(settings, store, predictors, metrics, children)
     return app
@@ -84,7 +89,7 @@ def create_worker(settings: WorkerSettings) -> Celery:
 
 def consumed_queues(pinned_models: list[str]) -> list[str]:
     """The Redis lists that a worker consumes: the common ones, or those of its models."""
-    return [queue_name(lane, pool) for lane in Lane for pool in pinned_models or [""]]
+    return [queue_name(lane, pool) for lane in Lane for pool in pinned_models or [COMMON_GROUP]]
 
 
 def worker_name() -> str:
@@ -122,30 +127,30 @@ def _connect_signals(
     store: ModelStore,
     predictors: PredictorCache,
     metrics: WorkerMetrics,
-    children: list[Child],
+    children: list[BatchRunner],
 ) -> None:
     if settings.tracing:
         # Before the fork, so that the children share it; their spans are made after it.
-        import_module("worker.tracing")
+        import_module("worker.execution.tracing")
     name = worker_name()
-    keepers: list[Keeper] = []
+    refreshers: list[Refresher] = []
 
     def start_child(**_: Any) -> None:
         forget_predecessor(slot())
         metrics.children_started.inc()
         threadpool_limits(1)
-        child = Child(settings.redis_url, predictors, metrics, settings.lease_seconds, settings.result_max_bytes)
+        child = BatchRunner(settings.redis_url, predictors, metrics, settings.lease_seconds, settings.result_max_bytes)
         if settings.tracing:
             child.start_tracing()
         child.warm_up()
         children.append(child)
-        keeper = Keeper(f"{name}/{slot()}", settings.redis_url, store, predictors, metrics)
-        keeper.start()
-        keepers.append(keeper)
+        refresher = Refresher(f"{name}/{slot()}", settings.redis_url, store, predictors, metrics.loaded)
+        refresher.start()
+        refreshers.append(refresher)
 
     def end_child(**_: Any) -> None:
-        for keeper in keepers:
-            keeper.stop()
+        for refresher in refreshers:
+            refresher.stop()
         for child in children:
             child.stop_tracing()
         forget_predecessor(slot())
@@ -178,7 +183,7 @@ def main() -> None:
     try:
         app = create_worker(settings)
     except ModelError as error:
-        sys.exit(f"millrace: {error}")
+        sys.exit(f"headrace: {error}")
     main_process = os.getpid()
     controllers: list[Any] = []
     signals.celeryd_after_setup.connect(lambda instance, **_: controllers.append(instance), weak=False)
@@ -197,7 +202,7 @@ def main() -> None:
             ]
         )
     finally:
-        if os.getpid() == main_process and os.environ.get("MILLRACE_OWNS_MULTIPROC_DIR"):
+        if os.getpid() == main_process and os.environ.get("HEADRACE_OWNS_MULTIPROC_DIR"):
             shutil.rmtree(settings.prometheus_multiproc_dir, ignore_errors=True)
     # Celery drops its exit code on the way.
     sys.exit(state.should_stop or next((each.exitcode for each in controllers), 0) or 0)

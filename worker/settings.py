@@ -5,9 +5,9 @@ from pathlib import Path
 
 from pydantic import Field
 
-from shared.manifest import IDENTIFIER_PATTERN
+from headrace.models.manifest import IDENTIFIER_PATTERN
 from shared.settings import CommonSettings
-from worker.trust import Trust
+from worker.model.allow_list import AllowList
 
 _NAME = IDENTIFIER_PATTERN.strip("^$")
 _DOTTED = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
@@ -55,7 +55,7 @@ class WorkerSettings(CommonSettings):
     result_max_bytes: int = Field(default=64_000_000, gt=0)
     """A job whose outcome, or a batch whose reply is larger (JSON) fails as `result_too_large`: Redis would hold it."""
 
-    model_cache_dir: Path = Path("~/.cache/millrace")
+    model_cache_dir: Path = Path("~/.cache/headrace")
     """Where artifacts of a model store behind a URL are kept, each under its digest; a directory needs no cache."""
 
     model_cache_max_bytes: int = Field(default=10_000_000_000, ge=0)
@@ -70,7 +70,7 @@ class WorkerSettings(CommonSettings):
         return _parts(self.worker_models)
 
     @property
-    def trust(self) -> Trust:
+    def trust(self) -> AllowList:
         """What artifacts may be made of, and who must have signed them.
 
         Raises:
@@ -79,10 +79,10 @@ class WorkerSettings(CommonSettings):
         signers = None
         if self.model_public_key is not None:
             # Only where it is asked for: OpenSSL is large.
-            from worker.signature import PublicKeys
+            from worker.model.signature import PublicKeys
 
             signers = PublicKeys.read(self.model_public_key)
-        return Trust(frozenset(_parts(self.trusted_modules)), frozenset(_parts(self.skops_trusted_types)), signers)
+        return AllowList(frozenset(_parts(self.trusted_modules)), frozenset(_parts(self.skops_trusted_types)), signers)
 
 
 def _parts(text: str) -> list[str]:

@@ -10,7 +10,7 @@ from bench.load import run_open_loop, run_wrk
 from bench.measures.rows import BODY
 from bench.pace import Pace
 from bench.systems import ONE_ROW
-from shared import keys
+from shared.queue import keys
 from tests.support.stack import Stack
 
 RATE = 100

@@ -14,9 +14,9 @@ from sklearn.ensemble import RandomForestRegressor
 from bench.load import run_wrk
 from bench.pace import Pace
 from bench.resources import pss_bytes
-from shared.model_store import ModelStore
+from headrace import export
+from headrace.models.store import ModelStore
 from tests.support.stack import Stack
-from training import export
 
 TRAINING_ROWS, FEATURES = 20_000, 8
 REQUEST_ROWS, CONNECTIONS = 250, 4

@@ -13,8 +13,8 @@ import redis
 from bench.load import run_wrk
 from bench.pace import Pace
 from bench.systems import ONE_ROW, naive_celery
-from shared import keys
-from shared.contract import OUTCOMES
+from shared.queue import keys
+from shared.queue.contract import OUTCOMES
 from tests.support.stack import Stack
 
 CONNECTIONS = 64
@@ -24,8 +24,8 @@ DRAIN_SECONDS_MAX = 25.0
 
 def measure(scratch: Path, models: Path, pace: Pace) -> dict[str, float]:
     """Submissions and drained jobs per second of both systems."""
-    ours, theirs = scratch / "jobs-millrace", scratch / "jobs-naive"
-    submitted, drained = _millrace(ours, models, pace)
+    ours, theirs = scratch / "jobs-headrace", scratch / "jobs-naive"
+    submitted, drained = _headrace(ours, models, pace)
     naive_submitted, naive_drained = _naive(theirs, models, pace)
     return {
         "jobs.submitted_per_second": submitted,
@@ -35,7 +35,7 @@ def measure(scratch: Path, models: Path, pace: Pace) -> dict[str, float]:
     }
 
 
-def _millrace(folder: Path, models: Path, pace: Pace) -> tuple[float, float]:
+def _headrace(folder: Path, models: Path, pace: Pace) -> tuple[float, float]:
     folder.mkdir()
     stack = Stack(folder, models, JOBS_OPEN_MAX="10000000")
     try:

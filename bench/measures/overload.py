@@ -17,10 +17,10 @@ import orjson
 from bench.load import run_open_loop, run_wrk
 from bench.open_loop import Generator, OpenFigures
 from bench.pace import Pace
-from shared.model_store import ModelStore
+from headrace import export
+from headrace.models.store import ModelStore
 from tests.support.puppet import Act, Puppet
 from tests.support.stack import Stack
-from training import export
 
 ROW_SECONDS = 0.0025
 DEADLINE_SECONDS = 1.0

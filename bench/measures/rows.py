@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from bench.load import run_wrk
 from bench.pace import Pace
 from bench.peers.model import FEATURES, load
-from bench.systems import ROW, artifact_environment, millrace
+from bench.systems import ROW, artifact_environment, headrace
 
 ROWS = 1000
 BODY = orjson.dumps({"instances": [ROW] * ROWS})
@@ -25,7 +25,7 @@ def measure(scratch: Path, models: Path, pace: Pace) -> dict[str, float]:
     folder = scratch / "rows"
     folder.mkdir()
     reference = _in_process(folder, models, pace.seconds)
-    with millrace(folder, models) as running:
+    with headrace(folder, models) as running:
         run_wrk(running.url, BODY, 1, pace.warm_up_seconds)
         by_one, by_four = (run_wrk(running.url, BODY, connections, pace.seconds) for connections in (1, 4))
     assert not by_one.errors + by_four.errors, "requests with many rows failed"

@@ -13,7 +13,7 @@ def board(
 ) -> model.Dashboard:
     """A dashboard, ready to be written as JSON."""
     builder = (
-        Dashboard(f"Millrace: {name}")
+        Dashboard(f"Headrace: {name}")
         .uid(uid)
         .description(description)
         .tags([TAG])

@@ -4,15 +4,15 @@ from urllib.parse import urlencode
 
 from grafana_foundation_sdk.models import dashboard as model
 
-TAG = "millrace"
-OVERVIEW, QUEUE, MODEL, PLATFORM = "millrace-overview", "millrace-queue", "millrace-model", "millrace-platform"
+TAG = "headrace"
+OVERVIEW, QUEUE, MODEL, PLATFORM = "headrace-overview", "headrace-queue", "headrace-model", "headrace-platform"
 """The uids."""
 
 
 def menu() -> model.DashboardLink:
     """A menu of all dashboards; the time and the variables are taken along."""
     return _link(
-        "Millrace",
+        "Headrace",
         type_val=model.DashboardLinkType.DASHBOARDS,
         tags=[TAG],
         as_dropdown=True,

@@ -18,7 +18,7 @@ def releases() -> model.Panel:
     """Whether all run the same."""
     return number(
         "Releases",
-        "Versions of Millrace among the running processes. Two while a deploy goes on, one otherwise.",
+        "Versions of Headrace among the running processes. Two while a deploy goes on, one otherwise.",
         "none",
         Query("count(count by (version) (inference_build_info))"),
         steps=((0, GREEN), (2, YELLOW)),

@@ -28,10 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _write(options)
     except Unreachable as error:
-        sys.stderr.write(f"millrace: {error}\n{ADVICE}\n")
+        sys.stderr.write(f"headrace: {error}\n{ADVICE}\n")
         return 1
     except (PreviewError, OSError) as error:
-        sys.stderr.write(f"millrace: {error}\n")
+        sys.stderr.write(f"headrace: {error}\n")
         return 1
     return 0
 

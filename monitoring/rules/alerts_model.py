@@ -15,21 +15,21 @@ def rules() -> dict[str, Any]:
             group(
                 "alerts-model",
                 alert(
-                    "MillraceModelRefused",
+                    "HeadraceModelRefused",
                     grew('inference_model_loads_total{outcome="refused"}', "15m", "model"),
                     wait="0s",
                     severity="warning",
-                    dashboard="millrace-model",
+                    dashboard="headrace-model",
                     summary="Workers refuse a version of {{ $labels.model }}",
                     description="About {{ $value | humanize }} loads were refused in 15 minutes. Callers still get the "
                     "version before, if there is one; otherwise 503 model_unavailable.",
                 ),
                 alert(
-                    "MillraceModelVersionSkew",
+                    "HeadraceModelVersionSkew",
                     f"count by (model) ({ANSWERING}) > 1",
                     wait="30m",
                     severity="info",
-                    dashboard="millrace-model",
+                    dashboard="headrace-model",
                     summary="Several versions of {{ $labels.model }} answer",
                     description="{{ $value }} versions have predicted for half an hour. Right if there is a trial, or "
                     "if callers name versions; otherwise a worker or a gateway has not followed an alias.",

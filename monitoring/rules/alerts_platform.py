@@ -22,27 +22,27 @@ def rules() -> dict[str, Any]:
             group(
                 "alerts-platform",
                 alert(
-                    "MillraceMetricsAbsent",
+                    "HeadraceMetricsAbsent",
                     # A replica that DNS no longer knows leaves no `up` of 0 behind.
                     ABSENT,
                     wait="3m",
                     severity="critical",
-                    dashboard="millrace-platform",
+                    dashboard="headrace-platform",
                     summary="No {{ $labels.job }} can be scraped",
                     description="Prometheus knows nothing of any {{ $labels.job }}: it is gone, or can't be reached. "
                     "Alerts that need its metrics can't fire.",
                 ),
                 alert(
-                    "MillraceTargetDown",
+                    "HeadraceTargetDown",
                     "up == 0",
                     wait="2m",
                     severity="warning",
-                    dashboard="millrace-platform",
+                    dashboard="headrace-platform",
                     summary="{{ $labels.job }} at {{ $labels.instance }} can't be scraped",
                     description="Scrapes of {{ $labels.instance }} have failed for 2 minutes.",
                 ),
                 alert(
-                    "MillraceScrapeSlow",
+                    "HeadraceScrapeSlow",
                     # celery-exporter asks all workers twice and waits a second for each answer.
                     f"""
 scrape_duration_seconds{{job!="celery-exporter"}} > {SCRAPE_SLOW_SECONDS}
@@ -51,36 +51,36 @@ scrape_duration_seconds{{job="celery-exporter"}} > 5
 """,
                     wait="5m",
                     severity="warning",
-                    dashboard="millrace-platform",
+                    dashboard="headrace-platform",
                     summary="Scrapes of {{ $labels.job }} at {{ $labels.instance }} take long",
                     description="The last one took {{ $value | humanizeDuration }}.",
                 ),
                 alert(
-                    "MillraceSampleLimitNear",
+                    "HeadraceSampleLimitNear",
                     f"scrape_samples_scraped / {SAMPLE_LIMIT} > {SAMPLES_NEAR_LIMIT}",
                     wait="5m",
                     severity="warning",
-                    dashboard="millrace-platform",
+                    dashboard="headrace-platform",
                     summary="{{ $labels.job }} at {{ $labels.instance }} has almost too many series",
                     description=f"{{{{ $value | humanizePercentage }}}} of {SAMPLE_LIMIT}. Beyond it Prometheus drops "
                     "the whole scrape, and the target shows as down.",
                 ),
                 alert(
-                    "MillraceGatewaysDisagree",
+                    "HeadraceGatewaysDisagree",
                     "max(inference_workers) - min(inference_workers) > 0",
                     wait="2m",
                     severity="warning",
-                    dashboard="millrace-platform",
+                    dashboard="headrace-platform",
                     summary="A gateway does not see all workers",
                     description="One gateway sees {{ $value }} workers fewer than another: it reads stale "
                     "announcements, or another Redis.",
                 ),
                 alert(
-                    "MillraceRulesFailing",
+                    "HeadraceRulesFailing",
                     "sum by (rule_group) (increase(prometheus_rule_evaluation_failures_total[15m])) > 0",
                     wait="0s",
                     severity="warning",
-                    dashboard="millrace-platform",
+                    dashboard="headrace-platform",
                     summary="Prometheus can't evaluate its rules",
                     description="About {{ $value | humanize }} evaluations of {{ $labels.rule_group }} failed in 15 "
                     "minutes. Its alerts can't be relied on.",

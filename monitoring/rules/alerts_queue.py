@@ -58,21 +58,21 @@ def _saturation() -> list[Rule]:
 def _parts() -> list[Rule]:
     return [
         alert(
-            "MillraceBrokerDown",
+            "HeadraceBrokerDown",
             "inference_broker_up == 0",
             wait="1m",
             severity="critical",
-            dashboard="millrace-queue",
+            dashboard="headrace-queue",
             summary="{{ $labels.instance }} does not reach Redis",
             description="The gateway {{ $labels.instance }} gets no answer from Redis: every prediction and submission "
             "there gets 503. Accepted jobs are safe in it, and go on when it is back.",
         ),
         alert(
-            "MillraceWorkersAbsent",
+            "HeadraceWorkersAbsent",
             "max(inference_workers) < 1 and on () max(inference_broker_up) == 1",
             wait="1m",
             severity="critical",
-            dashboard="millrace-queue",
+            dashboard="headrace-queue",
             summary="No worker takes anything from the queue",
             description="{{ $value }} workers announce themselves through Redis. Predictions end as 503 no_worker at "
             "their deadline; jobs are accepted and wait.",
@@ -83,32 +83,32 @@ def _parts() -> list[Rule]:
 def _backlog() -> list[Rule]:
     return [
         alert(
-            "MillraceQueueNotDraining",
+            "HeadraceQueueNotDraining",
             NOT_DRAINING,
             wait="1m",
             severity="critical",
-            dashboard="millrace-queue",
+            dashboard="headrace-queue",
             summary="Nobody takes the oldest task of the {{ $labels.lane }} queue",
             description="It has waited for {{ $value | humanizeDuration }}, and the queue does not get shorter.",
         ),
         alert(
-            "MillraceQueueSaturated",
+            "HeadraceQueueSaturated",
             f"{SATURATION} > {SATURATED}",
             wait="2m",
             severity="warning",
-            dashboard="millrace-queue",
+            dashboard="headrace-queue",
             summary="Almost at the limit of {{ $labels.limit }}",
             description="{{ $value | humanizePercentage }} of what is accepted at most. At 100 % callers get 503.",
         ),
         alert(
-            "MillraceRejecting",
+            "HeadraceRejecting",
             f"""
 {REJECTED} / sum by (model, lane) (increase(inference_requests_total[5m])) > 0.05
 and {REJECTED} >= 10
 """,
             wait="2m",
             severity="warning",
-            dashboard="millrace-overview",
+            dashboard="headrace-overview",
             summary="Requests for {{ $labels.model }} ({{ $labels.lane }}) are turned away",
             description="{{ $value | humanizePercentage }} of the requests of the last 5 minutes got 503.",
         ),
@@ -118,49 +118,49 @@ and {REJECTED} >= 10
 def _losses() -> list[Rule]:
     return [
         alert(
-            "MillraceJobsUnaccounted",
+            "HeadraceJobsUnaccounted",
             f"{UNACCOUNTED_JOBS} > 0",
             wait="2m",
             severity="critical",
-            dashboard="millrace-queue",
+            dashboard="headrace-queue",
             summary="Accepted jobs are missing, or ended twice",
             description="Accepted − ended − open is {{ $value }} jobs from 0, where it is at every moment.",
         ),
         alert(
-            "MillraceDeadLetters",
+            "HeadraceDeadLetters",
             # Not its growth: it stays until somebody has looked, and 1000 of them are kept at most.
             "max(inference_dead_letters) > 0",
             wait="1m",
             severity="warning",
-            dashboard="millrace-queue",
+            dashboard="headrace-queue",
             summary="Something that is no task was in the queue",
             description="{{ $value }} queue entries that no worker understands were put aside.",
         ),
         alert(
-            "MillraceJobsRescued",
+            "HeadraceJobsRescued",
             grew('inference_jobs_reconciled_total{action=~"republished|worker_lost"}', "15m", "action"),
             wait="0s",
             severity="warning",
-            dashboard="millrace-queue",
+            dashboard="headrace-queue",
             summary="Jobs lost their message or their worker ({{ $labels.action }})",
             description="In 15 minutes, the reconciler dealt with about {{ $value | humanize }} such jobs: republished "
             "ones run again, worker_lost ones have failed for good.",
         ),
         alert(
-            "MillraceWorkerCrashes",
+            "HeadraceWorkerCrashes",
             grew('inference_errors_total{code="worker_lost"}', "15m", "model", "version"),
             wait="0s",
             severity="warning",
-            dashboard="millrace-queue",
+            dashboard="headrace-queue",
             summary="Pool children died while they computed {{ $labels.model }} {{ $labels.version }}",
             description="About {{ $value | humanize }} rows of the last 15 minutes were lost with their process.",
         ),
         alert(
-            "MillraceWorkersStalled",
+            "HeadraceWorkersStalled",
             "max(increase(inference_workers_stalled_total[15m])) > 0",
             wait="0s",
             severity="warning",
-            dashboard="millrace-queue",
+            dashboard="headrace-queue",
             summary="Workers had stopped consuming, and ended themselves",
             description="About {{ $value | humanize }} workers in 15 minutes took nothing from the queue although "
             "they could. Whoever supervises them starts new ones; what they had in hand runs again.",

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from headrace.models.manifest import MISSING_BIN, OTHER_BIN
 from monitoring import drift
 from monitoring.rules.distribution import TRAINING_ROWS, Distribution, Z
 from monitoring.rules.drift_alerts import alerts
 from monitoring.rules.forms import Rule, group, record, where
-from shared.manifest import MISSING_BIN, OTHER_BIN
 
 FEATURES = Distribution(
     name="inference_feature",

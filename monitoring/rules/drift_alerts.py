@@ -6,7 +6,7 @@ from monitoring import drift
 from monitoring.rules.distribution import Distribution
 from monitoring.rules.forms import Rule, alert
 
-DASHBOARD = "millrace-model"
+DASHBOARD = "headrace-model"
 
 
 def alerts(

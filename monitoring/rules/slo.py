@@ -122,12 +122,12 @@ WHICH = "{{ $labels.slo }}{{ with $labels.model }} of {{ . }}{{ end }} ({{ $labe
 
 def _fast() -> Rule:
     return alert(
-        "MillraceErrorBudgetBurnFast",
+        "HeadraceErrorBudgetBurnFast",
         # 2 % of the budget in an hour, or 5 % in six.
         f"{_burning(14.4, '1h', '5m')}\nor\n{_burning(6, '6h', '30m')}",
         wait="2m",
         severity="critical",
-        dashboard="millrace-overview",
+        dashboard="headrace-overview",
         summary=f"Callers are being failed: {WHICH}",
         description="The error budget of 30 days is being spent {{ $value | humanize }} times too fast: "
         "a rate of 14.4 takes 2 % of it in an hour, a rate of 6 takes 5 % in six hours.",
@@ -136,12 +136,12 @@ def _fast() -> Rule:
 
 def _slow() -> Rule:
     return alert(
-        "MillraceErrorBudgetBurnSlow",
+        "HeadraceErrorBudgetBurnSlow",
         # 10 % of the budget in three days.
         _burning(1, "3d", "6h"),
         wait="15m",
         severity="warning",
-        dashboard="millrace-overview",
+        dashboard="headrace-overview",
         summary=f"More errors than the objective allows: {WHICH}",
         description="For three days and still, there are {{ $value | humanize }} times as many errors as allowed.",
     )

@@ -14,7 +14,7 @@ from opentelemetry.sdk import environment_variables
 from gateway.__main__ import GRACEFUL_SECONDS
 from gateway.settings import GatewaySettings
 from scripts.stack import EXPORTER_SETTINGS
-from shared.contract import Lane
+from shared.queue.contract import Lane
 from shared.settings import CommonSettings
 from tests.architecture.test_dockerfiles import arguments_of, image_environment
 from worker.settings import WorkerSettings

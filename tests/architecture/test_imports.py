@@ -12,7 +12,7 @@ import pytest
 from tests.support.processes import REPOSITORY
 from tests.support.requirements import require
 
-PACKAGES = ("gateway", "worker", "training", "shared")
+PACKAGES = ("headrace", "gateway", "worker", "training", "shared")
 CODE = (*PACKAGES, "monitoring", "scripts", "bench", "demo")
 LINES_AT_MOST = 300
 
@@ -60,14 +60,14 @@ def test_a_process_loads_what_it_needs_and_not_what_the_others_need(module: str,
     assert {name.split(".")[0] for name in loaded} & never == set()
 
 
-@pytest.mark.parametrize("module", ["gateway.__main__", "gateway.processes", "worker.app", "training.__main__"])
+@pytest.mark.parametrize("module", ["gateway.__main__", "gateway.multiprocess", "worker.app", "training.__main__"])
 def test_without_tracing_nothing_of_it_is_loaded(module: str) -> None:
     """FastAPI imports OpenTelemetry's interface, redis-py its metrics; what makes and exports spans nobody does."""
     loaded = run("-c", f"import {module}, sys; print(*sys.modules)").split()
 
     spans = ("opentelemetry.sdk.trace", "opentelemetry.exporter", "google.protobuf")
     assert not [name for name in loaded if name.startswith(spans)]
-    assert not {"shared.tracing", "gateway.tracing", "worker.tracing"} & set(loaded)
+    assert not {"shared.observability.tracing", "gateway.tracing", "worker.execution.tracing"} & set(loaded)
 
 
 def test_what_is_shared_stays_light() -> None:
@@ -165,4 +165,4 @@ def test_the_import_rules_hold(tmp_path: Path) -> None:
     )
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "3 kept, 0 broken" in ran.stdout
+    assert "8 kept, 0 broken" in ran.stdout

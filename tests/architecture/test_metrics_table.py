@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shared import metrics as names
+from shared.observability import metric_names as names
 from tests.support.catalogue import Exported, gateway_metrics, worker_metrics
 from tests.support.processes import REPOSITORY
 
@@ -82,11 +82,11 @@ def test_every_metric_is_there_once() -> None:
 @pytest.mark.parametrize(
     ("words", "module", "constant"),
     [
-        ("{} features", "worker.model_metrics", "FEATURES_MAX"),
-        ("{} bins", "worker.model_metrics", "BINS_MAX"),
-        ("{} series of versions", "worker.model_metrics", "SERIES_MAX"),
-        ("{} models", "shared.metrics", "MODELS_MAX"),
-        ("{} trials", "worker.metrics", "TRIALS_MAX"),
+        ("{} features", "worker.metrics.model", "FEATURES_MAX"),
+        ("{} bins", "worker.metrics.model", "BINS_MAX"),
+        ("{} series of versions", "worker.metrics.model", "SERIES_MAX"),
+        ("{} models", "shared.observability.metric_names", "MODELS_MAX"),
+        ("{} trials", "worker.metrics.worker", "TRIALS_MAX"),
         ("more than {} samples", "monitoring.rules.alerts_platform", "SAMPLE_LIMIT"),
     ],
 )

@@ -8,8 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from shared import keys
-from shared.announcement import STALLED
+from shared.queue import keys
+from shared.queue.heartbeat import STALLED
 from tests.chaos import oracle
 from tests.chaos.ledger import Lateness, Ledger, Question, question
 from tests.chaos.proxy import FaultProxy

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from shared import keys
+from shared.queue import keys
 
 READ_TOGETHER = 5000
 TOLERANCE = 1e-3

@@ -12,13 +12,13 @@ from tests.chaos.arena import Arena
 from tests.integration.conftest import broker_program, puppet_models  # noqa: F401 - fixtures
 from tests.support.stack import Stack
 
-WHOLE = "MILLRACE_CHAOS"
+WHOLE = "HEADRACE_CHAOS"
 """Environment variable: set by `make chaos`, which also plays the rows that are long or need root."""
 
-MATRIX = "MILLRACE_FAULT_MATRIX"
+MATRIX = "HEADRACE_FAULT_MATRIX"
 """Environment variable: the file to write the matrix to."""
 
-PART = "MILLRACE_FAULT_MATRIX_PART"
+PART = "HEADRACE_FAULT_MATRIX_PART"
 """Environment variable: set if not the whole matrix is played, and the other rows of that file stay."""
 
 Measure = Callable[[float], None]

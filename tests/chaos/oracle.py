@@ -8,8 +8,8 @@ first are counted; I8 nothing is left in hand, open, queued, or running.
 
 from functools import partial
 
-from shared import keys
-from shared.contract import Lane
+from shared.queue import keys
+from shared.queue.contract import Lane
 from tests.chaos.ledger import Ledger
 from tests.chaos.traffic import Client
 from tests.support.processes import Process, wait_for

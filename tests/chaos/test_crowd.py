@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.connections import allow_files
+from gateway.web.slow_clients import allow_files
 from tests.chaos.conftest import WHOLE, Measure
 from tests.support.crowd import crowd
 from tests.support.exposition import Scrape

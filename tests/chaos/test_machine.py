@@ -15,7 +15,7 @@ from tests.support.processes import wait_for
 from tests.support.requirements import require
 
 DISK_BYTES = 3_000_000
-NAMESPACE = f"millrace{os.getpid()}"
+NAMESPACE = f"headrace{os.getpid()}"
 LINK = f"mr{os.getpid()}"[:13]
 HOST, GUEST = "10.231.77.1", "10.231.77.2"
 

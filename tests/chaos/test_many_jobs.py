@@ -16,8 +16,9 @@ import pytest
 import redis
 from sklearn.linear_model import LinearRegression
 
-from shared import keys
-from shared.model_store import ModelStore
+from headrace import export
+from headrace.models.store import ModelStore
+from shared.queue import keys
 from tests.chaos import kills, oracle
 from tests.chaos.census import TOLERANCE, Census
 from tests.chaos.conftest import Measure, Remark
@@ -27,7 +28,6 @@ from tests.chaos.submitter import Submitter
 from tests.support.exposition import Scrape
 from tests.support.processes import pause, wait_for
 from tests.support.stack import Stack
-from training import export
 
 JOBS = int(os.environ.get("CHAOS_JOBS", "3000"))
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from shared import keys
+from shared.queue import keys
 from tests.chaos.arena import Arena
 from tests.chaos.conftest import Measure
 from tests.chaos.ledger import Question, deed, question
@@ -13,7 +13,7 @@ from tests.support.processes import wait_for
 from tests.support.puppet import Act
 
 NESTED = b"[" * 100_000
-HEADERS = b'"headers": {"task": "millrace.predict", "id": "1"}'
+HEADERS = b'"headers": {"task": "headrace.predict", "id": "1"}'
 BAD_BASE64 = (
     b'{"body": "!", ' + HEADERS + b', "content-type": "application/json",'
     b' "properties": {"delivery_tag": "1", "delivery_info": {}, "body_encoding": "base64"}}'

@@ -15,10 +15,10 @@ from tests.support.processes import REPOSITORY
 PARSERS = ("bodies", "entries", "manifests")
 CORPUS = REPOSITORY / ".fuzz"
 MADE_UP = [
-    "tests/unit/gateway/test_any_body.py",
-    "tests/unit/shared/test_any_message.py",
-    "tests/unit/worker/test_any_entry.py",
-    "tests/unit/worker/test_splits.py",
+    "tests/unit/gateway/catalog/test_any_body.py",
+    "tests/unit/shared/queue/test_any_message.py",
+    "tests/unit/worker/consumer/test_any_entry.py",
+    "tests/unit/worker/execution/test_splits.py",
 ]
 
 

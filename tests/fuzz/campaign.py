@@ -111,7 +111,7 @@ def _problem(response: Any) -> str:
     if response.headers.get("content-type") != ["application/problem+json"]:
         return ""
     kind: str = response.json()["type"]
-    return kind.removeprefix("urn:millrace:problem:")
+    return kind.removeprefix("urn:headrace:problem:")
 
 
 def _number(value: Any) -> float:

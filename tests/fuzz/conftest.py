@@ -5,13 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.model_store import ModelStore
+from headrace import export
+from headrace.models.store import ModelStore
 from tests.integration.conftest import broker_program, pytest_runtest_makereport  # noqa: F401 - fixtures
 from tests.support.api_keys import new_key
 from tests.support.estimators import CASES
 from tests.support.fuzz_options import EXAMPLES, SEED
 from tests.support.stack import Stack
-from training import export
 
 SCOPES = ("predict", "jobs", "read", "metrics")
 

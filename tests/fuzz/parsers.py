@@ -14,10 +14,10 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["gateway", "shared", "worker"]):
-    from gateway.envelope import envelope
-    from gateway.rows import RowParser
-    from shared.broker import make_celery
-    from shared.contract import Call, PredictMessage, RunJobsMessage, ShadowMessage
+    from gateway.broker.celery_message import envelope
+    from gateway.catalog.row_parser import RowParser
+    from shared.queue.celery_app import make_celery
+    from shared.queue.contract import Call, PredictMessage, RunJobsMessage, ShadowMessage
     from shared.settings import CommonSettings
     from tests.support.any_bytes import check_body, check_entry, check_manifest
     from tests.support.manifests import classifier, feature, flag, mixed, text

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from headrace import export
+from headrace.models.manifest import Manifest
+from headrace.models.store import ModelStore
 from scripts.broker import find_server
 from scripts.refusal import Refusal
-from shared.manifest import Manifest
-from shared.model_store import ModelStore
 from tests.support.puppet import Act, Puppet
 from tests.support.requirements import require
 from tests.support.stack import Stack
-from training import export
 
 NewStack = Callable[..., Stack]
 

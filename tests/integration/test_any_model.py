@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shared.manifest import Manifest
-from shared.model_store import ModelStore
+from headrace import export
+from headrace.models.manifest import Manifest
+from headrace.models.store import ModelStore
 from tests.support.estimators import CASES, Case
 from tests.support.stack import Stack
-from training import export
 
 ROWS = 12
 

@@ -87,7 +87,7 @@ def test_a_key_comes_and_goes_without_a_restart(stack: Stack, keys: Path, alice:
 
 def test_no_key_is_in_a_log_or_in_redis(stack: Stack, alice: dict[str, str], bob: dict[str, str]) -> None:
     submitted(stack, alice)
-    dumped = [stack.redis.hgetall(name) for name in stack.redis.scan_iter("millrace:job:*")]
+    dumped = [stack.redis.hgetall(name) for name in stack.redis.scan_iter("headrace:job:*")]
     assert dumped
     for caller in (alice, bob):
         secret = caller["Authorization"].split()[1]
@@ -112,5 +112,5 @@ def test_a_gateway_that_should_ask_and_could_not_does_not_start(
     )
 
     assert ended.returncode == 1
-    [line] = [line for line in ended.stderr.splitlines() if line.startswith("millrace: ")]
+    [line] = [line for line in ended.stderr.splitlines() if line.startswith("headrace: ")]
     assert told in line and "sesame" not in ended.stderr

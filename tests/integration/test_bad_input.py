@@ -137,7 +137,7 @@ def test_bad_bodies_are_4xx_problems(stack: Stack, path: str, name: str) -> None
     assert response.headers["content-type"] == "application/problem+json"
     problem = response.json()
     assert problem["status"] == status
-    assert problem["type"].startswith("urn:millrace:problem:")
+    assert problem["type"].startswith("urn:headrace:problem:")
     assert len(response.content) < 5000, "the input is not echoed"
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from bench.open_loop import Generator
 from bench.results import Results
-from bench.systems import MILLRACE, PLAIN
+from bench.systems import HEADRACE, PLAIN
 from tests.support.requirements import require
 
 
@@ -21,7 +21,7 @@ from tests.support.requirements import require
 def test_the_short_mode_measures(tmp_path: Path) -> None:
     require(shutil.which("wrk") is not None, "wrk is not installed")
     # One peer and one of the measures: all of it takes minutes.
-    parts, systems = ["systems", "rows"], [MILLRACE, PLAIN]
+    parts, systems = ["systems", "rows"], [HEADRACE, PLAIN]
     command = [sys.executable, "-m", "bench", "--short", "--output", str(tmp_path)]
     command += ["--parts", *parts, "--systems", *systems]
     run = subprocess.run(command, capture_output=True, text=True, timeout=280)

@@ -12,15 +12,15 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from headrace import export
+from headrace.models.store import ModelStore
 from monitoring.drift import ROWS_MIN
 from monitoring.rules.__main__ import dump
 from monitoring.rules.drift import Window, rules
-from shared.model_store import ModelStore
 from tests.integration.conftest import NewStack
 from tests.support.processes import wait_for
 from tests.support.prometheus import Prometheus
 from tests.support.stack import Stack
-from training import export
 
 NAMES = ["length", "width"]
 STEADY, SHIFTED = "steady", "shifted"

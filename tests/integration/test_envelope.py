@@ -10,9 +10,9 @@ import pytest
 import redis
 from celery import Celery
 
-from gateway.envelope import envelope, lane_of
-from shared.broker import make_celery
-from shared.contract import (
+from gateway.broker.celery_message import envelope, lane_of
+from shared.queue.celery_app import make_celery
+from shared.queue.contract import (
     PREDICT_TASK,
     RUN_JOBS_TASK,
     SHADOW_TASK,
@@ -22,9 +22,9 @@ from shared.contract import (
     RunJobsMessage,
     ShadowMessage,
 )
+from shared.queue.entry import problem
 from shared.settings import CommonSettings
 from tests.support.processes import Process, free_port, wait_for
-from worker.transport import problem
 
 TASK_OF: dict[type[Message], str] = {
     PredictMessage: PREDICT_TASK,
@@ -34,12 +34,12 @@ TASK_OF: dict[type[Message], str] = {
 MESSAGES = [
     PredictMessage(
         batch=7,
-        reply_to="millrace:replies:g",
+        reply_to="headrace:replies:g",
         model="iris",
         version="v1",
         calls=[Call(1, 1_795_000_000.25, 1_795_000_005.25), Call(1, 0.1, 0.2)],
         rows=[[5.1, 3.5, -0.0, 1e-300], ["Straße", 2, True, None]],
-        canary=True,
+        probe=True,
     ),
     RunJobsMessage(jobs=["a", "b"]),
     ShadowMessage(model="iris", version="v2", primary="v1", rows=[[5.1, None]], predictions=["setosa"]),

@@ -37,7 +37,7 @@ def test_without_a_worker_callers_get_a_problem_and_jobs_wait(new_stack: NewStac
     assert time.monotonic() - started < 1.25
     assert response.status_code == 503
     assert response.headers["content-type"] == "application/problem+json"
-    assert response.json()["type"] == "urn:millrace:problem:no_worker"
+    assert response.json()["type"] == "urn:headrace:problem:no_worker"
     assert int(response.headers["retry-after"]) >= 1
 
     submitted = [stack.submit(SETOSA) for _ in range(20)]
@@ -69,7 +69,7 @@ def test_a_batch_that_outlasts_the_stop_goes_back_to_the_queue(
 def test_a_killed_child_costs_its_callers_an_error(puppets: Stack) -> None:
     response = puppets.predict({"value": 1, "act": Act.DIE})
     assert response.status_code == 503
-    assert response.json()["type"] == "urn:millrace:problem:worker_lost"
+    assert response.json()["type"] == "urn:headrace:problem:worker_lost"
 
 
 def test_a_row_that_makes_the_model_raise_fails_alone(puppets: Stack) -> None:
@@ -81,7 +81,7 @@ def test_a_row_that_makes_the_model_raise_fails_alone(puppets: Stack) -> None:
     with ThreadPoolExecutor(len(rows)) as pool:
         assert list(pool.map(call, rows)) == [200] * 5 + [500] + [200] * 3
     failed = puppets.predict([ANSWER, {"value": 1, "act": Act.RAISE}])
-    assert failed.json()["type"] == "urn:millrace:problem:prediction_failed"
+    assert failed.json()["type"] == "urn:headrace:problem:prediction_failed"
     assert failed.json()["rows"] == [1]
     assert "asked to raise" not in failed.text
 
@@ -89,13 +89,13 @@ def test_a_row_that_makes_the_model_raise_fails_alone(puppets: Stack) -> None:
 def test_an_answer_that_json_can_not_say_is_an_error(puppets: Stack) -> None:
     response = puppets.predict({"value": 1, "act": Act.ANSWER_NAN})
     assert response.status_code == 500
-    assert response.json()["type"] == "urn:millrace:problem:non_finite_output"
+    assert response.json()["type"] == "urn:headrace:problem:non_finite_output"
 
 
 def test_a_batch_that_runs_too_long_is_ended(puppets: Stack) -> None:
     response = puppets.predict({"value": 1.5, "act": Act.SLEEP})
     assert response.status_code == 504
-    assert response.json()["type"] == "urn:millrace:problem:time_limit"
+    assert response.json()["type"] == "urn:headrace:problem:time_limit"
     job = puppets.outcome(puppets.submit({"value": 1.5, "act": Act.SLEEP}))
     assert (job["status"], job["error"]["code"]) == ("failed", "time_limit")
     assert puppets.predict(ANSWER).status_code == 200

@@ -17,14 +17,14 @@ import numpy as np
 import pytest
 from sklearn.dummy import DummyClassifier
 
-from shared.model_store import ModelStore
+from headrace import export
+from headrace.models.store import ModelStore
 from tests.integration.conftest import NewStack
 from tests.support.exposition import Scrape
 from tests.support.processes import wait_for
 from tests.support.stack import Stack
-from training import export
 
-SWAP_SECONDS = float(os.environ.get("MILLRACE_SWAP_SECONDS", "12"))
+SWAP_SECONDS = float(os.environ.get("HEADRACE_SWAP_SECONDS", "12"))
 """How long the load lasts; the long run is 600."""
 
 SWAP_EVERY_SECONDS = 5.0 if SWAP_SECONDS >= 60 else 2.0
@@ -192,7 +192,7 @@ def test_a_broken_version_is_refused_and_the_old_one_stays(
     # Who asks for it by name gets a clear error.
     response = stack.http.post("/models/swapped/versions/broken/predict", json=ROW)
     assert response.status_code == 503
-    assert response.json()["type"] == "urn:millrace:problem:model_unavailable"
+    assert response.json()["type"] == "urn:headrace:problem:model_unavailable"
     store.set_alias("swapped", "production", "v2")
     wait_for("v2 is served", lambda: version_served(stack) == "v2")
 

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from shared import keys
+from shared.queue import keys
 from tests.integration.conftest import NewStack
 from tests.support.processes import wait_for
 from tests.support.puppet import PUPPET_FOLDER, Act
@@ -75,7 +75,7 @@ def test_the_same_key_with_other_rows_is_422(stack: Stack) -> None:
     assert (again.status_code, again.headers["idempotent-replayed"]) == (202, "true")
     refused = stack.http.post("/jobs", json=VIRGINICA, headers=headers)
     assert refused.status_code == 422
-    assert refused.json()["type"] == "urn:millrace:problem:idempotency_key_reused"
+    assert refused.json()["type"] == "urn:headrace:problem:idempotency_key_reused"
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256])
@@ -157,7 +157,7 @@ def test_too_many_open_jobs_are_503_with_retry_after(new_stack: NewStack, iris_m
     accepted = [stack.submit(SETOSA), stack.submit(SETOSA)]
     refused = stack.http.post("/jobs", json=SETOSA)
     assert refused.status_code == 503
-    assert refused.json()["type"] == "urn:millrace:problem:queue_full"
+    assert refused.json()["type"] == "urn:headrace:problem:queue_full"
     assert int(refused.headers["retry-after"]) >= 1
     stack.workers[0].start()
     for job_id in accepted:

@@ -8,10 +8,10 @@ from threading import Event
 import numpy as np
 import pytest
 
-from shared.model_store import ModelStore
+from headrace import export
+from headrace.models.store import ModelStore
 from tests.integration.conftest import NewStack
 from tests.support.puppet import Act, Puppet
-from training import export
 
 SLOW_SECONDS = 0.5
 

@@ -19,13 +19,14 @@ import numpy as np
 import pytest
 import yaml
 
+from headrace import export
+from headrace.models.alias import Trial
+from headrace.models.store import ModelStore
 from monitoring.preview.__main__ import main as preview
 from monitoring.preview.dashboard import Dashboard, Variable, load_all
 from monitoring.preview.period import Period, choose, offered, substitute
 from monitoring.preview.prometheus import Prometheus as Client
 from monitoring.preview.prometheus import Series
-from shared.alias import Trial
-from shared.model_store import ModelStore
 from tests.monitoring.queries import DASHBOARDS, RULES
 from tests.support.estimators import CASES, people
 from tests.support.exporter import exporter, why_no_exporter
@@ -34,7 +35,6 @@ from tests.support.prometheus import Prometheus
 from tests.support.puppet import PUPPET_FOLDER, Act, Puppet
 from tests.support.requirements import require
 from tests.support.stack import Stack
-from training import export
 
 pytestmark = pytest.mark.monitoring
 

@@ -56,7 +56,7 @@ def test_it_serves_what_it_prints_and_ends_cleanly(up: Process, ports: dict[str,
     for address in re.findall(r"^  \w[\w ]+?  +(http\S+)$", up.log(), re.MULTILINE):
         assert httpx.get(address, timeout=10, trust_env=False, follow_redirects=True).status_code in (200, 404), address
     assert listens(ports["GATEWAY_PORT"]) and listens(ports["REDIS_PORT"])
-    left_out = dict(re.findall(r"^millrace: (\w+) is left out: (.+)$", up.log(), re.MULTILINE))
+    left_out = dict(re.findall(r"^headrace: (\w+) is left out: (.+)$", up.log(), re.MULTILINE))
     if "exporter" not in left_out:
         wait_for("celery-exporter has seen the task and its worker", lambda: watches_celery(ports["EXPORTER_PORT"]))
     if "prometheus" not in left_out:
@@ -80,7 +80,7 @@ def watches_celery(port: str) -> bool:
     return (
         {"celery_worker_up", "celery_task_received_total"} <= seen.names
         and seen.total("celery_worker_up") == 1
-        and seen.total("celery_task_received_total", name="millrace.predict") >= 1
+        and seen.total("celery_task_received_total", name="headrace.predict") >= 1
         and seen.total("celery_active_worker_count", queue_name="interactive") == 1
         and seen.total("celery_queue_length", queue_name="bulk") == 0
     )

@@ -10,8 +10,8 @@ import joblib
 import numpy as np
 import pytest
 
-from shared.manifest import Manifest
-from shared.model_store import ModelStore
+from headrace.models.manifest import Manifest
+from headrace.models.store import ModelStore
 from tests.integration.conftest import NewStack
 from tests.support.processes import wait_for
 from tests.support.puppet import Act

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from shared.manifest import Manifest
-from shared.model_store import ModelStore
+from headrace.models.manifest import Manifest
+from headrace.models.store import ModelStore
 from tests.integration.conftest import NewStack
 from tests.support.exposition import Scrape
 from tests.support.processes import wait_for

@@ -89,7 +89,7 @@ def test_three_times_too_much(overloaded: Stack) -> None:
     assert len(refused) > 0.3 * len(answers), counts
     for each in refused:
         assert each.headers["content-type"] == "application/problem+json"
-        assert each.body["type"] == "urn:millrace:problem:overloaded"
+        assert each.body["type"] == "urn:headrace:problem:overloaded"
     waits = {int(each.headers["retry-after"]) for each in refused}
     assert min(waits) >= 1
     assert len(waits) > 1, "they would all come back at once"
@@ -107,7 +107,7 @@ def test_a_request_with_more_rows_than_there_is_time_for(overloaded: Stack) -> N
         large = asyncio.create_task(ask(overloaded, 400, 30.0))
         await until("some of it has left, and most waits", lambda: 0 < waiting_rows(overloaded) < 390)
         refused = await ask(overloaded, 2000, 10.0)
-        assert (refused.status, refused.body["type"]) == (503, "urn:millrace:problem:overloaded")
+        assert (refused.status, refused.body["type"]) == (503, "urn:headrace:problem:overloaded")
         small = await ask(overloaded, 1, 10.0)
         assert small.status == 200, "it goes before the rest of a large one"
         assert not large.done()

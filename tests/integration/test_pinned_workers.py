@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from sklearn.dummy import DummyClassifier
 
-from shared.model_store import ModelStore
+from headrace import export
+from headrace.models.store import ModelStore
 from tests.integration.conftest import NewStack
 from tests.support.processes import wait_for
-from training import export
 
 ROW = {"x": 1.0}
 

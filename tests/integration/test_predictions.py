@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 
-from shared.manifest import Manifest
-from shared.model_store import ModelStore
+from headrace.models.manifest import Manifest
+from headrace.models.store import ModelStore
 from tests.support.stack import Stack
 
 NAMES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]

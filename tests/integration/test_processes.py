@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.manifest import Manifest
+from headrace.models.manifest import Manifest
 from tests.integration.conftest import NewStack
 from tests.support.exposition import Scrape
 from tests.support.processes import wait_for
@@ -164,7 +164,7 @@ def test_a_killed_process_is_replaced_and_the_counts_go_on(stack: Stack, iris: M
         # Of those that it was asked when it was killed, some may be counted and not answered, or the reverse.
         assert abs(told.total("inference_requests_total", **OK) - answered) <= 4
         assert told.total("inference_requests_in_progress") == 0, "none of the killed process"
-    names = {path.stem.rsplit("_", 1)[-1] for path in (tmp_path / "counts").glob("millrace-gateway-*/*")}
+    names = {path.stem.rsplit("_", 1)[-1] for path in (tmp_path / "counts").glob("headrace-gateway-*/*")}
     assert names == {"slot0", "slot1"}
 
 
@@ -179,7 +179,7 @@ def test_a_signal_ends_all_processes_and_leaves_nothing_behind(
 
     wait_for("the gateway ends", lambda: not stack.gateway.running)
     assert stack.gateway.stop() == 0
-    assert list((tmp_path / "counts").glob("millrace-gateway-*")) == []
+    assert list((tmp_path / "counts").glob("headrace-gateway-*")) == []
     assert list(stack.redis.scan_iter("*repl*")) == [], "each deletes its reply stream"
     assert "Traceback" not in stack.gateway.log()
 
@@ -209,4 +209,4 @@ def test_a_wrong_store_is_said_once_and_ends_it(new_stack: NewStack, tmp_path: P
 
     wait_for("its end", lambda: not stack.gateway.running)
     assert stack.gateway.stop() != 0
-    assert stack.gateway.log().count("millrace:") == 1
+    assert stack.gateway.log().count("headrace:") == 1

@@ -9,7 +9,7 @@ import redis
 from kombu.exceptions import OperationalError
 
 from scripts.broker import find_server
-from shared.broker import make_celery
+from shared.queue.celery_app import make_celery
 from shared.settings import CommonSettings
 from tests.integration.conftest import NewStack
 from tests.support.processes import free_port, wait_for

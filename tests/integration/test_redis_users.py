@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import redis
 
-from shared import keys
+from shared.queue import keys
 from tests.support.processes import wait_for
 from tests.support.stack import Stack
 
@@ -100,7 +100,7 @@ def test_accepted_jobs_are_still_there_when_redis_was_restarted(stack: Stack) ->
         ["SET", "other", "1"],
         ["GET", "other"],
         ["DEL", "interactive"],
-        ["DEL", "millrace:jobs:open"],
+        ["DEL", "headrace:jobs:open"],
         ["PUBLISH", "other", "x"],
         ["SUBSCRIBE", "other"],
     ],
@@ -117,15 +117,15 @@ def test_nobody_may_do_more(stack: Stack, user: str, command: list[str]) -> None
         ("gateway", ["RPOP", "interactive"]),
         ("gateway", ["BRPOP", "bulk", "1"]),
         ("gateway", ["HDEL", "unacked", "x"]),
-        ("gateway", ["XADD", "millrace:replies:x", "*", "reply", "forged"]),
+        ("gateway", ["XADD", "headrace:replies:x", "*", "reply", "forged"]),
         ("gateway", ["PUBLISH", "/0.celery.pidbox", "shutdown"]),
-        ("worker", ["HGETALL", "millrace:job:x"]),
-        ("worker", ["SUBSCRIBE", "millrace:replies"]),
+        ("worker", ["HGETALL", "headrace:job:x"]),
+        ("worker", ["SUBSCRIBE", "headrace:replies"]),
         ("exporter", ["LPUSH", "interactive", "task"]),
         ("exporter", ["RPOP", "interactive"]),
         ("exporter", ["LINDEX", "bulk", "0"]),
-        ("exporter", ["HGETALL", "millrace:job:x"]),
-        ("exporter", ["GET", "millrace:reconciler"]),
+        ("exporter", ["HGETALL", "headrace:job:x"]),
+        ("exporter", ["GET", "headrace:reconciler"]),
         ("health", ["TIME"]),
     ],
     ids=str,
@@ -136,9 +136,9 @@ def test_each_has_its_own_work_only(stack: Stack, user: str, command: list[str])
 
 
 def test_an_operator_can_look_and_mend_and_not_destroy(stack: Stack) -> None:
-    asked = ["PING", "INFO memory", "CONFIG GET maxmemory-policy", "CLIENT LIST", "SCAN 0", "HGETALL millrace:workers"]
-    asked += ["LLEN bulk", "LINDEX bulk -1", "ZSCORE millrace:jobs:open x", "ZADD millrace:jobs:open 0 x"]
-    asked += ["ZREM millrace:jobs:open x", "DEL millrace:dead_letters", "HINCRBY millrace:jobs:counts accepted 0"]
+    asked = ["PING", "INFO memory", "CONFIG GET maxmemory-policy", "CLIENT LIST", "SCAN 0", "HGETALL headrace:workers"]
+    asked += ["LLEN bulk", "LINDEX bulk -1", "ZSCORE headrace:jobs:open x", "ZADD headrace:jobs:open 0 x"]
+    asked += ["ZREM headrace:jobs:open x", "DEL headrace:dead_letters", "HINCRBY headrace:jobs:counts accepted 0"]
     refused = ["FLUSHALL", "CONFIG SET dir /tmp", "SHUTDOWN", "ACL LIST", "MODULE LIST", "REPLICAOF no one", "MONITOR"]
     with client(stack, "operator") as connection:
         for command in asked:

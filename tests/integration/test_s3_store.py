@@ -19,19 +19,19 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from werkzeug.serving import make_server
 
-from shared.artifact_cache import ArtifactCache
-from shared.errors import StoreUnavailable
-from shared.model_store import ModelStore
-from shared.remote_storage import S3_CONFIGURATION
-from shared.storage import open_storage
+from headrace import export
+from headrace.errors import StoreUnavailable
+from headrace.models.artifact_cache import ArtifactCache
+from headrace.models.remote_storage import S3_CONFIGURATION
+from headrace.models.storage import open_storage
+from headrace.models.store import ModelStore
 from tests.integration.conftest import NewStack
 from tests.support.processes import wait_for
 from tests.support.store_contract import StoreContract, add
-from tests.unit.shared.test_manifest import CONTENT
-from training import export
+from tests.unit.headrace.models.test_manifest import CONTENT
 
 REPOSITORY = Path(__file__).parents[2]
-BUCKET = "millrace-models"
+BUCKET = "headrace-models"
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +98,8 @@ def test_the_root_of_a_bucket_is_a_store_too(root: str, bucket: str) -> None:
 def test_a_process_that_is_killed_in_an_upload_leaves_no_version(root: str) -> None:
     program = """
         import os, sys
-        from shared.model_store import ModelStore
-        from shared.remote_storage import RemoteStorage
+        from headrace.models.store import ModelStore
+        from headrace.models.remote_storage import RemoteStorage
         from tests.support.store_contract import add
 
         create = RemoteStorage._create
@@ -138,7 +138,7 @@ def test_a_store_survives_a_fork(root: str) -> None:
     """Workers load models before the fork and after it."""
     program = """
         import os, sys
-        from shared.model_store import ModelStore
+        from headrace.models.store import ModelStore
 
         store = ModelStore(sys.argv[1])
         print(store.names(), flush=True)

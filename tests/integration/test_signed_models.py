@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from sklearn.dummy import DummyClassifier
 
-from shared.model_store import ModelStore
+from headrace import export
+from headrace.models.store import ModelStore
 from tests.integration.conftest import NewStack
 from tests.support.exposition import Scrape
 from tests.support.processes import REPOSITORY, wait_for
 from tests.support.signing import public_file, signing_key
-from training import export
 
 
 def add_version(store: ModelStore, version: str) -> None:
@@ -38,7 +38,7 @@ def test_only_what_is_signed_serves(new_stack: NewStack, tmp_path: Path) -> None
     worker.start()
     wait_for("the worker without a signed model ends", lambda: not worker.running)
     assert worker.stop() == 1
-    [line] = [line for line in worker.log().splitlines() if line.startswith("millrace: ")]
+    [line] = [line for line in worker.log().splitlines() if line.startswith("headrace: ")]
     assert "it is not signed, and MODEL_PUBLIC_KEY asks for that" in line
     assert "Traceback" not in worker.log()
 

@@ -177,7 +177,7 @@ def test_what_is_no_http_gets_a_problem(gateway: Stack, sent: bytes) -> None:
     with connected(gateway) as connection:
         connection.sendall(sent)
         content = problem(rest(connection))
-    assert (content["status"], content["type"]) == (400, "urn:millrace:problem:invalid_http")
+    assert (content["status"], content["type"]) == (400, "urn:headrace:problem:invalid_http")
 
 
 def test_others_are_served_meanwhile_and_the_slow_ones_are_counted(gateway: Stack) -> None:
@@ -203,7 +203,7 @@ def test_one_connection_too_many_gets_503(gateway: Stack) -> None:
             held[-1].sendall(HEAD)
         with connected(gateway) as connection:
             content = problem(rest(connection))
-        assert (content["status"], content["type"]) == (503, "urn:millrace:problem:connections_full")
+        assert (content["status"], content["type"]) == (503, "urn:headrace:problem:connections_full")
     finally:
         for connection in held:
             connection.close()

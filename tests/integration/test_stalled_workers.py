@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from shared import keys
-from shared.broker import make_celery
+from shared.queue import keys
+from shared.queue.celery_app import make_celery
 from shared.settings import CommonSettings
 from tests.chaos.arena import freeze, thaw
 from tests.integration.conftest import NewStack
@@ -17,7 +17,7 @@ from tests.support.exposition import Scrape
 from tests.support.processes import REPOSITORY, Process, wait_for
 from tests.support.puppet import Act
 from tests.support.stack import Stack
-from worker.stall import EXIT_CODE
+from worker.consumer.watchdog import EXIT_CODE
 
 STALLED_SECONDS = 5.0
 HANGING_LOOP = str(REPOSITORY / "tests" / "support" / "hanging_loop")

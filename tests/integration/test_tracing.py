@@ -81,7 +81,7 @@ def test_one_trace_from_the_caller_to_the_estimator(traced: Stack, collector: Co
 
     server, queue, batch, predict = spans(collector, trace_id, *INTERACTIVE)
     assert [span.kind for span in (server, queue, batch, predict)] == ["SERVER", "PRODUCER", "CONSUMER", "INTERNAL"]
-    assert [span.service for span in (server, batch)] == ["millrace-gateway", "millrace-worker"]
+    assert [span.service for span in (server, batch)] == ["headrace-gateway", "headrace-worker"]
     assert server.parent_id == headers["traceparent"].split("-")[2]
     assert [span.parent_id for span in (queue, batch, predict)] == [server.span_id, queue.span_id, batch.span_id]
     assert batch.links == [(trace_id, queue.span_id)]
@@ -89,7 +89,7 @@ def test_one_trace_from_the_caller_to_the_estimator(traced: Stack, collector: Co
     timing = answer["timing"]
     assert queue.ms == pytest.approx(timing["queue_ms"], abs=ROUNDED_MS)
     assert predict.ms == pytest.approx(timing["compute_ms"], abs=ROUNDED_MS)
-    assert {name: server.attributes[f"millrace.{name}"] for name in timing} == timing
+    assert {name: server.attributes[f"headrace.{name}"] for name in timing} == timing
     assert server.start <= queue.start <= queue.end <= predict.start
     assert queue.end == pytest.approx(batch.start, abs=1000)
     # Clocks of two processes, compared through the broker.
@@ -97,8 +97,8 @@ def test_one_trace_from_the_caller_to_the_estimator(traced: Stack, collector: Co
 
     assert server.attributes["http.route"] == server.attributes["url.path"] == "/predict"
     assert server.attributes["http.response.status_code"] == 200
-    assert server.attributes["millrace.request_id"] == "mine"
-    assert (server.attributes["millrace.model"], batch.attributes["millrace.model"]) == ("puppet", "puppet")
+    assert server.attributes["headrace.request_id"] == "mine"
+    assert (server.attributes["headrace.model"], batch.attributes["headrace.model"]) == ("puppet", "puppet")
     assert not any(span.error for span in (server, queue, batch, predict))
 
 
@@ -179,7 +179,7 @@ def test_the_run_of_a_job_is_in_the_trace_of_its_submission(traced: Stack, colle
     assert run.links == [(trace_id, send.span_id)]
     assert queue.ms == pytest.approx(job["timing"]["queue_ms"], abs=ROUNDED_MS)
     assert predict.ms == pytest.approx(job["timing"]["compute_ms"], abs=ROUNDED_MS)
-    assert (queue.attributes["millrace.job_id"], queue.attributes["millrace.attempt"]) == (job["id"], 1)
+    assert (queue.attributes["headrace.job_id"], queue.attributes["headrace.attempt"]) == (job["id"], 1)
 
 
 def test_a_job_that_is_published_again_keeps_its_trace(traced: Stack, collector: Collector) -> None:
@@ -190,7 +190,7 @@ def test_a_job_that_is_published_again_keeps_its_trace(traced: Stack, collector:
     assert (job["status"], job["attempt"]) == ("succeeded", 2)
     # Of the first attempt nothing is left: its process was killed.
     _, send, queue, run, _ = spans(collector, trace_id, *BULK)
-    assert queue.attributes["millrace.attempt"] == 2
+    assert queue.attributes["headrace.attempt"] == 2
     assert queue.ms == pytest.approx(job["timing"]["queue_ms"], abs=ROUNDED_MS)
     assert run.links == [(trace_id, send.span_id)]
 

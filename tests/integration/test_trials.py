@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from sklearn.dummy import DummyClassifier
 
-from shared.alias import Trial
-from shared.model_store import ModelStore
+from headrace import export
+from headrace.models.alias import Trial
+from headrace.models.store import ModelStore
 from tests.integration.conftest import NewStack
 from tests.support.exposition import Scrape
 from tests.support.processes import wait_for
 from tests.support.stack import Stack
-from training import export
 
 ROW = {"x": 1.0}
 

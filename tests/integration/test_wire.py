@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import redis
 
-from gateway.connection import connect
-from gateway.wire import Wire
+from gateway.broker.raw_connection import RawConnection
+from gateway.broker.redis_client import connect
 from tests.support.coroutines import run, until
 from tests.support.stack import Stack
 
@@ -30,8 +30,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @asynccontextmanager
-async def wired(stack: Stack, timeout_seconds: float = 5.0, protocol: int = 3) -> AsyncIterator[Wire]:
-    wire = Wire(f"{stack.redis_url}?protocol={protocol}&client_name=wire", timeout_seconds)
+async def wired(stack: Stack, timeout_seconds: float = 5.0, protocol: int = 3) -> AsyncIterator[RawConnection]:
+    wire = RawConnection(f"{stack.redis_url}?protocol={protocol}&client_name=wire", timeout_seconds)
     try:
         yield wire
     finally:

@@ -102,46 +102,46 @@ def old_entry(age: str, depth: str, lane: str = "bulk") -> Series:
 
 
 CASES: Mapping[str, Case] = {
-    "MillraceErrorBudgetBurnFast": Case(
+    "HeadraceErrorBudgetBurnFast": Case(
         fires={**requests("ok", "0+100x90"), **requests("failed", "0+10x90")},
         # All failed, but there were few.
         silent=requests("failed", "0x20 1 2 3 4 5 5x90"),
         labels=OF_REQUESTS,
     ),
-    "MillraceErrorBudgetBurnSlow": Case(
+    "HeadraceErrorBudgetBurnSlow": Case(
         fires={**requests("ok", "0+200x900"), **requests("timeout", "0+2x900")},
         # Callers' own mistakes.
         silent={**requests("ok", "0+200x900"), **requests("invalid", "0+50x900")},
         at="10h",
         labels=OF_REQUESTS,
     ),
-    "MillraceBrokerDown": Case(
+    "HeadraceBrokerDown": Case(
         fires=gateway("broker_up", "1x10 0x50"),
         silent=gateway("broker_up", "1x29 0 1x30"),
         labels={"job": "gateway", "instance": "gateway:8000"},
     ),
-    "MillraceWorkersAbsent": Case(
+    "HeadraceWorkersAbsent": Case(
         fires=gateway("workers", "1x10 0x50"),
         # Of workers nothing is known while the broker is down; that is told by itself.
         silent={**gateway("workers", "1x10 0x50"), **gateway("broker_up", "1x10 0x50")},
     ),
-    "MillraceQueueNotDraining": Case(
+    "HeadraceQueueNotDraining": Case(
         fires=old_entry("0x20 0+60x30", "0x20 5+1x30"),
         # A great many jobs at once: the oldest grows older, but there are ever fewer of them.
         silent=old_entry("0x20 0+60x30", "0x20 5000-100x30"),
         labels={"lane": "bulk"},
     ),
-    "MillraceQueueSaturated": Case(
+    "HeadraceQueueSaturated": Case(
         fires=gateway("jobs_open", "90000x60"),
         silent=gateway("waiting_rows", "30000x60"),
         labels={"limit": "open_jobs"},
     ),
-    "MillraceRejecting": Case(
+    "HeadraceRejecting": Case(
         fires={**requests("ok", "0+100x60"), **requests("rejected", "0+20x60")},
         silent={**requests("ok", "0+1000x60"), **requests("rejected", "0+20x60")},
         labels={"model": "iris", "lane": "interactive"},
     ),
-    "MillraceJobsUnaccounted": Case(
+    "HeadraceJobsUnaccounted": Case(
         fires={**gateway("jobs_accepted_total", "0+10x60"), **gateway("jobs_open", "0+10x20 0+10x30")},
         silent={
             **gateway("jobs_accepted_total", "0+10x60"),
@@ -149,33 +149,33 @@ CASES: Mapping[str, Case] = {
             **gateway("jobs_ended_total", "0+6x60", 'outcome="succeeded"'),
         },
     ),
-    "MillraceDeadLetters": Case(
+    "HeadraceDeadLetters": Case(
         fires=gateway("dead_letters", "0x10 1x50"),
         # Somebody has looked at it and thrown it away.
         silent=gateway("dead_letters", "0x10 1x5 0x50"),
     ),
-    "MillraceJobsRescued": Case(
+    "HeadraceJobsRescued": Case(
         fires=gateway("jobs_reconciled_total", "0x25 3x30", 'action="republished"'),
         silent=gateway("jobs_reconciled_total", "0+5x60", 'action="waiting"'),
         labels={"action": "republished"},
     ),
-    "MillraceWorkerCrashes": Case(
+    "HeadraceWorkerCrashes": Case(
         fires=worker("errors_total", "0x25 4x30", 'model="iris", version="1", code="worker_lost"'),
         silent=worker("errors_total", "0x5 4x60", 'model="iris", version="1", code="worker_lost"'),
         labels={"model": "iris", "version": "1"},
     ),
-    "MillraceWorkersStalled": Case(
+    "HeadraceWorkersStalled": Case(
         fires=gateway("workers_stalled_total", "0x25 1x30"),
         silent=gateway("workers_stalled_total", "1x60"),
         labels={},
     ),
-    "MillraceModelRefused": Case(
+    "HeadraceModelRefused": Case(
         # The series comes into being with the first refusal.
         fires=worker("model_loads_total", "_x25 1x30", 'model="wine", outcome="refused"'),
         silent=worker("model_loads_total", "1x60", 'model="wine", outcome="refused"'),
         labels={"model": "wine"},
     ),
-    "MillraceModelVersionSkew": Case(
+    "HeadraceModelVersionSkew": Case(
         fires={
             **worker("predictions_total", "0+60x90", 'model="iris", version="1", outcome="ok"'),
             **worker("predictions_total", "0+60x90", 'model="iris", version="2", outcome="ok"'),
@@ -188,31 +188,31 @@ CASES: Mapping[str, Case] = {
         at="1h",
         labels={"model": "iris"},
     ),
-    "MillraceMetricsAbsent": Case(
+    "HeadraceMetricsAbsent": Case(
         fires={f"up{{{WORKER}}}": "1x10 _x50"},
         silent={f"up{{{WORKER}}}": "1x10 _x50", 'up{job="worker", instance="worker-2:9101"}': "1x60"},
         labels={"job": "worker"},
     ),
-    "MillraceTargetDown": Case(
+    "HeadraceTargetDown": Case(
         fires={'up{job="worker", instance="worker-2:9101"}': "1x10 0x50"},
         silent={'up{job="worker", instance="worker-2:9101"}': "1x29 0 1x30"},
         labels={"job": "worker", "instance": "worker-2:9101"},
     ),
-    "MillraceScrapeSlow": Case(
+    "HeadraceScrapeSlow": Case(
         fires={f"scrape_duration_seconds{{{WORKER}}}": "3x60"},
         silent={'scrape_duration_seconds{job="celery-exporter", instance="celery-exporter:9808"}': "2.2x60"},
         labels={"job": "worker", "instance": "worker:9101"},
     ),
-    "MillraceSampleLimitNear": Case(
+    "HeadraceSampleLimitNear": Case(
         fires={f"scrape_samples_scraped{{{WORKER}}}": "27000x60"},
         silent={f"scrape_samples_scraped{{{WORKER}}}": "21000x60"},
         labels={"job": "worker", "instance": "worker:9101"},
     ),
-    "MillraceGatewaysDisagree": Case(
+    "HeadraceGatewaysDisagree": Case(
         fires={'inference_workers{job="gateway", instance="gateway-2:8000"}': "3x60"},
         silent={'inference_workers{job="gateway", instance="gateway-2:8000"}': "1x60"},
     ),
-    "MillraceRulesFailing": Case(
+    "HeadraceRulesFailing": Case(
         fires={'prometheus_rule_evaluation_failures_total{job="prometheus", rule_group="slo"}': "0x25 2x30"},
         silent={'prometheus_rule_evaluation_failures_total{job="prometheus", rule_group="slo"}': "2x60"},
         labels={"rule_group": "slo"},

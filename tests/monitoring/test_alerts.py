@@ -11,7 +11,7 @@ import pytest
 from monitoring.rules import __main__ as command
 from monitoring.rules.alerts_platform import SAMPLE_LIMIT
 from monitoring.rules.slo import JOB_START_SECONDS, LATENCY_SECONDS
-from shared.metrics import LATENCY_BUCKETS_SECONDS, QUEUE_WAIT_BUCKETS_SECONDS
+from shared.observability.metric_names import LATENCY_BUCKETS_SECONDS, QUEUE_WAIT_BUCKETS_SECONDS
 from tests.monitoring.alert_cases import CASES, IDLE, Case, Series
 from tests.monitoring.queries import load_dashboards, rule_metric_names
 from tests.monitoring.test_prometheus import CONFIGS, jobs
@@ -25,7 +25,7 @@ ALERTS: dict[str, dict[str, Any]] = {
     for rule in group["rules"]
     if "alert" in rule
 }
-OURS = {name: rule for name, rule in ALERTS.items() if name.startswith("Millrace")}
+OURS = {name: rule for name, rule in ALERTS.items() if name.startswith("Headrace")}
 """Those of drift have tests of their own, which are made from data."""
 
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text("utf-8")

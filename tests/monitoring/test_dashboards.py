@@ -44,10 +44,10 @@ each_dashboard = pytest.mark.parametrize("dashboard", DASHBOARDS.values(), ids=D
 each_query = pytest.mark.parametrize("query", QUERIES, ids=str)
 
 UIDS = {
-    "overview.json": "millrace-overview",
-    "queue.json": "millrace-queue",
-    "model.json": "millrace-model",
-    "platform.json": "millrace-platform",
+    "overview.json": "headrace-overview",
+    "queue.json": "headrace-queue",
+    "model.json": "headrace-model",
+    "platform.json": "headrace-platform",
 }
 
 
@@ -331,16 +331,16 @@ def test_links_lead_to_dashboards(dashboard: dict[str, Any]) -> None:
 @each_dashboard
 def test_a_menu_leads_to_all_dashboards(dashboard: dict[str, Any]) -> None:
     [menu] = dashboard["links"]
-    assert (menu["title"], menu["type"], menu["tags"]) == ("Millrace", "dashboards", ["millrace"])
+    assert (menu["title"], menu["type"], menu["tags"]) == ("Headrace", "dashboards", ["headrace"])
     assert menu["asDropdown"] and menu["keepTime"] and menu["includeVars"]
     # Or it would be inside another menu.
     assert "placement" not in menu
-    assert "millrace" in dashboard["tags"]
+    assert "headrace" in dashboard["tags"]
 
 
 def test_the_overview_leads_to_all_others() -> None:
     urls = {url for panel in charts(DASHBOARDS["overview.json"]) for url in _urls(panel)}
-    assert {url.split("?")[0] for url in urls} == {f"/d/{uid}" for uid in UIDS.values() if uid != "millrace-overview"}
+    assert {url.split("?")[0] for url in urls} == {f"/d/{uid}" for uid in UIDS.values() if uid != "headrace-overview"}
 
 
 @each_dashboard
@@ -365,14 +365,14 @@ def test_limits_are_those_of_the_alerts() -> None:
     exprs = {rule["alert"]: rule["expr"] for rule in rules() if "alert" in rule}
     assert f"> {PSI_MAX}" in exprs["FeatureDrift"] and thresholds("model.json", "PSI of each feature")[-1] == PSI_MAX
     for limit in thresholds("overview.json", "Burn rate"):
-        burns = exprs["MillraceErrorBudgetBurnFast"] + exprs["MillraceErrorBudgetBurnSlow"]
+        burns = exprs["HeadraceErrorBudgetBurnFast"] + exprs["HeadraceErrorBudgetBurnSlow"]
         assert re.search(rf"> {limit:g}\s", burns)
-    assert "> 30\n" in exprs["MillraceQueueNotDraining"] and thresholds("queue.json", "Oldest task") == [30]
-    assert exprs["MillraceQueueSaturated"].endswith("> 0.8")
+    assert "> 30\n" in exprs["HeadraceQueueNotDraining"] and thresholds("queue.json", "Oldest task") == [30]
+    assert exprs["HeadraceQueueSaturated"].endswith("> 0.8")
     assert thresholds("queue.json", "Saturation by limit") == [0.8]
-    assert exprs["MillraceSampleLimitNear"].endswith("> 0.8")
+    assert exprs["HeadraceSampleLimitNear"].endswith("> 0.8")
     assert thresholds("platform.json", "Series of the sample limit") == [0.8]
-    assert "> 2\n" in exprs["MillraceScrapeSlow"] and thresholds("platform.json", "Scrape duration") == [2]
+    assert "> 2\n" in exprs["HeadraceScrapeSlow"] and thresholds("platform.json", "Scrape duration") == [2]
 
 
 REQUIRED = {

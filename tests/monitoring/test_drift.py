@@ -4,8 +4,8 @@ import math
 
 import pytest
 
+from headrace.data.reference import smoothed_ratios
 from monitoring import drift
-from training.reference import smoothed_ratios
 
 HALVES, TILTED = [0.5, 0.5], [0.9, 0.1]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from headrace.data.reference import smoothed_ratios
 from monitoring import drift
 from tests.monitoring.drift_series import MODEL, Worked, absent, near, run_drift_rules
-from training.reference import smoothed_ratios
 
 MINUTES = {"15m": 15, "1h": 60, "24h": 1440}
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from shared.contract import Lane
+from shared.queue.contract import Lane
 from tests.architecture.test_compose import EXPORTER_PORT, GATEWAY_PORT, METRICS_PORT, ROOT, SERVICES, mounts, networks
 from tests.monitoring.queries import RULES
 
@@ -116,7 +116,7 @@ def test_grafana_finds_the_dashboards() -> None:
     # The data volume is mounted there and would hide them.
     assert not path.startswith("/var/lib/grafana")
     home = Path(SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
-    assert json.loads((folders[str(home.parent)] / home.name).read_text())["uid"] == "millrace-overview"
+    assert json.loads((folders[str(home.parent)] / home.name).read_text())["uid"] == "headrace-overview"
 
 
 def test_grafana_asks_prometheus() -> None:

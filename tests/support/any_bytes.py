@@ -6,9 +6,11 @@ from typing import Any
 
 import orjson
 
-from gateway.errors import Problem
-from gateway.rows import RowParser
-from shared.contract import (
+from gateway.catalog.row_parser import RowParser
+from gateway.problems import Problem
+from headrace.errors import ManifestInvalid
+from headrace.models.manifest import Manifest
+from shared.queue.contract import (
     PREDICT_TASK,
     RUN_JOBS_TASK,
     SHADOW_TASK,
@@ -17,10 +19,8 @@ from shared.contract import (
     RunJobsMessage,
     ShadowMessage,
 )
-from shared.dead_letters import DeadLetter, read
-from shared.errors import ManifestInvalid
-from shared.manifest import Manifest
-from worker.transport import argument, problem
+from shared.queue.dead_letters import DeadLetter, read
+from shared.queue.entry import argument, problem
 
 PROBLEM_MAX_BYTES = 5000
 MESSAGES: Mapping[str, type[Message]] = {

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from prometheus_client.metrics_core import Metric
 
-from gateway.queue_stats import QueueStats
-from gateway.service import Service
+from gateway.broker.stats import QueueStats
+from gateway.services import Services
 from gateway.settings import GatewaySettings
-from shared.contract import Lane
+from shared.queue.contract import Lane
 from tests.support.manifests import classifier, stored
 from tests.support.processes import REPOSITORY
 
@@ -34,7 +34,7 @@ class Exported:
 def gateway_metrics(folder: Path) -> list[Exported]:
     """Those of a gateway that has seen something of everything."""
     settings = GatewaySettings(default_model="sticks", model_store=str(folder), redis_url="redis://127.0.0.1:1")
-    service = Service(settings, stored(folder, classifier()))
+    service = Services(settings, stored(folder, classifier()))
     service.catalog.load()
     service.monitor.stats = QueueStats(broker_up=True, memory_bytes=1, memory_limit_bytes=1)
 
@@ -49,11 +49,11 @@ def gateway_metrics(folder: Path) -> list[Exported]:
 
 WORKER = """
 import json
-from shared.metric_files import name_files_by
+from shared.observability.multiprocess import name_files_by
 from tests.support.catalogue import _plain
 from tests.support.manifests import classifier
-from worker.metrics import WorkerMetrics, slot
-from worker.metrics_server import make_registry
+from worker.metrics.worker import WorkerMetrics, slot
+from worker.metrics.server import make_registry
 
 name_files_by(slot)
 metrics = WorkerMetrics()

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from shared.manifest import Feature
+from headrace.models.manifest import Feature
 from tests.support.fuzz_options import FACTOR
 
 # What parsers were seen to trip over, as JSON text.

@@ -7,9 +7,9 @@ from typing import Any
 
 from fakeredis import FakeRedis
 
-from shared import keys
-from shared.contract import OUTCOMES, Lane
-from shared.job_scripts import script
+from shared.queue import keys
+from shared.queue.contract import OUTCOMES, Lane
+from shared.queue.job_scripts import script
 
 QUEUE = Lane.BULK.value
 OPEN_STATUSES = ("queued", "running")

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from shared.alias import LATEST
-from shared.manifest import MANIFEST_FILE, Artifact, Feature, Manifest, Output, Reference, Sample
-from shared.model_store import ModelStore
+from headrace.models.alias import LATEST
+from headrace.models.manifest import MANIFEST_FILE, Artifact, Feature, Manifest, Output, Reference, Sample
+from headrace.models.store import ModelStore
 
 
 def classifier(

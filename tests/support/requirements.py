@@ -1,11 +1,11 @@
-"""What a test needs of its machine: absent, the test is skipped and says why; with MILLRACE_REQUIRE_ALL=1 it fails."""
+"""What a test needs of its machine: absent, the test is skipped and says why; with HEADRACE_REQUIRE_ALL=1 it fails."""
 
 import os
 from collections.abc import Generator
 
 import pytest
 
-REQUIRE_ALL = "MILLRACE_REQUIRE_ALL"
+REQUIRE_ALL = "HEADRACE_REQUIRE_ALL"
 
 
 def require(condition: bool, reason: str) -> None:

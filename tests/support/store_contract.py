@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from shared.alias import Alias
-from shared.errors import ArtifactInvalid, ManifestInvalid, ModelError, ModelNotFound
-from shared.manifest import SIGNATURE_FILE, Manifest
-from shared.model_store import ModelStore
-from shared.storage import open_storage
-from tests.unit.shared.test_manifest import CONTENT, document, written
+from headrace.errors import ArtifactInvalid, ManifestInvalid, ModelError, ModelNotFound
+from headrace.models.alias import Alias
+from headrace.models.manifest import SIGNATURE_FILE, Manifest
+from headrace.models.storage import open_storage
+from headrace.models.store import ModelStore
+from tests.unit.headrace.models.test_manifest import CONTENT, document, written
 
 
 def add(store: ModelStore, version: str, name: str = "iris", **changes: Any) -> None:

@@ -4,7 +4,7 @@ import time
 from bench.resources import busy_seconds, cpu_seconds, load_seconds, pss_bytes, tree
 from bench.unmetered import GATEWAY_METHODS, WORKER_METHODS
 from gateway.metrics import GatewayMetrics
-from worker.model_metrics import ModelMetrics
+from worker.metrics.model import ModelMetrics
 
 
 def test_this_process_costs_time_and_memory() -> None:

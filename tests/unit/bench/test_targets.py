@@ -7,7 +7,7 @@ from bench.open_loop import OpenFigures
 from bench.plot import svg
 from bench.report import markdown
 from bench.results import Results, Round
-from bench.systems import MILLRACE, MOSEC, PLAIN
+from bench.systems import HEADRACE, MOSEC, PLAIN
 from bench.targets import TARGETS, Target
 
 
@@ -26,7 +26,7 @@ def target(words: str) -> Target:
 
 
 def test_a_ratio_is_of_medians_over_the_rounds() -> None:
-    results = Results(closed={MILLRACE: rounds(9000, 8000, 100), PLAIN: rounds(1000, 2000, 4000)})
+    results = Results(closed={HEADRACE: rounds(9000, 8000, 100), PLAIN: rounds(1000, 2000, 4000)})
     rate = target("64 connections, requests/s of plain app, def")
     assert rate.figure(results) == 4
     assert rate.verdict(results) == "aim"
@@ -34,11 +34,11 @@ def test_a_ratio_is_of_medians_over_the_rounds() -> None:
 
 @pytest.mark.parametrize(("p99", "verdict"), [(0.003, "aim"), (0.007, "met"), (0.02, "missed")])
 def test_less_is_better_where_it_is(p99: float, verdict: str) -> None:
-    assert target("p99 of p50").verdict(Results(closed={MILLRACE: rounds(1, p99=p99)})) == verdict
+    assert target("p99 of p50").verdict(Results(closed={HEADRACE: rounds(1, p99=p99)})) == verdict
 
 
 def test_an_absent_peer_is_never_slow() -> None:
-    results = Results(closed={MILLRACE: rounds(9000)}, absent={MOSEC: "not installed: no wheel"})
+    results = Results(closed={HEADRACE: rounds(9000)}, absent={MOSEC: "not installed: no wheel"})
     assert target("64 connections, requests/s of mosec").verdict(results) == "not measured"
     text = markdown(results)
     assert "- mosec: absent, not installed: no wheel" in text
@@ -72,7 +72,7 @@ def test_the_plot_is_an_image_with_every_system() -> None:
         )
         for rate, p99 in ((100, 0.003), (1000, 0.004), (2000, float("inf")))
     ]  # fmt: skip
-    image = ElementTree.fromstring(svg(Results(open={MILLRACE: figures, "<other>": []})))
+    image = ElementTree.fromstring(svg(Results(open={HEADRACE: figures, "<other>": []})))
     words = {element.text for element in image.iter("{http://www.w3.org/2000/svg}text")}
-    assert {MILLRACE, "<other>"} <= words
-    assert "inf" not in svg(Results(open={MILLRACE: figures}))
+    assert {HEADRACE, "<other>"} <= words
+    assert "inf" not in svg(Results(open={HEADRACE: figures}))

@@ -6,7 +6,7 @@ import orjson
 import pytest
 from fakeredis import FakeRedis
 
-from shared import keys
+from shared.queue import keys
 from tests.chaos.census import Census
 
 JOB_IDS = [f"00000000-0000-0000-0000-{number:012}" for number in range(20)]

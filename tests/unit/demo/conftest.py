@@ -3,11 +3,11 @@ from typing import Any
 import pytest
 
 from demo.model import Model
-from shared.manifest import Manifest
+from headrace.data.features import describe
+from headrace.data.table import read_table
+from headrace.models.manifest import Manifest
 from tests.support import manifests
 from tests.support.estimators import people
-from training.features import describe
-from training.table import read_table
 
 
 def told(manifest: Manifest) -> dict[str, Any]:

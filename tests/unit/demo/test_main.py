@@ -20,7 +20,7 @@ def test_if_nobody_listens_it_says_how_to_start(capsys: pytest.CaptureFixture[st
     url = f"http://127.0.0.1:{free_port()}"
     assert main(["--url", url]) == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"millrace: nobody listens on {url}: start the stack with `make up`")
+    assert error.startswith(f"headrace: nobody listens on {url}: start the stack with `make up`")
     assert error.count("\n") == 1
 
 

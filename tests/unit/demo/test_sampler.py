@@ -10,8 +10,8 @@ import pytest
 from demo.column import Column
 from demo.model import Model, NotServed
 from demo.sampler import Row, Sampler
+from headrace.models.manifest import OTHER_BIN, Feature, Reference, Sample
 from monitoring.drift import PSI_MAX, psi, psi_noise, smoothed_shares
-from shared.manifest import OTHER_BIN, Feature, Reference, Sample
 from tests.support import manifests
 from tests.unit.demo.conftest import model
 

@@ -9,9 +9,9 @@ from demo import traffic
 from demo.model import Model
 from demo.sampler import Sampler
 from demo.traffic import Call, Traffic
-from gateway.errors import Problem
-from gateway.rows import RowParser
-from shared.manifest import Sample
+from gateway.catalog.row_parser import RowParser
+from gateway.problems import Problem
+from headrace.models.manifest import Sample
 from tests.support import manifests
 
 MANIFEST = manifests.mixed(

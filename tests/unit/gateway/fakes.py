@@ -10,10 +10,10 @@ from typing import Any, cast
 import redis.asyncio
 from fakeredis import FakeAsyncRedis, FakeServer
 
-from gateway.envelope import NOT_TRACED, Traces
-from gateway.exchange import Exchange
-from gateway.slots import COMMON, Pools
-from shared.contract import BatchReply, Message, PredictMessage, Row
+from gateway.batching.slots import WorkerGroups
+from gateway.broker.batch_client import BatchClient
+from gateway.broker.celery_message import NOT_TRACED, Traces
+from shared.queue.contract import COMMON_GROUP, BatchReply, Message, PredictMessage, Row
 
 
 @asynccontextmanager
@@ -27,9 +27,9 @@ async def connected(server: FakeServer) -> AsyncIterator[redis.asyncio.Redis]:
         await client.aclose()
 
 
-def common(slots: int = 1) -> Pools:
+def common(slots: int = 1) -> WorkerGroups:
     """Workers that serve any model, with so many slots, and none that serves one alone."""
-    return Pools(lambda pool: slots if pool == COMMON else 0)
+    return WorkerGroups(lambda pool: slots if pool == COMMON_GROUP else 0)
 
 
 def rows_of(message: PredictMessage) -> list[Row]:
@@ -39,14 +39,14 @@ def rows_of(message: PredictMessage) -> list[Row]:
     return message.rows
 
 
-class FakeExchange(Exchange):
+class FakeBatchClient(BatchClient):
     """The queue without a broker: keeps what is published, and answers when a test says so."""
 
     def __init__(self) -> None:
         nobody = cast(Any, None)
         super().__init__(nobody, nobody, nobody, nobody, nobody)
         self.published: list[PredictMessage] = []
-        self.pools: list[str] = []
+        self.worker_groups: list[str] = []
         """The pool of each."""
         self.traces: list[Traces] = []
         self.failure: Exception | None = None
@@ -58,7 +58,7 @@ class FakeExchange(Exchange):
         if self.failure is not None:
             raise self.failure
         self.published.append(message)
-        self.pools.append(pool)
+        self.worker_groups.append(pool)
         self.traces.append(traces)
 
     def answer(

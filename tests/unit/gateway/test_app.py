@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.app import create_app
 from gateway.settings import GatewaySettings
-from shared.contract import Lane
-from shared.errors import ModelNotFound
+from headrace.errors import ModelNotFound
+from shared.queue.contract import Lane
 from tests.support.coroutines import run
 from tests.support.manifests import classifier, stored
 
@@ -64,7 +64,7 @@ def problem_of(response: httpx.Response) -> str:
     assert response.headers["content-type"] == "application/problem+json"
     content = response.json()
     assert content["status"] == response.status_code
-    kind: str = content["type"].removeprefix("urn:millrace:problem:")
+    kind: str = content["type"].removeprefix("urn:headrace:problem:")
     return kind
 
 

@@ -5,7 +5,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.metrics import OUTCOMES, REJECTIONS, GatewayMetrics
-from shared.contract import Lane
+from shared.queue.contract import Lane
 from tests.support.coroutines import run
 
 

@@ -25,7 +25,7 @@ def test_a_wrong_value_is_named(
         load_settings(GatewaySettings)
 
     assert ended.value.code == 2
-    assert capsys.readouterr().err.startswith(f"millrace: {name}: ")
+    assert capsys.readouterr().err.startswith(f"headrace: {name}: ")
 
 
 def test_a_default_deadline_above_the_longest_wait_makes_no_sense(

@@ -9,19 +9,19 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from gateway.admission import WaitingRows
-from gateway.coalescer import Coalescer
-from gateway.errors import Problem
+from gateway.admission.jobs import WaitingRows
+from gateway.batching.batcher import Batcher
 from gateway.metrics import GatewayMetrics
-from gateway.requests import PROBLEM, TRACE, Observed
+from gateway.problems import Problem
 from gateway.settings import GatewaySettings
 from gateway.tracing import RequestTracing
-from shared.clock import BrokerClock
-from shared.log_context import log_context
-from shared.tracing import Tracing
+from gateway.web.middleware import PROBLEM, TRACE, Observed
+from shared.observability.log_context import log_context
+from shared.observability.tracing import Tracing
+from shared.queue.broker_clock import BrokerClock
 from tests.support.coroutines import run, turns
 from tests.support.manifests import classifier
-from tests.unit.gateway.fakes import FakeExchange, common
+from tests.unit.gateway.fakes import FakeBatchClient, common
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 SAMPLED = f"00-{TRACE_ID}-b7ad6b7169203331-01".encode()
@@ -29,18 +29,18 @@ UNSAMPLED = SAMPLED[:-2] + b"00"
 
 
 class Bench:
-    """Requests that end up in a coalescer, and the spans that came of them."""
+    """Requests that end up in a batcher, and the spans that came of them."""
 
     def __init__(self) -> None:
         self.now = 100.0
         self.exporter = InMemorySpanExporter()
         self.requests = RequestTracing(lambda: self.now)
         self.requests._tracing = Tracing("gateway", self.exporter)
-        self.exchange = FakeExchange()
+        self.batch_client = FakeBatchClient()
         self.settings = GatewaySettings(tracing=True)
         clock = BrokerClock()
         clock.now = lambda: self.now  # type: ignore[method-assign]
-        self.coalescer = Coalescer(classifier(), self.exchange, common(), clock, WaitingRows(100), self.settings)
+        self.batcher = Batcher(classifier(), self.batch_client, common(), clock, WaitingRows(100), self.settings)
         self.bound: list[dict[str, Any]] = []
         self.failure: Exception | None = None
 
@@ -52,7 +52,7 @@ class Bench:
         if self.failure is not None:
             raise self.failure
         try:
-            await self.coalescer.predict([[1.0, 2.0]], 5.0, scope.get(TRACE))
+            await self.batcher.predict([[1.0, 2.0]], 5.0, scope.get(TRACE))
         except Problem as problem:
             scope[PROBLEM] = problem.code
             status = problem.status
@@ -94,9 +94,9 @@ async def answered(bench: Bench, *traceparents: bytes, started_at: float = 100.5
     """A request that gets its answer at 101."""
     asking = asyncio.create_task(bench.ask(*traceparents))
     await turns()
-    (message,) = bench.exchange.published
+    (message,) = bench.batch_client.published
     bench.now = 101.0
-    bench.exchange.answer(message, started_at=started_at)
+    bench.batch_client.answer(message, started_at=started_at)
     await asking
 
 
@@ -108,7 +108,7 @@ def test_the_queue_is_a_span_of_the_time_that_the_answer_tells(bench: Bench) -> 
     assert (server.start_time, server.end_time) == (100_000_000_000, 101_000_000_000)
     assert (queue.start_time, queue.end_time) == (100_000_000_000, 100_500_000_000)
     assert queue.parent.span_id == server.context.span_id
-    [traces] = bench.exchange.traces
+    [traces] = bench.batch_client.traces
     assert traces == {"0": {"traceparent": f"00-{TRACE_ID}-{queue.context.span_id:016x}-01"}}
     assert bench.bound[0]["trace_id"] == TRACE_ID
     assert bench.bound[0]["span_id"] == f"{server.context.span_id:016x}"
@@ -117,7 +117,7 @@ def test_the_queue_is_a_span_of_the_time_that_the_answer_tells(bench: Bench) -> 
 def test_unsampled_requests_carry_nothing_but_are_logged_with_their_trace(bench: Bench) -> None:
     run(answered(bench, UNSAMPLED))
 
-    assert bench.exchange.traces == [{}]
+    assert bench.batch_client.traces == [{}]
     assert bench.bound[0]["trace_id"] == TRACE_ID
     assert bench.spans() == {}
 
@@ -128,18 +128,18 @@ def test_of_several_callers_only_those_who_are_sampled_are_named(bench: Bench) -
         await turns()
         others = [asyncio.create_task(bench.ask(each)) for each in (UNSAMPLED, SAMPLED)]
         await turns()
-        bench.exchange.answer(bench.exchange.published[0])
+        bench.batch_client.answer(bench.batch_client.published[0])
         await turns()
-        bench.exchange.answer(bench.exchange.published[1])
+        bench.batch_client.answer(bench.batch_client.published[1])
         await asyncio.gather(first, *others)
 
     run(three())
 
-    assert [list(traces) for traces in bench.exchange.traces] == [[], ["1"]]
+    assert [list(traces) for traces in bench.batch_client.traces] == [[], ["1"]]
 
 
 def test_a_wait_in_vain_is_an_error_until_its_end(bench: Bench) -> None:
-    bench.exchange.failure = OSError()
+    bench.batch_client.failure = OSError()
     run(bench.ask(SAMPLED))
 
     spans = bench.spans()

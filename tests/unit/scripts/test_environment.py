@@ -20,7 +20,7 @@ def test_it_is_made_once_per_lock(tmp_path: Path, capfd: pytest.CaptureFixture[s
     with pytest.raises(environment.EnvironmentFailed, match=r"installing .*lock\.txt into .* failed"):
         environment.ensure(folder, lock, python)
     assert not (folder / environment.STAMP_FILE).exists(), "half made counts as made"
-    assert capfd.readouterr().out.count("millrace: making") == 2
+    assert capfd.readouterr().out.count("headrace: making") == 2
 
 
 def test_a_python_without_means_gets_one_line(

@@ -8,8 +8,8 @@ from typing import cast
 
 import pytest
 
+from headrace.models.manifest import Manifest
 from scripts.greeting import curl_line, greeting, sample_row, wait_until_ready, why_not_ready
-from shared.manifest import Manifest
 from tests.support.requirements import require
 from tests.unit.scripts.conftest import Answer
 

@@ -26,7 +26,7 @@ def test_every_pin_is_a_component() -> None:
         ("torch", "2.0+cpu", "pkg:pypi/torch@2.0%2Bcpu"),
         ("colorama", "0.4.6", "pkg:pypi/colorama@0.4.6"),
     ]
-    assert components[2]["properties"] == [{"name": "millrace:marker", "value": "sys_platform == 'win32'"}]
+    assert components[2]["properties"] == [{"name": "headrace:marker", "value": "sys_platform == 'win32'"}]
     assert "properties" not in components[0]
 
 
@@ -36,7 +36,7 @@ def test_nothing_that_is_locked_is_left_out(lock: str, tmp_path: Path) -> None:
 
     bill = json.loads(path.read_text())
     assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
-    assert bill["metadata"]["component"]["name"] == f"millrace-{lock}"
+    assert bill["metadata"]["component"]["name"] == f"headrace-{lock}"
     pinned = [requirement.partition(" ")[0] for requirement, _ in entries(lock)]
     assert [f"{each['name']}=={each['version']}" for each in bill["components"]] == pinned
     references = [each["bom-ref"] for each in bill["components"]]

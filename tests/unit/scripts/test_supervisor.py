@@ -61,7 +61,7 @@ def test_all_end_when_one_ends_by_itself(fakes: Fakes) -> None:
     assert run(Supervisor(programs, out), fakes.logged("never")) == 1
 
     assert fakes.log[-1] == "broker down"
-    assert "millrace: worker ended by itself (exit code 3); everything was stopped" in out.getvalue()
+    assert "headrace: worker ended by itself (exit code 3); everything was stopped" in out.getvalue()
 
 
 def test_one_that_had_settled_is_started_again(fakes: Fakes) -> None:
@@ -74,7 +74,7 @@ def test_one_that_had_settled_is_started_again(fakes: Fakes) -> None:
 
     assert run(Supervisor(programs, out, settled_seconds=0), announce) == 0
 
-    assert "millrace: worker ended by itself (exit code 3), and is started again\n" in out.getvalue()
+    assert "headrace: worker ended by itself (exit code 3), and is started again\n" in out.getvalue()
     assert fakes.log == ["broker up", "worker up", "worker up", "worker down", "broker down"]
 
 
@@ -126,7 +126,7 @@ def test_a_second_interrupt_kills_at_once(fakes: Fakes) -> None:
 
     class Out(io.StringIO):
         def write(self, text: str) -> int:
-            if text == "millrace: stopping worker\n":
+            if text == "headrace: stopping worker\n":
                 asyncio.get_running_loop().call_soon(interrupt)
             return super().write(text)
 
@@ -136,7 +136,7 @@ def test_a_second_interrupt_kills_at_once(fakes: Fakes) -> None:
     assert run(Supervisor(programs, out, stop_wait_seconds=DEADLINE_SECONDS), announce) == 0
 
     assert time.monotonic() - started < DEADLINE_SECONDS
-    assert "millrace: killing worker\n" in out.getvalue()
+    assert "headrace: killing worker\n" in out.getvalue()
 
 
 def test_an_interrupt_is_heard_while_a_program_is_not_ready(fakes: Fakes) -> None:

@@ -35,7 +35,7 @@ def test_a_taken_port_is_one_line(
     monkeypatch.setenv("REDIS_PORT", str(free_port))
     monkeypatch.setenv("GATEWAY_PORT", str(taken_port))
 
-    assert refusal_of_main(capsys).startswith(f"millrace: port {taken_port} (gateway) is taken by another program")
+    assert refusal_of_main(capsys).startswith(f"headrace: port {taken_port} (gateway) is taken by another program")
 
 
 def test_an_unreachable_broker_is_one_line(
@@ -45,19 +45,19 @@ def test_an_unreachable_broker_is_one_line(
 
     line = refusal_of_main(capsys)
 
-    assert line.startswith(f"millrace: no Redis to be used at REDIS_URL redis://***@127.0.0.1:{free_port}/0: ")
+    assert line.startswith(f"headrace: no Redis to be used at REDIS_URL redis://***@127.0.0.1:{free_port}/0: ")
     assert "secret" not in line
 
 
 def test_a_number_that_is_none_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("WORKERS", "many")
 
-    assert refusal_of_main(capsys) == "millrace: WORKERS is not a number from 1 to 64"
+    assert refusal_of_main(capsys) == "headrace: WORKERS is not a number from 1 to 64"
 
 
 def test_a_second_one_in_the_same_folder_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with up.only_one_here():
-        assert refusal_of_main(capsys) == f"millrace: it runs already from this folder, as process {os.getpid()}"
+        assert refusal_of_main(capsys) == f"headrace: it runs already from this folder, as process {os.getpid()}"
 
 
 def test_an_exporter_that_can_not_be_installed_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import Field, ValidationError
 
-from shared.broker import make_celery
+from shared.queue.celery_app import make_celery
 from shared.settings import CommonSettings, load_settings
 
 
@@ -60,7 +60,7 @@ def test_a_wrong_value_ends_the_process_and_is_not_shown(
     assert ended.value.code == 2
     told = capsys.readouterr()
     assert told.out == ""
-    assert told.err.startswith(f"millrace: {name}: ")
+    assert told.err.startswith(f"headrace: {name}: ")
     assert told.err.count("\n") == 1
     assert "secret" not in told.err
     # Neither chained nor kept: a traceback would show the value.
@@ -141,7 +141,7 @@ def test_tracing_needs_its_packages(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     monkeypatch.setattr("shared.settings.find_spec", find_spec)
     with pytest.raises(SystemExit):
         load_settings(CommonSettings)
-    assert "TRACING" in (told := capsys.readouterr().err) and "millrace[tracing]" in told
+    assert "TRACING" in (told := capsys.readouterr().err) and "headrace[tracing]" in told
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.model_store import ModelStore
+from headrace.models.store import ModelStore
 from tests.support.estimators import people
 from training.__main__ import main
 from training.dataset import BUILT_IN
@@ -61,7 +61,7 @@ def test_a_model_that_is_no_data_set_is_not_trained_in_its_name(
 
     output, errors = capsys.readouterr()
     assert output == ""
-    assert errors.startswith("millrace: DEFAULT_MODEL is 'churn', which is no built-in data set (iris, wine, ")
+    assert errors.startswith("headrace: DEFAULT_MODEL is 'churn', which is no built-in data set (iris, wine, ")
     assert errors.count("\n") == 1
     assert store.names() == []
 
@@ -83,7 +83,7 @@ def test_an_existing_version_is_one_line_of_complaint(capsys: Captured) -> None:
     capsys.readouterr()
 
     assert main(["--version", "v1"]) == 1
-    assert capsys.readouterr().err == "millrace: version 'v1' of 'iris' exists already\n"
+    assert capsys.readouterr().err == "headrace: version 'v1' of 'iris' exists already\n"
 
 
 def test_a_store_that_cannot_be_written_is_one_line_of_complaint(tmp_path: Path, capsys: Captured) -> None:
@@ -92,7 +92,7 @@ def test_a_store_that_cannot_be_written_is_one_line_of_complaint(tmp_path: Path,
     assert main(["--models-dir", str(tmp_path / "file")]) == 1
 
     errors = capsys.readouterr().err
-    assert errors.startswith(f"millrace: {tmp_path}/file/iris") and errors.endswith(": Not a directory\n")
+    assert errors.startswith(f"headrace: {tmp_path}/file/iris") and errors.endswith(": Not a directory\n")
 
 
 @pytest.mark.parametrize("version", ["../v1", "latest"])
@@ -100,7 +100,7 @@ def test_a_version_that_cannot_be_one_is_one_line_of_complaint(version: str, cap
     assert main(["--version", version]) == 1
 
     errors = capsys.readouterr().err
-    assert errors.startswith("millrace: ") and errors.count("\n") == 1
+    assert errors.startswith("headrace: ") and errors.count("\n") == 1
 
 
 def test_as_a_process_it_ends_with_the_exit_code_and_without_a_traceback(store: ModelStore) -> None:
@@ -111,7 +111,7 @@ def test_as_a_process_it_ends_with_the_exit_code_and_without_a_traceback(store: 
     )
 
     assert finished.returncode == 1
-    assert finished.stderr.startswith("millrace: ") and finished.stderr.count("\n") == 1
+    assert finished.stderr.startswith("headrace: ") and finished.stderr.count("\n") == 1
 
 
 def test_if_missing_trains_where_there_is_no_model(store: ModelStore, capsys: Captured) -> None:

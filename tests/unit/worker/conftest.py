@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 from fakeredis import FakeRedis, FakeServer
 
-from shared.manifest import Manifest
-from shared.model_store import ModelStore
+from headrace.exporting.exporter import export
+from headrace.models.manifest import Manifest
+from headrace.models.store import ModelStore
 from tests.support.estimators import CASES, Case
 from tests.support.puppet import Act, Puppet
 from tests.unit.worker.estimators import Labels, Numbers
-from training.exporter import export
+from worker.model.allow_list import AllowList
 from worker.settings import WorkerSettings
-from worker.trust import Trust
 
 Publish = Callable[..., Manifest]
 
-OURS = Trust(modules=frozenset(["tests"]))
+OURS = AllowList(modules=frozenset(["tests"]))
 """For estimators that are made for tests."""
 
 PUPPET_ROWS = np.array([[-1.0, Act.ANSWER], [1.0, Act.ANSWER]] * 5)
@@ -38,7 +38,13 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
     def connect(redis_url: str, retries: int) -> FakeRedis:
         return FakeRedis(server=server)
 
-    for module in ("worker.child", "worker.lost", "worker.announcer", "worker.keeper", "worker.stall"):
+    for module in (
+        "worker.execution.batch_runner",
+        "worker.consumer.crashes",
+        "worker.consumer.heartbeat",
+        "worker.model.refresher",
+        "worker.consumer.watchdog",
+    ):
         monkeypatch.setattr(f"{module}.connect", connect)
     yield server
     server.connected = True

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from shared.model_store import ModelStore
+from headrace.models.store import ModelStore
 from tests.unit.worker.conftest import Publish
-from tests.unit.worker.test_metrics import samples
+from tests.unit.worker.metrics.test_worker import samples
 from worker.app import consumed_queues, count_error, worker_name
-from worker.metrics import WorkerMetrics
-from worker.predictor import Predictor
+from worker.metrics.worker import WorkerMetrics
+from worker.model.predictor import Predictor
 
 FAILING_POOL = """
 from celery.concurrency.prefork import TaskPool

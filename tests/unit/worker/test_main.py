@@ -28,7 +28,7 @@ def became(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Exec:
     became = Exec()
     monkeypatch.setattr(os, "execve", became)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    for name in (*THREADS, "MILLRACE_OWNS_MULTIPROC_DIR"):
+    for name in (*THREADS, "HEADRACE_OWNS_MULTIPROC_DIR"):
         monkeypatch.delenv(name, raising=False)
     return became
 
@@ -57,7 +57,7 @@ def test_what_the_user_set_is_kept(became: Exec, monkeypatch: pytest.MonkeyPatch
     assert became.environment["MKL_NUM_THREADS"] == "1"
     assert became.environment["PROMETHEUS_MULTIPROC_DIR"] == str(tmp_path / "mine")
     assert became.environment["SOMETHING_ELSE"] == "x"
-    assert "MILLRACE_OWNS_MULTIPROC_DIR" not in became.environment, "and not removed at the end"
+    assert "HEADRACE_OWNS_MULTIPROC_DIR" not in became.environment, "and not removed at the end"
 
 
 @pytest.mark.parametrize("unset", [None, ""])
@@ -73,7 +73,7 @@ def test_without_a_metrics_folder_it_gets_one_of_its_own(
     assert folder.is_dir()
     assert folder.parent == tmp_path
     assert str(os.getpid()) in folder.name
-    assert became.environment["MILLRACE_OWNS_MULTIPROC_DIR"] == "1", "to be removed at the end"
+    assert became.environment["HEADRACE_OWNS_MULTIPROC_DIR"] == "1", "to be removed at the end"
 
 
 def test_the_metrics_folder_is_made_with_its_parents(

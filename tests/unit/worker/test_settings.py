@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from shared.settings import load_settings
+from worker.model.allow_list import AllowList
 from worker.settings import WorkerSettings
-from worker.trust import Trust
 
 
 def settings(**values: Any) -> WorkerSettings:
@@ -16,7 +16,7 @@ def settings(**values: Any) -> WorkerSettings:
 
 def test_a_worker_serves_any_model_and_trusts_the_usual_by_default() -> None:
     assert settings().pinned_models == []
-    assert settings().trust == Trust()
+    assert settings().trust == AllowList()
 
 
 def test_lists_are_separated_by_commas() -> None:
@@ -25,7 +25,7 @@ def test_lists_are_separated_by_commas() -> None:
     )
 
     assert found.pinned_models == ["iris", "wine-2"]
-    assert found.trust == Trust(frozenset(["lightgbm", "my.models"]), frozenset(["numpy.dtype"]))
+    assert found.trust == AllowList(frozenset(["lightgbm", "my.models"]), frozenset(["numpy.dtype"]))
 
 
 @pytest.mark.parametrize(
@@ -80,5 +80,5 @@ def test_a_wrong_value_is_named(
 
     assert ended.value.code == 2
     told = capsys.readouterr().err
-    assert told.startswith(f"millrace: {name}: ")
+    assert told.startswith(f"headrace: {name}: ")
     assert told.count("\n") == 1

@@ -1,0 +1,70 @@
+"""Health and metrics."""
+
+import orjson
+from fastapi import APIRouter
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.responses import Response
+
+from gateway.api.schemas import HealthView, problems
+from gateway.auth.api_keys import KeyScope
+from gateway.problems import overloaded
+from gateway.services import Services
+
+JSON = "application/json"
+
+
+def health_routes(services: Services) -> APIRouter:
+    """`/health`, `/livez`, `/readyz` and `/metrics`."""
+    router = APIRouter(tags=["operations"])
+    guard = services.guard
+
+    @router.get(
+        "/health",
+        summary="A summary for people",
+        dependencies=guard.dependencies(KeyScope.READ),
+        response_class=Response,
+        responses={200: {"model": HealthView}, 503: {"model": HealthView, "description": "Not serving."}},
+    )
+    async def health() -> Response:
+        trouble = await services.trouble()
+        stats, manifest = services.monitor.stats, services.catalog.default.manifest
+        content = {
+            "status": "unavailable" if trouble else "ok",
+            "reason": trouble,
+            "broker_up": stats.broker_up,
+            "workers": {"live": len(services.workers.heartbeats), "slots": services.workers.slots},
+            "queue": {"depth": stats.depth, "oldest_seconds": stats.oldest_seconds, "unacked": stats.unacked},
+            "jobs": {"accepted": stats.jobs_accepted, "open": stats.jobs_open, **stats.jobs_ended},
+            "model": manifest.name,
+            "version": manifest.version,
+        }
+        return Response(orjson.dumps(content), 503 if trouble else 200, media_type=JSON)
+
+    @router.get("/livez", summary="Whether this process runs", response_class=Response)
+    async def livez() -> Response:
+        return Response(b'{"status":"ok"}', media_type=JSON)
+
+    @router.get(
+        "/readyz",
+        summary="Whether predictions are served: a sample row goes through the queue and back",
+        response_class=Response,
+        responses=problems(503),
+    )
+    async def readyz() -> Response:
+        trouble = await services.trouble()
+        if trouble:
+            raise overloaded("not_ready", trouble, 1)
+        return Response(b'{"status":"ok"}', media_type=JSON)
+
+    @router.get(
+        "/metrics",
+        summary="Prometheus metrics",
+        response_class=Response,
+        dependencies=[] if services.settings.metrics_open else guard.dependencies(KeyScope.METRICS),
+    )
+    async def metrics() -> Response:
+        await services.monitor.refresh()
+        return Response(generate_latest(services.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return router

@@ -1,0 +1,62 @@
+"""What is served: models, their versions and aliases, and where they are loaded."""
+
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Path
+from starlette.responses import Response
+
+from gateway.api.endpoint import JSON
+from gateway.api.schemas import problems
+from gateway.auth.api_keys import KeyScope
+from gateway.catalog.catalog import ServedModel
+from gateway.services import Services
+
+ModelName = Annotated[str, Path(max_length=64)]
+
+
+def catalog_routes(services: Services) -> APIRouter:
+    """`/model-info`, `/models` and `/models/{name}`."""
+    router = APIRouter(tags=["models"], dependencies=services.guard.dependencies(KeyScope.READ))
+    catalog, workers = services.catalog, services.workers
+
+    def described(served: ServedModel) -> dict[str, Any]:
+        manifest = served.manifest
+        loaded = workers.loaded_by(served.label)
+        return {
+            **manifest.model_dump(mode="json", exclude={"format_version"}),
+            "aliases": catalog.aliases(manifest.name),
+            "moving": catalog.moves(manifest.name),
+            "trials": catalog.trials(manifest.name),
+            "loaded_by": sorted(worker for worker, by_all in loaded.items() if by_all),
+            "refused": sorted(workers.refusals(served.label)),
+        }
+
+    @router.get("/model-info", summary="The default model, and where it is loaded", response_class=Response)
+    async def model_info() -> Response:
+        return Response(orjson.dumps(described(catalog.default)), media_type=JSON)
+
+    @router.get("/models", summary="All models", response_class=Response)
+    async def models() -> Response:
+        content = [
+            {"name": name, "default": name == catalog.default_model, "aliases": catalog.aliases(name)}
+            for name in catalog.names
+        ]
+        return Response(orjson.dumps({"models": content}), media_type=JSON)
+
+    @router.get(
+        "/models/{name}", summary="A model as it is served", response_class=Response, responses=problems(404, 422, 503)
+    )
+    async def model(name: ModelName) -> Response:
+        return Response(orjson.dumps(described(await catalog.get(name))), media_type=JSON)
+
+    @router.get(
+        "/models/{name}/versions/{version}",
+        summary="One version of a model",
+        response_class=Response,
+        responses=problems(404, 422, 503),
+    )
+    async def version(name: ModelName, version: ModelName) -> Response:
+        return Response(orjson.dumps(described(await catalog.get(name, version))), media_type=JSON)
+
+    return router

@@ -1,0 +1,162 @@
+"""The OpenAPI document: FastAPI's own, and the two hot routes, with the model's real schema and examples."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from gateway.api.schemas import JobView, Prediction, Predictions, ProblemView, job_links, problems
+from gateway.auth.guard import SCHEME
+from gateway.catalog.catalog import ServedModel
+from gateway.catalog.row_parser import flat_row
+from gateway.services import Services
+from headrace.models.manifest import Manifest
+
+_REF = "#/components/schemas/"
+
+_PREFER = {
+    "name": "Prefer",
+    "in": "header",
+    "schema": {"type": "string"},
+    "description": "`wait=N`: wait N seconds, then answer 202 with a job. `respond-async`: answer 202 at once.",
+}
+_DEADLINE = {
+    "name": "deadline",
+    "in": "query",
+    "schema": {"type": "number", "exclusiveMinimum": 0},
+    "description": "Seconds to wait for the prediction; past it the rows are not computed.",
+}
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "description": "The same key with the same rows gives the same job, with other rows 422.",
+}
+
+
+_NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+_VERSION = {
+    "name": "version",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string"},
+    "description": "A version or an alias.",
+}
+
+
+_PREFERRED_KEY = {
+    **_IDEMPOTENCY_KEY,
+    "schema": {"type": "string"},
+    "description": "Of the job, 1 to 255 characters; without `Prefer` there is none, and it is not looked at.",
+}
+
+
+def install_openapi(app: FastAPI, services: Services) -> None:
+    """Replace `app.openapi`; the document is made anew when the default model is another version."""
+    made_for: list[ServedModel] = []
+
+    def openapi() -> dict[str, Any]:
+        served = services.catalog.default
+        if app.openapi_schema is None or made_for != [served]:
+            app.openapi_schema = _document(app, served)
+            if services.guard.asks:
+                _ask_for_keys(app.openapi_schema)
+            made_for[:] = [served]
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _document(app: FastAPI, served: ServedModel) -> dict[str, Any]:
+    document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    _, definitions = models_json_schema(
+        [(model, "serialization") for model in (Prediction, Predictions, JobView, ProblemView)],
+        ref_template=_REF + "{model}",
+    )
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas.update(definitions["$defs"])
+    schemas["Rows"] = served.parser.json_schema()
+    paths = document["paths"]
+    ours, others = _own_rows(served.manifest), _other_rows()
+    paths["/predict"] = {"post": _predict("predict", ours)}
+    paths["/jobs"] = {"post": _submit("submit_job", ours)}
+    for prefix, parameters, suffix in (
+        ("/models/{name}", [_NAME], "with_model"),
+        ("/models/{name}/versions/{version}", [_NAME, _VERSION], "with_version"),
+    ):
+        paths[f"{prefix}/predict"] = {"parameters": parameters, "post": _predict(f"predict_{suffix}", others)}
+        paths[f"{prefix}/jobs"] = {"parameters": parameters, "post": _submit(f"submit_job_{suffix}", others)}
+    return document
+
+
+def _ask_for_keys(document: dict[str, Any]) -> None:
+    """What FastAPI says of its own routes, for the hot ones too, and what a refused caller gets."""
+    for path, operations in document["paths"].items():
+        resource = path.rpartition("/")[2]
+        if "post" in operations and resource in ("predict", "jobs"):
+            operations["post"]["security"] = [{SCHEME: [resource]}]
+        for method, operation in operations.items():
+            if method != "parameters" and "security" in operation:
+                operation["responses"] |= _errors(401, 403, 429)
+
+
+def _own_rows(manifest: Manifest) -> dict[str, Any]:
+    rows = [flat_row(manifest, sample.row) for sample in manifest.samples[:2]]
+    return {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"$ref": f"{_REF}Rows"},
+                "examples": {"one row": {"value": rows[0]}, "instances": {"value": {"instances": rows}}},
+            }
+        },
+    }
+
+
+def _other_rows() -> dict[str, Any]:
+    """A row's form depends on the model: `GET /models/{name}` tells."""
+    return {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
+
+
+def _predict(operation: str, body: dict[str, Any]) -> dict[str, Any]:
+    answer = {"oneOf": [{"$ref": f"{_REF}Prediction"}, {"$ref": f"{_REF}Predictions"}]}
+    return {
+        "tags": ["predictions"],
+        "summary": "Predict, and wait for the answer",
+        "operationId": operation,
+        "parameters": [_DEADLINE, _PREFER, _PREFERRED_KEY],
+        "requestBody": body,
+        "responses": {
+            "200": {"description": "The prediction.", "content": {"application/json": {"schema": answer}}},
+            "202": _accepted("Only with `Prefer`: a job, to be picked up at `Location`."),
+            **_errors(400, 404, 413, 415, 422, 500, 503, 504),
+        },
+    }
+
+
+def _submit(operation: str, body: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "tags": ["jobs"],
+        "summary": "Submit a job",
+        "operationId": operation,
+        "parameters": [_IDEMPOTENCY_KEY],
+        "requestBody": body,
+        "responses": {
+            "202": _accepted("Accepted, and durable: poll `Location` for the outcome."),
+            **_errors(400, 404, 413, 415, 422, 503),
+        },
+    }
+
+
+def _accepted(description: str) -> dict[str, Any]:
+    return {
+        "description": description,
+        "headers": {"Location": {"schema": {"type": "string"}}},
+        "content": {"application/json": {"schema": {"$ref": f"{_REF}JobView"}}},
+        "links": job_links(),
+    }
+
+
+def _errors(*statuses: int) -> dict[str, Any]:
+    return {str(status): response for status, response in problems(*statuses).items()}

@@ -1,0 +1,194 @@
+"""API keys: a file with a line per key, which holds the hash of the key. `headrace new-key` makes lines.
+
+    # owner    hash of the key   scopes         limit, in requests per second
+    pricing    sha256:9f86d0…    predict,jobs   rate=50 burst=100
+
+An owner may have several lines, so that a key can be replaced: a new one is added, callers move over, the old line
+goes.
+"""
+
+import asyncio
+import hashlib
+import logging
+import math
+import re
+import secrets
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from gateway.auth.rate_limit import TokenBucket
+from headrace.errors import HeadraceError
+from headrace.models.identifiers import is_identifier
+
+logger = logging.getLogger(__name__)
+
+REREAD_SECONDS = 2.0
+PREFIX = "headrace_"
+"""Of every key that is made here: scanners for leaked secrets know it by that."""
+
+_HASH = re.compile(r"sha256:([0-9a-f]{64})")
+_LIMIT = re.compile(r"(rate|burst)=(\d{1,9}(?:\.\d{1,9})?)")
+
+
+class KeyScope(str, Enum):
+    """What a key may be good for."""
+
+    PREDICT = "predict"
+    JOBS = "jobs"
+    READ = "read"
+    METRICS = "metrics"
+
+
+class KeyFileError(HeadraceError):
+    """A key file that can't be used; says which line and why, and never quotes it."""
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What a line of the file says. Rate in requests per second; 0 is no limit."""
+
+    owner: str
+    digest: bytes
+    scopes: frozenset[KeyScope]
+    rate: float = 0.0
+    burst: float = 0.0
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """A key in use: its grant, and how much of its limit is left in this process."""
+
+    grant: Grant
+    bucket: TokenBucket | None
+
+
+def make_key() -> str:
+    """A new key, of 256 random bits."""
+    return PREFIX + secrets.token_urlsafe(32)
+
+
+def digest_of(key: bytes) -> bytes:
+    """What is stored of a key. A plain hash, not a slow one: nobody can try 2**256 keys."""
+    return hashlib.sha256(key).digest()
+
+
+def read_grants(text: str) -> dict[bytes, Grant]:
+    """The grants of a key file by the hash of their key.
+
+    Raises:
+        KeyFileError: if a line is malformed, or there is no key.
+    """
+    grants: dict[bytes, Grant] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        try:
+            grant = _grant(words)
+        except ValueError as error:
+            raise KeyFileError(f"line {number}: {error}") from None
+        if grant.digest in grants:
+            raise KeyFileError(f"line {number}: an earlier line has the same key")
+        grants[grant.digest] = grant
+    if not grants:
+        raise KeyFileError("it holds no key, so nobody could be let in")
+    return grants
+
+
+def _grant(words: list[str]) -> Grant:
+    if len(words) < 3:
+        raise ValueError("a line is: owner, sha256:<hash>, scopes, and rate= and burst= if there is a limit")
+    owner, hashed, scopes, *limits = words
+    if not is_identifier(owner):
+        raise ValueError("an owner is 1 to 64 letters, digits, '.', '_' or '-'")
+    found = _HASH.fullmatch(hashed)
+    if found is None:
+        raise ValueError("the second word is sha256: and the 64 hex digits of the key's hash, never the key")
+    known = {scope.value for scope in KeyScope}
+    if not set(scopes.split(",")) <= known:
+        raise ValueError(f"scopes are {', '.join(sorted(known))}, separated by commas alone")
+    rate, burst = _limit(limits)
+    return Grant(owner, bytes.fromhex(found[1]), frozenset(map(KeyScope, scopes.split(","))), rate, burst)
+
+
+def _limit(words: list[str]) -> tuple[float, float]:
+    found = [_LIMIT.fullmatch(word) for word in words]
+    values = {match[1]: float(match[2]) for match in found if match is not None}
+    if len(values) < len(words) or (values and "rate" not in values):
+        raise ValueError("a limit is rate=<requests per second>, and burst=<requests at once> if it is to be greater")
+    if not values:
+        return 0.0, 0.0
+    rate = values["rate"]
+    burst = values.get("burst", math.ceil(max(1.0, rate)))
+    if rate <= 0 or burst < 1:
+        raise ValueError("a rate is above 0, and a burst at least 1")
+    return rate, burst
+
+
+class KeyRing:
+    """The keys of a file, which is read again when it changes."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the file.
+
+        Raises:
+            KeyFileError: if there is no key in it or it is malformed; so a gateway that is to ask for keys never starts
+                without.
+        """
+        self._path = path
+        self._version: object = None
+        self._keys: dict[bytes, ApiKey] = {}
+        self._use(*_read(path))
+
+    def find(self, key: bytes) -> ApiKey | None:
+        """Who has this key. Found by its hash: how long that takes says nothing about the keys that there are."""
+        return self._keys.get(digest_of(key))
+
+    async def step(self) -> None:
+        """Read the file again if it has changed; one that can't be used is reported once, and the last keys stay."""
+        await asyncio.sleep(REREAD_SECONDS)
+        version = await asyncio.to_thread(_version, self._path)
+        if version == self._version:
+            return
+        self._version = version
+        try:
+            self._use(*await asyncio.to_thread(_read, self._path))
+        except KeyFileError as error:
+            logger.error("the API keys stay as they were: %s", error)
+        else:
+            logger.info("%d API keys were read", len(self._keys))
+
+    def _use(self, version: object, grants: dict[bytes, Grant]) -> None:
+        self._version = version
+        earlier = self._keys
+        # What was used of a limit stays used.
+        self._keys = {
+            digest: earlier[digest] if digest in earlier and earlier[digest].grant == grant else _issued(grant)
+            for digest, grant in grants.items()
+        }
+
+
+def _issued(grant: Grant) -> ApiKey:
+    return ApiKey(grant, TokenBucket(grant.rate, grant.burst) if grant.rate else None)
+
+
+def _read(path: Path) -> tuple[object, dict[bytes, Grant]]:
+    version = _version(path)
+    try:
+        return version, read_grants(path.read_text())
+    except OSError as error:
+        raise KeyFileError(f"API_KEYS_FILE: {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise KeyFileError(f"API_KEYS_FILE: {path}: it is no text") from None
+    except KeyFileError as error:
+        raise KeyFileError(f"API_KEYS_FILE: {path}: {error}") from None
+
+
+def _version(path: Path) -> object:
+    """What is another when the file has been written or replaced."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size

@@ -1,0 +1,77 @@
+"""Who may do what: asks for an API key where there are keys, and for nothing where there are none."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPBearer, SecurityScopes
+from starlette.types import Scope
+
+from gateway.auth.api_keys import KeyRing, KeyScope
+from gateway.problems import Problem, retry_after
+
+SCHEME = "api_key"
+"""Name of the security scheme in OpenAPI."""
+
+_CHALLENGE = 'Bearer realm="headrace"'
+_OWNER = "headrace.owner"
+_SCOPES = "headrace.scopes"
+
+
+class Guard:
+    """Lets a request in, or says why not."""
+
+    def __init__(self, keys: KeyRing | None) -> None:
+        self._keys = keys
+        self.asks = keys is not None
+        """Whether a key is needed."""
+
+    def admit(self, scope: Scope, headers: Mapping[bytes, bytes], needed: KeyScope) -> None:
+        """Let a request with a key of this scope in, and note whose it is.
+
+        Raises:
+            Problem: 401 without a key or with an unknown one, 403 if it is good for other things, 429 if its limit is
+                used up.
+        """
+        if self._keys is None:
+            return
+        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() != b"bearer":
+            raise Problem(401, "unauthorized", "send Authorization: Bearer <API key>", {"WWW-Authenticate": _CHALLENGE})
+        key = self._keys.find(token.strip())
+        if key is None:
+            challenge = {"WWW-Authenticate": f'{_CHALLENGE}, error="invalid_token"'}
+            raise Problem(401, "unauthorized", "this is no API key of this gateway", challenge)
+        scope[_OWNER], scope[_SCOPES] = key.grant.owner, key.grant.scopes
+        require(scope, needed)
+        seconds = key.bucket.take() if key.bucket is not None else 0.0
+        if seconds:
+            raise Problem(429, "rate_limited", "more requests than this key may make", retry_after(seconds))
+
+    def dependencies(self, needed: KeyScope) -> list[Any]:
+        """For routes of FastAPI: what admits their requests and shows in OpenAPI; nothing where no key is needed."""
+        if not self.asks:
+            return []
+        bearer = HTTPBearer(auto_error=False, scheme_name=SCHEME)
+
+        async def admitted(request: Request, scopes: SecurityScopes, _: Annotated[Any, Depends(bearer)] = None) -> None:
+            self.admit(request.scope, dict(request.scope["headers"]), KeyScope(scopes.scopes[0]))
+
+        return [Security(admitted, scopes=[needed.value])]
+
+
+def owner_of(scope: Scope) -> str:
+    """Whose request it is; empty where nobody is asked."""
+    owner: str = scope.get(_OWNER, "")
+    return owner
+
+
+def require(scope: Scope, needed: KeyScope) -> None:
+    """The key of an admitted request is good for something else, too.
+
+    Raises:
+        Problem: 403 if not.
+    """
+    if needed not in scope.get(_SCOPES, (needed,)):
+        challenge = {"WWW-Authenticate": f'{_CHALLENGE}, error="insufficient_scope", scope="{needed.value}"'}
+        raise Problem(403, "forbidden", f"this API key lacks the scope {needed.value}", challenge)

@@ -1,0 +1,1 @@
+"""Dynamic batching: rows of many callers leave as one batch when a slot is free."""

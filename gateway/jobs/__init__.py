@@ -1,0 +1,1 @@
+"""Jobs: durable requests with an id and one outcome."""

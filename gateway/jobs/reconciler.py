@@ -1,0 +1,92 @@
+"""Looks after overdue jobs, so that every accepted job reaches an outcome whatever happened to its message."""
+
+import asyncio
+import logging
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from redis.asyncio import Redis
+
+from gateway.batching.slots import WorkerGroups
+from gateway.broker.batch_client import BatchClient
+from shared.queue import keys
+from shared.queue.broker_clock import BrokerClock
+from shared.queue.contract import COMMON_GROUP, Lane, RunJobsMessage, queue_name
+from shared.queue.job_scripts import script
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+LOCK_SECONDS = 5.0
+JOBS_PER_LOOK = 500
+
+GRACE_SECONDS = 2.0
+"""A message this much older than a job's publication can still be the job's: clocks are compared, not counted."""
+
+
+class Reconciler:
+    """One gateway at a time does this, the one that holds the lock."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        batch_client: BatchClient,
+        worker_groups: WorkerGroups,
+        clock: BrokerClock,
+        check_seconds: float,
+    ) -> None:
+        self._redis = redis
+        self._batch_client = batch_client
+        self._worker_groups = worker_groups
+        self._clock = clock
+        self._check_seconds = check_seconds
+        self._token = uuid.uuid4().hex
+        self._script = redis.register_script(script("reconcile"))
+
+    async def step(self, count: Callable[[str], None]) -> None:
+        """Look once, then pause: a background loop's step; `count` gets each action."""
+        if await self._holds_lock():
+            for action in (await self.look()).elements():
+                count(action)
+        await asyncio.sleep(LOOK_SECONDS)
+
+    async def _holds_lock(self) -> bool:
+        if await self._redis.set(keys.RECONCILER_LOCK, self._token, nx=True, px=int(LOCK_SECONDS * 1000)):
+            return True
+        holder: Any = await self._redis.get(keys.RECONCILER_LOCK)
+        if holder is None or holder.decode() != self._token:
+            return False
+        # Two gateways that both look do no harm: each transition is atomic.
+        await self._redis.pexpire(keys.RECONCILER_LOCK, int(LOCK_SECONDS * 1000))
+        return True
+
+    async def look(self) -> Counter[str]:
+        """Reconcile the jobs whose check is due; how many got which treatment.
+
+        A job is published again alone, whatever it was submitted with: one that kills its process ends alone.
+        """
+        now = self._clock.now()
+        due: Any = await self._redis.zrangebyscore(keys.JOBS_OPEN, "-inf", now, start=0, num=JOBS_PER_LOOK)
+        done: Counter[str] = Counter()
+        for raw in due:
+            job_id = raw.decode()
+            model: Any = await self._redis.hget(keys.job(job_id), "model")
+            # The workers that serve the model now, which may be others than when the job was accepted.
+            pool = self._worker_groups.serving(model.decode()).pool if model else COMMON_GROUP
+            action: Any = await self._script(
+                keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, queue_name(Lane.BULK, pool), keys.job(job_id)],
+                args=[
+                    keys.JOBS_ENDED,
+                    job_id,
+                    self._batch_client.entry(RunJobsMessage(jobs=[job_id]), pool),
+                    self._check_seconds,
+                    GRACE_SECONDS,
+                ],
+            )
+            done[action.decode()] += 1
+        told = {action: count for action, count in done.items() if action != "waiting"}
+        if told:
+            logger.warning("overdue jobs: %s", told)
+        return done

@@ -1,0 +1,57 @@
+"""A job's record, as Redis has it and as the gateway reads it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from shared.queue.contract import OUTCOMES, JobStatus
+
+Record = Mapping[bytes, bytes]
+"""The hash; empty for an id that is unknown or aged out."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job's record. Times are seconds of the broker's clock, None for what has not happened."""
+
+    id: str
+    status: JobStatus
+    model: str
+    version: str
+    single: bool
+    attempt: int
+    accepted_at: float
+    started_at: float | None
+    ended_at: float | None
+    compute_seconds: float | None
+    outcome: dict[str, Any] | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has its outcome."""
+        return self.status in OUTCOMES
+
+
+def job_of(job_id: str, record: Record, owner: str) -> Job | None:
+    """The job of a record, None if there is none or it is another owner's."""
+    if not record or record.get(b"owner", b"") != owner.encode():
+        return None
+
+    def number(name: bytes) -> float | None:
+        return float(record[name]) if name in record else None
+
+    return Job(
+        id=job_id,
+        status=JobStatus(record[b"status"].decode()),
+        model=record[b"model"].decode(),
+        version=record[b"version"].decode(),
+        single=record[b"single"] == b"1",
+        attempt=int(record[b"attempt"]),
+        accepted_at=float(record[b"accepted_at"]),
+        started_at=number(b"started_at"),
+        ended_at=number(b"ended_at"),
+        compute_seconds=number(b"compute_seconds"),
+        outcome=orjson.loads(record[b"outcome"]) if b"outcome" in record else None,
+    )

@@ -1,0 +1,226 @@
+"""Durable jobs: the record of each in Redis, and every transition that a caller can cause."""
+
+import asyncio
+import hashlib
+import logging
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from gateway.admission.jobs import JobsAdmission
+from gateway.batching.slots import WorkerGroups
+from gateway.broker.batch_client import BatchClient
+from gateway.broker.redis_client import soon
+from gateway.jobs.record import Job, Record, job_of
+from gateway.jobs.waiters import JobWaiters
+from gateway.problems import Problem, broker_unavailable, overloaded
+from gateway.settings import GatewaySettings
+from headrace.models.manifest import Manifest
+from shared.observability.log_context import detached
+from shared.queue import keys
+from shared.queue.contract import JobStatus, Lane, RunJobsMessage, queue_name
+from shared.queue.job_scripts import script
+
+if TYPE_CHECKING:
+    from gateway.tracing import RequestTrace
+
+logger = logging.getLogger(__name__)
+
+SUBMITTED_TOGETHER_ROWS = 256
+"""Rows of the jobs that one task carries, unless a single job has more."""
+
+
+@dataclass(eq=False)
+class _Submission:
+    id: str
+    manifest: Manifest
+    pool: str
+    rows: bytes
+    n_rows: int
+    single: bool
+    idempotency_key: str
+    fingerprint: str
+    owner: str
+    trace: bytes
+    """The carrier of its trace as JSON, or empty."""
+    answer: "asyncio.Future[tuple[str, bool]]"
+
+
+class JobService:
+    """Submit, look up and cancel jobs."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        batch_client: BatchClient,
+        worker_groups: WorkerGroups,
+        admission: JobsAdmission,
+        settings: GatewaySettings,
+    ) -> None:
+        self._redis = redis
+        self._batch_client = batch_client
+        self._worker_groups = worker_groups
+        self._admission = admission
+        self._settings = settings
+        self._submit_script = redis.register_script(script("submit"))
+        self._cancel_script = redis.register_script(script("cancel"))
+        self._pending: list[_Submission] = []
+        self._submitting: asyncio.Task[None] | None = None
+        self.watch = JobWaiters(self._read)
+        """Who waits for outcomes."""
+
+    async def submit(
+        self,
+        manifest: Manifest,
+        rows: list[list[Any]],
+        single: bool,
+        idempotency_key: str | None,
+        owner: str = "",
+        trace: "RequestTrace | None" = None,
+    ) -> tuple[str, bool]:
+        """Accept a job; when this returns, its record is in Redis. Idempotency keys are an owner's own.
+
+        Returns its id, and whether it is a replay: the job of an earlier request with the same key.
+
+        Raises:
+            Problem: 422 if the key was used for other rows, 503 if Redis is down or full, too many jobs are open, or
+                this one would expire before its turn.
+        """
+        self._admission.check()
+        if trace is not None:
+            trace.submitting()
+        body = orjson.dumps(rows)
+        fingerprint = hashlib.sha256(manifest.name.encode() + b"\0" + body).hexdigest()[:32]
+        job_id = str(uuid.uuid4())
+        submission = _Submission(
+            job_id,
+            manifest,
+            self._worker_groups.serving(manifest.name).pool,
+            body,
+            len(rows),
+            single,
+            keys.idempotency(idempotency_key, owner) if idempotency_key else keys.job(job_id),
+            fingerprint,
+            owner,
+            orjson.dumps(trace.carrier) if trace is not None else b"",
+            asyncio.get_running_loop().create_future(),
+        )
+        self._pending.append(submission)
+        if self._submitting is None:
+            self._submitting = detached(self._submit_pending())
+        job_id, replay = await submission.answer
+        if trace is not None:
+            trace.submitted()
+        return job_id, replay
+
+    async def _submit_pending(self) -> None:
+        # Submissions that arrive while Redis works on the last ones go there together, in one call and as one task.
+        try:
+            while self._pending:
+                batch = self._next_batch()
+                try:
+                    await self._submit(batch)
+                except Exception as error:
+                    # Not foreseen, but nobody may wait for ever because of it.
+                    for item in batch:
+                        if not item.answer.done():
+                            item.answer.set_exception(error)
+        finally:
+            self._submitting = None
+
+    def _next_batch(self) -> list[_Submission]:
+        """The oldest submissions that go to the same workers, up to a number of rows."""
+        first = self._pending[0]
+        batch, left, rows = [first], [], first.n_rows
+        for submission in self._pending[1:]:
+            if submission.pool == first.pool and rows + submission.n_rows <= SUBMITTED_TOGETHER_ROWS:
+                batch.append(submission)
+                rows += submission.n_rows
+            else:
+                left.append(submission)
+        self._pending = left
+        return batch
+
+    async def _submit(self, batch: list[_Submission]) -> None:
+        settings = self._settings
+        pool = batch[0].pool
+        names: list[str] = [keys.JOBS_OPEN, keys.JOB_COUNTS, queue_name(Lane.BULK, pool)]
+        args: list[Any] = [
+            self._batch_client.entry(RunJobsMessage(jobs=[submission.id for submission in batch]), pool),
+            settings.jobs_open_max,
+            settings.job_check_seconds,
+            settings.job_expiry_seconds,
+            settings.job_retention_seconds,
+            settings.job_max_attempts,
+        ]
+        for item in batch:
+            names += [keys.job(item.id), item.idempotency_key]
+            args += [item.id, item.manifest.name, item.manifest.version, item.rows, int(item.single)]
+            args += [item.fingerprint, item.owner, item.trace]
+        try:
+            answers: Any = await soon(self._submit_script(keys=names, args=args))
+        except (RedisError, OSError, asyncio.TimeoutError) as error:
+            if isinstance(error, TimeoutError | asyncio.TimeoutError | RedisTimeoutError):
+                # Whoever came meanwhile has waited too, and would wait as long again.
+                batch, self._pending = batch + self._pending, []
+            logger.warning("%d jobs not accepted: %s", len(batch), type(error).__name__)
+            _fail(batch, broker_unavailable)
+            return
+        for item, answer in zip(batch, answers, strict=True):
+            if item.answer.done():
+                continue
+            if answer is None:
+                item.answer.set_exception(
+                    overloaded("queue_full", "too many jobs are open", self._admission.room_seconds)
+                )
+                continue
+            created, job_id, fingerprint = answer
+            if fingerprint.decode() != item.fingerprint:
+                item.answer.set_exception(
+                    Problem(422, "idempotency_key_reused", "this Idempotency-Key was used for another request")
+                )
+            else:
+                item.answer.set_result((job_id.decode(), not created))
+
+    async def get(self, job_id: str, owner: str = "") -> Job | None:
+        """The record of a job, None if the id is unknown, aged out or another owner's.
+
+        Raises:
+            Problem: 503 if Redis is down.
+        """
+        record = await self._read(job_id)
+        if record is None:
+            raise broker_unavailable()
+        return job_of(job_id, record, owner)
+
+    async def _read(self, job_id: str) -> Record | None:
+        """A job's record, None if Redis does not answer."""
+        try:
+            record: Any = await soon(self._redis.hgetall(keys.job(job_id)))
+        except (RedisError, OSError, asyncio.TimeoutError):
+            return None
+        return dict(record)
+
+    async def cancel(self, job_id: str, owner: str = "") -> JobStatus | None:
+        """Cancel a job unless it has an outcome; the status it then has, None for an id that is unknown to its owner.
+
+        Raises:
+            Problem: 503 if Redis is down.
+        """
+        try:
+            names = [keys.JOBS_OPEN, keys.JOB_COUNTS, keys.job(job_id)]
+            status: Any = await soon(self._cancel_script(keys=names, args=[keys.JOBS_ENDED, job_id, owner]))
+        except (RedisError, OSError, asyncio.TimeoutError):
+            raise broker_unavailable() from None
+        return JobStatus(status.decode()) if status else None
+
+
+def _fail(batch: list[_Submission], problem: Any) -> None:
+    for item in batch:
+        if not item.answer.done():
+            item.answer.set_exception(problem())

@@ -1,0 +1,119 @@
+"""Every error that a caller can meet, as RFC 9457 problem details. Input is never echoed."""
+
+import math
+import random
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+from starlette.responses import Response
+
+from shared.queue.contract import ErrorCode
+
+CONTENT_TYPE = "application/problem+json"
+ERRORS_SHOWN = 20
+NAME_SHOWN_CHARACTERS = 64
+
+SOON_SECONDS = 0.5
+"""When to come again after what may not happen twice."""
+
+#: Status of an error that came back through the queue.
+STATUS_OF_CODE = {
+    ErrorCode.PREDICTION_FAILED.value: 500,
+    ErrorCode.NON_FINITE_OUTPUT.value: 500,
+    ErrorCode.RESULT_TOO_LARGE.value: 422,
+    ErrorCode.MODEL_UNAVAILABLE.value: 503,
+    ErrorCode.DEADLINE_EXCEEDED.value: 504,
+    ErrorCode.TIME_LIMIT.value: 504,
+    ErrorCode.WORKER_LOST.value: 503,
+}
+
+
+@dataclass(eq=False)
+class Problem(Exception):
+    """An error answer. `code` makes the stable `type` URI; `extra` are further members of the body."""
+
+    status: int
+    code: str
+    detail: str
+    headers: dict[str, str] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def body(self) -> bytes:
+        """The JSON document."""
+        return orjson.dumps(
+            {
+                "type": f"urn:headrace:problem:{self.code}",
+                "title": HTTPStatus(self.status).phrase,
+                "status": self.status,
+                "detail": self.detail,
+                **self.extra,
+            }
+        )
+
+    def response(self) -> Response:
+        """The answer."""
+        return Response(self.body(), self.status, self.headers, CONTENT_TYPE)
+
+
+def retry_after(seconds: float) -> dict[str, str]:
+    """The header `Retry-After`: whole seconds, not less than these, and jittered.
+
+    Those who were turned away together must not come back together, also if the wait is short.
+    """
+    return {"Retry-After": str(max(1, math.ceil(random.uniform(seconds, 1.5 * seconds + 1))))}
+
+
+def overloaded(code: str, detail: str, retry_after_seconds: float) -> Problem:
+    """503 for a state of ours."""
+    return Problem(503, code, detail, retry_after(retry_after_seconds))
+
+
+def broker_unavailable() -> Problem:
+    """503: Redis does not answer."""
+    return overloaded("broker_unavailable", "the queue can't be reached at the moment", 2)
+
+
+def deadline_exceeded(seconds: float) -> Problem:
+    """504: no answer in time."""
+    return Problem(504, "deadline_exceeded", f"no prediction within {seconds:g} s", retry_after(SOON_SECONDS))
+
+
+def no_worker() -> Problem:
+    """503: nobody consumes the queue."""
+    return overloaded("no_worker", "no worker is running", 5)
+
+
+def of_result(error: dict[str, Any]) -> Problem:
+    """The problem for an error that came back through the queue."""
+    status = STATUS_OF_CODE.get(error["code"], 500)
+    problem = Problem(status, error["code"], error["message"])
+    if status in (503, 504):
+        problem.headers |= retry_after(SOON_SECONDS)
+    if error["rows"]:
+        problem.extra["rows"] = error["rows"][:ERRORS_SHOWN]
+    return problem
+
+
+def invalid_rows(error: ValidationError) -> Problem:
+    """422 for a body that is JSON but not rows of this model, 400 for one that is not JSON."""
+    items = error.errors(include_url=False, include_input=False, include_context=False)
+    if items[0]["type"] == "json_invalid":
+        return Problem(400, "invalid_json", items[0]["msg"])
+    shown = [
+        {"pointer": "".join(f"/{_shortened(part)}" for part in item["loc"]), "detail": item["msg"]}
+        for item in items[:ERRORS_SHOWN]
+    ]
+    return Problem(
+        422,
+        "invalid_rows",
+        f"{len(items)} {'value does' if len(items) == 1 else 'values do'} not fit the model's features",
+        extra={"errors": shown},
+    )
+
+
+def _shortened(part: int | str) -> str:
+    """A part of a JSON pointer (RFC 6901); names that a caller made up are cut."""
+    return str(part)[:NAME_SHOWN_CHARACTERS].replace("~", "~0").replace("/", "~1")

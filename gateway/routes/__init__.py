@@ -1,1 +1,0 @@
-"""The HTTP contract, a module per resource."""

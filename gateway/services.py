@@ -1,0 +1,168 @@
+"""All parts of a running gateway, wired; the app's routes find them here."""
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from redis.exceptions import RedisError
+
+from gateway.admission.jobs import JobsAdmission, WaitingRows
+from gateway.auth.api_keys import KeyRing
+from gateway.auth.guard import Guard
+from gateway.background import BackgroundLoops
+from gateway.batching.batcher import Batcher
+from gateway.batching.slots import WorkerGroups
+from gateway.broker.batch_client import BatchClient
+from gateway.broker.raw_connection import RawConnection
+from gateway.broker.redis_client import BLOCKING_READ_SECONDS, COMMAND_SECONDS, connect
+from gateway.broker.stats import QueueMonitor
+from gateway.broker.workers import REFRESH_SECONDS, Workers
+from gateway.catalog.catalog import Catalog, ServedModel
+from gateway.catalog.rollout import Shadows
+from gateway.catalog.row_parser import RowParser
+from gateway.jobs.reconciler import Reconciler
+from gateway.jobs.service import JobService
+from gateway.metrics import GatewayMetrics
+from gateway.readiness import ReadinessProbe
+from gateway.settings import GatewaySettings
+from gateway.web.bodies import Bodies
+from gateway.web.slow_clients import Connections
+from headrace.models.manifest import Manifest
+from headrace.models.store import ModelStore
+from shared.queue import keys
+from shared.queue.broker_clock import BrokerClock
+from shared.queue.celery_app import make_celery
+from shared.queue.contract import Lane
+
+if TYPE_CHECKING:
+    from gateway.tracing import RequestTracing
+
+logger = logging.getLogger(__name__)
+
+
+def _request_tracing(clock: BrokerClock) -> "RequestTracing":
+    # Not above: nothing of OpenTelemetry's is loaded if nobody asked for it.
+    from gateway.tracing import RequestTracing
+
+    return RequestTracing(clock.now)
+
+
+class Services:
+    """Built once per process, started and stopped with the app."""
+
+    def __init__(self, settings: GatewaySettings, store: ModelStore) -> None:
+        """Wire everything.
+
+        Raises:
+            KeyFileError: if there is a file of API keys that can't be used.
+        """
+        self.settings = settings
+        self._keys = KeyRing(settings.api_keys_file) if settings.api_keys_file is not None else None
+        self.guard = Guard(self._keys)
+        self.redis = connect(settings.redis_url, COMMAND_SECONDS)
+        self._publisher = RawConnection(settings.redis_url, COMMAND_SECONDS)
+        self._reader = RawConnection(settings.redis_url, BLOCKING_READ_SECONDS)
+        self._listener = connect(settings.redis_url, BLOCKING_READ_SECONDS)
+        self._pubsub = self._listener.pubsub(ignore_subscribe_messages=True)
+        self.clock = BrokerClock()
+        self.tracing = _request_tracing(self.clock) if settings.tracing else None
+        self.metrics = GatewayMetrics(settings.gateway_processes > 1)
+        self.bodies = Bodies(settings.body_max_bytes, settings.bodies_max_bytes)
+        self.connections = Connections(settings, self.metrics.rejected)
+        self.workers = Workers(self.redis, self.clock)
+        self.worker_groups = WorkerGroups(self.workers.slots_of)
+        self.batch_client = BatchClient(self.redis, self._publisher, self._reader, make_celery(settings), self.clock)
+        self.catalog = Catalog(store, settings.default_model, self.workers, self._serve)
+        self._jobs_admission = JobsAdmission(settings)
+        self.jobs = JobService(self.redis, self.batch_client, self.worker_groups, self._jobs_admission, settings)
+        self.probe = ReadinessProbe(
+            lambda: self.catalog.default.manifest, self.batch_client, self.worker_groups, self.clock
+        )
+        self.shadows = Shadows(self.redis, self.batch_client, self.worker_groups, self.metrics.shadow_rows_dropped.inc)
+        self.monitor = QueueMonitor(self.redis, self.clock, self.workers)
+        self._reconciler = Reconciler(
+            self.redis, self.batch_client, self.worker_groups, self.clock, settings.job_check_seconds
+        )
+        self._loops = BackgroundLoops()
+        self._waiting = WaitingRows(settings.waiting_rows_max)
+        self.metrics.registry.register(self.monitor)
+        self.metrics.waiting = lambda: self._waiting.rows
+        self.metrics.waiting_rows_limit.set(settings.waiting_rows_max)
+        self.metrics.jobs_open_limit.set(settings.jobs_open_max)
+
+    def _serve(self, manifest: Manifest) -> ServedModel:
+        self.metrics.know(manifest.name)
+        return ServedModel(
+            manifest,
+            RowParser(manifest, self.settings.rows_max),
+            Batcher(manifest, self.batch_client, self.worker_groups, self.clock, self._waiting, self.settings),
+        )
+
+    async def start(self) -> None:
+        """Start the background loops; Redis need not be there yet."""
+        if self.tracing is not None:
+            self.tracing.start()
+        for name, step in {
+            "fleet": self._workers_step,
+            "catalog": self.catalog.step,
+            "shadows": self.shadows.step,
+            "replies": self.batch_client.read_step,
+            "ended jobs": self._listen_step,
+            "reconciler": self._reconcile_step,
+            "connections": self.connections.step,
+        }.items():
+            self._loops.start(name, step)
+        if self._keys is not None:
+            self._loops.start("API keys", self._keys.step)
+
+    async def stop(self) -> None:
+        """Stop the loops and close the connections."""
+        await self._loops.stop()
+        try:
+            await self.batch_client.forget()
+        except (RedisError, OSError, asyncio.TimeoutError) as error:
+            logger.info("reply stream left to expire: %s", type(error).__name__)
+        await self._pubsub.aclose()  # type: ignore[no-untyped-call]
+        for client in (self.redis, self._publisher, self._reader, self._listener):
+            await client.aclose()
+        if self.tracing is not None:
+            await asyncio.to_thread(self.tracing.close)
+
+    async def trouble(self) -> str | None:
+        """Why predictions can't be served now, or None: asks Redis, the announcements, then the queue itself."""
+        if not (await self.monitor.refresh()).broker_up:
+            return "Redis does not answer"
+        if not self.worker_groups.serving(self.catalog.default_model).total:
+            return "no worker is running"
+        return await self.probe.trouble()
+
+    async def _workers_step(self) -> None:
+        # Where another of several processes is asked for metrics, it sees of this one what is written.
+        self.metrics.write()
+        try:
+            await self.workers.refresh()
+            self.worker_groups.wake()
+            self._jobs_admission.look(*await self.monitor.jobs())
+        finally:
+            # If the broker does not answer, nobody is known to work.
+            self._jobs_admission.judge(self.workers.slots)
+            waits = {Lane.INTERACTIVE: self._rows_wait_seconds(), Lane.BULK: self._jobs_admission.wait_seconds}
+            for lane, seconds in waits.items():
+                self.metrics.estimated_wait_seconds.labels(lane.value).set(seconds)
+        await asyncio.sleep(REFRESH_SECONDS)
+
+    def _rows_wait_seconds(self) -> float:
+        longest = self.settings.wait_max_seconds
+        if not self.workers.slots:
+            return longest
+        return min(longest, max(served.batcher.wait_seconds for served in self.catalog.served))
+
+    async def _reconcile_step(self) -> None:
+        await self._reconciler.step(lambda action: self.metrics.reconciled.labels(action).inc())
+
+    async def _listen_step(self) -> None:
+        if not self._pubsub.subscribed:
+            await self._pubsub.subscribe(keys.JOBS_ENDED)
+        message = await self._pubsub.get_message(timeout=1.0)
+        if message is not None:
+            await self.jobs.watch.wake(message["data"].decode().split())

@@ -1,0 +1,82 @@
+"""Bodies of requests: of the right type, not too large, and not too many at once."""
+
+from collections.abc import Mapping
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+from gateway.problems import Problem, overloaded
+
+
+class Bodies:
+    """Reads them. What is still arriving, and what waits for its answer, counts against a common limit."""
+
+    def __init__(self, max_bytes: int, all_max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._all_max_bytes = all_max_bytes
+        self.arriving_bytes = 0
+        """Held at the moment of bodies that are not complete."""
+        self.held_bytes = 0
+        """Those of bodies that are, and whose requests are not answered."""
+
+    def hold(self, size: int) -> None:
+        """A request with so large a body is being answered; to be released.
+
+        Raises:
+            Problem: 503 if there are too many.
+        """
+        if self.arriving_bytes + self.held_bytes + size > self._all_max_bytes:
+            raise overloaded("bodies_full", "too many large requests are being answered", 2)
+        self.held_bytes += size
+
+    def release(self, size: int) -> None:
+        """It was answered."""
+        self.held_bytes -= size
+
+    async def read_json(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+        """The body of a request with these headers, names in lower case.
+
+        Raises:
+            Problem: 415 if it does not say that it is JSON, or is compressed, 413 if it is too large, 503 if too much
+                is arriving.
+            ClientDisconnect: if the caller left.
+        """
+        if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
+            raise Problem(415, "unsupported_media_type", "send application/json", {"Accept": "application/json"})
+        if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):
+            raise Problem(415, "unsupported_media_type", "send it uncompressed", {"Accept-Encoding": "identity"})
+        length = headers.get(b"content-length", b"")
+        # Refused before it is read, if it says so itself; more digits than 20 are no length.
+        if length.isdigit() and int(length[:20]) > self._max_bytes:
+            raise self._too_large()
+        body, more = await _next(receive)
+        if len(body) > self._max_bytes:
+            raise self._too_large()
+        return await self._rest(body, receive) if more else body
+
+    async def _rest(self, first: bytes, receive: Receive) -> bytes:
+        chunks, size, more = [first], len(first), True
+        self.arriving_bytes += size
+        try:
+            while more:
+                if self.arriving_bytes + self.held_bytes > self._all_max_bytes:
+                    raise overloaded("bodies_full", "too many large bodies are arriving", 2)
+                chunk, more = await _next(receive)
+                chunks.append(chunk)
+                size += len(chunk)
+                self.arriving_bytes += len(chunk)
+                if size > self._max_bytes:
+                    raise self._too_large()
+            return b"".join(chunks)
+        finally:
+            self.arriving_bytes -= size
+
+    def _too_large(self) -> Problem:
+        return Problem(413, "too_large", f"the body is larger than {self._max_bytes} bytes")
+
+
+async def _next(receive: Receive) -> tuple[bytes, bool]:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    return message.get("body", b""), message.get("more_body", False)

@@ -1,0 +1,1 @@
+"""The model card: an HTML page about one version."""

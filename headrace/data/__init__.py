@@ -1,0 +1,1 @@
+"""Training data and predictions, read into the form that the manifest describes."""

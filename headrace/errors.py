@@ -1,0 +1,38 @@
+"""Errors of the model contract.
+
+HeadraceError                   base of every error that this project raises on purpose
+├── ModelError                  the model store or an artifact is not usable
+│   ├── ModelNotFound
+│   ├── ManifestInvalid
+│   ├── ArtifactInvalid         digest, library version or samples do not match the manifest
+│   └── StoreUnavailable        the store can't be reached, read or written
+└── NotExportable               an estimator or its rows can't be served
+"""
+
+
+class HeadraceError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class ModelError(HeadraceError):
+    """A model can't be used as it is stored."""
+
+
+class ModelNotFound(ModelError):
+    """The model store has no such name, version or alias."""
+
+
+class ManifestInvalid(ModelError):
+    """A manifest is missing, malformed, or of an unknown format version."""
+
+
+class ArtifactInvalid(ModelError):
+    """An artifact is not the one that its manifest describes. Nothing of it has been executed."""
+
+
+class StoreUnavailable(ModelError):
+    """The model store can't be reached, read or written; it may be later."""
+
+
+class NotExportable(HeadraceError, ValueError):
+    """An estimator or its rows can't be served as they are; the message says why and what to do."""

@@ -1,0 +1,77 @@
+"""What a pickle would import, read from its opcodes: nothing is executed."""
+
+import pickletools
+from collections.abc import Collection
+
+import numpy as np
+import pandas as pd
+
+from headrace.models.pickle_allow_list import PACKAGES, PLAIN_CLASSES, PURE_OBJECTS, RECONSTRUCTORS
+
+NAMES = PLAIN_CLASSES | RECONSTRUCTORS | PURE_OBJECTS
+"""What workers take, beside what is in PACKAGES."""
+
+_TEXTS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE")
+_MEMO_READS = ("BINGET", "LONG_BINGET", "GET")
+_MEMO_WRITES = ("BINPUT", "LONG_BINPUT", "PUT")
+
+
+def imported_names(pickled: bytes) -> set[tuple[str, str]]:
+    """(module, qualified name) of every class and function that a plain pickle refers to.
+
+    Not for the files of joblib, which hold raw arrays between the opcodes.
+    """
+    names: set[tuple[str, str]] = set()
+    memo: dict[int, str | None] = {}
+    # Module and name are the last two texts on the stack, whether written out or fetched from the memo.
+    texts: list[str | None] = []
+    top: str | None = None
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if opcode.name == "GLOBAL":
+            module, _, name = str(argument).partition(" ")
+            names.add((module, name))
+        elif opcode.name == "STACK_GLOBAL":
+            module_text, name_text = texts[-2:]
+            names.add((str(module_text), str(name_text)))
+        if opcode.name == "MEMOIZE":
+            memo[len(memo)] = top
+            continue
+        if opcode.name in _MEMO_WRITES:
+            memo[int(str(argument))] = top
+            continue
+        top = _pushed_text(opcode.name, argument, memo)
+        if top is not None:
+            texts = [*texts[-1:], top]
+    return names
+
+
+def foreign_names(pickled: bytes, extra_modules: Collection[str] = ()) -> list[str]:
+    """The dotted names that workers don't take; `extra_modules` are modules or packages that they take in addition."""
+    packages = (*PACKAGES, *extra_modules)
+    return sorted(
+        f"{module}.{name}"
+        for module, name in imported_names(pickled)
+        if not (
+            f"{module}.{name}" in NAMES
+            or any(module == package or module.startswith(f"{package}.") for package in packages)
+            or _is_class_or_ufunc(module, name)
+            # scikit-learn 1.7 pickles its losses under a shortened name.
+            or module == "_loss"
+        )
+    )
+
+
+def _is_class_or_ufunc(module: str, name: str) -> bool:
+    """Whether it is one at the top of NumPy or pandas, where not everything is harmless."""
+    if module not in ("numpy", "pandas"):
+        return False
+    found = getattr(np if module == "numpy" else pd, name, None)
+    return isinstance(found, type | np.ufunc)
+
+
+def _pushed_text(opcode: str, argument: object, memo: dict[int, str | None]) -> str | None:
+    if opcode in _TEXTS:
+        return str(argument)
+    if opcode in _MEMO_READS:
+        return memo.get(int(str(argument)))
+    return None

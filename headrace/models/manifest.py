@@ -1,0 +1,206 @@
+"""The manifest of a model version: what the gateway and the dashboards know about a model without loading it.
+
+How rows become what the estimator takes. Training and worker each have this code, because neither may import the
+other and this module no NumPy; a test holds the two together. null is None in a row.
+
+`input` is "array": `np.asarray(rows, dtype=np.float64)`, so null becomes NaN. Shape (n rows, n features).
+
+`input` is "frame": a pandas data frame with the features' names in order and a fresh RangeIndex; then per column:
+
+- number: float64 with NaN for null, then cast to `dtype` (a NumPy dtype). An integer dtype is left at float64 if that
+  would change a value of the column, such as 1.5, or 300 in `int8`.
+- boolean: cast to `dtype`: `bool`, `boolean` (null is NA) or `object` (null is what `null_as` says).
+- string: cast to `dtype`: `object` (null is what `null_as` says), `str` (null is NaN; `object` with NaN where pandas
+  is older than 3), `string` (null is NA), or `category`: then `pd.CategoricalDtype(categories)`, in which texts that
+  are none of the categories become NaN.
+"""
+
+import hashlib
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from headrace.errors import ArtifactInvalid, ManifestInvalid
+
+MANIFEST_FORMAT = 1
+MANIFEST_FILE = "manifest.json"
+SIGNATURE_FILE = "manifest.sig"
+"""The 64 bytes of an Ed25519 signature of the manifest's bytes; a version may have one."""
+
+IDENTIFIER_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+Identifier = Annotated[str, StringConstraints(pattern=IDENTIFIER_PATTERN)]
+"""A model name or version: safe as a folder name, a URL segment and a metric label."""
+
+Ratio = Annotated[float, Field(gt=0, lt=1)]
+
+
+class _Part(BaseModel):
+    # JSON has no NaN: it would be written as null, which reads back as another manifest or as none.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+MISSING_BIN = "missing"
+OTHER_BIN = "other"
+
+Scalar = str | int | float | bool
+
+
+class Reference(_Part):
+    """A reference distribution: the share of training rows in each bin, smoothed so that no bin is empty.
+
+    `bins` are labels in order. For numbers `edges` are the inner cut points, bin k holding
+    `edges[k-1] < value <= edges[k]`, the outer bins open. Otherwise `edges` is None and the bins are categories or
+    classes as text (Python's `str`: `True`, `1`), for strings after them always `other`: texts not seen often enough
+    in training. Where values may be missing, the last bin is `missing`. A category that is called like one of these
+    two has no bin of its own and counts as `other`.
+    """
+
+    bins: list[str] = Field(min_length=1)
+    ratios: list[Ratio | Literal[1]]
+    edges: list[float] | None = None
+
+    @property
+    def has_missing(self) -> bool:
+        """Whether the last bin counts missing values."""
+        return self.bins[-1] == MISSING_BIN
+
+    @model_validator(mode="after")
+    def _lengths_agree(self) -> "Reference":
+        cut_bins = len(self.bins) - self.has_missing
+        if len(self.ratios) != len(self.bins) or (self.edges is not None and len(self.edges) != cut_bins - 1):
+            raise ValueError("bins, ratios and edges have different lengths")
+        if self.edges is not None and any(b <= a for a, b in zip(self.edges, self.edges[1:], strict=False)):
+            raise ValueError("edges must rise")
+        return self
+
+
+class Feature(_Part):
+    """One column of a row."""
+
+    name: str = Field(min_length=1, max_length=128)
+    type: Literal["number", "string", "boolean"] = "number"
+    nullable: bool = False
+    """Whether a row may say null."""
+    dtype: str = "float64"
+    """The pandas dtype of the column, for models that take data frames."""
+    null_as: Literal["nan", "none"] = "nan"
+    """What null is in a column of dtype `object`: NaN or None, as in training."""
+    minimum: float | None = None
+    """Least value seen in training, of a number."""
+    maximum: float | None = None
+    """Greatest value seen in training, of a number."""
+    categories: list[str] | None = None
+    """Texts seen in training, the most frequent first, at most 100; others are accepted. None where there are too many
+    different ones to be categories. Of dtype `category`: all categories, in the order of the dtype."""
+    histogram_edges: list[float] | None = None
+    """Rising bucket bounds of `inference_feature_value`, of a number."""
+    reference: Reference
+
+    @model_validator(mode="after")
+    def _fits_its_type(self) -> "Feature":
+        numeric = self.type == "number"
+        if numeric != (self.minimum is not None and self.maximum is not None and bool(self.histogram_edges)):
+            raise ValueError("minimum, maximum and histogram_edges belong to numbers, and to all of them")
+        if numeric != (self.reference.edges is not None):
+            raise ValueError("reference edges belong to numbers, and to all of them")
+        if self.nullable != self.reference.has_missing:
+            raise ValueError("a bin for missing values belongs to nullable features, and to all of them")
+        return self
+
+
+class Output(_Part):
+    """One value that the model says of a row; most models have one."""
+
+    name: str = Field(default="prediction", min_length=1, max_length=128)
+    kind: Literal["class", "number"]
+    classes: list[str | int | bool] | None = None
+    """The classes in the order of the probabilities."""
+    reference: Reference
+
+
+class Artifact(_Part):
+    """The file that holds the estimator."""
+
+    file: Identifier
+    format: Literal["joblib", "skops"]
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size_bytes: int = Field(gt=0)
+
+
+class Sample(_Part):
+    """A row with what the model said of it when it was exported.
+
+    With several outputs, `prediction` holds one value and `probabilities` one list per output.
+    """
+
+    row: list[Scalar | None]
+    prediction: Scalar | list[Scalar]
+    probabilities: list[float] | list[list[float]] | None = None
+
+
+class Manifest(_Part):
+    """Everything that is known of one version of a model."""
+
+    format_version: Literal[1] = 1
+    name: Identifier
+    version: Identifier
+    created_at: str
+    """UTC, ISO 8601."""
+    description: str = ""
+    estimator: str
+    """Qualified class name, for people."""
+    artifact: Artifact
+    libraries: dict[str, str]
+    """Versions at export: python, scikit-learn, numpy, joblib."""
+    features: list[Feature] = Field(min_length=1)
+    input: Literal["array", "frame"] = "array"
+    """How the estimator takes rows: a float64 array, or a data frame with the features' names and dtypes."""
+    outputs: list[Output] = Field(min_length=1)
+    probabilities: bool = False
+    """Whether it knows the probabilities of the classes."""
+    training_rows: int = Field(gt=0)
+    scores: dict[str, float]
+    samples: list[Sample] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Manifest":
+        names = [feature.name for feature in self.features]
+        if len(set(names)) != len(names):
+            raise ValueError("feature names repeat")
+        if any(len(sample.row) != len(names) for sample in self.samples):
+            raise ValueError("a sample row has not one value per feature")
+        if self.input == "array" and any(feature.type != "number" for feature in self.features):
+            raise ValueError("an array holds numbers only")
+        if self.probabilities and any(output.classes is None for output in self.outputs):
+            raise ValueError("probabilities belong to classes")
+        return self
+
+    @classmethod
+    def parse(cls, content: bytes, where: str) -> "Manifest":
+        """Read the content of a `manifest.json`; `where` names it in the error.
+
+        Raises:
+            ManifestInvalid: if it is not JSON, or not of a known format.
+        """
+        try:
+            return cls.model_validate_json(content)
+        except ValidationError as error:
+            errors = error.errors(include_url=False, include_input=False)
+            if any(each["loc"] == ("format_version",) for each in errors):
+                raise ManifestInvalid(
+                    f"{where}: format_version is not {MANIFEST_FORMAT}, the only one that this program knows"
+                ) from None
+            first = errors[0]
+            field = ".".join(str(part) for part in first["loc"]) or "manifest"
+            raise ManifestInvalid(f"{where}: {field}: {first['msg']}") from None
+
+    def verify(self, artifact: bytes, where: str) -> None:
+        """See that these bytes are the artifact; `where` names them in the error.
+
+        Raises:
+            ArtifactInvalid: if their digest is not the manifest's.
+        """
+        digest = hashlib.sha256(artifact).hexdigest()
+        if digest != self.artifact.sha256:
+            raise ArtifactInvalid(f"{where}: SHA-256 is {digest[:12]}…, the manifest says {self.artifact.sha256[:12]}…")

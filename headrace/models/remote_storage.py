@@ -1,0 +1,177 @@
+"""The model store's files behind a URL. The only module that knows fsspec, and what its backends raise."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from headrace.errors import ModelError, StoreUnavailable
+
+CONNECT_TIMEOUT_SECONDS = 2
+READ_TIMEOUT_SECONDS = 5
+"""Longest silence of the server."""
+TRIES = 2
+
+S3_CONFIGURATION = {
+    "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+    "read_timeout": READ_TIMEOUT_SECONDS,
+    # s3fs tries again itself; both together would multiply.
+    "retries": {"total_max_attempts": 1},
+}
+
+REASONS = {
+    "ConnectTimeoutError": "it can't be reached",
+    "EndpointConnectionError": "it can't be reached",
+    "FileNotFoundError": "there is no such bucket",
+    "ImportError": "a library for this kind of URL is missing; for s3:// it is s3fs",
+    "NoCredentialsError": "there are no credentials in the environment",
+    "PermissionError": "access is denied",
+    "ReadTimeoutError": "it does not answer",
+    "TimeoutError": "it does not answer",
+}
+"""By the name of an error's class or of one of its bases: the backends' own classes can't be imported here."""
+
+
+class RemoteStorage:
+    """Files below a URL, named by relative paths with `/`. A file appears as a whole; a folder is not a thing."""
+
+    remote = True
+
+    def __init__(self, root: str, reraise: tuple[type[BaseException], ...] = ()) -> None:
+        """Take a URL that fsspec knows; exceptions in `reraise` are the caller's, and pass unchanged.
+
+        Raises:
+            ModelError: if it knows no such protocol.
+        """
+        self.root = root.rstrip("/") if "://" in root.rstrip("/") else root
+        self._passing: tuple[type[BaseException], ...] = (FileExistsError, *reraise)
+        self._protocol = root.partition("://")[0]
+        if self._protocol not in fsspec.available_protocols():
+            raise ModelError(f"{root}: no such kind of model store")
+        # Their threads don't survive a fork. Those of other processes stay referenced: their end would wait for one.
+        self._by_process: dict[int, Any] = {}
+
+    def location(self, path: str) -> str:
+        """What people call it."""
+        return f"{self.root}/{path}"
+
+    def read(self, path: str) -> bytes:
+        """The content of a file.
+
+        Raises:
+            FileNotFoundError: if there is none.
+            StoreUnavailable: if it can't be read.
+        """
+        with self._explained(missing_is_trouble=False):
+            content: bytes = self._files().cat_file(self._full(path))
+            return content
+
+    def find(self, folder: str = "") -> list[str]:
+        """The paths of all files below a folder; none if there is no such folder.
+
+        Raises:
+            StoreUnavailable: if it can't be read.
+        """
+        base = self._full("")
+        with self._explained():
+            found: list[str] = self._files().find(self._full(folder))
+        return sorted(path[len(base) :] for path in found if path.startswith(f"{self._full(folder).rstrip('/')}/"))
+
+    def replace(self, path: str, content: bytes) -> None:
+        """Write a file, new or not, in one step.
+
+        Raises:
+            StoreUnavailable: if it can't be written.
+        """
+        with self._explained():
+            self._files().pipe_file(self._full(path), content)
+
+    def add_folder(self, folder: str, write: Callable[[Path], None], last: str) -> None:
+        """Add files that `write` puts into a local folder; `last` appears when all others have.
+
+        None of them replaces one that is there already, so that two processes never mix their files.
+
+        Raises:
+            FileExistsError: if one of them is there already.
+            StoreUnavailable: if it can't be written. What `write` raises is passed on.
+        """
+        with tempfile.TemporaryDirectory(prefix="headrace-adding-") as scratch:
+            write(Path(scratch))
+            paths = sorted(path for path in Path(scratch).rglob("*") if path.is_file())
+            paths.sort(key=lambda path: path == Path(scratch, last))
+            begun: list[str] = []
+            try:
+                for path in paths:
+                    begun.append(f"{folder}/{path.relative_to(scratch).as_posix()}")
+                    self._create(begun[-1], path)
+            except BaseException as error:
+                if isinstance(error, FileExistsError):
+                    begun.pop()  # somebody else's
+                # The last first: it may have arrived although its answer didn't.
+                for name in reversed(begun):
+                    with suppress(Exception):
+                        self._files().rm_file(self._full(name))
+                raise
+
+    def remove_folder(self, folder: str, first: str) -> None:
+        """Remove all files of a folder; `first` disappears before the others.
+
+        Raises:
+            FileNotFoundError: if there are none.
+            StoreUnavailable: if they can't be removed.
+        """
+        paths = self.find(folder)
+        if not paths:
+            raise FileNotFoundError(self.location(folder))
+        with self._explained():
+            for path in sorted(paths, key=lambda path: path != f"{folder}/{first}"):
+                # Somebody else may remove them too.
+                with suppress(FileNotFoundError):
+                    self._files().rm_file(self._full(path))
+
+    def _create(self, path: str, source: Path) -> None:
+        with self._explained():
+            self._files().put_file(str(source), self._full(path), mode="create")
+
+    def _files(self) -> Any:
+        files = self._by_process.get(os.getpid())
+        if files is None:
+            kind = fsspec.get_filesystem_class(self._protocol)
+            # What another process has just written must be seen at once.
+            options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
+            if self._protocol in ("s3", "s3a"):
+                # With one request per file; otherwise each file is asked for its size first.
+                options |= {"max_concurrency": 1, "config_kwargs": S3_CONFIGURATION}
+            files = kind(**options)
+            if hasattr(files, "retries"):
+                files.retries = TRIES
+            self._by_process[os.getpid()] = files
+        return files
+
+    def _full(self, path: str) -> str:
+        """The path as fsspec's backend takes and gives it."""
+        base: str = fsspec.get_filesystem_class(self._protocol)._strip_protocol(self.root)
+        return f"{base.rstrip('/')}/{path}"
+
+    @contextmanager
+    def _explained(self, missing_is_trouble: bool = True) -> Iterator[None]:
+        """Turn whatever a backend raises into the store's error, without its text: who knows what that holds."""
+        try:
+            yield
+        except self._passing:
+            raise
+        except FileNotFoundError as error:
+            if not missing_is_trouble:
+                raise
+            raise self._unavailable(error) from error
+        except Exception as error:
+            raise self._unavailable(error) from error
+
+    def _unavailable(self, error: Exception) -> StoreUnavailable:
+        names = [kind.__name__ for kind in type(error).__mro__]
+        reason = next((REASONS[name] for name in names if name in REASONS), f"it failed with {names[0]}")
+        return StoreUnavailable(f"{self.root}: {reason}")

@@ -1,0 +1,307 @@
+"""The model store: `<name>/<version>/` with a manifest and an artifact each, and `<name>/aliases/<alias>.json`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from headrace.models.alias import LATEST, Alias, Trial
+from headrace.models.artifact_cache import ArtifactCache
+from headrace.errors import ArtifactInvalid, ManifestInvalid, ModelError, ModelNotFound
+from headrace.models.identifiers import identifier, is_identifier, version_folder
+from headrace.models.manifest import MANIFEST_FILE, SIGNATURE_FILE, Manifest
+from headrace.models.storage import open_storage
+
+ALIASES = "aliases"
+
+DEFAULT_STORE = "models"
+"""The model store where MODEL_STORE names none: a folder of the working directory."""
+
+
+class ModelStore:
+    """Finds versions, adds them so that a half-written one is never seen, and moves aliases between them.
+
+    A version is there once its manifest is, and never changes. Every call looks at the store anew and may ask the
+    network: in an event loop, call it from a thread. Where the store can't be reached, read or written, every
+    method raises StoreUnavailable (a ModelError).
+    """
+
+    def __init__(
+        self, root: str | Path, cache: ArtifactCache | None = None, reraise: tuple[type[BaseException], ...] = ()
+    ) -> None:
+        """Open the store in a directory or behind a URL; `cache` keeps artifacts that come over a network.
+
+        Exceptions in `reraise` interrupt a call from outside, such as a time limit: they are not the store's.
+
+        Raises:
+            ModelError: if it is a URL that can't be one of a store.
+        """
+        self._storage = open_storage(root, reraise)
+        self._cache = cache if self._storage.remote else None
+
+    @property
+    def root(self) -> str:
+        """The directory or the URL."""
+        return self._storage.root
+
+    @property
+    def look_seconds(self) -> float:
+        """How often to look whether aliases were moved: over a network every look costs several requests."""
+        return 5.0 if self._storage.remote else 1.0
+
+    def location(self, name: str, version: str) -> str:
+        """The path or URL of a version, which may not exist.
+
+        Raises:
+            ModelNotFound: if name or version could not be one; a `..` would lead out of the store.
+        """
+        return self._storage.location(version_folder(name, version))
+
+    def names(self) -> list[str]:
+        """The models that have a version, sorted."""
+        return sorted({name for name, _ in self._existing("")})
+
+    def versions(self, name: str) -> list[str]:
+        """The versions of a model, the oldest first; none if there is no such model.
+
+        Reads all their manifests. Damaged ones come first.
+
+        Raises:
+            ModelNotFound: if it could not be the name of a model.
+        """
+        return sorted(self._version_names(name), key=lambda version: (self._created_at(name, version), version))
+
+    def aliases(self, name: str) -> dict[str, str]:
+        """Alias -> version of a model; none if there is no such model. Errors as in `alias_records`."""
+        return {alias: record.version for alias, record in self.alias_records(name).items()}
+
+    def alias_records(self, name: str) -> dict[str, Alias]:
+        """Alias -> what it names, and its trials; none if there is no such model.
+
+        Raises:
+            ModelNotFound: if it could not be the name of a model.
+            ManifestInvalid: if an alias is damaged.
+        """
+        paths = self._storage.find(f"{identifier(name)}/{ALIASES}")
+        names = [path.rpartition("/")[2].removesuffix(".json") for path in paths if path.endswith(".json")]
+        # One may have been removed meanwhile.
+        found = {alias: self._alias(name, alias) for alias in names if is_identifier(alias)}
+        return {alias: record for alias, record in sorted(found.items()) if record}
+
+    def resolve(self, name: str, ref: str = LATEST) -> str:
+        """The version that an alias names, or the version itself.
+
+        Raises:
+            ModelNotFound: if there is no such model, version or alias.
+            ManifestInvalid: if the alias is damaged.
+        """
+        version = self._meant(name, ref)
+        if not self._exists(name, version):
+            raise self._not_found(name, version)
+        return version
+
+    def manifest(self, name: str, ref: str = LATEST) -> Manifest:
+        """The manifest of a version or of the version that an alias names.
+
+        Raises:
+            ModelNotFound: if there is no such model, version or alias.
+            ManifestInvalid: if the alias or the manifest is damaged or speaks of another model.
+        """
+        version = self._meant(name, ref)
+        path = f"{version_folder(name, version)}/{MANIFEST_FILE}"
+        where = self._storage.location(path)
+        try:
+            content = self._storage.read(path)
+        except FileNotFoundError:
+            raise self._not_found(name, version) from None
+        manifest = Manifest.parse(content, where)
+        _check_identity(manifest, name, version, where)
+        return manifest
+
+    def artifact(self, manifest: Manifest) -> bytes:
+        """The bytes of a version's artifact, after their digest was found to be the manifest's.
+
+        Raises:
+            ArtifactInvalid: if the file is missing or is another one.
+        """
+        if self._cache and (cached := self._cache.get(manifest.artifact.sha256)) is not None:
+            return cached
+        where = f"{self.location(manifest.name, manifest.version)}/{manifest.artifact.file}"
+        if (content := self.file(manifest, manifest.artifact.file)) is None:
+            raise ArtifactInvalid(f"{where}: there is no such file")
+        manifest.verify(content, where)
+        if self._cache:
+            self._cache.put(manifest.artifact.sha256, content)
+        return content
+
+    def file(self, manifest: Manifest, file: str) -> bytes | None:
+        """A file of a version as it is now, unverified; None if there is none."""
+        try:
+            return self._storage.read(f"{version_folder(manifest.name, manifest.version)}/{file}")
+        except FileNotFoundError:
+            return None
+
+    def sign(self, manifest: Manifest, signature: bytes) -> None:
+        """Put a signature of a version's manifest beside it, in the place of another."""
+        self._storage.replace(f"{version_folder(manifest.name, manifest.version)}/{SIGNATURE_FILE}", signature)
+
+    def artifact_file(self, manifest: Manifest) -> Path | None:
+        """A file of this machine that may hold the artifact: nothing is verified. None if there is none yet."""
+        local = Path(self.location(manifest.name, manifest.version), manifest.artifact.file)
+        cached = self._cache.file(manifest.artifact.sha256) if self._cache else None
+        return cached if self._storage.remote else local
+
+    def add(self, name: str, version: str, write: Callable[[Path], None]) -> None:
+        """Add a version: `write` fills a folder with its manifest and artifact, which then appears as a whole.
+
+        Raises:
+            FileExistsError: if the version is there already; versions never change.
+            ManifestInvalid: if `write` left no manifest or one of another version.
+            ModelError: if name or version can't be used as such. What `write` raises is passed on.
+        """
+        folder = version_folder(name, version)
+        if version in (LATEST, ALIASES) or self._alias(name, version):
+            raise ModelError(f"{version!r} can't be a version: the store uses it otherwise")
+        taken = f"version {version!r} of {name!r} exists already"
+        if self._exists(name, version):
+            raise FileExistsError(taken)
+
+        def write_checked(draft: Path) -> None:
+            write(draft)
+            where = f"new version {version!r} of {name!r}"
+            path = draft / MANIFEST_FILE
+            if not path.is_file():
+                raise ManifestInvalid(f"{where}: there is no {MANIFEST_FILE}")
+            _check_identity(Manifest.parse(path.read_bytes(), where), name, version, where)
+
+        try:
+            self._storage.add_folder(folder, write_checked, last=MANIFEST_FILE)
+        except FileExistsError:
+            half = f"version {version!r} of {name!r} is being added by another process, or was left half-written"
+            raise FileExistsError(taken if self._exists(name, version) else half) from None
+
+    def set_alias(self, name: str, alias: str, version: str) -> None:
+        """Point an alias to a version, in one step: readers see the old one or the new one.
+
+        Of two processes that move it at once, the last one wins.
+
+        Raises:
+            ModelNotFound: if there is no such version.
+            ModelError: if the alias can't be one.
+            ManifestInvalid: if the alias is there and damaged.
+        """
+        if not self._exists(name, version):
+            raise self._not_found(name, version)
+        if not is_identifier(alias) or self._exists(name, alias):
+            raise ModelError(f"{alias!r} can't be an alias of {name!r}: it is the name of a version, or none at all")
+        record = self._alias(name, alias)
+        if record is None or record.version != version:
+            self._write_alias(name, alias, record.moved(version) if record else Alias.new(version, []))
+
+    def set_trials(self, name: str, alias: str, *, split: Trial | None, shadow: Trial | None) -> None:
+        """Give shares of an alias' traffic to second versions, or end that; moving the alias ends it too.
+
+        Raises:
+            ModelNotFound: if there is no such alias or version.
+            ManifestInvalid: if the alias is damaged.
+        """
+        record = self._known_alias(name, alias)
+        for trial in (split, shadow):
+            if trial is not None and not self._exists(name, trial.version):
+                raise self._not_found(name, trial.version)
+        self._write_alias(name, alias, record.model_copy(update={"split": split, "shadow": shadow}))
+
+    def rollback(self, name: str, alias: str) -> str:
+        """Point an alias to the newest version that it named before and that still exists; the answer is that one.
+
+        Raises:
+            ModelNotFound: if there is no such alias.
+            ModelError: if it named no other version that still exists.
+            ManifestInvalid: if the alias is damaged.
+        """
+        record = self._known_alias(name, alias)
+        if (earlier := record.rolled_back(set(self._version_names(name)))) is None:
+            raise ModelError(f"{alias!r} of {name!r} named no version before {record.version!r} that still exists")
+        self._write_alias(name, alias, earlier)
+        return earlier.version
+
+    def remove(self, name: str, version: str) -> None:
+        """Remove a version that no alias names, or what is left of one.
+
+        Raises:
+            ModelNotFound: if there is no such version.
+            ModelError: if an alias names it.
+            ManifestInvalid: if an alias is damaged.
+        """
+        naming = [alias for alias, record in self.alias_records(name).items() if version in record.versions]
+        if naming:
+            raise ModelError(f"version {version!r} of {name!r} is in use as {', '.join(naming)}")
+        try:
+            self._storage.remove_folder(version_folder(name, version), first=MANIFEST_FILE)
+        except FileNotFoundError:
+            raise self._not_found(name, version) from None
+
+    def prunable(self, name: str, keep: int) -> list[str]:
+        """The versions that are neither among the newest `keep` nor named by an alias, the oldest first.
+
+        Raises:
+            ModelNotFound: if there is no such model.
+            ManifestInvalid: if an alias is damaged.
+        """
+        versions = self.versions(name)
+        if not versions:
+            raise self._not_found(name, LATEST)
+        named = {version for record in self.alias_records(name).values() for version in record.versions}
+        return [version for version in versions[: max(0, len(versions) - keep)] if version not in named]
+
+    def _existing(self, folder: str) -> list[tuple[str, str]]:
+        """(name, version) of every version below a folder."""
+        parts = [tuple(path.split("/")) for path in self._storage.find(folder)]
+        return [
+            (part[0], part[1])
+            for part in parts
+            if len(part) == 3 and part[2] == MANIFEST_FILE and part[1] != ALIASES and all(map(is_identifier, part[:2]))
+        ]
+
+    def _version_names(self, name: str) -> list[str]:
+        return [version for _, version in self._existing(identifier(name))]
+
+    def _exists(self, name: str, version: str) -> bool:
+        try:
+            self._storage.read(f"{version_folder(name, version)}/{MANIFEST_FILE}")
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _meant(self, name: str, ref: str) -> str:
+        return record.version if (record := self._alias(name, ref)) else ref
+
+    def _not_found(self, name: str, ref: str) -> ModelNotFound:
+        if not self._version_names(name):
+            return ModelNotFound(f"no model {name!r} in {self.root}")
+        return ModelNotFound(f"model {name!r} has no version or alias {ref!r} in {self.root}")
+
+    def _created_at(self, name: str, version: str) -> str:
+        try:
+            return self.manifest(name, version).created_at
+        except (ManifestInvalid, ModelNotFound):
+            return ""
+
+    def _alias(self, name: str, alias: str) -> Alias | None:
+        path = f"{identifier(name)}/{ALIASES}/{identifier(alias)}.json"
+        try:
+            content = self._storage.read(path)
+        except FileNotFoundError:
+            return None
+        return Alias.parse(content, self._storage.location(path))
+
+    def _known_alias(self, name: str, alias: str) -> Alias:
+        if (record := self._alias(name, alias)) is None:
+            raise ModelNotFound(f"model {name!r} has no alias {alias!r} in {self.root}")
+        return record
+
+    def _write_alias(self, name: str, alias: str, record: Alias) -> None:
+        self._storage.replace(f"{name}/{ALIASES}/{alias}.json", record.content())
+
+
+def _check_identity(manifest: Manifest, name: str, version: str, where: str) -> None:
+    if (manifest.name, manifest.version) != (name, version):
+        raise ManifestInvalid(f"{where}: the manifest is of {manifest.name} {manifest.version}")

@@ -1,0 +1,1 @@
+"""Logs, traces, and the parts of metrics that every process shares."""

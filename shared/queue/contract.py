@@ -1,0 +1,164 @@
+"""What crosses the queue: lanes, task names, messages, replies, statuses. Versioned JSON, never pickle."""
+
+import base64
+import sys
+from array import array
+from collections.abc import Sequence
+from enum import Enum
+from itertools import chain
+from typing import Any, Final, Literal, NamedTuple, TypeVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict
+
+CONTRACT_VERSION: Final = 2
+
+PREDICT_TASK = "headrace.predict"
+RUN_JOBS_TASK = "headrace.run_jobs"
+SHADOW_TASK = "headrace.shadow"
+
+Row = list[Any]
+"""One input record: its values in the order of the manifest's features."""
+
+
+def packed(rows: Sequence[Row]) -> str:
+    """Rows of numbers one after another as little-endian float64 in base64: no digits to write or to read.
+
+    Raises:
+        TypeError: if a value is no number, null for example.
+    """
+    numbers = array("d", [*chain.from_iterable(rows)])
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return base64.b64encode(numbers).decode()
+
+
+COMMON_GROUP = ""
+"""The worker group that serves every model without workers of its own."""
+
+
+class Lane(str, Enum):
+    """A queue with its policy. The value is also the name of the Redis list that workers for any model consume."""
+
+    #: Someone waits for the answer; past its deadline it is never computed.
+    INTERACTIVE = "interactive"
+    #: Someone polls for the outcome; durable.
+    BULK = "bulk"
+
+
+def queue_name(lane: Lane, worker_group: str) -> str:
+    """Return the Redis list of a lane: the common one, or that of the workers pinned to the model `worker_group`."""
+    return f"{lane.value}.{worker_group}" if worker_group else lane.value
+
+
+class JobStatus(str, Enum):
+    """The life of a job. The last four are outcomes: written once, never changed."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+OUTCOMES = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)
+
+
+class ErrorCode(str, Enum):
+    """Why a call or a job got no prediction: a closed set, used as a metric label."""
+
+    #: The estimator raised for a row.
+    PREDICTION_FAILED = "prediction_failed"
+    #: The estimator answered NaN or infinity.
+    NON_FINITE_OUTPUT = "non_finite_output"
+    #: The answer to so many rows is larger than the worker may write.
+    RESULT_TOO_LARGE = "result_too_large"
+    #: The worker could not load the model version.
+    MODEL_UNAVAILABLE = "model_unavailable"
+    #: The deadline passed before the batch was started.
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    #: The batch ran longer than the soft time limit.
+    TIME_LIMIT = "time_limit"
+    #: The process that ran it died.
+    WORKER_LOST = "worker_lost"
+
+
+AnyMessage = TypeVar("AnyMessage", bound="Message")
+
+
+class Message(BaseModel):
+    """Base of the messages; unknown fields and unknown versions are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    v: Literal[2] = CONTRACT_VERSION
+
+    def to_json(self) -> str:
+        """The message as the single positional argument of its task."""
+        # orjson takes tuples, but not their subclasses.
+        return orjson.dumps(self.__dict__, default=tuple).decode()
+
+    @classmethod
+    def from_json(cls: type[AnyMessage], payload: str | bytes) -> AnyMessage:
+        """The message of a payload. Its fields are checked, what is inside of rows and results is not.
+
+        Raises:
+            ValueError: if it is no such message.
+        """
+        # orjson reads long lists twice as fast as pydantic.
+        return cls.model_validate(orjson.loads(payload))
+
+
+class Call(NamedTuple):
+    """One caller's part of a batch. Times are seconds of the broker's clock."""
+
+    n_rows: int
+    accepted_at: float
+    deadline: float
+    first: bool = True
+    """Whether it holds the first of the caller's rows: the wait in the queue is counted once."""
+
+
+class PredictMessage(Message):
+    """A batch of interactive calls for one model version; `rows` holds the calls' rows one after another.
+
+    Many rows of numbers are packed, see `packed`.
+    """
+
+    batch: int
+    reply_to: str
+    model: str
+    version: str
+    calls: list[Call]
+    rows: list[Row] | str
+    probe: bool = False
+
+
+class RunJobsMessage(Message):
+    """Jobs to run; their rows are in their records."""
+
+    jobs: list[str]
+
+
+class ShadowMessage(Message):
+    """Rows that `primary` has answered, for a version that is on trial: to be compared, never answered."""
+
+    model: str
+    version: str
+    primary: str
+    rows: list[Row]
+    predictions: list[Any]
+
+
+class BatchReply(Message):
+    """The answer to a PredictMessage: one result per call, in the same order.
+
+    A result is `{"predictions": [...], "probabilities": [[...]] | None}` or `{"error": {code, message, rows}}`.
+    `started_at` is in seconds of the broker's clock, `compute_seconds` the time inside the estimator.
+    """
+
+    batch: int
+    started_at: float
+    compute_seconds: float
+    results: list[dict[str, Any]]

@@ -1,0 +1,39 @@
+import pytest
+
+from gateway.api.endpoint import hot_path
+
+
+@pytest.mark.parametrize(
+    ("path", "template", "parameters"),
+    [
+        ("/predict", "/predict", {}),
+        ("/models/a/predict", "/models/{name}/predict", {"name": "a"}),
+        (
+            "/models/a/versions/b/jobs",
+            "/models/{name}/versions/{version}/jobs",
+            {"name": "a", "version": "b"},
+        ),
+        ("/models/models/predict", "/models/{name}/predict", {"name": "models"}),
+    ],
+)
+def test_a_path_tells_its_template(path: str, template: str, parameters: dict[str, str]) -> None:
+    assert hot_path(path) == (template, parameters)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "predict",
+        "*",
+        "/predict/",
+        "//predict",
+        "/models//predict",
+        "/models/a/b/predict",
+        "/models/a/versions//predict",
+        "/models/a/versions/b/c/predict",
+        "/models/a/predict/",
+    ],
+)
+def test_what_the_routes_do_not_match_is_left_to_them(path: str) -> None:
+    assert hot_path(path)[0] == ""

@@ -1,0 +1,187 @@
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.api.responses import Outputs, job_view, outputs_of, predicted, server_timing, timing
+from gateway.jobs.record import Job
+from shared.queue.contract import JobStatus
+from tests.support.manifests import classifier, regressor
+
+QUEUED = Job(
+    id="j1",
+    status=JobStatus.QUEUED,
+    model="sticks",
+    version="v1",
+    single=True,
+    attempt=0,
+    accepted_at=1_795_000_000.1234,
+    started_at=None,
+    ended_at=None,
+    compute_seconds=None,
+    outcome=None,
+)
+RUNNING = replace(QUEUED, status=JobStatus.RUNNING, attempt=1, started_at=1_795_000_001.0)
+ENDED = replace(RUNNING, ended_at=1_795_000_003.5)
+RESULT: dict[str, Any] = {"predictions": ["long"], "probabilities": [[0.25, 0.75]]}
+OUTCOME: dict[str, Any] = {**RESULT, "outputs": [["prediction", ["short", "long"]]]}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "milliseconds"),
+    [
+        ((0.0012345, 0.00004, 0.002), (1.234, 0.04, 2.0)),
+        # The start was read from another clock, a little behind.
+        ((-0.0001, 0.001, 0.002), (0.0, 1.0, 2.0)),
+        ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0)),
+    ],
+)
+def test_timing_is_in_milliseconds(seconds: tuple[float, float, float], milliseconds: tuple[float, ...]) -> None:
+    assert tuple(timing(*seconds).values()) == pytest.approx(milliseconds, abs=0.001)
+    assert list(timing(*seconds)) == ["queue_ms", "compute_ms", "total_ms"]
+
+
+def test_the_header_says_the_same_as_the_body() -> None:
+    assert server_timing(timing(0.001, 0.0005, 0.25)) == "queue;dur=1.0, compute;dur=0.5, total;dur=250.0"
+
+
+def test_one_row_gets_a_flat_answer() -> None:
+    assert predicted(outputs_of(classifier()), RESULT, single=True) == {
+        "prediction": "long",
+        "probabilities": {"short": 0.25, "long": 0.75},
+    }
+
+
+def test_instances_get_lists_in_their_order() -> None:
+    result = {"predictions": ["long", "short"], "probabilities": [[0.25, 0.75], [1.0, 0.0]]}
+
+    assert predicted(outputs_of(classifier()), result, single=False) == {
+        "predictions": ["long", "short"],
+        "probabilities": [{"short": 0.25, "long": 0.75}, {"short": 1.0, "long": 0.0}],
+    }
+
+
+@pytest.mark.parametrize(("classes", "names"), [((0, 1), ["0", "1"]), ((False, True), ["False", "True"])])
+def test_classes_that_are_no_text_become_names(classes: tuple[Any, ...], names: list[str]) -> None:
+    answer = predicted(outputs_of(classifier(classes=classes)), {**RESULT, "predictions": [classes[1]]}, single=True)
+
+    assert answer["prediction"] is classes[1]
+    assert list(answer["probabilities"]) == names
+
+
+@pytest.mark.parametrize("manifest", [regressor(), classifier(probabilities=False)])
+def test_without_probabilities_there_is_no_such_member(manifest: Any) -> None:
+    assert predicted(outputs_of(manifest), {"predictions": [0.5], "probabilities": None}, single=True) == {
+        "prediction": 0.5
+    }
+
+
+def test_of_a_queued_job_only_what_has_happened_is_said() -> None:
+    assert job_view(QUEUED) == {
+        "id": "j1",
+        "status": "queued",
+        "model": "sticks",
+        "version": "v1",
+        "attempt": 0,
+        "accepted_at": "2026-11-18T11:06:40.123Z",
+    }
+
+
+def test_a_running_job_has_started() -> None:
+    view = job_view(RUNNING)
+
+    assert view["started_at"] == "2026-11-18T11:06:41.000Z"
+    assert not {"ended_at", "timing", "result", "error"} & set(view)
+
+
+def test_a_job_that_succeeded_has_its_result_and_its_timing() -> None:
+    job = replace(ENDED, status=JobStatus.SUCCEEDED, compute_seconds=0.5, outcome=OUTCOME)
+
+    view = job_view(job)
+
+    assert view["result"] == {"prediction": "long", "probabilities": {"short": 0.25, "long": 0.75}}
+    assert view["ended_at"] == "2026-11-18T11:06:43.500Z"
+    assert view["timing"] == pytest.approx({"queue_ms": 876.6, "compute_ms": 500.0, "total_ms": 3376.6}, abs=0.01)
+    assert "error" not in view
+
+
+def test_a_job_of_instances_has_lists() -> None:
+    job = replace(ENDED, status=JobStatus.SUCCEEDED, single=False, outcome=OUTCOME)
+
+    assert job_view(job)["result"]["predictions"] == ["long"]
+
+
+def test_a_job_that_failed_says_why() -> None:
+    error = {"code": "worker_lost", "message": "every attempt ended with its worker", "rows": []}
+
+    view = job_view(replace(ENDED, status=JobStatus.FAILED, outcome={"error": error}))
+
+    assert view["error"] == error
+    assert "result" not in view
+    assert view["timing"]["compute_ms"] == 0.0
+
+
+@pytest.mark.parametrize("status", [JobStatus.CANCELLED, JobStatus.EXPIRED])
+def test_a_job_that_never_ran_spent_all_its_time_in_the_queue(status: JobStatus) -> None:
+    view = job_view(replace(QUEUED, status=status, ended_at=QUEUED.accepted_at + 2, outcome={}))
+
+    assert view["timing"] == pytest.approx({"queue_ms": 2000.0, "compute_ms": 0.0, "total_ms": 2000.0})
+    assert not {"started_at", "result", "error"} & set(view)
+
+
+SEVERAL: Outputs = [("kind", ["short", "long"]), ("broken", [False, True])]
+TWO_ROWS: dict[str, Any] = {
+    "predictions": [["long", False], ["short", True]],
+    "probabilities": [[[0.25, 0.75], [0.875, 0.125]], [[1.0, 0.0], [0.0, 1.0]]],
+}
+FIRST = {"kind": "long", "broken": False}
+FIRST_PROBABILITIES = {"kind": {"short": 0.25, "long": 0.75}, "broken": {"False": 0.875, "True": 0.125}}
+
+
+def test_several_outputs_are_an_object_by_output() -> None:
+    answer = predicted(SEVERAL, TWO_ROWS, single=False)
+
+    assert answer["predictions"] == [FIRST, {"kind": "short", "broken": True}]
+    assert answer["probabilities"] == [
+        FIRST_PROBABILITIES,
+        {"kind": {"short": 1.0, "long": 0.0}, "broken": {"False": 0.0, "True": 1.0}},
+    ]
+
+
+def test_several_outputs_of_one_row_are_one_object() -> None:
+    result = {name: rows[:1] for name, rows in TWO_ROWS.items()}
+
+    assert predicted(SEVERAL, result, single=True) == {"prediction": FIRST, "probabilities": FIRST_PROBABILITIES}
+
+
+def test_several_numbers_have_no_probabilities() -> None:
+    result = {"predictions": [[0.5, 2]], "probabilities": None}
+
+    assert predicted([("a", None), ("b", None)], result, single=True) == {"prediction": {"a": 0.5, "b": 2}}
+
+
+def test_a_worker_that_says_another_number_of_outputs_is_noticed() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        predicted(SEVERAL, {"predictions": [["long"]], "probabilities": None}, single=True)
+
+
+def test_a_job_names_its_outputs_itself_whatever_became_of_the_model() -> None:
+    outcome = {**TWO_ROWS, "outputs": [list(output) for output in SEVERAL]}
+
+    job = replace(ENDED, status=JobStatus.SUCCEEDED, single=False, outcome=outcome)
+
+    assert job_view(job)["result"] == predicted(SEVERAL, TWO_ROWS, single=False)
+
+
+@pytest.mark.parametrize("classes", [["a"], ["a", "b"], ['quo"te', "Straße", "c"], [0, 1, True]])
+def test_many_rows_are_written_as_few_are(classes: list[Any]) -> None:
+    shares = [[i / 7 + at for at, _ in enumerate(classes)] for i in range(1_000)]
+    result = {"predictions": [classes[0]] * 1_000, "probabilities": shares}
+
+    many = orjson.loads(orjson.dumps(predicted([("prediction", classes)], result, single=False)))
+
+    assert many["predictions"] == result["predictions"]
+    assert many["probabilities"] == [dict(zip(map(str, classes), row, strict=True)) for row in shares]
+    with pytest.raises(ValueError, match="one probability per class"):
+        predicted([("prediction", [*classes, "more"])], result, single=False)

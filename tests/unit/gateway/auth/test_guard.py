@@ -1,0 +1,202 @@
+"""Who gets in where there are API keys: the whole app, without a Redis."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from gateway.app import create_app
+from gateway.auth.api_keys import KeyFileError, KeyScope, digest_of
+from gateway.settings import GatewaySettings
+from tests.support.coroutines import run
+from tests.support.manifests import classifier, stored
+
+MANIFEST = classifier()
+ROW = {"length": 1.0, "width": 2.0}
+OPEN = {"/livez", "/readyz"}
+Asked = Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]
+
+
+@pytest.fixture
+def app_with(tmp_path: Path) -> Callable[..., FastAPI]:
+    """Makes a gateway whose keys are named after their scopes, and `slow`, which may ask once."""
+    stored(tmp_path / "models", MANIFEST)
+    keys = tmp_path / "keys"
+    lines = [f"{scope.value} sha256:{digest_of(scope.value.encode()).hex()} {scope.value}\n" for scope in KeyScope]
+    keys.write_text("".join(lines) + f"slow sha256:{digest_of(b'slow').hex()} predict rate=0.1 burst=1\n")
+
+    def make(**settings: Any) -> FastAPI:
+        return create_app(
+            GatewaySettings(
+                redis_url="redis://127.0.0.1:1/0",
+                model_store=str(tmp_path / "models"),
+                default_model=MANIFEST.name,
+                predict_deadline_seconds=0.01,
+                **{"api_keys_file": keys, **settings},
+            )
+        )
+
+    return make
+
+
+@pytest.fixture
+def app(app_with: Callable[..., FastAPI]) -> FastAPI:
+    return app_with()
+
+
+@asynccontextmanager
+async def started(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client,
+    ):
+        yield client
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def answers(app: FastAPI, *requests: tuple[str, str, dict[str, str]]) -> list[httpx.Response]:
+    async def asking() -> list[httpx.Response]:
+        async with started(app) as client:
+            return [
+                await client.request(method, path, headers=headers, json=ROW if method == "POST" else None)
+                for method, path, headers in requests
+            ]
+
+    return run(asking())
+
+
+def operations(app: FastAPI) -> list[tuple[str, str, str]]:
+    """Method, path and scope of whatever the gateway does."""
+    found = []
+    for path, item in app.openapi()["paths"].items():
+        for method, operation in item.items():
+            if method != "parameters":
+                [security] = operation.get("security", [{"api_key": [""]}])
+                filled = path.format(name=MANIFEST.name, version="v1", job_id="some")
+                found.append((method.upper(), filled, security["api_key"][0]))
+    return found
+
+
+def test_nothing_but_probes_is_answered_without_a_key(app: FastAPI) -> None:
+    asked = operations(app)
+    responses = answers(app, *((method, path, {}) for method, path, _ in asked))
+
+    assert {path for (_, path, scope) in asked if not scope} == OPEN
+    for (_, path, _), response in zip(asked, responses, strict=True):
+        if path in OPEN:
+            assert response.status_code in (200, 503)
+        else:
+            assert response.status_code == 401, path
+            assert response.headers["www-authenticate"] == 'Bearer realm="headrace"'
+            assert response.json()["type"] == "urn:headrace:problem:unauthorized"
+
+
+def test_a_key_is_good_for_its_scope_and_nothing_else(app: FastAPI) -> None:
+    asked = [(method, path, scope) for method, path, scope in operations(app) if scope]
+    assert {scope for _, _, scope in asked} == {scope.value for scope in KeyScope}
+    tries = [(method, path, scope, key.value) for method, path, scope in asked for key in KeyScope]
+    responses = answers(app, *((method, path, bearer(key)) for method, path, _, key in tries))
+
+    for (_, path, scope, key), response in zip(tries, responses, strict=True):
+        if key == scope:
+            assert response.status_code not in (401, 403), path
+        else:
+            assert response.status_code == 403, path
+            assert f'error="insufficient_scope", scope="{scope}"' in response.headers["www-authenticate"]
+
+
+@pytest.mark.parametrize(
+    "credentials", ["", "predict", "Bearer", "Bearer ", "Bearer Predict", "Basic predict", "Bearer predict predict"]
+)
+@pytest.mark.parametrize(("method", "path"), [("POST", "/predict"), ("GET", "/models")])
+def test_other_credentials_are_none(app: FastAPI, credentials: str, method: str, path: str) -> None:
+    [response] = answers(app, (method, path, {"Authorization": credentials}))
+
+    assert response.status_code == 401
+    assert "predict" not in response.text
+
+
+def test_the_scheme_is_of_either_case(app: FastAPI) -> None:
+    [response] = answers(app, ("GET", "/models", {"Authorization": "bearer read"}))
+
+    assert response.status_code == 200
+
+
+def test_who_may_predict_only_gets_no_jobs_that_way(app: FastAPI) -> None:
+    [response] = answers(app, ("POST", "/predict", bearer("predict") | {"Prefer": "respond-async"}))
+
+    assert response.status_code == 403
+    assert 'scope="jobs"' in response.headers["www-authenticate"]
+
+
+def test_a_used_up_limit_is_429_and_counted(app: FastAPI) -> None:
+    *_, used_up, metrics = answers(
+        app,
+        ("POST", "/predict", bearer("slow")),
+        ("POST", "/predict", bearer("slow")),
+        ("GET", "/metrics", bearer("metrics")),
+    )
+
+    assert used_up.status_code == 429
+    assert used_up.json()["type"] == "urn:headrace:problem:rate_limited"
+    assert 10 <= int(used_up.headers["retry-after"]) <= 16
+    assert 'inference_rejections_total{reason="rate_limited"} 1.0' in metrics.text
+    # Rejected ones are ours to answer for, and burn the error budget.
+    assert 'inference_requests_total{lane="interactive",model="sticks",outcome="invalid"} 1.0' in metrics.text
+
+
+def test_metrics_can_be_left_open(app_with: Callable[..., FastAPI]) -> None:
+    [metrics, models] = answers(app_with(metrics_open=True), ("GET", "/metrics", {}), ("GET", "/models", {}))
+
+    assert (metrics.status_code, models.status_code) == (200, 401)
+
+
+@pytest.mark.parametrize(
+    ("settings", "served"),
+    [
+        ({}, False),
+        ({"docs_enabled": True}, True),
+        ({"api_keys_file": None}, True),
+        ({"api_keys_file": None, "docs_enabled": False}, False),
+    ],
+)
+def test_docs_are_served_where_they_are_to_be(
+    app_with: Callable[..., FastAPI], settings: dict[str, Any], served: bool
+) -> None:
+    responses = answers(app_with(**settings), ("GET", "/docs", {}), ("GET", "/openapi.json", {}))
+
+    assert [response.status_code for response in responses] == [200 if served else 404] * 2
+    if served:
+        policy = responses[0].headers["content-security-policy"]
+        assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy
+        assert "'unsafe-inline'" not in policy.partition("script-src")[2].partition(";")[0]
+
+
+def test_without_keys_openapi_speaks_of_none(app_with: Callable[..., FastAPI]) -> None:
+    document = app_with(api_keys_file=None).openapi()
+
+    assert "securitySchemes" not in document["components"]
+    assert not any("security" in operation for item in document["paths"].values() for operation in item.values())
+
+
+def test_answers_are_private_and_what_they_say_they_are(app: FastAPI) -> None:
+    responses = answers(
+        app, ("GET", "/livez", {}), ("GET", "/models", {}), ("POST", "/predict", bearer("predict")), ("GET", "/no", {})
+    )
+
+    assert {response.status_code for response in responses} == {200, 401, 404, 503}
+    for response in responses:
+        assert response.headers["cache-control"] == "no-store"
+        assert response.headers["x-content-type-options"] == "nosniff"
+
+
+def test_without_a_usable_file_there_is_no_gateway(app_with: Callable[..., FastAPI], tmp_path: Path) -> None:
+    with pytest.raises(KeyFileError):
+        app_with(api_keys_file=tmp_path / "none")

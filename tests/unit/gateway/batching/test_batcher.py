@@ -1,0 +1,688 @@
+import asyncio
+import random
+from typing import Any
+
+import pytest
+import redis
+
+from gateway.admission.jobs import WaitingRows
+from gateway.admission.wait_estimates import RowsWait
+from gateway.batching import batcher as batcher
+from gateway.batching.batcher import PACKED_ROWS_MIN, Batcher
+from gateway.batching.calls import Answer
+from gateway.batching.slots import WorkerGroups
+from gateway.problems import Problem
+from gateway.settings import GatewaySettings
+from shared.queue.broker_clock import BrokerClock
+from shared.queue.contract import COMMON_GROUP, PredictMessage
+from tests.support.coroutines import run, turns, until
+from tests.support.manifests import classifier
+from tests.unit.gateway.fakes import FakeBatchClient, rows_of
+
+Asked = asyncio.Task[Answer]
+
+
+class Lane:
+    """A batcher with callers on one side and a queue that never answers by itself on the other."""
+
+    def __init__(self, slots: int = 1, **settings: Any) -> None:
+        self.slots = slots
+        self.batch_client = FakeBatchClient()
+        self.worker_groups = WorkerGroups(lambda pool: self.slots if pool == COMMON_GROUP else 0)
+        chosen = GatewaySettings(**settings)
+        self.everywhere = WaitingRows(chosen.waiting_rows_max)
+        self.batcher = Batcher(
+            classifier(["value"]), self.batch_client, self.worker_groups, BrokerClock(), self.everywhere, chosen
+        )
+        self.asked: list[Asked] = []
+
+    def ask(self, *values: float, deadline_seconds: float = 5.0) -> Asked:
+        """A request with a row for each value."""
+        rows = [[value] for value in values]
+        task = asyncio.create_task(self.batcher.predict(rows, deadline_seconds))
+        self.asked.append(task)
+        return task
+
+    @property
+    def batches(self) -> list[list[float]]:
+        """What was published, by values."""
+        return [[row[0] for row in rows_of(message)] for message in self.batch_client.published]
+
+    @property
+    def last(self) -> PredictMessage:
+        """The batch that was published last."""
+        return self.batch_client.published[-1]
+
+    async def answer(self, message: PredictMessage, compute_seconds: float = 0.0) -> None:
+        """Answer a batch, and let happen what comes of it."""
+        self.batch_client.answer(message, compute_seconds=compute_seconds)
+        await turns()
+
+    async def answer_everything(self, first: int = 0) -> None:
+        """Answer batch after batch until nobody waits."""
+        done = first
+        while done < len(self.batch_client.published):
+            await self.answer(self.batch_client.published[done])
+            done += 1
+
+    async def learn(self, row_seconds: float, rows: int = 1) -> None:
+        """One batch, computed in that time per row."""
+        task = self.ask(*[0.0] * rows)
+        await turns()
+        await self.answer(self.last, compute_seconds=row_seconds * rows)
+        await task
+        self.batch_client.published.clear()
+
+
+def predictions(task: Asked) -> Any:
+    """What a caller got."""
+    return task.result().result["predictions"]
+
+
+async def problem(task: Asked) -> Problem:
+    """The problem that a caller got."""
+    with pytest.raises(Problem) as caught:
+        await task
+    return caught.value
+
+
+def test_a_lone_request_goes_at_once() -> None:
+    async def scenario() -> None:
+        lane = Lane()
+        task = lane.ask(1.0, 2.0)
+        await turns()
+        assert lane.batches == [[1.0, 2.0]]
+        await lane.answer(lane.last, compute_seconds=0.25)
+        assert predictions(task) == [1.0, 2.0]
+        assert (task.result().started_at, task.result().compute_seconds) == (5.0, 0.25)
+
+    run(scenario())
+
+
+def test_a_batch_says_whose_rows_are_whose_and_until_when() -> None:
+    async def scenario() -> None:
+        lane = Lane()
+        tasks = [lane.ask(1.0, deadline_seconds=1.0), lane.ask(2.0, 3.0, deadline_seconds=2.0)]
+        await turns()
+        message = lane.last
+        assert (message.model, message.version, message.probe) == ("sticks", "v1", False)
+        assert message.reply_to == lane.batch_client.reply_to
+        assert [call.n_rows for call in message.calls] == [1, 2]
+        assert [round(call.deadline - call.accepted_at, 6) for call in message.calls] == [1.0, 2.0]
+        await lane.answer(message)
+        await asyncio.gather(*tasks)
+
+    run(scenario())
+
+
+def test_requests_of_one_turn_of_the_loop_leave_together() -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=4)
+        tasks = [lane.ask(float(i)) for i in range(5)]
+        await turns()
+        assert lane.batches == [[0.0, 1.0, 2.0, 3.0, 4.0]]
+        await lane.answer_everything()
+        await asyncio.gather(*tasks)
+
+    run(scenario())
+
+
+def test_what_arrives_while_a_batch_is_in_flight_leaves_together_when_it_is_answered() -> None:
+    async def scenario() -> None:
+        lane = Lane()
+        first = lane.ask(0.0)
+        await turns()
+        for i in range(1, 6):
+            lane.ask(float(i))
+            await turns()
+        assert lane.batches == [[0.0]]
+        assert lane.batcher.waiting_rows == 5
+
+        await lane.answer(lane.last)
+
+        assert predictions(first) == [0.0]
+        assert lane.batches == [[0.0], [1.0, 2.0, 3.0, 4.0, 5.0]]
+        await lane.answer_everything(first=1)
+        assert [predictions(task) for task in lane.asked[1:]] == [[1.0], [2.0], [3.0], [4.0], [5.0]]
+
+    run(scenario())
+
+
+def test_answers_go_to_the_callers_who_asked() -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=3)
+        for i in range(3):
+            lane.ask(10.0 * i, 10.0 * i + 1)
+            await turns()
+        assert len(lane.batches) == 3
+        for message in reversed(lane.batch_client.published):
+            await lane.answer(message)
+        assert [predictions(task) for task in lane.asked] == [[0.0, 1.0], [10.0, 11.0], [20.0, 21.0]]
+
+    run(scenario())
+
+
+def test_a_failed_call_does_not_fail_its_neighbours() -> None:
+    async def scenario() -> None:
+        lane = Lane()
+        good, bad = lane.ask(1.0), lane.ask(2.0)
+        await turns()
+        error = {"error": {"code": "prediction_failed", "message": "no", "rows": [0]}}
+        lane.batch_client.answer(lane.last, [{"predictions": [1.0], "probabilities": None}, error])
+        assert (await good).result["predictions"] == [1.0]
+        assert (await bad).result == error
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("slots", [1, 2, 5])
+def test_never_more_batches_in_flight_than_slots(slots: int) -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=slots)
+        for i in range(20):
+            lane.ask(float(i))
+            await turns()
+        assert len(lane.batches) == slots
+        await lane.answer_everything()
+        await asyncio.gather(*lane.asked)
+
+    run(scenario())
+
+
+def test_when_slots_go_away_nothing_new_is_sent_until_enough_are_answered() -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=3)
+        for i in range(4):
+            lane.ask(float(i))
+            await turns()
+        lane.slots = 1
+        for answered in range(2):
+            await lane.answer(lane.batch_client.published[answered])
+            assert len(lane.batches) == 3
+        await lane.answer(lane.batch_client.published[2])
+        assert lane.batches[3] == [3.0]
+        await lane.answer_everything(first=3)
+        await asyncio.gather(*lane.asked)
+
+    run(scenario())
+
+
+def test_without_slots_nothing_is_sent_until_a_worker_shows_up() -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=0)
+        task = lane.ask(1.0)
+        await turns()
+        assert lane.batches == []
+        lane.slots = 1
+        await turns()
+        assert lane.batches == [], "nobody has said so yet"
+        lane.worker_groups.wake()
+        await turns()
+        assert lane.batches == [[1.0]]
+        await lane.answer_everything()
+        assert predictions(task) == [1.0]
+
+    run(scenario())
+
+
+def test_a_batch_holds_so_many_rows_at_most_and_only_what_fits_into_none_is_split() -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=0, batch_rows_max=4)
+        for size in (2, 1, 2, 4, 9, 1):
+            lane.ask(*[float(len(lane.asked))] * size)
+        await turns()
+        lane.slots = 9
+        lane.worker_groups.wake()
+        await turns()
+        assert lane.batches == [[0.0, 0.0, 1.0], [2.0, 2.0], [3.0] * 4, [4.0] * 4, [5.0, 4.0, 4.0, 4.0], [4.0, 4.0]]
+        await lane.answer_everything()
+        await asyncio.gather(*lane.asked)
+
+    run(scenario())
+
+
+async def batches_of(lane: Lane, n_rows: int, slots: int) -> list[int]:
+    """The sizes of the batches that leave at once when this many rows wait and slots become free."""
+    lane.slots = 0
+    for i in range(n_rows):
+        lane.ask(float(i))
+    await turns()
+    lane.slots = slots
+    lane.worker_groups.wake()
+    await turns()
+    sizes = [len(values) for values in lane.batches]
+    await lane.answer_everything()
+    await asyncio.gather(*lane.asked)
+    lane.batch_client.published.clear()
+    return sizes
+
+
+@pytest.mark.parametrize(
+    ("row_seconds", "slots", "sizes"),
+    [
+        (0.001, 4, [2, 2, 2, 2]),
+        (0.001, 3, [3, 3, 2]),
+        (0.001, 1, [8]),
+        (0.01, 16, [1] * 8),
+        # 8 rows in 1.6 ms: dividing them would cost more than it gains.
+        (0.0002, 4, [8]),
+    ],
+)
+def test_rows_of_a_slow_model_are_divided_over_the_free_slots(row_seconds: float, slots: int, sizes: list[int]) -> None:
+    async def scenario() -> None:
+        lane = Lane(batch_compute_target_seconds=100)
+        await lane.learn(row_seconds)
+        assert await batches_of(lane, 8, slots) == sizes
+
+    run(scenario())
+
+
+def test_how_long_a_row_takes_is_learned_and_limits_a_batch() -> None:
+    async def scenario() -> None:
+        lane = Lane(batch_compute_target_seconds=0.05)
+        assert await batches_of(lane, 8, 1) == [8], "nothing is known yet"
+        await lane.learn(0.01)
+        assert (await batches_of(lane, 8, 1))[0] == 5
+        await lane.learn(0.06)
+        assert (await batches_of(lane, 8, 1))[0] == 2
+
+    run(scenario())
+
+
+def test_a_row_that_takes_longer_than_a_batch_should_goes_alone() -> None:
+    async def scenario() -> None:
+        lane = Lane(batch_compute_target_seconds=0.05)
+        await lane.learn(1.0)
+        await lane.learn(1.0, rows=2)
+        assert (await batches_of(lane, 3, 1))[0] == 1
+
+    run(scenario())
+
+
+def test_what_was_not_computed_teaches_nothing() -> None:
+    async def scenario() -> None:
+        lane = Lane(batch_compute_target_seconds=0.05)
+        await lane.learn(0.01)
+        for _ in range(20):
+            await lane.learn(0.0)
+        assert (await batches_of(lane, 8, 1))[0] == 5
+
+    run(scenario())
+
+
+def test_those_who_gave_up_waiting_are_left_out() -> None:
+    async def scenario() -> None:
+        lane = Lane()
+        lane.ask(0.0)
+        await turns()
+        patient, expired, left = lane.ask(1.0), lane.ask(2.0, 2.0, deadline_seconds=0.01), lane.ask(3.0)
+        late = await problem(expired)
+        assert (late.status, late.code) == (504, "deadline_exceeded")
+        assert int(late.headers["Retry-After"]) >= 1
+        left.cancel()
+        await turns()
+        await lane.answer(lane.last)
+        assert lane.batches == [[0.0], [1.0]]
+        assert lane.batcher.waiting_rows == 0
+        await lane.answer(lane.last)
+        assert predictions(patient) == [1.0]
+        lane.ask(4.0)
+        await turns()
+        assert lane.batches[2:] == [[4.0]], "the slot is free"
+        await lane.answer(lane.last)
+        await asyncio.gather(*lane.asked, return_exceptions=True)
+
+    run(scenario())
+
+
+def test_if_all_gave_up_no_batch_is_sent() -> None:
+    async def scenario() -> None:
+        lane = Lane()
+        lane.ask(0.0)
+        await turns()
+        tasks = [lane.ask(1.0), lane.ask(2.0)]
+        await turns()
+        for task in tasks:
+            task.cancel()
+        await turns()
+        await lane.answer(lane.last)
+        assert lane.batches == [[0.0]]
+        assert lane.batcher.waiting_rows == 0
+        await asyncio.gather(*lane.asked, return_exceptions=True)
+
+    run(scenario())
+
+
+def test_a_caller_who_left_while_the_batch_was_computed_disturbs_nobody() -> None:
+    async def scenario() -> None:
+        lane = Lane()
+        stays, leaves = lane.ask(1.0), lane.ask(2.0)
+        await turns()
+        leaves.cancel()
+        await turns()
+        await lane.answer(lane.last)
+        assert predictions(stays) == [1.0]
+        assert leaves.cancelled()
+
+    run(scenario())
+
+
+def test_without_a_worker_callers_hear_so_at_their_deadline_and_stop_counting() -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=0, waiting_rows_max=4)
+        for _ in range(3):
+            tasks = [lane.ask(1.0, 2.0, deadline_seconds=0.01) for _ in range(2)]
+            for task in tasks:
+                told = await problem(task)
+                assert (told.status, told.code) == (503, "no_worker")
+                assert int(told.headers["Retry-After"]) >= 1
+            assert lane.batcher.waiting_rows == 0
+        lane.slots = 1
+        lane.worker_groups.wake()
+        await turns()
+        assert lane.batches == []
+
+    run(scenario())
+
+
+def test_more_rows_than_may_wait_are_turned_away() -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=0, waiting_rows_max=3)
+        accepted = lane.ask(1.0, 2.0)
+        await turns()
+        refused = await problem(lane.ask(3.0, 4.0))
+        assert (refused.status, refused.code) == (503, "queue_full")
+        assert int(refused.headers["Retry-After"]) >= 1
+        fits = lane.ask(3.0)
+        await turns()
+        assert lane.batcher.waiting_rows == 3
+        lane.slots = 1
+        lane.worker_groups.wake()
+        await turns()
+        await lane.answer_everything()
+        assert (predictions(accepted), predictions(fits)) == ([1.0, 2.0], [3.0])
+
+    run(scenario())
+
+
+class Clock:
+    """Time as a batcher's RowsWait sees it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(batcher, "RowsWait", lambda: RowsWait(lambda: self.now))
+
+    async def serve(self, lane: Lane, batches: int, seconds: float) -> None:
+        """Answer batch after batch, each after so many seconds."""
+        for _ in range(batches):
+            self.now += seconds
+            await lane.answer(lane.last)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+async def gone(lane: Lane) -> None:
+    """Everyone leaves."""
+    for task in lane.asked:
+        task.cancel()
+    await asyncio.gather(*lane.asked, return_exceptions=True)
+
+
+def test_who_could_not_be_answered_in_time_is_refused_at_once(clock: Clock) -> None:
+    async def scenario() -> None:
+        lane = Lane(batch_rows_max=1)
+        for i in range(20):
+            lane.ask(float(i))
+        await turns()
+        await clock.serve(lane, 10, seconds=0.1)
+        assert lane.batcher.wait_seconds == pytest.approx(0.9, rel=0.1)
+
+        refused = await problem(lane.ask(20.0, deadline_seconds=1.0))
+        assert (refused.status, refused.code) == (503, "overloaded")
+        assert 1 <= int(refused.headers["Retry-After"]) <= 3
+        assert (await problem(lane.ask(*[21.0] * 40, deadline_seconds=4.0))).code == "overloaded"
+        patient, few = lane.ask(22.0, deadline_seconds=2.0), lane.ask(*[23.0] * 20, deadline_seconds=4.5)
+        await turns()
+        assert not patient.done()
+        assert not few.done()
+
+        await clock.serve(lane, 31, seconds=0.1)
+        assert predictions(patient) == [22.0]
+        assert predictions(few) == [23.0] * 20
+        served = lane.ask(24.0, deadline_seconds=0.2)
+        await turns()
+        await lane.answer(lane.last)
+        assert predictions(served) == [24.0], "nobody waits any more, whatever it has been like"
+
+    run(scenario())
+
+
+def test_the_rest_of_a_large_call_keeps_no_small_one_from_coming_in(clock: Clock) -> None:
+    async def scenario() -> None:
+        lane = Lane(batch_rows_max=10)
+        large = [lane.ask(*[float(i)] * 500, deadline_seconds=60.0) for i in range(2)]
+        await turns()
+        await clock.serve(lane, 20, seconds=0.1)
+        assert lane.batcher.waiting_rows * 0.01 > 5, "they take much longer than the small one has"
+
+        small = lane.ask(7.0, deadline_seconds=1.0)
+        another = await problem(lane.ask(*[8.0] * 100, deadline_seconds=5.0))
+        assert another.code == "overloaded", "a large one would have to share with the others"
+        await clock.serve(lane, 3, seconds=0.1)
+        assert predictions(small) == [7.0]
+        assert not any(task.done() for task in large)
+        await gone(lane)
+        assert lane.batcher.wait_seconds == 0
+
+    run(scenario())
+
+
+def test_whose_turn_comes_too_late_is_refused_so_that_others_are_answered(clock: Clock) -> None:
+    async def scenario() -> None:
+        lane = Lane(batch_rows_max=1)
+        first = lane.ask(0.0)
+        await turns()
+        late, early = lane.ask(1.0, deadline_seconds=0.5), lane.ask(2.0, deadline_seconds=50.0)
+        lane.ask(3.0, deadline_seconds=50.0)
+        await turns()
+        await clock.serve(lane, 1, seconds=1.0)
+        assert lane.batches == [[0.0], [1.0]], "nothing was known of what waits yet"
+        lane.ask(4.0, deadline_seconds=0.5)
+        await turns()
+        await clock.serve(lane, 3, seconds=1.0)
+
+        assert lane.batches == [[0.0], [1.0], [2.0], [3.0]]
+        refused = await problem(lane.asked[-1])
+        assert (refused.status, refused.code) == (503, "overloaded")
+        assert [predictions(task) for task in (first, late, early)] == [[0.0], [1.0], [2.0]]
+        after = lane.ask(5.0, deadline_seconds=0.5)
+        await turns()
+        await lane.answer(lane.last)
+        assert predictions(after) == [5.0], "it is tried again"
+
+    run(scenario())
+
+
+def test_without_workers_who_waits_for_one_is_not_refused(clock: Clock) -> None:
+    async def scenario() -> None:
+        lane = Lane(batch_rows_max=1)
+        for i in range(20):
+            lane.ask(float(i))
+        await turns()
+        await clock.serve(lane, 10, seconds=1.0)
+        lane.slots = 0
+        waits = lane.ask(20.0, deadline_seconds=1.0)
+        await turns()
+        assert not waits.done()
+        await gone(lane)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "failure", [redis.ConnectionError("x"), redis.TimeoutError("x"), OSError("x"), asyncio.TimeoutError()]
+)
+def test_if_the_broker_does_not_take_a_batch_its_callers_hear_and_the_slot_is_free(failure: Exception) -> None:
+    async def scenario() -> None:
+        lane = Lane()
+        lane.batch_client.failure = failure
+        tasks = [lane.ask(1.0), lane.ask(2.0)]
+        for task in tasks:
+            told = await problem(task)
+            assert (told.status, told.code) == (503, "broker_unavailable")
+            assert int(told.headers["Retry-After"]) >= 1
+        lane.batch_client.failure = None
+        after = lane.ask(3.0)
+        await turns()
+        assert lane.batches == [[3.0]]
+        await lane.answer_everything()
+        assert predictions(after) == [3.0]
+
+    run(scenario())
+
+
+def test_a_failure_that_nobody_foresaw_costs_no_slot() -> None:
+    async def scenario() -> None:
+        lane = Lane()
+        lane.batch_client.failure = ZeroDivisionError("a bug")
+        with pytest.raises(ZeroDivisionError):
+            await lane.ask(1.0)
+        lane.batch_client.failure = None
+        after = lane.ask(2.0)
+        await turns()
+        await lane.answer_everything()
+        assert predictions(after) == [2.0]
+
+    run(scenario())
+
+
+def test_those_behind_a_batch_that_was_not_taken_get_their_turn() -> None:
+    async def scenario() -> None:
+        lane = Lane(batch_rows_max=1)
+        lane.batch_client.failure = redis.ConnectionError()
+        first, second = lane.ask(1.0), lane.ask(2.0)
+        await problem(first)
+        lane.batch_client.failure = None
+        await turns()
+        await lane.answer_everything()
+        assert predictions(second) == [2.0]
+
+    run(scenario())
+
+
+def test_the_slot_of_a_lost_batch_is_given_up_after_the_last_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        lane = Lane()
+        lost = lane.ask(1.0, deadline_seconds=0.02)
+        await turns()
+        waiting = lane.ask(2.0)
+        assert (await problem(lost)).status == 504
+        assert lane.batches == [[1.0]], "it could still be answered"
+        await until("the slot is free", lambda: len(lane.batches) == 2)
+        lane.batch_client.answer(lane.batch_client.published[0], compute_seconds=1.0)  # much too late, and nobody minds
+        await lane.answer(lane.last)
+        assert predictions(waiting) == [2.0]
+
+    monkeypatch.setattr(batcher, "REPLY_GRACE_SECONDS", 0.25)
+    run(scenario())
+
+
+def test_an_answered_batch_is_not_given_up_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        lane = Lane()
+        lane.ask(1.0, deadline_seconds=0.02)
+        await turns()
+        await lane.answer(lane.last)
+        lane.ask(2.0)
+        await turns()
+        waiting = lane.ask(3.0, deadline_seconds=0.1)
+        assert (await problem(waiting)).status == 504, "the second batch still holds the only slot"
+        await lane.answer(lane.last)
+        await asyncio.gather(*lane.asked, return_exceptions=True)
+
+    monkeypatch.setattr(batcher, "REPLY_GRACE_SECONDS", 0.0)
+    run(scenario())
+
+
+class Traffic:
+    """Callers of any size who come, wait and sometimes leave, and workers that answer in any order."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.lane = Lane(slots=3, batch_rows_max=16)
+        self.wanted: dict[Asked, list[float]] = {}
+        self._in_flight: list[PredictMessage] = []
+        self._seen = 0
+
+    def ask(self, number: int) -> None:
+        values = [number + i / 100 for i in range(self.chance.choice([1, 2, 20, 50]))]
+        self.wanted[self.lane.ask(*values, deadline_seconds=600)] = values
+
+    def leave(self) -> None:
+        self.chance.choice(list(self.wanted)).cancel()
+
+    def in_flight(self) -> int:
+        """How many batches are."""
+        self._in_flight += self.lane.batch_client.published[self._seen :]
+        self._seen = len(self.lane.batch_client.published)
+        return len(self._in_flight)
+
+    async def answer(self) -> None:
+        message = self._in_flight.pop(self.chance.randrange(len(self._in_flight)))
+        await self.lane.answer(message, compute_seconds=self.chance.choice([0.0, 0.0001, 0.003]))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_in_any_traffic_everyone_gets_their_own_answer(seed: int) -> None:
+    async def scenario() -> None:
+        traffic = Traffic(seed)
+        for i in range(300):
+            traffic.ask(i)
+            if traffic.chance.random() < 0.1:
+                traffic.leave()
+            await turns(traffic.chance.choice([0, 10]))
+            assert traffic.in_flight() <= traffic.lane.slots
+            if traffic.in_flight() and traffic.chance.random() < 0.4:
+                await traffic.answer()
+        await turns()
+        while traffic.in_flight():
+            await traffic.answer()
+
+        assert all(task.cancelled() or predictions(task) == values for task, values in traffic.wanted.items())
+        assert traffic.lane.batcher.waiting_rows == 0
+        for message in traffic.lane.batch_client.published:
+            assert len(message.rows) == sum(call.n_rows for call in message.calls)
+            assert len(message.rows) <= 16
+
+    run(scenario())
+
+
+def test_many_rows_of_numbers_are_packed_and_few_are_not() -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=2)
+        values = [float(value) for value in range(PACKED_ROWS_MIN + 1)]
+        lane.ask(*values)
+        await turns()
+        lane.ask(*values[1:])
+        await turns()
+        many, few = lane.batch_client.published
+        assert (type(many.rows), rows_of(many)) == (str, [[value] for value in values])
+        assert few.rows == [[value] for value in values[1:]]
+        await lane.answer_everything()
+
+    run(scenario())
+
+
+def test_rows_with_a_null_travel_as_they_are() -> None:
+    async def scenario() -> None:
+        lane = Lane()
+        values: list[Any] = [1.0, None] * PACKED_ROWS_MIN
+        lane.ask(*values)
+        await turns()
+        assert lane.last.rows == [[value] for value in values]
+        await lane.answer_everything()
+
+    run(scenario())

@@ -1,0 +1,149 @@
+"""Requests of more rows than a batch takes."""
+
+import asyncio
+from typing import Any
+
+import pytest
+import redis
+
+from shared.queue.contract import BatchReply
+from tests.support.coroutines import run, turns
+from tests.unit.gateway.batching.test_batcher import Lane, predictions, problem
+
+VALUES = [float(i) for i in range(10)]
+
+
+def failure(*rows: int) -> dict[str, Any]:
+    return {"error": {"code": "prediction_failed", "message": "no", "rows": list(rows)}}
+
+
+def reply(lane: Lane, at: int, started_at: float, compute_seconds: float) -> None:
+    """Answer a batch that was started then."""
+    message = lane.batch_client.published[at]
+    results = [{"predictions": [row[0] for row in message.rows], "probabilities": [[row[0]] for row in message.rows]}]
+    answer = BatchReply(batch=message.batch, started_at=started_at, compute_seconds=compute_seconds, results=results)
+    lane.batch_client._dispatch(answer.to_json().encode())
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_chunks_go_to_the_free_slots_and_are_put_together_in_order(order: tuple[int, ...]) -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=3, batch_rows_max=4)
+        task = lane.ask(*VALUES)
+        await turns()
+        assert lane.batches == [VALUES[:4], VALUES[4:8], VALUES[8:]]
+        for at in order:
+            assert not task.done()
+            reply(lane, at, started_at=7.0 - at, compute_seconds=0.25)
+            await turns()
+        assert predictions(task) == VALUES
+        assert task.result().result["probabilities"] == [[value] for value in VALUES]
+        assert (task.result().started_at, task.result().compute_seconds) == (7.0, 0.75), "of the first, and the sum"
+
+    run(scenario())
+
+
+def test_between_two_chunks_everyone_else_has_a_turn() -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=1, batch_rows_max=4)
+        large = lane.ask(*VALUES)
+        await turns()
+        small = [lane.ask(100.0 + i) for i in range(3)]
+        await turns()
+        await lane.answer(lane.last)
+        assert lane.batches[1] == [100.0, 101.0, 102.0, 4.0]
+        await lane.answer(lane.last)
+        assert [predictions(task) for task in small] == [[100.0], [101.0], [102.0]]
+        assert not large.done()
+        await lane.answer_everything(first=2)
+        assert predictions(large) == VALUES
+
+    run(scenario())
+
+
+def test_two_large_requests_take_turns() -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=1, batch_rows_max=4)
+        first, second = lane.ask(*VALUES), lane.ask(*[50.0] * 8)
+        await turns()
+        await lane.answer_everything()
+        assert [values[0] for values in lane.batches] == [0.0, 50.0, 4.0, 50.0, 8.0]
+        assert (predictions(first), predictions(second)) == (VALUES, [50.0] * 8)
+
+    run(scenario())
+
+
+def test_chunks_are_as_large_as_the_compute_time_allows() -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=1, batch_compute_target_seconds=0.03)
+        await lane.learn(0.01)
+        task = lane.ask(*VALUES)
+        await turns()
+        await lane.answer_everything()
+        assert [len(values) for values in lane.batches] == [3, 3, 3, 1]
+        assert predictions(task) == VALUES
+
+    run(scenario())
+
+
+def test_a_failing_row_fails_its_request_once_and_is_numbered_within_it() -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=2, batch_rows_max=4)
+        task = lane.ask(*VALUES)
+        await turns()
+        lane.batch_client.answer(lane.batch_client.published[1], [failure(1, 3)])
+        await turns()
+        assert task.result().result == failure(5, 7)
+        assert lane.batcher.waiting_rows == 0
+        assert len(lane.batches) == 2, "the last chunk is not sent any more"
+        lane.batch_client.answer(lane.batch_client.published[0], [failure(0)])
+        await turns()
+        after = lane.ask(1.0)
+        await turns()
+        await lane.answer(lane.last)
+        assert predictions(after) == [1.0]
+        assert lane.batcher.idle
+
+    run(scenario())
+
+
+def test_past_its_deadline_the_rest_is_dropped() -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=1, batch_rows_max=4)
+        task = lane.ask(*VALUES, deadline_seconds=0.01)
+        assert (await problem(task)).code == "deadline_exceeded"
+        assert lane.batcher.waiting_rows == lane.everywhere.rows == 0
+        await lane.answer(lane.last)
+        assert lane.batches == [VALUES[:4]]
+        assert lane.batcher.idle
+
+    run(scenario())
+
+
+def test_a_caller_who_leaves_takes_the_rest_along() -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=1, batch_rows_max=4)
+        task = lane.ask(*VALUES)
+        await turns()
+        task.cancel()
+        await turns()
+        assert lane.batcher.waiting_rows == 0
+        await lane.answer(lane.last)
+        assert len(lane.batches) == 1
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(scenario())
+
+
+def test_if_the_broker_does_not_take_a_chunk_the_request_ends() -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=1, batch_rows_max=4)
+        task = lane.ask(*VALUES)
+        await turns()
+        lane.batch_client.failure = redis.ConnectionError("x")
+        await lane.answer(lane.last)
+        assert (await problem(task)).code == "broker_unavailable"
+        assert lane.batcher.waiting_rows == 0
+        assert lane.batcher.idle
+
+    run(scenario())

@@ -1,0 +1,334 @@
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.admission.jobs import WaitingRows
+from gateway.batching.batcher import Batcher
+from gateway.batching.slots import QUICK_KEEPS_SECONDS, Slot, Slots, WorkerGroups
+from gateway.settings import GatewaySettings
+from shared.queue.broker_clock import BrokerClock
+from shared.queue.contract import COMMON_GROUP
+from tests.support.coroutines import run, turns
+from tests.support.manifests import classifier
+from tests.unit.gateway.fakes import FakeBatchClient, common
+
+
+class Sender:
+    """Someone with a number of batches to send, who notes each in a log that all share."""
+
+    def __init__(self, model: str, batches: int, log: list[str], slow: bool = False) -> None:
+        self.model = model
+        self.slow = slow
+        self.left = batches
+        self.taken: list[Slot] = []
+        self._log = log
+
+    def send_next(self, slots: Slots) -> bool:
+        if self.left:
+            self.left -= 1
+            self._log.append(f"{self.model}@{slots.pool}" if slots.pool else self.model)
+            self.taken.append(slots.take(self))
+        return self.left > 0
+
+
+def give_one_back(senders: list[Sender]) -> None:
+    """A batch of the first of them that has one in flight was answered."""
+    slot = next(sender for sender in senders if sender.taken).taken.pop(0)
+    slot.give_back()
+    slot.slots.pump()
+
+
+class Workers:
+    """Slots by pool, as workers come and go."""
+
+    def __init__(self, **slots: int) -> None:
+        self.slots = {COMMON_GROUP: slots.pop("everyone", 0), **slots}
+        self.worker_groups = WorkerGroups(lambda pool: self.slots.get(pool, 0))
+
+
+def test_those_who_have_more_to_send_take_turns() -> None:
+    async def scenario() -> None:
+        log: list[str] = []
+        slots = common(6).serving("any")
+        for sender in (Sender("a", 4, log), Sender("b", 1, log), Sender("c", 3, log)):
+            slots.ask(sender)
+        await turns()
+        assert log == ["a", "b", "c", "a", "c", "a"]
+
+    run(scenario())
+
+
+def test_someone_new_comes_before_those_who_had_a_turn() -> None:
+    async def scenario() -> None:
+        log: list[str] = []
+        slots = common(1).serving("any")
+        senders = [Sender("greedy", 100, log), Sender("a", 1, log), Sender("b", 1, log)]
+        slots.ask(senders[0])
+        await turns()
+        for sender in senders[1:]:
+            slots.ask(sender)
+        for _ in range(4):
+            give_one_back(senders)
+        assert log == ["greedy", "greedy", "a", "b", "greedy"]
+
+    run(scenario())
+
+
+def test_asking_twice_gives_no_second_turn() -> None:
+    async def scenario() -> None:
+        log: list[str] = []
+        slots = common(3).serving("any")
+        twice = Sender("a", 2, log)
+        slots.ask(twice)
+        slots.ask(twice)
+        slots.ask(Sender("b", 2, log))
+        await turns()
+        assert log == ["a", "b", "a"]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("total", [0, 1, 2, 7])
+def test_never_more_in_flight_than_there_are_slots(total: int) -> None:
+    async def scenario() -> None:
+        log: list[str] = []
+        slots = common(total).serving("any")
+        senders = [Sender(name, 5, log) for name in "abc"]
+        for sender in senders:
+            slots.ask(sender)
+        for _ in range(3):
+            slots.wake()
+            await turns()
+        assert len(log) == total
+        assert slots.free == 0
+        if total:
+            give_one_back(senders)
+            assert len(log) == total + 1
+
+    run(scenario())
+
+
+def test_who_has_nothing_to_send_holds_nobody_up() -> None:
+    async def scenario() -> None:
+        log: list[str] = []
+        slots = common(1).serving("any")
+        slots.ask(Sender("gave up", 0, log))
+        slots.ask(Sender("b", 1, log))
+        await turns()
+        assert log == ["b"]
+
+    run(scenario())
+
+
+def test_nothing_is_sent_before_the_turn_of_the_loop_is_over() -> None:
+    async def scenario() -> None:
+        log: list[str] = []
+        slots = common(1).serving("any")
+        slots.ask(Sender("a", 1, log))
+        assert log == []
+        await turns()
+        assert log == ["a"]
+
+    run(scenario())
+
+
+def test_when_slots_go_away_nothing_is_sent_until_enough_are_back() -> None:
+    async def scenario() -> None:
+        log: list[str] = []
+        workers = Workers(everyone=3)
+        slots = workers.worker_groups.serving("any")
+        sender = Sender("a", 10, log)
+        slots.ask(sender)
+        await turns()
+        workers.slots[COMMON_GROUP] = 1
+        assert slots.free == -2
+        for sent in (3, 3, 4):
+            give_one_back([sender])
+            assert len(log) == sent
+
+    run(scenario())
+
+
+def test_slow_models_leave_one_slot_free_while_quick_ones_are_about() -> None:
+    async def scenario() -> None:
+        log: list[str] = []
+        slots = common(3).serving("any")
+        slow, other = Sender("slow", 9, log, slow=True), Sender("other slow", 9, log, slow=True)
+        quick = Sender("quick", 2, log)
+        slots.ask(slow)
+        await turns()
+        assert log == ["slow", "slow", "slow"], "alone it may take all"
+        slots.ask(quick)
+        slots.ask(other)
+        log.clear()
+        for _ in range(3):
+            give_one_back([slow])
+        assert sorted(log) == ["other slow", "quick", "slow"]
+        give_one_back([quick])
+        give_one_back([quick])
+        assert log[3:] == ["quick"], "slow ones may not take the third slot"
+        assert (slots.free, slots.free_for(slow), slots.free_for(quick)) == (1, 0, 1)
+
+    run(scenario())
+
+
+def test_when_no_quick_model_was_about_for_a_while_slow_ones_take_all_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        log: list[str] = []
+        slots = common(2).serving("any")
+        quick = Sender("quick", 1, log)
+        slots.ask(quick)
+        slots.ask(Sender("slow", 9, log, slow=True))
+        await turns()
+        give_one_back([quick])
+        assert log == ["quick", "slow"]
+
+        loop = asyncio.get_running_loop()
+        later = loop.time() + QUICK_KEEPS_SECONDS
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "time", lambda: later)
+            slots.pump()
+        assert log == ["quick", "slow", "slow"]
+
+    run(scenario())
+
+
+def test_the_only_slot_is_for_everyone() -> None:
+    async def scenario() -> None:
+        log: list[str] = []
+        slots = common(1).serving("any")
+        senders = [Sender("quick", 2, log), Sender("slow", 2, log, slow=True)]
+        for sender in senders:
+            slots.ask(sender)
+        await turns()
+        for _ in range(3):
+            give_one_back(senders)
+        assert log == ["quick", "slow", "quick", "slow"]
+
+    run(scenario())
+
+
+def test_a_model_is_served_by_its_own_workers_while_there_are_any() -> None:
+    workers = Workers(everyone=2)
+    everyone = workers.worker_groups.serving("iris")
+    assert everyone is workers.worker_groups.serving("sticks")
+    assert (everyone.pool, everyone.total) == (COMMON_GROUP, 2)
+
+    workers.slots["iris"] = 3
+    own = workers.worker_groups.serving("iris")
+    assert (own.pool, own.total) == ("iris", 3)
+    assert workers.worker_groups.serving("sticks") is everyone
+
+    workers.slots["iris"] = 0
+    assert workers.worker_groups.serving("iris") is everyone
+    workers.slots["iris"] = 1
+    assert workers.worker_groups.serving("iris") is own, "what is in flight there still counts"
+
+
+def test_pools_do_not_share_their_slots() -> None:
+    async def scenario() -> None:
+        log: list[str] = []
+        workers = Workers(everyone=1, iris=2)
+        for name in ("iris", "sticks"):
+            workers.worker_groups.serving(name).ask(Sender(name, 5, log))
+        await turns()
+        assert sorted(log) == ["iris@iris", "iris@iris", "sticks"]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sent"),
+    [
+        ({"iris": 1}, {"everyone": 2}, ["iris", "iris"]),
+        ({"everyone": 1}, {"iris": 2}, ["iris@iris", "iris@iris"]),
+        ({"everyone": 1}, {"everyone": 2, "iris": 1}, ["iris@iris"]),
+        ({"everyone": 1}, {}, []),
+    ],
+)
+def test_those_who_wait_go_where_their_model_is_served(
+    before: dict[str, int], after: dict[str, int], sent: list[str]
+) -> None:
+    async def scenario() -> None:
+        log: list[str] = []
+        workers = Workers(**before)
+        pool = workers.worker_groups.serving("iris")
+        sender = Sender("iris", 2, log)
+        slot = pool.take(sender)  # the only slot is taken, so that the next one waits
+        pool.ask(sender)
+        await turns()
+        assert log == []
+        slot.give_back()
+        workers.slots = Workers(**after).slots
+        workers.worker_groups.wake()
+        await turns()
+        assert log == sent
+
+    run(scenario())
+
+
+def test_rows_that_wait_for_pinned_workers_that_died_are_sent_to_the_others() -> None:
+    async def scenario() -> None:
+        workers = Workers(everyone=1, sticks=1)
+        batch_client = FakeBatchClient()
+        lane = Batcher(
+            classifier(["value"]),
+            batch_client,
+            workers.worker_groups,
+            BrokerClock(),
+            WaitingRows(100),
+            GatewaySettings(),
+        )
+        first = asyncio.create_task(lane.predict([[1.0]], 5.0))
+        await turns()
+        second = asyncio.create_task(lane.predict([[2.0]], 5.0))
+        await turns()
+        assert batch_client.worker_groups == ["sticks"]
+
+        workers.slots["sticks"] = 0
+        workers.worker_groups.wake()
+        await turns()
+
+        assert batch_client.worker_groups == ["sticks", COMMON_GROUP]
+        for message in batch_client.published:
+            batch_client.answer(message)
+        assert [answer.result["predictions"] for answer in await asyncio.gather(first, second)] == [[1.0], [2.0]]
+        assert [workers.worker_groups.serving(name).free for name in ("sticks", "any")] == [1, 1]
+
+    run(scenario())
+
+
+def test_two_models_share_the_common_slots_fairly_and_the_limit_of_waiting_rows() -> None:
+    async def scenario() -> None:
+        worker_groups, batch_client, everywhere = common(1), FakeBatchClient(), WaitingRows(4)
+        settings = GatewaySettings(batch_rows_max=1)
+        clock = BrokerClock()
+        lanes = [
+            Batcher(classifier(["value"], name=name), batch_client, worker_groups, clock, everywhere, settings)
+            for name in ("busy", "quiet")
+        ]
+
+        def ask(lane: Batcher, value: float) -> "asyncio.Task[Any]":
+            return asyncio.create_task(lane.predict([[value]], 5.0))
+
+        tasks = [ask(lanes[0], 0.0), ask(lanes[0], 1.0), ask(lanes[0], 2.0)]
+        await turns()
+        tasks.append(ask(lanes[1], 3.0))
+        await turns()
+        assert (everywhere.rows, lanes[0].waiting_rows, lanes[1].waiting_rows) == (3, 2, 1)
+        await _answer_all(batch_client)
+        await asyncio.gather(*tasks)
+        # After its first batch "busy" queued up again before "quiet" came.
+        assert [message.model for message in batch_client.published] == ["busy", "busy", "quiet", "busy"]
+        assert everywhere.rows == 0
+
+    run(scenario())
+
+
+async def _answer_all(batch_client: FakeBatchClient) -> None:
+    done = 0
+    while done < len(batch_client.published):
+        batch_client.answer(batch_client.published[done])
+        done += 1
+        await turns()

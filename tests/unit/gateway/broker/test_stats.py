@@ -1,0 +1,159 @@
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from fakeredis import FakeServer
+
+from gateway.broker.stats import QueueMonitor, QueueStats
+from gateway.broker.workers import Workers
+from shared.queue import keys
+from shared.queue.broker_clock import BrokerClock
+from shared.queue.heartbeat import STALLED
+from tests.support.coroutines import run
+from tests.unit.gateway.fakes import connected
+
+
+@asynccontextmanager
+async def monitored(broker: FakeServer) -> AsyncIterator[tuple[QueueMonitor, Any]]:
+    async with connected(broker) as redis:
+        clock = BrokerClock()
+        yield QueueMonitor(redis, clock, Workers(redis, clock)), redis
+
+
+def samples(monitor: QueueMonitor) -> dict[str, float]:
+    def all_() -> Iterator[tuple[str, float]]:
+        for family in monitor.collect():
+            for sample in family.samples:
+                yield "/".join([sample.name, *sample.labels.values()]), sample.value
+
+    return dict(all_())
+
+
+def entry(age_seconds: float) -> str:
+    return json.dumps({"headers": {"published_at": time.time() - age_seconds}})
+
+
+def test_an_empty_queue_is_all_zeros(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with monitored(broker) as (monitor, _):
+            assert await monitor.refresh() == QueueStats(broker_up=True)
+
+    run(scenario())
+
+
+def test_what_waits_and_what_has_ended_is_counted(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with monitored(broker) as (monitor, redis):
+            await redis.lpush("interactive", entry(30), entry(10), entry(0))
+            await redis.lpush("bulk", entry(60))
+            await redis.hset("unacked", mapping={"a": "1", "b": "2"})
+            await redis.zadd(keys.JOBS_OPEN, {"j1": 1, "j2": 2, "j3": 3})
+            await redis.hset(keys.JOB_COUNTS, mapping={"accepted": 10, "succeeded": 4, "failed": 2, "cancelled": 1})
+            await redis.lpush(keys.DEAD_LETTERS, "x")
+            await redis.hset(keys.WORKER_COUNTS, STALLED, 2)
+            stats = await monitor.refresh()
+            assert stats.depth == {"interactive": 3, "bulk": 1}
+            assert stats.oldest_seconds == pytest.approx({"interactive": 30, "bulk": 60}, abs=1)
+            assert (stats.unacked, stats.jobs_open, stats.dead_letters) == (2, 3, 1)
+            assert (stats.jobs_accepted, stats.workers_stalled) == (10, 2)
+            assert stats.jobs_ended == {"succeeded": 4, "failed": 2, "cancelled": 1, "expired": 0}
+            exported = samples(monitor)
+            assert exported["inference_queue_depth/interactive"] == 3
+            assert exported["inference_jobs_ended_total/failed"] == 2
+            assert (
+                exported["inference_jobs_accepted_total"]
+                == sum(value for name, value in exported.items() if name.startswith("inference_jobs_ended_total"))
+                + exported["inference_jobs_open"]
+            )
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "oldest",
+    [
+        "text",
+        "null",
+        "[]",
+        "{}",
+        '{"headers":null}',
+        '{"headers":{"published_at":"soon"}}',
+        '{"headers":{"published_at":9999999999}}',
+    ],
+)
+def test_an_entry_that_does_not_say_when_it_came_has_no_age(broker: FakeServer, oldest: str) -> None:
+    async def scenario() -> None:
+        async with monitored(broker) as (monitor, redis):
+            await redis.lpush("bulk", oldest)
+            stats = await monitor.refresh()
+            assert (stats.depth["bulk"], stats.oldest_seconds["bulk"]) == (1, 0.0)
+
+    run(scenario())
+
+
+def test_while_the_broker_is_down_only_that_is_said(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with monitored(broker) as (monitor, redis):
+            await redis.hset(keys.JOB_COUNTS, mapping={"accepted": 10, "succeeded": 10})
+            await redis.lpush("bulk", entry(60))
+            await monitor.refresh()
+            broker.connected = False
+            assert await monitor.refresh() == QueueStats(broker_up=False)
+            exported = samples(monitor)
+            assert exported["inference_broker_up"] == 0
+            assert not [name for name in exported if name.endswith("_total") or "_total/" in name]
+            broker.connected = True
+            await monitor.refresh()
+            assert samples(monitor)["inference_jobs_accepted_total"] == 10
+
+    run(scenario())
+
+
+def test_the_brokers_memory_is_told_if_the_broker_tells(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with monitored(broker) as (monitor, redis):
+            # fakeredis knows no INFO, as little as a broker that does not allow it.
+            assert await monitor.refresh() == QueueStats(broker_up=True)
+            assert not [name for name in samples(monitor) if "broker_memory" in name]
+
+            async def info(section: str) -> dict[str, int]:
+                assert section == "memory"
+                return {"used_memory": 1_000_000, "maxmemory": 0}
+
+            monkeypatch.setattr(redis, "info", info)
+            await monitor.refresh()
+            exported = samples(monitor)
+            assert exported["inference_broker_memory_bytes"] == 1_000_000
+            assert exported["inference_broker_memory_limit_bytes"] == 0
+            assert await monitor.jobs() == (0, 0, 0.0), "no limit is never full"
+
+            async def tight(section: str) -> dict[str, int]:
+                return {"used_memory": 1_000_000, "maxmemory": 4_000_000}
+
+            monkeypatch.setattr(redis, "info", tight)
+            assert await monitor.jobs() == (0, 0, 0.25)
+
+    run(scenario())
+
+
+def test_jobs_wait_if_the_queue_holds_any(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with monitored(broker) as (monitor, redis):
+            await redis.zadd(keys.JOBS_OPEN, {"j1": 1, "j2": 2, "j3": 3})
+            await redis.hset(keys.JOB_COUNTS, mapping={"accepted": 10, "succeeded": 4, "failed": 2, "cancelled": 1})
+            assert await monitor.jobs() == (0, 7, 0.0), "all of them run"
+            await redis.lpush("bulk", entry(0))
+            assert await monitor.jobs() == (3, 7, 0.0)
+
+    run(scenario())
+
+
+def test_a_broker_that_has_counted_nothing_yet_has_no_jobs(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with monitored(broker) as (monitor, _):
+            assert await monitor.jobs() == (0, 0, 0.0)
+
+    run(scenario())

@@ -1,0 +1,514 @@
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+
+from gateway.batching.batcher import Batcher
+from gateway.catalog.catalog import KEEP_SECONDS, PATIENCE_SECONDS, Catalog, ServedModel
+from gateway.catalog.row_parser import RowParser
+from gateway.problems import Problem
+from headrace.errors import ManifestInvalid, ModelError, ModelNotFound, StoreUnavailable
+from headrace.models.alias import Alias, Trial
+from headrace.models.manifest import Manifest
+from headrace.models.store import ModelStore
+from tests.support.coroutines import run
+from tests.support.manifests import classifier
+
+
+class FakeStore:
+    """A store of names, versions and aliases, which can be out of reach."""
+
+    look_seconds = 0.0
+
+    def __init__(self) -> None:
+        self.models: dict[str, dict[str, Alias]] = {}
+        self.versions: set[tuple[str, str]] = set()
+        self.failure: ModelError | None = None
+        self.read: list[str] = []
+        """The manifests that were asked for."""
+
+    def put(self, name: str, alias: str, version: str, **trials: Trial) -> None:
+        """Point an alias, and add its version."""
+        self.versions |= {(name, version), *((name, trial.version) for trial in trials.values())}
+        record = Alias(version=version, moved_at="2026-11-23T12:45:00+00:00", **trials)
+        self.models.setdefault(name, {})[alias] = record
+
+    def names(self) -> list[str]:
+        self._may_fail()
+        return sorted({name for name, _ in self.versions})
+
+    def aliases(self, name: str) -> dict[str, str]:
+        return {alias: record.version for alias, record in self.alias_records(name).items()}
+
+    def alias_records(self, name: str) -> dict[str, Alias]:
+        self._may_fail()
+        return dict(self.models.get(name, {}))
+
+    def manifest(self, name: str, ref: str = "latest") -> Manifest:
+        self._may_fail()
+        record = self.models.get(name, {}).get(ref)
+        version = record.version if record else ref
+        self.read.append(f"{name} {version}")
+        if (name, version) not in self.versions:
+            raise ModelNotFound("no such thing")
+        return classifier(name=name, version=version)
+
+    def _may_fail(self) -> None:
+        if self.failure:
+            raise self.failure
+
+
+class FakeFleet:
+    """What workers say that they hold, as tests put it."""
+
+    def __init__(self) -> None:
+        self.loaded: dict[str, dict[str, bool]] = {}
+        """Worker -> `<name> <version>` -> whether all of its children have it."""
+        self.refused: dict[str, set[str]] = {}
+
+    def hold(self, worker: str, *labels: str, partly: Sequence[str] = ()) -> None:
+        self.loaded[worker] = {**dict.fromkeys(labels, True), **dict.fromkeys(partly, False)}
+
+    def holders(self, name: str) -> set[str]:
+        return {worker for worker, labels in self.loaded.items() if any(x.startswith(f"{name} ") for x in labels)}
+
+    def loaded_by(self, label: str) -> dict[str, bool]:
+        return {worker: labels.get(label, False) for worker, labels in self.loaded.items()}
+
+    def refusals(self, label: str) -> set[str]:
+        return self.refused.get(label, set())
+
+
+class FakeCoalescer:
+    idle = True
+
+
+class Turned:
+    """Stands in for the module `time`: the event loop's own clock must go on."""
+
+    def __init__(self, gateway: "Gateway") -> None:
+        self._gateway = gateway
+
+    def monotonic(self) -> float:
+        return self._gateway.now
+
+
+class Gateway:
+    """A catalog between a store, a fleet and a clock that a test turns; sticks v1 is served by worker `a`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr("gateway.catalog.catalog.time", Turned(self))
+        self.store, self.workers = FakeStore(), FakeFleet()
+        self.store.put("sticks", "latest", "v1")
+        self.workers.hold("a", "sticks v1")
+        self.made: list[str] = []
+        self.catalog = Catalog(cast(ModelStore, self.store), "sticks", cast(Any, self.workers), self._make)
+        self.catalog.load()
+
+    def _make(self, manifest: Manifest) -> ServedModel:
+        self.made.append(f"{manifest.name} {manifest.version}")
+        parser = RowParser(manifest, 10)
+        return ServedModel(manifest, parser, cast(Batcher, FakeCoalescer()), used_at=self.now)
+
+    def look(self, seconds_later: float = 1.0) -> None:
+        """One look at the store, a little later."""
+        self.now += seconds_later
+        run(self.catalog.refresh())
+
+    def serves(self, name: str = "sticks", reference: str | None = None, key: str = "") -> str | None:
+        """The version that answers now."""
+        served = self.catalog.served_now(name, reference, key)
+        return served.manifest.version if served else None
+
+    def get(self, name: str, reference: str | None = None) -> str:
+        return run(self.catalog.get(name, reference)).manifest.version
+
+    def problem(self, name: str, reference: str | None = None) -> Problem:
+        with pytest.raises(Problem) as caught:
+            self.get(name, reference)
+        return caught.value
+
+
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch) -> Gateway:
+    return Gateway(monkeypatch)
+
+
+# --- what is there
+
+
+def test_the_default_model_is_there_from_the_start(at: Gateway) -> None:
+    assert at.made == ["sticks v1"]
+    assert (at.serves(), at.serves(reference="latest"), at.serves(reference="v1")) == ("v1", "v1", "v1")
+    assert at.catalog.default.label == "sticks v1"
+
+
+def test_other_models_are_read_when_they_are_asked_for_and_once(at: Gateway) -> None:
+    at.store.put("stones", "latest", "v7")
+    at.look()
+    assert at.catalog.names == ["sticks", "stones"]
+    assert at.get("stones") == "v7"
+    assert at.get("stones", "v7") == at.serves("stones", "latest") == "v7"
+    assert at.store.read.count("stones v7") == 1
+    assert at.made == ["sticks v1", "stones v7"]
+
+
+def test_a_model_can_be_asked_for_before_it_was_seen(at: Gateway) -> None:
+    at.store.put("stones", "latest", "v7")
+    at.store.put("stones", "candidate", "v8")
+
+    assert (at.get("stones"), at.get("stones", "candidate"), at.get("stones", "v8")) == ("v7", "v8", "v8")
+
+
+@pytest.mark.parametrize(("name", "reference"), [("stones", None), ("stones", "v1"), ("sticks", "v9"), ("..", None)])
+def test_what_is_not_in_the_store_is_404(at: Gateway, name: str, reference: str | None) -> None:
+    problem = at.problem(name, reference)
+
+    assert (problem.status, problem.code) == (404, "unknown_model")
+    assert "Retry-After" not in problem.headers
+
+
+@pytest.mark.parametrize("failure", [StoreUnavailable("secret"), ManifestInvalid("secret")])
+def test_what_can_not_be_read_is_503_and_tried_again(at: Gateway, failure: ModelError) -> None:
+    at.store.put("sticks", "other", "v2")
+    at.store.failure = failure
+
+    problem = at.problem("sticks", "v2")
+
+    assert (problem.status, problem.code) == (503, "model_unavailable")
+    assert int(problem.headers["Retry-After"]) >= 1
+    assert b"secret" not in problem.body()
+    assert at.get("sticks") == "v1", "what is in memory is served without the store"
+    at.store.failure = None
+    assert at.get("sticks", "v2") == "v2"
+
+
+def test_without_the_default_model_there_is_no_catalog(at: Gateway) -> None:
+    with pytest.raises(ModelNotFound):
+        Catalog(cast(ModelStore, at.store), "none", cast(Any, at.workers), at._make).load()
+
+
+def test_while_the_store_is_away_everything_stays_as_it_is(at: Gateway, caplog: pytest.LogCaptureFixture) -> None:
+    at.store.put("sticks", "latest", "v2")
+    at.workers.hold("a", "sticks v2")
+    at.store.failure = StoreUnavailable("it does not answer")
+    run(at.catalog.step())
+    assert at.serves() == "v1"
+    assert "it does not answer" in caplog.text
+    at.store.failure = None
+    run(at.catalog.step())
+    assert at.serves() == "v2"
+
+
+# --- moves of aliases
+
+
+def test_an_alias_is_followed_when_the_workers_have_its_version(at: Gateway) -> None:
+    at.store.put("sticks", "latest", "v2")
+    at.look()
+    assert at.serves() == "v1"
+    assert at.catalog.moves("sticks") == {"latest": {"version": "v2", "refused": []}}
+
+    at.workers.hold("a", "sticks v1", partly=["sticks v2"])
+    at.look()
+    assert at.serves() == "v1", "not all of its children"
+
+    at.workers.hold("a", "sticks v1", "sticks v2")
+    at.look()
+    assert at.serves() == "v2"
+    assert at.catalog.moves("sticks") == {}
+    assert at.serves(reference="v1") == "v1", "for those who ask for it"
+
+
+def test_the_first_request_after_a_move_does_not_wait_for_the_store(at: Gateway) -> None:
+    at.store.put("sticks", "latest", "v2")
+    at.workers.hold("a", "sticks v2")
+    at.look()
+    at.store.failure = StoreUnavailable("away")
+
+    assert at.get("sticks") == "v2"
+
+
+def test_a_version_whose_manifest_can_not_be_read_is_not_followed(at: Gateway) -> None:
+    at.store.put("sticks", "latest", "v2")
+    at.workers.hold("a", "sticks v2")
+    at.store.versions.remove(("sticks", "v2"))
+    at.store.versions.add(("sticks", "v1"))
+    at.look()
+
+    assert at.serves() == "v1"
+    assert "latest" in at.catalog.moves("sticks")
+
+
+def test_all_who_hold_the_model_must_have_the_version(at: Gateway) -> None:
+    at.workers.hold("b", "sticks v1")
+    at.workers.hold("idle")
+    at.workers.hold("other", "stones v1")
+    at.store.put("sticks", "latest", "v2")
+    at.workers.hold("a", "sticks v2")
+    at.look()
+    assert at.serves() == "v1"
+
+    at.workers.hold("b", "sticks v2")
+    at.look()
+    assert at.serves() == "v2", "those who hold none of it load it when they are asked"
+
+
+def test_patience_with_the_last_workers_has_an_end(at: Gateway) -> None:
+    at.workers.hold("slow", "sticks v1")
+    at.workers.hold("a", "sticks v2")
+    at.store.put("sticks", "latest", "v2")
+    at.look()
+    at.look(PATIENCE_SECONDS)
+    assert at.serves() == "v1"
+    at.look(0.5)
+    assert at.serves() == "v2"
+
+
+def test_without_anybody_who_has_it_patience_has_none(at: Gateway) -> None:
+    at.store.put("sticks", "latest", "v2")
+    at.look()
+    at.look(100 * PATIENCE_SECONDS)
+
+    assert at.serves() == "v1"
+
+
+def test_patience_begins_anew_with_another_version(at: Gateway) -> None:
+    at.workers.hold("slow", "sticks v1")
+    at.workers.hold("a", "sticks v2", "sticks v3")
+    at.store.put("sticks", "latest", "v2")
+    at.look()
+    at.store.put("sticks", "latest", "v3")
+    at.look(PATIENCE_SECONDS - 1)
+    at.look(2)
+    assert at.serves() == "v1"
+    at.look(PATIENCE_SECONDS)
+    assert at.serves() == "v3"
+
+
+def test_while_no_worker_is_there_nothing_moves(at: Gateway) -> None:
+    at.workers.loaded.clear()
+    at.store.put("sticks", "latest", "v2")
+    at.look()
+    at.look(2 * PATIENCE_SECONDS)
+
+    assert at.serves() == "v1"
+
+
+def test_a_refused_version_is_never_followed_and_the_reason_is_told(at: Gateway) -> None:
+    at.workers.hold("b", "sticks v1")
+    at.workers.hold("a", "sticks v2")
+    at.workers.refused["sticks v2"] = {"of another library"}
+    at.store.put("sticks", "latest", "v2")
+    at.look()
+    at.look(2 * PATIENCE_SECONDS)
+    assert at.serves() == "v1"
+    assert at.catalog.moves("sticks") == {"latest": {"version": "v2", "refused": ["of another library"]}}
+
+    at.store.put("sticks", "latest", "v1")
+    at.look()
+    assert (at.serves(), at.catalog.moves("sticks")) == ("v1", {}), "taken back"
+
+
+def test_production_is_preferred_to_latest(at: Gateway) -> None:
+    at.workers.hold("a", "sticks v1", "sticks v2", "sticks v3")
+    at.store.put("sticks", "production", "v2")
+    at.store.put("sticks", "latest", "v3")
+    at.look()
+    assert at.catalog.aliases("sticks") == {"latest": "v3", "production": "v2"}
+    assert at.catalog.alias_of("sticks") == "production"
+    assert (at.serves(), at.get("sticks", "latest")) == ("v2", "v3")
+
+    at.store.put("sticks", "latest", "v1")
+    at.look()
+    assert at.serves() == "v2"
+
+
+def test_the_first_alias_of_a_model_that_nobody_uses_waits_for_nobody(at: Gateway) -> None:
+    at.store.put("stones", "latest", "v1")
+    at.look()
+
+    assert at.catalog.aliases("stones") == {"latest": "v1"}
+
+
+def test_an_alias_that_was_removed_is_unknown(at: Gateway) -> None:
+    at.workers.hold("a", "sticks v1", "sticks v2")
+    at.store.put("sticks", "candidate", "v2", split=Trial(version="v1", share=1.0))
+    at.look()
+    assert "candidate" in at.catalog.trials("sticks")
+    del at.store.models["sticks"]["candidate"]
+    at.look()
+    assert at.problem("sticks", "candidate").status == 404
+    assert (at.catalog.aliases("sticks"), at.catalog.trials("sticks")) == ({"latest": "v1"}, {})
+
+
+def test_a_move_of_an_alias_that_was_removed_is_over(at: Gateway) -> None:
+    at.store.put("sticks", "candidate", "v2")
+    at.look()
+    assert "candidate" in at.catalog.moves("sticks")
+    del at.store.models["sticks"]["candidate"]
+    at.look()
+    assert at.catalog.moves("sticks") == {}
+
+
+def test_the_default_model_always_means_something(at: Gateway) -> None:
+    at.workers.hold("a", "sticks v1", "sticks v2")
+    at.store.put("sticks", "production", "v2")
+    at.look()
+    at.now += 2 * KEEP_SECONDS
+    del at.store.models["sticks"]["production"]
+    at.look()
+    assert at.catalog.default.label == "sticks v1"
+    at.store.models["sticks"].clear()
+    at.look()
+    assert at.catalog.default.label == "sticks v1"
+    at.store.versions.clear()
+    at.look(2 * KEEP_SECONDS)
+    assert at.catalog.default.label == "sticks v1"
+    assert at.catalog.names == ["sticks"]
+
+
+def test_a_model_that_was_removed_is_unknown(at: Gateway) -> None:
+    at.store.put("stones", "latest", "v1")
+    at.look()
+    at.store.versions.remove(("stones", "v1"))
+    del at.store.models["stones"]
+    at.look()
+
+    assert at.catalog.names == ["sticks"]
+    assert at.problem("stones").status == 404
+
+
+# --- what is kept
+
+
+def test_versions_that_nobody_uses_are_forgotten(at: Gateway) -> None:
+    at.store.put("sticks", "latest", "v2")
+    at.workers.hold("a", "sticks v2")
+    at.look()
+    at.look(KEEP_SECONDS - 2)
+    assert at.serves(reference="v1") == "v1", "and used again"
+    at.look(KEEP_SECONDS)
+    assert at.serves(reference="v1") == "v1"
+    at.look(KEEP_SECONDS + 1)
+    assert at.serves(reference="v1") is None
+    assert at.get("sticks", "v1") == "v1", "read once more"
+    assert at.made == ["sticks v1", "sticks v2", "sticks v1"]
+
+
+def test_versions_that_an_alias_means_are_kept(at: Gateway) -> None:
+    at.store.put("sticks", "old", "v1")
+    at.look()
+    at.store.put("sticks", "latest", "v2")
+    at.workers.hold("a", "sticks v1", "sticks v2")
+    at.look()
+    at.look(10 * KEEP_SECONDS)
+
+    assert (at.serves(), at.serves(reference="old")) == ("v2", "v1")
+
+
+def test_versions_that_somebody_waits_for_are_kept(at: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeCoalescer, "idle", False)
+    at.store.put("sticks", "latest", "v2")
+    at.workers.hold("a", "sticks v2")
+    at.look()
+    at.look(10 * KEEP_SECONDS)
+    assert at.serves(reference="v1") == "v1"
+
+
+# --- trials
+
+
+def test_a_split_starts_when_the_workers_are_ready_and_ends_with_its_record(at: Gateway) -> None:
+    at.store.put("sticks", "latest", "v1", split=Trial(version="v2", share=1.0))
+    at.look()
+    assert (at.serves(), at.catalog.trials("sticks")) == ("v1", {})
+
+    at.workers.hold("a", "sticks v1", "sticks v2")
+    at.look()
+    assert at.catalog.trials("sticks") == {"latest": {"split": {"version": "v2", "share": 1.0}}}
+    assert (at.serves(), at.serves(reference="latest")) == ("v2", "v2")
+    assert at.serves(reference="v1") == "v1", "whoever asks for a version gets that one"
+
+    at.store.put("sticks", "latest", "v1")
+    at.look()
+    assert (at.serves(), at.catalog.trials("sticks")) == ("v1", {})
+
+
+def test_a_split_is_by_key(at: Gateway) -> None:
+    at.workers.hold("a", "sticks v1", "sticks v2")
+    at.store.put("sticks", "latest", "v1", split=Trial(version="v2", share=0.5))
+    at.look()
+
+    answers = {key: at.serves(key=key) for key in map(str, range(200))}
+
+    assert set(answers.values()) == {"v1", "v2"}
+    assert answers == {key: at.serves(key=key) for key in answers}
+
+
+def test_a_share_can_be_changed_while_it_goes_on(at: Gateway) -> None:
+    at.workers.hold("a", "sticks v1", "sticks v2")
+    for share in (0.25, 1.0):
+        at.store.put("sticks", "latest", "v1", split=Trial(version="v2", share=share))
+        at.look()
+        assert at.catalog.trials("sticks") == {"latest": {"split": {"version": "v2", "share": share}}}
+
+
+@pytest.mark.parametrize("kind", ["split", "shadow"])
+def test_a_refused_version_gets_no_trial(at: Gateway, kind: str) -> None:
+    at.workers.hold("a", "sticks v1", "sticks v2")
+    at.workers.refused["sticks v2"] = {"of another library"}
+    at.store.put("sticks", "latest", "v1", **{kind: Trial(version="v2", share=1.0)})
+    at.look()
+
+    assert (at.serves(), at.catalog.trials("sticks")) == ("v1", {})
+
+
+def test_a_trial_ends_when_the_version_is_refused_or_gone_from_memory(at: Gateway) -> None:
+    at.workers.hold("a", "sticks v1", "sticks v2")
+    at.store.put("sticks", "latest", "v1", split=Trial(version="v2", share=1.0))
+    at.look()
+    assert at.serves() == "v2"
+    at.workers.hold("a", "sticks v1")
+    at.look()
+    assert at.serves() == "v1"
+
+
+def test_a_shadow_is_asked_after_the_others_and_answers_nobody(at: Gateway) -> None:
+    at.workers.hold("a", "sticks v1", "sticks v2")
+    at.store.put("sticks", "latest", "v1", shadow=Trial(version="v2", share=1.0))
+    at.look()
+    served = at.catalog.served_now("sticks")
+    assert served is not None
+    assert served.manifest.version == "v1"
+
+    shadow = at.catalog.shadow_of("sticks", None, served)
+    assert shadow is not None
+    assert shadow.manifest.version == "v2"
+    assert at.catalog.shadow_of("sticks", "latest", served) is shadow
+    assert at.catalog.shadow_of("sticks", "v1", served) is None
+    assert at.catalog.shadow_of("sticks", None, shadow) is None, "a version is not its own shadow"
+    assert at.catalog.shadow_of("stones", None, served) is None
+    assert at.catalog.trials("sticks") == {"latest": {"shadow": {"version": "v2", "share": 1.0}}}
+
+
+def test_versions_on_trial_are_kept(at: Gateway) -> None:
+    at.workers.hold("a", "sticks v1", "sticks v2")
+    at.store.put("sticks", "latest", "v1", shadow=Trial(version="v2", share=0.5))
+    at.look()
+    at.look(10 * KEEP_SECONDS)
+    assert at.serves(reference="v2") == "v2"
+
+    at.store.put("sticks", "latest", "v1")
+    at.look(10 * KEEP_SECONDS)
+    at.look(KEEP_SECONDS + 1)
+    assert at.serves(reference="v2") is None
+
+
+def test_an_alias_that_is_not_asked_for_has_trials_of_its_own(at: Gateway) -> None:
+    at.workers.hold("a", "sticks v1", "sticks v2")
+    at.store.put("sticks", "beta", "v1", split=Trial(version="v2", share=1.0))
+    at.look()
+
+    assert (at.serves(), at.serves(reference="beta")) == ("v1", "v2")

@@ -1,0 +1,324 @@
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from gateway.catalog.row_parser import TEXT_MAX_CHARACTERS, RowParser, flat_row
+from gateway.problems import ERRORS_SHOWN, Problem
+from tests.support.manifests import classifier, feature, flag, mixed, text
+
+ODD_NAMES = ["petal length (cm)", "a/b~c", 'quo"ted', "Straße", " ", "INSTANCES", "instance", "__proto__", "v"]
+
+
+def parser(*names: str, rows_max: int = 10) -> RowParser:
+    return RowParser(classifier(names or ("length", "width")), rows_max)
+
+
+def refusal(body: bytes, of: RowParser | None = None) -> Problem:
+    with pytest.raises(Problem) as caught:
+        (of or parser()).parse(body)
+    return caught.value
+
+
+def pointers(problem: Problem) -> list[str]:
+    return [item["pointer"] for item in problem.extra["errors"]]
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"length":1.5,"width":2}', b'{"width":2,"length":1.5}', b' {\n"width" : 2.0 , "length":15e-1 }\t']
+)
+def test_a_flat_object_is_one_row_in_the_order_of_the_features(body: bytes) -> None:
+    parsed = parser().parse(body)
+
+    assert (parsed.rows, parsed.single) == ([[1.5, 2.0]], True)
+
+
+def test_instances_are_rows_in_their_order_each_in_the_order_of_the_features() -> None:
+    parsed = parser().parse(b'{"instances":[{"width":2,"length":1},{"length":3,"width":4}]}')
+
+    assert (parsed.rows, parsed.single) == ([[1.0, 2.0], [3.0, 4.0]], False)
+
+
+def test_one_instance_is_not_a_flat_row() -> None:
+    assert not parser().parse(b'{"instances":[{"width":2,"length":1}]}').single
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_feature_may_have_any_name(name: str) -> None:
+    rows = parser(name, "other")
+    row = {"other": 2.0, name: 1.0}
+
+    assert rows.parse(json.dumps(row).encode()).rows == [[1.0, 2.0]]
+    assert rows.parse(json.dumps({"instances": [row]}).encode()).rows == [[1.0, 2.0]]
+
+
+def test_a_feature_called_instances_can_be_sent_as_instances() -> None:
+    body = b'{"instances":[{"instances":1},{"instances":2}]}'
+
+    assert parser("instances").parse(body).rows == [[1.0], [2.0]]
+
+
+@pytest.mark.parametrize("value", ["1", "-0.0", "1e308", "5e-324", "9007199254740993", "0.1"])
+def test_numbers_are_taken_as_they_are(value: str) -> None:
+    [[taken]] = parser("x").parse(b'{"x":%s}' % value.encode()).rows
+
+    assert isinstance(taken, float)
+    assert repr(taken) == repr(float(value))
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["true", "false", "null", '"1.5"', '"NaN"', "[1]", "{}", "NaN", "Infinity", "-Infinity", "1e400", "9" * 400],
+)
+@pytest.mark.parametrize("form", ['{"length":%s,"width":2}', '{"instances":[{"length":%s,"width":2}]}'])
+def test_what_is_no_finite_number_is_refused_where_it_is(form: str, value: str) -> None:
+    problem = refusal((form % value).encode())
+
+    assert (problem.status, problem.code) == (422, "invalid_rows")
+    assert problem.detail == "1 value does not fit the model's features"
+    assert pointers(problem) == ["/length" if form.startswith('{"length"') else "/instances/0/length"]
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        ({}, ["/length", "/width"]),
+        ({"length": 1}, ["/width"]),
+        ({"length": 1, "width": 2, "colour": 3}, ["/colour"]),
+        ({"length": 1, "Width": 2}, ["/width", "/Width"]),
+        ([], [""]),
+        (1, [""]),
+        (None, [""]),
+        ("text", [""]),
+        ([{"length": 1, "width": 2}], [""]),
+        ({"instances": []}, ["/instances"]),
+        ({"instances": {}}, ["/instances"]),
+        ({"instances": None}, ["/instances"]),
+        ({"instances": [1]}, ["/instances/0"]),
+        ({"instances": [{"length": 1, "width": 2}, {"length": 1}]}, ["/instances/1/width"]),
+        ({"instances": [{"length": 1, "width": 2}], "length": 1}, ["/length"]),
+        ({"instances": [{"length": 1, "width": 2}] * 11}, ["/instances"]),
+    ],
+)
+def test_errors_point_at_what_is_wrong(body: Any, where: Sequence[str]) -> None:
+    problem = refusal(json.dumps(body).encode())
+
+    assert (problem.status, problem.code) == (422, "invalid_rows")
+    assert sorted(pointers(problem)) == sorted(where)
+
+
+def test_so_many_rows_are_enough() -> None:
+    assert (
+        len(parser(rows_max=10).parse(json.dumps({"instances": [{"length": 1, "width": 2}] * 10}).encode()).rows) == 10
+    )
+
+
+def test_every_wrong_value_is_counted_but_only_some_are_shown() -> None:
+    problem = refusal(
+        json.dumps({"instances": [{"length": "x", "width": "y"}] * 10 + [{}]}).encode(), parser(rows_max=20)
+    )
+
+    assert len(pointers(problem)) == ERRORS_SHOWN
+    assert problem.detail == "22 values do not fit the model's features"
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b" ", b"{", b'{"length":1,}', b"'length'", b"\xff", b'{"length":"\\ud800"}', b"[" * 100_000, b"{}{}"]
+)
+@pytest.mark.parametrize("around", [b"%s", b'{"instances":[%s'])
+def test_what_is_not_json_is_400(body: bytes, around: bytes) -> None:
+    problem = refusal(around % body)
+
+    assert (problem.status, problem.code) == (400, "invalid_json")
+
+
+@pytest.mark.parametrize("body", [{"length": "sesame"}, {"sesame": 1}, {"instances": "sesame"}, "sesame"])
+def test_values_are_not_echoed(body: Any) -> None:
+    told = refusal(json.dumps(body).encode()).body()
+
+    assert told.count(b"sesame") == (1 if "sesame" in body and isinstance(body, dict) else 0), "names are, once"
+
+
+def test_what_validates_is_what_is_documented() -> None:
+    one, many = parser("petal length (cm)", "b").json_schema()["oneOf"]
+
+    assert list(one["properties"]) == one["required"] == ["petal length (cm)", "b"]
+    assert one["additionalProperties"] is False
+    assert one["properties"]["b"]["type"] == "number"
+    assert one["properties"]["b"]["description"] == "In training from 0 to 3."
+    instances = many["properties"]["instances"]
+    assert (instances["minItems"], instances["maxItems"]) == (1, 10)
+    assert instances["items"]["required"] == ["petal length (cm)", "b"]
+
+
+def test_a_flat_row_is_what_the_parser_takes() -> None:
+    manifest = classifier(ODD_NAMES)
+    row = [float(i) for i in range(len(ODD_NAMES))]
+
+    assert parser(*ODD_NAMES).parse(json.dumps(flat_row(manifest, row)).encode()).rows == [row]
+
+
+# --- features of all types
+
+MIXED = mixed(feature("size"), text("colour"), flag("broken"))
+NULLABLE = mixed(*(make(name, nullable=True) for name, make in (("size", feature), ("colour", text), ("broken", flag))))
+
+
+@pytest.mark.parametrize("form", ["%s", '{"instances":[%s]}'])
+@pytest.mark.parametrize("colour", ["red", "not in training", "", "Straße \U0001f6e4", "true", "1", "null"])
+@pytest.mark.parametrize("broken", [True, False])
+def test_texts_and_truth_values_are_taken_as_they_are(form: str, colour: str, broken: bool) -> None:
+    body = form % json.dumps({"broken": broken, "colour": colour, "size": 1})
+
+    [[size, taken, whether]] = RowParser(MIXED, 10).parse(body.encode()).rows
+
+    assert (size, taken) == (1.0, colour)
+    assert whether is broken
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("colour", None),
+        ("colour", 1),
+        ("colour", 1.5),
+        ("colour", True),
+        ("colour", ["red"]),
+        ("colour", {}),
+        ("broken", None),
+        ("broken", 0),
+        ("broken", 1),
+        ("broken", "true"),
+        ("broken", ""),
+        ("broken", []),
+        ("size", None),
+        ("size", "1"),
+        ("size", True),
+    ],
+)
+def test_a_value_of_another_type_is_refused_where_it_is(name: str, value: Any) -> None:
+    row = {"size": 1, "colour": "red", "broken": True, name: value}
+
+    for body, pointer in ((row, f"/{name}"), ({"instances": [row]}, f"/instances/0/{name}")):
+        problem = refusal(json.dumps(body).encode(), RowParser(MIXED, 10))
+        assert (problem.status, problem.code) == (422, "invalid_rows")
+        assert pointers(problem) == [pointer]
+
+
+def test_null_is_taken_where_it_was_in_training() -> None:
+    body = b'{"size":null,"colour":null,"broken":null}'
+
+    assert RowParser(NULLABLE, 10).parse(body).rows == [[None, None, None]]
+    assert RowParser(NULLABLE, 10).parse(b'{"size":1,"colour":"red","broken":false}').rows == [[1.0, "red", False]]
+    assert sorted(pointers(refusal(body, RowParser(MIXED, 10)))) == ["/broken", "/colour", "/size"]
+
+
+def test_null_is_said_and_not_left_out() -> None:
+    assert sorted(pointers(refusal(b"{}", RowParser(NULLABLE, 10)))) == ["/broken", "/colour", "/size"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("colour", 1), ("broken", 1), ("size", "1"), ("size", float("nan")), ("broken", "null")],
+)
+def test_a_value_that_may_be_null_is_no_less_strict(name: str, value: Any) -> None:
+    row = {"size": None, "colour": None, "broken": None, name: value}
+
+    problem = refusal(json.dumps(row).encode(), RowParser(NULLABLE, 10))
+
+    assert [pointer.split("/")[1] for pointer in pointers(problem)] == [name]
+
+
+@pytest.mark.parametrize("length", [TEXT_MAX_CHARACTERS, TEXT_MAX_CHARACTERS + 1])
+def test_a_text_may_be_so_long(length: int) -> None:
+    body = json.dumps({"size": 1, "colour": "ü" * length, "broken": True}).encode()
+
+    if length > TEXT_MAX_CHARACTERS:
+        problem = refusal(body, RowParser(MIXED, 10))
+        assert pointers(problem) == ["/colour"]
+        assert "ü" not in problem.body().decode()
+    else:
+        assert len(RowParser(MIXED, 10).parse(body).rows[0][1]) == length
+
+
+@pytest.mark.parametrize("colour", ["instances", '"instances":', '"instances"', "instances:", '{"instances": []}'])
+def test_a_text_about_instances_is_no_instances(colour: str) -> None:
+    row = {"size": 1, "colour": colour, "broken": True}
+    rows = RowParser(MIXED, 10)
+
+    flat = rows.parse(json.dumps(row).encode())
+    assert (flat.rows, flat.single) == ([[1.0, colour, True]], True)
+    assert not rows.parse(json.dumps({"instances": [row]}).encode()).single
+
+
+@pytest.mark.parametrize("body", ['{"instances" :%s}', '{ "instances"\n\t: %s }', '{"instances":%s}'])
+def test_instances_may_be_written_with_spaces(body: str) -> None:
+    assert parser().parse((body % '[{"length":1,"width":2}]').encode()).rows == [[1.0, 2.0]]
+
+
+def test_every_type_is_documented() -> None:
+    one, _ = RowParser(MIXED, 10).json_schema()["oneOf"]
+    properties = one["properties"]
+
+    assert [properties[name]["type"] for name in ("size", "colour", "broken")] == ["number", "string", "boolean"]
+    assert properties["colour"]["description"] == "In training: red, blue."
+    assert properties["broken"]["description"] == "true or false."
+    nullable, _ = RowParser(NULLABLE, 10).json_schema()["oneOf"]
+    assert nullable["required"] == ["size", "colour", "broken"]
+    for name, type_ in (("size", "number"), ("colour", "string"), ("broken", "boolean")):
+        assert [each["type"] for each in nullable["properties"][name]["anyOf"]] == [type_, "null"]
+
+
+@pytest.mark.parametrize(
+    ("categories", "description"),
+    [
+        (None, "Any text."),
+        ([], "Any text."),
+        ([str(i) for i in range(10)], "In training: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9."),
+        ([str(i) for i in range(11)], "In training: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, …."),
+    ],
+)
+def test_a_text_is_described_by_what_was_seen(categories: list[str] | None, description: str) -> None:
+    one, _ = RowParser(mixed(text("colour", categories)), 10).json_schema()["oneOf"]
+
+    assert one["properties"]["colour"]["description"] == description
+
+
+def test_a_flat_row_of_any_types_is_what_the_parser_takes() -> None:
+    for manifest, row in ((MIXED, [1.0, "red", True]), (NULLABLE, [None, None, None])):
+        assert RowParser(manifest, 10).parse(json.dumps(flat_row(manifest, row)).encode()).rows == [row]
+
+
+def test_a_flat_row_may_have_a_feature_called_instances() -> None:
+    rows = parser("instances", "other")
+
+    flat = rows.parse(b'{"instances":5,"other":1}')
+    assert (flat.rows, flat.single) == ([[5.0, 1.0]], True)
+    assert pointers(refusal(b'{"instances":"5","other":1}', rows)) == ["/instances"]
+    assert pointers(refusal(b'{"instances":[{"instances":"5","other":1}]}', rows)) == ["/instances/0/instances"]
+    assert refusal(b'{"instances":', rows).code == "invalid_json"
+
+
+VALUES = [*("1", "-0.0", "1.5e3", "1e400", "9" * 30, "9" * 400, "true", "false", "null", "NaN", "-Infinity")]
+VALUES += ['"red"', '"1"', '"\\ud800"', "[]", "[1]", "{}", json.dumps("ü" * (TEXT_MAX_CHARACTERS + 1))]
+
+
+@pytest.mark.parametrize("of", [MIXED, NULLABLE], ids=["mixed", "nullable"])
+@pytest.mark.parametrize("name", ["size", "colour", "broken"])
+def test_the_quick_way_takes_what_the_validator_takes(of: Any, name: str) -> None:
+    rows = RowParser(of, 10)
+    good = {"size": "1", "colour": '"red"', "broken": "true"}
+    for value in VALUES:
+        row = "{" + ",".join(f'"{key}":{each}' for key, each in {**good, name: value}.items()) + "}"
+        body = f'{{"instances":[{row},{row}]}}'.encode()
+        try:
+            taken = [list(each.values()) for each in rows._instances.validate_json(body)["instances"]]
+        except ValidationError:
+            assert rows._quick(body) is None, value
+        else:
+            quick = rows._quick(body)
+            assert quick is None or repr(quick) == repr(taken)
+            assert repr(rows.parse(body).rows) == repr(taken)
+            assert value == "9" * 30 or quick is not None

@@ -1,0 +1,174 @@
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from fakeredis import FakeServer
+
+from gateway.admission.jobs import JobsAdmission
+from gateway.batching.slots import WorkerGroups
+from gateway.broker.batch_client import BatchClient
+from gateway.jobs import reconciler as module
+from gateway.jobs.reconciler import Reconciler
+from gateway.jobs.service import JobService
+from gateway.settings import GatewaySettings
+from shared.queue import keys
+from shared.queue.broker_clock import BrokerClock
+from shared.queue.celery_app import make_celery
+from shared.queue.contract import COMMON_GROUP, RunJobsMessage
+from shared.settings import CommonSettings
+from tests.support.coroutines import run
+from tests.support.manifests import classifier
+from tests.unit.gateway.fakes import connected
+
+APP = make_celery(CommonSettings())
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.0)
+
+
+class Office:
+    """A gateway's reconciler, with a way to submit jobs and to let them be overdue."""
+
+    def __init__(self, redis: Any) -> None:
+        self.redis = redis
+        batch_client = BatchClient(redis, redis, redis, APP, BrokerClock())
+        self.pinned: set[str] = set()
+        self.worker_groups = WorkerGroups(lambda pool: int(pool == COMMON_GROUP or pool in self.pinned))
+        settings = GatewaySettings()
+        self.jobs = JobService(redis, batch_client, self.worker_groups, JobsAdmission(settings), settings)
+        self.reconciler = Reconciler(redis, batch_client, self.worker_groups, BrokerClock(), check_seconds=10.0)
+        self.counted: Counter[str] = Counter()
+
+    async def submit(self, overdue: bool = True) -> str:
+        """A job whose message got lost, long ago if it is overdue."""
+        job_id, _ = await self.jobs.submit(classifier(), [[1.0, 2.0]], True, None)
+        await self.redis.delete("bulk")
+        if overdue:
+            await self.redis.zadd(keys.JOBS_OPEN, {job_id: 0})
+            await self.redis.hset(keys.job(job_id), "published_at", "1")
+        return job_id
+
+    async def step(self) -> None:
+        await self.reconciler.step(lambda action: self.counted.update([action]))
+
+
+@asynccontextmanager
+async def offices(broker: FakeServer) -> AsyncIterator[tuple[Office, Office]]:
+    async with connected(broker) as redis:
+        yield Office(redis), Office(redis)
+
+
+def jobs_in(entry: bytes) -> list[str]:
+    [[payload], _, _] = json.loads(json.loads(entry)["body"])
+    return RunJobsMessage.model_validate_json(payload).jobs
+
+
+def test_of_two_gateways_one_looks(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with offices(broker) as (one, other):
+            await asyncio.gather(one.step(), other.step())
+            for _ in range(3):
+                await one.submit()
+                await asyncio.gather(one.step(), other.step())
+            assert sorted([one.counted.total(), other.counted.total()]) == [0, 3]
+
+    run(scenario())
+
+
+def test_the_other_takes_over_when_the_first_is_gone(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with offices(broker) as (one, other):
+            await one.step()
+            await one.submit()
+            await other.step()
+            assert not other.counted
+            # Its time is over, as it will be 5 s after the holder's last step.
+            assert 4000 < await one.redis.pttl(keys.RECONCILER_LOCK) <= 5000
+            await one.redis.delete(keys.RECONCILER_LOCK)
+            await other.step()
+            assert other.counted == {"republished": 1}
+
+    run(scenario())
+
+
+def test_the_holder_keeps_the_lock_and_the_other_does_not_prolong_it(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with offices(broker) as (one, other):
+            await one.step()
+            await one.redis.pexpire(keys.RECONCILER_LOCK, 1000)
+            await other.step()
+            assert await one.redis.pttl(keys.RECONCILER_LOCK) <= 1000
+            await one.step()
+            assert await one.redis.pttl(keys.RECONCILER_LOCK) > 4000
+
+    run(scenario())
+
+
+def test_jobs_whose_check_is_not_due_are_left_alone(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with offices(broker) as (one, _):
+            await one.submit(overdue=False)
+            await one.step()
+            assert not one.counted
+            assert await one.redis.llen("bulk") == 0
+
+    run(scenario())
+
+
+def test_jobs_are_published_again_one_by_one(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with offices(broker) as (one, _):
+            submitted = [await one.submit() for _ in range(3)]
+            assert await one.reconciler.look() == {"republished": 3}
+            entries = await one.redis.lrange("bulk", 0, -1)
+            assert sorted(map(jobs_in, entries)) == sorted([job_id] for job_id in submitted)
+
+    run(scenario())
+
+
+def test_a_job_goes_to_the_workers_that_serve_its_model_now(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with offices(broker) as (one, _):
+            job_id = await one.submit()
+            one.pinned = {"sticks"}
+            assert await one.reconciler.look() == {"republished": 1}
+            [entry] = await one.redis.lrange("bulk.sticks", 0, -1)
+            assert jobs_in(entry) == [job_id]
+            assert json.loads(entry)["properties"]["delivery_info"]["routing_key"] == "bulk.sticks"
+            assert await one.redis.llen("bulk") == 0
+
+    run(scenario())
+
+
+def test_each_action_is_counted(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with offices(broker) as (one, _):
+            expired, lost, running = [await one.submit() for _ in range(3)]
+            await one.redis.hset(keys.job(expired), "expires_at", "1")
+            far = {"status": "running", "lease_until": "9e9"}
+            await one.redis.hset(keys.job(running), mapping=far)
+            await one.redis.hset(keys.job(lost), mapping={**far, "lease_until": "1", "attempt": "3"})
+            await one.redis.zadd(keys.JOBS_OPEN, {"unheard-of": 0})
+            await one.step()
+            assert one.counted == {"expired": 1, "worker_lost": 1, "waiting": 1, "gone": 1}
+            await one.step()
+            assert one.counted.total() == 4
+
+    run(scenario())
+
+
+def test_a_look_is_bounded(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "JOBS_PER_LOOK", 2)
+
+    async def scenario() -> None:
+        async with offices(broker) as (one, _):
+            await one.redis.zadd(keys.JOBS_OPEN, {f"leftover{i}": i for i in range(5)})
+            assert [(await one.reconciler.look()).total() for _ in range(4)] == [2, 2, 1, 0]
+
+    run(scenario())

@@ -1,0 +1,563 @@
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from fakeredis import FakeServer
+
+from gateway.admission.jobs import JobsAdmission
+from gateway.batching.slots import WorkerGroups
+from gateway.broker import redis_client as connection
+from gateway.broker.batch_client import BatchClient
+from gateway.jobs import waiters as job_watch
+from gateway.jobs.record import Record
+from gateway.jobs.service import JobService
+from gateway.problems import Problem
+from gateway.settings import GatewaySettings
+from headrace.models.manifest import Manifest
+from shared.queue import keys
+from shared.queue.broker_clock import BrokerClock
+from shared.queue.celery_app import make_celery
+from shared.queue.contract import COMMON_GROUP, JobStatus
+from shared.queue.job_scripts import script
+from shared.settings import CommonSettings
+from tests.support.coroutines import run, turns, until
+from tests.support.manifests import classifier, regressor
+from tests.unit.gateway.fakes import connected
+
+MANIFEST = classifier()
+ROWS = [[1.5, 2.0]]
+APP = make_celery(CommonSettings())
+
+
+class Desk:
+    """Jobs, and the Redis behind them."""
+
+    def __init__(self, redis: Any, **settings: Any) -> None:
+        self.redis = redis
+        self.pinned: set[str] = set()
+        self.worker_groups = WorkerGroups(lambda pool: int(pool == COMMON_GROUP or pool in self.pinned))
+        chosen = GatewaySettings(**settings)
+        self.admission = JobsAdmission(chosen)
+        batch_client = BatchClient(redis, redis, redis, APP, BrokerClock())
+        self.jobs = JobService(redis, batch_client, self.worker_groups, self.admission, chosen)
+
+    async def submit(
+        self,
+        rows: Any = ROWS,
+        key: str | None = None,
+        single: bool = False,
+        manifest: Manifest = MANIFEST,
+        owner: str = "",
+    ) -> tuple[str, bool]:
+        return await self.jobs.submit(manifest, rows, single, key, owner)
+
+    async def finish(self, job_id: str, status: str = "succeeded", outcome: str = '{"predictions":["short"]}') -> None:
+        """What a worker does."""
+        finish = self.redis.register_script(script("finish"))
+        names = [keys.JOBS_OPEN, keys.JOB_COUNTS, keys.job(job_id)]
+        _, *written = await finish(keys=names, args=[keys.JOBS_ENDED, job_id, status, outcome, 0.5])
+        assert written == [1]
+
+
+@asynccontextmanager
+async def desk(broker: FakeServer, **settings: Any) -> AsyncIterator[Desk]:
+    async with connected(broker) as redis:
+        yield Desk(redis, **settings)
+
+
+async def problem(answer: Awaitable[Any]) -> Problem:
+    with pytest.raises(Problem) as caught:
+        await answer
+    return caught.value
+
+
+def test_an_accepted_job_is_in_redis_and_so_is_its_message(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker, job_retention_seconds=77, job_max_attempts=2) as at:
+            before = time.time()
+            job_id, replay = await at.submit(single=True)
+            assert not replay
+            record = await at.redis.hgetall(keys.job(job_id))
+            assert json.loads(record[b"rows"]) == ROWS
+            assert (record[b"max_attempts"], record[b"retention_seconds"]) == (b"2", b"77")
+            assert await at.redis.llen("bulk") == 1
+            job = await at.jobs.get(job_id)
+            assert job is not None
+            assert (job.id, job.status, job.model, job.version) == (job_id, JobStatus.QUEUED, "sticks", "v1")
+            assert (job.single, job.attempt, job.ended) == (True, 0, False)
+            assert before - 1 < job.accepted_at < time.time() + 1
+            assert (job.started_at, job.ended_at, job.compute_seconds, job.outcome) == (None,) * 4
+
+    run(scenario())
+
+
+def test_an_ended_job_is_read_with_all_that_happened(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            job_id, _ = await at.submit()
+            await at.finish(job_id)
+            job = await at.jobs.get(job_id)
+            assert job is not None
+            assert (job.status, job.ended, job.single) == (JobStatus.SUCCEEDED, True, False)
+            assert job.outcome == {"predictions": ["short"]}
+            assert job.compute_seconds == 0.5
+            assert job.ended_at is not None
+            assert job.ended_at >= job.accepted_at
+
+    run(scenario())
+
+
+def test_on_a_broker_that_hangs_nobody_waits_for_those_before(
+    broker: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "COMMAND_SECONDS", 0.05)
+    asked = 0
+
+    async def hang(**_: Any) -> None:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(10)
+
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            monkeypatch.setattr(at.jobs, "_submit_script", hang)
+            first = asyncio.ensure_future(problem(at.submit()))
+            await until("the first is with Redis", lambda: asked)
+            # More than one call takes: they would come one after another.
+            others = [problem(at.submit()) for _ in range(600)]
+            problems = await asyncio.wait_for(asyncio.gather(first, *others), 2)
+            assert {each.code for each in problems} == {"broker_unavailable"}
+            assert asked == 1
+
+    run(scenario())
+
+
+def test_submissions_that_arrive_together_go_to_redis_together(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            answers = await asyncio.gather(*(at.submit() for _ in range(257)))
+            assert len({job_id for job_id, _ in answers}) == 257
+            # What was there in one turn, in two calls: 256 rows are enough for one task.
+            assert await at.redis.llen("bulk") == 2
+            assert await at.redis.zcard(keys.JOBS_OPEN) == 257
+
+    run(scenario())
+
+
+def test_submissions_that_arrive_while_redis_works_wait_for_each_other(
+    broker: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            submit, go_on = at.jobs._submit_script, asyncio.Event()
+            jobs_per_call: list[int] = []
+
+            async def slowly(keys: list[str], args: list[Any]) -> Any:
+                jobs_per_call.append((len(keys) - 3) // 2)
+                await go_on.wait()
+                return await submit(keys=keys, args=args)
+
+            monkeypatch.setattr(at.jobs, "_submit_script", slowly)
+            callers = [asyncio.create_task(at.submit())]
+            for _ in range(20):
+                await turns()
+                callers.append(asyncio.create_task(at.submit()))
+            assert jobs_per_call == [1]
+            go_on.set()
+            assert len(set(await asyncio.gather(*callers))) == 21
+            assert jobs_per_call == [1, 20]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("sizes", "messages"), [([256, 1], 2), ([100, 100, 56, 1], 2), ([300, 300], 2), ([1, 255], 1)])
+def test_one_task_carries_so_many_rows(broker: FakeServer, sizes: list[int], messages: int) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            await asyncio.gather(*(at.submit(ROWS * size) for size in sizes))
+            assert await at.redis.llen("bulk") == messages
+
+    run(scenario())
+
+
+def test_jobs_for_other_workers_are_other_tasks(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            at.pinned = {"weights"}
+            models = [MANIFEST, regressor(), classifier(name="stones"), regressor(), MANIFEST]
+            answers = await asyncio.gather(*(at.submit(manifest=manifest) for manifest in models))
+            assert len({job_id for job_id, _ in answers}) == 5
+            # Two models share the common workers, and their task.
+            assert (await at.redis.llen("bulk"), await at.redis.llen("bulk.weights")) == (1, 1)
+            for manifest, (job_id, _) in zip(models, answers, strict=True):
+                job = await at.jobs.get(job_id)
+                assert job is not None
+                assert job.model == manifest.name
+
+    run(scenario())
+
+
+def test_the_same_key_for_another_model_is_refused(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            await at.submit(key="k")
+            refused = await problem(at.submit(key="k", manifest=classifier(name="stones")))
+            assert (refused.status, refused.code) == (422, "idempotency_key_reused")
+            # Another version of it is no other request: an alias may have moved between two tries.
+            _, replay = await at.submit(key="k", manifest=classifier(version="v2"))
+            assert replay
+
+    run(scenario())
+
+
+def test_each_caller_gets_the_own_job(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            answers = await asyncio.gather(*(at.submit([[float(i), 0.0]]) for i in range(30)))
+            for i, (job_id, _) in enumerate(answers):
+                assert json.loads(await at.redis.hget(keys.job(job_id), "rows")) == [[float(i), 0.0]]
+
+    run(scenario())
+
+
+def test_the_same_key_gives_the_same_job_however_it_is_sent(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            at_once = await asyncio.gather(*(at.submit(key="k") for _ in range(5)))
+            later = await at.submit(key="k")
+            assert len({job_id for job_id, _ in [*at_once, later]}) == 1
+            assert [replay for _, replay in [*at_once, later]] == [False] + [True] * 5
+            assert await at.redis.zcard(keys.JOBS_OPEN) == 1
+
+    run(scenario())
+
+
+def test_the_same_key_for_other_rows_is_refused_and_hurts_nobody_else(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            await at.submit(key="k")
+            refused, accepted = await asyncio.gather(
+                problem(at.submit([[9.0, 9.0]], key="k")), at.submit([[9.0, 9.0]], key="other")
+            )
+            assert (refused.status, refused.code) == (422, "idempotency_key_reused")
+            assert not accepted[1]
+
+    run(scenario())
+
+
+def test_too_many_open_jobs_are_refused_with_a_time_to_come_back(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker, jobs_open_max=1) as at:
+            await at.submit()
+            refused = await problem(at.submit())
+            assert (refused.status, refused.code) == (503, "queue_full")
+            assert int(refused.headers["Retry-After"]) >= 5
+
+    run(scenario())
+
+
+def test_a_job_that_would_expire_before_its_turn_is_refused(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker, job_expiry_seconds=1e-9) as at:
+            at.admission.look(1000, 0, 0.0)
+            await asyncio.sleep(0)
+            at.admission.look(1000, 1, 0.0)
+            at.admission.judge(slots=0)
+            await at.submit()
+            at.admission.judge(slots=2)
+            refused = await problem(at.submit())
+            assert (refused.status, refused.code) == (503, "overloaded")
+            assert int(refused.headers["Retry-After"]) >= 5
+            at.admission.look(0, 1001, 0.0)
+            at.admission.judge(slots=2)
+            await at.submit()
+
+    run(scenario())
+
+
+def test_no_jobs_are_taken_in_while_redis_has_hardly_any_memory_left(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            at.admission.look(0, 0, 0.95)
+            refused = await problem(at.submit())
+            assert (refused.status, refused.code) == (503, "queue_full")
+            assert int(refused.headers["Retry-After"]) >= 5
+            at.admission.look(0, 0, 0.5)
+            await at.submit()
+
+    run(scenario())
+
+
+def submitting(at: Desk) -> Awaitable[Any]:
+    return at.submit()
+
+
+def getting(at: Desk) -> Awaitable[Any]:
+    return at.jobs.get("x")
+
+
+def waiting(at: Desk) -> Awaitable[Any]:
+    return at.jobs.watch.wait("x", 5)
+
+
+def cancelling(at: Desk) -> Awaitable[Any]:
+    return at.jobs.cancel("x")
+
+
+@pytest.mark.parametrize("ask", [submitting, getting, waiting, cancelling])
+def test_without_redis_everything_is_503_and_works_again_afterwards(
+    broker: FakeServer, ask: Callable[[Desk], Awaitable[Any]]
+) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            broker.connected = False
+            refused = await problem(ask(at))
+            assert (refused.status, refused.code) == (503, "broker_unavailable")
+            assert int(refused.headers["Retry-After"]) >= 1
+            broker.connected = True
+            await ask(at)
+
+    run(scenario())
+
+
+def test_a_failure_that_nobody_foresaw_reaches_the_callers(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            submit = at.jobs._submit_script
+
+            async def fail(**_: Any) -> Any:
+                raise ZeroDivisionError("a bug")
+
+            monkeypatch.setattr(at.jobs, "_submit_script", fail)
+            answers = await asyncio.gather(at.submit(), at.submit(), return_exceptions=True)
+            assert [type(answer) for answer in answers] == [ZeroDivisionError] * 2
+            monkeypatch.setattr(at.jobs, "_submit_script", submit)
+            await at.submit()
+
+    run(scenario())
+
+
+def test_a_caller_who_leaves_while_submitting_disturbs_nobody(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            leaves, stays = asyncio.create_task(at.submit()), asyncio.create_task(at.submit())
+            await turns(1)
+            leaves.cancel()
+            job_id, _ = await stays
+            assert await at.jobs.get(job_id) is not None
+
+    run(scenario())
+
+
+def test_an_unknown_job_is_none_at_once(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            assert await at.jobs.get("x") is None
+            assert await at.jobs.watch.wait("x", 1000) is None
+            assert await at.jobs.cancel("x") is None
+
+    run(scenario())
+
+
+def test_a_job_that_has_ended_is_not_waited_for(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            job_id, _ = await at.submit()
+            await at.finish(job_id)
+            job = await at.jobs.watch.wait(job_id, 1000)
+            assert job is not None
+            assert job.ended
+
+    run(scenario())
+
+
+def test_all_who_wait_are_woken_by_the_end(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_watch, "POLL_SECONDS", 1000.0)
+
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            job_id, _ = await at.submit()
+            callers = [asyncio.create_task(at.jobs.watch.wait(job_id, 1000)) for _ in range(3)]
+            await until("all wait", lambda: len(at.jobs.watch.waiting.get(job_id, ())) == 3)
+            await at.jobs.watch.wake(["another", job_id])  # too early: they look, and wait on
+            await turns(50)
+            await at.finish(job_id)
+            assert not any(caller.done() for caller in callers)
+            await at.jobs.watch.wake([job_id])
+            jobs = await asyncio.gather(*callers)
+            assert [job.status for job in jobs if job] == [JobStatus.SUCCEEDED] * 3
+            assert at.jobs.watch.waiting == {}
+
+    run(scenario())
+
+
+def test_a_wake_up_that_came_too_early_costs_one_look(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            job_id, _ = await at.submit()
+            read, looks = at.jobs._read, []
+
+            async def counted(looked_at: str) -> Record | None:
+                looks.append(looked_at)
+                return await read(looked_at)
+
+            monkeypatch.setattr(at.jobs.watch, "_read", counted)
+            caller = asyncio.create_task(at.jobs.watch.wait(job_id, 1000))
+            await until("it waits", lambda: len(looks) == 1)
+            await at.jobs.watch.wake([job_id])
+            await turns(100)
+            assert len(looks) == 2
+            await at.finish(job_id)
+            await at.jobs.watch.wake([job_id])
+            await caller
+
+    run(scenario())
+
+
+def test_a_crowd_that_waits_for_one_job_reads_its_record_once(
+    broker: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            job_id, _ = await at.submit()
+            looks = 0
+            read = at.jobs._read
+
+            async def counted(looked_at: str) -> Record | None:
+                nonlocal looks
+                looks += 1
+                return await read(looked_at)
+
+            monkeypatch.setattr(at.jobs.watch, "_read", counted)
+            many = 10 * job_watch.WOKEN_TOGETHER
+            callers = [asyncio.create_task(at.jobs.watch.wait(job_id, 1000)) for _ in range(many)]
+            await until("all wait", lambda: len(at.jobs.watch.waiting.get(job_id, ())) == many)
+            callers.pop().cancel()
+            await turns(50)
+            assert looks == 1
+            await at.finish(job_id)
+            await at.jobs.watch.wake([job_id])
+            jobs = await asyncio.gather(*callers)
+            assert {job.status for job in jobs if job} == {JobStatus.SUCCEEDED}
+            assert looks <= 1 + 10
+
+    run(scenario())
+
+
+def test_the_more_wait_the_less_often_each_is_looked_up(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_watch, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(job_watch, "POLLS_PER_SECOND_MAX", 0.01)
+
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            job_id, _ = await at.submit()
+            caller = asyncio.create_task(at.jobs.watch.wait(job_id, 1000))
+            await until("it waits", lambda: job_id in at.jobs.watch.waiting)
+            await turns(50)
+            await at.finish(job_id)
+            await asyncio.sleep(0.05)
+            assert not caller.done(), "it is looked up after 100 s"
+            await at.jobs.watch.wake([job_id])
+            await caller
+
+    run(scenario())
+
+
+def test_a_missed_wake_up_is_made_up_for_by_looking(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_watch, "POLL_SECONDS", 0.01)
+
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            job_id, _ = await at.submit()
+            caller = asyncio.create_task(at.jobs.watch.wait(job_id, 1000))
+            await until("it waits", lambda: job_id in at.jobs.watch.waiting)
+            await at.finish(job_id)
+            job = await caller
+            assert job is not None
+            assert job.ended
+
+    run(scenario())
+
+
+def test_when_the_time_is_over_the_job_is_told_as_it_is(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            job_id, _ = await at.submit()
+            for seconds in (0.0, 0.02):
+                job = await at.jobs.watch.wait(job_id, seconds)
+                assert job is not None
+                assert job.status is JobStatus.QUEUED
+            assert at.jobs.watch.waiting == {}
+
+    run(scenario())
+
+
+def test_cancelling_says_what_the_job_is_then(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            cancelled, _ = await at.submit()
+            ended, _ = await at.submit()
+            await at.finish(ended, status="failed")
+            assert [await at.jobs.cancel(cancelled) for _ in range(2)] == [JobStatus.CANCELLED] * 2
+            assert await at.jobs.cancel(ended) is JobStatus.FAILED
+
+    run(scenario())
+
+
+def test_cancelling_tells_those_who_wait_in_other_gateways(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            job_id, _ = await at.submit()
+            async with at.redis.pubsub(ignore_subscribe_messages=True) as listener:
+                await listener.subscribe(keys.JOBS_ENDED)
+                await listener.get_message(timeout=0.1)
+                await at.jobs.cancel(job_id)
+                told = await listener.get_message(timeout=1.0)
+                assert told["data"].decode().split() == [job_id]
+
+    run(scenario())
+
+
+def test_a_job_is_its_owners_own(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            job_id, _ = await at.submit(owner="alice")
+            for other in ("", "bob", "alic"):
+                assert await at.jobs.get(job_id, other) is None
+                assert await at.jobs.watch.wait(job_id, 1000, other) is None, "and nobody waits for what is not there"
+                assert await at.jobs.cancel(job_id, other) is None
+            job = await at.jobs.get(job_id, "alice")
+            assert job is not None and job.status is JobStatus.QUEUED
+            assert await at.jobs.cancel(job_id, "alice") is JobStatus.CANCELLED
+
+    run(scenario())
+
+
+def test_a_job_of_nobody_is_no_owners(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            job_id, _ = await at.submit()
+            assert await at.jobs.get(job_id, "alice") is None
+            assert await at.jobs.cancel(job_id, "alice") is None
+            assert await at.jobs.cancel(job_id) is JobStatus.CANCELLED
+
+    run(scenario())
+
+
+def test_the_same_idempotency_key_of_two_owners_is_two_keys(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            jobs = {owner: await at.submit(key="order-17", owner=owner) for owner in ("", "alice", "bob")}
+            assert len({job_id for job_id, _ in jobs.values()}) == 3
+            assert not any(replay for _, replay in jobs.values())
+            again = await at.submit(key="order-17", owner="bob")
+            assert again == (jobs["bob"][0], True)
+            # Other rows are told apart from the owner's own only.
+            await at.submit(rows=[[9.0, 9.0]], key="order-18", owner="alice")
+            assert not (await at.submit(key="order-18", owner="bob"))[1]
+
+    run(scenario())

@@ -1,0 +1,211 @@
+import asyncio
+import time
+from typing import Any
+
+import pytest
+import redis
+
+from gateway import readiness as module
+from gateway.batching.slots import WorkerGroups
+from gateway.readiness import ReadinessProbe
+from headrace.models.manifest import Manifest
+from shared.queue.broker_clock import BrokerClock
+from shared.queue.contract import BatchReply, PredictMessage
+from tests.support.coroutines import run, turns
+from tests.support.manifests import classifier, regressor
+from tests.unit.gateway.fakes import FakeBatchClient, common
+
+GOOD = {"predictions": ["short"], "probabilities": [[1.0, 0.0]]}
+
+
+class Mine:
+    """A canary, and whoever comes to ask how it is."""
+
+    def __init__(self, manifest: Manifest | None = None, worker_groups: WorkerGroups | None = None) -> None:
+        self.batch_client = FakeBatchClient()
+        self.clock = BrokerClock()
+        self.probe = ReadinessProbe(
+            lambda: manifest or classifier(), self.batch_client, worker_groups or common(), self.clock
+        )
+
+    @property
+    def sent(self) -> list[PredictMessage]:
+        return self.batch_client.published
+
+    def ask(self) -> "asyncio.Task[str | None]":
+        return asyncio.create_task(self.probe.trouble())
+
+    async def hear(self, result: dict[str, Any]) -> str | None:
+        """What someone hears who asks, when the worker answers with this result."""
+        asked = self.ask()
+        await turns()
+        self.batch_client.answer(self.sent[-1], [result])
+        return await asked
+
+
+def test_the_right_answer_means_no_trouble() -> None:
+    async def scenario() -> None:
+        assert await Mine().hear(GOOD) is None
+
+    run(scenario())
+
+
+def test_it_is_a_sample_of_the_manifest_marked_as_no_traffic_with_a_deadline_of_its_own() -> None:
+    async def scenario() -> None:
+        mine = Mine()
+        await mine.hear(GOOD)
+        [message] = mine.sent
+        assert message.probe
+        assert message.rows == [classifier().samples[0].row]
+        assert (message.model, message.version, message.reply_to) == ("sticks", "v1", mine.batch_client.reply_to)
+        [call] = message.calls
+        assert call.n_rows == 1
+        assert call.deadline == pytest.approx(mine.clock.now() + module.ANSWER_SECONDS, abs=1)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("pinned", "pool"), [("sticks", "sticks"), ("other", "")])
+def test_it_takes_the_way_that_requests_for_the_model_take(pinned: str, pool: str) -> None:
+    async def scenario() -> None:
+        mine = Mine(worker_groups=WorkerGroups(lambda pool: int(pool == pinned)))
+        await mine.hear(GOOD)
+        assert mine.batch_client.worker_groups == [pool]
+
+    run(scenario())
+
+
+def test_all_who_ask_at_a_time_hear_of_the_same_canary() -> None:
+    async def scenario() -> None:
+        mine = Mine()
+        asked = [mine.ask() for _ in range(5)]
+        await turns()
+        asked.append(mine.ask())
+        await turns()
+        assert len(mine.sent) == 1
+        mine.batch_client.answer(mine.sent[0], [GOOD])
+        assert await asyncio.gather(*asked) == [None] * 6
+
+    run(scenario())
+
+
+def test_one_who_goes_away_does_not_take_the_answer_from_the_others() -> None:
+    async def scenario() -> None:
+        mine = Mine()
+        leaves, stays = mine.ask(), mine.ask()
+        await turns()
+        leaves.cancel()
+        await turns()
+        mine.batch_client.answer(mine.sent[0], [GOOD])
+        assert await stays is None
+
+    run(scenario())
+
+
+def test_a_good_answer_is_good_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        mine = Mine()
+        await mine.hear(GOOD)
+        assert await mine.probe.trouble() is None
+        assert len(mine.sent) == 1
+        now = time.monotonic() + module.FRESH_SECONDS
+        monkeypatch.setattr("gateway.readiness.time.monotonic", lambda: now)
+        asked = mine.ask()
+        await turns()
+        assert len(mine.sent) == 2
+        monkeypatch.undo()
+        mine.batch_client.answer(mine.sent[1], [GOOD])
+        assert await asked is None
+
+    run(scenario())
+
+
+def test_a_bad_answer_is_asked_again_at_once() -> None:
+    async def scenario() -> None:
+        mine = Mine()
+        assert await mine.hear({"predictions": ["long"], "probabilities": None}) is not None
+        assert await mine.hear(GOOD) is None
+        assert len(mine.sent) == 2
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("predictions", [["long"], [None], [], ["short", "short"], [0], ["Short"]])
+def test_another_prediction_is_trouble(predictions: list[Any]) -> None:
+    async def scenario() -> None:
+        trouble = await Mine().hear({"predictions": predictions, "probabilities": None})
+        assert trouble == "the worker answered another prediction"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("expected", "answer", "same"),
+    [
+        (0.1, 0.1, True),
+        # A batch of one row, or another processor, may round the last bits otherwise.
+        (0.1, 0.1 + 1e-15, True),
+        (1e6, 1e6 + 0.1, True),
+        (0.0, 1e-7, True),
+        (3, 3.0000000001, True),
+        (0.1, 0.1001, False),
+        (0.0, 0.1, False),
+        (0.1, None, False),
+        (0.1, "0.1", False),
+    ],
+)
+def test_numbers_may_differ_in_their_last_bits(expected: float, answer: Any, same: bool) -> None:
+    async def scenario() -> None:
+        trouble = await Mine(regressor(sample=expected)).hear({"predictions": [answer], "probabilities": None})
+        assert (trouble is None) == same
+
+    run(scenario())
+
+
+def test_an_error_of_the_worker_is_trouble_and_named() -> None:
+    async def scenario() -> None:
+        error = {"code": "model_unavailable", "message": "x", "rows": []}
+        assert await Mine().hear({"error": error}) == "the worker answered model_unavailable"
+
+    run(scenario())
+
+
+def test_no_answer_is_trouble_and_the_late_one_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.01)
+
+    async def scenario() -> None:
+        mine = Mine()
+        assert await mine.probe.trouble() == "no answer through the queue within 0.01 s"
+        assert not mine.batch_client._waiting
+        late = mine.sent[0]
+        mine.batch_client.answer(late, [GOOD])
+        asked = mine.ask()
+        await turns()
+        assert mine.sent[-1].batch != late.batch, "the late answer is not taken for that of the next one"
+        mine.batch_client.answer(mine.sent[-1], [GOOD])
+        assert await asked is None
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("failure", [redis.ConnectionError(), redis.TimeoutError(), OSError()])
+def test_a_broker_that_is_gone_is_trouble(failure: Exception) -> None:
+    async def scenario() -> None:
+        mine = Mine()
+        mine.batch_client.failure = failure
+        assert await mine.probe.trouble() == "the queue can't be reached"
+        mine.batch_client.failure = None
+        assert await mine.hear(GOOD) is None
+
+    run(scenario())
+
+
+def test_nobody_is_left_waiting_for_a_reply() -> None:
+    async def scenario() -> None:
+        mine = Mine()
+        await mine.hear(GOOD)
+        second: list[BatchReply] = []
+        assert mine.batch_client.open(second.append) == mine.sent[0].batch + 1
+        assert list(mine.batch_client._waiting) == [mine.sent[0].batch + 1]
+
+    run(scenario())

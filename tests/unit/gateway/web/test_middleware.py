@@ -1,0 +1,226 @@
+import asyncio
+import logging
+import re
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import APIRouter, FastAPI
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
+
+from gateway.metrics import GatewayMetrics
+from gateway.web.middleware import Observed
+from tests.support.coroutines import run
+
+
+async def fine(_: Request) -> Response:
+    return JSONResponse({})
+
+
+async def broken(_: Request) -> Response:
+    raise RuntimeError("sesame")
+
+
+async def left(_: Request) -> Response:
+    raise ClientDisconnect
+
+
+class Half:
+    """Starts its answer, then breaks."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("sesame")
+
+
+class Hot:
+    """Knows its template itself, as the hot routes do."""
+
+    template = "/models/{name}/fine"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await JSONResponse({})(scope, receive, send)
+
+
+class Site:
+    """An app behind the middleware, with metrics of its own."""
+
+    def __init__(self) -> None:
+        self.metrics = GatewayMetrics()
+        router = APIRouter()
+
+        @router.get("/jobs/{job_id}")
+        async def job(job_id: str) -> dict[str, str]:
+            return {"id": job_id}
+
+        app = FastAPI(middleware=[Middleware(Observed, metrics=self.metrics)])
+        app.router.routes += [
+            Route("/fine", fine, methods=["GET", "POST"]),
+            Route("/broken", broken),
+            Route("/left", left),
+            Route("/half", Half()),
+            Route("/models/{name}/fine", Hot(), methods=["POST"]),
+            Route("/made-up/{name}", fine),
+        ]
+        app.include_router(router)
+        self.app = app
+
+    def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        async def asking() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+                return await client.request(method, path, **options)
+
+        return run(asking())
+
+    def requests(self) -> dict[tuple[str, str, str], float]:
+        """How many by method, route and status."""
+        [family] = self.metrics.http_requests.collect()
+        return {
+            (sample.labels["method"], sample.labels["route"], sample.labels["status"]): sample.value
+            for sample in family.samples
+            if sample.name.endswith("_total")
+        }
+
+
+@pytest.fixture
+def site() -> Site:
+    return Site()
+
+
+@pytest.mark.parametrize("mine", ["a", "A-b_c.9", "0" * 64])
+def test_a_request_keeps_the_id_that_it_came_with(site: Site, mine: str) -> None:
+    assert site.ask("GET", "/fine", headers={"X-Request-ID": mine}).headers["x-request-id"] == mine
+
+
+@pytest.mark.parametrize("mine", [None, "", "0" * 65, "a b", "a\tb", "<script>", "a;b", "é", "a\x7f", "a/b"])
+def test_an_id_that_could_hurt_a_log_is_replaced(site: Site, mine: str | None) -> None:
+    headers = {} if mine is None else {"X-Request-ID": mine.encode("latin-1")}
+
+    given = site.ask("GET", "/fine", headers=headers).headers.get_list("x-request-id")
+
+    assert len(given) == 1
+    assert re.fullmatch(r"[0-9a-f]{32}", given[0])
+
+
+def test_every_request_without_an_id_gets_another_one(site: Site) -> None:
+    assert len({site.ask("GET", "/fine").headers["x-request-id"] for _ in range(5)}) == 5
+
+
+@pytest.mark.parametrize("path", ["/fine", "/broken", "/nothing", "/jobs/x"])
+def test_every_answer_has_an_id(site: Site, path: str) -> None:
+    assert site.ask("GET", path, headers={"X-Request-ID": "mine"}).headers["x-request-id"] == "mine"
+
+
+def test_what_nobody_caught_is_a_problem_that_leads_to_the_log(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    response = site.ask("GET", "/broken", headers={"X-Request-ID": "mine"})
+
+    assert response.status_code == 500
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json() == {
+        "type": "urn:headrace:problem:internal_error",
+        "title": "Internal Server Error",
+        "status": 500,
+        "detail": "see the log for request mine",
+    }
+    assert "request mine failed" in caplog.text
+    assert "RuntimeError: sesame" in caplog.text
+    assert site.requests() == {("GET", "/broken", "500"): 1}
+
+
+def test_an_answer_that_broke_off_is_not_answered_twice(caplog: pytest.LogCaptureFixture) -> None:
+    site = Site()
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    run(site.app(_scope("/half"), _nothing, send))
+
+    assert [message["type"] for message in sent] == ["http.response.start"]
+    assert "sesame" in caplog.text
+    assert site.requests() == {("GET", "/half", "200"): 1}
+
+
+def test_a_caller_who_left_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    site = Site()
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    with caplog.at_level(logging.INFO):
+        run(site.app(_scope("/left"), _nothing, send))
+
+    assert sent == []
+    assert caplog.records == []
+    assert site.requests() == {("GET", "/left", "499"): 1}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "labels"),
+    [
+        ("GET", "/fine", ("GET", "/fine", "200")),
+        ("POST", "/fine?x=1", ("POST", "/fine", "200")),
+        ("HEAD", "/fine", ("HEAD", "/fine", "200")),
+        ("DELETE", "/fine", ("DELETE", "/fine", "405")),
+        ("GET", "/jobs/some-id", ("GET", "/jobs/{job_id}", "200")),
+        ("PUT", "/jobs/some-id", ("PUT", "/jobs/{job_id}", "405")),
+        ("POST", "/models/sticks/fine", ("POST", "/models/{name}/fine", "200")),
+        ("GET", "/models/sticks/fine", ("GET", "/models/{name}/fine", "405")),
+        ("GET", "/made-up/by-a-caller", ("GET", "__unmatched__", "200")),
+        ("GET", "/nothing/at/all", ("GET", "__unmatched__", "404")),
+        ("GET", "/jobs/a/b", ("GET", "__unmatched__", "404")),
+        ("GET", "/fine/", ("GET", "__unmatched__", "307")),
+        ("BREW", "/fine", ("OTHER", "/fine", "405")),
+        ("BREW2", "/coffee", ("OTHER", "__unmatched__", "404")),
+    ],
+)
+def test_requests_are_counted_by_labels_that_callers_can_not_make_up(
+    site: Site, method: str, path: str, labels: tuple[str, str, str]
+) -> None:
+    site.ask(method, path)
+
+    assert site.requests() == {labels: 1}
+    [seconds] = site.metrics.http_seconds.collect()
+    counts = [sample for sample in seconds.samples if sample.name.endswith("_count")]
+    assert [(sample.labels, sample.value) for sample in counts] == [({"method": labels[0], "route": labels[1]}, 1)]
+
+
+def test_what_is_not_http_passes_uncounted() -> None:
+    seen: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["type"])
+
+    metrics = GatewayMetrics()
+    run(Observed(app, metrics)({"type": "lifespan"}, _nothing, _nothing))  # type: ignore[arg-type]
+
+    assert seen == ["lifespan"]
+    [family] = metrics.http_requests.collect()
+    assert family.samples == []
+
+
+async def _nothing() -> Message:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+def _scope(path: str) -> Scope:
+    return {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [],
+        "http_version": "1.1",
+        "scheme": "http",
+        "server": ("gateway", 80),
+        "client": ("127.0.0.1", 1),
+    }

@@ -1,0 +1,183 @@
+"""What can't be served is refused at export, with a reason that says what to do."""
+
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse, stats  # type: ignore[import-untyped]
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.cluster import DBSCAN
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import RandomizedSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.tree import DecisionTreeClassifier
+
+from headrace import NotExportable, export
+from headrace.models.store import ModelStore
+from tests.support.estimators import CASES
+from tests.support.puppet import Puppet
+
+X = np.array([[0.0, 0.0], [1.0, 1.0]] * 4)
+Y = np.array(["a", "b"] * 4)
+
+
+class LeansOnTheBatch(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+    """Says whether a row is above the mean of the batch."""
+
+    def fit(self, rows: Any, targets: Any) -> "LeansOnTheBatch":
+        self.classes_ = np.unique(targets)
+        return self
+
+    def predict(self, rows: Any) -> Any:
+        return self.classes_[(rows[:, 0] > rows[:, 0].mean()).astype(int)]
+
+
+class Forgets(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Predicts another class once it was stored."""
+
+    def fit(self, rows: Any, targets: Any) -> "Forgets":
+        self.classes_ = np.unique(targets)
+        return self
+
+    def predict(self, rows: Any) -> Any:
+        return np.repeat(self.classes_[getattr(self, "stored", 0)], len(rows))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, stored=1)
+
+
+def from_main() -> Any:
+    """An estimator whose class says that it is from the program that was started."""
+    of_main = types.new_class("OfMain", (DummyClassifier,))
+    of_main.__module__ = "__main__"
+    sys.modules["__main__"].OfMain = of_main  # type: ignore[attr-defined]
+    return of_main().fit(X, Y)
+
+
+def same(rows: Any) -> Any:
+    return rows
+
+
+def with_function(function: Callable[..., Any]) -> Any:
+    return make_pipeline(FunctionTransformer(function), LogisticRegression()).fit(X, Y)
+
+
+ESTIMATORS: dict[str, tuple[Callable[[], Any], str]] = {
+    "lambda": (lambda: with_function(lambda rows: rows), "lambda"),
+    "class from __main__": (from_main, "__main__.OfMain is defined in the program that was started"),
+    "class of a project": (
+        lambda: Forgets().fit(X, Y),
+        r"extra_modules=\('tests',\).*TRUSTED_MODULES=tests",
+    ),
+    "function of a project": (
+        lambda: with_function(same),
+        r"workers refuse tests\.unit\.headrace\.exporting\.test_refusals\.same",
+    ),
+    "distributions": (
+        lambda: RandomizedSearchCV(Ridge(), {"alpha": stats.uniform(0, 1)}, n_iter=1, cv=2).fit(X, X[:, 0]),
+        "export its best_estimator_",
+    ),
+    "no predict": (lambda: DBSCAN().fit(X), "DBSCAN has no predict"),
+    "transformer": (lambda: StandardScaler().fit(X), "StandardScaler has no predict"),
+    "not fitted": (lambda: LogisticRegression(), "NotFittedError"),
+    "decimal classes": (
+        lambda: DecisionTreeClassifier().fit(X, X[:, 0]),
+        r"decimal numbers \(0.0, 1.0\): .*astype\(int\)",
+    ),
+    "odd classes": (lambda: DummyClassifier().fit(X, np.array([0.5, 1.5] * 4)), "must be texts, integers or booleans"),
+    "other estimator when stored": (
+        lambda: Forgets().fit(X, Y),
+        "does not predict what the one in memory does: row 0: 'a', then 'b'",
+    ),
+    "depends on the batch": (lambda: LeansOnTheBatch().fit(X, Y), "depends on the other rows"),
+}
+
+
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_estimators_are_refused_with_the_reason(kind: str, store: ModelStore) -> None:
+    make, complaint = ESTIMATORS[kind]
+    own = () if kind.endswith("of a project") else ("tests",)
+
+    with pytest.raises(NotExportable, match=complaint):
+        export(make(), X, name="refused", store=store, extra_modules=own)
+
+    assert store.names() == []
+
+
+def dates() -> Any:
+    return pd.DataFrame({"a": [0.0, 1.0] * 4, "when": pd.date_range("2026-01-01", periods=8)})
+
+
+ROWS: dict[str, tuple[Callable[[], Any], str]] = {
+    "sparse": (lambda: sparse.csr_matrix(X), "X is sparse"),
+    "sparse column": (lambda: pd.DataFrame({"a": pd.arrays.SparseArray([0.0, 1.0])}), "column 'a' is sparse"),
+    "dates": (dates, "column 'when' is of dtype datetime64.*make dates numbers"),
+    "nested": (lambda: pd.DataFrame({"a": [[1], [2]]}), "column 'a' is of dtype object"),
+    "mixed": (lambda: pd.DataFrame({"a": ["x", 1]}), "holds mixed-integer values"),
+    "categories of numbers": (lambda: pd.DataFrame({"a": pd.Categorical([1, 2])}), "categories other than text"),
+    "nothing but gaps": (lambda: pd.DataFrame({"a": [None, None]}), "column 'a' holds no values"),
+    "infinity": (lambda: np.array([[0.0, np.inf], [1.0, 1.0]]), "holds infinity"),
+    "NaN": (lambda: np.array([[0.0, np.nan], [1.0, 1.0]]), "can't predict its own training rows.*NaN"),
+    "one dimension": (lambda: np.array([0.0, 1.0]), r"shape \(2,\)"),
+    "no rows": (lambda: np.empty((0, 2)), r"shape \(0, 2\)"),
+    "text": (lambda: [["red", "blue"]], "X holds text: pass a pandas DataFrame"),
+    "other width": (lambda: np.zeros((2, 3)), "can't predict its own training rows.*3 features"),
+    "repeated names": (lambda: pd.DataFrame([[0.0, 1.0]], columns=["x", "x"]), "feature names repeat"),
+    "long name": (lambda: pd.DataFrame([[0.0, 1.0]], columns=["x" * 129, "y"]), "1 to 128 characters"),
+}
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_rows_are_refused_with_the_reason(kind: str, store: ModelStore) -> None:
+    make, complaint = ROWS[kind]
+
+    with pytest.raises(NotExportable, match=complaint):
+        export(LogisticRegression().fit(X, Y), make(), name="refused", store=store)
+
+    assert store.names() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({"feature_names": ["x"]}, "1 feature names for 2 columns"),
+        ({"feature_names": ["x", "x"]}, "feature names repeat"),
+        ({"scores": {"accuracy": float("nan")}}, "finite"),
+        ({"y": Y[:3]}, r"y has shape \(3,\), expected \(8,\)"),
+        ({"y": Y, "held_out": Y[:3]}, r"held_out has shape \(3,\)"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(arguments: dict[str, Any], complaint: str, store: ModelStore) -> None:
+    with pytest.raises(NotExportable, match=complaint):
+        export(LogisticRegression().fit(X, Y), X, arguments.pop("y", None), name="refused", store=store, **arguments)
+
+    assert store.names() == []
+
+
+def test_what_workers_are_told_to_trust_is_exported(store: ModelStore) -> None:
+    rows = np.array([[-1.0, 0.0], [1.0, 0.0]] * 3)
+
+    manifest = export(
+        Puppet().fit(rows, np.array(["low", "high"] * 3)), rows, name="puppet", store=store, extra_modules=("tests",)
+    )
+
+    assert manifest.estimator == "tests.support.puppet.Puppet"
+
+
+def test_skops_holds_what_it_knows_and_nothing_else(store: ModelStore) -> None:
+    manifest = export(LogisticRegression().fit(X, Y), X, name="known", store=store, format="skops")
+    assert (manifest.artifact.file, manifest.artifact.format) == ("model.skops", "skops")
+    assert "skops" in manifest.libraries
+
+    boosting = CASES["boosting with gaps"]()
+    with pytest.raises(NotExportable, match=r"skops does not trust .*TreePredictor.*SKOPS_TRUSTED_TYPES="):
+        export(boosting.estimator, boosting.X, name="boosting", store=store, format="skops")
+    trusted = ["numpy.dtype", "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
+    manifest = export(boosting.estimator, boosting.X, name="boosting", store=store, format="skops", trusted=trusted)
+    assert manifest.artifact.format == "skops"

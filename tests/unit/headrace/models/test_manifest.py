@@ -1,0 +1,217 @@
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from headrace.errors import ArtifactInvalid, ManifestInvalid
+from headrace.models.manifest import MANIFEST_FORMAT, Manifest, Reference
+
+CONTENT = b"an estimator"
+
+
+def document() -> dict[str, Any]:
+    """A manifest as JSON holds it: one feature, two classes."""
+    return {
+        "format_version": MANIFEST_FORMAT,
+        "name": "iris",
+        "version": "v1",
+        "created_at": "2026-11-23T12:45:00+00:00",
+        "description": "",
+        "estimator": "sklearn.dummy.DummyClassifier",
+        "artifact": {
+            "file": "model.pkl",
+            "format": "joblib",
+            "sha256": hashlib.sha256(CONTENT).hexdigest(),
+            "size_bytes": len(CONTENT),
+        },
+        "libraries": {"python": "3.12.1"},
+        "features": [
+            {
+                "name": "width",
+                "type": "number",
+                "minimum": 0.5,
+                "maximum": 2.5,
+                "histogram_edges": [0.0, 1.0, 2.0, 3.0],
+                "reference": {"bins": ["00", "01"], "ratios": [0.25, 0.75], "edges": [1.0]},
+            }
+        ],
+        "outputs": [
+            {"kind": "class", "classes": ["a", "b"], "reference": {"bins": ["a", "b"], "ratios": [0.5, 0.5]}},
+        ],
+        "probabilities": True,
+        "training_rows": 2,
+        "scores": {"accuracy": 0.5},
+        "samples": [{"row": [1.5], "prediction": "a", "probabilities": [0.75, 0.25]}],
+    }
+
+
+def written(folder: Path, content: dict[str, Any]) -> Path:
+    """The version folder of a manifest and its artifact."""
+    (folder / "manifest.json").write_text(json.dumps(content))
+    (folder / "model.pkl").write_bytes(CONTENT)
+    return folder
+
+
+def replaced(path: str, value: Any) -> dict[str, Any]:
+    """The document with one place changed; `path` is like "features.0.name"."""
+    content = document()
+    place: Any = content
+    *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    for part in parents:
+        place = place[part]
+    place[last] = value
+    return content
+
+
+def parsed(content: dict[str, Any]) -> Manifest:
+    return Manifest.parse(json.dumps(content).encode(), "manifest.json")
+
+
+def test_a_manifest_survives_the_round_trip() -> None:
+    manifest = parsed(document())
+
+    assert Manifest.parse(manifest.model_dump_json().encode(), "manifest.json") == manifest
+
+
+def test_the_artifact_is_what_the_manifest_describes() -> None:
+    parsed(document()).verify(CONTENT, "model.pkl")
+
+
+def test_another_artifact_is_refused() -> None:
+    with pytest.raises(ArtifactInvalid, match=r"model\.pkl: SHA-256 is"):
+        parsed(document()).verify(CONTENT + b"!", "model.pkl")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"name": "iris"}'])
+def test_a_file_that_is_no_manifest_is_refused(content: bytes) -> None:
+    with pytest.raises(ManifestInvalid, match=r"^here: ") as caught:
+        Manifest.parse(content, "here")
+
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("field", sorted(document().keys() - {"format_version", "description", "probabilities"}))
+def test_each_missing_field_is_named(field: str) -> None:
+    content = document()
+    del content[field]
+
+    with pytest.raises(ManifestInvalid, match=f"{field}: Field required"):
+        parsed(content)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("format_version", 2),
+        ("surprise", 1),
+        ("features.0.surprise", 1),
+        ("name", "../iris"),
+        ("name", ".hidden"),
+        ("name", "iris\n"),
+        ("version", "a/b"),
+        ("version", "v" * 65),
+        ("artifact.file", "../../etc/passwd"),
+        ("artifact.file", ".."),
+        ("artifact.format", "pickle"),
+        ("artifact.sha256", "A" * 64),
+        ("artifact.size_bytes", 0),
+        ("features", []),
+        ("features.0.name", ""),
+        ("features.0.type", "complex"),
+        ("features.0.minimum", float("nan")),
+        ("features.0.histogram_edges", [0.0, float("inf")]),
+        ("features.0.reference.ratios", [0.0, 1.0]),
+        ("features.0.reference.ratios", [1.0]),
+        ("features.0.reference.edges", [1.0, 1.0]),
+        ("features.0.reference.edges", []),
+        ("features.0.reference.bins", []),
+        ("outputs.0.kind", "text"),
+        ("training_rows", 0),
+        ("scores.accuracy", float("nan")),
+        ("scores.accuracy", None),
+        ("samples", []),
+        ("samples.0.row", []),
+        ("samples.0.row", [1.5, 1.5]),
+    ],
+)
+def test_what_a_manifest_cannot_mean_is_refused(path: str, value: Any) -> None:
+    with pytest.raises(ManifestInvalid):
+        parsed(replaced(path, value))
+
+
+def test_two_features_of_one_name_are_refused() -> None:
+    content = document()
+    content["features"] *= 2
+    content["samples"][0]["row"] *= 2
+
+    with pytest.raises(ManifestInvalid, match="feature names repeat"):
+        parsed(content)
+
+
+@pytest.mark.parametrize("edges", [[2.0, 1.0], [1.0, 1.0]])
+def test_edges_that_do_not_rise_are_refused(edges: list[float]) -> None:
+    with pytest.raises(ValidationError, match="edges must rise"):
+        Reference(bins=["00", "01", "02"], ratios=[0.25, 0.25, 0.5], edges=edges)
+
+
+def test_a_single_bin_holds_everything() -> None:
+    reference = Reference(bins=["a"], ratios=[1.0])
+
+    assert Reference.model_validate_json(reference.model_dump_json()) == reference
+
+
+@pytest.mark.parametrize("prediction", ["a", 1, 1.0, True])
+def test_predictions_keep_their_type(prediction: str | int | float | bool) -> None:
+    manifest = parsed(replaced("samples.0.prediction", prediction))
+
+    assert type(manifest.samples[0].prediction) is type(prediction)
+    assert type(Manifest.model_validate_json(manifest.model_dump_json()).samples[0].prediction) is type(prediction)
+
+
+def test_numbers_without_a_meaning_in_json_never_get_into_a_manifest() -> None:
+    with pytest.raises(ValidationError, match="finite"):
+        Reference(bins=["00", "01"], ratios=[0.5, 0.5], edges=[float("-inf")])
+
+
+def test_an_unknown_format_is_called_so_whatever_else_is_new() -> None:
+    content = {**document(), "format_version": 2, "outputs": "in another form"}
+
+    with pytest.raises(
+        ManifestInvalid, match=r"manifest\.json: format_version is not 1, the only one that this program"
+    ):
+        parsed(content)
+
+
+REFERENCE = {"bins": ["a", "other"], "ratios": [0.5, 0.5]}
+
+
+@pytest.mark.parametrize(
+    ("feature", "complaint"),
+    [
+        ({"type": "string", "minimum": 0.5}, None),
+        ({"type": "string", "minimum": 0.5, "maximum": 1.5, "histogram_edges": [0.0, 1.0]}, "belong to numbers"),
+        ({"type": "number"}, "belong to numbers"),
+        ({"type": "string", "nullable": True}, "a bin for missing values belongs to nullable features"),
+        ({"type": "boolean", "reference": {**REFERENCE, "edges": [1.0]}}, "reference edges belong to numbers"),
+        ({"type": "string"}, "an array holds numbers only"),
+    ],
+)
+def test_features_fit_their_type(feature: dict[str, Any], complaint: str | None) -> None:
+    content = document()
+    content["features"] = [{"name": "x", "reference": REFERENCE, **feature}]
+
+    with pytest.raises(ManifestInvalid, match=complaint or "array holds numbers only"):
+        parsed(content)
+
+
+def test_a_frame_may_hold_texts_that_are_null() -> None:
+    content = document()
+    reference = {"bins": ["a", "other", "missing"], "ratios": [0.5, 0.25, 0.25]}
+    content["features"] = [{"name": "x", "type": "string", "nullable": True, "dtype": "object", "reference": reference}]
+    content["input"] = "frame"
+    content["samples"][0]["row"] = [None]
+
+    assert parsed(content).features[0].reference.has_missing

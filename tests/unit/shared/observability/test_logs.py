@@ -1,0 +1,286 @@
+import asyncio
+import io
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+import redis
+from pydantic import BaseModel, ValidationError
+
+from shared.observability.log_context import bind, bound, detached, log_context
+from shared.observability.logs import (
+    FIELD_ITEMS_MAX,
+    FORMATTERS,
+    PRIVATE,
+    ConsoleFormatter,
+    JsonFormatter,
+    logging_configuration,
+)
+from shared.observability.logs import masked as mask
+from tests.support.coroutines import run
+
+URL = "rediss://user:sesame@redis.example:6379/0"
+
+
+class Log:
+    """A logger that writes one of the forms into memory."""
+
+    def __init__(self, log_format: str) -> None:
+        self._stream = io.StringIO()
+        handler = logging.StreamHandler(self._stream)
+        handler.setFormatter(FORMATTERS[log_format]("worker"))
+        self.logger = logging.Logger("worker.execution.batch_runner")
+        self.logger.addHandler(handler)
+
+    @property
+    def text(self) -> str:
+        """What was written."""
+        return self._stream.getvalue()
+
+    @property
+    def line(self) -> Any:
+        """The only line, decoded."""
+        (line,) = self.text.splitlines()
+        return json.loads(line)
+
+
+@pytest.fixture
+def console() -> Log:
+    return Log("console")
+
+
+@pytest.fixture
+def as_json() -> Log:
+    return Log("json")
+
+
+@pytest.fixture(params=sorted(FORMATTERS))
+def log(request: pytest.FixtureRequest) -> Log:
+    return Log(request.param)
+
+
+@pytest.fixture(autouse=True)
+def nothing_bound() -> Iterator[None]:
+    with bound():
+        yield
+
+
+# --- the two forms
+
+
+def test_a_line_for_machines_is_an_object(as_json: Log) -> None:
+    before = datetime.now(timezone.utc)
+    as_json.logger.warning("%d jobs", 3)
+
+    line = as_json.line
+    at = datetime.fromisoformat(line.pop("time").replace("Z", "+00:00"))
+    assert abs((at - before).total_seconds()) < 5
+    assert isinstance(line.pop("pid"), int)
+    assert line == {
+        "level": "warning",
+        "logger": "worker.execution.batch_runner",
+        "process": "worker",
+        "message": "3 jobs",
+    }
+
+
+def test_a_line_for_people_begins_with_when_and_ends_with_what_it_is_about(console: Log) -> None:
+    bind(request_id=b"abc", job_ids=["a", "b"])
+    console.logger.warning("%d jobs", 3)
+
+    assert console.text.endswith(" worker.execution.batch_runner: 3 jobs [request_id=abc job_ids=a,b]\n")
+    assert " WARNING worker[" in console.text
+    datetime.strptime(console.text[:23], "%Y-%m-%d %H:%M:%S.%f")
+
+
+def test_what_is_bound_is_in_every_line(as_json: Log) -> None:
+    bind(request_id=b"abc")
+    with bound(model="iris", job_ids=["a", "b"], trace_id="0" * 32):
+        as_json.logger.warning("x")
+
+    line = as_json.line
+    assert (line["request_id"], line["model"], line["job_ids"]) == ("abc", "iris", ["a", "b"])
+    assert line["trace_id"] == "0" * 32
+
+
+def test_a_long_list_of_ids_is_cut(as_json: Log) -> None:
+    with bound(job_ids=[f"job{at}" for at in range(FIELD_ITEMS_MAX + 5)]):
+        as_json.logger.warning("x")
+
+    assert as_json.line["job_ids"][-2:] == [f"job{FIELD_ITEMS_MAX - 1}", "and 5 more"]
+
+
+def test_an_exception_is_one_field(as_json: Log) -> None:
+    try:
+        raise RuntimeError("broken") from KeyError("cause")
+    except RuntimeError:
+        as_json.logger.exception("failed")
+
+    text = as_json.line["exception"]
+    assert text.startswith("KeyError: 'cause'")
+    assert text.endswith("RuntimeError: broken")
+    assert "test_logs.py" in text
+
+
+def test_an_exception_is_indented_for_people(console: Log) -> None:
+    try:
+        raise RuntimeError("broken")
+    except RuntimeError:
+        console.logger.exception("failed")
+
+    first, *more = console.text.splitlines()
+    assert first.endswith("worker.execution.batch_runner: failed")
+    assert more[-1] == "    RuntimeError: broken"
+    assert all(line.startswith("    ") for line in more)
+
+
+def test_exception_information_without_an_exception_is_nothing(log: Log) -> None:
+    log.logger.error("x", exc_info=True)
+
+    assert "None" not in log.text
+
+
+# --- what must not be in it
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"at {URL}, again", "at rediss://user:**@redis.example:6379/0, again"),
+        ("redis://:p@ss@host/0", "redis://:**@host/0"),
+        ("redis://:a@one/0,redis://:b@two/0", "redis://:**@one/0,redis://:**@two/0"),
+        ("s3://KEY:SECRET@bucket/x", "s3://KEY:**@bucket/x"),
+        ("http://h/?password=sesame&x=1", "http://h/?password=**&x=1"),
+        ("http://h/?x=1&X-Amz-Signature=sesame", "http://h/?x=1&X-Amz-Signature=**"),
+        ("http://127.0.0.1:9101/metrics", "http://127.0.0.1:9101/metrics"),
+        ("Transport://:**@127.0.0.1:1/0", "Transport://:**@127.0.0.1:1/0"),
+        ("user@host 12:30", "user@host 12:30"),
+    ],
+)
+def test_passwords_in_urls_are_masked(text: str, shown: str) -> None:
+    assert mask(text) == shown
+
+
+def _broken_by(values: dict[str, Any]) -> ValidationError:
+    class Rows(BaseModel):
+        rows: list[float]
+
+    with pytest.raises(ValidationError) as caught:
+        Rows.model_validate(values)
+    return caught.value
+
+
+def _raised(error: Exception) -> Exception:
+    try:
+        raise error
+    except Exception as caught:
+        return caught
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        redis.ConnectionError(f"Error 111 connecting to {URL}"),
+        OSError(5, "can't open", URL),
+        _broken_by({"rows": ["sesame"]}),
+        _broken_by({"rows": "sesame, input_type=\nsesame"}),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_neither_secrets_nor_inputs_are_in_messages_and_exceptions(log: Log, error: Exception) -> None:
+    log.logger.error("broken: %s", error)
+    log.logger.error("broken: %r", error, exc_info=_raised(error))
+    with bound(job_ids=[URL], model=URL):
+        log.logger.error("x")
+
+    assert "broken" in log.text
+    assert "sesame" not in log.text
+
+
+def test_of_a_private_exception_types_and_places_are_told(log: Log) -> None:
+    def convert(value: str) -> float:
+        return float(value)
+
+    try:
+        try:
+            convert("sesame")
+        except ValueError as error:
+            raise TypeError("of sesame") from error
+    except TypeError:
+        log.logger.warning("row failed", exc_info=True, extra=PRIVATE)
+
+    for told in ("ValueError", "TypeError", "in convert", "test_logs.py"):
+        assert told in log.text
+    # The lines of code are ours; the values are not.
+    assert "of sesame\n" not in log.text
+    assert "'sesame'" not in log.text
+
+
+@pytest.mark.parametrize("id_", ["a\nb", "a\r\nb", "\x1b[31mab", "a\x00b", "a\u2028b", b"a\nb"])
+def test_control_characters_of_ids_are_stripped(id_: str | bytes) -> None:
+    for log_format in FORMATTERS:
+        log = Log(log_format)
+        with bound(request_id=id_):
+            log.logger.warning("x")
+        assert len(log.text.splitlines()) == 1
+        assert not any(ord(character) < 32 or character == "\u2028" for character in log.text[:-1])
+
+
+def test_nobody_makes_up_a_line_for_people(console: Log) -> None:
+    console.logger.warning("unknown model %s", "x\n2026-01-01 00:00:00.000 ERROR   gateway[1] made up")
+
+    _, second = console.text.splitlines()
+    assert second.startswith("    2026")
+
+
+@pytest.mark.parametrize("text", ["\ud800", "Straße ✓", "\udcff"])
+def test_any_text_can_be_written(as_json: Log, text: str) -> None:
+    as_json.logger.warning("%s", text)
+
+    assert as_json.line["message"] in (text, text.encode("utf-8", "backslashreplace").decode())
+    as_json.text.encode()
+
+
+# --- what is bound, and where
+
+
+def test_a_task_of_a_request_is_about_it_and_a_detached_one_is_not() -> None:
+    async def about() -> Any:
+        return log_context().get("request_id")
+
+    async def request(id_: str) -> list[Any]:
+        bind(request_id=id_)
+        return [await about(), await asyncio.create_task(about()), await detached(about())]
+
+    async def two() -> Any:
+        return await asyncio.gather(request("a"), request("b"), about())
+
+    assert run(two()) == [["a", "a", None], ["b", "b", None], None]
+
+
+def test_what_was_bound_before_is_there_again_after_an_error() -> None:
+    with bound(model="iris"):
+        with pytest.raises(ZeroDivisionError), bound(model="wine", x="y"):
+            raise ZeroDivisionError
+        assert log_context() == {"model": "iris"}
+
+
+# --- the configuration
+
+
+@pytest.mark.parametrize(("log_format", "formatter"), [("console", ConsoleFormatter), ("json", JsonFormatter)])
+def test_the_configuration_makes_the_form(log_format: str, formatter: Callable[..., Any]) -> None:
+    configuration = logging_configuration("gateway", "INFO", log_format)
+
+    assert configuration["formatters"]["line"] == {"()": formatter, "process": "gateway"}
+    assert configuration["root"] == {"level": "INFO", "handlers": ["stderr"]}
+    assert "ext://sys.stdout" not in str(configuration), sys.stderr
+
+
+@pytest.mark.parametrize(("level", "of_the_pool"), [("DEBUG", "INFO"), ("INFO", "INFO"), ("ERROR", "ERROR")])
+def test_arguments_of_tasks_are_not_shown_at_any_level(level: str, of_the_pool: str) -> None:
+    assert logging_configuration("worker", level)["loggers"]["celery.pool"] == {"level": of_the_pool}

@@ -1,0 +1,851 @@
+"""Every transition of a job, from every state."""
+
+import itertools
+import json
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.queue import job_scripts, keys
+from shared.queue.contract import OUTCOMES
+from tests.support.jobs import CHECK_SECONDS, GRACE_SECONDS, OPEN_STATUSES, QUEUE, Clock, JobBoard, New
+
+LUA = Path(job_scripts.__file__).parent / "lua"
+TRANSITIONS = sorted({path.stem for path in LUA.glob("*.lua")} - {"prelude"})
+LEASE_SECONDS = 35
+RETENTION_SECONDS = 600
+EXPIRY_SECONDS = 3600
+
+EVERY_OUTCOME = [outcome.value for outcome in OUTCOMES]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(time, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def board(clock: Clock) -> Iterator[JobBoard]:
+    board = JobBoard(clock)
+    yield board
+    board.assert_conserved()
+    board.redis.close()
+
+
+def bring_to(board: JobBoard, state: str, id_: str = "a") -> None:
+    """A job in a state; `lease over` is running, and its process has not been heard of for too long."""
+    if state == "unknown":
+        return
+    board.submit(New(id_), envelope=board.envelope())
+    if state in ("running", "lease over"):
+        board.start(id_)
+    if state == "lease over":
+        board.clock.pass_(LEASE_SECONDS)
+    if state in ("succeeded", "failed"):
+        board.start(id_)
+        board.finish(id_, status=state, outcome=json.dumps({"first": state}))
+    if state == "cancelled":
+        board.cancel(id_)
+    if state == "expired":
+        board.clock.pass_(EXPIRY_SECONDS)
+        board.start(id_)
+
+
+# --- the scripts as files
+
+
+def test_every_script_is_a_transition_that_is_tested_here() -> None:
+    assert TRANSITIONS == ["cancel", "claim", "finish", "reconcile", "release", "start", "submit"]
+
+
+@pytest.mark.parametrize("name", TRANSITIONS)
+def test_a_script_is_the_prelude_and_then_itself(name: str) -> None:
+    source = job_scripts.script(name)
+
+    assert source == (LUA / "prelude.lua").read_text() + (LUA / f"{name}.lua").read_text()
+    assert source.startswith("-- Put before every script.")
+
+
+def test_a_script_that_is_none_is_not_found() -> None:
+    with pytest.raises(FileNotFoundError):
+        job_scripts.script("explode")
+
+
+@pytest.mark.parametrize("name", TRANSITIONS)
+def test_outcomes_are_written_in_the_prelude_only(name: str) -> None:
+    own = (LUA / f"{name}.lua").read_text()
+
+    assert "'ended_at'" not in own
+    assert "ZREM" not in own or name == "reconcile", "and reconcile removes what has an outcome already"
+
+
+# --- submit
+
+
+def test_a_submitted_job_has_its_record_its_place_its_count_and_its_message(board: JobBoard) -> None:
+    now = board.clock.seconds
+
+    answers = board.submit(New("a", rows="[[1.5,2]]", single=0, fingerprint="print"), envelope="the message")
+
+    assert answers == [(1, "a", "print")]
+    assert board.record("a") == {
+        "status": "queued",
+        "model": "iris",
+        "version": "v1",
+        "rows": "[[1.5,2]]",
+        "single": "0",
+        "attempt": "0",
+        "max_attempts": "3",
+        "retention_seconds": str(RETENTION_SECONDS),
+        "accepted_at": f"{now:.6f}",
+        "published_at": f"{now:.6f}",
+        "expires_at": f"{now + EXPIRY_SECONDS:.6f}",
+    }
+    assert board.next_check("a") == now + CHECK_SECONDS
+    assert board.counts() == {"accepted": 1}
+    assert board.queue() == [b"the message"]
+
+
+def test_jobs_that_are_submitted_together_share_one_message(board: JobBoard) -> None:
+    board.submit(New("a"), New("b"), New("c"))
+
+    assert board.queue() == [b"message"]
+    assert [board.status(id_) for id_ in "abc"] == ["queued"] * 3
+    assert board.counts() == {"accepted": 3}
+
+
+def test_a_job_that_waits_is_kept_however_long_it_takes(board: JobBoard) -> None:
+    board.submit(New("a"))
+
+    assert board.ttl("a") is None
+
+
+@pytest.mark.parametrize(("already_open", "accepted"), [(7, 3), (8, 2), (9, 1), (10, 0)])
+def test_only_the_jobs_that_are_too_many_are_refused(board: JobBoard, already_open: int, accepted: int) -> None:
+    board.submit(*(New(f"open{i}") for i in range(already_open)))
+
+    answer = board.submit(New("a"), New("b"), New("c", key="k"), max_open=10)
+
+    assert [made is not None for made in answer] == [i < accepted for i in range(3)]
+    assert board.counts() == {"accepted": already_open + accepted}
+    assert [board.status(id_) for id_ in "abc"] == ["queued"] * accepted + [None] * (3 - accepted)
+    board.assert_conserved()
+
+
+def test_when_no_job_has_room_nothing_at_all_is_written(board: JobBoard) -> None:
+    board.submit(New("open"))
+    before = board.everything()
+
+    assert board.submit(New("a", key="k"), max_open=1) == [None]
+
+    assert board.everything() == before
+
+
+def test_a_repeated_submission_is_answered_when_there_is_no_room(board: JobBoard) -> None:
+    board.submit(New("a", key="k"))
+
+    assert board.submit(New("b"), New("c", key="k"), max_open=1) == [None, (0, "a", "f")]
+
+
+def test_ended_jobs_make_room(board: JobBoard) -> None:
+    board.submit(New("a"), max_open=1)
+    assert board.submit(New("b"), max_open=1) == [None]
+
+    board.cancel("a")
+
+    assert board.submit(New("b"), max_open=1) == [(1, "b", "f")]
+
+
+def test_the_same_key_again_is_answered_with_the_first_job(board: JobBoard) -> None:
+    board.submit(New("first", key="k", fingerprint="same"))
+
+    answer = board.submit(New("second", key="k", fingerprint="same"), envelope="second message")
+
+    assert answer == [(0, "first", "same")]
+    assert board.status("second") is None
+    assert board.next_check("second") is None
+    assert board.counts() == {"accepted": 1}
+    assert board.queue() == [b"message"], "nothing new, so no message"
+
+
+def test_the_same_key_for_other_rows_is_answered_with_the_fingerprint_of_the_first(board: JobBoard) -> None:
+    board.submit(New("first", key="k", fingerprint="rows"))
+
+    assert board.submit(New("second", key="k", fingerprint="other")) == [(0, "first", "rows")]
+    assert board.status("second") is None
+
+
+def test_the_same_key_twice_in_one_call_makes_one_job(board: JobBoard) -> None:
+    answers = board.submit(New("a", key="k"), New("b", key="k"), New("c", key="other"), New("d"))
+
+    assert answers == [(1, "a", "f"), (0, "a", "f"), (1, "c", "f"), (1, "d", "f")]
+    assert board.counts() == {"accepted": 3}
+    assert board.status("b") is None
+    assert len(board.queue()) == 1
+
+
+def test_jobs_without_a_key_are_never_replays(board: JobBoard) -> None:
+    assert board.submit(New("a"), New("b")) == [(1, "a", "f"), (1, "b", "f")]
+    assert board.redis.exists("") == 0
+
+
+def test_a_key_is_good_for_as_long_as_an_ended_job_at_least_is_kept(board: JobBoard) -> None:
+    board.submit(New("first", key="k"))
+    board.cancel("first")
+
+    board.clock.pass_(RETENTION_SECONDS - 1)
+    assert board.submit(New("second", key="k")) == [(0, "first", "f")]
+    assert board.status("first") == "cancelled", "whoever gets this id can look it up"
+
+    board.clock.pass_(2)
+    assert board.submit(New("second", key="k")) == [(1, "second", "f")]
+
+
+# --- start
+
+
+@pytest.mark.parametrize(
+    ("state", "redelivered", "attempt"),
+    [
+        ("queued", False, 1),
+        ("queued", True, 1),
+        ("running", False, None),
+        ("running", True, 2),
+        ("lease over", False, 2),
+        ("lease over", True, 2),
+        *((state, redelivered, None) for state in [*EVERY_OUTCOME, "unknown"] for redelivered in (False, True)),
+    ],
+)
+def test_only_a_job_that_nobody_works_on_is_started(
+    board: JobBoard, state: str, redelivered: bool, attempt: int | None
+) -> None:
+    bring_to(board, state)
+    before = board.record("a")
+
+    assert board.start("a", redelivered=redelivered) == [attempt]
+
+    if attempt is None:
+        assert board.record("a") == before
+    else:
+        assert board.record("a")["status"] == "running"
+
+
+def test_a_traced_job_tells_its_trace_at_every_attempt_and_others_tell_nothing(board: JobBoard) -> None:
+    board.submit(New("a", trace='{"traceparent":"…"}'), New("b"))
+
+    for attempt in (1, 2):
+        *_, told, started_at, trace = board.start_one("a")
+        assert (told, trace.decode()) == (attempt, '{"traceparent":"…"}')
+        assert started_at.decode() == board.record("a")["started_at"]
+        board.clock.pass_(LEASE_SECONDS)
+    assert board.start_one("b")[-1] is None
+    assert "trace" not in board.record("b")
+
+
+def test_a_started_job_belongs_to_its_worker_until_the_lease_is_over(board: JobBoard) -> None:
+    board.submit(New("a", rows="[[5]]"))
+    accepted_at = f"{board.clock.seconds:.6f}".encode()
+    board.clock.pass_(3)
+
+    now = board.clock.seconds
+    assert board.start_one("a") == [b"iris", b"v1", b"[[5]]", accepted_at, 1, f"{now:.6f}".encode(), None]
+
+    record = board.record("a")
+    assert record["started_at"] == f"{now:.6f}"
+    assert record["attempt"] == "1"
+    assert record["lease_until"] == f"{now + LEASE_SECONDS:.6f}"
+    assert board.next_check("a") == now + LEASE_SECONDS
+    assert board.ttl("a") is None
+
+
+def test_every_job_of_a_message_is_judged_by_itself(board: JobBoard) -> None:
+    for id_, state in {"a": "queued", "b": "running", "c": "cancelled", "d": "unknown", "e": "queued"}.items():
+        bring_to(board, state, id_)
+
+    assert board.start("a", "b", "c", "d", "e") == [1, None, None, None, 1]
+
+
+@pytest.mark.parametrize("state", ["queued", "lease over"])
+def test_past_its_expiry_a_job_is_not_started_but_expired(board: JobBoard, state: str) -> None:
+    bring_to(board, state)
+    board.clock.pass_(EXPIRY_SECONDS)
+
+    assert board.start("a") == [None]
+
+    assert board.status("a") == "expired"
+    assert board.record("a")["outcome"] == "{}"
+    assert board.next_check("a") is None
+
+
+def test_just_before_its_expiry_a_job_is_started(board: JobBoard) -> None:
+    bring_to(board, "queued")
+    board.clock.pass_(EXPIRY_SECONDS - 0.01)
+
+    assert board.start("a") == [1]
+
+
+@pytest.mark.parametrize("max_attempts", [1, 3])
+def test_after_the_last_attempt_it_fails_as_worker_lost(board: JobBoard, max_attempts: int) -> None:
+    board.submit(New("a"), max_attempts=max_attempts)
+    for attempt in range(1, max_attempts + 1):
+        assert board.start("a", redelivered=True) == [attempt]
+
+    assert board.start("a", redelivered=True) == [None]
+
+    assert board.status("a") == "failed"
+    error = json.loads(board.record("a")["outcome"])["error"]
+    assert (error["code"], error["rows"]) == ("worker_lost", [])
+    assert board.record("a")["attempt"] == str(max_attempts)
+
+
+# --- finish
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "lease over"])
+@pytest.mark.parametrize("status", ["succeeded", "failed"])
+def test_an_open_job_gets_the_outcome_that_comes_first(board: JobBoard, state: str, status: str) -> None:
+    """Queued too: it was published again, and then the worker that had seemed lost came up with an answer."""
+    bring_to(board, state)
+
+    assert board.finish("a", status=status, outcome='{"answer":1}') == [1]
+
+    record = board.record("a")
+    assert (record["status"], record["outcome"]) == (status, '{"answer":1}')
+    assert record["compute_seconds"] == "0.5"
+    assert record["ended_at"] == f"{board.clock.seconds:.6f}"
+    assert board.counts() == {"accepted": 1, status: 1}
+
+
+@pytest.mark.parametrize("state", [*EVERY_OUTCOME, "unknown"])
+def test_a_late_outcome_changes_nothing(board: JobBoard, state: str) -> None:
+    bring_to(board, state)
+    before, counts, ttl = board.record("a"), board.counts(), board.ttl("a")
+
+    assert board.finish("a", status="succeeded", outcome='{"late":1}') == [0]
+
+    assert board.record("a") == before
+    assert board.counts() == counts
+    assert board.ttl("a") == ttl
+
+
+def test_of_two_workers_the_first_one_counts(board: JobBoard) -> None:
+    bring_to(board, "running")
+
+    assert board.finish("a", status="failed", outcome='{"by":1}') == [1]
+    assert board.finish("a", status="succeeded", outcome='{"by":2}') == [0]
+
+    assert (board.status("a"), board.record("a")["outcome"]) == ("failed", '{"by":1}')
+    assert board.counts() == {"accepted": 1, "failed": 1}
+
+
+def test_outcomes_of_a_batch_are_written_one_by_one(board: JobBoard) -> None:
+    for id_, state in {"a": "running", "b": "cancelled", "c": "running", "d": "unknown"}.items():
+        bring_to(board, state, id_)
+
+    assert board.finish("a", "b", "c", "d") == [1, 0, 1, 0]
+
+    assert [board.status(id_) for id_ in "abcd"] == ["succeeded", "cancelled", "succeeded", None]
+
+
+# --- cancel
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "lease over"])
+def test_an_open_job_can_be_cancelled(board: JobBoard, state: str) -> None:
+    bring_to(board, state)
+
+    assert board.cancel("a") == "cancelled"
+
+    assert board.status("a") == "cancelled"
+    assert board.record("a")["outcome"] == "{}"
+    assert board.counts() == {"accepted": 1, "cancelled": 1}
+    assert board.start("a", redelivered=True) == [None]
+
+
+@pytest.mark.parametrize("state", EVERY_OUTCOME)
+def test_cancelling_an_ended_job_says_how_it_ended(board: JobBoard, state: str) -> None:
+    bring_to(board, state)
+    before, counts = board.record("a"), board.counts()
+
+    assert board.cancel("a") == state
+
+    assert (board.record("a"), board.counts()) == (before, counts)
+
+
+def test_cancelling_what_never_was_leaves_no_trace(board: JobBoard) -> None:
+    assert board.cancel("a") is None
+    assert board.everything() == {}
+
+
+@pytest.mark.parametrize("key", ["", "k"])
+def test_a_submission_that_is_sent_twice_is_accepted_once(board: JobBoard, key: str) -> None:
+    """By the Redis client itself, when the connection breaks before the answer."""
+    for _ in range(2):
+        assert board.submit(New("a", key)) == [(1, "a", "f")]
+        board.start("a")
+
+    assert board.counts() == {"accepted": 1}
+    assert len(board.queue()) == 1
+    assert board.status("a") == "running", "what it has come to is left as it is"
+
+
+# --- claim
+
+
+def test_messages_are_claimed_oldest_first_and_their_jobs_started(board: JobBoard) -> None:
+    first, second, third = (board.submit_message(*ids) for ids in (["a"], ["b", "c"], ["d"]))
+
+    assert board.claim((first, ["a"]), (second, ["b", "c"])) == ["a", "b", "c"]
+
+    assert board.queue() == [third]
+    assert [board.status(id_) for id_ in "abcd"] == ["running"] * 3 + ["queued"]
+    assert board.next_check("a") == board.clock.seconds + 35
+
+
+def test_what_another_took_meanwhile_is_left_out(board: JobBoard) -> None:
+    first, second = board.submit_message("a"), board.submit_message("b")
+    board.redis.rpop(QUEUE)
+
+    assert board.claim((first, ["a"]), (second, ["b"])) == ["b"]
+    assert board.claim((first, ["a"]), (second, ["b"])) == []
+    assert (board.status("a"), board.queue()) == ("queued", [])
+
+
+def test_a_job_that_was_attempted_before_is_not_claimed_and_nothing_behind_it(board: JobBoard) -> None:
+    first, second, third = (board.submit_message(id_) for id_ in "abc")
+    board.start("b")
+    board.release("b")
+
+    assert board.claim((first, ["a"]), (second, ["b"]), (third, ["c"])) == ["a"]
+    assert board.queue() == [second, third]
+
+
+def test_more_rows_than_the_claimer_wants_stay(board: JobBoard) -> None:
+    first, second = board.submit_message("a"), board.submit_message("b")
+
+    assert board.claim((first, ["a"]), (second, ["b"]), rows_bytes=len("[[1.0]]")) == ["a"]
+    assert board.queue() == [second]
+
+
+def test_a_claimed_job_that_ended_meanwhile_is_not_started(board: JobBoard) -> None:
+    first = board.submit_message("a", "b")
+    board.cancel("a")
+
+    assert board.claim((first, ["a", "b"])) == ["b"]
+    assert board.status("a") == "cancelled"
+    assert board.queue() == []
+
+
+def test_a_claimed_job_whose_worker_died_runs_again(board: JobBoard) -> None:
+    board.claim((board.submit_message("a"), ["a"]))
+    board.clock.pass_(35.1)
+
+    assert board.reconcile("a") == "republished"
+    assert board.start("a") == [2]
+
+
+# --- release
+
+
+def test_what_was_claimed_is_released_with_the_job_that_the_task_came_with(board: JobBoard) -> None:
+    board.submit(New("a"))
+    board.redis.rpop(QUEUE)
+    board.start("a")
+    board.claim((board.submit_message("b", "c"), ["b", "c"]), task="a")
+    board.finish("c")
+
+    board.release("a")
+
+    assert [board.next_check(id_) for id_ in "abc"] == [board.clock.seconds, board.clock.seconds, None]
+    assert board.start("a", "b", "c") == [2, 2, None]
+    board.release("a")
+    assert board.next_check("b") == board.clock.seconds + 35, "it runs elsewhere by now"
+
+
+def test_a_second_attempt_knows_nothing_of_what_the_first_has_claimed(board: JobBoard) -> None:
+    board.submit(New("a"))
+    board.redis.rpop(QUEUE)
+    board.start("a")
+    board.claim((board.submit_message("b"), ["b"]), task="a")
+    board.clock.pass_(36)
+    assert board.start("a", "b") == [2, 2]
+
+    board.release("a")
+
+    assert board.next_check("b") == board.clock.seconds + 35
+
+
+def test_what_was_claimed_is_forgotten_with_the_outcome(board: JobBoard) -> None:
+    board.submit(New("a"))
+    board.redis.rpop(QUEUE)
+    board.start("a")
+    board.claim((board.submit_message("b"), ["b"]), task="a")
+
+    board.finish("a")
+
+    assert "claimed" not in board.record("a")
+
+
+def test_a_released_job_is_looked_at_next_and_may_start_at_once(board: JobBoard) -> None:
+    bring_to(board, "running")
+
+    board.release("a")
+
+    assert board.next_check("a") == board.clock.seconds
+    assert board.status("a") == "running"
+    assert board.start("a") == [2]
+
+
+@pytest.mark.parametrize("state", ["queued", *EVERY_OUTCOME, "unknown"])
+def test_what_does_not_run_is_not_released(board: JobBoard, state: str) -> None:
+    bring_to(board, state)
+    before, check = board.record("a"), board.next_check("a")
+
+    board.release("a")
+
+    assert (board.record("a"), board.next_check("a")) == (before, check)
+
+
+# --- reconcile
+
+
+@pytest.mark.parametrize("state", [*EVERY_OUTCOME, "unknown"])
+def test_an_id_without_an_open_job_is_put_away(board: JobBoard, state: str) -> None:
+    bring_to(board, state)
+    counts = board.counts()
+    # Such a leftover is what a restored snapshot could hold; no transition makes it.
+    board.redis.zadd(keys.JOBS_OPEN, {"a": 0})
+
+    assert board.reconcile("a") == "gone"
+
+    assert board.next_check("a") is None
+    assert board.counts() == counts
+
+
+def test_a_job_under_its_lease_is_left_alone_until_that_is_over(board: JobBoard) -> None:
+    bring_to(board, "running")
+    board.redis.delete(QUEUE)
+    lease_until = board.clock.seconds + LEASE_SECONDS
+    board.redis.zadd(keys.JOBS_OPEN, {"a": 0})
+    board.clock.pass_(LEASE_SECONDS - 0.01)
+
+    assert board.reconcile("a") == "waiting"
+
+    assert board.next_check("a") == lease_until
+    assert board.queue() == []
+
+
+@pytest.mark.parametrize("state", ["queued", "lease over"])
+def test_an_overdue_job_past_its_expiry_expires(board: JobBoard, state: str) -> None:
+    bring_to(board, state)
+    board.clock.pass_(EXPIRY_SECONDS)
+
+    assert board.reconcile("a") == "expired"
+    assert board.status("a") == "expired"
+
+
+def test_a_job_that_runs_past_its_expiry_may_finish(board: JobBoard) -> None:
+    board.submit(New("a"), expiry_seconds=1)
+    board.start("a")
+    board.clock.pass_(2)
+
+    assert board.reconcile("a") == "waiting"
+    assert board.finish("a") == [1]
+
+
+def test_a_job_whose_worker_is_gone_runs_again_alone(board: JobBoard) -> None:
+    board.submit(New("a"), New("b"))
+    board.start("a", "b")
+    board.redis.delete(QUEUE)
+    board.clock.pass_(LEASE_SECONDS)
+    now = board.clock.seconds
+
+    assert board.reconcile("a") == "republished"
+
+    record = board.record("a")
+    assert (record["status"], record["attempt"], record["published_at"]) == ("queued", "1", f"{now:.6f}")
+    assert board.next_check("a") == now + CHECK_SECONDS
+    assert board.queue() == [board.envelope().encode()]
+    assert board.status("b") == "running"
+    assert board.start("a") == [2]
+
+
+def test_a_job_whose_workers_are_all_gone_ends(board: JobBoard) -> None:
+    board.submit(New("a"), max_attempts=2)
+    for action in ("republished", "worker_lost"):
+        board.start("a")
+        board.clock.pass_(LEASE_SECONDS)
+        assert board.reconcile("a") == action
+
+    assert board.status("a") == "failed"
+    assert json.loads(board.record("a")["outcome"])["error"]["code"] == "worker_lost"
+
+
+def test_while_older_messages_wait_in_front_a_queued_job_is_not_lost(board: JobBoard) -> None:
+    board.submit(New("older"), envelope=board.envelope())
+    board.clock.pass_(60)
+    board.submit(New("a"), envelope=board.envelope())
+    board.clock.pass_(CHECK_SECONDS)
+
+    assert board.reconcile("a") == "waiting"
+
+    assert board.next_check("a") == board.clock.seconds + CHECK_SECONDS
+    assert len(board.queue()) == 2
+    assert board.record("a")["published_at"] != f"{board.clock.seconds:.6f}"
+
+
+@pytest.mark.parametrize(
+    ("younger_by_seconds", "action"),
+    [(-60, "waiting"), (0, "waiting"), (GRACE_SECONDS, "waiting"), (GRACE_SECONDS + 0.01, "republished")],
+)
+def test_if_the_oldest_message_is_younger_than_the_job_its_own_is_lost(
+    board: JobBoard, younger_by_seconds: float, action: str
+) -> None:
+    board.submit(New("a"))
+    board.redis.delete(QUEUE)
+    message = json.dumps({"headers": {"published_at": board.clock.seconds + younger_by_seconds}})
+    board.redis.lpush(QUEUE, message)
+    board.redis.lpush(QUEUE, json.dumps({"headers": {"published_at": board.clock.seconds + 1000}}))
+    board.clock.pass_(CHECK_SECONDS)
+
+    assert board.reconcile("a") == action
+
+    assert len(board.queue()) == (3 if action == "republished" else 2)
+    assert board.queue()[0] == message.encode(), "it goes to the end of the queue"
+
+
+@pytest.mark.parametrize(
+    "oldest",
+    [
+        None,
+        "",
+        "text",
+        "null",
+        "[]",
+        "1",
+        '"headers"',
+        "{}",
+        '{"headers":null}',
+        '{"headers":[]}',
+        '{"headers":{}}',
+        '{"headers":{"published_at":null}}',
+        '{"headers":{"published_at":"soon"}}',
+        '{"headers":{"published_at":{}}}',
+        "[" * 2000,
+    ],
+)
+def test_what_says_nothing_of_its_age_does_not_hide_a_loss(board: JobBoard, oldest: str | None) -> None:
+    board.submit(New("a"))
+    board.redis.delete(QUEUE)
+    if oldest is not None:
+        board.redis.lpush(QUEUE, oldest)
+    board.clock.pass_(CHECK_SECONDS)
+
+    assert board.reconcile("a") == "republished"
+
+
+def test_a_republished_job_waits_its_turn_again(board: JobBoard) -> None:
+    board.submit(New("a"))
+    board.redis.delete(QUEUE)
+    board.clock.pass_(CHECK_SECONDS)
+    assert board.reconcile("a") == "republished"
+    board.clock.pass_(CHECK_SECONDS)
+
+    assert board.reconcile("a") == "waiting"
+    assert len(board.queue()) == 1
+
+
+# --- the end, whichever way
+
+
+def to_succeed(board: JobBoard) -> None:
+    board.start("a")
+    board.finish("a", status="succeeded")
+
+
+def to_fail(board: JobBoard) -> None:
+    board.start("a")
+    board.finish("a", status="failed")
+
+
+def to_cancel(board: JobBoard) -> None:
+    board.cancel("a")
+
+
+def to_expire_at_start(board: JobBoard) -> None:
+    board.clock.pass_(EXPIRY_SECONDS)
+    board.start("a")
+
+
+def to_expire_overdue(board: JobBoard) -> None:
+    board.clock.pass_(EXPIRY_SECONDS)
+    board.reconcile("a")
+
+
+def to_lose_workers_at_start(board: JobBoard) -> None:
+    for _ in range(4):
+        board.start("a", redelivered=True)
+
+
+def to_lose_workers_overdue(board: JobBoard) -> None:
+    for _ in range(3):
+        board.start("a", redelivered=True)
+    board.release("a")
+    board.reconcile("a")
+
+
+Ending = Callable[[JobBoard], None]
+ENDINGS: dict[Ending, str] = {
+    to_succeed: "succeeded",
+    to_fail: "failed",
+    to_cancel: "cancelled",
+    to_expire_at_start: "expired",
+    to_expire_overdue: "expired",
+    to_lose_workers_at_start: "failed",
+    to_lose_workers_overdue: "failed",
+}
+each_ending = pytest.mark.parametrize(("end", "outcome"), ENDINGS.items(), ids=[end.__name__ for end in ENDINGS])
+
+
+@each_ending
+def test_an_ended_job_drops_its_rows_and_goes_when_its_time_is_over(board: JobBoard, end: Ending, outcome: str) -> None:
+    board.submit(New("a"))
+    assert "rows" in board.record("a")
+    assert board.ttl("a") is None
+
+    end(board)
+
+    assert board.status("a") == outcome
+    assert "rows" not in board.record("a")
+    assert board.ttl("a") == RETENTION_SECONDS
+    assert board.next_check("a") is None
+    assert board.counts() == {"accepted": 1, outcome: 1}
+    board.clock.pass_(RETENTION_SECONDS + 0.01)
+    assert board.record("a") == {}
+    assert board.counts() == {"accepted": 1, outcome: 1}
+
+
+@each_ending
+def test_those_who_wait_are_told_at_the_end_and_not_before(board: JobBoard, end: Ending, outcome: str) -> None:
+    board.submit(New("a"))
+    listener = board.redis.pubsub(ignore_subscribe_messages=True)
+    listener.subscribe(keys.JOBS_ENDED)
+    assert listener.get_message() is None
+
+    end(board)
+    end(board)
+
+    told = listener.get_message()
+    assert told is not None
+    assert told["data"] == b"a"
+    assert listener.get_message() is None
+    listener.close()
+
+
+def test_a_batch_that_ends_is_told_in_one_message(board: JobBoard) -> None:
+    for id_, state in {"a": "running", "b": "cancelled", "c": "running"}.items():
+        bring_to(board, state, id_)
+    listener = board.redis.pubsub(ignore_subscribe_messages=True)
+    listener.subscribe(keys.JOBS_ENDED)
+    assert listener.get_message() is None
+
+    board.finish("a", "b", "c")
+
+    told = listener.get_message()
+    assert told is not None
+    assert told["data"] == b"a c"
+    assert listener.get_message() is None
+    listener.close()
+
+
+# --- any sequence at all
+
+
+class Chaos:
+    """Submits, workers, callers and reconcilers in any order, and time that goes by in between."""
+
+    def __init__(self, board: JobBoard, seed: int) -> None:
+        self.board = board
+        self.chance = random.Random(seed)
+        self.numbers = itertools.count()
+        self.ids: list[str] = []
+        self.outcomes: dict[str, tuple[str, str]] = {}
+        self.moves: list[Callable[[], object]] = [
+            self.submit,
+            self.submit,
+            lambda: board.start(*self.some(4), redelivered=self.chance.random() < 0.2),
+            lambda: board.start(*self.some(4), redelivered=self.chance.random() < 0.2),
+            lambda: board.finish(*self.some(3), status=self.chance.choice(["succeeded", "failed"])),
+            lambda: board.cancel(*self.some(1)),
+            lambda: board.release(*self.some(2)),
+            lambda: board.reconcile(*self.some(1)),
+            lambda: board.redis.rpop(QUEUE),
+            lambda: board.clock.pass_(self.chance.choice([0.1, 5, LEASE_SECONDS])),
+        ]
+
+    def some(self, most: int) -> list[str]:
+        """Some ids, the newer ones more often, and now and then one that never was."""
+        known = self.ids[-12:] if self.chance.random() < 0.8 else self.ids
+        picked = self.chance.sample(known, min(len(known), self.chance.randint(1, most)))
+        return picked if picked and self.chance.random() < 0.95 else ["never-was"]
+
+    def submit(self) -> None:
+        jobs = [
+            New(
+                f"job{next(self.numbers)}",
+                key=self.chance.choice(["", "", f"key{self.chance.randint(0, 30)}"]),
+                fingerprint=self.chance.choice(["f", "g"]),
+            )
+            for _ in range(self.chance.randint(1, 3))
+        ]
+        answers = self.board.submit(
+            *jobs,
+            envelope=self.board.envelope(),
+            max_open=40,
+            expiry_seconds=self.chance.choice([20, 100, EXPIRY_SECONDS]),
+            retention_seconds=100_000,
+            max_attempts=self.chance.randint(1, 3),
+        )
+        self.ids += [answer[1] for answer in answers if answer is not None and answer[0]]
+
+    def check(self) -> None:
+        self.board.assert_conserved()
+        open_ = {id_.decode() for id_ in self.board.redis.zrange(keys.JOBS_OPEN, 0, -1)}
+        for id_ in self.ids:
+            record = self.board.record(id_)
+            if id_ in self.outcomes:
+                assert (record["status"], record["outcome"]) == self.outcomes[id_], "an outcome changed"
+            if record["status"] not in OPEN_STATUSES:
+                self.outcomes[id_] = record["status"], record["outcome"]
+            assert (id_ in open_) == (record["status"] in OPEN_STATUSES), record
+            assert int(record["attempt"]) <= int(record["max_attempts"])
+
+    def drain(self) -> None:
+        """No more jobs, no workers: only the reconciler, and messages that come to nothing."""
+        for _ in range(100):
+            now = self.board.clock.seconds
+            for id_ in self.board.redis.zrangebyscore(keys.JOBS_OPEN, "-inf", now):
+                self.board.reconcile(id_.decode())
+            self.board.clock.pass_(EXPIRY_SECONDS / 20)
+            if not self.board.redis.zcard(keys.JOBS_OPEN):
+                return
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_happens_every_accepted_job_gets_one_outcome_and_keeps_it(board: JobBoard, seed: int) -> None:
+    chaos = Chaos(board, seed)
+    for _ in range(300):
+        chaos.chance.choice(chaos.moves)()
+        chaos.check()
+    chaos.drain()
+    chaos.check()
+
+    assert set(chaos.outcomes) == set(chaos.ids)
+    assert {outcome for outcome, _ in chaos.outcomes.values()} == set(EVERY_OUTCOME), "the dice saw everything"
+    counts = board.counts()
+    assert counts.pop("accepted") == len(chaos.ids) == sum(counts.values())

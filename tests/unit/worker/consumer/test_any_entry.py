@@ -1,0 +1,141 @@
+"""No bytes in a queue end a worker: they are a task of ours that Celery can take, or become a dead letter."""
+
+import json
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import orjson
+import pytest
+from celery.app.trace import trace_task_ret
+from celery.exceptions import InvalidTaskError
+from celery.worker.strategy import default as strategy_of
+from hypothesis import given
+from hypothesis import strategies as st
+from kombu.transport.virtual import Channel
+from kombu.transport.virtual import Message as Delivered
+
+from gateway.broker.celery_message import envelope
+from shared.queue.celery_app import make_celery
+from shared.queue.contract import Call, Message, PredictMessage, Row, RunJobsMessage, ShadowMessage, packed
+from shared.settings import CommonSettings
+from tests.support.any_bytes import MESSAGES, check_entry
+from tests.support.fuzzing import changed, fuzzed
+from worker.execution.batch_runner import BatchRunner
+from worker.execution.tasks import register_tasks
+from worker.model.rows import unpacked
+
+
+class Ran:
+    """A pool child that notes what it is to do."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+
+    def predict(self, message: PredictMessage, traces: object) -> None:
+        self.messages.append(message)
+
+    def run_jobs(self, message: RunJobsMessage, redelivered: bool, queue: str) -> None:
+        self.messages.append(message)
+
+    def shadow(self, message: ShadowMessage) -> None:
+        self.messages.append(message)
+
+
+RAN = Ran()
+APP = make_celery(CommonSettings())
+register_tasks(APP, lambda: cast(BatchRunner, RAN))
+SENT = [
+    PredictMessage(batch=1, reply_to="r", model="m", version="v", calls=[Call(1, 0.0, 1.0)], rows=[[1.0, "Straße"]]),
+    RunJobsMessage(jobs=["a", "b"]),
+    ShadowMessage(model="m", version="v2", primary="v1", rows=[[1.0, None]], predictions=["Straße"]),
+]
+ENTRIES = [orjson.loads(envelope(APP, message, "", 1.0, {"0": {"traceparent": "x"}})) for message in SENT]
+
+
+def consume(entry: bytes) -> None:
+    """What Celery does with an entry, from the queue to the task in a child; raises what would end the worker."""
+    content = orjson.loads(entry)
+    message = Delivered(content, channel=SimpleNamespace(decode_body=Channel.decode_body.__get__(Channel)))
+    task = APP.tasks[content["headers"]["task"]]
+
+    def run(trace: Any, args: Any, callback: Any, **_: Any) -> None:
+        callback(trace_task_ret(*args, app=APP))
+
+    pool = SimpleNamespace(apply_async=run)
+    events: list[str] = []
+    consumer = SimpleNamespace(
+        hostname="h",
+        connection_errors=(),
+        event_dispatcher=SimpleNamespace(enabled=True, send=lambda *_, **fields: events.append(json.dumps(fields))),
+        timer=SimpleNamespace(call_at=None),
+        apply_eta_task=None,
+        disable_rate_limits=True,
+        task_buckets={},
+        on_task_request=lambda request: request.execute_using_pool(pool),
+        _limit_task=None,
+        _limit_post_eta=None,
+        controller=SimpleNamespace(state=SimpleNamespace(revoked=set())),
+        pool=pool,
+    )
+    handle = strategy_of(task, APP, consumer)
+    try:
+        handle(message, None, lambda *_: None, lambda *_: None, [])
+    except InvalidTaskError:
+        # Celery refuses it, and goes on.
+        return
+
+
+@pytest.mark.parametrize("sent", SENT, ids=lambda sent: type(sent).__name__)
+def test_what_the_gateway_writes_runs(sent: Message) -> None:
+    RAN.messages.clear()
+    consume(envelope(APP, sent, "", 1.0))
+
+    assert RAN.messages == [sent]
+
+
+@fuzzed(200)
+@given(
+    st.binary(max_size=300) | st.sampled_from(ENTRIES).flatmap(changed).map(lambda entry: json.dumps(entry).encode())
+)
+def test_an_entry_is_a_task_that_celery_takes_or_a_dead_letter(entry: bytes) -> None:
+    if check_entry(entry):
+        consume(entry)
+
+
+@fuzzed(60)
+@given(st.sampled_from([*MESSAGES]), st.text(max_size=50) | changed(json.loads(SENT[0].to_json())).map(json.dumps))
+def test_a_task_whose_text_is_no_message_is_dropped(task: str, payload: str) -> None:
+    body = orjson.dumps([[payload], {}, {}]).decode()
+    entry = {**ENTRIES[0], "headers": {**ENTRIES[0]["headers"], "task": task}, "body": body}
+    assert check_entry(orjson.dumps(entry))
+    RAN.messages.clear()
+    consume(orjson.dumps(entry))
+
+    try:
+        assert [MESSAGES[task].from_json(payload)] == RAN.messages
+    except ValueError:
+        assert RAN.messages == []
+
+
+@fuzzed(100)
+@given(
+    st.integers(1, 4).flatmap(
+        lambda n: st.lists(st.lists(st.floats(allow_nan=False), min_size=n, max_size=n), min_size=1)
+    )
+)
+def test_packed_rows_are_unpacked_as_they_were(rows: list[Row]) -> None:
+    unpacked_rows = unpacked(packed(rows), len(rows))
+
+    assert isinstance(unpacked_rows, np.ndarray)
+    assert repr(unpacked_rows.tolist()) == repr(rows)
+
+
+@fuzzed(100)
+@given(st.text(max_size=30) | st.binary(max_size=40).map(lambda b: packed([[*b]])[:-2]), st.integers(-2, 5))
+def test_what_are_no_packed_rows_is_a_value_error(text: str, n_rows: int) -> None:
+    try:
+        rows = unpacked(text, n_rows)
+    except ValueError:
+        return
+    assert len(rows) == n_rows

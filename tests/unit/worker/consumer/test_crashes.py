@@ -1,0 +1,104 @@
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from fakeredis import FakeRedis, FakeServer
+
+from shared.queue import keys
+from shared.queue.contract import PREDICT_TASK, RUN_JOBS_TASK, BatchReply, Call, PredictMessage, RunJobsMessage
+from shared.queue.replies import REPLY_TTL_SECONDS
+from worker.consumer.crashes import LostBatches
+
+REPLY_TO = "headrace:replies:test"
+BATCH = PredictMessage(
+    batch=7,
+    reply_to=REPLY_TO,
+    model="iris",
+    version="v1",
+    calls=[Call(2, 0.0, 1.0), Call(1, 0.0, 1.0)],
+    rows=[[1.0], [2.0], [3.0]],
+)
+JOBS = RunJobsMessage(jobs=["a", "b"])
+
+
+class Main:
+    """The main process of a worker."""
+
+    def __init__(self, broker: FakeServer) -> None:
+        self.redis: Any = FakeRedis(server=broker)
+        self.counted: list[tuple[str, str, str, int]] = []
+        self._lost = LostBatches("redis://", lambda *counted: self.counted.append(counted))
+
+    def fails(self, task: str, payload: str, exception: BaseException) -> None:
+        """What Celery says of a task that failed."""
+        self._lost.on_task_failure(
+            sender=SimpleNamespace(name=task), exception=exception, args=[payload], task_id="1", signal=None
+        )
+
+
+@pytest.fixture
+def main(broker: FakeServer) -> Main:
+    return Main(broker)
+
+
+@pytest.mark.parametrize(
+    ("exception", "code"), [(WorkerLostError("signal 9"), "worker_lost"), (TimeLimitExceeded(30), "time_limit")]
+)
+def test_the_callers_of_a_lost_batch_are_told_at_once(main: Main, exception: BaseException, code: str) -> None:
+    main.fails(PREDICT_TASK, BATCH.to_json(), exception)
+
+    [(_, fields)] = main.redis.xrange(REPLY_TO)
+    reply = BatchReply.model_validate_json(fields[b"reply"])
+    assert reply.batch == 7
+    assert [result["error"]["code"] for result in reply.results] == [code] * 2
+    assert main.counted == [("iris", "v1", code, 3)]
+
+
+def test_the_reply_does_not_outlive_a_gateway_that_is_gone(main: Main) -> None:
+    main.fails(PREDICT_TASK, BATCH.to_json(), WorkerLostError())
+
+    assert 0 < main.redis.ttl(REPLY_TO) <= REPLY_TTL_SECONDS
+
+
+@pytest.mark.parametrize("exception", [WorkerLostError("signal 9"), TimeLimitExceeded(30)])
+def test_its_jobs_go_back_to_the_reconciler(main: Main, exception: BaseException) -> None:
+    for job in "abc":
+        main.redis.hset(keys.job(job), mapping={"status": "running", "lease_until": "9e9"})
+        main.redis.zadd(keys.JOBS_OPEN, {job: 9e9})
+
+    main.fails(RUN_JOBS_TASK, JOBS.to_json(), exception)
+
+    due = main.redis.zrangebyscore(keys.JOBS_OPEN, "-inf", 8e9)
+    assert due == [b"a", b"b"]
+    assert main.redis.hget(keys.job("a"), "lease_until") == b"0"
+    assert main.redis.hget(keys.job("c"), "lease_until") == b"9e9"
+
+
+@pytest.mark.parametrize("exception", [ValueError("a bug"), KeyError(), SystemExit()])
+def test_a_task_that_failed_by_itself_has_answered_by_itself(main: Main, exception: BaseException) -> None:
+    main.fails(PREDICT_TASK, BATCH.to_json(), exception)
+
+    assert main.redis.keys() == []
+    assert main.counted == []
+
+
+@pytest.mark.parametrize("task", ["celery.chord", PREDICT_TASK, RUN_JOBS_TASK])
+def test_what_is_not_ours_is_let_be(main: Main, task: str, caplog: pytest.LogCaptureFixture) -> None:
+    main.fails(task, '{"sesame":1}', WorkerLostError())
+
+    assert main.redis.keys() == []
+    assert "sesame" not in caplog.text
+
+
+@pytest.mark.parametrize(("task", "message"), [(PREDICT_TASK, BATCH), (RUN_JOBS_TASK, JOBS)])
+def test_without_a_broker_it_is_left_to_deadlines_and_leases(
+    main: Main, broker: FakeServer, caplog: pytest.LogCaptureFixture, task: str, message: Any
+) -> None:
+    broker.connected = False
+
+    with caplog.at_level(logging.ERROR):
+        main.fails(task, message.to_json(), WorkerLostError())
+
+    assert "lost batch not reported: ConnectionError" in caplog.messages

@@ -1,0 +1,119 @@
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge
+
+from headrace.models.store import ModelStore
+from shared.errors import PredictionError
+from shared.queue.contract import ErrorCode, Row
+from shared.queue.replies import failure
+from tests.unit.worker.conftest import Publish
+from worker.execution.results import expired, predict_calls
+from worker.model.predictions import Predictions
+from worker.model.predictor import Predictor
+
+
+@pytest.fixture
+def predictor(store: ModelStore, publish: Publish) -> Predictor:
+    return Predictor.load(store, publish("m"))
+
+
+GOOD = [5.0, 3.4, 1.5, 0.2]
+BAD = ["text", 0.0, 0.0, 0.0]
+
+
+def test_every_call_gets_its_own_rows(predictor: Predictor) -> None:
+    results, answer = predict_calls(predictor, [GOOD, [6.5, 3.0, 5.8, 2.2], GOOD], [1, 2, 0])
+
+    assert [result["predictions"] for result in results] == [["setosa"], ["virginica", "setosa"], []]
+    assert [len(result["probabilities"]) for result in results] == [1, 2, 0]
+    assert answer.predictions == ["setosa", "virginica", "setosa"]
+
+
+def test_a_bad_row_fails_its_call_only_and_is_named_by_its_place_in_it(predictor: Predictor) -> None:
+    results, answer = predict_calls(predictor, [GOOD, GOOD, BAD, GOOD, BAD, GOOD], [1, 4, 1])
+
+    assert results[0]["predictions"] == results[2]["predictions"] == ["setosa"]
+    assert results[1] == {
+        "error": {"code": "prediction_failed", "message": "the model raised ValueError", "rows": [1, 3]}
+    }
+    assert list(answer.failures) == [2, 4]
+
+
+def test_a_model_without_probabilities_has_none(store: ModelStore, publish: Publish) -> None:
+    rows = np.array([[0.0], [1.0]])
+    predictor = Predictor.load(store, publish("m", estimator=Ridge().fit(rows, [0.0, 1.0]), rows=rows))
+
+    results, _ = predict_calls(predictor, [[0.5]], [1])
+
+    assert results == [{"predictions": [pytest.approx(0.5)], "probabilities": None}]
+
+
+def test_a_call_whose_deadline_passed_has_its_code() -> None:
+    error: Any = expired()["error"]
+
+    assert error["code"] == ErrorCode.DEADLINE_EXCEEDED.value
+    assert PredictionError(**error).rows == []
+
+
+class Oracle:
+    """Says the first value of each row; a negative one is a failure with that code."""
+
+    def __init__(self, probabilities: bool = True) -> None:
+        self.asked: list[list[Row]] = []
+        self._probabilities = probabilities
+
+    def predict(self, rows: list[Row]) -> Predictions:
+        self.asked.append(rows)
+        failures = {i: PredictionError(f"code{row[0]}", "no", [i]) for i, row in enumerate(rows) if row[0] < 0}
+        values = [None if i in failures else row[0] for i, row in enumerate(rows)]
+        shares: list[Any] = [None if value is None else [value / 10, 1 - value / 10] for value in values]
+        return Predictions(values, shares if self._probabilities else None, compute_seconds=0.25, failures=failures)
+
+
+def predicted(calls: list[list[Row]], probabilities: bool = True) -> tuple[list[dict[str, Any]], Oracle]:
+    oracle = Oracle(probabilities)
+    rows = [row for call in calls for row in call]
+    results, answer = predict_calls(cast(Predictor, oracle), rows, [len(call) for call in calls])
+    assert answer.compute_seconds == 0.25
+    return results, oracle
+
+
+def test_the_rows_of_all_calls_are_predicted_at_once_and_answered_apart() -> None:
+    results, oracle = predicted([[[1]], [[2], [3]], [[4]]])
+
+    assert oracle.asked == [[[1], [2], [3], [4]]]
+    assert [result["predictions"] for result in results] == [[1], [2, 3], [4]]
+    assert results[1]["probabilities"] == [[0.2, 0.8], [0.3, 0.7]]
+
+
+@pytest.mark.parametrize(
+    ("calls", "rows"),
+    [
+        ([[[-1]], [[2]]], {0: [0]}),
+        ([[[1], [2]], [[3], [-4], [5]], [[6]]], {1: [1]}),
+        ([[[1]], [[-2], [3], [-4]]], {1: [0, 2]}),
+        ([[[-1], [2]], [[3]], [[4], [-5]]], {0: [0], 2: [1]}),
+    ],
+)
+def test_a_failing_row_fails_its_own_call_only_and_is_numbered_within_it(
+    calls: list[list[Row]], rows: dict[int, list[int]]
+) -> None:
+    results, _ = predicted(calls)
+
+    assert {i: result["error"]["rows"] for i, result in enumerate(results) if "error" in result} == rows
+    for i, (call, result) in enumerate(zip(calls, results, strict=True)):
+        assert set(result) == ({"error"} if i in rows else {"predictions", "probabilities"})
+        if i not in rows:
+            assert result["predictions"] == [row[0] for row in call]
+
+
+def test_a_call_with_several_failures_is_told_the_first() -> None:
+    results, _ = predicted([[[1], [-2], [-3]]])
+
+    assert results == [{"error": {"code": "code-2", "message": "no", "rows": [1, 2]}}]
+
+
+def test_a_failure_is_what_crosses_the_queue() -> None:
+    assert failure(PredictionError("code", "message")) == {"error": {"code": "code", "message": "message", "rows": []}}

@@ -1,0 +1,175 @@
+import logging
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+from celery import Celery
+from celery.exceptions import SoftTimeLimitExceeded
+
+from shared.errors import PredictionError
+from shared.queue.celery_app import make_celery
+from shared.queue.contract import (
+    PREDICT_TASK,
+    RUN_JOBS_TASK,
+    SHADOW_TASK,
+    Call,
+    Message,
+    PredictMessage,
+    RunJobsMessage,
+    ShadowMessage,
+)
+from shared.settings import CommonSettings
+from worker.execution.batch_runner import BatchRunner
+from worker.execution.tasks import register_tasks
+
+BATCH = PredictMessage(batch=7, reply_to="r", model="m", version="v", calls=[Call(1, 0.0, 1.0)], rows=[[1.0]])
+JOBS = RunJobsMessage(jobs=["a", "b"])
+SHADOW = ShadowMessage(model="m", version="v2", primary="v", rows=[[1.0]], predictions=["a"])
+TASKS = [(PREDICT_TASK, BATCH), (RUN_JOBS_TASK, JOBS), (SHADOW_TASK, SHADOW)]
+
+
+class FakeChild:
+    """Notes what it is asked, and raises what it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+        self.failure: BaseException | None = None
+        self.traces: list[object] = []
+        """The header of that name of each batch."""
+
+    def predict(self, message: PredictMessage, traces: object) -> None:
+        self._note("predict", message)
+        self.traces.append(traces)
+
+    def run_jobs(self, message: RunJobsMessage, redelivered: bool, queue: str) -> None:
+        self._note("run_jobs", message, redelivered, queue)
+
+    def shadow(self, message: ShadowMessage) -> None:
+        self._note("shadow", message)
+
+    def fail_calls(self, message: PredictMessage, error: PredictionError) -> None:
+        self.asked.append(("fail_calls", message, error.code))
+
+    def jobs_out_of_time(self, error: PredictionError) -> None:
+        self.asked.append(("jobs_out_of_time", error.code))
+
+    def _note(self, *what: Any) -> None:
+        self.asked.append(what)
+        if self.failure is not None:
+            raise self.failure
+
+
+@pytest.fixture
+def child() -> FakeChild:
+    return FakeChild()
+
+
+@pytest.fixture
+def app(child: FakeChild) -> Celery:
+    app = make_celery(CommonSettings())
+    register_tasks(app, lambda: cast(BatchRunner, child))
+    return app
+
+
+Run = Callable[..., None]
+
+
+@pytest.fixture
+def run_task(app: Celery) -> Run:
+    """Runs a task as a pool child does."""
+
+    def run(name: str, payload: str, **delivery_info: Any) -> None:
+        task = app.tasks[name]
+        task.push_request(**delivery_info.pop("headers", {}), delivery_info={"routing_key": "bulk.m", **delivery_info})
+        try:
+            task.run(payload)
+        finally:
+            task.pop_request()
+
+    return run
+
+
+def test_the_worker_knows_these_tasks(app: Celery) -> None:
+    assert {name for name in app.tasks if not name.startswith("celery.")} == {name for name, _ in TASKS}
+
+
+def test_their_options_are_those_of_the_configuration(app: Celery) -> None:
+    for name, _ in TASKS:
+        task = app.tasks[name]
+        assert (task.acks_late, task.reject_on_worker_lost, task.ignore_result) == (True, False, True)
+
+
+def test_a_batch_is_predicted(run_task: Run, child: FakeChild) -> None:
+    run_task(PREDICT_TASK, BATCH.to_json())
+
+    assert child.asked == [("predict", BATCH)]
+    assert child.traces == [None]
+
+
+def test_the_traces_of_a_batch_are_in_its_entrys_header(run_task: Run, child: FakeChild) -> None:
+    traces = {"0": {"traceparent": "00-1-2-01"}}
+
+    run_task(PREDICT_TASK, BATCH.to_json(), headers={"traces": traces})
+
+    assert child.traces == [traces]
+
+
+@pytest.mark.parametrize(
+    ("delivery_info", "redelivered"), [({}, False), ({"redelivered": False}, False), ({"redelivered": True}, True)]
+)
+def test_jobs_are_run_and_told_if_they_come_again(
+    run_task: Run, child: FakeChild, delivery_info: dict[str, Any], redelivered: bool
+) -> None:
+    run_task(RUN_JOBS_TASK, JOBS.to_json(), **delivery_info)
+
+    assert child.asked == [("run_jobs", JOBS, redelivered, "bulk.m")]
+
+
+def test_rows_go_to_a_version_on_trial(run_task: Run, child: FakeChild) -> None:
+    run_task(SHADOW_TASK, SHADOW.to_json())
+
+    assert child.asked == [("shadow", SHADOW)]
+
+
+def test_nobody_waits_for_a_trial_that_ran_out_of_time(run_task: Run, child: FakeChild) -> None:
+    child.failure = SoftTimeLimitExceeded()
+
+    run_task(SHADOW_TASK, SHADOW.to_json())
+
+    assert child.asked == [("shadow", SHADOW)]
+
+
+@pytest.mark.parametrize(("name", "message"), TASKS[:2])
+def test_the_soft_time_limit_becomes_an_answer(run_task: Run, child: FakeChild, name: str, message: Message) -> None:
+    child.failure = SoftTimeLimitExceeded()
+
+    run_task(name, message.to_json())
+
+    answer = ("fail_calls", message) if name == PREDICT_TASK else ("jobs_out_of_time",)
+    assert child.asked[1:] == [(*answer, "time_limit")]
+
+
+@pytest.mark.parametrize(("name", "message"), TASKS)
+def test_any_other_failure_is_celerys_to_log(run_task: Run, child: FakeChild, name: str, message: Message) -> None:
+    child.failure = ZeroDivisionError()
+
+    with pytest.raises(ZeroDivisionError):
+        run_task(name, message.to_json())
+
+    assert len(child.asked) == 1
+
+
+@pytest.mark.parametrize("name", [name for name, _ in TASKS])
+@pytest.mark.parametrize(
+    "payload",
+    ["", "sesame", "null", "{}", '{"v":2,"jobs":"sesame"}', '{"v":1,"jobs":[]}', '{"v":2,"jobs":[],"sesame":1}'],
+)
+def test_what_can_not_be_read_is_dropped_and_not_shown(
+    run_task: Run, child: FakeChild, caplog: pytest.LogCaptureFixture, name: str, payload: str
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        run_task(name, payload)
+
+    assert child.asked == []
+    assert "can't be read" in caplog.text
+    assert "sesame" not in caplog.text

@@ -1,0 +1,150 @@
+"""What a worker has in hand, noted in Redis as kombu notes it, but without waiting for the answers.
+
+kombu makes a round trip before it hands a task on and another when it acknowledges it. Here both are written on one
+connection, and its answers are read before the next write: they have long arrived by then.
+
+And the times are the broker's. By kombu's, which are each machine's own, a worker whose clock is ahead would take the
+tasks of the others for abandoned and have them run twice.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from time import monotonic
+from typing import Any
+
+import orjson
+import redis
+from celery.worker import state
+from kombu.transport import redis as kombu_redis
+from kombu.transport import virtual
+
+from shared.queue.broker_clock import BrokerClock
+from worker.consumer.watchdog import is_stopping
+
+logger = logging.getLogger(__name__)
+
+Command = tuple[Any, ...]
+
+CALIBRATION_SECONDS = 60.0
+"""Age at which the reading of the broker's clock is renewed."""
+
+
+class QoS(kombu_redis.QoS):  # type: ignore[misc]
+    """The unacknowledged messages of a channel, under kombu's keys in kombu's form: any worker can restore them."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._connection: Any = None
+        self._unconfirmed: list[Command] = []
+        self._clock = BrokerClock()
+        self._calibrated_at = float("-inf")
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Note a message that is about to be handed on.
+
+        Raises:
+            redis.ConnectionError: if the broker is gone.
+        """
+        came = message.delivery_info
+        entry = orjson.dumps([message._raw, came["exchange"], came["routing_key"]])
+        self._write(
+            ("ZADD", self.unacked_index_key, self._now(), delivery_tag), ("HSET", self.unacked_key, delivery_tag, entry)
+        )
+        virtual.QoS.append(self, message, delivery_tag)
+
+    def ack(self, delivery_tag: str) -> None:
+        """Forget a message that was dealt with.
+
+        Raises:
+            redis.ConnectionError: if the broker is gone.
+        """
+        self._write(("HDEL", self.unacked_key, delivery_tag), ("ZREM", self.unacked_index_key, delivery_tag))
+        virtual.QoS.ack(self, delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Drop a message or give it back. kombu does so on another connection, so what was written here comes first."""
+        self._settle()
+        super().reject(delivery_tag, requeue)
+
+    def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
+        """Give a message back. kombu does so on another connection, so what was written here comes first."""
+        self._settle()
+        super().restore_by_tag(tag, client, leftmost)
+
+    def restore_unacked_once(self, stderr: Any = None) -> None:
+        """Give back what is in hand, as a connection is closed; of a lost one, only what does not run yet.
+
+        What runs goes on without the connection. Given back, it would run twice, and the third time would be its last.
+        """
+        if not is_stopping():
+            running = {request.message.delivery_tag for request in list(state.active_requests)}
+            for tag in running & self._delivered.keys():
+                del self._delivered[tag]
+        super().restore_unacked_once(stderr)
+
+    def restore_visible(self, start: int = 0, num: int | None = 10, interval: int = 10) -> None:
+        """Give back what has been in hand for too long, of any worker. As in kombu 5.7, but for the clock."""
+        with self.channel.conn_or_acquire() as client:
+            latest = self._now() - self.visibility_timeout
+            mutex = kombu_redis.Mutex(client, self.unacked_mutex_key, self.unacked_mutex_expire)
+            with suppress(kombu_redis.MutexHeld), mutex:
+                # Without a limit on their number there is no offset either.
+                limit = {"offset": start, "num": num} if num else {}
+                for tag in client.zrange(self.unacked_index_key, 0, latest, byscore=True, **limit):
+                    self.restore_by_tag(tag, client)
+
+    def _now(self) -> float:
+        """The broker's time; asks for it when the last reading is old."""
+        asked = monotonic()
+        if asked - self._calibrated_at > CALIBRATION_SECONDS:
+            with suppress(redis.RedisError), self.channel.conn_or_acquire() as client:
+                self._clock.calibrate(client.time(), asked, monotonic())
+                self._calibrated_at = asked
+        return self._clock.now()
+
+    def _write(self, *commands: Command) -> None:
+        self._settle()
+        self._unconfirmed += commands
+        try:
+            self._send(commands)
+        except redis.ConnectionError:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Read the answers to what was written; what a broken connection left unconfirmed is written once more.
+
+        Raises:
+            redis.ConnectionError: if the broker is gone; what is not confirmed is kept.
+        """
+        try:
+            self._confirm()
+        except redis.ConnectionError:
+            logger.info("%d notes of messages in hand are written again", len(self._unconfirmed))
+            # Each may have been executed already: all of them can be repeated without harm.
+            self._send(self._unconfirmed)
+            self._confirm()
+
+    def _send(self, commands: Sequence[Command]) -> None:
+        if self._connection is None:
+            self._connection = self.channel.pool.get_connection()
+        with _broken_by_timeout():
+            self._connection.send_packed_command(self._connection.pack_commands(commands), check_health=False)
+
+    def _confirm(self) -> None:
+        with _broken_by_timeout():
+            while self._unconfirmed:
+                try:
+                    self._connection.read_response()
+                except redis.ResponseError as error:
+                    logger.error("a message in hand was not noted: %s", error)
+                del self._unconfirmed[0]
+
+
+@contextmanager
+def _broken_by_timeout() -> Iterator[None]:
+    """An answer that is late would be taken for the next one's: redis-py drops the connection, and so it is broken."""
+    try:
+        yield
+    except redis.TimeoutError as error:
+        raise redis.ConnectionError(*error.args) from error

@@ -1,0 +1,61 @@
+"""Tells the gateways, once a second, that this worker consumes, with how many slots and for which models.
+
+It runs on the timer of the consumer's own event loop: a worker that no longer consumes no longer announces itself.
+"""
+
+import logging
+import time
+from typing import Any
+
+import redis
+from celery import bootsteps
+
+from shared.queue import keys
+from shared.queue.heartbeat import HEARTBEAT_SECONDS, Heartbeat
+from worker.redis_client import connect
+
+logger = logging.getLogger(__name__)
+
+
+class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """A step of Celery's consumer; started after the queues are consumed, stopped when the worker stops."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, consumer: Any, **_: Any) -> None:
+        consumer.announcer = self
+        settings = consumer.app.headrace_settings
+        self._name = consumer.hostname
+        self._slots = settings.worker_concurrency
+        self._pinned = settings.pinned_models
+        self._redis = connect(settings.redis_url, retries=0)
+        self._timer: Any = None
+        super().__init__(consumer)
+
+    def start(self, consumer: Any) -> None:
+        """Announce now and every second."""
+        self._announce()
+        self._timer = consumer.timer.call_repeatedly(HEARTBEAT_SECONDS, self._announce)
+
+    def stop(self, consumer: Any) -> None:
+        """Take the announcement back: the gateways send nothing more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        try:
+            self._redis.hdel(keys.WORKERS, self._name)
+        except redis.RedisError as error:
+            logger.warning("announcement not taken back: %s", type(error).__name__)
+
+    def _announce(self) -> None:
+        try:
+            asked = time.monotonic()
+            seconds, microseconds = self._redis.time()
+            announcement = Heartbeat(
+                at=seconds + microseconds / 1e6 + (time.monotonic() - asked) / 2,
+                slots=self._slots,
+                pinned=self._pinned,
+            )
+            self._redis.hset(keys.WORKERS, self._name, announcement.model_dump_json())
+        except redis.RedisError as error:
+            logger.warning("not announced: %s", type(error).__name__)

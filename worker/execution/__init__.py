@@ -1,0 +1,1 @@
+"""The pool child: tasks, batches and the transitions of jobs."""

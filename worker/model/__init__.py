@@ -1,0 +1,1 @@
+"""Models in memory: loading, checking, converting rows, predicting."""

@@ -1,0 +1,106 @@
+"""Rows as the estimator takes them: a float64 array, or a data frame with the columns that it saw in training.
+
+`headrace.models.manifest` specifies the conversion; the exporter has it too, and a test holds the two together.
+"""
+
+import base64
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from headrace.models.manifest import Feature, Manifest
+from shared.queue.contract import Row
+
+Rows = list[Row] | NDArray[np.float64]
+"""n rows: as they came, or of numbers only an array of shape (n, n features) that is never written to."""
+
+Column = Callable[[Sequence[Any]], Any]
+"""Makes one column of a data frame from its n values, None where the row said null."""
+
+
+def unpacked(rows: list[Row] | str, n_rows: int) -> Rows:
+    """The n rows of a message.
+
+    Raises:
+        ValueError: if it holds another number of rows, or a text that is none.
+    """
+    if isinstance(rows, str):
+        numbers = np.frombuffer(base64.b64decode(rows, validate=True), dtype="<f8")
+        return numbers.reshape(n_rows, len(numbers) // max(n_rows, 1))
+    if len(rows) != n_rows:
+        raise ValueError(f"{len(rows)} rows, not {n_rows}")
+    return rows
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """The rows of some parts of a message one after another."""
+    if any(isinstance(part, np.ndarray) for part in parts):
+        return np.concatenate(parts)
+    return [row for part in parts for row in part]
+
+
+def row_converter(manifest: Manifest) -> Callable[[Rows], Any]:
+    """A function from n rows (values in feature order) to the estimator's input of shape (n, n features), a copy.
+
+    The function raises what NumPy and pandas raise for values that are not of the features' types.
+    """
+    if manifest.input == "array":
+        return _array
+    names = [feature.name for feature in manifest.features]
+    columns = [_column(feature) for feature in manifest.features]
+
+    def frame(rows: Rows) -> Any:
+        values = np.array(rows.T, order="C") if isinstance(rows, np.ndarray) else zip(*rows, strict=True)
+        made = {name: column(each) for name, column, each in zip(names, columns, values, strict=True)}
+        return pd.DataFrame(made, copy=False)
+
+    return frame
+
+
+def _array(rows: Rows) -> NDArray[np.float64]:
+    return np.array(rows, dtype=np.float64)
+
+
+def _column(feature: Feature) -> Column:
+    if feature.type == "number":
+        return _numbers(feature)
+    if feature.type == "boolean" and feature.dtype == "bool":
+        return lambda values: np.asarray(values, dtype=np.bool_)
+    if feature.dtype == "category":
+        dtype = pd.CategoricalDtype(feature.categories)
+        # Codes of an index that is made once: pd.Categorical would hash all the categories again for every batch.
+        return lambda values: pd.Categorical.from_codes(
+            dtype.categories.get_indexer(_objects(values)), dtype=dtype, validate=False
+        )
+    if feature.dtype == "object" or (feature.dtype == "str" and pd.api.types.pandas_dtype("str") == np.dtype("str")):
+        # pandas before 3 writes None as the text "None" when it is asked for `str`.
+        nan_for_null = feature.dtype == "str" or feature.null_as == "nan"
+        return lambda values: pd.Series(_objects(values, nan_for_null=nan_for_null), dtype=object, copy=False)
+    dtype = pd.api.types.pandas_dtype(feature.dtype)
+    return lambda values: pd.array(_objects(values), dtype=dtype)
+
+
+def _objects(values: Sequence[Any], nan_for_null: bool = False) -> NDArray[Any]:
+    objects = np.empty(len(values), dtype=object)
+    objects[:] = values
+    if nan_for_null:
+        objects[objects == None] = np.nan  # noqa: E711 - elementwise
+    return objects
+
+
+def _numbers(feature: Feature) -> Column:
+    if feature.dtype == "float64":
+        return lambda values: np.asarray(values, dtype=np.float64)
+    dtype = np.dtype(feature.dtype)
+
+    def cast(values: Sequence[Any]) -> NDArray[Any]:
+        numbers = np.asarray(values, dtype=np.float64)
+        with np.errstate(invalid="ignore", over="ignore"):
+            as_trained: NDArray[Any] = numbers.astype(dtype)
+            changed = dtype.kind in "iu" and not np.array_equal(as_trained.astype(np.float64), numbers)
+        return numbers if changed else as_trained
+
+    return cast

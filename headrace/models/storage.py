@@ -10,6 +10,9 @@ from headrace.errors import ModelError
 from headrace.models.local_storage import LocalStorage
 from headrace.models.remote_storage import RemoteStorage
 
+Interrupts = tuple[type[BaseException], ...]
+"""Exceptions that interrupt a call from outside, such as a time limit: a storage passes them on unchanged."""
+
 
 class Storage(Protocol):
     """Files below a root, named by relative paths with `/`. All methods raise StoreUnavailable when it fails."""
@@ -37,7 +40,7 @@ class Storage(Protocol):
         """Remove a folder, or FileNotFoundError; its file `first` disappears before the others."""
 
 
-def open_storage(root: str | Path, reraise: tuple[type[BaseException], ...] = ()) -> Storage:
+def open_storage(root: str | Path, reraise: Interrupts = ()) -> Storage:
     """The storage of a directory or a URL; nothing is asked of it yet.
 
     Raises:

@@ -3,17 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from headrace.errors import ArtifactInvalid, ManifestInvalid, ModelError, ModelNotFound
 from headrace.models.alias import LATEST, Alias, Trial
 from headrace.models.artifact_cache import ArtifactCache
-from headrace.errors import ArtifactInvalid, ManifestInvalid, ModelError, ModelNotFound
 from headrace.models.identifiers import identifier, is_identifier, version_folder
 from headrace.models.manifest import MANIFEST_FILE, SIGNATURE_FILE, Manifest
-from headrace.models.storage import open_storage
+from headrace.models.storage import Interrupts, open_storage
 
-ALIASES = "aliases"
-
-DEFAULT_STORE = "models"
-"""The model store where MODEL_STORE names none: a folder of the working directory."""
+ALIASES, DEFAULT_STORE = "aliases", "models"
 
 
 class ModelStore:
@@ -24,12 +21,8 @@ class ModelStore:
     method raises StoreUnavailable (a ModelError).
     """
 
-    def __init__(
-        self, root: str | Path, cache: ArtifactCache | None = None, reraise: tuple[type[BaseException], ...] = ()
-    ) -> None:
-        """Open the store in a directory or behind a URL; `cache` keeps artifacts that come over a network.
-
-        Exceptions in `reraise` interrupt a call from outside, such as a time limit: they are not the store's.
+    def __init__(self, root: str | Path, cache: ArtifactCache | None = None, reraise: Interrupts = ()) -> None:
+        """Open a directory or URL; `cache` keeps remote artifacts, and errors in `reraise` are not the store's.
 
         Raises:
             ModelError: if it is a URL that can't be one of a store.

@@ -18,8 +18,8 @@ SETTINGS: dict[str, type[CommonSettings]] = {
     "Dockerfile.worker": WorkerSettings,
 }
 PACKAGES = {
-    "Dockerfile.gateway": {"gateway", "shared"},
-    "Dockerfile.worker": {"shared", "training", "worker"},
+    "Dockerfile.gateway": {"gateway", "headrace", "shared"},
+    "Dockerfile.worker": {"headrace", "shared", "training", "worker"},
 }
 PYTHONS_OWN = {"PYTHONDONTWRITEBYTECODE", "PYTHONFAULTHANDLER", "PYTHONUNBUFFERED"}
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from headrace.models.artifact_cache import ArtifactCache
 from headrace.errors import ArtifactInvalid
-from headrace.models.store import ModelStore
+from headrace.models.artifact_cache import ArtifactCache
 from headrace.models.remote_storage import RemoteStorage
 from headrace.models.storage import open_storage
+from headrace.models.store import ModelStore
 from tests.support.store_contract import add
 from tests.unit.headrace.models.test_manifest import CONTENT
 

@@ -10,9 +10,9 @@ import pytest
 
 from headrace.errors import ModelError, StoreUnavailable
 from headrace.models.manifest import MANIFEST_FILE
-from headrace.models.store import ModelStore
 from headrace.models.remote_storage import RemoteStorage
 from headrace.models.storage import open_storage
+from headrace.models.store import ModelStore
 from tests.support.store_contract import StoreContract, add
 from tests.unit.headrace.models.test_manifest import document, written
 

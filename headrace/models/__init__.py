@@ -1,0 +1,1 @@
+"""The contract of models: manifest, model store, aliases, signatures."""

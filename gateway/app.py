@@ -28,7 +28,7 @@ from gateway.web.error_log import FailureLog
 from gateway.web.http_protocol import STATE
 from gateway.web.middleware import METHODS, PROBLEM, Observed
 from headrace.models.store import ModelStore
-from shared.observability.build_info import version
+from headrace.version import __version__
 
 DESCRIPTION = "Serves scikit-learn models behind a queue."
 
@@ -75,7 +75,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     observing = (services.metrics, FailureLog(), services.tracing)
     app = Gateway(
         title="Headrace",
-        version=version(),
+        version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
         # A redirect would name the host and the scheme that the caller made up.

@@ -22,10 +22,11 @@ compile() {
     echo "requirements/$target"
 }
 
-# dev first: the images then get the very versions that the tests ran with.
-compile 3.10 dev.txt pyproject.toml --all-extras "$@"
-compile 3.10 gateway.txt pyproject.toml --extra gateway --extra s3 --extra tracing \
+# Extras are the SDK's, groups the service's. dev first: the images then get the very versions that the tests ran with.
+compile 3.10 dev.txt pyproject.toml --all-extras \
+    --group gateway --group worker --group training --group tracing --group local --group dev "$@"
+compile 3.10 gateway.txt pyproject.toml --extra s3 --group gateway --group tracing \
     --constraints requirements/dev.txt
-compile 3.10 worker.txt pyproject.toml --extra worker --extra training --extra s3 --extra tracing \
+compile 3.10 worker.txt pyproject.toml --all-extras --group worker --group training --group tracing \
     --constraints requirements/dev.txt
 compile 3.11 exporter.txt requirements/exporter.in "$@"

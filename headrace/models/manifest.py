@@ -195,6 +195,15 @@ class Manifest(_Part):
             field = ".".join(str(part) for part in first["loc"]) or "manifest"
             raise ManifestInvalid(f"{where}: {field}: {first['msg']}") from None
 
+    def check_identity(self, name: str, version: str, where: str) -> None:
+        """Check that this is the manifest of a given version; `where` names it in the error.
+
+        Raises:
+            ManifestInvalid: if it describes another model or version.
+        """
+        if (self.name, self.version) != (name, version):
+            raise ManifestInvalid(f"{where}: the manifest is of {self.name} {self.version}")
+
     def verify(self, artifact: bytes, where: str) -> None:
         """See that these bytes are the artifact; `where` names them in the error.
 

@@ -101,12 +101,10 @@ class ModelStore:
         version = self._meant(name, ref)
         path = f"{version_folder(name, version)}/{MANIFEST_FILE}"
         where = self._storage.location(path)
-        try:
-            content = self._storage.read(path)
-        except FileNotFoundError:
-            raise self._not_found(name, version) from None
+        if (content := self._read(path)) is None:
+            raise self._not_found(name, version)
         manifest = Manifest.parse(content, where)
-        _check_identity(manifest, name, version, where)
+        manifest.check_identity(name, version, where)
         return manifest
 
     def artifact(self, manifest: Manifest) -> bytes:
@@ -127,10 +125,7 @@ class ModelStore:
 
     def file(self, manifest: Manifest, file: str) -> bytes | None:
         """A file of a version as it is now, unverified; None if there is none."""
-        try:
-            return self._storage.read(f"{version_folder(manifest.name, manifest.version)}/{file}")
-        except FileNotFoundError:
-            return None
+        return self._read(f"{version_folder(manifest.name, manifest.version)}/{file}")
 
     def sign(self, manifest: Manifest, signature: bytes) -> None:
         """Put a signature of a version's manifest beside it, in the place of another."""
@@ -163,7 +158,7 @@ class ModelStore:
             path = draft / MANIFEST_FILE
             if not path.is_file():
                 raise ManifestInvalid(f"{where}: there is no {MANIFEST_FILE}")
-            _check_identity(Manifest.parse(path.read_bytes(), where), name, version, where)
+            Manifest.parse(path.read_bytes(), where).check_identity(name, version, where)
 
         try:
             self._storage.add_folder(folder, write_checked, last=MANIFEST_FILE)
@@ -245,6 +240,12 @@ class ModelStore:
         named = {version for record in self.alias_records(name).values() for version in record.versions}
         return [version for version in versions[: max(0, len(versions) - keep)] if version not in named]
 
+    def _read(self, path: str) -> bytes | None:
+        try:
+            return self._storage.read(path)
+        except FileNotFoundError:
+            return None
+
     def _existing(self, folder: str) -> list[tuple[str, str]]:
         """(name, version) of every version below a folder."""
         parts = [tuple(path.split("/")) for path in self._storage.find(folder)]
@@ -258,11 +259,7 @@ class ModelStore:
         return [version for _, version in self._existing(identifier(name))]
 
     def _exists(self, name: str, version: str) -> bool:
-        try:
-            self._storage.read(f"{version_folder(name, version)}/{MANIFEST_FILE}")
-        except FileNotFoundError:
-            return False
-        return True
+        return self._read(f"{version_folder(name, version)}/{MANIFEST_FILE}") is not None
 
     def _meant(self, name: str, ref: str) -> str:
         return record.version if (record := self._alias(name, ref)) else ref
@@ -280,11 +277,8 @@ class ModelStore:
 
     def _alias(self, name: str, alias: str) -> Alias | None:
         path = f"{identifier(name)}/{ALIASES}/{identifier(alias)}.json"
-        try:
-            content = self._storage.read(path)
-        except FileNotFoundError:
-            return None
-        return Alias.parse(content, self._storage.location(path))
+        content = self._read(path)
+        return None if content is None else Alias.parse(content, self._storage.location(path))
 
     def _known_alias(self, name: str, alias: str) -> Alias:
         if (record := self._alias(name, alias)) is None:
@@ -293,8 +287,3 @@ class ModelStore:
 
     def _write_alias(self, name: str, alias: str, record: Alias) -> None:
         self._storage.replace(f"{name}/{ALIASES}/{alias}.json", record.content())
-
-
-def _check_identity(manifest: Manifest, name: str, version: str, where: str) -> None:
-    if (manifest.name, manifest.version) != (name, version):
-        raise ManifestInvalid(f"{where}: the manifest is of {manifest.name} {manifest.version}")

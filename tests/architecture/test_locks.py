@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.markers import default_environment
@@ -18,6 +19,8 @@ else:
 REQUIREMENTS = Path("requirements")
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 LOCKS = ["dev", "gateway", "worker", "exporter"]
+EXTRAS = ["export", "s3", "sign"]
+GROUPS = ["gateway", "worker", "training", "tracing", "local", "dev"]
 HASH = re.compile(r" {4}--hash=sha256:[0-9a-f]{64}( \\)?")
 
 
@@ -46,15 +49,23 @@ def pins(lock: str, python: str) -> dict[str, str]:
     return {name: str(requirement.specifier).removeprefix("==") for name, requirement in zip(names, found, strict=True)}
 
 
-def declared(*extras: str) -> list[Requirement]:
-    """What pyproject.toml asks for, with extras."""
-    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
-    optional: dict[str, list[str]] = project["optional-dependencies"]
-    known = {"gateway", "worker", "training", "s3", "tracing", "local", "dev"}
-    assert set(optional) == known, "say here which lock holds a new extra"
-    return [
-        Requirement(text) for group in (project["dependencies"], *map(optional.get, extras)) for text in group or []
-    ]
+def declared(extras: list[str], groups: list[str]) -> list[Requirement]:
+    """The requirements of pyproject.toml, with extras and dependency groups."""
+    document = tomllib.loads(Path("pyproject.toml").read_text())
+    optional: dict[str, list[str]] = document["project"]["optional-dependencies"]
+    assert set(optional) == set(EXTRAS), "say here which lock holds a new extra"
+    assert set(document["dependency-groups"]) == {"shared", *GROUPS}, "say here which lock holds a new group"
+    listed = [document["project"]["dependencies"], *map(optional.__getitem__, extras)]
+    listed += [members(document["dependency-groups"], group) for group in groups]
+    return [Requirement(text) for texts in listed for text in texts]
+
+
+def members(groups: dict[str, Any], name: str) -> list[str]:
+    """The requirements of a dependency group, with those of the groups that it includes."""
+    found: list[str] = []
+    for entry in groups[name]:
+        found += [entry] if isinstance(entry, str) else members(groups, entry["include-group"])
+    return found
 
 
 @pytest.mark.parametrize("lock", LOCKS)
@@ -83,20 +94,27 @@ def test_images_get_what_was_tested(lock: str, python: str) -> None:
 
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize(
-    ("lock", "extras"),
+    ("lock", "extras", "groups"),
     [
-        ("gateway", ["gateway", "s3", "tracing"]),
-        ("worker", ["worker", "training", "s3", "tracing"]),
-        ("dev", ["gateway", "worker", "training", "s3", "tracing", "local", "dev"]),
+        ("gateway", ["s3"], ["gateway", "tracing"]),
+        ("worker", EXTRAS, ["worker", "training", "tracing"]),
+        ("dev", EXTRAS, GROUPS),
     ],
 )
-def test_locks_answer_pyproject(lock: str, extras: list[str], python: str) -> None:
+def test_locks_answer_pyproject(lock: str, extras: list[str], groups: list[str], python: str) -> None:
     locked = pins(lock, python)
-    for requirement in declared(*extras):
+    for requirement in declared(extras, groups):
         if applies(requirement, python):
             version = locked.get(canonicalize_name(requirement.name))
             assert version is not None, f"{requirement} is not in {lock}.txt: make lock"
             assert requirement.specifier.contains(version, prereleases=True), f"{requirement}, not {version}: make lock"
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_base_of_the_sdk_brings_no_library_of_the_service(python: str) -> None:
+    names = {canonicalize_name(each.name) for each in declared([], []) if applies(each, python)}
+
+    assert names == {"fsspec", "httpx", "orjson", "pydantic"}
 
 
 @pytest.mark.parametrize("python", PYTHONS)

@@ -79,7 +79,7 @@ class WorkerSettings(CommonSettings):
         signers = None
         if self.model_public_key is not None:
             # Only where it is asked for: OpenSSL is large.
-            from worker.model.signature import PublicKeys
+            from headrace.models.signing import PublicKeys
 
             signers = PublicKeys.read(self.model_public_key)
         return AllowList(frozenset(_parts(self.trusted_modules)), frozenset(_parts(self.skops_trusted_types)), signers)

@@ -9,7 +9,7 @@ import numpy as np
 from headrace.models.pickle_allow_list import PACKAGES, PLAIN_CLASSES, PURE_OBJECTS, RECONSTRUCTORS
 
 if TYPE_CHECKING:
-    from worker.model.signature import PublicKeys
+    from headrace.models.signing import PublicKeys
 
 TOP_MODULES = frozenset(["numpy", "pandas"])
 """Modules that may be imported from, without their submodules."""

@@ -408,9 +408,9 @@ def pem(key: Ed25519PrivateKey | X25519PrivateKey, password: KeySerializationEnc
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (pem(X25519PrivateKey.generate(), NoEncryption()), "it is no Ed25519 key"),
+        (pem(X25519PrivateKey.generate(), NoEncryption()), "this is not an Ed25519 key"),
         (pem(Ed25519PrivateKey.generate(), BestAvailableEncryption(b"secret")), "the key has a password"),
-        (b"text", "it is no private key"),
+        (b"text", "this is not a private key"),
         (None, "No such file or directory"),
     ],
     ids=["another kind", "password", "text", "missing"],

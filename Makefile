@@ -56,8 +56,8 @@ lock: ## Write requirements/*.txt anew (ARGS=--upgrade: with the newest versions
 test-all: ## Run the tests on every Python from 3.10 to 3.13 that is on PATH
 	@MAKE="$(MAKE)" sh scripts/test_all.sh 3.10 3.11 3.12 3.13
 
-audit: ## Bills of materials in .audit/, and known holes in what is pinned (asks pypi.org)
-	@$(PYTHON) -m scripts.audit $(ARGS)
+audit: ## Known holes in what the locks pin, and bills of materials in .audit/ (asks a vulnerability service)
+	@PYTHON="$(PYTHON)" sh scripts/audit.sh $(ARGS)
 
 clean: ## Remove environments, caches and the broker's and Prometheus' data; models stay
 	rm -rf .venv .venv-* .audit .bench .fuzz .run .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info

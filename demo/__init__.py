@@ -1,1 +1,1 @@
-"""Traffic for a running stack, so that every dashboard moves: `python -m demo`. A client: it knows HTTP alone."""
+"""Traffic for a running stack, so that every dashboard moves: `python -m demo`. It is a client and uses HTTP alone."""

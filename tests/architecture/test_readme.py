@@ -1,4 +1,4 @@
-"""The README against the code."""
+"""The README, the table of settings and the links of all documents against the code."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-DOCUMENTS = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
 
 COMPUTED_DEFAULTS = {
     "worker_concurrency": "one per core",
@@ -23,6 +23,7 @@ COMPUTED_DEFAULTS = {
 
 
 def settings_table() -> list[str]:
+    """The rows of the table as the settings classes give them; a subclass adds its fields to the common ones."""
     fields = CommonSettings.model_fields | GatewaySettings.model_fields | WorkerSettings.model_fields
     rows = []
     for name, field in fields.items():
@@ -35,30 +36,63 @@ def settings_table() -> list[str]:
 
 
 def test_the_settings_table_is_the_code() -> None:
-    table = README.split("<!-- settings:")[1].split("<!-- /settings -->")[0].strip().splitlines()
-    assert table[3:] == settings_table()
+    page = (ROOT / "docs" / "settings.md").read_text()
+    tables = page.split("<!-- settings:")[1].split("<!-- /settings -->")[0].splitlines()
+    rows = [line for line in tables if line.startswith("| `")]
+    assert rows == settings_table(), "write the rows anew:\n" + "\n".join(settings_table())
 
 
 def test_it_says_the_two_commands_on_its_first_screen() -> None:
     first_screen = "\n".join(README.splitlines()[:24])
+    assert "git clone" in first_screen
     assert "make up" in first_screen
     assert "make test" in first_screen
     assert "docker compose up --build" in first_screen
 
 
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) <= 140
+
+
 def test_make_targets_that_are_named_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"`?make ([a-z-]+)", "\n".join(path.read_text() for path in DOCUMENTS)))
-    assert named & targets
-    # "make" is also a word: what follows it in prose is no target.
-    in_code = set(re.findall(r"`(?:\w+=\S+ )*make ([a-z-]+)", README))
+    # Only in code: "make" is also a word, and what follows it in prose is no target.
+    in_code = {
+        target for page in DOCUMENTS for target in re.findall(r"`(?:\w+=\S+ )*make ([a-z-]+)", page.read_text("utf-8"))
+    }
+    assert in_code
     assert in_code <= targets
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_need_no_activated_environment(document: Path) -> None:
+    if "headrace() {" in document.read_text("utf-8"):
+        return  # The runbook defines it for both ways of running.
+    blocks = re.findall(r"^```(?:sh|console)\n(.*?)^```", document.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    bare = [
+        line
+        for block in blocks
+        for line in block.splitlines()
+        if re.match(r"(\$ )?(\w+=\S+ )*(python|headrace) ", line)
+    ]
+    assert bare == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text()):
-        assert (document.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", document.read_text("utf-8")):
+        if target.startswith("http"):
+            continue
+        page = document.parent / target if target else document
+        assert page.exists(), target
+        if anchor and page.suffix == ".md":
+            assert anchor in anchors(page), f"{target}#{anchor}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_folders_that_are_named_exist() -> None:

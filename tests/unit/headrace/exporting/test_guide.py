@@ -43,7 +43,7 @@ def test_the_example_is_at_most_ten_lines_beside_imports() -> None:
     assert len([line for line in program.splitlines() if line and not re.match("from|import", line)]) <= 10
 
 
-@pytest.mark.parametrize("line", re.findall(r"^python -m training (.*?)(?: +#.*)?$", "\n".join(blocks("sh")), re.M))
+@pytest.mark.parametrize("line", re.findall(r"^\.venv/bin/headrace (.*?)(?: +#.*)?$", "\n".join(blocks("sh")), re.M))
 def test_the_commands_exist(
     line: str, store: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -97,7 +97,7 @@ def test_it_has_a_section_in_the_runbook(name: str) -> None:
     assert ALERTS[name]["annotations"]["runbook_url"] == f"docs/runbook.md#{name.lower()}"
     section = re.search(rf"^### {name}\n(.*?)(?=^##|\Z)", RUNBOOK, re.DOTALL | re.MULTILINE)
     assert section, f"docs/runbook.md has no section {name}"
-    for part in ("**Means.**", "**Look.**", "**Mend.**"):
+    for part in ("**Means.**", "**Look.**", "**Fix.**"):
         assert part in section[1], part
     assert "```sh" in section[1], "commands to look with"
 

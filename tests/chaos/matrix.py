@@ -12,13 +12,15 @@ from pathlib import Path
 HEADER = """# The fault matrix
 
 Written by `make chaos`, which plays every fault on real processes: a broker, a gateway, workers, clients that keep a
-ledger of what they asked and were answered, and a proxy that breaks the network. After every row one oracle holds the
-invariants: every accepted job has exactly one outcome and is known, every caller was answered by its deadline plus
-250 ms, every answer is the model's, every error is a problem+json that says when to come again, and nothing is left
-in hand, open, queued or running. [guarantees.md](guarantees.md) says what is promised of that, and what is not.
+ledger of their requests and answers, and a proxy that breaks the network. After every row one oracle checks the
+invariants: every accepted job has exactly one outcome and can be looked up, every caller was answered by its deadline
+plus 250 ms, every answer is the model's, every error is a problem+json that says when to retry, and no entry or job
+is left in hand, open, queued or running. [guarantees.md](guarantees.md) says what is promised of that, and what is
+not.
 
-*T* is the bound of the row in seconds, *measured* what it took: to serve again, or to what the row names. The rows run
-with a hard time limit of 3 s, so a lease of 8 s and a visibility timeout of 13 s (35 and 40 s with the default limits).
+*T* is the bound of the row in seconds, *measured* the time until everything served again, or until the event that the
+row names. The rows run with a hard time limit of 3 s, so with a lease of 8 s and a visibility timeout of 13 s (35 and
+40 s with the default limits).
 """
 
 

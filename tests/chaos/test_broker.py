@@ -58,7 +58,7 @@ def test_the_broker_is_down(arena: Arena, measure: Measure, how: int, seconds: f
 @pytest.mark.whole_chaos
 @pytest.mark.fault(
     "Redis was killed and reads a large file for 8 s",
-    "503 meanwhile; no process ends, though tasks end with errors and nobody takes their results",
+    "503 meanwhile; no process ends, although tasks fail and their results are not read",
     within=15,
 )
 def test_the_broker_is_loading(arena: Arena, measure: Measure) -> None:
@@ -125,7 +125,7 @@ def test_the_broker_hangs(arena: Arena, measure: Measure, seconds: float) -> Non
         measure(arena.serves_again(time.monotonic(), 30))
 
 
-@pytest.mark.fault("Redis is at maxmemory for 3 s", "503 meanwhile; what was popped is recovered", within=10)
+@pytest.mark.fault("Redis is at maxmemory for 3 s", "503 meanwhile; popped entries are recovered", within=10)
 def test_the_broker_is_full(arena: Arena, measure: Measure) -> None:
     redis = arena.stack.redis
     with arena.traffic():
@@ -141,9 +141,7 @@ def test_the_broker_is_full(arena: Arena, measure: Measure) -> None:
             arena.wait_for_end(job, 30)
 
 
-@pytest.mark.fault(
-    "Redis forgets everything (FLUSHALL)", "open jobs are unknown (404): the one loss there is", within=5
-)
+@pytest.mark.fault("Redis forgets everything (FLUSHALL)", "open jobs are unknown (404): the only loss", within=5)
 def test_the_broker_is_emptied(arena: Arena, measure: Measure) -> None:
     arena.ledger.jobs_may_vanish = True
     job = arena.submit(question(1, sleep_seconds=0.8))

@@ -98,9 +98,7 @@ def test_the_disk_is_full(on_small_disk: Arena, small_disk: Path, measure: Measu
     assert pids == [process.pid for process in (arena.stack.broker, arena.stack.gateway, *arena.stack.workers)]
 
 
-@pytest.mark.fault(
-    "the link between worker and broker is down for 20 s", "503 meanwhile; no wedge, no crash", within=20
-)
+@pytest.mark.fault("the link between worker and broker is down for 20 s", "503 meanwhile; no hang, no crash", within=20)
 def test_the_link_is_down(linked: Arena, measure: Measure) -> None:
     pid = linked.stack.workers[0].pid
     with linked.traffic():

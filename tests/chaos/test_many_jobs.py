@@ -99,7 +99,7 @@ def submitter(stack: Stack) -> Iterator[Submitter]:
 @pytest.mark.parametrize("seed", [pytest.param(seed, id=f"{JOBS:,} jobs, seed {seed}") for seed in SEEDS])
 @pytest.mark.fault(
     "children, workers, the gateway and Redis are killed while jobs come as fast as they are accepted",
-    "as many outcomes, records and counts; each answer is the job's own; T: until all have ended",
+    "as many outcomes, records and counts as jobs; each answer is the job's own; T: until all have ended",
     within=TASK_TIME_LIMIT_SECONDS + 5 + 13,
 )
 def test_many_jobs(seed: int, stack: Stack, submitter: Submitter, measure: Measure, remark: Remark) -> None:

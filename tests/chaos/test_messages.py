@@ -71,7 +71,7 @@ def test_an_answer_that_is_too_large(arena: Arena, measure: Measure) -> None:
 
 @pytest.mark.whole_chaos
 @pytest.mark.fault(
-    "clocks of gateway and a worker are an hour off", "deadlines, leases and redelivery are as ever", within=5
+    "clocks of gateway and a worker are an hour off", "deadlines, leases and redelivery are unaffected", within=5
 )
 def test_clocks_that_differ(arena: Arena, measure: Measure) -> None:
     def run(numbers: range) -> None:

@@ -15,7 +15,7 @@ RECOVERED_WITHIN = 20
 
 @pytest.mark.fault(
     "half-open: old connections of gateway and workers are silent, new ones pass",
-    "what the broker writes into a dead connection is published again",
+    "entries that the broker writes into a dead connection are published again",
     within=RECOVERED_WITHIN,
 )
 def test_half_open_connections(arena: Arena, measure: Measure) -> None:
@@ -71,7 +71,7 @@ def test_nothing_passes(arena: Arena, measure: Measure, seconds: float) -> None:
         pytest.param({"slow_close_seconds": 2.0}, id="slow_close 2 s", marks=pytest.mark.whole_chaos),
     ],
 )
-@pytest.mark.fault("a bad network for 5 s", "no wedge, no crash: calls are served or refused", within=RECOVERED_WITHIN)
+@pytest.mark.fault("a bad network for 5 s", "no hang, no crash: calls are served or refused", within=RECOVERED_WITHIN)
 def test_a_bad_network(arena: Arena, measure: Measure, toxics: dict[str, Any]) -> None:
     pids = _pids(arena)
     with arena.traffic():

@@ -71,7 +71,7 @@ class Machine(RuleBasedStateMachine):
 
 @pytest.mark.timeout(120 if IN_CI else 1200)
 @pytest.mark.fault(
-    "orders of submit, poll, cancel, kill and restart that Hypothesis makes up",
+    "orders of submit, poll, cancel, kill and restart that Hypothesis generates",
     "all invariants",
     within=VISIBILITY_SECONDS,
 )

@@ -43,7 +43,7 @@ def test_a_worker_is_killed(arena: Arena, measure: Measure) -> None:
 @pytest.mark.whole_chaos
 @pytest.mark.fault(
     "SIGSTOP of a worker, SIGCONT when its jobs have run elsewhere",
-    "what it finishes late is refused",
+    "outcomes that it writes late are refused",
     within=VISIBILITY_SECONDS + 5,
 )
 def test_a_worker_is_frozen(arena: Arena, measure: Measure) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from gateway.batching.slots import WorkerGroups
 from gateway.broker.batch_client import BatchClient
 from gateway.broker.redis_client import soon
+from gateway.broker.workers import Workers
 from headrace.models.manifest import Manifest
 from shared.queue.broker_clock import BrokerClock
 from shared.queue.contract import BatchReply, Call, PredictMessage
@@ -32,11 +32,11 @@ class ReadinessProbe:
         self,
         manifest: Callable[[], Manifest],
         batch_client: BatchClient,
-        worker_groups: WorkerGroups,
+        workers: Workers,
         clock: BrokerClock,
     ) -> None:
         self._manifest = manifest
-        self._worker_groups = worker_groups
+        self._workers = workers
         self._batch_client = batch_client
         self._clock = clock
         self._asking: asyncio.Task[str | None] | None = None
@@ -73,7 +73,7 @@ class ReadinessProbe:
             probe=True,
         )
         try:
-            await soon(self._batch_client.publish(message, self._worker_groups.serving(manifest.name).pool))
+            await soon(self._batch_client.publish(message, self._workers.group_for(manifest.name)))
             reply = await asyncio.wait_for(answer, ANSWER_SECONDS)
         except asyncio.TimeoutError:
             return f"no answer through the queue within {ANSWER_SECONDS:g} s"

@@ -70,18 +70,16 @@ class Services:
         self.bodies = Bodies(settings.body_max_bytes, settings.bodies_max_bytes)
         self.connections = Connections(settings, self.metrics.rejected)
         self.workers = Workers(self.redis, self.clock)
-        self.worker_groups = WorkerGroups(self.workers.slots_of)
+        self.worker_groups = WorkerGroups(self.workers)
         self.batch_client = BatchClient(self.redis, self._publisher, self._reader, make_celery(settings), self.clock)
         self.catalog = Catalog(store, settings.default_model, self.workers, self._serve)
         self._jobs_admission = JobsAdmission(settings)
-        self.jobs = JobService(self.redis, self.batch_client, self.worker_groups, self._jobs_admission, settings)
-        self.probe = ReadinessProbe(
-            lambda: self.catalog.default.manifest, self.batch_client, self.worker_groups, self.clock
-        )
-        self.shadows = Shadows(self.redis, self.batch_client, self.worker_groups, self.metrics.shadow_rows_dropped.inc)
+        self.jobs = JobService(self.redis, self.batch_client, self.workers, self._jobs_admission, settings)
+        self.probe = ReadinessProbe(lambda: self.catalog.default.manifest, self.batch_client, self.workers, self.clock)
+        self.shadows = Shadows(self.redis, self.batch_client, self.workers, self.metrics.shadow_rows_dropped.inc)
         self.monitor = QueueMonitor(self.redis, self.clock, self.workers)
         self._reconciler = Reconciler(
-            self.redis, self.batch_client, self.worker_groups, self.clock, settings.job_check_seconds
+            self.redis, self.batch_client, self.workers, self.clock, settings.job_check_seconds
         )
         self._loops = BackgroundLoops()
         self._waiting = WaitingRows(settings.waiting_rows_max)
@@ -132,7 +130,7 @@ class Services:
         """Why predictions can't be served now, or None: asks Redis, the announcements, then the queue itself."""
         if not (await self.monitor.refresh()).broker_up:
             return "Redis does not answer"
-        if not self.worker_groups.serving(self.catalog.default_model).total:
+        if not self.workers.slots_of(self.workers.group_for(self.catalog.default_model)):
             return "no worker is running"
         return await self.probe.trouble()
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from shared.queue.contract import COMMON_GROUP
+from gateway.broker.workers import Workers
 
 QUICK_KEEPS_SECONDS = 10.0
 """How long a slot stays kept free of slow models after a quick one had something to send."""
@@ -113,20 +113,18 @@ class Slots:
 
 
 class WorkerGroups:
-    """The pools of workers: the common one, and one per model that has workers of its own."""
+    """The slots of each worker group: of the common one, and of one per model that has workers of its own."""
 
-    def __init__(self, total: Callable[[str], int]) -> None:
-        self._total = total
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
         self._worker_groups: dict[str, Slots] = {}
 
     def serving(self, model: str) -> Slots:
-        """The pool that serves a model now."""
-        return self._pool(model if self._total(model) else COMMON_GROUP)
-
-    def _pool(self, name: str) -> Slots:
-        if name not in self._worker_groups:
-            self._worker_groups[name] = Slots(name, self._total)
-        return self._worker_groups[name]
+        """Return the slots of the worker group that serves a model now."""
+        group = self._workers.group_for(model)
+        if group not in self._worker_groups:
+            self._worker_groups[group] = Slots(group, self._workers.slots_of)
+        return self._worker_groups[group]
 
     def wake(self) -> None:
         """Workers may have come or gone: whoever waits for a turn does so in the pool that serves the model now."""

@@ -58,7 +58,7 @@ class QueueMonitor(Collector):
         """Read the queue; a broker that does not answer gives stats that say so."""
         try:
             # One transaction: accepted = outcomes + open must hold in what is read together.
-            queues = [(lane, queue_name(lane, pool)) for lane in Lane for pool in self._workers.worker_groups]
+            queues = [(lane, queue_name(lane, group)) for lane in Lane for group in self._workers.groups]
             async with self._redis.pipeline(transaction=True) as pipe:
                 for _, queue in queues:
                     pipe.llen(queue)
@@ -111,8 +111,8 @@ class QueueMonitor(Collector):
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.zcard(keys.JOBS_OPEN)
             pipe.hmget(keys.JOB_COUNTS, [outcome.value for outcome in OUTCOMES])
-            for pool in self._workers.worker_groups:
-                pipe.llen(queue_name(Lane.BULK, pool))
+            for group in self._workers.groups:
+                pipe.llen(queue_name(Lane.BULK, group))
             n_open, counts, *depths = await pipe.execute()
         memory = await self._memory()
         share = memory["used_memory"] / memory["maxmemory"] if memory.get("maxmemory") else 0.0

@@ -34,13 +34,17 @@ class Workers:
         """Pool children of all live workers."""
         return sum(worker.slots for worker in self.heartbeats.values())
 
-    def slots_of(self, pool: str) -> int:
-        """Pool children of the live workers of a pool."""
-        return self._slots.get(pool, 0)
+    def slots_of(self, worker_group: str) -> int:
+        """Count the pool children of a group's live workers."""
+        return self._slots.get(worker_group, 0)
+
+    def group_for(self, model: str) -> str:
+        """Return the worker group that serves a model now: its own while that has live workers, else the common one."""
+        return model if self.slots_of(model) else COMMON_GROUP
 
     @property
-    def worker_groups(self) -> list[str]:
-        """The pools that have live workers, the common one first."""
+    def groups(self) -> list[str]:
+        """The worker groups to which batches are sent now, the common one first."""
         return sorted({COMMON_GROUP, *self._slots})
 
     def loaded_by(self, model: str) -> dict[str, bool]:
@@ -65,12 +69,11 @@ class Workers:
         return {child.refused[model] for child in every if model in child.refused}
 
     def _children_for(self, model: str) -> dict[str, list[ChildHeartbeat]]:
-        name = model.partition(" ")[0]
-        pool = name if self.slots_of(name) else COMMON_GROUP
+        group = self.group_for(model.partition(" ")[0])
         return {
             worker: self.children.get(worker, [])
             for worker, said in self.heartbeats.items()
-            if (pool in said.pinned if pool else not said.pinned)
+            if (group in said.pinned if group else not said.pinned)
         }
 
     async def refresh(self) -> None:

@@ -10,8 +10,8 @@ from typing import Any, Generic, TypeVar
 
 from redis.asyncio import Redis
 
-from gateway.batching.slots import WorkerGroups
 from gateway.broker.batch_client import BatchClient
+from gateway.broker.workers import Workers
 from shared.queue.contract import Lane, Row, ShadowMessage, queue_name
 
 logger = logging.getLogger(__name__)
@@ -64,11 +64,11 @@ class Shadows:
     """Collects answered rows and sends them to versions on trial, on the bulk lane; drops what is too much."""
 
     def __init__(
-        self, redis: Redis, batch_client: BatchClient, worker_groups: WorkerGroups, dropped: Callable[[int], None]
+        self, redis: Redis, batch_client: BatchClient, workers: Workers, dropped: Callable[[int], None]
     ) -> None:
         self._redis = redis
         self._batch_client = batch_client
-        self._worker_groups = worker_groups
+        self._workers = workers
         self._dropped = dropped
         self._piles: dict[tuple[str, str, str], _Pile] = {}
         self._rows = 0
@@ -96,7 +96,7 @@ class Shadows:
         await asyncio.sleep(FLUSH_SECONDS)
 
     async def _send(self, model: str, version: str, primary: str, pile: _Pile) -> None:
-        pool = self._worker_groups.serving(model).pool
+        pool = self._workers.group_for(model)
         backlog = await self._redis.llen(queue_name(Lane.BULK, pool))
         if backlog > BACKLOG_MAX:
             self._dropped(len(pile.rows))

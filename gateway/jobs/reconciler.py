@@ -9,8 +9,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from gateway.batching.slots import WorkerGroups
 from gateway.broker.batch_client import BatchClient
+from gateway.broker.workers import Workers
 from shared.queue import keys
 from shared.queue.broker_clock import BrokerClock
 from shared.queue.contract import COMMON_GROUP, Lane, RunJobsMessage, queue_name
@@ -33,13 +33,13 @@ class Reconciler:
         self,
         redis: Redis,
         batch_client: BatchClient,
-        worker_groups: WorkerGroups,
+        workers: Workers,
         clock: BrokerClock,
         check_seconds: float,
     ) -> None:
         self._redis = redis
         self._batch_client = batch_client
-        self._worker_groups = worker_groups
+        self._workers = workers
         self._clock = clock
         self._check_seconds = check_seconds
         self._token = uuid.uuid4().hex
@@ -74,7 +74,7 @@ class Reconciler:
             job_id = raw.decode()
             model: Any = await self._redis.hget(keys.job(job_id), "model")
             # The workers that serve the model now, which may be others than when the job was accepted.
-            pool = self._worker_groups.serving(model.decode()).pool if model else COMMON_GROUP
+            pool = self._workers.group_for(model.decode()) if model else COMMON_GROUP
             action: Any = await self._script(
                 keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, queue_name(Lane.BULK, pool), keys.job(job_id)],
                 args=[

@@ -13,9 +13,9 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.admission.jobs import JobsAdmission
-from gateway.batching.slots import WorkerGroups
 from gateway.broker.batch_client import BatchClient
 from gateway.broker.redis_client import soon
+from gateway.broker.workers import Workers
 from gateway.jobs.record import Job, Record, job_of
 from gateway.jobs.waiters import JobWaiters
 from gateway.problems import Problem, broker_unavailable, overloaded
@@ -58,13 +58,13 @@ class JobService:
         self,
         redis: Redis,
         batch_client: BatchClient,
-        worker_groups: WorkerGroups,
+        workers: Workers,
         admission: JobsAdmission,
         settings: GatewaySettings,
     ) -> None:
         self._redis = redis
         self._batch_client = batch_client
-        self._worker_groups = worker_groups
+        self._workers = workers
         self._admission = admission
         self._settings = settings
         self._submit_script = redis.register_script(script("submit"))
@@ -100,7 +100,7 @@ class JobService:
         submission = _Submission(
             job_id,
             manifest,
-            self._worker_groups.serving(manifest.name).pool,
+            self._workers.group_for(manifest.name),
             body,
             len(rows),
             single,

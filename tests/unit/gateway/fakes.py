@@ -13,6 +13,7 @@ from fakeredis import FakeAsyncRedis, FakeServer
 from gateway.batching.slots import WorkerGroups
 from gateway.broker.batch_client import BatchClient
 from gateway.broker.celery_message import NOT_TRACED, Traces
+from gateway.broker.workers import Workers
 from shared.queue.contract import COMMON_GROUP, BatchReply, Message, PredictMessage, Row
 
 
@@ -27,9 +28,23 @@ async def connected(server: FakeServer) -> AsyncIterator[redis.asyncio.Redis]:
         await client.aclose()
 
 
+class FakeWorkers(Workers):
+    """Workers without heartbeats: a test sets the slots of each worker group."""
+
+    def __init__(self, common: int = 1, **pinned: int) -> None:
+        nobody = cast(Any, None)
+        super().__init__(nobody, nobody)
+        self.common = common
+        self.pinned = pinned
+
+    def slots_of(self, worker_group: str) -> int:
+        """Return the number that the test has set, or 0."""
+        return self.common if worker_group == COMMON_GROUP else self.pinned.get(worker_group, 0)
+
+
 def common(slots: int = 1) -> WorkerGroups:
-    """Workers that serve any model, with so many slots, and none that serves one alone."""
-    return WorkerGroups(lambda pool: slots if pool == COMMON_GROUP else 0)
+    """Return the worker groups of workers that serve every model, with so many slots together."""
+    return WorkerGroups(FakeWorkers(slots))
 
 
 def rows_of(message: PredictMessage) -> list[Row]:

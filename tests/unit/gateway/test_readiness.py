@@ -6,14 +6,13 @@ import pytest
 import redis
 
 from gateway import readiness as module
-from gateway.batching.slots import WorkerGroups
 from gateway.readiness import ReadinessProbe
 from headrace.models.manifest import Manifest
 from shared.queue.broker_clock import BrokerClock
 from shared.queue.contract import BatchReply, PredictMessage
 from tests.support.coroutines import run, turns
 from tests.support.manifests import classifier, regressor
-from tests.unit.gateway.fakes import FakeBatchClient, common
+from tests.unit.gateway.fakes import FakeBatchClient, FakeWorkers
 
 GOOD = {"predictions": ["short"], "probabilities": [[1.0, 0.0]]}
 
@@ -21,11 +20,11 @@ GOOD = {"predictions": ["short"], "probabilities": [[1.0, 0.0]]}
 class Mine:
     """A canary, and whoever comes to ask how it is."""
 
-    def __init__(self, manifest: Manifest | None = None, worker_groups: WorkerGroups | None = None) -> None:
+    def __init__(self, manifest: Manifest | None = None, workers: FakeWorkers | None = None) -> None:
         self.batch_client = FakeBatchClient()
         self.clock = BrokerClock()
         self.probe = ReadinessProbe(
-            lambda: manifest or classifier(), self.batch_client, worker_groups or common(), self.clock
+            lambda: manifest or classifier(), self.batch_client, workers or FakeWorkers(), self.clock
         )
 
     @property
@@ -68,7 +67,7 @@ def test_it_is_a_sample_of_the_manifest_marked_as_no_traffic_with_a_deadline_of_
 @pytest.mark.parametrize(("pinned", "pool"), [("sticks", "sticks"), ("other", "")])
 def test_it_takes_the_way_that_requests_for_the_model_take(pinned: str, pool: str) -> None:
     async def scenario() -> None:
-        mine = Mine(worker_groups=WorkerGroups(lambda pool: int(pool == pinned)))
+        mine = Mine(workers=FakeWorkers(0, **{pinned: 1}))
         await mine.hear(GOOD)
         assert mine.batch_client.worker_groups == [pool]
 

@@ -14,10 +14,10 @@ from gateway.batching.slots import WorkerGroups
 from gateway.problems import Problem
 from gateway.settings import GatewaySettings
 from shared.queue.broker_clock import BrokerClock
-from shared.queue.contract import COMMON_GROUP, PredictMessage
+from shared.queue.contract import PredictMessage
 from tests.support.coroutines import run, turns, until
 from tests.support.manifests import classifier
-from tests.unit.gateway.fakes import FakeBatchClient, rows_of
+from tests.unit.gateway.fakes import FakeBatchClient, FakeWorkers, rows_of
 
 Asked = asyncio.Task[Answer]
 
@@ -26,9 +26,9 @@ class Lane:
     """A batcher with callers on one side and a queue that never answers by itself on the other."""
 
     def __init__(self, slots: int = 1, **settings: Any) -> None:
-        self.slots = slots
         self.batch_client = FakeBatchClient()
-        self.worker_groups = WorkerGroups(lambda pool: self.slots if pool == COMMON_GROUP else 0)
+        self.workers = FakeWorkers(slots)
+        self.worker_groups = WorkerGroups(self.workers)
         chosen = GatewaySettings(**settings)
         self.everywhere = WaitingRows(chosen.waiting_rows_max)
         self.batcher = Batcher(
@@ -195,7 +195,7 @@ def test_when_slots_go_away_nothing_new_is_sent_until_enough_are_answered() -> N
         for i in range(4):
             lane.ask(float(i))
             await turns()
-        lane.slots = 1
+        lane.workers.common = 1
         for answered in range(2):
             await lane.answer(lane.batch_client.published[answered])
             assert len(lane.batches) == 3
@@ -213,7 +213,7 @@ def test_without_slots_nothing_is_sent_until_a_worker_shows_up() -> None:
         task = lane.ask(1.0)
         await turns()
         assert lane.batches == []
-        lane.slots = 1
+        lane.workers.common = 1
         await turns()
         assert lane.batches == [], "nobody has said so yet"
         lane.worker_groups.wake()
@@ -231,7 +231,7 @@ def test_a_batch_holds_so_many_rows_at_most_and_only_what_fits_into_none_is_spli
         for size in (2, 1, 2, 4, 9, 1):
             lane.ask(*[float(len(lane.asked))] * size)
         await turns()
-        lane.slots = 9
+        lane.workers.common = 9
         lane.worker_groups.wake()
         await turns()
         assert lane.batches == [[0.0, 0.0, 1.0], [2.0, 2.0], [3.0] * 4, [4.0] * 4, [5.0, 4.0, 4.0, 4.0], [4.0, 4.0]]
@@ -243,11 +243,11 @@ def test_a_batch_holds_so_many_rows_at_most_and_only_what_fits_into_none_is_spli
 
 async def batches_of(lane: Lane, n_rows: int, slots: int) -> list[int]:
     """The sizes of the batches that leave at once when this many rows wait and slots become free."""
-    lane.slots = 0
+    lane.workers.common = 0
     for i in range(n_rows):
         lane.ask(float(i))
     await turns()
-    lane.slots = slots
+    lane.workers.common = slots
     lane.worker_groups.wake()
     await turns()
     sizes = [len(values) for values in lane.batches]
@@ -377,7 +377,7 @@ def test_without_a_worker_callers_hear_so_at_their_deadline_and_stop_counting() 
                 assert (told.status, told.code) == (503, "no_worker")
                 assert int(told.headers["Retry-After"]) >= 1
             assert lane.batcher.waiting_rows == 0
-        lane.slots = 1
+        lane.workers.common = 1
         lane.worker_groups.wake()
         await turns()
         assert lane.batches == []
@@ -396,7 +396,7 @@ def test_more_rows_than_may_wait_are_turned_away() -> None:
         fits = lane.ask(3.0)
         await turns()
         assert lane.batcher.waiting_rows == 3
-        lane.slots = 1
+        lane.workers.common = 1
         lane.worker_groups.wake()
         await turns()
         await lane.answer_everything()
@@ -513,7 +513,7 @@ def test_without_workers_who_waits_for_one_is_not_refused(clock: Clock) -> None:
             lane.ask(float(i))
         await turns()
         await clock.serve(lane, 10, seconds=1.0)
-        lane.slots = 0
+        lane.workers.common = 0
         waits = lane.ask(20.0, deadline_seconds=1.0)
         await turns()
         assert not waits.done()
@@ -644,7 +644,7 @@ def test_in_any_traffic_everyone_gets_their_own_answer(seed: int) -> None:
             if traffic.chance.random() < 0.1:
                 traffic.leave()
             await turns(traffic.chance.choice([0, 10]))
-            assert traffic.in_flight() <= traffic.lane.slots
+            assert traffic.in_flight() <= traffic.lane.workers.common
             if traffic.in_flight() and traffic.chance.random() < 0.4:
                 await traffic.answer()
         await turns()

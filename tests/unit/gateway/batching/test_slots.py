@@ -11,7 +11,7 @@ from shared.queue.broker_clock import BrokerClock
 from shared.queue.contract import COMMON_GROUP
 from tests.support.coroutines import run, turns
 from tests.support.manifests import classifier
-from tests.unit.gateway.fakes import FakeBatchClient, common
+from tests.unit.gateway.fakes import FakeBatchClient, FakeWorkers, common
 
 
 class Sender:
@@ -37,14 +37,6 @@ def give_one_back(senders: list[Sender]) -> None:
     slot = next(sender for sender in senders if sender.taken).taken.pop(0)
     slot.give_back()
     slot.slots.pump()
-
-
-class Workers:
-    """Slots by pool, as workers come and go."""
-
-    def __init__(self, **slots: int) -> None:
-        self.slots = {COMMON_GROUP: slots.pop("everyone", 0), **slots}
-        self.worker_groups = WorkerGroups(lambda pool: self.slots.get(pool, 0))
 
 
 def test_those_who_have_more_to_send_take_turns() -> None:
@@ -136,12 +128,12 @@ def test_nothing_is_sent_before_the_turn_of_the_loop_is_over() -> None:
 def test_when_slots_go_away_nothing_is_sent_until_enough_are_back() -> None:
     async def scenario() -> None:
         log: list[str] = []
-        workers = Workers(everyone=3)
-        slots = workers.worker_groups.serving("any")
+        workers = FakeWorkers(3)
+        slots = WorkerGroups(workers).serving("any")
         sender = Sender("a", 10, log)
         slots.ask(sender)
         await turns()
-        workers.slots[COMMON_GROUP] = 1
+        workers.common = 1
         assert slots.free == -2
         for sent in (3, 3, 4):
             give_one_back([sender])
@@ -210,28 +202,29 @@ def test_the_only_slot_is_for_everyone() -> None:
 
 
 def test_a_model_is_served_by_its_own_workers_while_there_are_any() -> None:
-    workers = Workers(everyone=2)
-    everyone = workers.worker_groups.serving("iris")
-    assert everyone is workers.worker_groups.serving("sticks")
+    workers = FakeWorkers(2)
+    worker_groups = WorkerGroups(workers)
+    everyone = worker_groups.serving("iris")
+    assert everyone is worker_groups.serving("sticks")
     assert (everyone.pool, everyone.total) == (COMMON_GROUP, 2)
 
-    workers.slots["iris"] = 3
-    own = workers.worker_groups.serving("iris")
+    workers.pinned["iris"] = 3
+    own = worker_groups.serving("iris")
     assert (own.pool, own.total) == ("iris", 3)
-    assert workers.worker_groups.serving("sticks") is everyone
+    assert worker_groups.serving("sticks") is everyone
 
-    workers.slots["iris"] = 0
-    assert workers.worker_groups.serving("iris") is everyone
-    workers.slots["iris"] = 1
-    assert workers.worker_groups.serving("iris") is own, "what is in flight there still counts"
+    workers.pinned["iris"] = 0
+    assert worker_groups.serving("iris") is everyone
+    workers.pinned["iris"] = 1
+    assert worker_groups.serving("iris") is own, "what is in flight there still counts"
 
 
 def test_pools_do_not_share_their_slots() -> None:
     async def scenario() -> None:
         log: list[str] = []
-        workers = Workers(everyone=1, iris=2)
+        worker_groups = WorkerGroups(FakeWorkers(1, iris=2))
         for name in ("iris", "sticks"):
-            workers.worker_groups.serving(name).ask(Sender(name, 5, log))
+            worker_groups.serving(name).ask(Sender(name, 5, log))
         await turns()
         assert sorted(log) == ["iris@iris", "iris@iris", "sticks"]
 
@@ -241,10 +234,10 @@ def test_pools_do_not_share_their_slots() -> None:
 @pytest.mark.parametrize(
     ("before", "after", "sent"),
     [
-        ({"iris": 1}, {"everyone": 2}, ["iris", "iris"]),
-        ({"everyone": 1}, {"iris": 2}, ["iris@iris", "iris@iris"]),
-        ({"everyone": 1}, {"everyone": 2, "iris": 1}, ["iris@iris"]),
-        ({"everyone": 1}, {}, []),
+        ({"common": 0, "iris": 1}, {"common": 2}, ["iris", "iris"]),
+        ({"common": 1}, {"iris": 2}, ["iris@iris", "iris@iris"]),
+        ({"common": 1}, {"common": 2, "iris": 1}, ["iris@iris"]),
+        ({"common": 1}, {}, []),
     ],
 )
 def test_those_who_wait_go_where_their_model_is_served(
@@ -252,16 +245,17 @@ def test_those_who_wait_go_where_their_model_is_served(
 ) -> None:
     async def scenario() -> None:
         log: list[str] = []
-        workers = Workers(**before)
-        pool = workers.worker_groups.serving("iris")
+        workers = FakeWorkers(**before)
+        worker_groups = WorkerGroups(workers)
+        pool = worker_groups.serving("iris")
         sender = Sender("iris", 2, log)
         slot = pool.take(sender)  # the only slot is taken, so that the next one waits
         pool.ask(sender)
         await turns()
         assert log == []
         slot.give_back()
-        workers.slots = Workers(**after).slots
-        workers.worker_groups.wake()
+        workers.common, workers.pinned = after.pop("common", 0), after
+        worker_groups.wake()
         await turns()
         assert log == sent
 
@@ -270,12 +264,13 @@ def test_those_who_wait_go_where_their_model_is_served(
 
 def test_rows_that_wait_for_pinned_workers_that_died_are_sent_to_the_others() -> None:
     async def scenario() -> None:
-        workers = Workers(everyone=1, sticks=1)
+        workers = FakeWorkers(1, sticks=1)
+        worker_groups = WorkerGroups(workers)
         batch_client = FakeBatchClient()
         lane = Batcher(
             classifier(["value"]),
             batch_client,
-            workers.worker_groups,
+            worker_groups,
             BrokerClock(),
             WaitingRows(100),
             GatewaySettings(),
@@ -286,15 +281,15 @@ def test_rows_that_wait_for_pinned_workers_that_died_are_sent_to_the_others() ->
         await turns()
         assert batch_client.worker_groups == ["sticks"]
 
-        workers.slots["sticks"] = 0
-        workers.worker_groups.wake()
+        workers.pinned["sticks"] = 0
+        worker_groups.wake()
         await turns()
 
         assert batch_client.worker_groups == ["sticks", COMMON_GROUP]
         for message in batch_client.published:
             batch_client.answer(message)
         assert [answer.result["predictions"] for answer in await asyncio.gather(first, second)] == [[1.0], [2.0]]
-        assert [workers.worker_groups.serving(name).free for name in ("sticks", "any")] == [1, 1]
+        assert [worker_groups.serving(name).free for name in ("sticks", "any")] == [1, 1]
 
     run(scenario())
 

@@ -159,7 +159,7 @@ async def announce_children(client: Any, **children: str) -> None:
 def test_pinned_workers_are_a_pool_of_their_own(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with workers(broker) as (known, client):
-            assert known.worker_groups == [""]
+            assert known.groups == [""]
             await announce(
                 client,
                 a=announcement(slots=2),
@@ -169,7 +169,7 @@ def test_pinned_workers_are_a_pool_of_their_own(broker: FakeServer) -> None:
             await known.refresh()
             assert [known.slots_of(pool) for pool in ("", "iris", "sticks", "stones")] == [2, 8, 5, 0]
             assert known.slots == 10
-            assert known.worker_groups == ["", "iris", "sticks"]
+            assert known.groups == ["", "iris", "sticks"]
 
     run(scenario())
 
@@ -238,6 +238,6 @@ def test_a_child_that_is_silent_counts_no_more(broker: FakeServer) -> None:
             broker.connected = False
             with pytest.raises(redis.ConnectionError):
                 await known.refresh()
-            assert (known.children, known.worker_groups, known.holders("iris")) == ({}, [""], set())
+            assert (known.children, known.groups, known.holders("iris")) == ({}, [""], set())
 
     run(scenario())

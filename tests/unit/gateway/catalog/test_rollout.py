@@ -8,16 +8,15 @@ import pytest
 import redis
 from fakeredis import FakeServer
 
-from gateway.batching.slots import WorkerGroups
 from gateway.broker.batch_client import BatchClient
 from gateway.catalog import rollout as module
 from gateway.catalog.rollout import BACKLOG_MAX, ROWS_PER_TASK, ROWS_WAITING_MAX, Shadows, Trials
 from shared.queue.broker_clock import BrokerClock
 from shared.queue.celery_app import make_celery
-from shared.queue.contract import COMMON_GROUP, Row, ShadowMessage
+from shared.queue.contract import Row, ShadowMessage
 from shared.settings import CommonSettings
 from tests.support.coroutines import run
-from tests.unit.gateway.fakes import FakeBatchClient, connected
+from tests.unit.gateway.fakes import FakeBatchClient, FakeWorkers, connected
 
 APP = make_celery(CommonSettings())
 KEYS = [f"user-{i}" for i in range(10_000)]
@@ -98,10 +97,9 @@ class Theatre:
     def __init__(self, client: Any) -> None:
         self.redis = client
         self.dropped = 0
-        self.pinned: set[str] = set()
-        worker_groups = WorkerGroups(lambda pool: int(pool == COMMON_GROUP or pool in self.pinned))
+        self.workers = FakeWorkers()
         self.shadows = Shadows(
-            client, BatchClient(client, client, client, APP, BrokerClock()), worker_groups, self._drop
+            client, BatchClient(client, client, client, APP, BrokerClock()), self.workers, self._drop
         )
 
     def _drop(self, rows: int) -> None:
@@ -147,7 +145,7 @@ def test_rows_of_many_calls_leave_as_one_task_with_what_was_answered(broker: Fak
 def test_each_comparison_has_a_task_of_its_own(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with theatre(broker) as it:
-            it.pinned = {"sticks"}
+            it.workers.pinned = {"sticks": 1}
             it.add(1)
             it.add(2, version="v3")
             it.add(3, primary="v0")
@@ -196,7 +194,7 @@ def test_more_rows_than_may_wait_are_dropped_and_counted(broker: FakeServer) -> 
 def test_jobs_go_first(broker: FakeServer, backlog: int, sent: bool) -> None:
     async def scenario() -> None:
         async with theatre(broker) as it:
-            it.pinned = {"sticks"}
+            it.workers.pinned = {"sticks": 1}
             await it.redis.lpush("bulk", *["job"] * backlog)
             it.add(3)
             it.add(4, model="sticks")
@@ -227,4 +225,4 @@ def test_what_a_broken_broker_takes_away_is_counted_and_the_rest_is_kept(broker:
 
 
 def test_nothing_to_send_asks_redis_nothing() -> None:
-    run(Shadows(None, FakeBatchClient(), WorkerGroups(lambda _: 1), lambda _: None).step())  # type: ignore[arg-type]
+    run(Shadows(None, FakeBatchClient(), FakeWorkers(), lambda _: None).step())  # type: ignore[arg-type]

@@ -9,7 +9,6 @@ import pytest
 from fakeredis import FakeServer
 
 from gateway.admission.jobs import JobsAdmission
-from gateway.batching.slots import WorkerGroups
 from gateway.broker.batch_client import BatchClient
 from gateway.jobs import reconciler as module
 from gateway.jobs.reconciler import Reconciler
@@ -18,11 +17,11 @@ from gateway.settings import GatewaySettings
 from shared.queue import keys
 from shared.queue.broker_clock import BrokerClock
 from shared.queue.celery_app import make_celery
-from shared.queue.contract import COMMON_GROUP, RunJobsMessage
+from shared.queue.contract import RunJobsMessage
 from shared.settings import CommonSettings
 from tests.support.coroutines import run
 from tests.support.manifests import classifier
-from tests.unit.gateway.fakes import connected
+from tests.unit.gateway.fakes import FakeWorkers, connected
 
 APP = make_celery(CommonSettings())
 
@@ -38,11 +37,10 @@ class Office:
     def __init__(self, redis: Any) -> None:
         self.redis = redis
         batch_client = BatchClient(redis, redis, redis, APP, BrokerClock())
-        self.pinned: set[str] = set()
-        self.worker_groups = WorkerGroups(lambda pool: int(pool == COMMON_GROUP or pool in self.pinned))
+        self.workers = FakeWorkers()
         settings = GatewaySettings()
-        self.jobs = JobService(redis, batch_client, self.worker_groups, JobsAdmission(settings), settings)
-        self.reconciler = Reconciler(redis, batch_client, self.worker_groups, BrokerClock(), check_seconds=10.0)
+        self.jobs = JobService(redis, batch_client, self.workers, JobsAdmission(settings), settings)
+        self.reconciler = Reconciler(redis, batch_client, self.workers, BrokerClock(), check_seconds=10.0)
         self.counted: Counter[str] = Counter()
 
     async def submit(self, overdue: bool = True) -> str:
@@ -136,7 +134,7 @@ def test_a_job_goes_to_the_workers_that_serve_its_model_now(broker: FakeServer) 
     async def scenario() -> None:
         async with offices(broker) as (one, _):
             job_id = await one.submit()
-            one.pinned = {"sticks"}
+            one.workers.pinned = {"sticks": 1}
             assert await one.reconciler.look() == {"republished": 1}
             [entry] = await one.redis.lrange("bulk.sticks", 0, -1)
             assert jobs_in(entry) == [job_id]

@@ -9,7 +9,6 @@ import pytest
 from fakeredis import FakeServer
 
 from gateway.admission.jobs import JobsAdmission
-from gateway.batching.slots import WorkerGroups
 from gateway.broker import redis_client as connection
 from gateway.broker.batch_client import BatchClient
 from gateway.jobs import waiters as job_watch
@@ -21,12 +20,12 @@ from headrace.models.manifest import Manifest
 from shared.queue import keys
 from shared.queue.broker_clock import BrokerClock
 from shared.queue.celery_app import make_celery
-from shared.queue.contract import COMMON_GROUP, JobStatus
+from shared.queue.contract import JobStatus
 from shared.queue.job_scripts import script
 from shared.settings import CommonSettings
 from tests.support.coroutines import run, turns, until
 from tests.support.manifests import classifier, regressor
-from tests.unit.gateway.fakes import connected
+from tests.unit.gateway.fakes import FakeWorkers, connected
 
 MANIFEST = classifier()
 ROWS = [[1.5, 2.0]]
@@ -38,12 +37,11 @@ class Desk:
 
     def __init__(self, redis: Any, **settings: Any) -> None:
         self.redis = redis
-        self.pinned: set[str] = set()
-        self.worker_groups = WorkerGroups(lambda pool: int(pool == COMMON_GROUP or pool in self.pinned))
+        self.workers = FakeWorkers()
         chosen = GatewaySettings(**settings)
         self.admission = JobsAdmission(chosen)
         batch_client = BatchClient(redis, redis, redis, APP, BrokerClock())
-        self.jobs = JobService(redis, batch_client, self.worker_groups, self.admission, chosen)
+        self.jobs = JobService(redis, batch_client, self.workers, self.admission, chosen)
 
     async def submit(
         self,
@@ -187,7 +185,7 @@ def test_one_task_carries_so_many_rows(broker: FakeServer, sizes: list[int], mes
 def test_jobs_for_other_workers_are_other_tasks(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with desk(broker) as at:
-            at.pinned = {"weights"}
+            at.workers.pinned = {"weights": 1}
             models = [MANIFEST, regressor(), classifier(name="stones"), regressor(), MANIFEST]
             answers = await asyncio.gather(*(at.submit(manifest=manifest) for manifest in models))
             assert len({job_id for job_id, _ in answers}) == 5

@@ -37,7 +37,7 @@ from worker.consumer.watchdog import Pulse, Watchdog
 from worker.execution.batch_runner import BatchRunner
 from worker.execution.tasks import register_tasks
 from worker.metrics.server import start_metrics_server
-from worker.metrics.worker import WorkerMetrics, slot
+from worker.metrics.worker import WorkerMetrics, metrics_shard
 from worker.model.cache import PredictorCache
 from worker.model.refresher import Refresher
 from worker.settings import WorkerSettings
@@ -56,7 +56,7 @@ def create_worker(settings: WorkerSettings) -> Celery:
         ArtifactCache(settings.model_cache_dir, settings.model_cache_max_bytes),
         (SoftTimeLimitExceeded,),
     )
-    name_files_by(slot)
+    name_files_by(metrics_shard)
     metrics = WorkerMetrics()
     predictors = PredictorCache(
         store, settings.worker_memory_budget_bytes, frozenset(settings.pinned_models), settings.trust
@@ -136,7 +136,7 @@ def _connect_signals(
     refreshers: list[Refresher] = []
 
     def start_child(**_: Any) -> None:
-        forget_predecessor(slot())
+        forget_predecessor(metrics_shard())
         metrics.children_started.inc()
         threadpool_limits(1)
         child = BatchRunner(settings.redis_url, predictors, metrics, settings.lease_seconds, settings.result_max_bytes)
@@ -144,7 +144,7 @@ def _connect_signals(
             child.start_tracing()
         child.warm_up()
         children.append(child)
-        refresher = Refresher(f"{name}/{slot()}", settings.redis_url, store, predictors, metrics.loaded)
+        refresher = Refresher(f"{name}/{metrics_shard()}", settings.redis_url, store, predictors, metrics.loaded)
         refresher.start()
         refreshers.append(refresher)
 
@@ -153,7 +153,7 @@ def _connect_signals(
             refresher.stop()
         for child in children:
             child.stop_tracing()
-        forget_predecessor(slot())
+        forget_predecessor(metrics_shard())
 
     stop_serving: list[Callable[[], None]] = []
 

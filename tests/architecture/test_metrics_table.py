@@ -83,7 +83,7 @@ def test_every_metric_is_there_once() -> None:
     ("words", "module", "constant"),
     [
         ("{} features", "worker.metrics.model", "FEATURES_MAX"),
-        ("{} bins", "worker.metrics.model", "BINS_MAX"),
+        ("{} bins", "worker.metrics.bins", "BINS_MAX"),
         ("{} series of versions", "worker.metrics.model", "SERIES_MAX"),
         ("{} models", "shared.observability.metric_names", "MODELS_MAX"),
         ("{} trials", "worker.metrics.worker", "TRIALS_MAX"),

@@ -52,10 +52,10 @@ import json
 from shared.observability.multiprocess import name_files_by
 from tests.support.catalogue import _plain
 from tests.support.manifests import classifier
-from worker.metrics.worker import WorkerMetrics, slot
+from worker.metrics.worker import WorkerMetrics, metrics_shard
 from worker.metrics.server import make_registry
 
-name_files_by(slot)
+name_files_by(metrics_shard)
 metrics = WorkerMetrics()
 manifest = classifier()
 metrics.count_load(manifest, 1.0)

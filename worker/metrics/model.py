@@ -1,29 +1,30 @@
-"""What is counted of one model version: rows, time, errors, and how inputs and outputs spread over the bins."""
+"""The metrics of one model version: rows, time, errors, and the distributions of inputs and outputs over the bins."""
 
 import logging
-from collections import Counter as Tally
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Gauge
 
-from headrace.models.manifest import MISSING_BIN, OTHER_BIN, Feature, Manifest, Reference
+from headrace.models.manifest import Feature, Manifest
 from shared.observability import metric_names as names
 from shared.queue.contract import ErrorCode
+from worker.metrics.bins import BINS_MAX, NamedBins, NumberBins, make_bins
+from worker.metrics.families import MetricFamilies, feature_values
 from worker.model.rows import Rows
-
-if TYPE_CHECKING:
-    from worker.metrics.worker import WorkerMetrics
 
 logger = logging.getLogger(__name__)
 
 FEATURES_MAX = 32
 """Features of a model that are counted, the first ones; each has some thirty series per pool slot."""
 
-BINS_MAX = 21
-"""Bins of a feature or an output."""
+SERIES_MAX = 20_000
+"""Series of model versions that a process makes in its life, about: 25 versions of 20 features, 6 MB in its files.
+
+A series can't be taken back, and callers can make the worker load any version of the store.
+"""
 
 _HISTOGRAMS = (
     names.COMPUTE_BUCKETS_SECONDS,
@@ -31,149 +32,139 @@ _HISTOGRAMS = (
     names.BATCH_ROWS_BUCKETS,
     names.QUEUE_WAIT_BUCKETS_SECONDS,
 )
-"""Buckets that every version has."""
-
-SERIES_MAX = 20_000
-"""Series of model versions that a process makes in its life, about: 25 versions of 20 features, 6 MB in its files.
-
-None can be taken back, and callers may have any version of the store loaded.
-"""
-
-
-class BulkHistogram(Histogram):
-    """A histogram that takes many observations at once; `observe` costs a Python loop per value."""
-
-    def observe_many(self, values: NDArray[np.float64]) -> None:
-        """Add n finite observations, shape (n,)."""
-        counts = np.bincount(np.searchsorted(self._upper_bounds, values))
-        for bucket, count in enumerate(counts.tolist()):
-            if count:
-                self._buckets[bucket].inc(count)
-        self._sum.inc(float(values.sum()))
+"""Buckets of the histograms that every version has."""
 
 
 class ModelMetrics:
-    """The metrics of one model version, all their label sets made at once, so that a first event is a step from 0."""
+    """The metrics of one model version. All series are made at once, so that a first event is a step from 0."""
 
-    def __init__(self, parent: "WorkerMetrics", manifest: Manifest, features: Sequence[Feature] | None) -> None:
-        """`features` are those whose values are counted; without a list the version has no series of its own."""
-        named = features is not None
-        labels = (manifest.name, manifest.version) if named else (names.OTHER, names.OTHER)
-        self._parent = parent
+    def __init__(self, families: MetricFamilies, manifest: Manifest, features: Sequence[Feature] | None) -> None:
+        """Make the series of a version.
+
+        Args:
+            families: The families that the series belong to.
+            manifest: The version.
+            features: The features whose values are counted, the first ones of the version. With None the version has
+                no series of its own: it is counted together with others, as `other`.
+        """
+        has_own_series = features is not None
+        labels = (manifest.name, manifest.version) if has_own_series else (names.OTHER, names.OTHER)
+        counted = features or ()
+        self._families = families
         self._manifest = manifest
         self._labels = labels
-        self.predicted = parent.predictions.labels(*labels, "ok")
-        self.failed = parent.predictions.labels(*labels, "error")
-        self.compute_seconds = parent.compute_seconds.labels(*labels)
-        self._confidence = parent.confidence.labels(*labels)
-        self.batch_rows = parent.batch_rows.labels(labels[0])
-        self._errors = {code.value: parent.errors.labels(*labels, code.value) for code in ErrorCode}
-        counted = features or ()
-        self._features = [_FeatureMetrics(parent, labels, feature) for feature in counted]
-        self._is_wide = len(manifest.features) > len(counted)
+        self._predicted = families.predictions.labels(*labels, "ok")
+        self._failed = families.predictions.labels(*labels, "error")
+        self.compute_seconds = families.compute_seconds.labels(*labels)
+        self.batch_rows = families.batch_rows.labels(labels[0])
+        self._confidence = families.confidence.labels(*labels)
+        self._errors = {code.value: families.errors.labels(*labels, code.value) for code in ErrorCode}
+        self._features = [_FeatureMetrics(families, labels, feature) for feature in counted]
+        self._has_uncounted_features = len(manifest.features) > len(counted)
         self._only_numbers = all(feature.type == "number" for feature in counted)
-        self._outputs: list[_CutBins | _NamedBins] = []
+        self._outputs: list[NumberBins | NamedBins] = []
         self._info: Gauge | None = None
-        if not named:
-            return
+        if has_own_series:
+            self._make_own_series()
+
+    def _make_own_series(self) -> None:
+        manifest, families, labels = self._manifest, self._families, self._labels
         for output in manifest.outputs:
-            label = (*labels, output.name, f"{output.name}=") if len(manifest.outputs) > 1 else (*labels, "", "")
-            self._outputs.append(_bins(output.reference, parent.outputs, parent.output_reference, label, False))
-        parent.job_seconds.labels(manifest.name)
+            target = (output.name, f"{output.name}=") if len(manifest.outputs) > 1 else ("", "")
+            self._outputs.append(
+                make_bins(output.reference, families.outputs, families.output_reference, (*labels, *target), False)
+            )
+        families.job_seconds.labels(manifest.name)
         for outcome in ("ok", "refused"):
-            parent.model_loads.labels(manifest.name, outcome)
-        parent.training_rows.labels(*labels).set(manifest.training_rows)
-        self._info = parent.model_info.labels(
+            families.model_loads.labels(manifest.name, outcome)
+        families.training_rows.labels(*labels).set(manifest.training_rows)
+        self._info = families.model_info.labels(
             *labels, manifest.estimator, manifest.libraries.get("scikit-learn", ""), manifest.artifact.sha256[:8]
         )
 
     def loaded(self, at_seconds: float, load_seconds: float | None = None) -> None:
-        """The version is in the memory of this process."""
+        """Set the gauges of a version that is in the memory of this process from now on."""
         if self._info is None:
             return
         self._info.set(1)
-        self._parent.model_loaded.labels(*self._labels).set(at_seconds)
+        self._families.model_loaded.labels(*self._labels).set(at_seconds)
         if load_seconds is not None:
-            self._parent.model_load_seconds.labels(*self._labels).set(load_seconds)
+            self._families.model_load_seconds.labels(*self._labels).set(load_seconds)
 
     def dropped(self) -> None:
-        """The version is no longer in the memory of this process."""
+        """Set the gauge of a version that is no longer in the memory of this process."""
         if self._info is not None:
             self._info.set(0)
 
     def count_error(self, code: str, rows: int) -> None:
-        """Rows without a prediction."""
+        """Count rows without a prediction."""
         self._errors[code].inc(rows)
-        self.failed.inc(rows)
+        self._failed.inc(rows)
 
     def count_inputs(self, rows: Rows) -> None:
-        """What the model saw; rows that are none, which the gateway never sends, are logged and not counted."""
+        """Count the values of the features; rows of a wrong length or type are logged and not counted.
+
+        The gateway never sends rows of that kind.
+        """
         if not self._features:
             return
         try:
-            counted, n_features = rows, len(self._features)
-            if isinstance(rows, np.ndarray):
-                counted = rows[:, :n_features]
-            elif self._is_wide:
-                counted = [row[:n_features] for row in rows]
-            columns: Iterable[Any] = (
-                np.asarray(counted, dtype=np.float64).T if self._only_numbers else zip(*counted, strict=True)
-            )
-            for metrics, column in zip(self._features, list(columns), strict=True):
+            for metrics, column in zip(self._features, self._columns(rows), strict=True):
                 metrics.count(column)
         except (TypeError, ValueError) as error:
-            reason = type(error).__name__  # its message quotes the value
+            # The message of the error would quote a value.
+            reason = type(error).__name__
             logger.warning("%s %s: inputs not counted: %s", self._manifest.name, self._manifest.version, reason)
 
+    def _columns(self, rows: Rows) -> list[Any]:
+        """Return the values of each counted feature."""
+        n_features = len(self._features)
+        counted = rows
+        if isinstance(rows, np.ndarray):
+            counted = rows[:, :n_features]
+        elif self._has_uncounted_features:
+            counted = [row[:n_features] for row in rows]
+        if self._only_numbers:
+            return list(np.asarray(counted, dtype=np.float64).T)
+        return list(zip(*counted, strict=True))
+
     def count_outputs(self, predictions: list[Any]) -> None:
-        """What the model said; None for a row that failed."""
-        said = [prediction for prediction in predictions if prediction is not None]
+        """Count predictions, None for a row that failed."""
+        predicted = [prediction for prediction in predictions if prediction is not None]
         if self._outputs:
-            columns = [said] if len(self._outputs) == 1 else zip(*said, strict=True)
+            columns: Iterable[Any] = [predicted] if len(self._outputs) == 1 else zip(*predicted, strict=True)
+            # Without a single prediction there are no columns.
             for bins, column in zip(self._outputs, columns, strict=False):
                 bins.count(column)
-        self.predicted.inc(len(said))
+        self._predicted.inc(len(predicted))
 
     def count_confidence(self, greatest: NDArray[np.float64]) -> None:
-        """How sure the model was: the greatest probability of each row that has any, shape (n,)."""
+        """Count the greatest probability of each row that has probabilities, shape (n,)."""
         if len(greatest):
             self._confidence.observe_many(greatest)
 
 
 def n_series(manifest: Manifest, features: Sequence[Feature]) -> int:
-    """How many series a version has of which these features are counted, about."""
+    """Return about how many series a version has, of which these features are counted."""
     fixed = sum(map(len, _HISTOGRAMS)) + 26
     references = [output.reference for output in manifest.outputs] + [feature.reference for feature in features]
     # Each bin has a count and a share of the training rows.
-    return (
-        fixed
-        + 2 * sum(min(len(each.bins), BINS_MAX) for each in references)
-        + sum(len(feature.histogram_edges or ()) + 2 for feature in features)
-    )
+    bins = 2 * sum(min(len(each.bins), BINS_MAX) for each in references)
+    return fixed + bins + sum(len(feature.histogram_edges or ()) + 2 for feature in features)
 
 
 class _FeatureMetrics:
-    """Histogram and drift bins of one feature."""
+    """The bins of one feature, and the histogram of its values if they are numbers."""
 
-    def __init__(self, parent: "WorkerMetrics", labels: tuple[str, str], feature: Feature) -> None:
-        self._bins = _bins(
+    def __init__(self, families: MetricFamilies, labels: tuple[str, str], feature: Feature) -> None:
+        self._bins = make_bins(
             feature.reference,
-            parent.feature_bins,
-            parent.feature_reference,
+            families.feature_bins,
+            families.feature_reference,
             (*labels, feature.name, ""),
             feature.nullable,
         )
-        self._values = None
-        if feature.type == "number":
-            # A histogram has one list of bounds, and each feature needs its own: so one histogram per feature, all
-            # under one name, added up by name when they are scraped.
-            self._values = BulkHistogram(
-                f"{names.PREFIX}feature_value",
-                "Values of input features, in their own units.",
-                ["model", "version", "feature"],
-                buckets=feature.histogram_edges or (),
-                registry=None,
-            ).labels(*labels, feature.name)
+        self._values = feature_values(labels, feature) if feature.type == "number" else None
 
     def count(self, column: Any) -> None:
         """Count n values of this feature, None or NaN where they are missing."""
@@ -181,73 +172,3 @@ class _FeatureMetrics:
             column = np.asarray(column, dtype=np.float64)
             self._values.observe_many(column[np.isfinite(column)])
         self._bins.count(column)
-
-
-class _CutBins:
-    """Counts numbers between cut points, NaN as missing."""
-
-    def __init__(self, edges: list[float], counters: list[Any], missing: Any) -> None:
-        self._edges = np.asarray(edges, dtype=np.float64)
-        self._counters = counters
-        self._missing = missing
-
-    def count(self, values: Sequence[float] | NDArray[np.float64]) -> None:
-        numbers = np.asarray(values, dtype=np.float64)
-        gaps = np.isnan(numbers)
-        n_missing = int(np.count_nonzero(gaps))
-        if n_missing:
-            numbers = numbers[~gaps]
-            if self._missing is not None:
-                self._missing.inc(n_missing)
-        # As the reference was made: bin k holds edges[k-1] < value <= edges[k].
-        counts = np.bincount(np.searchsorted(self._edges, numbers, side="left"))
-        for counter, count in zip(self._counters, counts.tolist(), strict=False):
-            if count:
-                counter.inc(count)
-
-
-class _NamedBins:
-    """Counts texts, booleans or classes by name, None as missing, and the rest as other."""
-
-    def __init__(self, counters: dict[str, Any], missing: Any, other: Any) -> None:
-        self._counters = counters
-        self._missing = missing
-        self._other = other
-
-    def count(self, values: Iterable[Any]) -> None:
-        for value, count in Tally(values).items():
-            counter = self._missing if value is None else self._counters.get(str(value), self._other)
-            if counter is not None:
-                counter.inc(count)
-
-
-def _bins(
-    reference: Reference, counter: Counter, gauge: Gauge, label: tuple[str, ...], nullable: bool
-) -> _CutBins | _NamedBins:
-    """The counters of a reference's bins, its ratios set; a bin's name is appended to the last of `label`."""
-
-    def labels(bin_: str) -> tuple[str, ...]:
-        return (*label[:-1], label[-1] + bin_)
-
-    shown = _bounded(reference, nullable)
-    for bin_, ratio in shown.items():
-        gauge.labels(*labels(bin_)).set(ratio)
-    counters = {bin_: counter.labels(*labels(bin_)) for bin_ in shown}
-    missing = counters.pop(MISSING_BIN, None) if nullable else None
-    if reference.edges is not None:
-        return _CutBins(reference.edges, list(counters.values()), missing)
-    return _NamedBins(counters, missing, counters.pop(OTHER_BIN, None))
-
-
-def _bounded(reference: Reference, nullable: bool) -> dict[str, float]:
-    """Bin -> ratio of at most BINS_MAX bins: beyond them the last named ones become other; too many cuts, no bins."""
-    ratios: dict[str, float] = dict(zip(reference.bins, reference.ratios, strict=True))
-    if len(ratios) <= BINS_MAX:
-        return ratios
-    if reference.edges is not None:
-        return {}
-    missing = {MISSING_BIN: ratios.pop(MISSING_BIN)} if nullable else {}
-    other = ratios.pop(OTHER_BIN, 0.0)
-    kept = BINS_MAX - 1 - len(missing)
-    shown = dict(list(ratios.items())[:kept])
-    return {**shown, OTHER_BIN: other + sum(list(ratios.values())[kept:]), **missing}

@@ -1,4 +1,4 @@
-"""The pool children as the main process can tell without asking them."""
+"""Metrics of the pool children that the main process can read without asking them."""
 
 import os
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ from shared.observability.processes import live_children, memory_bytes
 
 
 class PoolMetrics(Collector):
-    """How many there are and what memory they take, together; nothing where there is no /proc.
+    """The number of pool children and their memory in all; no series where there is no /proc.
 
-    The kernel takes 2 ms to say what memory a small process takes, and longer for a large one. So each time one child
-    is looked at, in turn, besides those that are new.
+    The kernel takes 2 ms to add up the memory of a small process, and longer for a large one. So each scrape reads the
+    memory of one child, in turn, and of every child that is new.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class PoolMetrics(Collector):
         """Process id -> memory, the oldest reading first."""
 
     def collect(self) -> Iterator[Metric]:
-        """Read when asked."""
+        """Read the metrics for a scrape."""
         try:
             children = live_children(os.getpid())
         except OSError:
@@ -32,14 +32,15 @@ class PoolMetrics(Collector):
         yield GaugeMetricFamily(
             f"{PREFIX}worker_children_memory_bytes",
             "Memory of the pool children together; of a page that n processes share, an nth.",
-            value=self._look(children),
+            value=self._read_memory(children),
         )
 
-    def _look(self, children: list[int]) -> int:
+    def _read_memory(self, children: list[int]) -> int:
+        """Return the memory of all children in bytes, after renewing the oldest reading and adding new children."""
         known = {pid: size for pid, size in self._memory_bytes.items() if pid in children}
         for pid in [pid for pid in children if pid not in known] or list(known)[:1]:
             known.pop(pid, None)
             known[pid] = memory_bytes(pid)
-        # Replaced as a whole: someone else may be asking at the same time.
+        # Replaced as a whole, because another scrape may run in another thread.
         self._memory_bytes = known
         return sum(known.values())

@@ -1,7 +1,7 @@
-"""`:9101/metrics` of a worker: a thread of its main process that adds up the children's files.
+"""The endpoint `:9101/metrics` of a worker: a thread of its main process that adds up the children's files.
 
-The main process forks new children while this thread runs, so the thread touches nothing but files: a lock of Redis'
-client or of logging that it held at that moment would be held in the child for ever.
+The main process forks new children while this thread runs. So the thread uses nothing but files: a lock of the Redis
+client or of logging that it held at the moment of a fork would stay locked in the child for ever.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from worker.metrics.pool import PoolMetrics
 
 
 def make_registry() -> CollectorRegistry:
-    """What the children counted, and what the main process can tell of them and of itself."""
+    """Make a registry of the children's counts, the pool, the build and the main process."""
     registry = CollectorRegistry(support_collectors_without_names=True)
     add_up_files(registry)
     for collector in (PoolMetrics(), BuildInfo()):
@@ -24,7 +24,10 @@ def make_registry() -> CollectorRegistry:
 
 
 def start_metrics_server(host: str, port: int) -> Callable[[], None]:
-    """Serve the metrics until the returned function is called.
+    """Start to serve the metrics.
+
+    Returns:
+        A function that stops serving.
 
     Raises:
         OSError: if the port is taken.

@@ -8,7 +8,8 @@ import pytest
 from headrace.models.manifest import Feature, Manifest, Output, Reference
 from headrace.models.store import ModelStore
 from shared.queue.contract import ErrorCode
-from worker.metrics.model import BINS_MAX, FEATURES_MAX, ModelMetrics
+from worker.metrics.bins import BINS_MAX
+from worker.metrics.model import FEATURES_MAX, ModelMetrics
 from worker.metrics.worker import WorkerMetrics
 
 Exported = Callable[[str], tuple[ModelStore, Manifest]]
@@ -57,7 +58,7 @@ def metrics_of(
 
 
 def values(metric: Any, *, all_labels: bool = False) -> Values:
-    """Last labels, without model and version -> value, of a counter or gauge; zeros too."""
+    """Return the labels after model and version -> value, of a counter or gauge; zeros too."""
     [family] = metric.collect()
     return {
         tuple(sample.labels.values())[0 if all_labels else 2 :]: sample.value
@@ -117,7 +118,7 @@ def _classes(classes: list[Any], name: str = "prediction") -> Output:
 
 
 @pytest.mark.parametrize(
-    ("classes", "said", "expected"),
+    ("classes", "predictions", "expected"),
     [
         (["no", "yes"], ["yes", None, "yes"], {("no",): 0, ("yes",): 2}),
         ([False, True], [True, False, True], {("False",): 1, ("True",): 2}),
@@ -127,14 +128,14 @@ def _classes(classes: list[Any], name: str = "prediction") -> Output:
     ],
 )
 def test_classes_are_counted(
-    worker: WorkerMetrics, template: Manifest, classes: list[Any], said: list[Any], expected: Values
+    worker: WorkerMetrics, template: Manifest, classes: list[Any], predictions: list[Any], expected: Values
 ) -> None:
     metrics = metrics_of(worker, template, outputs=[_classes(classes)])
 
-    metrics.count_outputs(said)
+    metrics.count_outputs(predictions)
 
     assert values(worker.outputs) == {("", output): count for (output,), count in expected.items()}
-    assert values(worker.predictions)[("ok",)] == sum(each is not None for each in said)
+    assert values(worker.predictions)[("ok",)] == sum(each is not None for each in predictions)
 
 
 def test_several_outputs_are_counted_by_name(worker: WorkerMetrics, template: Manifest) -> None:

@@ -16,14 +16,15 @@ from shared.queue.contract import ErrorCode, Lane
 from tests.support.manifests import classifier, regressor
 from tests.support.processes import REPOSITORY
 from worker.metrics import worker as module
-from worker.metrics.model import BulkHistogram, n_series
+from worker.metrics.families import BulkHistogram
+from worker.metrics.model import n_series
 from worker.metrics.worker import WorkerMetrics
 
 BOUNDS = (-1.0, 0.0, 0.5, 2.5, 10.0)
 
 
 def samples(*collectors: Any) -> dict[str, float]:
-    """`name/label values in the order of their names` -> value."""
+    """Return `name/label values in the order of their names` -> value."""
     return {
         "/".join([sample.name, *(sample.labels[label] for label in sorted(sample.labels))]): sample.value
         for collector in collectors
@@ -88,17 +89,17 @@ def test_before_anything_happens_every_series_of_a_model_is_there() -> None:
     assert {waits[f"inference_queue_wait_seconds_count/{lane.value}"] for lane in Lane} == {0}
 
 
-def test_what_is_known_of_a_model_is_told() -> None:
+def test_a_loaded_version_has_its_info_and_references() -> None:
     metrics = WorkerMetrics()
     of_model = metrics.model(classifier())
     of_model.loaded(123.0)
 
-    told = samples(metrics.model_info, metrics.model_loaded, metrics.feature_reference, metrics.output_reference)
+    found = samples(metrics.model_info, metrics.model_loaded, metrics.feature_reference, metrics.output_reference)
 
-    assert told["inference_model_info/00000000/nothing.Nobody/sticks/1.9.1/v1"] == 1
-    assert told["inference_model_loaded_timestamp_seconds/sticks/v1"] == 123
-    assert told["inference_feature_reference_ratio/00/width/sticks/v1"] == 0.5
-    assert told["inference_output_reference_ratio/sticks/long//v1"] == 0.5
+    assert found["inference_model_info/00000000/nothing.Nobody/sticks/1.9.1/v1"] == 1
+    assert found["inference_model_loaded_timestamp_seconds/sticks/v1"] == 123
+    assert found["inference_feature_reference_ratio/00/width/sticks/v1"] == 0.5
+    assert found["inference_output_reference_ratio/sticks/long//v1"] == 0.5
 
 
 def test_the_metrics_of_a_version_are_made_once() -> None:
@@ -124,8 +125,8 @@ def test_inputs_are_counted_by_feature_and_by_bin_of_the_training_data() -> None
 
 
 def counts(metrics: WorkerMetrics, outputs: Iterable[str], version: str = "v1", model: str = "sticks") -> list[float]:
-    told = samples(metrics.outputs)
-    return [told[f"inference_output_total/{model}/{output}//{version}"] for output in outputs]
+    found = samples(metrics.outputs)
+    return [found[f"inference_output_total/{model}/{output}//{version}"] for output in outputs]
 
 
 @pytest.mark.parametrize(
@@ -151,9 +152,9 @@ def test_a_class_that_training_never_saw_is_a_prediction_but_no_new_series() -> 
     metrics = WorkerMetrics()
     metrics.model(classifier()).count_outputs(["medium", "long"])
 
-    told = samples(metrics.outputs)
-    assert {name.split("/")[2] for name in told} == {"short", "long"}
-    assert sum(told.values()) == 1
+    found = samples(metrics.outputs)
+    assert {name.split("/")[2] for name in found} == {"short", "long"}
+    assert sum(found.values()) == 1
     assert samples(metrics.predictions)["inference_predictions_total/sticks/ok/v1"] == 2
 
 
@@ -170,26 +171,26 @@ def test_errors_are_counted_by_code_and_as_failed_rows() -> None:
     of_model.count_error("prediction_failed", 2)
     of_model.count_error("worker_lost", 30)
 
-    told = samples(metrics.errors, metrics.predictions)
-    assert told["inference_errors_total/prediction_failed/sticks/v1"] == 2
-    assert told["inference_errors_total/worker_lost/sticks/v1"] == 30
-    assert told["inference_predictions_total/sticks/error/v1"] == 32
+    found = samples(metrics.errors, metrics.predictions)
+    assert found["inference_errors_total/prediction_failed/sticks/v1"] == 2
+    assert found["inference_errors_total/worker_lost/sticks/v1"] == 30
+    assert found["inference_predictions_total/sticks/error/v1"] == 32
 
 
 @pytest.mark.parametrize(
     ("index", "name"), [(0, "slot0"), (7, "slot7"), (None, f"main{os.getpid()}")], ids=["first", "eighth", "main"]
 )
-def test_a_process_is_named_by_its_place_in_the_pool(
+def test_a_shard_is_named_by_the_place_of_its_process_in_the_pool(
     monkeypatch: pytest.MonkeyPatch, index: int | None, name: str
 ) -> None:
     process = SimpleNamespace() if index is None else SimpleNamespace(index=index)
     monkeypatch.setattr(module, "current_process", lambda: process)
 
-    assert module.slot() == name
+    assert module.metrics_shard() == name
     assert "_" not in name, "file names are split there"
 
 
-COUNT_AS_SLOT = """
+COUNT_AS_CHILD = """
 import json, sys
 from types import SimpleNamespace
 from prometheus_client import CollectorRegistry
@@ -199,8 +200,8 @@ from worker.metrics import worker as metrics
 
 index = int(sys.argv[1])
 metrics.current_process = lambda: SimpleNamespace(index=index)
-name_files_by(metrics.slot)
-forget_predecessor(metrics.slot())
+name_files_by(metrics.metrics_shard)
+forget_predecessor(metrics.metrics_shard())
 worker = metrics.WorkerMetrics()
 model = worker.model(classifier())
 model.count_inputs([[0.5, 1.5], [1.0, 2.0]])
@@ -216,10 +217,10 @@ print(json.dumps({
 """
 
 
-def count_as_slot(folder: Path, index: int) -> dict[str, float]:
-    """What all files in the folder add up to, after a process with this place in the pool has counted two rows."""
+def count_as_child(folder: Path, index: int) -> dict[str, float]:
+    """Let a process with this place in the pool count two rows; return the sums of all files in the folder."""
     ran = subprocess.run(
-        [sys.executable, "-W", "error", "-c", COUNT_AS_SLOT, str(index)],
+        [sys.executable, "-W", "error", "-c", COUNT_AS_CHILD, str(index)],
         cwd=REPOSITORY,
         env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)},
         capture_output=True,
@@ -234,25 +235,25 @@ def count_as_slot(folder: Path, index: int) -> dict[str, float]:
 
 def test_children_add_up_and_leave_as_many_files_as_there_are_slots(tmp_path: Path) -> None:
     for index in (0, 1, 1):
-        told = count_as_slot(tmp_path, index)
+        found = count_as_child(tmp_path, index)
 
-    assert told["inference_predictions_total/ok/sticks/v1"] == 6, "that of a child that is gone stays"
-    assert told["inference_feature_value_count/length/sticks/v1"] == 6
-    assert told["inference_feature_value_bucket/1.0/length/sticks/v1"] == 6
-    assert told["inference_feature_value_sum/sticks/v1/width"] == 3 * 3.5
-    assert told["inference_batches_in_progress"] == 2, "but not the batch that it held"
-    assert told["inference_feature_reference_ratio/00/length/sticks/v1"] == 0.5, "and no share is added up"
+    assert found["inference_predictions_total/ok/sticks/v1"] == 6, "that of a child that is gone stays"
+    assert found["inference_feature_value_count/length/sticks/v1"] == 6
+    assert found["inference_feature_value_bucket/1.0/length/sticks/v1"] == 6
+    assert found["inference_feature_value_sum/sticks/v1/width"] == 3 * 3.5
+    assert found["inference_batches_in_progress"] == 2, "but not the batch that it held"
+    assert found["inference_feature_reference_ratio/00/length/sticks/v1"] == 0.5, "and no share is added up"
     slots = {path.name.rsplit("_", 1)[1] for path in tmp_path.glob("*.db")}
     assert slots == {"slot0.db", "slot1.db"}
 
 
 def all_samples(metrics: WorkerMetrics) -> dict[str, float]:
-    """Of everything, the histograms of features included."""
+    """Return the samples of all metrics, the histograms of features included."""
     own = [each for each in vars(metrics).values() if hasattr(each, "collect")]
     models = {id(model): model for model in metrics._models.values()}.values()
     values = [feature._values for model in models for feature in model._features if feature._values is not None]
-    told = samples(*own)
-    return told | {f"{i}/{name}": value for i, each in enumerate(values) for name, value in samples(each).items()}
+    found = samples(*own)
+    return found | {f"{i}/{name}": value for i, each in enumerate(values) for name, value in samples(each).items()}
 
 
 def test_a_store_of_very_many_versions_makes_no_more_series_than_the_cap(
@@ -272,16 +273,16 @@ def test_a_store_of_very_many_versions_makes_no_more_series_than_the_cap(
         of_model.compute_seconds.observe(0.1)
         of_model.batch_rows.observe(1)
 
-    told = all_samples(metrics)
-    assert len(told) < 1000 + 100, "and those of `other`, and of what is no version's"
-    assert sum(value for name, value in told.items() if name.startswith("inference_predictions_total/")) == 60
+    found = all_samples(metrics)
+    assert len(found) < 1000 + 100, "and those of `other`, and of what is no version's"
+    assert sum(value for name, value in found.items() if name.startswith("inference_predictions_total/")) == 60
     # The first ones in full, the next without their features, the rest together.
-    inputs = {name.rsplit("/", 1)[1] for name in told if name.startswith("inference_feature_bin_total/")}
-    versions = {name.rsplit("/", 1)[1] for name in told if name.startswith("inference_predictions_total/")}
+    inputs = {name.rsplit("/", 1)[1] for name in found if name.startswith("inference_feature_bin_total/")}
+    versions = {name.rsplit("/", 1)[1] for name in found if name.startswith("inference_predictions_total/")}
     assert inputs == {f"v{n}" for n in range(len(inputs))}
     assert versions == {*(f"v{n}" for n in range(len(versions) - 1)), "other"}
     assert 1 < len(inputs) < len(versions) < 30
-    assert told["inference_predictions_total/other/ok/other"] == 30 - len(versions) + 1
+    assert found["inference_predictions_total/other/ok/other"] == 30 - len(versions) + 1
     assert len([record for record in caplog.records if "counted" in record.message]) == 30 - len(inputs)
 
 
@@ -298,18 +299,18 @@ def test_the_number_of_series_is_known_before_they_are_made() -> None:
     assert n_series(wide, wide.features) + n_series(narrow, narrow.features) == pytest.approx(made, abs=60)
 
 
-def test_a_version_is_told_while_it_is_in_memory() -> None:
+def test_a_version_has_its_info_while_it_is_in_memory() -> None:
     metrics = WorkerMetrics()
 
-    def told(*versions: str) -> set[str]:
+    def in_memory(*versions: str) -> set[str]:
         metrics.loaded(classifier(version=version) for version in versions)
         return {name.rsplit("/", 1)[1] for name, value in samples(metrics.model_info).items() if value}
 
-    assert told("v1") == {"v1"}
-    assert told("v1", "v2") == {"v1", "v2"}
-    assert told("v2") == {"v2"}
-    assert told() == set()
-    assert told("v1") == {"v1"}
+    assert in_memory("v1") == {"v1"}
+    assert in_memory("v1", "v2") == {"v1", "v2"}
+    assert in_memory("v2") == {"v2"}
+    assert in_memory() == set()
+    assert in_memory("v1") == {"v1"}
 
 
 def test_trials_and_models_beyond_the_cap_are_one() -> None:
@@ -319,7 +320,7 @@ def test_trials_and_models_beyond_the_cap_are_one() -> None:
         metrics.count_load(classifier(name=f"m{n}"), None)
         metrics.count_jobs(f"m{n}", [(0.0, 1.0), (0.0, None)])
 
-    shadows = samples(metrics._shadow_rows)
+    shadows = samples(metrics.shadow_rows)
     assert len(shadows) == 3 * (100 + 1)
     assert shadows["inference_shadow_rows_total/same/other/other/other"] == 50
     assert samples(metrics.model_loads)["inference_model_loads_total/other/refused"] == 50

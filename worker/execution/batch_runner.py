@@ -1,10 +1,9 @@
-"""What one pool child holds while it lives: predictors, metrics, and its own connection to the broker."""
+"""The batch runner of a pool child, with the child's predictors, metrics and connection to the broker."""
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from itertools import accumulate, compress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 import redis
@@ -16,10 +15,10 @@ from shared.queue.broker_clock import BrokerClock
 from shared.queue.contract import BatchReply, ErrorCode, Lane, PredictMessage, RunJobsMessage, ShadowMessage
 from shared.queue.replies import REPLIES_KEPT, REPLY_TTL_SECONDS, Result, failure
 from worker.execution.jobs import JobRuns, StartedJob
-from worker.execution.results import expired, predict_calls, too_large
+from worker.execution.results import BatchResult, expired, predict_calls, too_large
 from worker.metrics.worker import WorkerMetrics
 from worker.model.cache import PredictorCache
-from worker.model.rows import Rows, joined, unpacked
+from worker.model.rows import Rows, join_rows, split_rows, unpack_rows
 from worker.redis_client import connect
 
 if TYPE_CHECKING:
@@ -29,11 +28,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CALIBRATION_SECONDS = 1.0
-"""Age at which the reading of the broker's clock is renewed."""
+"""Age at which the reading of the broker's clock is renewed, in seconds."""
 
 
 class BatchRunner:
-    """Runs the tasks."""
+    """Predicts the batches of one pool child, and writes their replies and outcomes to Redis."""
 
     def __init__(
         self,
@@ -47,28 +46,29 @@ class BatchRunner:
         self._metrics = metrics
         self._clock = BrokerClock()
         self._calibrated_at = float("-inf")
-        # Outcomes are worth waiting for a restarting broker; replies soon have nobody who waits.
+        # The retries outlast a restart of the broker: outcomes of jobs must not be lost. The gateways give up waiting
+        # for replies before that.
         self._redis = connect(redis_url, retries=6)
         self._jobs = JobRuns(self._redis, lease_seconds, result_max_bytes)
         self._result_max_bytes = result_max_bytes
         self._tracing: ChildTracing | None = None
 
     def start_tracing(self) -> None:
-        """Export spans from now on; a thread does that, so this must come after the fork."""
-        # Not above: nothing of OpenTelemetry's is loaded if nobody asked for it.
+        """Export spans from now on; call it after the fork, because a thread exports them."""
+        # Imported here, so that OpenTelemetry is loaded only where tracing is on.
         from worker.execution.tracing import ChildTracing
 
         self._tracing = ChildTracing(self._clock.now)
 
     def stop_tracing(self) -> None:
-        """Export what is left; takes up to two seconds."""
+        """Export the remaining spans; takes up to two seconds."""
         if self._tracing is not None:
             self._tracing.close()
 
     def warm_up(self) -> None:
-        """Run every loaded estimator once in this process, make its metrics, connect and read the broker's clock."""
+        """Connect, read the broker's clock, run every loaded estimator once in this process and make its metrics."""
         with suppress(redis.RedisError):
-            # The first command pays for the connection: too slow to read a clock by.
+            # The first command includes opening the connection, which is too slow to calibrate a clock by.
             self._redis.ping()
             self.now()
         predictors = self._predictors.loaded()
@@ -77,185 +77,65 @@ class BatchRunner:
         self._metrics.loaded(predictor.manifest for predictor in predictors)
 
     def now(self) -> float:
-        """The broker's time; asks for it when the last reading is old."""
-        asked = time.monotonic()
-        if asked - self._calibrated_at > CALIBRATION_SECONDS:
+        """Return the broker's time; ask the broker if the last reading is older than CALIBRATION_SECONDS."""
+        asked_at = time.monotonic()
+        if asked_at - self._calibrated_at > CALIBRATION_SECONDS:
             reply = self._redis.time()
-            self._clock.calibrate(reply, asked, time.monotonic())
-            self._calibrated_at = asked
+            self._clock.calibrate(reply, asked_at, time.monotonic())
+            self._calibrated_at = asked_at
         return self._clock.now()
 
     def predict(self, message: PredictMessage, traces: object = None) -> None:
-        """Answer a batch of interactive calls, leaving out those whose deadline has passed.
+        """Answer a batch of interactive calls, without computing those whose deadline has passed.
 
-        `traces` is the queue entry's header of that name, as it came.
+        Args:
+            message: The batch.
+            traces: The header `traces` of the queue entry, unchecked.
         """
         started_at = self.now()
+        live = [position for position, call in enumerate(message.calls) if call.deadline > started_at]
         carriers: Sequence[Carrier] = ()
         if traces and self._tracing is not None:
-            live = {at for at, call in enumerate(message.calls) if call.deadline > started_at}
-            carriers = [carrier for at, carrier in self._tracing.carriers_of(traces) if at in live]
-        with self._about(Lane.INTERACTIVE.value, message.model, message.version, carriers, started_at) as trace:
-            self._predict_calls(message, started_at, trace)
+            by_position = self._tracing.carriers_of(traces)
+            carriers = [by_position[position] for position in live if position in by_position]
+        with self._log_and_trace(Lane.INTERACTIVE.value, message.model, message.version, carriers, started_at) as trace:
+            self._answer(message, live, started_at, trace)
 
-    def _predict_calls(self, message: PredictMessage, started_at: float, trace: "BatchTrace | None") -> None:
+    def _answer(
+        self, message: PredictMessage, live: Sequence[int], started_at: float, trace: "BatchTrace | None"
+    ) -> None:
+        """Predict the calls at the positions `live`, and reply to all calls of the batch."""
+        sizes = [call.n_rows for call in message.calls]
         try:
-            rows = unpacked(message.rows, sum(call.n_rows for call in message.calls))
+            rows = unpack_rows(message.rows, sum(sizes))
         except ValueError:
             logger.error("dropped a batch whose rows can't be read")
             return
-        live = [call.deadline > started_at for call in message.calls]
-        answers: Iterator[Result] = iter(())
-        compute_seconds, count = 0.0, _count_nothing
-        if any(live):
-            sizes = [call.n_rows for call in message.calls]
-            if not all(live):
-                ends = [*accumulate(sizes)]
-                rows = joined([rows[end - n : end] for n, end in compress(zip(sizes, ends, strict=True), live)])
-                sizes = [*compress(sizes, live)]
-            predicted, compute_seconds, count = self._predict(
-                message.model, message.version, rows, sizes, trace, message.probe
-            )
-            answers = iter(predicted)
-        results = [next(answers) if is_live else expired() for is_live in live]
+        if len(live) < len(sizes):
+            parts = split_rows(rows, sizes)
+            rows, sizes = join_rows([parts[at] for at in live]), [sizes[at] for at in live]
+        batch = BatchResult([])
+        if live:
+            batch = self._predict(message.model, message.version, rows, sizes, trace, message.probe)
+        by_position = dict(zip(live, batch.results, strict=True))
+        results = [by_position.get(position) or expired() for position in range(len(message.calls))]
         try:
-            self._reply(message, started_at, compute_seconds, results)
+            self._reply(message, started_at, batch.compute_seconds, results)
             if trace is not None:
                 trace.answered()
         finally:
-            # Nobody waits for the counts, so they come after the answer.
-            count()
+            # Counting comes after the reply, because the caller waits for the reply only.
+            if not message.probe:
+                batch.count(self._metrics)
         if not message.probe:
             waits = self._metrics.queue_wait_seconds.labels(Lane.INTERACTIVE.value)
             for call in message.calls:
                 if call.first:
                     waits.observe(max(0.0, started_at - call.accepted_at))
 
-    def run_jobs(self, message: RunJobsMessage, redelivered: bool, queue: str) -> None:
-        """Start the jobs that may run, predict them together per model version, and write their outcomes.
-
-        A message that came for the first time brings others along that wait in the same queue.
-        """
-        jobs = self._jobs.start(message.jobs, redelivered)
-        claimed: list[StartedJob] = []
-        # A job that was attempted before runs alone: it may be the one that kills its process.
-        if jobs and not redelivered and all(job.attempt == 1 for job in jobs):
-            claimed = self._jobs.claim(queue)
-        by_version: dict[tuple[str, str], list[StartedJob]] = {}
-        waits = self._metrics.queue_wait_seconds.labels(Lane.BULK.value)
-        for job in (*jobs, *claimed):
-            by_version.setdefault((job.model, job.version), []).append(job)
-            # As its record says it.
-            waits.observe(max(0.0, job.started_at - job.accepted_at))
-        for (model, version), together in by_version.items():
-            self._run_together(model, version, together, queue)
-        self._jobs.end_task()
-
-    def _run_together(self, model: str, version: str, jobs: Sequence[StartedJob], queue: str) -> None:
-        ids = [job.id for job in jobs]
-        carriers = self._tracing.carriers_of_jobs(jobs) if self._tracing is not None else {}
-        with self._about(queue, model, version, [*carriers.values()], self._clock.now(), job_ids=ids) as trace:
-            rows, sizes = joined([job.rows for job in jobs]), [len(job.rows) for job in jobs]
-            results, compute_seconds, count = self._predict(model, version, rows, sizes, trace)
-            self._name_outputs(model, version, results)
-            try:
-                ended = self._jobs.finish(ids, results, compute_seconds)
-                if trace is not None:
-                    trace.answered()
-            finally:
-                count()
-        self._metrics.count_jobs(model, [(job.accepted_at, at) for job, at in zip(jobs, ended, strict=True)])
-        if self._tracing is not None:
-            for job in jobs:
-                if job.id in carriers:
-                    self._tracing.waited(queue, carriers[job.id], job)
-
-    @contextmanager
-    def _about(
-        self, queue: str, model: str, version: str, carriers: "Sequence[Carrier]", at: float, **fields: list[str]
-    ) -> "Iterator[BatchTrace | None]":
-        """What a batch is about, for log and trace."""
-        if not carriers or self._tracing is None:
-            with bound(model=model, version=version, **fields):
-                yield None
-            return
-        trace = self._tracing.batch(queue, model, version, carriers, at)
-        with bound(model=model, version=version, **trace.ids, **fields), trace:
-            yield trace
-
-    def _name_outputs(self, model: str, version: str, results: Sequence[Result]) -> None:
-        """Write into results what they mean, so that an outcome can be read whatever became of the version."""
-        fresh = [result for result in results if "error" not in result]
-        if fresh:
-            outputs = self._predictors.get(model, version).manifest.outputs
-            for result in fresh:
-                result["outputs"] = [(output.name, output.classes) for output in outputs]
-
-    def shadow(self, message: ShadowMessage) -> None:
-        """Predict rows with a version on trial, and count where it agrees with the version that answered them."""
-        counts = self._metrics.shadow(message.model, message.primary, message.version)
-        try:
-            predictor = self._predictors.get(message.model, message.version)
-        except ModelError:
-            counts.failed.inc(len(message.rows))
-            return
-        answer = predictor.predict(message.rows)
-        metrics = self._metrics.model(predictor.manifest)
-        metrics.compute_seconds.observe(answer.compute_seconds)
-        metrics.count_confidence(answer.confidence)
-        counts.failed.inc(len(answer.failures))
-        pairs = zip(answer.predictions, message.predictions, strict=True)
-        same = sum(said == expected for i, (said, expected) in enumerate(pairs) if i not in answer.failures)
-        counts.same.inc(same)
-        counts.different.inc(len(message.rows) - len(answer.failures) - same)
-
-    def jobs_out_of_time(self, error: PredictionError) -> None:
-        """The jobs of this task ran longer than its soft time limit: one alone ends, several run again one by one."""
-        self._jobs.out_of_time(failure(error))
-
     def fail_calls(self, message: PredictMessage, error: PredictionError) -> None:
-        """Answer calls that can't be computed."""
+        """Answer every call of a batch with an error."""
         self._reply(message, self._clock.now(), 0.0, [failure(error)] * len(message.calls))
-
-    def _predict(
-        self,
-        model: str,
-        version: str,
-        rows: Rows,
-        sizes: Sequence[int],
-        trace: "BatchTrace | None" = None,
-        probe: bool = False,
-    ) -> tuple[list[Result], float, Callable[[], None]]:
-        """One result per call, the seconds inside the estimator, and what counts them, to be called afterwards."""
-        try:
-            predictor = self._predictors.get(model, version)
-        except ModelError as error:
-            logger.error("%s %s can't be loaded: %s", model, version, error)
-            reason = PredictionError(ErrorCode.MODEL_UNAVAILABLE.value, f"{model} {version} can't be loaded")
-            return [failure(reason)] * len(sizes), 0.0, _count_nothing
-        if probe:
-            results, answer = predict_calls(predictor, rows, sizes)
-            return results, answer.compute_seconds, _count_nothing
-        self._metrics.batches_in_progress.inc()
-        began_at = self._clock.now()
-        try:
-            results, answer = predict_calls(predictor, rows, sizes)
-        finally:
-            self._metrics.batches_in_progress.dec()
-        if trace is not None:
-            trace.computed(began_at, answer.compute_seconds, len(rows))
-
-        def count() -> None:
-            metrics = self._metrics.model(predictor.manifest)
-            metrics.compute_seconds.observe(answer.compute_seconds)
-            metrics.batch_rows.observe(len(rows))
-            metrics.count_inputs(rows)
-            metrics.count_outputs(answer.predictions)
-            metrics.count_confidence(answer.confidence)
-            for row_error in answer.failures.values():
-                metrics.count_error(row_error.code, 1)
-
-        return results, answer.compute_seconds, count
 
     def _reply(
         self, message: PredictMessage, started_at: float, compute_seconds: float, results: Sequence[Result]
@@ -268,12 +148,107 @@ class BatchRunner:
             pipe.expire(message.reply_to, REPLY_TTL_SECONDS)
             pipe.execute()
 
+    def run_jobs(self, message: RunJobsMessage, redelivered: bool, queue: str) -> None:
+        """Start the jobs that may run, predict them together per model version, and write their outcomes.
+
+        Unless it was redelivered, a message also brings jobs of other messages that wait in the same queue.
+        """
+        jobs = self._jobs.start(message.jobs, redelivered)
+        claimed: list[StartedJob] = []
+        # A job that was attempted before runs alone: it may be the one that kills its process.
+        if jobs and not redelivered and all(job.attempt == 1 for job in jobs):
+            claimed = self._jobs.claim(queue)
+        by_version: dict[tuple[str, str], list[StartedJob]] = {}
+        waits = self._metrics.queue_wait_seconds.labels(Lane.BULK.value)
+        for job in (*jobs, *claimed):
+            by_version.setdefault((job.model, job.version), []).append(job)
+            waits.observe(max(0.0, job.started_at - job.accepted_at))
+        for (model, version), together in by_version.items():
+            self._run_together(model, version, together, queue)
+        self._jobs.end_task()
+
+    def _run_together(self, model: str, version: str, jobs: Sequence[StartedJob], queue: str) -> None:
+        ids = [job.id for job in jobs]
+        carriers = self._tracing.carriers_of_jobs(jobs) if self._tracing is not None else {}
+        with self._log_and_trace(queue, model, version, [*carriers.values()], self._clock.now(), job_ids=ids) as trace:
+            rows, sizes = join_rows([job.rows for job in jobs]), [len(job.rows) for job in jobs]
+            batch = self._predict(model, version, rows, sizes, trace)
+            try:
+                ended = self._jobs.finish(ids, batch.with_outputs(), batch.compute_seconds)
+                if trace is not None:
+                    trace.answered()
+            finally:
+                batch.count(self._metrics)
+        self._metrics.count_jobs(model, [(job.accepted_at, at) for job, at in zip(jobs, ended, strict=True)])
+        if self._tracing is not None:
+            for job in jobs:
+                if job.id in carriers:
+                    self._tracing.waited(queue, carriers[job.id], job)
+
+    def jobs_out_of_time(self, error: PredictionError) -> None:
+        """Handle the soft time limit of a task: its only unfinished job fails, several run again one by one."""
+        self._jobs.out_of_time(failure(error))
+
+    def shadow(self, message: ShadowMessage) -> None:
+        """Predict rows with a version on trial, and count where it agrees with the version that answered them."""
+        counts = self._metrics.shadow(message.model, message.primary, message.version)
+        try:
+            predictor = self._predictors.get(message.model, message.version)
+        except ModelError:
+            counts.failed.inc(len(message.rows))
+            return
+        shadow = predictor.predict(message.rows)
+        metrics = self._metrics.model(predictor.manifest)
+        metrics.compute_seconds.observe(shadow.compute_seconds)
+        metrics.count_confidence(shadow.confidence)
+        n_failed = len(shadow.failures)
+        pairs = zip(shadow.predictions, message.predictions, strict=True)
+        n_same = sum(ours == theirs for at, (ours, theirs) in enumerate(pairs) if at not in shadow.failures)
+        counts.failed.inc(n_failed)
+        counts.same.inc(n_same)
+        counts.different.inc(len(message.rows) - n_failed - n_same)
+
+    def _predict(
+        self,
+        model: str,
+        version: str,
+        rows: Rows,
+        sizes: Sequence[int],
+        trace: "BatchTrace | None" = None,
+        probe: bool = False,
+    ) -> BatchResult:
+        """Predict the rows of calls of these sizes; if the version can't be loaded, every call gets that as its error.
+
+        A batch of the gateway's readiness probe (`probe`) does not appear as a batch in progress.
+        """
+        try:
+            predictor = self._predictors.get(model, version)
+        except ModelError as error:
+            logger.error("%s %s can't be loaded: %s", model, version, error)
+            reason = PredictionError(ErrorCode.MODEL_UNAVAILABLE.value, f"{model} {version} can't be loaded")
+            return BatchResult([failure(reason)] * len(sizes))
+        began_at = self._clock.now()
+        with nullcontext() if probe else self._metrics.batches_in_progress.track_inprogress():
+            batch = predict_calls(predictor, rows, sizes)
+        if trace is not None:
+            trace.computed(began_at, batch.compute_seconds, len(rows))
+        return batch
+
+    @contextmanager
+    def _log_and_trace(
+        self, queue: str, model: str, version: str, carriers: "Sequence[Carrier]", at: float, **fields: list[str]
+    ) -> "Iterator[BatchTrace | None]":
+        """Set the fields of the log lines of a batch, and make its span if one of its calls or jobs is traced."""
+        if not carriers or self._tracing is None:
+            with bound(model=model, version=version, **fields):
+                yield None
+            return
+        trace = self._tracing.batch(queue, model, version, carriers, at)
+        with bound(model=model, version=version, **trace.ids, **fields), trace:
+            yield trace
+
 
 def _reply_json(message: PredictMessage, started_at: float, compute_seconds: float, results: Sequence[Result]) -> str:
     return BatchReply(
         batch=message.batch, started_at=started_at, compute_seconds=compute_seconds, results=list(results)
     ).to_json()
-
-
-def _count_nothing() -> None:
-    """What was not predicted, or is no traffic."""

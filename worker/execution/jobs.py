@@ -1,4 +1,4 @@
-"""The jobs of one task of a pool child: started, ended, or given back."""
+"""The jobs of one task of a pool child: started, claimed, finished or released."""
 
 import logging
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ from worker.execution.results import too_large
 logger = logging.getLogger(__name__)
 
 CLAIM_SECONDS = 0.02
-"""How long the messages that a task takes from the queue beside its own may take, by what the last ones took."""
+"""Time that the queue entries claimed by a task may take in all, estimated by how long the last task took per entry."""
 
 CLAIMED_AT_MOST = 64
-"""Messages that a task takes beside its own at most."""
+"""Queue entries that a task claims at most."""
 
 CLAIMED_ROWS_BYTES = 65_536
-"""Rows (JSON) of the jobs that a task takes beside its own at most."""
+"""Bytes of rows (JSON) of the jobs that a task claims at most."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,22 @@ class StartedJob:
     attempt: int
     started_at: float
     trace: bytes = b""
-    """What its record says of its trace; empty if it has none."""
+    """The carrier of the trace of its submission, as JSON; empty if the submission was not traced."""
+
+    @classmethod
+    def from_script(cls, job: str, fields: Any) -> "StartedJob":
+        """Read the fields that start.lua and claim.lua return for a job."""
+        model, version, rows, accepted_at, attempt, started_at, trace = fields
+        return cls(
+            job,
+            model.decode(),
+            version.decode(),
+            orjson.loads(rows),
+            float(accepted_at),
+            int(attempt),
+            float(started_at),
+            trace or b"",
+        )
 
 
 class JobRuns:
@@ -56,59 +71,65 @@ class JobRuns:
         self._finish = client.register_script(script("finish"))
         self._release = client.register_script(script("release"))
         self._unfinished: list[str] = []
-        self._began = 0.0
-        self._n_messages = 1
-        self._message_seconds = CLAIM_SECONDS
+        self._began_at = 0.0
+        self._n_entries = 1
+        self._seconds_per_entry = CLAIM_SECONDS
 
     def start(self, jobs: Sequence[str], redelivered: bool) -> list[StartedJob]:
-        """Begin a task: start an attempt of each of these jobs that may run."""
-        self._began = monotonic()
-        self._n_messages = 1
+        """Begin a task: start an attempt of each of these jobs that may run, and return those."""
+        self._began_at = monotonic()
+        self._n_entries = 1
         self._unfinished = []
-        answers = self._start(
+        replies = self._start(
             keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, *map(keys.job, jobs)],
             args=[keys.JOBS_ENDED, self._lease_seconds, int(redelivered), *jobs],
         )
-        started = [_started(job, answer) for job, answer in zip(jobs, answers, strict=True) if answer is not None]
+        started = [
+            StartedJob.from_script(job, fields) for job, fields in zip(jobs, replies, strict=True) if fields is not None
+        ]
         self._unfinished = [job.id for job in started]
         return started
 
     def claim(self, queue: str) -> list[StartedJob]:
-        """Take further messages of jobs from where the oldest of a queue are, and start their jobs.
+        """Take further entries of jobs from the end of a queue that holds the oldest, and start their jobs.
 
-        Messages leave the queue in the same script that starts their jobs: if this process then dies, they are released
-        with the job that the task came with, or their leases end.
+        Entries leave the queue in the script that starts their jobs. If this process dies after that, their jobs are
+        released together with the jobs of the task's own entry, or their leases end.
         """
-        most = min(CLAIMED_AT_MOST, int(CLAIM_SECONDS / max(self._message_seconds, 1e-6)))
+        most = min(CLAIMED_AT_MOST, int(CLAIM_SECONDS / max(self._seconds_per_entry, 1e-6)))
         entries: Any = self._redis.lrange(queue, -most, -1) if most else []
         names: list[str] = []
         args: list[Any] = []
         for entry in reversed(entries):
             jobs = _jobs_of(entry)
             if jobs is None:
-                # Something else, which is for Celery's consumer to take or to bury.
+                # Celery's consumer takes or discards any other entry.
                 break
             names += [keys.job(job) for job in jobs]
             args += [entry, len(jobs), *jobs]
-            self._n_messages += 1
+            self._n_entries += 1
         if not args:
             return []
-        # An empty name would be no key that a worker may use.
-        task = keys.job(self._unfinished[0]) if self._unfinished else keys.JOBS_OPEN
-        answers: Any = self._claim(
-            keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, queue, task, *names],
+        # The open jobs stand for "no job of its own": Redis lets a worker use no key with an empty name.
+        own_job = keys.job(self._unfinished[0]) if self._unfinished else keys.JOBS_OPEN
+        replies: Any = self._claim(
+            keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, queue, own_job, *names],
             args=[keys.JOBS_ENDED, self._lease_seconds, CLAIMED_ROWS_BYTES, *args],
         )
-        started = [_started(job.decode(), answer) for job, answer in answers]
+        started = [StartedJob.from_script(job.decode(), fields) for job, fields in replies]
         self._unfinished += [job.id for job in started]
         return started
 
     def end_task(self) -> None:
-        """The task has run: the next one claims by how long this one took per message."""
-        self._message_seconds = (monotonic() - self._began) / self._n_messages
+        """End a task: the next one claims by how long this one took per queue entry."""
+        self._seconds_per_entry = (monotonic() - self._began_at) / self._n_entries
 
     def finish(self, jobs: Sequence[str], results: Sequence[Result], compute_seconds: float) -> list[float | None]:
-        """Write outcomes. Returns when each job ended, None if it had its outcome already."""
+        """Write the outcomes of jobs.
+
+        Returns:
+            The time at which each job ended, None if it had an outcome already.
+        """
         args: list[Any] = [keys.JOBS_ENDED]
         for job, result in zip(jobs, results, strict=True):
             outcome = orjson.dumps(result)
@@ -117,19 +138,19 @@ class JobRuns:
                 outcome = orjson.dumps(result)
             status = JobStatus.FAILED if "error" in result else JobStatus.SUCCEEDED
             args += [job, status.value, outcome, compute_seconds]
-        answers: Any = self._finish(keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, *map(keys.job, jobs)], args=args)
-        done = set(jobs)
-        self._unfinished = [job for job in self._unfinished if job not in done]
-        ended_at, written = float(answers[0]), answers[1:]
-        refused = written.count(0)
-        if refused:
-            logger.info("%d of %d jobs had their outcome already", refused, len(jobs))
+        reply: Any = self._finish(keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, *map(keys.job, jobs)], args=args)
+        finished = set(jobs)
+        self._unfinished = [job for job in self._unfinished if job not in finished]
+        ended_at, written = float(reply[0]), reply[1:]
+        n_refused = written.count(0)
+        if n_refused:
+            logger.info("%d of %d jobs had their outcome already", n_refused, len(jobs))
         return [ended_at if is_written else None for is_written in written]
 
     def out_of_time(self, result: Result) -> None:
-        """End the only job that this task has started and not finished; several are given back, to run one by one.
+        """Finish the only job that this task has started and not finished; release several, to run one by one.
 
-        What this task has not started is not touched: another process may be at it.
+        Jobs that this task has not started are left alone: another process may be running them.
         """
         unfinished, self._unfinished = self._unfinished, []
         self.end_task()
@@ -140,22 +161,8 @@ class JobRuns:
             self._release(keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, *map(keys.job, unfinished)], args=unfinished)
 
 
-def _started(job: str, answer: Any) -> StartedJob:
-    model, version, rows, accepted_at, attempt, started_at, trace = answer
-    return StartedJob(
-        job,
-        model.decode(),
-        version.decode(),
-        orjson.loads(rows),
-        float(accepted_at),
-        int(attempt),
-        float(started_at),
-        trace or b"",
-    )
-
-
 def _jobs_of(entry: bytes) -> list[str] | None:
-    """The jobs of a queue entry; None if it is something else, or was redelivered."""
+    """Return the ids of the jobs of a queue entry; None if it is no entry of jobs, or was redelivered."""
     task, payload, redelivered = argument(entry)
     if task != RUN_JOBS_TASK or redelivered:
         return None

@@ -1,46 +1,102 @@
-"""A batch: calls of many callers, predicted together and answered apart."""
+"""Batches: the calls of many callers, predicted together and answered apart."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from headrace.models.manifest import Manifest
 from shared.errors import PredictionError
 from shared.queue.contract import ErrorCode
 from shared.queue.replies import Result, failure
+from worker.metrics.worker import WorkerMetrics
 from worker.model.predictions import Predictions
 from worker.model.predictor import Predictor
 from worker.model.rows import Rows
 
 
+@dataclass(frozen=True)
+class Computed:
+    """The rows that a version predicted, and its predictions."""
+
+    manifest: Manifest
+    rows: Rows
+    predictions: Predictions
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """The results of the calls of a batch, and the computation behind them."""
+
+    results: list[Result]
+    """One result per call, in the order of the calls."""
+
+    computed: Computed | None = None
+    """None if the version could not be loaded, or no call was live: then no estimator was called."""
+
+    @property
+    def compute_seconds(self) -> float:
+        """Seconds inside the estimator; 0.0 without a computation."""
+        return self.computed.predictions.compute_seconds if self.computed else 0.0
+
+    def with_outputs(self) -> list[Result]:
+        """Return the results, each that is no error with the name and classes of every output.
+
+        The outcome of a job stays readable that way after its version has been removed.
+        """
+        if self.computed is None:
+            return self.results
+        outputs = [(output.name, output.classes) for output in self.computed.manifest.outputs]
+        return [result if "error" in result else {**result, "outputs": outputs} for result in self.results]
+
+    def count(self, metrics: WorkerMetrics) -> None:
+        """Count rows, errors, inputs and predictions of the batch; call it after the answer is out."""
+        if self.computed is None:
+            return
+        rows, predictions = self.computed.rows, self.computed.predictions
+        version = metrics.model(self.computed.manifest)
+        version.compute_seconds.observe(predictions.compute_seconds)
+        version.batch_rows.observe(len(rows))
+        version.count_inputs(rows)
+        version.count_outputs(predictions.predictions)
+        version.count_confidence(predictions.confidence)
+        for error in predictions.failures.values():
+            version.count_error(error.code, 1)
+
+
 def expired() -> Result:
-    """The result of a call that was not computed, for its deadline had passed."""
+    """Return the result of a call that was not computed because its deadline had passed."""
     return failure(PredictionError(ErrorCode.DEADLINE_EXCEEDED.value, "the deadline passed before a worker was free"))
 
 
 def too_large() -> Result:
-    """The result of a call whose answer would be larger than Redis should hold."""
+    """Return the result of a call whose answer is larger than Redis should hold."""
     return failure(PredictionError(ErrorCode.RESULT_TOO_LARGE.value, "the answer is too large: send fewer rows"))
 
 
-def predict_calls(predictor: Predictor, rows: Rows, sizes: Sequence[int]) -> tuple[list[Result], Predictions]:
+def predict_calls(predictor: Predictor, rows: Rows, sizes: Sequence[int]) -> BatchResult:
     """Predict the rows of all calls at once; a failing row fails its own call only.
 
-    `sizes` are the numbers of rows of the calls. Returns one result per call, and the predictions of all rows in order.
+    Args:
+        predictor: The version that predicts.
+        rows: The rows of all calls, one call after another.
+        sizes: The number of rows of each call; they add up to the number of rows.
     """
-    answer = predictor.predict(rows)
+    predictions = predictor.predict(rows)
     results: list[Result] = []
     start = 0
     for size in sizes:
-        end = start + size
-        bad = [i for i in range(start, end) if i in answer.failures] if answer.failures else []
-        if bad:
-            first = answer.failures[bad[0]]
-            results.append(failure(PredictionError(first.code, first.message, [i - start for i in bad])))
-        else:
-            probabilities = answer.probabilities
-            results.append(
-                {
-                    "predictions": answer.predictions[start:end],
-                    "probabilities": None if probabilities is None else probabilities[start:end],
-                }
-            )
-        start = end
-    return results, answer
+        results.append(_result(predictions, start, start + size))
+        start += size
+    return BatchResult(results, Computed(predictor.manifest, rows, predictions))
+
+
+def _result(predictions: Predictions, start: int, end: int) -> Result:
+    """Return the result of the call whose rows are `start` to `end` of the batch."""
+    failed = [at for at in range(start, end) if at in predictions.failures] if predictions.failures else []
+    if failed:
+        first = predictions.failures[failed[0]]
+        return failure(PredictionError(first.code, first.message, [at - start for at in failed]))
+    probabilities = predictions.probabilities
+    return {
+        "predictions": predictions.predictions[start:end],
+        "probabilities": None if probabilities is None else probabilities[start:end],
+    }

@@ -1,4 +1,4 @@
-"""The Celery tasks: decode the message, hand it to the child, and turn what ends a batch early into answers."""
+"""The Celery tasks: each decodes its message, runs it, and answers for it if the soft time limit ends it early."""
 
 import logging
 from collections.abc import Callable
@@ -25,19 +25,19 @@ logger = logging.getLogger(__name__)
 TIME_LIMIT = PredictionError(ErrorCode.TIME_LIMIT.value, "the batch ran longer than its time limit")
 
 
-def register_tasks(app: Celery, child: Callable[[], BatchRunner]) -> None:
-    """Register the tasks; `child` gives the pool child's state once it has started."""
+def register_tasks(app: Celery, runner: Callable[[], BatchRunner]) -> None:
+    """Register the tasks; `runner` returns the batch runner of the pool child, once the child has started."""
 
-    # Not shared: other applications of this process would get them too.
+    # A shared task would be registered in every Celery application of this process.
     @app.task(name=PREDICT_TASK, bind=True, shared=False)  # type: ignore[untyped-decorator]
     def predict(self: Any, payload: str) -> None:
         message = _decoded(PredictMessage, payload)
         if message is None:
             return
         try:
-            child().predict(message, getattr(self.request, "traces", None))
+            runner().predict(message, getattr(self.request, "traces", None))
         except SoftTimeLimitExceeded:
-            child().fail_calls(message, TIME_LIMIT)
+            runner().fail_calls(message, TIME_LIMIT)
 
     @app.task(name=RUN_JOBS_TASK, bind=True, shared=False)  # type: ignore[untyped-decorator]
     def run_jobs(self: Any, payload: str) -> None:
@@ -45,24 +45,25 @@ def register_tasks(app: Celery, child: Callable[[], BatchRunner]) -> None:
         if message is None:
             return
         try:
-            came = self.request.delivery_info
-            child().run_jobs(message, bool(came.get("redelivered")), came["routing_key"])
+            delivery = self.request.delivery_info
+            runner().run_jobs(message, bool(delivery.get("redelivered")), delivery["routing_key"])
         except SoftTimeLimitExceeded:
-            child().jobs_out_of_time(TIME_LIMIT)
+            runner().jobs_out_of_time(TIME_LIMIT)
 
     @app.task(name=SHADOW_TASK, shared=False)  # type: ignore[untyped-decorator]
     def shadow(payload: str) -> None:
         message = _decoded(ShadowMessage, payload)
         if message is not None:
-            # Past its time limit it simply ends: nobody waits for it.
+            # No caller waits for a comparison: past its time limit it just ends.
             with suppress(SoftTimeLimitExceeded):
-                child().shadow(message)
+                runner().shadow(message)
 
 
 def _decoded(message_class: Any, payload: str) -> Any:
     try:
         return message_class.from_json(payload)
     except ValueError as error:
-        # Not ours, or of another version. Jobs are safe: the reconciler publishes them again.
+        # A foreign message, or one of another version of the contract. Jobs are not lost: the reconciler publishes
+        # them again.
         logger.error("dropped a %s that can't be read: %s", message_class.__name__, type(error).__name__)
         return None

@@ -1,6 +1,6 @@
-"""A pool child's spans: one for each batch with what the estimator took, seen from each request of it.
+"""The spans of a pool child: one per batch, and one of the estimator's time in the trace of every request in it.
 
-Imported if TRACING is on. Requests that are not sampled leave nothing in the queue, and so nothing here.
+Imported only if TRACING is on. A request that is not sampled has no carrier in the queue, and gets no span here.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,10 +16,10 @@ from worker.execution.jobs import StartedJob
 
 
 class BatchTrace:
-    """The span of a batch that is being computed; a context manager that ends it. Times are the broker's.
+    """The span of a batch that is being computed; a context manager that ends it. Times are of the broker's clock.
 
-    It is in the trace of the first request, for there is one span and many traces, and linked to all of them. The
-    others' traces get a span of the estimator's time each, linked to the batch.
+    One span can only be in one trace: it is in the trace of the first request, and linked to the spans of all requests.
+    The trace of every other request gets a span of the estimator's time, linked to the batch's span.
     """
 
     def __init__(
@@ -32,16 +32,17 @@ class BatchTrace:
         self._model = model
         self._answered_at: float | None = None
         self._computed: tuple[float, float] | None = None
+        """Start (broker's time) and duration in seconds of the estimator's work."""
         self._attributes: dict[str, Any] = {}
         self.ids = ids_of(span)
 
     def computed(self, at: float, seconds: float, rows: int) -> None:
-        """The estimator answered: since when and for how long it was at work. Told later, so that nobody waits."""
+        """Note when and for how long the estimator worked; its spans are made at the end, after the reply is out."""
         self._computed = (at, seconds)
         self._attributes = {"headrace.batch.rows": rows, "headrace.compute_ms": round(seconds * 1000, 3)}
 
     def answered(self) -> None:
-        """The answers are out; what comes after that is no part of it."""
+        """Note that the answers are out: the span ends now, although the metrics are counted after that."""
         self._answered_at = self._now()
 
     def __enter__(self) -> "BatchTrace":
@@ -51,12 +52,12 @@ class BatchTrace:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._computed is not None:
-            self._view(set_span_in_context(self._span, Context()))
+            self._add_compute_span(set_span_in_context(self._span, Context()))
             for carrier in self._carriers[1:]:
-                self._view(context_of(carrier), [self._span])
+                self._add_compute_span(context_of(carrier), [self._span])
         end(self._span, self._answered_at or self._now(), "" if kind is None else kind.__name__)
 
-    def _view(self, parent: Context, links: Sequence[Span] = ()) -> None:
+    def _add_compute_span(self, parent: Context, links: Sequence[Span] = ()) -> None:
         assert self._computed is not None
         at, seconds = self._computed
         span = self._tracing.start(
@@ -71,18 +72,18 @@ class BatchTrace:
 
 
 class ChildTracing:
-    """Makes the spans of a pool child; to be made after the fork."""
+    """The source of a pool child's spans; create it after the fork."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._tracing = Tracing("worker")
 
     def close(self) -> None:
-        """Export what is left; takes up to two seconds."""
+        """Export the remaining spans; takes up to two seconds."""
         self._tracing.close()
 
     def batch(self, queue: str, model: str, version: str, carriers: Sequence[Carrier], at: float) -> BatchTrace:
-        """Begin the span of a batch for these requests, at least one."""
+        """Begin the span of a batch; `carriers` are of its traced requests, at least one."""
         span = self._tracing.start(
             f"process {queue}",
             SpanKind.CONSUMER,
@@ -102,28 +103,31 @@ class ChildTracing:
         return BatchTrace(self._tracing, self._now, carriers, span, model)
 
     def waited(self, queue: str, carrier: Carrier, job: StartedJob) -> None:
-        """A job's time from its acceptance to this attempt; of a request the gateway itself sees it."""
+        """Make the span of a job's time from its acceptance to this attempt; of a request the gateway makes it."""
         attributes: Attributes = {"headrace.job_id": job.id, "headrace.attempt": job.attempt}
         span = self._tracing.start(
             f"queue {queue}", SpanKind.INTERNAL, job.accepted_at, context_of(carrier), attributes
         )
         end(span, max(job.started_at, job.accepted_at))
 
-    def carriers_of(self, traces: object) -> list[tuple[int, Carrier]]:
-        """A queue entry's header `traces`: the position of a call in the batch, and its carrier. Else nothing."""
+    def carriers_of(self, traces: object) -> dict[int, Carrier]:
+        """Read the header `traces` of a queue entry: position of a call in its batch -> carrier.
+
+        Parts that are malformed are left out.
+        """
         if not isinstance(traces, dict):
-            return []
-        named = [(str(at), _carrier(each)) for at, each in traces.items()]
-        return [(int(at), carrier) for at, carrier in named if carrier and at.isdecimal()]
+            return {}
+        carriers = {str(position): _carrier(value) for position, value in traces.items()}
+        return {int(position): carrier for position, carrier in carriers.items() if carrier and position.isdecimal()}
 
     def carriers_of_jobs(self, jobs: Sequence[StartedJob]) -> dict[str, Carrier]:
-        """Id -> carrier of the jobs that are traced."""
-        read = {job.id: _carrier(orjson.loads(job.trace)) for job in jobs if job.trace}
-        return {job: carrier for job, carrier in read.items() if carrier}
+        """Return id -> carrier of the jobs that are traced."""
+        carriers = {job.id: _carrier(orjson.loads(job.trace)) for job in jobs if job.trace}
+        return {job: carrier for job, carrier in carriers.items() if carrier}
 
 
 def _carrier(value: object) -> Carrier:
-    """What came through the queue, if it names a span; else nothing."""
-    named = value.items() if isinstance(value, dict) else ()
-    carrier = {str(name): text for name, text in named if isinstance(text, str)}
+    """Return a value from the queue as a carrier; an empty one if it names no span."""
+    items = value.items() if isinstance(value, dict) else ()
+    carrier = {str(name): text for name, text in items if isinstance(text, str)}
     return carrier if span_context_of(carrier).is_valid else {}

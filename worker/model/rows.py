@@ -5,6 +5,7 @@
 
 import base64
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,15 @@ Column = Callable[[Sequence[Any]], Any]
 """Makes one column of a data frame from its n values, None where the row said null."""
 
 
-def unpacked(rows: list[Row] | str, n_rows: int) -> Rows:
-    """The n rows of a message.
+def unpack_rows(rows: list[Row] | str, n_rows: int) -> Rows:
+    """Return the n rows of a message.
+
+    Args:
+        rows: The rows as a list, or packed: base64 of float64 numbers, little-endian, row after row.
+        n_rows: The number of rows that the message announces.
 
     Raises:
-        ValueError: if it holds another number of rows, or a text that is none.
+        ValueError: if there is another number of rows, or the packed rows can't be read.
     """
     if isinstance(rows, str):
         numbers = np.frombuffer(base64.b64decode(rows, validate=True), dtype="<f8")
@@ -35,8 +40,14 @@ def unpacked(rows: list[Row] | str, n_rows: int) -> Rows:
     return rows
 
 
-def joined(parts: Sequence[Rows]) -> Rows:
-    """The rows of some parts of a message one after another."""
+def split_rows(rows: Rows, sizes: Sequence[int]) -> list[Rows]:
+    """Split the rows of a message into parts of these sizes, which add up to the number of rows."""
+    ends = accumulate(sizes)
+    return [rows[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+
+
+def join_rows(parts: Sequence[Rows]) -> Rows:
+    """Return the rows of all parts, one part after another."""
     if any(isinstance(part, np.ndarray) for part in parts):
         return np.concatenate(parts)
     return [row for part in parts for row in part]

@@ -23,7 +23,7 @@ from tests.support.any_bytes import MESSAGES, check_entry
 from tests.support.fuzzing import changed, fuzzed
 from worker.execution.batch_runner import BatchRunner
 from worker.execution.tasks import register_tasks
-from worker.model.rows import unpacked
+from worker.model.rows import unpack_rows
 
 
 class Ran:
@@ -125,7 +125,7 @@ def test_a_task_whose_text_is_no_message_is_dropped(task: str, payload: str) -> 
     )
 )
 def test_packed_rows_are_unpacked_as_they_were(rows: list[Row]) -> None:
-    unpacked_rows = unpacked(packed(rows), len(rows))
+    unpacked_rows = unpack_rows(packed(rows), len(rows))
 
     assert isinstance(unpacked_rows, np.ndarray)
     assert repr(unpacked_rows.tolist()) == repr(rows)
@@ -135,7 +135,7 @@ def test_packed_rows_are_unpacked_as_they_were(rows: list[Row]) -> None:
 @given(st.text(max_size=30) | st.binary(max_size=40).map(lambda b: packed([[*b]])[:-2]), st.integers(-2, 5))
 def test_what_are_no_packed_rows_is_a_value_error(text: str, n_rows: int) -> None:
     try:
-        rows = unpacked(text, n_rows)
+        rows = unpack_rows(text, n_rows)
     except ValueError:
         return
     assert len(rows) == n_rows

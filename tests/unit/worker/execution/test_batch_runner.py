@@ -25,17 +25,17 @@ RAISING = [1.0, float(Act.RAISE)]
 
 
 class Bench:
-    """A pool child, and the Redis that it talks to."""
+    """The batch runner of a pool child, and its Redis."""
 
     def __init__(self, store: ModelStore, broker: FakeServer) -> None:
         self.redis: Any = FakeRedis(server=broker)
         self.metrics = WorkerMetrics()
         self.cache = PredictorCache(store, 1_000_000_000, trust=OURS)
         self.cache.get("puppet", "v1")
-        self.child = BatchRunner("redis://", self.cache, self.metrics, lease_seconds=35, result_max_bytes=100_000)
+        self.runner = BatchRunner("redis://", self.cache, self.metrics, lease_seconds=35, result_max_bytes=100_000)
 
     def message(self, *calls: list[Any], seconds_left: float = 5.0, **changes: Any) -> PredictMessage:
-        now = self.child.now()
+        now = self.runner.now()
         return PredictMessage(
             **{
                 "batch": 7,
@@ -49,7 +49,7 @@ class Bench:
         )
 
     def reply(self) -> BatchReply:
-        """The only reply."""
+        """Return the only reply."""
         [(_, fields)] = self.redis.xrange(REPLY_TO)
         return BatchReply.model_validate_json(fields[b"reply"])
 
@@ -59,19 +59,19 @@ class Bench:
         self.redis.register_script(script("submit"))(keys=names, args=args)
 
     def job(self, job_id: str) -> tuple[str, Any]:
-        """Status and outcome."""
+        """Return status and outcome."""
         status, outcome = self.redis.hmget(keys.job(job_id), "status", "outcome")
         return status.decode(), outcome and json.loads(outcome)
 
     def counted(self, name: str) -> float:
-        told = samples(self.metrics.predictions, self.metrics.errors, self.metrics.queue_wait_seconds)
-        return told[name]
+        counts = samples(self.metrics.predictions, self.metrics.errors, self.metrics.queue_wait_seconds)
+        return counts[name]
 
     def shadowed(self, shadow: str = "v2", primary: str = "v1", model: str = "puppet") -> dict[str, float]:
-        """Agreement -> rows."""
-        told = samples(self.metrics._shadow_rows)
+        """Return agreement -> rows."""
+        counts = samples(self.metrics.shadow_rows)
         words = ("same", "different", "failed")
-        return {word: told[f"inference_shadow_rows_total/{word}/{model}/{shadow}/{primary}"] for word in words}
+        return {word: counts[f"inference_shadow_rows_total/{word}/{model}/{shadow}/{primary}"] for word in words}
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def bench(puppet_store: ModelStore, broker: FakeServer) -> Bench:
 
 
 def test_every_call_of_a_batch_is_answered_in_one_reply(bench: Bench) -> None:
-    bench.child.predict(bench.message([LOW], [HIGH, LOW]))
+    bench.runner.predict(bench.message([LOW], [HIGH, LOW]))
 
     reply = bench.reply()
     assert reply.batch == 7
@@ -92,16 +92,16 @@ def test_every_call_of_a_batch_is_answered_in_one_reply(bench: Bench) -> None:
         {"predictions": ["high", "low"], "probabilities": [[1.0, 0.0], [0.0, 1.0]]},
     ]
     assert 0 < reply.compute_seconds < 1
-    assert reply.started_at == pytest.approx(bench.child.now(), abs=1)
+    assert reply.started_at == pytest.approx(bench.runner.now(), abs=1)
     assert 0 < bench.redis.ttl(REPLY_TO) <= REPLY_TTL_SECONDS
 
 
 def test_a_call_past_its_deadline_is_never_computed(bench: Bench) -> None:
     message = bench.message([RAISING], [HIGH])
     late, live = message.calls
-    message = message.model_copy(update={"calls": [late._replace(deadline=bench.child.now() - 0.001), live]})
+    message = message.model_copy(update={"calls": [late._replace(deadline=bench.runner.now() - 0.001), live]})
 
-    bench.child.predict(message)
+    bench.runner.predict(message)
 
     assert bench.reply().results[0]["error"]["code"] == "deadline_exceeded"
     assert bench.reply().results[1]["predictions"] == ["high"]
@@ -110,27 +110,27 @@ def test_a_call_past_its_deadline_is_never_computed(bench: Bench) -> None:
 
 
 def test_a_reply_that_is_too_large_is_an_error_for_each_call(bench: Bench) -> None:
-    bench.child.predict(bench.message([LOW] * 8000, [HIGH]))
+    bench.runner.predict(bench.message([LOW] * 8000, [HIGH]))
 
     assert [result["error"]["code"] for result in bench.reply().results] == ["result_too_large"] * 2
 
 
 def test_if_all_are_too_late_nothing_is_computed_and_all_are_told(bench: Bench) -> None:
-    bench.child.predict(bench.message([LOW], [HIGH], seconds_left=-1))
+    bench.runner.predict(bench.message([LOW], [HIGH], seconds_left=-1))
 
     assert [result["error"]["code"] for result in bench.reply().results] == ["deadline_exceeded"] * 2
     assert bench.reply().compute_seconds == 0
 
 
 def test_a_version_that_can_not_be_loaded_is_told(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    bench.child.predict(bench.message([LOW], [HIGH], version="v9"))
+    bench.runner.predict(bench.message([LOW], [HIGH], version="v9"))
 
     assert [result["error"]["code"] for result in bench.reply().results] == ["model_unavailable"] * 2
     assert "v9" in caplog.text
 
 
 def test_rows_and_waits_are_counted(bench: Bench) -> None:
-    bench.child.predict(bench.message([LOW], [HIGH, RAISING]))
+    bench.runner.predict(bench.message([LOW], [HIGH, RAISING]))
 
     assert bench.counted("inference_predictions_total/puppet/ok/v1") == 2
     assert bench.counted("inference_predictions_total/puppet/error/v1") == 1
@@ -139,16 +139,16 @@ def test_rows_and_waits_are_counted(bench: Bench) -> None:
     assert bench.counted("inference_queue_wait_seconds_sum/interactive") == pytest.approx(2, abs=0.5)
 
 
-def test_a_canary_is_answered_and_counted_nowhere(bench: Bench) -> None:
-    bench.child.predict(bench.message([HIGH], probe=True))
+def test_a_readiness_probe_is_answered_and_counted_nowhere(bench: Bench) -> None:
+    bench.runner.predict(bench.message([HIGH], probe=True))
 
     assert bench.reply().results[0]["predictions"] == ["high"]
-    told = samples(bench.metrics.predictions, bench.metrics.queue_wait_seconds, bench.metrics.batch_rows)
-    assert set(told.values()) <= {0}
+    counts = samples(bench.metrics.predictions, bench.metrics.queue_wait_seconds, bench.metrics.batch_rows)
+    assert set(counts.values()) <= {0}
 
 
 def test_calls_that_ran_out_of_time_are_told(bench: Bench) -> None:
-    bench.child.fail_calls(bench.message([LOW], [HIGH]), PredictionError("time_limit", "too long"))
+    bench.runner.fail_calls(bench.message([LOW], [HIGH]), PredictionError("time_limit", "too long"))
 
     assert [result["error"]["code"] for result in bench.reply().results] == ["time_limit"] * 2
 
@@ -157,8 +157,8 @@ def test_packed_rows_are_answered_like_others(bench: Bench) -> None:
     message = bench.message([LOW], [HIGH, RAISING], [HIGH, LOW], [LOW])
     calls = [*message.calls[:3], message.calls[3]._replace(deadline=0.0)]
     rows: Any = message.rows
-    for wire in (rows, packed(rows)):
-        bench.child.predict(message.model_copy(update={"calls": calls, "rows": wire}))
+    for sent in (rows, packed(rows)):
+        bench.runner.predict(message.model_copy(update={"calls": calls, "rows": sent}))
 
     (_, plain), (_, unpacked) = bench.redis.xrange(REPLY_TO)
     results = BatchReply.from_json(plain[b"reply"]).results
@@ -172,7 +172,7 @@ def test_packed_rows_are_answered_like_others(bench: Bench) -> None:
 def test_a_batch_of_other_rows_than_its_calls_say_is_dropped(
     bench: Bench, rows: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bench.child.predict(bench.message([LOW], [HIGH], rows=rows))
+    bench.runner.predict(bench.message([LOW], [HIGH], rows=rows))
 
     assert bench.redis.xlen(REPLY_TO) == 0
     assert "dropped a batch" in caplog.text
@@ -186,7 +186,7 @@ def test_jobs_of_one_task_run_together_and_end_apart(bench: Bench) -> None:
     bench.submit("b", [RAISING])
     bench.submit("c", [HIGH, LOW])
 
-    bench.child.run_jobs(RunJobsMessage(jobs=["a", "b", "c"]), redelivered=False, queue="bulk")
+    bench.runner.run_jobs(RunJobsMessage(jobs=["a", "b", "c"]), redelivered=False, queue="bulk")
 
     outputs = [["prediction", ["high", "low"]]]
     assert bench.job("a") == (
@@ -205,7 +205,7 @@ def test_jobs_of_several_models_may_come_in_one_task(bench: Bench) -> None:
     bench.submit("b", [HIGH])
     bench.submit("c", [HIGH], model="unknown")
 
-    bench.child.run_jobs(RunJobsMessage(jobs=["a", "b", "c"]), redelivered=False, queue="bulk")
+    bench.runner.run_jobs(RunJobsMessage(jobs=["a", "b", "c"]), redelivered=False, queue="bulk")
 
     assert bench.job("a")[1] == {"predictions": [1.5], "probabilities": None, "outputs": [["prediction", None]]}
     assert bench.job("b")[1]["predictions"] == ["high"]
@@ -223,13 +223,13 @@ def test_what_may_not_run_is_left_alone(bench: Bench) -> None:
     cancel(keys=[*names, keys.job("cancelled")], args=[keys.JOBS_ENDED, "cancelled", ""])
     jobs = RunJobsMessage(jobs=["running", "cancelled", "unheard-of"])
 
-    bench.child.run_jobs(jobs, redelivered=False, queue="bulk")
+    bench.runner.run_jobs(jobs, redelivered=False, queue="bulk")
 
     assert bench.job("running") == ("running", None)
     assert bench.job("cancelled") == ("cancelled", {})
     assert not bench.redis.exists(keys.job("unheard-of"))
 
-    bench.child.run_jobs(jobs, redelivered=True, queue="bulk")
+    bench.runner.run_jobs(jobs, redelivered=True, queue="bulk")
 
     assert bench.job("running")[0] == "succeeded", "the broker says that the first attempt is over"
 
@@ -248,7 +248,7 @@ def test_a_job_that_was_cancelled_while_it_ran_stays_cancelled(
 
     monkeypatch.setattr(predictor, "predict", cancelled_meanwhile)
     with caplog.at_level(logging.INFO):
-        bench.child.run_jobs(RunJobsMessage(jobs=["a"]), redelivered=False, queue="bulk")
+        bench.runner.run_jobs(RunJobsMessage(jobs=["a"]), redelivered=False, queue="bulk")
 
     assert bench.job("a") == ("cancelled", {})
     assert "1 of 1 jobs had their outcome already" in caplog.text
@@ -261,21 +261,21 @@ def test_a_version_on_trial_is_compared_row_by_row_and_answers_nobody(bench: Ben
     publish_puppet(puppet_store, "puppet", "v2")
     rows = [LOW, HIGH, HIGH, RAISING]
 
-    bench.child.shadow(
+    bench.runner.shadow(
         ShadowMessage(model="puppet", version="v2", primary="v1", rows=rows, predictions=["low", "high", "low", "high"])
     )
 
     assert bench.shadowed() == {"same": 2, "different": 1, "failed": 1}
     assert bench.redis.keys() == []
-    told = samples(bench.metrics.predictions, bench.metrics.outputs, bench.metrics.feature_bins, bench.metrics.errors)
-    assert set(told.values()) == {0}, "it is no traffic"
+    counts = samples(bench.metrics.predictions, bench.metrics.outputs, bench.metrics.feature_bins, bench.metrics.errors)
+    assert set(counts.values()) == {0}, "it is no traffic"
     confidence = samples(bench.metrics.confidence)
     assert confidence["inference_prediction_confidence_count/puppet/v2"] == 3
     assert samples(bench.metrics.compute_seconds)["inference_compute_seconds_count/puppet/v2"] == 1
 
 
 def test_a_version_on_trial_that_can_not_be_loaded_fails_on_every_row(bench: Bench) -> None:
-    bench.child.shadow(
+    bench.runner.shadow(
         ShadowMessage(model="puppet", version="v9", primary="v1", rows=[LOW, HIGH], predictions=["low", "high"])
     )
 
@@ -285,7 +285,7 @@ def test_a_version_on_trial_that_can_not_be_loaded_fails_on_every_row(bench: Ben
 def test_numbers_on_trial_are_compared_too(bench: Bench) -> None:
     rows = [[3.0, 0.0], [4.0, 0.0], [5.0, float(Act.ANSWER_NAN)]]
 
-    bench.child.shadow(
+    bench.runner.shadow(
         ShadowMessage(model="numbers", version="v1", primary="v0", rows=rows, predictions=[1.5, 2.5, 2.5])
     )
 
@@ -296,7 +296,7 @@ def test_numbers_on_trial_are_compared_too(bench: Bench) -> None:
 
 
 def test_warming_up_runs_every_model_and_makes_its_metrics(bench: Bench) -> None:
-    bench.child.warm_up()
+    bench.runner.warm_up()
 
     assert samples(bench.metrics.model_loaded)["inference_model_loaded_timestamp_seconds/puppet/v1"] > 1e9
     assert bench.counted("inference_predictions_total/puppet/ok/v1") == 0, "samples are no traffic"
@@ -305,17 +305,17 @@ def test_warming_up_runs_every_model_and_makes_its_metrics(bench: Bench) -> None
 def test_a_broker_that_is_away_does_not_keep_a_child_from_starting(bench: Bench, broker: FakeServer) -> None:
     broker.connected = False
 
-    bench.child.warm_up()
+    bench.runner.warm_up()
 
     with pytest.raises(redis.ConnectionError):
-        bench.child.now()
+        bench.runner.now()
 
 
 def test_the_brokers_clock_is_not_asked_for_every_batch(
     bench: Bench, broker: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("worker.execution.batch_runner.CALIBRATION_SECONDS", 60.0)
-    bench.child.now()
+    bench.runner.now()
     broker.connected = False
 
-    bench.child.now()
+    bench.runner.now()

@@ -20,7 +20,7 @@ SHADOW = ShadowMessage(model="m", version="v2", primary="v", rows=[[1.0]], predi
 
 
 class Queue:
-    """Jobs in a Redis, and a worker's child that runs them."""
+    """Jobs in a Redis, and a pool child that runs them."""
 
     def __init__(self) -> None:
         self.redis: Any = FakeRedis()
@@ -60,7 +60,7 @@ def queue() -> Queue:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tasks take no time at all."""
+    """Let tasks take no time at all."""
     monkeypatch.setattr("worker.execution.jobs.monotonic", lambda: 1.0)
 
 

@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
+from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
 from shared.errors import PredictionError
 from shared.queue.contract import ErrorCode, Row
 from shared.queue.replies import failure
 from tests.unit.worker.conftest import Publish
-from worker.execution.results import expired, predict_calls
+from tests.unit.worker.metrics.test_worker import samples
+from worker.execution.results import BatchResult, expired, predict_calls
+from worker.metrics.worker import WorkerMetrics
 from worker.model.predictions import Predictions
 from worker.model.predictor import Predictor
 
@@ -24,30 +27,32 @@ BAD = ["text", 0.0, 0.0, 0.0]
 
 
 def test_every_call_gets_its_own_rows(predictor: Predictor) -> None:
-    results, answer = predict_calls(predictor, [GOOD, [6.5, 3.0, 5.8, 2.2], GOOD], [1, 2, 0])
+    batch = predict_calls(predictor, [GOOD, [6.5, 3.0, 5.8, 2.2], GOOD], [1, 2, 0])
 
-    assert [result["predictions"] for result in results] == [["setosa"], ["virginica", "setosa"], []]
-    assert [len(result["probabilities"]) for result in results] == [1, 2, 0]
-    assert answer.predictions == ["setosa", "virginica", "setosa"]
+    assert [result["predictions"] for result in batch.results] == [["setosa"], ["virginica", "setosa"], []]
+    assert [len(result["probabilities"]) for result in batch.results] == [1, 2, 0]
+    assert batch.computed is not None
+    assert batch.computed.predictions.predictions == ["setosa", "virginica", "setosa"]
 
 
 def test_a_bad_row_fails_its_call_only_and_is_named_by_its_place_in_it(predictor: Predictor) -> None:
-    results, answer = predict_calls(predictor, [GOOD, GOOD, BAD, GOOD, BAD, GOOD], [1, 4, 1])
+    batch = predict_calls(predictor, [GOOD, GOOD, BAD, GOOD, BAD, GOOD], [1, 4, 1])
 
-    assert results[0]["predictions"] == results[2]["predictions"] == ["setosa"]
-    assert results[1] == {
+    assert batch.results[0]["predictions"] == batch.results[2]["predictions"] == ["setosa"]
+    assert batch.results[1] == {
         "error": {"code": "prediction_failed", "message": "the model raised ValueError", "rows": [1, 3]}
     }
-    assert list(answer.failures) == [2, 4]
+    assert batch.computed is not None
+    assert list(batch.computed.predictions.failures) == [2, 4]
 
 
 def test_a_model_without_probabilities_has_none(store: ModelStore, publish: Publish) -> None:
     rows = np.array([[0.0], [1.0]])
     predictor = Predictor.load(store, publish("m", estimator=Ridge().fit(rows, [0.0, 1.0]), rows=rows))
 
-    results, _ = predict_calls(predictor, [[0.5]], [1])
+    batch = predict_calls(predictor, [[0.5]], [1])
 
-    assert results == [{"predictions": [pytest.approx(0.5)], "probabilities": None}]
+    assert batch.results == [{"predictions": [pytest.approx(0.5)], "probabilities": None}]
 
 
 def test_a_call_whose_deadline_passed_has_its_code() -> None:
@@ -58,7 +63,9 @@ def test_a_call_whose_deadline_passed_has_its_code() -> None:
 
 
 class Oracle:
-    """Says the first value of each row; a negative one is a failure with that code."""
+    """A predictor that predicts the first value of each row; a negative one is a failure with that code."""
+
+    manifest = cast(Manifest, None)
 
     def __init__(self, probabilities: bool = True) -> None:
         self.asked: list[list[Row]] = []
@@ -75,9 +82,9 @@ class Oracle:
 def predicted(calls: list[list[Row]], probabilities: bool = True) -> tuple[list[dict[str, Any]], Oracle]:
     oracle = Oracle(probabilities)
     rows = [row for call in calls for row in call]
-    results, answer = predict_calls(cast(Predictor, oracle), rows, [len(call) for call in calls])
-    assert answer.compute_seconds == 0.25
-    return results, oracle
+    batch = predict_calls(cast(Predictor, oracle), rows, [len(call) for call in calls])
+    assert batch.compute_seconds == 0.25
+    return batch.results, oracle
 
 
 def test_the_rows_of_all_calls_are_predicted_at_once_and_answered_apart() -> None:
@@ -117,3 +124,14 @@ def test_a_call_with_several_failures_is_told_the_first() -> None:
 
 def test_a_failure_is_what_crosses_the_queue() -> None:
     assert failure(PredictionError("code", "message")) == {"error": {"code": "code", "message": "message", "rows": []}}
+
+
+def test_a_batch_without_a_computation_has_errors_only_and_counts_nothing() -> None:
+    metrics = WorkerMetrics()
+    batch = BatchResult([expired()])
+
+    batch.count(metrics)
+
+    assert batch.with_outputs() == [expired()]
+    assert batch.compute_seconds == 0.0
+    assert samples(metrics.predictions, metrics.batch_rows) == {}

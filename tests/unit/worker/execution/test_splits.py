@@ -1,4 +1,4 @@
-"""However rows are put together and taken apart, the model says the same of each."""
+"""Rows are predicted alike, however they are put together and taken apart."""
 
 import logging
 from collections.abc import Callable
@@ -20,7 +20,7 @@ CALLS_MAX, ROWS_MAX = 4, 5
 
 
 def values(feature: Feature) -> st.SearchStrategy[Any]:
-    """What the feature may be, and now and then a text where a number should be, of which estimators raise."""
+    """Values that the feature may have."""
     if feature.type == "boolean":
         good: st.SearchStrategy[Any] = st.booleans()
     elif feature.type == "string":
@@ -33,7 +33,7 @@ def values(feature: Feature) -> st.SearchStrategy[Any]:
 
 
 def calls(manifest: Manifest) -> st.SearchStrategy[list[list[Row]]]:
-    """The rows of some callers, of whom some send one that can't be predicted."""
+    """The rows of some calls; some hold a text where a number should be, for which estimators raise."""
     good = st.tuples(*map(values, manifest.features)).map(list)
     numbers = [at for at, feature in enumerate(manifest.features) if feature.type == "number"]
     bad = st.builds(lambda row, at: [*row[:at], "text", *row[at + 1 :]], good, st.sampled_from(numbers))
@@ -41,7 +41,7 @@ def calls(manifest: Manifest) -> st.SearchStrategy[list[list[Row]]]:
 
 
 def agree(one: Result, other: Result) -> None:
-    """Numbers may differ in their last digits: a product of matrices rounds as its shape has it."""
+    """Compare two results; numbers may differ in their last digits, because matrix products round by their shape."""
     assert one.keys() == other.keys()
     if "error" in one:
         assert one == other
@@ -49,30 +49,29 @@ def agree(one: Result, other: Result) -> None:
     for name in ("predictions", "probabilities"):
         first, second = flat(one[name]), flat(other[name])
         assert list(map(type, first)) == list(map(type, second))
-        for said, expected in zip(first, second, strict=True):
-            assert said == (pytest.approx(expected, rel=1e-9, abs=1e-12) if type(said) is float else expected)
+        for ours, theirs in zip(first, second, strict=True):
+            assert ours == (pytest.approx(theirs, rel=1e-9, abs=1e-12) if type(ours) is float else theirs)
 
 
-def flat(said: Any) -> list[Any]:
-    return [each for part in said for each in flat(part)] if isinstance(said, list) else [said]
+def flat(values: Any) -> list[Any]:
+    return [each for part in values for each in flat(part)] if isinstance(values, list) else [values]
 
 
 @pytest.mark.parametrize("name", ["logistic regression", "boosting with gaps", "mixed frame", "several numbers"])
 def test_a_batch_says_of_each_call_what_it_gets_alone(
     exported: Callable[[str], tuple[ModelStore, Manifest]], name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # Each failing row would be there with its traceback.
+    # Each failing row would be logged with its traceback.
     caplog.set_level(logging.CRITICAL, "worker.model.predictor")
     predictor = Predictor.load(*exported(name))
 
     @fuzzed(20)
     @given(calls(predictor.manifest))
     def check(asked: list[list[Row]]) -> None:
-        together, answer = predict_calls(predictor, [row for call in asked for row in call], [*map(len, asked)])
-        assert len(together) == len(asked)
-        assert len(answer.predictions) == sum(map(len, asked))
-        for call, result in zip(asked, together, strict=True):
-            [alone], _ = predict_calls(predictor, call, [len(call)])
+        batch = predict_calls(predictor, [row for call in asked for row in call], [*map(len, asked)])
+        assert len(batch.results) == len(asked)
+        for call, result in zip(asked, batch.results, strict=True):
+            [alone] = predict_calls(predictor, call, [len(call)]).results
             agree(result, alone)
             if "error" not in result:
                 agree(result, in_chunks(predictor, call))
@@ -81,9 +80,9 @@ def test_a_batch_says_of_each_call_what_it_gets_alone(
 
 
 def in_chunks(predictor: Predictor, call: list[Row]) -> Result:
-    """As a call leaves that is larger than a batch."""
+    """Predict a call in chunks of two rows, like a call that is larger than a batch."""
     chunks = [call[at : at + 2] for at in range(0, len(call), 2)]
-    parts = [predict_calls(predictor, chunk, [len(chunk)])[0][0] for chunk in chunks]
+    parts = [predict_calls(predictor, chunk, [len(chunk)]).results[0] for chunk in chunks]
     has_probabilities = predictor.manifest.probabilities
     return {
         "predictions": [each for part in parts for each in part["predictions"]],

@@ -28,14 +28,14 @@ SHADOW = ShadowMessage(model="m", version="v2", primary="v", rows=[[1.0]], predi
 TASKS = [(PREDICT_TASK, BATCH), (RUN_JOBS_TASK, JOBS), (SHADOW_TASK, SHADOW)]
 
 
-class FakeChild:
-    """Notes what it is asked, and raises what it is told to."""
+class FakeRunner:
+    """A batch runner that notes its calls, and raises `failure` if it is set."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[Any, ...]] = []
+        self.calls: list[tuple[Any, ...]] = []
         self.failure: BaseException | None = None
         self.traces: list[object] = []
-        """The header of that name of each batch."""
+        """The header `traces` of each batch."""
 
     def predict(self, message: PredictMessage, traces: object) -> None:
         self._note("predict", message)
@@ -48,26 +48,26 @@ class FakeChild:
         self._note("shadow", message)
 
     def fail_calls(self, message: PredictMessage, error: PredictionError) -> None:
-        self.asked.append(("fail_calls", message, error.code))
+        self.calls.append(("fail_calls", message, error.code))
 
     def jobs_out_of_time(self, error: PredictionError) -> None:
-        self.asked.append(("jobs_out_of_time", error.code))
+        self.calls.append(("jobs_out_of_time", error.code))
 
-    def _note(self, *what: Any) -> None:
-        self.asked.append(what)
+    def _note(self, *call: Any) -> None:
+        self.calls.append(call)
         if self.failure is not None:
             raise self.failure
 
 
 @pytest.fixture
-def child() -> FakeChild:
-    return FakeChild()
+def runner() -> FakeRunner:
+    return FakeRunner()
 
 
 @pytest.fixture
-def app(child: FakeChild) -> Celery:
+def app(runner: FakeRunner) -> Celery:
     app = make_celery(CommonSettings())
-    register_tasks(app, lambda: cast(BatchRunner, child))
+    register_tasks(app, lambda: cast(BatchRunner, runner))
     return app
 
 
@@ -76,7 +76,7 @@ Run = Callable[..., None]
 
 @pytest.fixture
 def run_task(app: Celery) -> Run:
-    """Runs a task as a pool child does."""
+    """Run a task as a pool child does."""
 
     def run(name: str, payload: str, **delivery_info: Any) -> None:
         task = app.tasks[name]
@@ -99,64 +99,64 @@ def test_their_options_are_those_of_the_configuration(app: Celery) -> None:
         assert (task.acks_late, task.reject_on_worker_lost, task.ignore_result) == (True, False, True)
 
 
-def test_a_batch_is_predicted(run_task: Run, child: FakeChild) -> None:
+def test_a_batch_is_predicted(run_task: Run, runner: FakeRunner) -> None:
     run_task(PREDICT_TASK, BATCH.to_json())
 
-    assert child.asked == [("predict", BATCH)]
-    assert child.traces == [None]
+    assert runner.calls == [("predict", BATCH)]
+    assert runner.traces == [None]
 
 
-def test_the_traces_of_a_batch_are_in_its_entrys_header(run_task: Run, child: FakeChild) -> None:
+def test_the_traces_of_a_batch_are_in_its_entrys_header(run_task: Run, runner: FakeRunner) -> None:
     traces = {"0": {"traceparent": "00-1-2-01"}}
 
     run_task(PREDICT_TASK, BATCH.to_json(), headers={"traces": traces})
 
-    assert child.traces == [traces]
+    assert runner.traces == [traces]
 
 
 @pytest.mark.parametrize(
     ("delivery_info", "redelivered"), [({}, False), ({"redelivered": False}, False), ({"redelivered": True}, True)]
 )
 def test_jobs_are_run_and_told_if_they_come_again(
-    run_task: Run, child: FakeChild, delivery_info: dict[str, Any], redelivered: bool
+    run_task: Run, runner: FakeRunner, delivery_info: dict[str, Any], redelivered: bool
 ) -> None:
     run_task(RUN_JOBS_TASK, JOBS.to_json(), **delivery_info)
 
-    assert child.asked == [("run_jobs", JOBS, redelivered, "bulk.m")]
+    assert runner.calls == [("run_jobs", JOBS, redelivered, "bulk.m")]
 
 
-def test_rows_go_to_a_version_on_trial(run_task: Run, child: FakeChild) -> None:
+def test_rows_go_to_a_version_on_trial(run_task: Run, runner: FakeRunner) -> None:
     run_task(SHADOW_TASK, SHADOW.to_json())
 
-    assert child.asked == [("shadow", SHADOW)]
+    assert runner.calls == [("shadow", SHADOW)]
 
 
-def test_nobody_waits_for_a_trial_that_ran_out_of_time(run_task: Run, child: FakeChild) -> None:
-    child.failure = SoftTimeLimitExceeded()
+def test_nobody_waits_for_a_trial_that_ran_out_of_time(run_task: Run, runner: FakeRunner) -> None:
+    runner.failure = SoftTimeLimitExceeded()
 
     run_task(SHADOW_TASK, SHADOW.to_json())
 
-    assert child.asked == [("shadow", SHADOW)]
+    assert runner.calls == [("shadow", SHADOW)]
 
 
 @pytest.mark.parametrize(("name", "message"), TASKS[:2])
-def test_the_soft_time_limit_becomes_an_answer(run_task: Run, child: FakeChild, name: str, message: Message) -> None:
-    child.failure = SoftTimeLimitExceeded()
+def test_the_soft_time_limit_becomes_an_answer(run_task: Run, runner: FakeRunner, name: str, message: Message) -> None:
+    runner.failure = SoftTimeLimitExceeded()
 
     run_task(name, message.to_json())
 
     answer = ("fail_calls", message) if name == PREDICT_TASK else ("jobs_out_of_time",)
-    assert child.asked[1:] == [(*answer, "time_limit")]
+    assert runner.calls[1:] == [(*answer, "time_limit")]
 
 
 @pytest.mark.parametrize(("name", "message"), TASKS)
-def test_any_other_failure_is_celerys_to_log(run_task: Run, child: FakeChild, name: str, message: Message) -> None:
-    child.failure = ZeroDivisionError()
+def test_any_other_failure_is_celerys_to_log(run_task: Run, runner: FakeRunner, name: str, message: Message) -> None:
+    runner.failure = ZeroDivisionError()
 
     with pytest.raises(ZeroDivisionError):
         run_task(name, message.to_json())
 
-    assert len(child.asked) == 1
+    assert len(runner.calls) == 1
 
 
 @pytest.mark.parametrize("name", [name for name, _ in TASKS])
@@ -165,11 +165,11 @@ def test_any_other_failure_is_celerys_to_log(run_task: Run, child: FakeChild, na
     ["", "sesame", "null", "{}", '{"v":2,"jobs":"sesame"}', '{"v":1,"jobs":[]}', '{"v":2,"jobs":[],"sesame":1}'],
 )
 def test_what_can_not_be_read_is_dropped_and_not_shown(
-    run_task: Run, child: FakeChild, caplog: pytest.LogCaptureFixture, name: str, payload: str
+    run_task: Run, runner: FakeRunner, caplog: pytest.LogCaptureFixture, name: str, payload: str
 ) -> None:
     with caplog.at_level(logging.ERROR):
         run_task(name, payload)
 
-    assert child.asked == []
+    assert runner.calls == []
     assert "can't be read" in caplog.text
     assert "sesame" not in caplog.text

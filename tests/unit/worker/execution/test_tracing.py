@@ -19,18 +19,18 @@ def carrier(letter: str, sampled: bool = True) -> dict[str, str]:
 
 
 class Traced(Bench):
-    """A pool child whose spans are kept."""
+    """The batch runner of a pool child whose spans are kept in memory."""
 
     def __init__(self, store: ModelStore, broker: FakeServer) -> None:
         super().__init__(store, broker)
         self.exporter = InMemorySpanExporter()
-        self.tracing = ChildTracing(self.child._clock.now)
+        self.tracing = ChildTracing(self.runner._clock.now)
         self.tracing._tracing.close()
         self.tracing._tracing = Tracing("worker", self.exporter)
-        self.child._tracing = self.tracing
+        self.runner._tracing = self.tracing
 
     def spans(self) -> list[Any]:
-        """What was exported, by name and then by trace."""
+        """Return the exported spans by name and then by trace."""
         self.tracing.close()
         return sorted(self.exporter.get_finished_spans(), key=lambda span: (span.name, span.context.trace_id))
 
@@ -47,7 +47,7 @@ def trace_of(span: Any) -> str:
 
 
 def test_a_batch_is_in_the_first_trace_and_linked_to_all(bench: Traced) -> None:
-    bench.child.predict(bench.message([LOW], [HIGH], [LOW]), {"0": carrier("a"), "2": carrier("c")})
+    bench.runner.predict(bench.message([LOW], [HIGH], [LOW]), {"0": carrier("a"), "2": carrier("c")})
 
     of_a, of_c, batch = bench.spans()
     assert [trace_of(span) for span in (of_a, of_c, batch)] == ["a", "c", "a"]
@@ -70,7 +70,7 @@ def test_a_call_past_its_deadline_has_no_part_in_the_batch(bench: Traced) -> Non
     late = message.calls[0]._replace(deadline=0.0)
     message = message.model_copy(update={"calls": [late, message.calls[1]]})
 
-    bench.child.predict(message, {"0": carrier("a"), "1": carrier("b")})
+    bench.runner.predict(message, {"0": carrier("a"), "1": carrier("b")})
 
     assert {trace_of(span) for span in bench.spans()} == {"b"}
 
@@ -80,7 +80,7 @@ def test_whatever_the_header_says_the_batch_is_answered(bench: Traced) -> None:
     headers: list[Any] = [None, {}, [], "sesame", *({"0": part} for part in parts)]
     headers += [{at: carrier("a")} for at in ("x", "-1", "7", "²")]
     for header in headers:
-        bench.child.predict(bench.message([LOW]), header)
+        bench.runner.predict(bench.message([LOW]), header)
 
     assert bench.redis.xlen(REPLY_TO) == len(headers)
     assert bench.spans() == []
@@ -92,7 +92,7 @@ def test_a_batch_that_ran_out_of_time_is_an_error(bench: Traced, monkeypatch: py
 
     monkeypatch.setattr("worker.execution.batch_runner.predict_calls", hang)
     with pytest.raises(SoftTimeLimitExceeded):
-        bench.child.predict(bench.message([LOW]), {"0": carrier("a")})
+        bench.runner.predict(bench.message([LOW]), {"0": carrier("a")})
 
     [batch] = bench.spans()
     assert (batch.name, batch.attributes["error.type"]) == ("process interactive", "SoftTimeLimitExceeded")
@@ -103,7 +103,7 @@ def test_jobs_of_a_task_are_seen_from_each_submission(bench: Traced) -> None:
     bench.submit("b", [HIGH])
     bench.submit("c", [HIGH], trace=json.dumps(carrier("c")))
 
-    bench.child.run_jobs(RunJobsMessage(jobs=["a", "b", "c"]), False, "bulk")
+    bench.runner.run_jobs(RunJobsMessage(jobs=["a", "b", "c"]), False, "bulk")
 
     spans = bench.spans()
     assert [(span.name, trace_of(span)) for span in spans] == [
@@ -122,7 +122,7 @@ def test_jobs_of_a_task_are_seen_from_each_submission(bench: Traced) -> None:
 def test_a_trace_that_can_not_be_read_is_none(bench: Traced) -> None:
     bench.submit("a", [LOW], trace="[]")
 
-    bench.child.run_jobs(RunJobsMessage(jobs=["a"]), False, "bulk")
+    bench.runner.run_jobs(RunJobsMessage(jobs=["a"]), False, "bulk")
 
     assert bench.job("a")[0] == "succeeded"
     assert bench.spans() == []

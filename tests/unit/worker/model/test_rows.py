@@ -12,7 +12,7 @@ from headrace.models.store import ModelStore
 from shared.queue.contract import Row, packed
 from tests.support.estimators import CASES
 from tests.unit.worker.conftest import rows_of
-from worker.model.rows import joined, row_converter, unpacked
+from worker.model.rows import join_rows, row_converter, unpack_rows
 
 Exported = Callable[[str], tuple[ModelStore, Manifest]]
 
@@ -139,7 +139,7 @@ def test_packed_rows_become_what_rows_become_and_are_not_written_to(exported: Ex
     assert {manifest.input for manifest in numeric} == {"array", "frame"}
     for manifest in numeric:
         rows = [[0.0 if value is None else value for value in row] for row in rows_of(manifest)]
-        arrived: Any = unpacked(packed(rows), len(rows))
+        arrived: Any = unpack_rows(packed(rows), len(rows))
         kept, convert = arrived.copy(), row_converter(manifest)
         made, expected = convert(arrived), convert(rows)
         if manifest.input == "frame":
@@ -153,7 +153,7 @@ def test_packed_rows_become_what_rows_become_and_are_not_written_to(exported: Ex
 
 def test_parts_of_either_kind_are_put_together() -> None:
     rows: list[Row] = [[1.0, 2.0], [3.0, 4.0]]
-    arrived = unpacked(packed(rows), 2)
+    arrived = unpack_rows(packed(rows), 2)
 
-    assert joined([rows, rows[:1]]) == [*rows, rows[0]]
-    assert np.asarray(joined([arrived[1:], arrived])).tolist() == [rows[1], *rows]
+    assert join_rows([rows, rows[:1]]) == [*rows, rows[0]]
+    assert np.asarray(join_rows([arrived[1:], arrived])).tolist() == [rows[1], *rows]

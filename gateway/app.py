@@ -20,6 +20,8 @@ from gateway.api.jobs import SubmitEndpoint, job_routes
 from gateway.api.models import catalog_routes
 from gateway.api.openapi import install_openapi
 from gateway.api.predict import PredictEndpoint
+from gateway.api.statuses import problem_of
+from gateway.errors import RequestError
 from gateway.gc_tuning import settle
 from gateway.problems import Problem
 from gateway.services import Services
@@ -87,6 +89,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         middleware=[Middleware(Observed, *observing)],
         exception_handlers={
             Problem: _problem,
+            RequestError: _request_error,
             HTTPException: _http_exception,
             RequestValidationError: _invalid_parameter,
         },
@@ -111,6 +114,10 @@ async def _problem(request: Request, problem: Any) -> Response:
     request.scope[PROBLEM] = problem.code
     response: Response = problem.response()
     return response
+
+
+async def _request_error(request: Request, error: Any) -> Response:
+    return await _problem(request, problem_of(error))
 
 
 async def _http_exception(request: Request, error: Any) -> Response:

@@ -10,25 +10,9 @@ import orjson
 from pydantic import ValidationError
 from starlette.responses import Response
 
-from shared.queue.contract import ErrorCode
-
 CONTENT_TYPE = "application/problem+json"
 ERRORS_SHOWN = 20
 NAME_SHOWN_CHARACTERS = 64
-
-SOON_SECONDS = 0.5
-"""When to come again after what may not happen twice."""
-
-#: Status of an error that came back through the queue.
-STATUS_OF_CODE = {
-    ErrorCode.PREDICTION_FAILED.value: 500,
-    ErrorCode.NON_FINITE_OUTPUT.value: 500,
-    ErrorCode.RESULT_TOO_LARGE.value: 422,
-    ErrorCode.MODEL_UNAVAILABLE.value: 503,
-    ErrorCode.DEADLINE_EXCEEDED.value: 504,
-    ErrorCode.TIME_LIMIT.value: 504,
-    ErrorCode.WORKER_LOST.value: 503,
-}
 
 
 @dataclass(eq=False)
@@ -69,32 +53,6 @@ def retry_after(seconds: float) -> dict[str, str]:
 def overloaded(code: str, detail: str, retry_after_seconds: float) -> Problem:
     """503 for a state of ours."""
     return Problem(503, code, detail, retry_after(retry_after_seconds))
-
-
-def broker_unavailable() -> Problem:
-    """503: Redis does not answer."""
-    return overloaded("broker_unavailable", "the queue can't be reached at the moment", 2)
-
-
-def deadline_exceeded(seconds: float) -> Problem:
-    """504: no answer in time."""
-    return Problem(504, "deadline_exceeded", f"no prediction within {seconds:g} s", retry_after(SOON_SECONDS))
-
-
-def no_worker() -> Problem:
-    """503: nobody consumes the queue."""
-    return overloaded("no_worker", "no worker is running", 5)
-
-
-def of_result(error: dict[str, Any]) -> Problem:
-    """The problem for an error that came back through the queue."""
-    status = STATUS_OF_CODE.get(error["code"], 500)
-    problem = Problem(status, error["code"], error["message"])
-    if status in (503, 504):
-        problem.headers |= retry_after(SOON_SECONDS)
-    if error["rows"]:
-        problem.extra["rows"] = error["rows"][:ERRORS_SHOWN]
-    return problem
 
 
 def invalid_rows(error: ValidationError) -> Problem:

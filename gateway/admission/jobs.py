@@ -6,7 +6,7 @@ Depths bound memory, estimated waits bound patience. Both checks are a few numbe
 from dataclasses import dataclass
 
 from gateway.admission.wait_estimates import EstimatedWait
-from gateway.problems import overloaded
+from gateway.errors import Overloaded, QueueFull
 from gateway.settings import GatewaySettings
 
 ADMITTED_SHARE = 0.8
@@ -56,9 +56,10 @@ class JobsAdmission:
         """Let a job in.
 
         Raises:
-            Problem: 503 if Redis has no memory for it, or it would expire before its turn.
+            QueueFull: if Redis has no memory for it.
+            Overloaded: if it would expire before its turn.
         """
         if self._broker_full:
-            raise overloaded("queue_full", "the queue's memory is nearly used up", self.room_seconds)
+            raise QueueFull("the queue's memory is nearly used up", self.room_seconds)
         if self._too_long:
-            raise overloaded("overloaded", "the job would expire before its turn", self.room_seconds)
+            raise Overloaded("the job would expire before its turn", self.room_seconds)

@@ -11,8 +11,10 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from gateway.api.responses import job_view
+from gateway.api.statuses import problem_of
 from gateway.auth.api_keys import KeyScope
 from gateway.catalog.catalog import ServedModel
+from gateway.errors import RequestError
 from gateway.jobs.record import Job
 from gateway.problems import CONTENT_TYPE, Problem
 from gateway.services import Services
@@ -88,7 +90,8 @@ class HotEndpoint(ABC):
             held_bytes = len(body)
             response, seconds = await self.answer(served, scope, headers, body, started)
             metrics.succeeded(name, self.lane, seconds)
-        except Problem as problem:
+        except (Problem, RequestError) as error:
+            problem = error if isinstance(error, Problem) else problem_of(error)
             scope[PROBLEM] = problem.code
             metrics.ended_with(name, self.lane, problem.status, problem.code)
             told = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
@@ -108,6 +111,7 @@ class HotEndpoint(ABC):
 
         Raises:
             Problem: if there is none.
+            RequestError: for the same reason, found outside the HTTP part.
         """
 
 

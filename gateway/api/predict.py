@@ -13,11 +13,12 @@ from starlette.types import Scope
 
 from gateway.api.endpoint import Encoded, HotEndpoint, RawHeaders, idempotency_key, job_response
 from gateway.api.responses import job_prediction, outputs_of, predicted, server_timing, timing
+from gateway.api.statuses import SOON_SECONDS, problem_of_result
 from gateway.auth.api_keys import KeyScope
 from gateway.auth.guard import owner_of, require
 from gateway.catalog.catalog import ServedModel
 from gateway.catalog.row_parser import ParsedRows
-from gateway.problems import SOON_SECONDS, Problem, of_result, overloaded
+from gateway.problems import Problem, overloaded
 from gateway.web.disconnect import AWAITED
 from gateway.web.middleware import TRACE
 from shared.queue.contract import JobStatus, Lane
@@ -51,7 +52,7 @@ class PredictEndpoint(HotEndpoint):
         answer = await served.batcher.predict(parsed.rows, deadline_seconds, trace, awaited)
         result: dict[str, Any] = answer.result
         if "error" in result:
-            raise of_result(result["error"])
+            raise problem_of_result(result["error"])
         seconds = time.perf_counter() - started
         parts = timing(answer.started_at - answer.accepted_at, answer.compute_seconds, seconds)
         manifest = served.manifest

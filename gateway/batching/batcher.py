@@ -22,7 +22,7 @@ from gateway.batching.slots import Slot, Slots, WorkerGroups
 from gateway.batching.timer_wheel import Deadlines
 from gateway.broker.batch_client import BatchClient
 from gateway.broker.celery_message import Traces
-from gateway.problems import broker_unavailable, deadline_exceeded, no_worker, overloaded
+from gateway.errors import BrokerUnavailable, DeadlineExceeded, NoWorker, Overloaded, QueueFull
 from gateway.settings import GatewaySettings
 from headrace.models.manifest import Manifest
 from shared.queue.broker_clock import BrokerClock
@@ -109,11 +109,14 @@ class Batcher:
         """Have rows predicted. `awaited` is given what the caller waits for: if that fails, rows that wait don't leave.
 
         Raises:
-            Problem: 503 at once if too many rows wait or there is no time for these, later if the broker is down or
-                nobody works; 504 past the deadline.
+            QueueFull: at once, if too many rows wait.
+            Overloaded: at once or later, if there is no time for these.
+            BrokerUnavailable: if Redis does not take them.
+            NoWorker: at the deadline, if no worker serves the model, or after it, if the batch is lost.
+            DeadlineExceeded: at the deadline, if a worker does.
         """
         if self._everywhere.rows + len(rows) > self._everywhere.limit:
-            raise overloaded("queue_full", "too many rows wait for a worker", max(1.0, self.wait_seconds))
+            raise QueueFull("too many rows wait for a worker", max(1.0, self.wait_seconds))
         self.admit(len(rows), deadline_seconds)
         now = self._clock.now()
         call = Waiting(rows, now, now + deadline_seconds, asyncio.get_running_loop().create_future(), trace)
@@ -140,7 +143,7 @@ class Batcher:
         """Refuse rows that could not be answered in time; also to be asked before they are even parsed.
 
         Raises:
-            Problem: 503 if so.
+            Overloaded: if so.
         """
         if not self._wait.blocked:
             return
@@ -153,7 +156,7 @@ class Batcher:
         seconds = self._wait.seconds(before + n_rows) + self._wait.answer_seconds
         if seconds > ADMITTED_SHARE * deadline_seconds:
             detail = f"the answer would take about {seconds:.1f} s, too long for a deadline of {deadline_seconds:g} s"
-            raise overloaded("overloaded", detail, self._wait.seconds(before))
+            raise Overloaded(detail, self._wait.seconds(before))
 
     def _forget(self, call: Waiting) -> None:
         """Nothing more of a call is to be sent."""
@@ -192,7 +195,7 @@ class Batcher:
                 continue
             if call.deadline < hopeless_until:
                 # Others still can be answered in time; were the oldest first in any case, all would come too late.
-                call.answer.set_exception(overloaded("overloaded", "its turn came too late", self._wait.answer_seconds))
+                call.answer.set_exception(Overloaded("its turn came too late", self._wait.answer_seconds))
                 continue
             if call.taken and self._waiting and not call.gave_way:
                 # The rest of a large call: those who came meanwhile go first, once, so that neither starves.
@@ -262,17 +265,17 @@ class Batcher:
         try:
             await self._batch_client.publish(message, pool, traces)
         except (RedisError, OSError, asyncio.TimeoutError):
-            self._release(message.batch, broker_unavailable)
+            self._release(message.batch, BrokerUnavailable)
         except Exception as error:
             # Not foreseen, but it must not cost a slot for ever.
             failure = error
             self._release(message.batch, lambda: failure)
         else:
             lost_in = max(call.deadline for call in message.calls) - self._clock.now() + REPLY_GRACE_SECONDS
-            asyncio.get_running_loop().call_later(lost_in, self._release, message.batch, no_worker)
+            asyncio.get_running_loop().call_later(lost_in, self._release, message.batch, NoWorker)
 
-    def _release(self, batch: int, problem: Callable[[], Exception]) -> None:
-        """Give up a batch; its callers, if any still wait, get the problem."""
+    def _release(self, batch: int, failure: Callable[[], Exception]) -> None:
+        """Give up a batch; its callers, if any still wait, get the failure."""
         if batch not in self._in_flight:
             return
         gone = self._in_flight.pop(batch)
@@ -280,7 +283,7 @@ class Batcher:
         self._batch_client.close(batch)
         for chunk in gone.chunks:
             if not chunk.call.answer.done():
-                chunk.call.answer.set_exception(problem())
+                chunk.call.answer.set_exception(failure())
         gone.slot.slots.wake()
 
     def _on_reply(self, reply: BatchReply) -> None:
@@ -296,4 +299,4 @@ class Batcher:
     def _expire(self, call: Waiting) -> None:
         if not call.answer.done():
             served = self._worker_groups.serving(self.model).total
-            call.answer.set_exception(deadline_exceeded(call.deadline - call.accepted_at) if served else no_worker())
+            call.answer.set_exception(DeadlineExceeded(call.deadline - call.accepted_at) if served else NoWorker())

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import logging
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,9 @@ from gateway.admission.jobs import JobsAdmission
 from gateway.broker.batch_client import BatchClient
 from gateway.broker.redis_client import soon
 from gateway.broker.workers import Workers
+from gateway.errors import BrokerUnavailable, IdempotencyKeyReused, QueueFull
 from gateway.jobs.record import Job, Record, job_of
 from gateway.jobs.waiters import JobWaiters
-from gateway.problems import Problem, broker_unavailable, overloaded
 from gateway.settings import GatewaySettings
 from headrace.models.manifest import Manifest
 from shared.observability.log_context import detached
@@ -88,8 +89,10 @@ class JobService:
         Returns its id, and whether it is a replay: the job of an earlier request with the same key.
 
         Raises:
-            Problem: 422 if the key was used for other rows, 503 if Redis is down or full, too many jobs are open, or
-                this one would expire before its turn.
+            IdempotencyKeyReused: if the key was used for other rows.
+            QueueFull: if Redis is full, or too many jobs are open.
+            Overloaded: if this one would expire before its turn.
+            BrokerUnavailable: if Redis does not answer.
         """
         self._admission.check()
         if trace is not None:
@@ -169,21 +172,17 @@ class JobService:
                 # Whoever came meanwhile has waited too, and would wait as long again.
                 batch, self._pending = batch + self._pending, []
             logger.warning("%d jobs not accepted: %s", len(batch), type(error).__name__)
-            _fail(batch, broker_unavailable)
+            _fail(batch, BrokerUnavailable)
             return
         for item, answer in zip(batch, answers, strict=True):
             if item.answer.done():
                 continue
             if answer is None:
-                item.answer.set_exception(
-                    overloaded("queue_full", "too many jobs are open", self._admission.room_seconds)
-                )
+                item.answer.set_exception(QueueFull("too many jobs are open", self._admission.room_seconds))
                 continue
             created, job_id, fingerprint = answer
             if fingerprint.decode() != item.fingerprint:
-                item.answer.set_exception(
-                    Problem(422, "idempotency_key_reused", "this Idempotency-Key was used for another request")
-                )
+                item.answer.set_exception(IdempotencyKeyReused())
             else:
                 item.answer.set_result((job_id.decode(), not created))
 
@@ -191,11 +190,11 @@ class JobService:
         """The record of a job, None if the id is unknown, aged out or another owner's.
 
         Raises:
-            Problem: 503 if Redis is down.
+            BrokerUnavailable: if Redis does not answer.
         """
         record = await self._read(job_id)
         if record is None:
-            raise broker_unavailable()
+            raise BrokerUnavailable()
         return job_of(job_id, record, owner)
 
     async def _read(self, job_id: str) -> Record | None:
@@ -210,17 +209,17 @@ class JobService:
         """Cancel a job unless it has an outcome; the status it then has, None for an id that is unknown to its owner.
 
         Raises:
-            Problem: 503 if Redis is down.
+            BrokerUnavailable: if Redis does not answer.
         """
         try:
             names = [keys.JOBS_OPEN, keys.JOB_COUNTS, keys.job(job_id)]
             status: Any = await soon(self._cancel_script(keys=names, args=[keys.JOBS_ENDED, job_id, owner]))
         except (RedisError, OSError, asyncio.TimeoutError):
-            raise broker_unavailable() from None
+            raise BrokerUnavailable() from None
         return JobStatus(status.decode()) if status else None
 
 
-def _fail(batch: list[_Submission], problem: Any) -> None:
+def _fail(batch: list[_Submission], failure: Callable[[], Exception]) -> None:
     for item in batch:
         if not item.answer.done():
-            item.answer.set_exception(problem())
+            item.answer.set_exception(failure())

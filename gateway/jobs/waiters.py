@@ -5,8 +5,8 @@ import contextlib
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
+from gateway.errors import BrokerUnavailable
 from gateway.jobs.record import Job, Record, job_of
-from gateway.problems import broker_unavailable
 from shared.observability.log_context import detached
 
 POLL_SECONDS = 0.5
@@ -33,7 +33,7 @@ class JobWaiters:
         """The record of a job as soon as it has its outcome, or as it is when the time is over; None as in `Jobs.get`.
 
         Raises:
-            Problem: 503 if Redis is down.
+            BrokerUnavailable: if Redis does not answer.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
@@ -77,7 +77,7 @@ class JobWaiters:
         # A caller who leaves does not take it from the others.
         record = await asyncio.shield(reading)
         if record is None:
-            raise broker_unavailable()
+            raise BrokerUnavailable()
         return job_of(job_id, record, owner)
 
     def _read_done(self, job_id: str, done: "asyncio.Task[Record | None]") -> None:

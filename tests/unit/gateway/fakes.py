@@ -3,10 +3,11 @@
 import asyncio
 import base64
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
+import pytest
 import redis.asyncio
 from fakeredis import FakeAsyncRedis, FakeServer
 
@@ -14,7 +15,17 @@ from gateway.batching.slots import WorkerGroups
 from gateway.broker.batch_client import BatchClient
 from gateway.broker.celery_message import NOT_TRACED, Traces
 from gateway.broker.workers import Workers
+from gateway.errors import RequestError
 from shared.queue.contract import COMMON_GROUP, BatchReply, Message, PredictMessage, Row
+
+Failure = TypeVar("Failure", bound=RequestError)
+
+
+async def error_of(answer: Awaitable[Any], expected: type[Failure]) -> Failure:
+    """Return the error that an answer ends with, which must be of the expected type."""
+    with pytest.raises(expected) as caught:
+        await answer
+    return caught.value
 
 
 @asynccontextmanager

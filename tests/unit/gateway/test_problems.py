@@ -6,7 +6,6 @@ from pydantic import BaseModel, ValidationError
 
 from gateway import problems as errors
 from gateway.problems import Problem
-from shared.queue.contract import ErrorCode
 
 
 def document(problem: Problem) -> dict[str, Any]:
@@ -39,29 +38,6 @@ def test_every_status_in_use_has_a_title(status: int) -> None:
     assert content["title"]
 
 
-@pytest.mark.parametrize(
-    ("problem", "status", "code"),
-    [
-        (errors.broker_unavailable(), 503, "broker_unavailable"),
-        (errors.no_worker(), 503, "no_worker"),
-        (errors.overloaded("queue_full", "x", 0.01), 503, "queue_full"),
-        (errors.deadline_exceeded(0.25), 504, "deadline_exceeded"),
-        *(
-            (errors.of_result({"code": code.value, "message": "m", "rows": []}), status, code.value)
-            for code, status in [
-                (ErrorCode.MODEL_UNAVAILABLE, 503),
-                (ErrorCode.WORKER_LOST, 503),
-                (ErrorCode.DEADLINE_EXCEEDED, 504),
-                (ErrorCode.TIME_LIMIT, 504),
-            ]
-        ),
-    ],
-)
-def test_what_may_pass_says_when_to_come_back(problem: Problem, status: int, code: str) -> None:
-    assert (problem.status, problem.code) == (status, code)
-    assert int(problem.headers["Retry-After"]) >= 1
-
-
 def test_callers_do_not_come_back_all_at_once() -> None:
     waits = {int(errors.overloaded("x", "y", 20).headers["Retry-After"]) for _ in range(300)}
 
@@ -77,36 +53,6 @@ def test_nor_after_a_short_wait(seconds: float) -> None:
     assert len(waits) > 1
     assert min(waits) >= seconds
     assert max(waits) <= 1.5 * seconds + 2
-
-
-def test_the_deadline_is_told_as_it_was_asked() -> None:
-    assert errors.deadline_exceeded(2.0).detail == "no prediction within 2 s"
-
-
-@pytest.mark.parametrize("code", ErrorCode)
-def test_every_error_of_the_queue_has_a_status(code: ErrorCode) -> None:
-    assert code.value in errors.STATUS_OF_CODE
-
-    problem = errors.of_result({"code": code.value, "message": "what a worker said", "rows": [0, 2]})
-
-    # The only one that the caller can do something about.
-    at_least = 400 if code is ErrorCode.RESULT_TOO_LARGE else 500
-    assert problem.status == errors.STATUS_OF_CODE[code.value] >= at_least
-    assert document(problem)["detail"] == "what a worker said"
-    assert document(problem)["rows"] == [0, 2]
-    assert ("Retry-After" in problem.headers) == (problem.status in (503, 504))
-
-
-def test_an_error_that_a_newer_worker_made_up_is_500() -> None:
-    problem = errors.of_result({"code": "unheard_of", "message": "m", "rows": []})
-
-    assert (problem.status, problem.code, problem.extra) == (500, "unheard_of", {})
-
-
-def test_many_failing_rows_are_cut() -> None:
-    problem = errors.of_result({"code": "prediction_failed", "message": "m", "rows": list(range(1000))})
-
-    assert problem.extra["rows"] == list(range(errors.ERRORS_SHOWN))
 
 
 class Body(BaseModel, extra="forbid"):

@@ -10,9 +10,10 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from gateway.admission.jobs import WaitingRows
+from gateway.api.statuses import problem_of
 from gateway.batching.batcher import Batcher
+from gateway.errors import RequestError
 from gateway.metrics import GatewayMetrics
-from gateway.problems import Problem
 from gateway.settings import GatewaySettings
 from gateway.tracing import RequestTracing
 from gateway.web.middleware import PROBLEM, TRACE, Observed
@@ -53,7 +54,8 @@ class Bench:
             raise self.failure
         try:
             await self.batcher.predict([[1.0, 2.0]], 5.0, scope.get(TRACE))
-        except Problem as problem:
+        except RequestError as error:
+            problem = problem_of(error)
             scope[PROBLEM] = problem.code
             status = problem.status
         await send({"type": "http.response.start", "status": status, "headers": []})

@@ -11,13 +11,13 @@ from gateway.batching import batcher as batcher
 from gateway.batching.batcher import PACKED_ROWS_MIN, Batcher
 from gateway.batching.calls import Answer
 from gateway.batching.slots import WorkerGroups
-from gateway.problems import Problem
+from gateway.errors import BrokerUnavailable, DeadlineExceeded, NoWorker, Overloaded, QueueFull
 from gateway.settings import GatewaySettings
 from shared.queue.broker_clock import BrokerClock
 from shared.queue.contract import PredictMessage
 from tests.support.coroutines import run, turns, until
 from tests.support.manifests import classifier
-from tests.unit.gateway.fakes import FakeBatchClient, FakeWorkers, rows_of
+from tests.unit.gateway.fakes import FakeBatchClient, FakeWorkers, error_of, rows_of
 
 Asked = asyncio.Task[Answer]
 
@@ -77,13 +77,6 @@ class Lane:
 def predictions(task: Asked) -> Any:
     """What a caller got."""
     return task.result().result["predictions"]
-
-
-async def problem(task: Asked) -> Problem:
-    """The problem that a caller got."""
-    with pytest.raises(Problem) as caught:
-        await task
-    return caught.value
 
 
 def test_a_lone_request_goes_at_once() -> None:
@@ -316,9 +309,7 @@ def test_those_who_gave_up_waiting_are_left_out() -> None:
         lane.ask(0.0)
         await turns()
         patient, expired, left = lane.ask(1.0), lane.ask(2.0, 2.0, deadline_seconds=0.01), lane.ask(3.0)
-        late = await problem(expired)
-        assert (late.status, late.code) == (504, "deadline_exceeded")
-        assert int(late.headers["Retry-After"]) >= 1
+        await error_of(expired, DeadlineExceeded)
         left.cancel()
         await turns()
         await lane.answer(lane.last)
@@ -373,9 +364,7 @@ def test_without_a_worker_callers_hear_so_at_their_deadline_and_stop_counting() 
         for _ in range(3):
             tasks = [lane.ask(1.0, 2.0, deadline_seconds=0.01) for _ in range(2)]
             for task in tasks:
-                told = await problem(task)
-                assert (told.status, told.code) == (503, "no_worker")
-                assert int(told.headers["Retry-After"]) >= 1
+                await error_of(task, NoWorker)
             assert lane.batcher.waiting_rows == 0
         lane.workers.common = 1
         lane.worker_groups.wake()
@@ -390,9 +379,8 @@ def test_more_rows_than_may_wait_are_turned_away() -> None:
         lane = Lane(slots=0, waiting_rows_max=3)
         accepted = lane.ask(1.0, 2.0)
         await turns()
-        refused = await problem(lane.ask(3.0, 4.0))
-        assert (refused.status, refused.code) == (503, "queue_full")
-        assert int(refused.headers["Retry-After"]) >= 1
+        refused = await error_of(lane.ask(3.0, 4.0), QueueFull)
+        assert refused.retry_after_seconds >= 1
         fits = lane.ask(3.0)
         await turns()
         assert lane.batcher.waiting_rows == 3
@@ -440,10 +428,9 @@ def test_who_could_not_be_answered_in_time_is_refused_at_once(clock: Clock) -> N
         await clock.serve(lane, 10, seconds=0.1)
         assert lane.batcher.wait_seconds == pytest.approx(0.9, rel=0.1)
 
-        refused = await problem(lane.ask(20.0, deadline_seconds=1.0))
-        assert (refused.status, refused.code) == (503, "overloaded")
-        assert 1 <= int(refused.headers["Retry-After"]) <= 3
-        assert (await problem(lane.ask(*[21.0] * 40, deadline_seconds=4.0))).code == "overloaded"
+        refused = await error_of(lane.ask(20.0, deadline_seconds=1.0), Overloaded)
+        assert refused.retry_after_seconds == pytest.approx(0.9, rel=0.1)
+        await error_of(lane.ask(*[21.0] * 40, deadline_seconds=4.0), Overloaded)
         patient, few = lane.ask(22.0, deadline_seconds=2.0), lane.ask(*[23.0] * 20, deadline_seconds=4.5)
         await turns()
         assert not patient.done()
@@ -469,8 +456,8 @@ def test_the_rest_of_a_large_call_keeps_no_small_one_from_coming_in(clock: Clock
         assert lane.batcher.waiting_rows * 0.01 > 5, "they take much longer than the small one has"
 
         small = lane.ask(7.0, deadline_seconds=1.0)
-        another = await problem(lane.ask(*[8.0] * 100, deadline_seconds=5.0))
-        assert another.code == "overloaded", "a large one would have to share with the others"
+        # A large one would have to share with the others.
+        await error_of(lane.ask(*[8.0] * 100, deadline_seconds=5.0), Overloaded)
         await clock.serve(lane, 3, seconds=0.1)
         assert predictions(small) == [7.0]
         assert not any(task.done() for task in large)
@@ -495,8 +482,7 @@ def test_whose_turn_comes_too_late_is_refused_so_that_others_are_answered(clock:
         await clock.serve(lane, 3, seconds=1.0)
 
         assert lane.batches == [[0.0], [1.0], [2.0], [3.0]]
-        refused = await problem(lane.asked[-1])
-        assert (refused.status, refused.code) == (503, "overloaded")
+        await error_of(lane.asked[-1], Overloaded)
         assert [predictions(task) for task in (first, late, early)] == [[0.0], [1.0], [2.0]]
         after = lane.ask(5.0, deadline_seconds=0.5)
         await turns()
@@ -531,9 +517,7 @@ def test_if_the_broker_does_not_take_a_batch_its_callers_hear_and_the_slot_is_fr
         lane.batch_client.failure = failure
         tasks = [lane.ask(1.0), lane.ask(2.0)]
         for task in tasks:
-            told = await problem(task)
-            assert (told.status, told.code) == (503, "broker_unavailable")
-            assert int(told.headers["Retry-After"]) >= 1
+            await error_of(task, BrokerUnavailable)
         lane.batch_client.failure = None
         after = lane.ask(3.0)
         await turns()
@@ -564,7 +548,7 @@ def test_those_behind_a_batch_that_was_not_taken_get_their_turn() -> None:
         lane = Lane(batch_rows_max=1)
         lane.batch_client.failure = redis.ConnectionError()
         first, second = lane.ask(1.0), lane.ask(2.0)
-        await problem(first)
+        await error_of(first, BrokerUnavailable)
         lane.batch_client.failure = None
         await turns()
         await lane.answer_everything()
@@ -579,7 +563,7 @@ def test_the_slot_of_a_lost_batch_is_given_up_after_the_last_deadline(monkeypatc
         lost = lane.ask(1.0, deadline_seconds=0.02)
         await turns()
         waiting = lane.ask(2.0)
-        assert (await problem(lost)).status == 504
+        await error_of(lost, DeadlineExceeded)
         assert lane.batches == [[1.0]], "it could still be answered"
         await until("the slot is free", lambda: len(lane.batches) == 2)
         lane.batch_client.answer(lane.batch_client.published[0], compute_seconds=1.0)  # much too late, and nobody minds
@@ -599,7 +583,8 @@ def test_an_answered_batch_is_not_given_up_later(monkeypatch: pytest.MonkeyPatch
         lane.ask(2.0)
         await turns()
         waiting = lane.ask(3.0, deadline_seconds=0.1)
-        assert (await problem(waiting)).status == 504, "the second batch still holds the only slot"
+        # The second batch still holds the only slot.
+        await error_of(waiting, DeadlineExceeded)
         await lane.answer(lane.last)
         await asyncio.gather(*lane.asked, return_exceptions=True)
 

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 import redis
 
+from gateway.errors import BrokerUnavailable, DeadlineExceeded
 from shared.queue.contract import BatchReply
 from tests.support.coroutines import run, turns
-from tests.unit.gateway.batching.test_batcher import Lane, predictions, problem
+from tests.unit.gateway.batching.test_batcher import Lane, predictions
+from tests.unit.gateway.fakes import error_of
 
 VALUES = [float(i) for i in range(10)]
 
@@ -111,7 +113,7 @@ def test_past_its_deadline_the_rest_is_dropped() -> None:
     async def scenario() -> None:
         lane = Lane(slots=1, batch_rows_max=4)
         task = lane.ask(*VALUES, deadline_seconds=0.01)
-        assert (await problem(task)).code == "deadline_exceeded"
+        await error_of(task, DeadlineExceeded)
         assert lane.batcher.waiting_rows == lane.everywhere.rows == 0
         await lane.answer(lane.last)
         assert lane.batches == [VALUES[:4]]
@@ -142,7 +144,7 @@ def test_if_the_broker_does_not_take_a_chunk_the_request_ends() -> None:
         await turns()
         lane.batch_client.failure = redis.ConnectionError("x")
         await lane.answer(lane.last)
-        assert (await problem(task)).code == "broker_unavailable"
+        await error_of(task, BrokerUnavailable)
         assert lane.batcher.waiting_rows == 0
         assert lane.batcher.idle
 

@@ -1,0 +1,84 @@
+"""Reasons why a request gets no answer, without HTTP: `gateway/api/statuses.py` turns each into a problem.
+
+The text of an error goes to the caller, so it never holds any of their input.
+"""
+
+from collections.abc import Sequence
+
+
+class RequestError(Exception):
+    """Base class of the errors that a request can end with."""
+
+
+class LoadError(RequestError):
+    """Base class of the errors that say how long the caller should stay away."""
+
+    def __init__(self, detail: str, retry_after_seconds: float) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class QueueFull(LoadError):
+    """A limit of rows, jobs or memory that is reached."""
+
+
+class Overloaded(LoadError):
+    """A wait that would be longer than the request's deadline or the job's expiry."""
+
+
+class BrokerUnavailable(RequestError):
+    """A Redis that does not answer."""
+
+    def __init__(self) -> None:
+        super().__init__("the queue can't be reached at the moment")
+
+
+class NoWorker(RequestError):
+    """A queue that no worker consumes."""
+
+    def __init__(self) -> None:
+        super().__init__("no worker is running")
+
+
+class DeadlineExceeded(RequestError):
+    """A prediction that was not made in time."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"no prediction within {seconds:g} s")
+
+
+class IdempotencyKeyReused(RequestError):
+    """An idempotency key that came with different rows before."""
+
+    def __init__(self) -> None:
+        super().__init__("this Idempotency-Key was used for another request")
+
+
+class UnknownModel(RequestError):
+    """A name, version or alias that the model store does not have."""
+
+    def __init__(self) -> None:
+        super().__init__("the model store has no such model, version or alias")
+
+
+class ModelUnavailable(RequestError):
+    """A version that is in the model store and cannot be read."""
+
+    def __init__(self) -> None:
+        super().__init__("this version can't be read")
+
+
+class InvalidJson(RequestError):
+    """A body that is not JSON."""
+
+
+class InvalidRows(RequestError):
+    """A JSON body that is not rows of the model.
+
+    `mistakes` has the path of each wrong value (names and list positions) and what is wrong with it.
+    """
+
+    def __init__(self, mistakes: Sequence[tuple[Sequence[int | str], str]]) -> None:
+        verb = "value does" if len(mistakes) == 1 else "values do"
+        super().__init__(f"{len(mistakes)} {verb} not fit the model's features")
+        self.mistakes = mistakes

@@ -19,7 +19,6 @@ from gateway.admission.wait_estimates import RowsWait
 from gateway.batching.calls import Answer, Chunk, Waiting
 from gateway.batching.cost_model import BatchCost
 from gateway.batching.slots import Slot, Slots, WorkerGroups
-from gateway.batching.timer_wheel import Deadlines
 from gateway.broker.batch_client import BatchClient
 from gateway.broker.celery_message import Traces
 from gateway.errors import BrokerUnavailable, DeadlineExceeded, NoWorker, Overloaded, QueueFull
@@ -77,7 +76,6 @@ class Batcher:
         self._cost = BatchCost()
         self._wait = RowsWait()
         self._publishing: set[asyncio.Task[None]] = set()
-        self._deadlines = Deadlines(self._expire)
 
     @property
     def model(self) -> str:
@@ -109,22 +107,22 @@ class Batcher:
         """Have rows predicted. `awaited` is given what the caller waits for: if that fails, rows that wait don't leave.
 
         Raises:
-            QueueFull: at once, if too many rows wait.
-            Overloaded: at once or later, if there is no time for these.
+            QueueFull: if too many rows wait.
+            Overloaded: if there is no time for these, at once or when their turn comes too late.
             BrokerUnavailable: if Redis does not take them.
-            NoWorker: at the deadline, if no worker serves the model, or after it, if the batch is lost.
-            DeadlineExceeded: at the deadline, if a worker does.
+            NoWorker, DeadlineExceeded: at the deadline, without a live worker and with one.
         """
         if self._everywhere.rows + len(rows) > self._everywhere.limit:
             raise QueueFull("too many rows wait for a worker", max(1.0, self.wait_seconds))
         self.admit(len(rows), deadline_seconds)
         now = self._clock.now()
-        call = Waiting(rows, now, now + deadline_seconds, asyncio.get_running_loop().create_future(), trace)
+        loop = asyncio.get_running_loop()
+        call = Waiting(rows, now, now + deadline_seconds, loop.create_future(), trace)
         if awaited is not None:
             awaited(call.answer)
         if trace is not None:
             trace.accepted(Lane.INTERACTIVE, now)
-        tick = self._deadlines.watch(call, deadline_seconds)
+        expiry = loop.call_later(deadline_seconds, self._expire, call)
         self._waiting[call] = None
         self._count_waiting(len(rows))
         if len(rows) > 1:
@@ -136,7 +134,7 @@ class Batcher:
                 trace.started(answer.started_at)
             return answer
         finally:
-            self._deadlines.forget(call, tick)
+            expiry.cancel()
             self._forget(call)
 
     def admit(self, n_rows: int, deadline_seconds: float) -> None:

@@ -110,13 +110,13 @@ def test_waiting_for_a_job(stack: Stack, measure: Measure) -> None:
 )
 def test_waiting_for_a_worker(stack: Stack, measure: Measure) -> None:
     stack.workers[0].stop()
-    wait_for("nobody works", lambda: stack.http.get("/health").json()["workers"]["slots"] == 0, 30)
+    wait_for("nobody works", lambda: stack.http.get("/health").json()["workers"]["slots"] == 0)
     before = resident_bytes(stack)
     body = b'{"value":1,"act":0}'
     head = "POST /predict?deadline=60 HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n"
     with crowd(stack.url) as waiting:
         waiting.join(MANY, f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        wait_for("all wait", lambda: waiting_rows(stack) == MANY, 30)
+        wait_for("all wait", lambda: waiting_rows(stack) == MANY)
         assert resident_bytes(stack) - before < MANY * BYTES_EACH_MAX
     left = time.monotonic()
 
@@ -125,7 +125,7 @@ def test_waiting_for_a_worker(stack: Stack, measure: Measure) -> None:
             return waiting_rows(stack) == 0
         return False
 
-    wait_for("their rows are gone", gone, 30)
+    wait_for("their rows are gone", gone)
     measure(time.monotonic() - left)
     stack.workers[0].start()
     stack.wait_ready()

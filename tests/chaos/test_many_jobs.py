@@ -183,7 +183,7 @@ class _Progress:
 def _wait_until_all_ended(stack: Stack) -> float:
     """The seconds that it took."""
     since = time.monotonic()
-    wait_for("all jobs have ended", lambda: stack.jobs()["open"] == 0, 60)
+    wait_for("all jobs have ended", lambda: stack.jobs()["open"] == 0)
     return time.monotonic() - since
 
 
@@ -195,10 +195,11 @@ def _hold_counters_of_quiet_times(stack: Stack, submitter: Submitter) -> None:
     """
     kills.start_what_ended(stack)
     stack.wait_for_slots(stack.concurrency * len(stack.workers))
+    stack.wait_for_metrics()
     urls = [f"{stack.url}/metrics", *(f"http://127.0.0.1:{port}/metrics" for port in stack.metrics_ports)]
     before, answers_before = Scrape(*urls), submitter.answers_202
     with _submitting(submitter, range(JOBS - QUIET_JOBS, JOBS)) as done:
-        wait_for("the last jobs are accepted", done, 60)
+        wait_for("the last jobs are accepted", done)
     _wait_until_all_ended(stack)
     expected = {
         "accepted by Redis": QUIET_JOBS,
@@ -219,7 +220,7 @@ def _hold_counters_of_quiet_times(stack: Stack, submitter: Submitter) -> None:
         }
 
     try:
-        wait_for("the counters agree", lambda: counted() == expected, 5)
+        wait_for("the counters agree", lambda: counted() == expected)
     except AssertionError:
         assert counted() == expected
 

@@ -85,14 +85,14 @@ def test_shifted_traffic_raises_the_alert_and_unshifted_of_the_same_volume_does_
 ) -> None:
     chance = np.random.default_rng(2)
     for model in (STEADY, SHIFTED):
-        wait_for(f"{model} is scraped", partial(known_to_all, stack, prometheus, model, chance), 30)
+        wait_for(f"{model} is scraped", partial(known_to_all, stack, prometheus, model, chance))
 
     for _ in range(REQUESTS):
         for model, shift in SHIFTS.items():
             send(stack, model, population(chance, ROWS_EACH, shift))
 
     firing = f'ALERTS{{alertname="FeatureDrift", alertstate="firing", model="{SHIFTED}"}}'
-    wait_for("the alert", lambda: prometheus.query(firing), 50)
+    wait_for("the alert", lambda: prometheus.query(firing))
     assert {labels["feature"] for labels, _ in prometheus.query(firing)} == {"length"}, "width has not shifted"
 
     for feature in NAMES:

@@ -158,10 +158,10 @@ def prepare(stack: Stack, store: ModelStore, prometheus: Prometheus) -> None:
     """All versions answer, and Prometheus has seen all counters before they rise."""
     stack.wait_for_slots(4)
     store.set_trials("people", "latest", split=Trial(version="v2", share=0.3), shadow=Trial(version="v2", share=1))
-    wait_for("everything is scraped", lambda: not prometheus.query("up == 0") and prometheus.query("up"), 30)
-    wait_for("the trials", lambda: stack.http.get("/model-info").json()["trials"], 30)
+    wait_for("everything is scraped", lambda: not prometheus.query("up == 0") and prometheus.query("up"))
+    wait_for("the trials", lambda: stack.http.get("/model-info").json()["trials"])
     assert puppet_answers(stack, Act.ANSWER) == 200
-    wait_for("the other model", lambda: prometheus.query('inference_model_info{model="puppet"} offset 2s'), 30)
+    wait_for("the other model", lambda: prometheus.query('inference_model_info{model="puppet"} offset 2s'))
 
 
 def bad_day(stack: Stack, prometheus: Prometheus) -> None:
@@ -169,10 +169,10 @@ def bad_day(stack: Stack, prometheus: Prometheus) -> None:
     refusals(stack)
     jobs(stack)
     assert puppet_answers(stack, Act.DIE) == 503
-    wait_for("the drift is judged", lambda: prometheus.query("feature:inference_feature:psi24h"), 30)
-    wait_for("an alert", lambda: prometheus.query('ALERTS{alertstate="firing"}'), 30)
+    wait_for("the drift is judged", lambda: prometheus.query("feature:inference_feature:psi24h"))
+    wait_for("an alert", lambda: prometheus.query('ALERTS{alertstate="firing"}'))
     if EXPORTER_JOB in {labels["job"] for labels, _ in prometheus.query("up")}:
-        wait_for("celery's events", lambda: prometheus.query("celery_task_succeeded_total"), 30)
+        wait_for("celery's events", lambda: prometheus.query("celery_task_succeeded_total"))
     stack.assert_conserved()
 
 

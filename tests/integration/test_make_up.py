@@ -45,7 +45,7 @@ def listens(port: str) -> bool:
         return probe.connect_ex(("127.0.0.1", int(port))) == 0
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_it_serves_what_it_prints_and_ends_cleanly(up: Process, ports: dict[str, str]) -> None:
     require(shutil.which("curl") is not None, "curl is not installed")
     up.start()
@@ -67,7 +67,7 @@ def test_it_serves_what_it_prints_and_ends_cleanly(up: Process, ports: dict[str,
         } | ({} if "exporter" in left_out else {"celery-exporter": ports["EXPORTER_PORT"]})
 
     up.signal(signal.SIGINT)
-    wait_for("the end", lambda: not up.running, 60)
+    wait_for("the end", lambda: not up.running)
     assert up.stop() == 0
     assert not any(listens(port) for port in ports.values())
     assert "Traceback" not in up.log()
@@ -97,7 +97,7 @@ def scraped(port: str) -> dict[str, str]:
 def test_a_taken_port_is_one_line(up: Process, ports: dict[str, str]) -> None:
     with socket.create_server(("127.0.0.1", int(ports["GATEWAY_PORT"]))):
         up.start()
-        wait_for("the end", lambda: not up.running, 30)
+        wait_for("the end", lambda: not up.running)
     assert up.stop() == 1
     last = up.log().strip().splitlines()[-1]
     assert ports["GATEWAY_PORT"] in last

@@ -78,7 +78,7 @@ def assert_exact(stack: Stack, puppet: Manifest, before: Scrape, told_before: Sc
     """What `send` sent is what was counted."""
     model = {"model": "puppet", "version": puppet.version}
     # Counted after the answers.
-    wait_for("all rows", lambda: workers(stack).grown(before, "inference_predictions_total", **model) >= ROWS, 30)
+    wait_for("all rows", lambda: workers(stack).grown(before, "inference_predictions_total", **model) >= ROWS)
     seen, told = workers(stack), gateway(stack)
     new, new_told = partial(seen.grown, before), partial(told.grown, told_before)
     assert new("inference_predictions_total", outcome="ok", **model) == ROWS - FAILED_ROWS

@@ -129,7 +129,7 @@ def test_rows_of_callers_who_left_are_not_computed(overloaded: Stack) -> None:
         for caller in callers:
             caller.close()
     # Ten seconds of work. What is in a batch already is computed.
-    wait_for("nothing of them is left", lambda: waiting_rows(overloaded) == 0, 5)
+    wait_for("nothing of them is left", lambda: waiting_rows(overloaded) == 0)
     assert overloaded.predict(SLOW, params={"deadline": 5}).status_code == 200
 
 

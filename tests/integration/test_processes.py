@@ -47,7 +47,7 @@ def wait_for_slots(stack: Stack) -> None:
         found = processes(stack)
         return len(found) == 2 and all(knows_workers(stack, pid) for pid in found)
 
-    wait_for("two processes that serve", both, 30)
+    wait_for("two processes that serve", both)
 
 
 def knows_workers(stack: Stack, pid: int) -> bool:
@@ -148,7 +148,7 @@ def test_a_killed_process_is_replaced_and_the_counts_go_on(stack: Stack, iris: M
         try:
             wait_for("some answers", lambda: scrape(stack).total("inference_requests_total", **OK) > 50)
             os.kill(before[0], signal.SIGKILL)
-            wait_for("a new process", replaced, 30)
+            wait_for("a new process", replaced)
             wait_for_slots(stack)
             replaced()
         finally:

@@ -226,4 +226,4 @@ def test_gateway_and_worker_read_the_bucket_that_training_wrote(
     assert [path.name for path in cache.iterdir()] == [manifest.artifact.sha256]
 
     export(estimator, iris.data, store=store, name="iris", version="v2", feature_names=names)
-    wait_for("the new version is served", lambda: stack.predict(row).json()["version"] == "v2", 30)
+    wait_for("the new version is served", lambda: stack.predict(row).json()["version"] == "v2")

@@ -145,7 +145,7 @@ def test_an_answer_that_nobody_takes(gateway: Stack) -> None:
                 return True
             return False
 
-        wait_for("it is cut off", closed, 30)
+        wait_for("it is cut off", closed)
     assert "Traceback" not in gateway.gateway.log()
 
 

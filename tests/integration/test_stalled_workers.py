@@ -52,7 +52,7 @@ def cancel(stack: Stack, worker: Process, *queues: str) -> None:
             wait_for(f"{name} consumes {queue} no longer", told)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 def test_a_worker_that_stops_consuming_ends_and_its_successor_serves(
     new_stalling_stack: Callable[[int], Stack],
 ) -> None:

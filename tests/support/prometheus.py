@@ -42,7 +42,7 @@ class Prometheus:
 
     def __enter__(self) -> "Prometheus":
         self._process.start()
-        wait_for("Prometheus is ready", self._ready, 30)
+        wait_for("Prometheus is ready", self._ready)
         return self
 
     def __exit__(self, *_: object) -> None:

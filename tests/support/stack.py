@@ -1,6 +1,7 @@
 """A whole stack for integration tests: broker, gateway and workers, each a real process."""
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,15 +100,23 @@ class Stack:
 
     def wait_ready(self) -> None:
         """Wait until the gateway says that predictions are served."""
-        wait_for("ready", lambda: self.status("/readyz") == 200, 30)
+        wait_for("ready", lambda: self.status("/readyz") == 200)
 
     def wait_for_gateway(self) -> None:
         """Wait until the gateway listens, with workers or without."""
-        wait_for("the gateway listens", lambda: self.status("/livez") == 200, 30)
+        wait_for("the gateway listens", lambda: self.status("/livez") == 200)
 
     def wait_for_slots(self, slots: int) -> None:
         """Wait until the gateway knows of so many pool children."""
-        wait_for(f"{slots} slots", lambda: self.http.get("/health").json()["workers"]["slots"] == slots, 30)
+        wait_for(f"{slots} slots", lambda: self.http.get("/health").json()["workers"]["slots"] == slots)
+
+    def wait_for_metrics(self) -> None:
+        """Wait until every worker serves its metrics: one that has just started announces its slots before."""
+        for port in self.metrics_ports:
+            wait_for(f"metrics on port {port}", partial(self._serves, port))
+
+    def _serves(self, port: int) -> bool:
+        return self.status(f"http://127.0.0.1:{port}/metrics") == 200
 
     def _ping(self) -> bool:
         try:

@@ -1,1 +1,1 @@
-"""The process that computes: takes batches from the queue, predicts, answers. Knows nothing of HTTP."""
+"""The process that computes: takes batches from the queue, predicts and answers. It knows nothing of HTTP."""

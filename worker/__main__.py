@@ -1,6 +1,6 @@
 """`python -m worker`: prepares the environment, then becomes the worker.
 
-Some variables are read when a library is imported, so they must be set before Python starts: hence the exec.
+Libraries read some variables when they are imported, so these must be set before Python starts: hence the exec.
 """
 
 import os
@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 ENVIRONMENT = {
-    # One BLAS or OpenMP thread per child; the pool is the parallelism.
+    # One BLAS or OpenMP thread per child: the children are the parallelism.
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -17,13 +17,13 @@ ENVIRONMENT = {
 
 
 def main() -> None:
-    """Set what is not set, empty the metrics folder, and exec the worker."""
+    """Set the variables that are not set, empty the metrics folder, and exec the worker."""
     environment = {**ENVIRONMENT, **os.environ}
     folder = Path(
         environment.get("PROMETHEUS_MULTIPROC_DIR") or Path(tempfile.gettempdir()) / f"headrace-worker-{os.getpid()}"
     )
     folder.mkdir(parents=True, exist_ok=True)
-    # Counts of an earlier run would be added to this one's.
+    # The counts of an earlier run would be added to those of this one.
     for path in folder.glob("*.db"):
         path.unlink()
     environment["PROMETHEUS_MULTIPROC_DIR"] = str(folder)

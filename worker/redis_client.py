@@ -1,4 +1,4 @@
-"""Connections of the worker's own to Redis, beside Celery's."""
+"""The worker's own connections to Redis, beside Celery's."""
 
 import redis
 from redis.backoff import ExponentialBackoff
@@ -6,7 +6,7 @@ from redis.retry import Retry
 
 
 def connect(redis_url: str, retries: int) -> redis.Redis:
-    """A client that gives up soon: 2 s per try, with short pauses between tries."""
+    """Return a client that gives up soon: 2 s per try, with pauses of at most 1 s between `retries` more tries."""
     return redis.Redis.from_url(
         redis_url,
         socket_timeout=2.0,

@@ -60,7 +60,6 @@ def _configuration(settings: CommonSettings) -> dict[str, Any]:
             "visibility_timeout": settings.visibility_timeout_seconds,
             # By default a sweep of unacknowledged tasks can come 100 s late.
             "unacked_restore_interval": 5,
-            "unacked_restore_throttle": 1,
             # 300 s by default: so long nobody would sweep after a worker that was killed while it did.
             "unacked_mutex_expire": 10,
             # Paid once for each connection that died unnoticed, one after another, and meanwhile nothing is consumed.

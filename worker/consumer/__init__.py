@@ -1,1 +1,1 @@
-"""The main process: Celery and kombu, bent to take queue entries safely. The only room that uses their internals."""
+"""The main process: Celery and kombu, adapted to take queue entries safely. Only this room uses their internals."""

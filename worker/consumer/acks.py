@@ -1,10 +1,10 @@
-"""What a worker has in hand, noted in Redis as kombu notes it, but without waiting for the answers.
+"""The messages that a worker holds, recorded in Redis in kombu's form, but without waiting for the answers.
 
-kombu makes a round trip before it hands a task on and another when it acknowledges it. Here both are written on one
-connection, and its answers are read before the next write: they have long arrived by then.
+kombu makes a round trip before it hands a message on and another when it acknowledges it. Here both are written on one
+connection, and the answers are read before the next write: they have long arrived by then.
 
-And the times are the broker's. By kombu's, which are each machine's own, a worker whose clock is ahead would take the
-tasks of the others for abandoned and have them run twice.
+The times are the broker's. kombu takes each machine's own, by which a worker whose clock is ahead would take the
+messages of the others for abandoned and have them run twice.
 """
 
 import logging
@@ -20,18 +20,18 @@ from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
 from shared.queue.broker_clock import BrokerClock
-from worker.consumer.watchdog import is_stopping
+from worker.consumer.shutdown import is_stopping
 
 logger = logging.getLogger(__name__)
 
 Command = tuple[Any, ...]
 
 CALIBRATION_SECONDS = 60.0
-"""Age at which the reading of the broker's clock is renewed."""
+"""Age at which the broker's clock is read again."""
 
 
 class QoS(kombu_redis.QoS):  # type: ignore[misc]
-    """The unacknowledged messages of a channel, under kombu's keys in kombu's form: any worker can restore them."""
+    """The unacknowledged messages of a channel, under kombu's keys and in kombu's form: any worker can restore them."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -41,20 +41,20 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
         self._calibrated_at = float("-inf")
 
     def append(self, message: Any, delivery_tag: str) -> None:
-        """Note a message that is about to be handed on.
+        """Record a message that is about to be handed on.
 
         Raises:
             redis.ConnectionError: if the broker is gone.
         """
-        came = message.delivery_info
-        entry = orjson.dumps([message._raw, came["exchange"], came["routing_key"]])
+        delivery = message.delivery_info
+        entry = orjson.dumps([message._raw, delivery["exchange"], delivery["routing_key"]])
         self._write(
             ("ZADD", self.unacked_index_key, self._now(), delivery_tag), ("HSET", self.unacked_key, delivery_tag, entry)
         )
         virtual.QoS.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
-        """Forget a message that was dealt with.
+        """Remove the record of a message that is done.
 
         Raises:
             redis.ConnectionError: if the broker is gone.
@@ -63,19 +63,20 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
         virtual.QoS.ack(self, delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """Drop a message or give it back. kombu does so on another connection, so what was written here comes first."""
+        """Drop a message or give it back. kombu uses another connection, so the writes of this one come first."""
         self._settle()
         super().reject(delivery_tag, requeue)
 
     def restore_by_tag(self, tag: str, client: Any = None, leftmost: bool = False) -> None:
-        """Give a message back. kombu does so on another connection, so what was written here comes first."""
+        """Give a message back. kombu uses another connection, so the writes of this one come first."""
         self._settle()
         super().restore_by_tag(tag, client, leftmost)
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
-        """Give back what is in hand, as a connection is closed; of a lost one, only what does not run yet.
+        """Give back the messages that are held when a connection is closed; of a lost one, only those not running yet.
 
-        What runs goes on without the connection. Given back, it would run twice, and the third time would be its last.
+        Running batches go on without the connection. Given back, they would run twice, and a job's third attempt is its
+        last.
         """
         if not is_stopping():
             running = {request.message.delivery_tag for request in list(state.active_requests)}
@@ -84,18 +85,22 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
         super().restore_unacked_once(stderr)
 
     def restore_visible(self, start: int = 0, num: int | None = 10, interval: int = 10) -> None:
-        """Give back what has been in hand for too long, of any worker. As in kombu 5.7, but for the clock."""
+        """Give back the messages that any worker has held for longer than the visibility timeout.
+
+        Adapted from kombu 5.7, with three differences: the time is the broker's, every call sweeps (kombu's `interval`,
+        a throttle, is ignored), and the oldest message goes back first.
+        """
         with self.channel.conn_or_acquire() as client:
             latest = self._now() - self.visibility_timeout
             mutex = kombu_redis.Mutex(client, self.unacked_mutex_key, self.unacked_mutex_expire)
             with suppress(kombu_redis.MutexHeld), mutex:
-                # Without a limit on their number there is no offset either.
+                # Redis takes an offset only together with a number.
                 limit = {"offset": start, "num": num} if num else {}
                 for tag in client.zrange(self.unacked_index_key, 0, latest, byscore=True, **limit):
                     self.restore_by_tag(tag, client)
 
     def _now(self) -> float:
-        """The broker's time; asks for it when the last reading is old."""
+        """Return the broker's time, estimated from a reading that is at most CALIBRATION_SECONDS old."""
         asked = monotonic()
         if asked - self._calibrated_at > CALIBRATION_SECONDS:
             with suppress(redis.RedisError), self.channel.conn_or_acquire() as client:
@@ -112,16 +117,16 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
             self._settle()
 
     def _settle(self) -> None:
-        """Read the answers to what was written; what a broken connection left unconfirmed is written once more.
+        """Read the answers to earlier writes, and write again those that a broken connection left unconfirmed.
 
         Raises:
-            redis.ConnectionError: if the broker is gone; what is not confirmed is kept.
+            redis.ConnectionError: if the broker is gone; unconfirmed writes are kept for the next call.
         """
         try:
             self._confirm()
         except redis.ConnectionError:
-            logger.info("%d notes of messages in hand are written again", len(self._unconfirmed))
-            # Each may have been executed already: all of them can be repeated without harm.
+            logger.info("writing %d records of unacknowledged messages again", len(self._unconfirmed))
+            # Redis may have executed some of them already; repeating any of them does no harm.
             self._send(self._unconfirmed)
             self._confirm()
 
@@ -137,13 +142,13 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
                 try:
                     self._connection.read_response()
                 except redis.ResponseError as error:
-                    logger.error("a message in hand was not noted: %s", error)
+                    logger.error("the broker refused the record of an unacknowledged message: %s", error)
                 del self._unconfirmed[0]
 
 
 @contextmanager
 def _broken_by_timeout() -> Iterator[None]:
-    """An answer that is late would be taken for the next one's: redis-py drops the connection, and so it is broken."""
+    """Raise a timeout as a lost connection: redis-py drops it, for a late answer would be taken for the next one's."""
     try:
         yield
     except redis.TimeoutError as error:

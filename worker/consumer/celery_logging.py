@@ -1,4 +1,4 @@
-"""Celery's own lines take the form of all others, and say nothing of rows."""
+"""Celery's own log lines in the form of all others, and without values of rows."""
 
 import logging
 import warnings
@@ -12,11 +12,11 @@ from celery.exceptions import CPendingDeprecationWarning
 logger = logging.getLogger(__name__)
 
 
-class _Discreet(logging.Filter):
-    """Lets a failed task's line say the type of the exception and where it was raised: its message may quote rows."""
+class _WithoutMessage(logging.Filter):
+    """Reduces a failed task's line to the type of the exception and its place: the message may quote rows."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """True: the line stays."""
+        """Change the record, and return True: the line stays."""
         if record.exc_info and isinstance(record.args, dict) and "exc" in record.args:
             error = record.exc_info[1]
             record.args = {**record.args, "exc": type(error).__name__, "traceback": ""}
@@ -25,14 +25,14 @@ class _Discreet(logging.Filter):
 
 
 def keep_logging_as_it_is() -> None:
-    """Keep Celery from adding handlers of its own, whose lines would be of another form."""
-    logging.getLogger("celery.app.trace").addFilter(_Discreet())
-    # A default of a later Celery, told with eight lines each time the broker is lost. It does not matter here: what
-    # runs on may end, and the acknowledgement of a message that was given to another worker changes nothing.
+    """Keep Celery from adding log handlers of its own, whose lines would have another form."""
+    logging.getLogger("celery.app.trace").addFilter(_WithoutMessage())
+    # Each time the broker is lost, Celery announces in eight lines that a later version will cancel what runs. Here it
+    # may run on: acknowledging a message that was given to another worker meanwhile changes nothing.
     warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
-    # With a receiver it leaves logging alone.
-    signals.setup_logging.connect(_let_the_pool_join_in, weak=False)
-    # It writes "worker: Warm shutdown" past the log, between two newlines.
+    # Celery sets no logging up if this signal has a receiver.
+    signals.setup_logging.connect(_propagate_pool_lines, weak=False)
+    # Celery writes "worker: Warm shutdown" between two newlines to its standard output, past the log.
     celery_worker.safe_say = _say
 
 
@@ -40,8 +40,8 @@ def _say(message: str, *_: Any) -> None:
     logger.info("%s", message.strip())
 
 
-def _let_the_pool_join_in(**_: Any) -> None:
-    """What the pool says of children that died goes where everything goes; its logger keeps to itself when made."""
-    of_the_pool = util.get_logger()
-    of_the_pool.propagate = True
-    of_the_pool.setLevel(logging.WARNING)
+def _propagate_pool_lines(**_: Any) -> None:
+    """Send the pool's lines about dead children where all lines go: billiard makes its logger without propagation."""
+    pool_logger = util.get_logger()
+    pool_logger.propagate = True
+    pool_logger.setLevel(logging.WARNING)

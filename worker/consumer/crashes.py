@@ -1,4 +1,4 @@
-"""What the main process does when a pool child died with a batch, or was killed at the hard time limit."""
+"""The main process's answer for a batch that is lost: its pool child died, or was killed at the hard time limit."""
 
 import logging
 from collections.abc import Callable
@@ -7,27 +7,31 @@ from typing import Any
 import redis
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 
+from headrace.errors import ModelError
+from headrace.models.store import ModelStore
 from shared.errors import PredictionError
 from shared.queue import keys
 from shared.queue.contract import PREDICT_TASK, RUN_JOBS_TASK, BatchReply, ErrorCode, PredictMessage, RunJobsMessage
 from shared.queue.job_scripts import script
 from shared.queue.replies import REPLIES_KEPT, REPLY_TTL_SECONDS, failure
+from worker.metrics.worker import WorkerMetrics
 from worker.redis_client import connect
 
 logger = logging.getLogger(__name__)
 
 
 class LostBatches:
-    """Answers the callers of a lost batch at once, and gives its jobs back to the reconciler."""
+    """Receiver of lost batches that answers their callers at once, and gives their jobs back to the reconciler."""
 
-    def __init__(self, redis_url: str, count_error: Callable[[str, str, str, int], None]) -> None:
-        # The main process also consumes: it must not hang here. What is missed, deadlines and leases catch.
+    def __init__(self, redis_url: str, count_rows: Callable[[str, str, str, int], None]) -> None:
+        """`count_rows` takes a model, its version, an error code and a number of rows."""
+        # The main process also consumes, so it must not hang here: what it can't report, deadlines and leases catch.
         self._redis = connect(redis_url, retries=0)
         self._release = self._redis.register_script(script("release"))
-        self._count_error = count_error
+        self._count_rows = count_rows
 
     def on_task_failure(self, sender: Any, exception: BaseException, args: Any, **_: Any) -> None:
-        """Receiver of Celery's `task_failure`, which the main process sends for these two only."""
+        """Receive Celery's `task_failure`; the main process sends it for lost batches only."""
         if not isinstance(exception, WorkerLostError | TimeLimitExceeded):
             return
         lost = isinstance(exception, WorkerLostError)
@@ -48,7 +52,7 @@ class LostBatches:
             else PredictionError(ErrorCode.TIME_LIMIT.value, "the batch ran longer than its time limit")
         )
         logger.error("%s: a batch of %d calls", reason.code, len(message.calls))
-        self._count_error(message.model, message.version, reason.code, sum(call.n_rows for call in message.calls))
+        self._count_rows(message.model, message.version, reason.code, sum(call.n_rows for call in message.calls))
         reply = BatchReply(
             batch=message.batch, started_at=0.0, compute_seconds=0.0, results=[failure(reason)] * len(message.calls)
         )
@@ -56,3 +60,17 @@ class LostBatches:
             pipe.xadd(message.reply_to, {"reply": reply.to_json()}, maxlen=REPLIES_KEPT, approximate=True)
             pipe.expire(message.reply_to, REPLY_TTL_SECONDS)
             pipe.execute()
+
+
+def count_lost_rows(store: ModelStore, metrics: WorkerMetrics, model: str, version: str, code: str, rows: int) -> None:
+    """Count lost rows as errors of a model version, in the main process.
+
+    The labels are made from the manifest: a predictor loaded here would end up in every child. Without a manifest the
+    rows are logged and not counted.
+    """
+    try:
+        manifest = store.manifest(model, version)
+    except ModelError as error:
+        logger.warning("%d rows of %s %s not counted as %s: %s", rows, model, version, code, error)
+        return
+    metrics.model(manifest).count_error(code, rows)

@@ -1,6 +1,6 @@
-"""Tells the gateways, once a second, that this worker consumes, with how many slots and for which models.
+"""The worker's heartbeat: tells the gateways, once a second, that it consumes, with how many slots, for which models.
 
-It runs on the timer of the consumer's own event loop: a worker that no longer consumes no longer announces itself.
+It is sent on the timer of the consumer's own event loop, so it ends when the worker no longer consumes.
 """
 
 import logging
@@ -18,12 +18,11 @@ logger = logging.getLogger(__name__)
 
 
 class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
-    """A step of Celery's consumer; started after the queues are consumed, stopped when the worker stops."""
+    """Step of Celery's consumer; started after the queues are consumed, stopped when the worker stops."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def __init__(self, consumer: Any, **_: Any) -> None:
-        consumer.announcer = self
         settings = consumer.app.headrace_settings
         self._name = consumer.hostname
         self._slots = settings.worker_concurrency
@@ -33,29 +32,29 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
         super().__init__(consumer)
 
     def start(self, consumer: Any) -> None:
-        """Announce now and every second."""
-        self._announce()
-        self._timer = consumer.timer.call_repeatedly(HEARTBEAT_SECONDS, self._announce)
+        """Send a heartbeat now and every second."""
+        self._send()
+        self._timer = consumer.timer.call_repeatedly(HEARTBEAT_SECONDS, self._send)
 
     def stop(self, consumer: Any) -> None:
-        """Take the announcement back: the gateways send nothing more."""
+        """Remove the heartbeat, so that the gateways send nothing more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         try:
             self._redis.hdel(keys.WORKERS, self._name)
         except redis.RedisError as error:
-            logger.warning("announcement not taken back: %s", type(error).__name__)
+            logger.warning("heartbeat not removed: %s", type(error).__name__)
 
-    def _announce(self) -> None:
+    def _send(self) -> None:
         try:
             asked = time.monotonic()
             seconds, microseconds = self._redis.time()
-            announcement = Heartbeat(
+            heartbeat = Heartbeat(
                 at=seconds + microseconds / 1e6 + (time.monotonic() - asked) / 2,
                 slots=self._slots,
                 pinned=self._pinned,
             )
-            self._redis.hset(keys.WORKERS, self._name, announcement.model_dump_json())
+            self._redis.hset(keys.WORKERS, self._name, heartbeat.model_dump_json())
         except redis.RedisError as error:
-            logger.warning("not announced: %s", type(error).__name__)
+            logger.warning("heartbeat not sent: %s", type(error).__name__)

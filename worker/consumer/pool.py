@@ -1,27 +1,33 @@
-"""Two steps of Celery's consumer that look after the pool: dead children are noticed soon, and stopping is bounded."""
+"""Celery's pool of child processes: cheap forks, dead children noticed soon, small failure messages."""
 
-import logging
+import gc
 import os
-import signal
-import threading
+from contextlib import suppress
 from typing import Any
 
 from billiard import einfo
-from billiard import pool as billiard_pool
-from celery import bootsteps, signals
+from billiard.util import get_pdeathsig
+from celery import bootsteps
 
-logger = logging.getLogger(__name__)
-
-LOOK_SECONDS = 0.5
-"""How often the pool looks for dead children; Celery's own 5 s are long for someone who waits."""
+MAINTAIN_SECONDS = 0.5
+"""Time between two looks for dead children; Celery's own 5 s are long for a caller that waits for an answer."""
 
 
-LAST_RESULT_SECONDS = 1.0
-"""How long a child that leaves waits for its last result to be read."""
+def share_pages(**_: Any) -> None:
+    """Keep the memory that children inherit from being copied; receives Celery's `celeryd_after_setup`.
+
+    A page is shared with the children until somebody writes to it, so the garbage collector must not.
+    """
+    # Every child calls this function of billiard's. It imports a C parser where cffi is installed: imported before the
+    # fork, the parser is shared too.
+    with suppress(OSError):
+        get_pdeathsig()
+    gc.collect()
+    gc.freeze()
 
 
 class PoolMonitor(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Makes the pool look for dead children often."""
+    """Step of Celery's consumer that makes the pool look for dead children often."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -30,10 +36,10 @@ class PoolMonitor(bootsteps.StartStopStep):  # type: ignore[misc]
         super().__init__(consumer)
 
     def start(self, consumer: Any) -> None:
-        """Look every half second; it costs a waitpid per child."""
+        """Look every half second; a look costs one waitpid per child."""
         for process in consumer.pool._pool._pool:
             _keep_registrable(process)
-        self._timer = consumer.timer.call_repeatedly(LOOK_SECONDS, consumer.pool._pool.maintain_pool)
+        self._timer = consumer.timer.call_repeatedly(MAINTAIN_SECONDS, consumer.pool._pool.maintain_pool)
 
     def stop(self, consumer: Any) -> None:
         """Stop looking."""
@@ -43,48 +49,27 @@ class PoolMonitor(bootsteps.StartStopStep):  # type: ignore[misc]
 
 
 def _keep_registrable(process: Any) -> None:
-    """Give a child that was seen to die, and is in the pool still, something to be registered by.
+    """Give a child that is dead, but still in the pool, a file descriptor to be registered by.
 
-    Celery registers every child when the consumer starts anew, and after a lost connection ends on one without.
+    Celery registers every child when the consumer starts again after a lost connection, and ends the worker if one of
+    them has no descriptor.
     """
     if getattr(process, "_sentinel_poll", 0) is None:
         process._sentinel_poll, closed = os.pipe()
-        # At its end already: the event loop is told at once that the child is over.
+        # The pipe is at its end, so the event loop sees at once that the child is dead.
         os.close(closed)
 
 
-def bound_shutdown(drain_seconds: float) -> None:
-    """From the first SIGTERM on, running batches have this long; then what still runs goes back to the queue.
-
-    Celery's own soft shutdown would sleep for the whole time, whether or not something still runs.
-    """
-
-    def arm(how: str, **_: Any) -> None:
-        if how != "Warm":
-            return
-        logger.info("stopping: running batches have %g s", drain_seconds)
-        timer = threading.Timer(drain_seconds, os.kill, (os.getpid(), signal.SIGQUIT))
-        timer.daemon = True
-        timer.start()
-
-    signals.worker_shutting_down.connect(arm, weak=False)
-    # A child that leaves waits for its last result to be read. A batch that was handed over in the very moment of the
-    # SIGTERM is forgotten by the main process (its message goes back), and billiard's child would wait 30 s in vain.
-    billiard_pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = round(
-        LAST_RESULT_SECONDS / billiard_pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_INTERVAL
-    )
-
-
 def keep_failures_small() -> None:
-    """Let a child tell of a failed task in what its pipe to the main process takes at once (64 KiB).
+    """Keep a child's report of a failed task small enough for its pipe to the main process (64 KiB).
 
-    billiard sends the position of every instruction of every frame, which nobody reads: 70 kB with the text if it is
-    Redis that failed. While the main process looks for a lost broker it reads nothing, so the child would wait in the
-    middle of it. There the soft time limit, which is noticed when the broker is back, interrupts it, the child tells of
-    that, and the main process ends on the mixture of the two.
+    billiard sends the position of every instruction of every frame, which nobody reads: 70 kB with the text when Redis
+    has failed. The main process reads nothing while it looks for a lost broker, so the child would block in the middle
+    of the report. There the soft time limit, which is noticed when the broker is back, interrupts it; the child reports
+    that too, and the main process ends on the mixture of the two reports.
     """
     einfo.Traceback = _no_frames
 
 
 def _no_frames(_: Any) -> None:
-    """What is told of a failure is the exception and its traceback as text."""
+    """Replace the frames of a failure by nothing: the exception and its traceback as text are enough."""

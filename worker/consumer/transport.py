@@ -1,11 +1,10 @@
-"""The broker transport of the worker: kombu's, with a look at each queue entry before Celery sees it.
+"""The broker transport of the worker: kombu's, with a check of each queue entry before Celery sees it.
 
-An entry that is no task would end the worker (kombu#2421) or vanish; here it goes to the dead letters. And losing
-the broker with tasks in hand does not end the worker either.
+An entry that is no task of ours would end the worker (kombu#2421) or vanish; here it goes to the dead letters. And a
+worker that loses the broker while it holds entries goes on.
 """
 
 import logging
-from contextlib import suppress
 from functools import cached_property, partial
 from typing import Any
 
@@ -19,20 +18,22 @@ from shared.queue import keys
 from shared.queue.dead_letters import KEPT, DeadLetter
 from shared.queue.entry import problem
 from worker.consumer.acks import QoS
+from worker.consumer.blocking_poll import BlockingPoll
 from worker.consumer.lanes import LaneCycle
-from worker.consumer.watchdog import Pulse, is_stopping
+from worker.consumer.shutdown import is_stopping
+from worker.consumer.watchdog import Pulse
 
 logger = logging.getLogger(__name__)
 
-TRY_AGAIN = {"interval_start": 0.2, "interval_step": 0.2, "interval_max": 1.0}
+RETRY_INTERVALS = {"interval_start": 0.2, "interval_step": 0.2, "interval_max": 1.0}
 """Seconds between two tries to reach the broker: the first, what is added each time, and the longest."""
 
 CONTROL_READ_SECONDS = 0.5
-"""How long a message of remote control may take to be read."""
+"""Longest time to read a message of remote control."""
 
 
 class Connection(kombu.Connection):  # type: ignore[misc]
-    """A connection that comes back soon; kombu's own waits 2 s longer each time, up to 30 s."""
+    """A connection that is back within a second of the broker; kombu waits 2 s longer each time, up to 30 s."""
 
     def _establish_connection(self) -> Any:
         self.transport_options.get("pulse", Channel.pulse).connecting()
@@ -40,25 +41,25 @@ class Connection(kombu.Connection):  # type: ignore[misc]
 
     def ensure_connection(self, *args: Any, **options: Any) -> Any:
         """Connect, however long it takes."""
-        return super().ensure_connection(*args, **{**TRY_AGAIN, **options})
+        return super().ensure_connection(*args, **{**RETRY_INTERVALS, **options})
 
 
 class Amqp(AMQP):  # type: ignore[misc]
-    """Celery's access to the queue, with such connections."""
+    """Celery's access to the queue, with these connections."""
 
     Connection = BrokerConnection = Connection
 
 
 class Channel(kombu_redis.Channel):  # type: ignore[misc]
-    """A channel whose BRPOP dead-letters what is no task and asks for bulk within its share of the slots.
+    """A channel that dead-letters entries that are no tasks, and asks for bulk entries within their share of the slots.
 
-    And that can be closed without a broker.
+    It can also be closed without a broker.
     """
 
     QoS = QoS
     #: Slots that bulk may have while there is interactive work; set by a transport option.
     bulk_slots = 1
-    #: Told of every poll; set by a transport option.
+    #: Counts the polls; set by a transport option.
     pulse = Pulse(0)
     _in_poll: Any
     from_transport_options = (*kombu_redis.Channel.from_transport_options, "bulk_slots", "pulse")
@@ -66,56 +67,48 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._queue_cycle: LaneCycle = LaneCycle(self.bulk_slots)
-        self._asking: tuple[Any, int] = (None, 0)
+        self._blocking_poll = BlockingPoll(self)
 
     @cached_property
     def subclient(self) -> Any:
-        """What remote control comes through. kombu's waits for ever for what was announced and does not come.
+        """The connection for remote control, whose reads end after CONTROL_READ_SECONDS.
 
-        With it waits all of the worker. An answer of None is nothing, and a late one a lost connection.
+        kombu's waits for ever for a message that was announced and does not arrive, and the whole worker with it. Here
+        such a read returns None, which kombu ignores; if the message does arrive later, the connection counts as lost.
         """
         pubsub = self._create_client(asynchronous=True).pubsub()
         pubsub.parse_response = partial(pubsub.parse_response, block=False, timeout=CONTROL_READ_SECONDS)
         return pubsub
 
     def _brpop_start(self, timeout: float | None = None) -> None:
-        connection = self.client.connection
-        if connection._sock is None or self._asking[0] is not connection._sock:
-            connection.send_command("CLIENT", "ID")
-            self._asking = (connection._sock, connection.read_response())
+        self._blocking_poll.identify(self.client.connection)
         super()._brpop_start(timeout)
 
     def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
         """Acknowledge a message."""
         super().basic_ack(delivery_tag, multiple)
-        self._gave(delivery_tag)
+        self._release(delivery_tag)
 
     def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Drop a message, or give it back."""
         super().basic_reject(delivery_tag, requeue)
-        self._gave(delivery_tag)
+        self._release(delivery_tag)
 
-    def _gave(self, delivery_tag: str) -> None:
-        if self._queue_cycle.gave(delivery_tag) and self._in_poll:
-            # The BRPOP that waits may have been sent without the bulk queues: it is sent anew. If not, it ends soon.
-            self._unblock()
+    def _release(self, delivery_tag: str) -> None:
+        if self._queue_cycle.release(delivery_tag):
+            # The BRPOP in flight may have been sent without the bulk queues, so it is ended and sent again. If that
+            # fails, it ends by itself within a second.
+            self._blocking_poll.unblock()
 
     def _basic_cancel(self, consumer_tag: str) -> None:
         super()._basic_cancel(consumer_tag)
-        # kombu reads what a BRPOP that waits may still pop when it closes the channel: seconds later, when the children
-        # have ended, and meanwhile somebody waits for the answer. A read gives back what has no consumer any more.
-        if self._in_poll and not self.active_queues and is_stopping():
-            self._unblock()
-            with suppress(kombu_redis.Empty):
-                self._brpop_read()
-
-    def _unblock(self) -> None:
-        """End the BRPOP that waits."""
-        with suppress(redis.RedisError), self.conn_or_acquire() as client:
-            client.client_unblock(self._asking[1])
+        # kombu reads the answer to a BRPOP in flight when it closes the channel: seconds later, when the children have
+        # ended, while the caller of an entry popped meanwhile waits. Read now, an entry without a consumer goes back.
+        if not self.active_queues and is_stopping():
+            self._blocking_poll.take_back()
 
     def _brpop_read(self, **options: Any) -> bool:
-        # As in kombu 5.7, but for the check between popping and decoding.
+        # A copy of kombu 5.7's, with the pulse, and with the check of an entry between popping and decoding it.
         try:
             try:
                 popped = self.client.parse_response(self.client.connection, "BRPOP", **options)
@@ -131,7 +124,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
             reason = problem(entry)
             if reason is None:
                 message = orjson.loads(entry)
-                self._queue_cycle.took(queue, message["properties"]["delivery_tag"])
+                self._queue_cycle.take(queue, message["properties"]["delivery_tag"])
                 self.connection._deliver(message, queue)
             else:
                 self._bury(queue, entry, reason)
@@ -141,8 +134,8 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
             self._flush_brpop_reauth()
 
     def _connparams(self, asynchronous: bool = False) -> Any:
-        # kombu 5.7 gives back its unacknowledged messages when it closes a channel, also when that is because the
-        # connection was lost; it then fails with an AttributeError, which ends the worker. This error it expects.
+        # kombu 5.7 gives its unacknowledged messages back when it closes a channel, even if it closes it because the
+        # connection was lost. It then fails with an AttributeError, which ends the worker; this error it handles.
         if self.connection.client is None:
             raise redis.ConnectionError("the connection is closed")
         return super()._connparams(asynchronous)

@@ -32,7 +32,7 @@ def no_settings_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
-    """A Redis in memory, which the worker's clients find at every address; with `connected = False` it is gone."""
+    """A Redis in memory that the worker's clients find at every address; with `connected = False` it is gone."""
     server = FakeServer()
 
     def connect(redis_url: str, retries: int) -> FakeRedis:
@@ -52,7 +52,7 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
 
 @pytest.fixture
 def puppet_store(tmp_path: Path) -> ModelStore:
-    """Three models of the features value and act: `puppet` (classes), `labels` (without shares), `numbers`."""
+    """Three models of the features value and act: `puppet` (classes), `labels` (without probabilities), `numbers`."""
     store = ModelStore(tmp_path / "puppets")
     publish_puppet(store, "puppet")
     publish_puppet(store, "labels", estimator=Labels())
@@ -81,7 +81,7 @@ def fitted(name: str) -> Case:
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[ModelStore, Manifest]]:
-    """The version that export makes of one of the cases; do not change it."""
+    """A function that returns the version that `export` makes of a case; tests must not change it."""
     store = ModelStore(tmp_path_factory.mktemp("models"))
 
     @cache
@@ -99,7 +99,7 @@ def store(tmp_path: Path) -> ModelStore:
 
 @pytest.fixture
 def publish(store: ModelStore) -> Publish:
-    """Exports a version of a model into a store of this test."""
+    """A function that exports a version of a model into a store of this test."""
 
     def publish(name: str, version: str = "v1", estimator: Any = None, rows: Any = None, **options: Any) -> Manifest:
         case = fitted("logistic regression")

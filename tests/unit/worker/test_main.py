@@ -13,7 +13,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class Exec:
-    """What the process would have become."""
+    """The program that the process would have become."""
 
     command: list[str]
     environment: dict[str, str]

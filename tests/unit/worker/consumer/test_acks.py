@@ -1,4 +1,4 @@
-"""The notes of what is in hand, against kombu's own, on a fake connection that keeps what was written."""
+"""The records of unacknowledged messages, compared with kombu's own, on a fake connection that keeps all writes."""
 
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ MESSAGE = SimpleNamespace(_raw={"body": "x"}, delivery_info={"exchange": "", "ro
 
 
 class FakeConnection:
-    """Executes at once and answers when asked; breaks when told to, before or after it has executed."""
+    """A connection that executes at once and answers when asked; a test breaks it before or after the execution."""
 
     def __init__(self, server: Any) -> None:
         self.server = server
@@ -53,7 +53,7 @@ class FakeConnection:
         self.answers.clear()
 
 
-class Hand:
+class Holder:
     """A channel's QoS, its connection and its broker."""
 
     def __init__(self) -> None:
@@ -68,139 +68,139 @@ class Hand:
         )
         self.qos = QoS(self.channel)
 
-    def noted(self) -> tuple[list[bytes], list[bytes]]:
+    def recorded(self) -> tuple[list[bytes], list[bytes]]:
         return self.redis.hkeys("unacked"), self.redis.zrange("unacked_index", 0, -1)
 
 
 @pytest.fixture
-def hand() -> Hand:
-    return Hand()
+def holder() -> Holder:
+    return Holder()
 
 
-def test_a_message_in_hand_is_noted_as_kombu_notes_it(hand: Hand) -> None:
-    hand.qos.append(MESSAGE, "tag")
+def test_a_message_is_recorded_as_kombu_records_it(holder: Holder) -> None:
+    holder.qos.append(MESSAGE, "tag")
 
-    theirs = Hand()
+    theirs = Holder()
     kombu_redis.QoS(theirs.channel).append(MESSAGE, "tag")
     loads = kombu_redis.loads
-    assert loads(hand.redis.hget("unacked", "tag")) == loads(theirs.redis.hget("unacked", "tag"))
-    assert hand.redis.zscore("unacked_index", "tag") == pytest.approx(
+    assert loads(holder.redis.hget("unacked", "tag")) == loads(theirs.redis.hget("unacked", "tag"))
+    assert holder.redis.zscore("unacked_index", "tag") == pytest.approx(
         theirs.redis.zscore("unacked_index", "tag"), abs=60
     )
 
 
-def test_nobody_waits_for_the_answer(hand: Hand) -> None:
-    hand.qos.append(MESSAGE, "tag")
+def test_nobody_waits_for_the_answer(holder: Holder) -> None:
+    holder.qos.append(MESSAGE, "tag")
 
-    assert hand.connection.asked == 0
-    assert hand.noted() == ([b"tag"], [b"tag"])
-
-
-def test_an_acknowledged_message_is_forgotten(hand: Hand) -> None:
-    hand.qos.append(MESSAGE, "one")
-    hand.qos.append(MESSAGE, "two")
-    hand.qos.ack("one")
-
-    assert hand.noted() == ([b"two"], [b"two"])
-    assert hand.connection.asked == 4, "the answers to earlier writes"
+    assert holder.connection.asked == 0
+    assert holder.recorded() == ([b"tag"], [b"tag"])
 
 
-def test_what_a_broken_connection_left_unconfirmed_is_written_again(hand: Hand) -> None:
-    hand.qos.append(MESSAGE, "one")
-    hand.connection.break_()
-    hand.redis.flushall()
+def test_an_acknowledged_message_is_forgotten(holder: Holder) -> None:
+    holder.qos.append(MESSAGE, "one")
+    holder.qos.append(MESSAGE, "two")
+    holder.qos.ack("one")
 
-    hand.qos.append(MESSAGE, "two")
+    assert holder.recorded() == ([b"two"], [b"two"])
+    assert holder.connection.asked == 4, "the answers to earlier writes"
 
-    assert [sorted(part) for part in hand.noted()] == [[b"one", b"two"]] * 2
+
+def test_what_a_broken_connection_left_unconfirmed_is_written_again(holder: Holder) -> None:
+    holder.qos.append(MESSAGE, "one")
+    holder.connection.break_()
+    holder.redis.flushall()
+
+    holder.qos.append(MESSAGE, "two")
+
+    assert [sorted(part) for part in holder.recorded()] == [[b"one", b"two"]] * 2
 
 
-def test_a_broker_that_is_gone_is_said_and_nothing_is_forgotten(hand: Hand) -> None:
-    hand.qos.append(MESSAGE, "one")
-    hand.connection.down = True
+def test_a_broker_that_is_gone_is_an_error_and_nothing_is_forgotten(holder: Holder) -> None:
+    holder.qos.append(MESSAGE, "one")
+    holder.connection.down = True
     with pytest.raises(redis.ConnectionError):
-        hand.qos.ack("one")
+        holder.qos.ack("one")
 
-    hand.connection.down = False
-    hand.connection.break_()
-    hand.qos.append(MESSAGE, "two")
+    holder.connection.down = False
+    holder.connection.break_()
+    holder.qos.append(MESSAGE, "two")
 
-    assert sorted(hand.noted()[0]) == [b"one", b"two"]
+    assert sorted(holder.recorded()[0]) == [b"one", b"two"]
 
 
-def test_a_late_answer_counts_as_a_broken_connection(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
-    hand.qos.append(MESSAGE, "one")
+def test_a_late_answer_counts_as_a_broken_connection(holder: Holder, monkeypatch: pytest.MonkeyPatch) -> None:
+    holder.qos.append(MESSAGE, "one")
 
     def late() -> Any:
         raise redis.TimeoutError("late")
 
-    monkeypatch.setattr(hand.connection, "read_response", late)
+    monkeypatch.setattr(holder.connection, "read_response", late)
     with pytest.raises(redis.ConnectionError):
-        hand.qos.ack("one")
+        holder.qos.ack("one")
 
 
-def test_a_broker_that_refuses_a_note_is_logged(hand: Hand, caplog: pytest.LogCaptureFixture) -> None:
-    hand.redis.set("unacked", "no hash")
+def test_a_broker_that_refuses_a_record_is_logged(holder: Holder, caplog: pytest.LogCaptureFixture) -> None:
+    holder.redis.set("unacked", "no hash")
 
-    hand.qos.append(MESSAGE, "one")
-    hand.qos.append(MESSAGE, "two")
+    holder.qos.append(MESSAGE, "one")
+    holder.qos.append(MESSAGE, "two")
 
-    assert "was not noted" in caplog.text
+    assert "refused the record" in caplog.text
 
 
-def test_what_was_written_comes_before_what_kombu_writes(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pending_writes_come_before_those_of_kombu(holder: Holder, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     for name in ("reject", "restore_by_tag"):
-        monkeypatch.setattr(kombu_redis.QoS, name, lambda *_: asked.append(hand.connection.asked))
+        monkeypatch.setattr(kombu_redis.QoS, name, lambda *_: asked.append(holder.connection.asked))
 
-    hand.qos.append(MESSAGE, "one")
-    hand.qos.reject("one")
-    hand.qos.append(MESSAGE, "two")
-    hand.qos.restore_by_tag("two")
+    holder.qos.append(MESSAGE, "one")
+    holder.qos.reject("one")
+    holder.qos.append(MESSAGE, "two")
+    holder.qos.restore_by_tag("two")
 
     assert asked == [2, 4]
 
 
-def test_times_are_the_brokers_whatever_this_machine_says(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = float(hand.redis.time()[0])
+def test_times_are_the_brokers_whatever_this_machine_says(holder: Holder, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = float(holder.redis.time()[0])
     monkeypatch.setattr("time.time", lambda: 5.0)
-    hand.redis.time = lambda: (int(seconds), 0)
+    holder.redis.time = lambda: (int(seconds), 0)
 
-    hand.qos.append(MESSAGE, "tag")
+    holder.qos.append(MESSAGE, "tag")
 
-    assert hand.redis.zscore("unacked_index", "tag") == pytest.approx(seconds, abs=60)
+    assert holder.redis.zscore("unacked_index", "tag") == pytest.approx(seconds, abs=60)
 
 
-def test_what_was_in_hand_for_too_long_is_given_back(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = float(hand.redis.time()[0])
-    hand.channel.visibility_timeout = 12
-    hand.channel.unacked_mutex_key, hand.channel.unacked_mutex_expire = "unacked_mutex", 10
+def test_messages_that_were_held_for_too_long_are_given_back(holder: Holder, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = float(holder.redis.time()[0])
+    holder.channel.visibility_timeout = 12
+    holder.channel.unacked_mutex_key, holder.channel.unacked_mutex_expire = "unacked_mutex", 10
     restored: list[bytes] = []
-    monkeypatch.setattr(hand.qos, "restore_by_tag", lambda tag, client: restored.append(tag))
-    hand.redis.zadd("unacked_index", {"old": seconds - 20, "new": seconds - 4})
+    monkeypatch.setattr(holder.qos, "restore_by_tag", lambda tag, client: restored.append(tag))
+    holder.redis.zadd("unacked_index", {"old": seconds - 20, "new": seconds - 4})
 
-    hand.qos.restore_visible(num=10)
-    hand.qos.restore_visible(num=None)
+    holder.qos.restore_visible(num=10)
+    holder.qos.restore_visible(num=None)
     assert restored == [b"old", b"old"]
 
-    hand.redis.set("unacked_mutex", "another worker")
-    hand.qos.restore_visible(num=10)
+    holder.redis.set("unacked_mutex", "another worker")
+    holder.qos.restore_visible(num=10)
     assert restored == [b"old", b"old"], "one worker at a time"
 
 
 @pytest.mark.parametrize(("stopping", "kept"), [(False, ["queued"]), (True, ["queued", "running"])])
-def test_of_a_lost_connection_what_runs_is_not_given_back(
-    hand: Hand, monkeypatch: pytest.MonkeyPatch, stopping: bool, kept: list[str]
+def test_of_a_lost_connection_running_messages_are_not_given_back(
+    holder: Holder, monkeypatch: pytest.MonkeyPatch, stopping: bool, kept: list[str]
 ) -> None:
     given_back: list[str] = []
-    hand.channel.do_restore = True
-    monkeypatch.setattr(hand.qos, "restore_by_tag", lambda tag, client: given_back.append(tag))
+    holder.channel.do_restore = True
+    monkeypatch.setattr(holder.qos, "restore_by_tag", lambda tag, client: given_back.append(tag))
     requests = [SimpleNamespace(message=SimpleNamespace(delivery_tag=tag)) for tag in ("running", "of another channel")]
     monkeypatch.setattr(state, "active_requests", requests)
     monkeypatch.setattr(state, "should_stop", 0 if stopping else None)
     for tag in ("queued", "running"):
-        virtual.QoS.append(hand.qos, SimpleNamespace(delivery_tag=tag), tag)
+        virtual.QoS.append(holder.qos, SimpleNamespace(delivery_tag=tag), tag)
 
-    hand.qos.restore_unacked_once()
+    holder.qos.restore_unacked_once()
 
     assert sorted(given_back) == kept

@@ -1,4 +1,4 @@
-"""No bytes in a queue end a worker: they are a task of ours that Celery can take, or become a dead letter."""
+"""Any bytes in a queue are a task of ours that Celery can take, or become a dead letter: none end a worker."""
 
 import json
 from types import SimpleNamespace
@@ -27,7 +27,7 @@ from worker.model.rows import unpack_rows
 
 
 class Ran:
-    """A pool child that notes what it is to do."""
+    """A batch runner that only records its messages."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
@@ -54,7 +54,7 @@ ENTRIES = [orjson.loads(envelope(APP, message, "", 1.0, {"0": {"traceparent": "x
 
 
 def consume(entry: bytes) -> None:
-    """What Celery does with an entry, from the queue to the task in a child; raises what would end the worker."""
+    """Do what Celery does with an entry, from the queue to the task in a child; raise what would end the worker."""
     content = orjson.loads(entry)
     message = Delivered(content, channel=SimpleNamespace(decode_body=Channel.decode_body.__get__(Channel)))
     task = APP.tasks[content["headers"]["task"]]

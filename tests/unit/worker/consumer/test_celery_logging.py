@@ -17,19 +17,19 @@ from worker.consumer import celery_logging as logs
 
 @pytest.fixture
 def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
-    """Celery with its logging left as it is; undone afterwards."""
+    """A Celery application that leaves logging as it is; undone afterwards."""
     monkeypatch.setattr(celery_worker, "safe_say", celery_worker.safe_say)
     of_celery = logging.getLogger("celery.app.trace")
     filters = [*of_celery.filters]
     logs.keep_logging_as_it_is()
     yield make_celery(CommonSettings())
     of_celery.filters = filters
-    signals.setup_logging.disconnect(logs._let_the_pool_join_in)
+    signals.setup_logging.disconnect(logs._propagate_pool_lines)
 
 
 @pytest.fixture
 def written() -> Iterator[io.StringIO]:
-    """What loggers of Celery's write, as JSON."""
+    """The lines of all loggers, Celery's too, as JSON."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter("worker"))
@@ -39,7 +39,7 @@ def written() -> Iterator[io.StringIO]:
     root.removeHandler(handler)
 
 
-def test_a_task_that_failed_is_told_without_what_it_may_quote(app: Celery, written: io.StringIO) -> None:
+def test_a_failed_task_is_logged_without_the_values_it_may_quote(app: Celery, written: io.StringIO) -> None:
     @app.task(name="broken", shared=False)  # type: ignore[untyped-decorator]
     def broken(value: str) -> float:
         return float(value)
@@ -65,7 +65,7 @@ def test_celery_adds_no_handler_of_its_own(app: Celery, monkeypatch: pytest.Monk
     assert logging.getLogger("multiprocessing").propagate
 
 
-def test_what_celery_says_past_the_log_is_in_it(app: Celery, caplog: pytest.LogCaptureFixture) -> None:
+def test_lines_that_celery_writes_past_the_log_are_in_it(app: Celery, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "worker.consumer.celery_logging"):
         celery_worker.safe_say("worker: Warm shutdown (MainProcess)", None)
 

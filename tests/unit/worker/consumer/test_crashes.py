@@ -6,10 +6,15 @@ import pytest
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from fakeredis import FakeRedis, FakeServer
 
+from headrace.models.store import ModelStore
 from shared.queue import keys
 from shared.queue.contract import PREDICT_TASK, RUN_JOBS_TASK, BatchReply, Call, PredictMessage, RunJobsMessage
 from shared.queue.replies import REPLY_TTL_SECONDS
-from worker.consumer.crashes import LostBatches
+from tests.unit.worker.conftest import Publish
+from tests.unit.worker.metrics.test_worker import samples
+from worker.consumer.crashes import LostBatches, count_lost_rows
+from worker.metrics.worker import WorkerMetrics
+from worker.model.predictor import Predictor
 
 REPLY_TO = "headrace:replies:test"
 BATCH = PredictMessage(
@@ -32,7 +37,7 @@ class Main:
         self._lost = LostBatches("redis://", lambda *counted: self.counted.append(counted))
 
     def fails(self, task: str, payload: str, exception: BaseException) -> None:
-        """What Celery says of a task that failed."""
+        """Report a failed task as Celery does."""
         self._lost.on_task_failure(
             sender=SimpleNamespace(name=task), exception=exception, args=[payload], task_id="1", signal=None
         )
@@ -102,3 +107,30 @@ def test_without_a_broker_it_is_left_to_deadlines_and_leases(
         main.fails(task, message.to_json(), WorkerLostError())
 
     assert "lost batch not reported: ConnectionError" in caplog.messages
+
+
+def test_lost_rows_are_counted_without_loading_the_model(
+    store: ModelStore, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish("m")
+    monkeypatch.setattr(Predictor, "load", pytest.fail)
+    metrics = WorkerMetrics()
+
+    count_lost_rows(store, metrics, "m", "v1", "worker_lost", 3)
+
+    counts = samples(metrics.errors, metrics.predictions)
+    assert counts["inference_errors_total/worker_lost/m/v1"] == 3
+    assert counts["inference_predictions_total/m/error/v1"] == 3
+
+
+@pytest.mark.parametrize(("name", "version"), [("m", "v9"), ("other", "v1"), ("../m", "v1")])
+def test_lost_rows_of_a_version_that_is_gone_are_logged(
+    store: ModelStore, publish: Publish, caplog: pytest.LogCaptureFixture, name: str, version: str
+) -> None:
+    publish("m")
+    metrics = WorkerMetrics()
+
+    count_lost_rows(store, metrics, name, version, "worker_lost", 3)
+
+    assert samples(metrics.errors) == {}
+    assert f"3 rows of {name} {version} not counted as worker_lost" in caplog.text

@@ -13,10 +13,10 @@ from worker.consumer.dispatch import EVENTS_SECONDS, DispatchStep, write_to_idle
 
 
 class FakeConsumer:
-    """What the step uses of a consumer."""
+    """The parts of a consumer that the step uses."""
 
     def __init__(self) -> None:
-        self.told: list[Any] = []
+        self.done: list[Any] = []
         self.later: list[tuple[float, Any]] = []
         self.cancelled = 0
         self.steps: list[Any] = []
@@ -28,16 +28,16 @@ class FakeConsumer:
                 _busy_workers={2},
                 _active_writers=set(),
                 _cache={},
-                _flush_writer=lambda process, writer: self.told.append(("written", process, *writer)),
-                flush=lambda: self.told.append("dropped"),
+                _flush_writer=lambda process, writer: self.done.append(("written", process, *writer)),
+                flush=lambda: self.done.append("dropped"),
             ),
         )
-        self.hub = SimpleNamespace(consolidate_callback=lambda fds: self.told.append(("write", fds)))
+        self.hub = SimpleNamespace(consolidate_callback=lambda fds: self.done.append(("write", fds)))
         self.event_dispatcher = SimpleNamespace(
-            flush=lambda: self.told.append("flush"), on_send_buffered=None, buffer_limit=24
+            flush=lambda: self.done.append("flush"), on_send_buffered=None, buffer_limit=24
         )
         self.timer = SimpleNamespace(call_after=self.call_after)
-        self.on_task_request = lambda request: self.told.append(("reserve", request))
+        self.on_task_request = lambda request: self.done.append(("reserve", request))
 
     def call_after(self, seconds: float, function: Any) -> Any:
         self.later.append((seconds, function))
@@ -54,7 +54,7 @@ def test_a_task_is_written_at_once_to_a_child_that_is_idle(consumer: FakeConsume
 
     consumer.on_task_request("request")  # type: ignore[no-untyped-call]
 
-    assert consumer.told == [("reserve", "request"), ("write", [3])]
+    assert consumer.done == [("reserve", "request"), ("write", [3])]
 
 
 def test_with_no_idle_child_the_event_loop_writes_later(consumer: FakeConsumer) -> None:
@@ -62,7 +62,7 @@ def test_with_no_idle_child_the_event_loop_writes_later(consumer: FakeConsumer) 
 
     write_to_idle_children(consumer.hub, consumer.pool._pool)
 
-    assert consumer.told == []
+    assert consumer.done == []
 
 
 def test_what_a_child_has_read_in_part_is_written_to_its_end_before_anything_is_dropped(consumer: FakeConsumer) -> None:
@@ -81,7 +81,7 @@ def test_what_a_child_has_read_in_part_is_written_to_its_end_before_anything_is_
 
     consumer.pool.flush()
 
-    assert consumer.told == [("written", 0, "begun"), "dropped"]
+    assert consumer.done == [("written", 0, "begun"), "dropped"]
 
 
 def test_events_are_published_together_and_later(consumer: FakeConsumer) -> None:
@@ -91,12 +91,12 @@ def test_events_are_published_together_and_later(consumer: FakeConsumer) -> None
         send()
 
     [(seconds, publish)] = consumer.later
-    assert (seconds, consumer.told) == (EVENTS_SECONDS, [])
+    assert (seconds, consumer.done) == (EVENTS_SECONDS, [])
 
     publish()
     send()
 
-    assert consumer.told == ["flush"]
+    assert consumer.done == ["flush"]
     assert len(consumer.later) == 2
 
 
@@ -108,7 +108,7 @@ def test_a_stopping_worker_publishes_what_it_has(consumer: FakeConsumer) -> None
     step.stop(consumer)
     step.stop(consumer)
 
-    assert (consumer.told, consumer.cancelled) == (["flush"], 1)
+    assert (consumer.done, consumer.cancelled) == (["flush"], 1)
 
 
 def test_without_a_broker_it_stops_all_the_same(consumer: FakeConsumer) -> None:

@@ -28,7 +28,7 @@ class Timer:
 
 
 class Consumer:
-    """As much of Celery's consumer as the announcer looks at."""
+    """The parts of Celery's consumer that the heartbeat uses."""
 
     def __init__(self, broker: FakeServer, pinned: list[str]) -> None:
         settings = SimpleNamespace(redis_url="redis://", worker_concurrency=3, pinned_models=pinned)
@@ -37,10 +37,10 @@ class Consumer:
         self.timer = Timer()
         self.redis: Any = FakeRedis(server=broker)
 
-    def announcements(self) -> dict[str, Heartbeat]:
+    def heartbeats(self) -> dict[str, Heartbeat]:
         return {
-            name.decode(): Heartbeat.model_validate_json(said)
-            for name, said in self.redis.hgetall(keys.WORKERS).items()
+            name.decode(): Heartbeat.model_validate_json(text)
+            for name, text in self.redis.hgetall(keys.WORKERS).items()
         }
 
 
@@ -52,37 +52,37 @@ def consumer(broker: FakeServer) -> Consumer:
 NAME = "worker1@here"
 
 
-def test_it_announces_at_once_and_again_and_again(consumer: Consumer) -> None:
+def test_a_heartbeat_is_sent_at_once_and_again_and_again(consumer: Consumer) -> None:
     HeartbeatStep(consumer).start(consumer)
 
-    said = consumer.announcements()[NAME]
-    assert (said.slots, said.pinned) == (3, [])
-    assert said.at == pytest.approx(time.time(), abs=1)
-    [(seconds, announce)] = consumer.timer.repeated
+    first = consumer.heartbeats()[NAME]
+    assert (first.slots, first.pinned) == (3, [])
+    assert first.at == pytest.approx(time.time(), abs=1)
+    [(seconds, send)] = consumer.timer.repeated
     assert seconds == HEARTBEAT_SECONDS < LIVE_SECONDS / 2, "one may be missed"
     consumer.redis.delete(keys.WORKERS)
-    announce()
-    # Each is set forward by half of its own round trip: the second may come out a little before the first.
-    assert consumer.announcements()[NAME].at == pytest.approx(said.at, abs=1)
+    send()
+    # Half of its own round trip is added to each: the second time may be a little before the first.
+    assert consumer.heartbeats()[NAME].at == pytest.approx(first.at, abs=1)
 
 
-def test_it_says_which_models_it_is_pinned_to(broker: FakeServer) -> None:
+def test_a_heartbeat_names_the_models_that_the_worker_is_pinned_to(broker: FakeServer) -> None:
     consumer = Consumer(broker, ["iris", "wine"])
 
     HeartbeatStep(consumer).start(consumer)
 
-    assert consumer.announcements()[NAME].pinned == ["iris", "wine"]
+    assert consumer.heartbeats()[NAME].pinned == ["iris", "wine"]
 
 
-def test_a_stopped_worker_takes_its_announcement_back_and_no_other(consumer: Consumer) -> None:
+def test_a_stopped_worker_removes_its_heartbeat_and_no_other(consumer: Consumer) -> None:
     consumer.redis.hset(keys.WORKERS, "another", Heartbeat(at=0, slots=1).model_dump_json())
-    announcer = HeartbeatStep(consumer)
-    announcer.start(consumer)
+    step = HeartbeatStep(consumer)
+    step.start(consumer)
 
-    announcer.stop(consumer)
-    announcer.stop(consumer)
+    step.stop(consumer)
+    step.stop(consumer)
 
-    assert set(consumer.announcements()) == {"another"}
+    assert set(consumer.heartbeats()) == {"another"}
     assert consumer.timer.cancelled == 1
 
 
@@ -90,16 +90,16 @@ def test_a_broker_that_is_away_is_no_reason_to_stop(
     consumer: Consumer, broker: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker.connected = False
-    announcer = HeartbeatStep(consumer)
+    step = HeartbeatStep(consumer)
 
     with caplog.at_level(logging.WARNING):
-        announcer.start(consumer)
-    assert caplog.messages == ["not announced: ConnectionError"]
+        step.start(consumer)
+    assert caplog.messages == ["heartbeat not sent: ConnectionError"]
 
     broker.connected = True
     consumer.timer.repeated[0][1]()
-    assert set(consumer.announcements()) == {NAME}
+    assert set(consumer.heartbeats()) == {NAME}
 
     broker.connected = False
-    announcer.stop(consumer)
-    assert caplog.messages[-1] == "announcement not taken back: ConnectionError"
+    step.stop(consumer)
+    assert caplog.messages[-1] == "heartbeat not removed: ConnectionError"

@@ -22,27 +22,27 @@ def cycle(bulk_slots: int) -> LaneCycle:
 def test_without_interactive_work_bulk_may_have_every_slot(clock: list[float]) -> None:
     queues = cycle(1)
     for tag in "abc":
-        queues.took("bulk", tag)
+        queues.take("bulk", tag)
         assert queues.consume(4) == QUEUES
 
 
 def test_with_interactive_work_bulk_keeps_to_its_share(clock: list[float]) -> None:
     queues = cycle(2)
-    queues.took("interactive", "i")
-    queues.took("bulk", "a")
+    queues.take("interactive", "i")
+    queues.take("bulk", "a")
     assert queues.consume(4) == QUEUES
-    queues.took("bulk.iris", "b")
+    queues.take("bulk.iris", "b")
     assert queues.consume(4) == ["interactive", "interactive.iris"]
-    assert queues.gave("b")
+    assert queues.release("b")
     assert queues.consume(4) == QUEUES
-    assert not queues.gave("b"), "once"
-    assert not queues.gave("i")
+    assert not queues.release("b"), "once"
+    assert not queues.release("i")
 
 
-def test_the_share_ends_a_while_after_the_last_interactive_task(clock: list[float]) -> None:
+def test_the_share_ends_a_while_after_the_last_interactive_entry(clock: list[float]) -> None:
     queues = cycle(1)
-    queues.took("bulk", "a")
-    queues.took("interactive.iris", "i")
+    queues.take("bulk", "a")
+    queues.take("interactive.iris", "i")
     assert queues.consume(4) == ["interactive", "interactive.iris"]
     clock[0] += INTERACTIVE_KEEPS_SECONDS
     assert queues.consume(4) == QUEUES

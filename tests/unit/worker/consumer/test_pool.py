@@ -2,68 +2,20 @@ import inspect
 import os
 import pickle
 import select
-import signal
-import threading
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import redis
 from billiard import einfo
-from celery import Celery, signals
+from celery import Celery
 from celery.app.trace import build_tracer
 from celery.concurrency.asynpool import AsynPool
 from celery.utils.serialization import get_pickled_exception
 
-from worker.consumer.pool import LOOK_SECONDS, PoolMonitor, bound_shutdown, keep_failures_small
+from worker.consumer.pool import MAINTAIN_SECONDS, PoolMonitor, keep_failures_small
 
 PIPE_BYTES = 65_536
-
-
-class FakeTimer:
-    """A `threading.Timer` that is only noted."""
-
-    made: list["FakeTimer"]
-
-    def __init__(self, seconds: float, function: Any, args: tuple[Any, ...]) -> None:
-        self.what = (seconds, function, args)
-        self.daemon = False
-        self.started = False
-        self.made.append(self)
-
-    def start(self) -> None:
-        self.started = True
-
-
-@pytest.fixture
-def timers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakeTimer]]:
-    FakeTimer.made = []
-    monkeypatch.setattr(threading, "Timer", FakeTimer)
-    receivers = list(signals.worker_shutting_down.receivers)
-    yield FakeTimer.made
-    signals.worker_shutting_down.receivers = receivers
-
-
-def test_from_the_first_sigterm_on_batches_have_so_long(timers: list[FakeTimer]) -> None:
-    bound_shutdown(7.5)
-    assert timers == []
-
-    signals.worker_shutting_down.send(sender=None, sig="SIGTERM", how="Warm", exitcode=0)
-
-    [timer] = timers
-    assert timer.what == (7.5, os.kill, (os.getpid(), signal.SIGQUIT))
-    assert timer.started
-    assert timer.daemon, "a worker that is done earlier ends earlier"
-
-
-@pytest.mark.parametrize("how", ["Cold", "Soft"])
-def test_the_second_signal_does_not_start_it_anew(timers: list[FakeTimer], how: str) -> None:
-    bound_shutdown(7.5)
-
-    signals.worker_shutting_down.send(sender=None, sig="SIGQUIT", how=how, exitcode=0)
-
-    assert timers == []
 
 
 def test_dead_children_are_looked_for_while_the_worker_consumes() -> None:
@@ -76,12 +28,12 @@ def test_dead_children_are_looked_for_while_the_worker_consumes() -> None:
 
     timer = SimpleNamespace(call_repeatedly=call_repeatedly)
     consumer = SimpleNamespace(timer=timer, pool=SimpleNamespace(_pool=SimpleNamespace(maintain_pool=print, _pool=[])))
-    watch = PoolMonitor(consumer)
+    monitor = PoolMonitor(consumer)
 
-    watch.start(consumer)
-    assert calls == [(LOOK_SECONDS, print)]
-    watch.stop(consumer)
-    watch.stop(consumer)
+    monitor.start(consumer)
+    assert calls == [(MAINTAIN_SECONDS, print)]
+    monitor.stop(consumer)
+    monitor.stop(consumer)
     assert calls[1:] == ["cancelled"]
 
 
@@ -99,7 +51,7 @@ def test_a_child_that_was_seen_to_die_can_be_registered_again() -> None:
     assert not hasattr(new, "_sentinel_poll")
     assert dead._sentinel_poll is not None
     readable, _, _ = select.select([dead._sentinel_poll], [], [], 0)
-    assert readable == [dead._sentinel_poll], "its end is told at once"
+    assert readable == [dead._sentinel_poll], "the event loop sees its end at once"
     os.close(dead._sentinel_poll)
 
 
@@ -108,24 +60,24 @@ def test_that_is_what_celery_needs() -> None:
     assert "fd = proc._sentinel_poll\n" in source
 
 
-def test_what_is_told_of_a_failed_task_fits_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_report_of_a_failed_task_fits_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(einfo, "Traceback", einfo.Traceback)
     app = Celery(set_as_current=False)
 
     @app.task(name="fail", shared=False)  # type: ignore[untyped-decorator]
     def fail() -> None:
-        # Nobody listens there: redis-py fails some twenty frames down.
+        # Nothing listens on that port: redis-py fails some twenty frames down.
         redis.Redis(port=1).register_script("return 1")()
 
-    def told() -> tuple[Any, int]:
+    def report() -> tuple[Any, int]:
         failure = build_tracer("fail", fail, app=app)("id", (), {}, {})[0]
         return failure, len(pickle.dumps(failure))
 
-    assert told()[1] > PIPE_BYTES / 2, "billiard is to blame no more"
+    assert report()[1] > PIPE_BYTES / 2, "billiard's own report is small now: the patch can go"
     keep_failures_small()
-    failure, n_bytes = told()
+    failure, n_bytes = report()
 
-    # Beside the failure of another task, which was not read yet.
+    # The report of another failed task may still be in the pipe, unread.
     assert n_bytes < PIPE_BYTES / 3
     again = pickle.loads(pickle.dumps(failure))
     assert type(get_pickled_exception(again.exception)).__name__ == "ConnectionError"

@@ -16,27 +16,28 @@ from kombu.utils.json import dumps
 
 from shared.queue import keys
 from shared.queue.heartbeat import STALLED
-from worker.consumer import watchdog as stall
-from worker.consumer.watchdog import EXIT_CODE, LOOK_SECONDS, STOP_SECONDS, Pulse, Silence, Watchdog, is_stopping
+from worker.consumer import watchdog
+from worker.consumer.shutdown import is_stopping
+from worker.consumer.watchdog import CHECK_SECONDS, EXIT_CODE, STOP_SECONDS, Pulse, Silence, Watchdog
 
-FREE_SECONDS, BUSY_SECONDS, DRAIN_SECONDS = 60, 90, 20
+IDLE_SECONDS, BUSY_SECONDS, DRAIN_SECONDS = 60, 90, 20
 
 
 class Watched:
-    """A worker that a test has consume or not, looked at once a second of a clock of its own."""
+    """The silence of a worker that consumes as a test says, checked once a second of a clock of its own."""
 
     def __init__(self) -> None:
         self.now = 1000.0
         self.signs = 0
         self.busy = False
-        self.silence = Silence(FREE_SECONDS, BUSY_SECONDS, lambda: self.now)
+        self.silence = Silence(IDLE_SECONDS, BUSY_SECONDS, lambda: self.now)
 
-    def looks(self, times: int, consumes: bool = False) -> bool:
-        """Whether it is stalled at any of so many looks."""
-        return any([self._look(consumes) for _ in range(times)])
+    def checks(self, times: int, consumes: bool = False) -> bool:
+        """Check so many times; return True if it was stalled at any of them."""
+        return any([self._check(consumes) for _ in range(times)])
 
-    def _look(self, consumes: bool) -> bool:
-        self.now += LOOK_SECONDS
+    def _check(self, consumes: bool) -> bool:
+        self.now += CHECK_SECONDS
         self.signs += consumes
         return self.silence.is_too_long(self.signs, self.busy)
 
@@ -44,39 +45,39 @@ class Watched:
 @pytest.fixture
 def watched() -> Watched:
     watched = Watched()
-    assert not watched.looks(1)
+    assert not watched.checks(1)
     return watched
 
 
 def test_a_worker_that_consumes_is_never_stalled(watched: Watched) -> None:
-    assert not watched.looks(1000, consumes=True)
+    assert not watched.checks(1000, consumes=True)
 
 
-def test_a_free_worker_that_does_not_is_stalled_after_its_time(watched: Watched) -> None:
-    assert not watched.looks(FREE_SECONDS - 1)
-    assert watched.looks(1)
+def test_an_idle_worker_that_does_not_is_stalled_after_its_time(watched: Watched) -> None:
+    assert not watched.checks(IDLE_SECONDS - 1)
+    assert watched.checks(1)
 
 
 def test_any_sign_starts_the_time_anew(watched: Watched) -> None:
-    watched.looks(FREE_SECONDS - 1)
-    watched.looks(1, consumes=True)
-    assert not watched.looks(FREE_SECONDS - 1)
-    assert watched.looks(1)
+    watched.checks(IDLE_SECONDS - 1)
+    watched.checks(1, consumes=True)
+    assert not watched.checks(IDLE_SECONDS - 1)
+    assert watched.checks(1)
 
 
 def test_busy_children_may_take_as_long_as_a_task_may(watched: Watched) -> None:
     watched.busy = True
-    assert not watched.looks(BUSY_SECONDS - 1)
-    assert watched.looks(1)
+    assert not watched.checks(BUSY_SECONDS - 1)
+    assert watched.checks(1)
 
 
-def test_a_child_that_gets_free_late_leaves_time_to_ask(watched: Watched) -> None:
+def test_a_child_that_becomes_idle_late_leaves_time_to_poll(watched: Watched) -> None:
     watched.busy = True
-    watched.looks(BUSY_SECONDS - 3)
+    watched.checks(BUSY_SECONDS - 3)
     watched.busy = False
-    assert not watched.looks(2)
-    watched.looks(1, consumes=True)
-    assert not watched.looks(FREE_SECONDS - 1)
+    assert not watched.checks(2)
+    watched.checks(1, consumes=True)
+    assert not watched.checks(IDLE_SECONDS - 1)
 
 
 @pytest.mark.parametrize("jump_seconds", [3600.0, 1e9])
@@ -84,9 +85,9 @@ def test_a_process_that_stood_still_is_not_stalled(watched: Watched, jump_second
     """SIGSTOP and SIGCONT, or a machine that slept: the event loop could not do anything either."""
     for _ in range(10):
         watched.now += jump_seconds
-        assert not watched.looks(1)
-    watched.looks(1, consumes=True)
-    assert not watched.looks(FREE_SECONDS - 1)
+        assert not watched.checks(1)
+    watched.checks(1, consumes=True)
+    assert not watched.checks(IDLE_SECONDS - 1)
 
 
 def test_a_poll_of_all_queues_is_a_sign_and_so_is_a_search_for_the_broker() -> None:
@@ -100,7 +101,7 @@ def test_a_poll_of_all_queues_is_a_sign_and_so_is_a_search_for_the_broker() -> N
     assert pulse.beats == 2
 
 
-def test_remote_control_can_tell_of_it() -> None:
+def test_remote_control_can_report_it() -> None:
     """celery-exporter asks for the transport's options."""
     pulse = Pulse(2)
     pulse.polled(2)
@@ -115,21 +116,12 @@ def worker_state() -> Iterator[None]:
     signals.worker_shutting_down.receivers = receivers
 
 
-@pytest.mark.parametrize("code", [0, 1, EXIT_CODE])
-def test_a_worker_that_was_told_to_end_is_stopping(worker_state: None, code: int) -> None:
-    assert not is_stopping()
-    state.should_terminate = False
-    assert not is_stopping()
-    state.should_stop = code
-    assert is_stopping()
-
-
 class Ended(Exception):
-    """Instead of the end of the process."""
+    """Raised in place of the end of the process."""
 
 
 class End:
-    """What the watch does to end its worker, noted instead of done."""
+    """The ways in which the watchdog ends its worker, recorded instead of done."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.done: list[Any] = []
@@ -140,10 +132,10 @@ class End:
         monkeypatch.setattr(time, "sleep", self._sleep)
         monkeypatch.setattr(os, "kill", lambda pid, number: self.done.append(("kill", pid, number)))
         monkeypatch.setattr(os, "_exit", self._exit)
-        monkeypatch.setattr(stall, "live_children", lambda pid: [11, 12] if pid == os.getpid() else [])
-        signals.worker_shutting_down.connect(self._told, weak=False)
+        monkeypatch.setattr(watchdog, "live_children", lambda pid: [11, 12] if pid == os.getpid() else [])
+        signals.worker_shutting_down.connect(self._on_shutdown, weak=False)
 
-    def _told(self, how: str, exitcode: int, **_: Any) -> None:
+    def _on_shutdown(self, how: str, exitcode: int, **_: Any) -> None:
         self.done.append((how, exitcode))
 
     def _sleep(self, seconds: float) -> None:
@@ -178,11 +170,11 @@ def stalled(broker: FakeServer) -> tuple[Watchdog, Any]:
 def test_a_stalled_worker_stops_as_after_a_sigterm(
     end: End, broker: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    watch, consumer = stalled(broker)
+    dog, consumer = stalled(broker)
     with caplog.at_level(logging.ERROR), pytest.raises(Ended):
-        watch._watch(consumer)
+        dog._watch(consumer)
 
-    assert end.done == [("sleep", LOOK_SECONDS), ("dump", DRAIN_SECONDS + 2 * STOP_SECONDS), ("Warm", EXIT_CODE)]
+    assert end.done == [("sleep", CHECK_SECONDS), ("dump", DRAIN_SECONDS + 2 * STOP_SECONDS), ("Warm", EXIT_CODE)]
     assert state.should_stop == EXIT_CODE != 0
     assert FakeRedis(server=broker).hget(keys.WORKER_COUNTS, STALLED) == b"1"
     [line] = caplog.messages
@@ -193,9 +185,9 @@ def test_a_stalled_worker_stops_as_after_a_sigterm(
 
 def test_one_whose_event_loop_hangs_is_ended_by_force_with_its_children(end: End, broker: FakeServer) -> None:
     end.hangs = True
-    watch, consumer = stalled(broker)
+    dog, consumer = stalled(broker)
     with pytest.raises(Ended):
-        watch._watch(consumer)
+        dog._watch(consumer)
 
     assert end.done[3:] == [
         ("sleep", DRAIN_SECONDS + STOP_SECONDS),
@@ -207,16 +199,16 @@ def test_one_whose_event_loop_hangs_is_ended_by_force_with_its_children(end: End
 
 def test_it_ends_without_a_broker_too(end: End, broker: FakeServer) -> None:
     broker.connected = False
-    watch, consumer = stalled(broker)
+    dog, consumer = stalled(broker)
     with pytest.raises(Ended):
-        watch._watch(consumer)
+        dog._watch(consumer)
     assert state.should_stop == EXIT_CODE
 
 
 def test_a_worker_that_stops_is_not_watched(end: End, broker: FakeServer) -> None:
-    watch, consumer = stalled(broker)
+    dog, consumer = stalled(broker)
     state.should_stop = 0
-    watch._watch(consumer)
+    dog._watch(consumer)
     assert end.done == []
 
 
@@ -225,8 +217,8 @@ def test_a_new_connection_needs_no_second_thread(
 ) -> None:
     started: list[threading.Thread] = []
     monkeypatch.setattr(threading.Thread, "start", lambda thread: started.append(thread))
-    watch, consumer = stalled(broker)
-    watch.start(consumer)
-    watch.start(consumer)
+    dog, consumer = stalled(broker)
+    dog.start(consumer)
+    dog.start(consumer)
     assert len(started) == 1
     assert started[0].daemon, "it keeps no worker from ending"

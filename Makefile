@@ -1,4 +1,4 @@
-# `make up` and `make test` are all that a fresh machine needs; the rest is for those who change Headrace.
+# `make up` and `make test` are all that a fresh machine needs; the rest is for development.
 
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo train test chaos fuzz check bench bench-short dashboards-preview format lock test-all audit clean venv
+.PHONY: help up demo train test chaos fuzz check bench bench-short dashboards-preview format lock test-all audit clean venv venv-dev python
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -22,31 +22,31 @@ train: venv ## Train a new version of the example model (ARGS="--help" shows the
 
 # Skips say why; with HEADRACE_REQUIRE_ALL=1 they are failures. Tests wait for processes more than they compute, hence three
 # at once; ARGS="-n 0" runs them one by one, as -s and --pdb need it.
-test: venv ## Run every test that this machine can run (ARGS="-k drift")
+test: venv-dev ## Run every test that this machine can run (ARGS="-k drift")
 	@$(RUN) -m pytest -p tests.support.requirements -n 3 --dist loadscope $(ARGS)
 
-chaos: venv ## Break everything, and see what holds: the fault matrix, with measured times (SECONDS=600 SEED=1 ARGS=--only-random; ARGS="--jobs 1000000")
+chaos: venv-dev ## Break everything, and see what holds: the fault matrix, with measured times (SECONDS=600 SEED=1 ARGS=--only-random; ARGS="--jobs 1000000")
 	@$(RUN) -m tests.chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-fuzz: venv ## Make up requests, bodies, messages and manifests by the thousand (ARGS="--seconds 600"; atheris joins in where it is installed)
+fuzz: venv-dev ## Send generated requests, bodies, messages and manifests by the thousand (ARGS="--seconds 600"; atheris joins in where it is installed)
 	@$(RUN) -m tests.fuzz $(ARGS)
 
-check: venv ## Lint, format, types and import rules
+check: venv-dev ## Lint, format, types and import rules
 	@$(RUN) -m ruff check
 	@$(RUN) -m ruff format --check
 	@$(RUN) -m mypy
 	@$(VENV)/bin/lint-imports
 
-bench: venv ## Measure against peers, in 15 minutes (ARGS=--short: in two; ARGS=--help shows the parts)
+bench: venv-dev ## Measure against peers, in 15 minutes (ARGS=--short: in two; ARGS=--help shows the parts)
 	@$(RUN) -m bench $(ARGS)
 
-bench-short: venv ## The same in two minutes, without peers that need an installation
+bench-short: venv-dev ## The same in two minutes, without peers that need an installation
 	@$(RUN) -m bench --short $(ARGS)
 
 dashboards-preview: venv ## Draw the dashboards into docs/images without Grafana, from the Prometheus of a running `make up` (ARGS=--help shows the options)
 	@$(RUN) -m monitoring.preview $(ARGS)
 
-format: venv ## Put the code into its form
+format: venv-dev ## Put the code into its form
 	@$(RUN) -m ruff check --fix
 	@$(RUN) -m ruff format
 
@@ -63,8 +63,14 @@ clean: ## Remove environments, caches and the broker's and Prometheus' data; mod
 	rm -rf .venv .venv-* .audit .bench .fuzz .run .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-venv:
+venv: python
+	@$(PYTHON) scripts/environment.py $(VENV) requirements/runtime.txt
+
+# The same environment with the tools for tests and development beside what running needs.
+venv-dev: python
+	@$(PYTHON) scripts/environment.py $(VENV) requirements/runtime.txt requirements/dev.txt
+
+python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
 	  echo "headrace: Python 3.10 or newer is needed, and \`$(PYTHON) --version\` says: $$($(PYTHON) --version 2>&1 || true)." \
 	    "Another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
-	@$(PYTHON) scripts/environment.py $(VENV) requirements/dev.txt

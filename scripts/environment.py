@@ -1,54 +1,74 @@
-"""A virtual environment with exactly what a lock says; made anew when the lock or the Python changes.
+"""A virtual environment with what locks pin: extended when another lock is wanted, made anew when one has changed.
 
-`python scripts/environment.py FOLDER LOCK` runs on a bare Python 3.10, so: the standard library only.
+`python scripts/environment.py FOLDER LOCK...` runs on a bare Python 3.10, so: the standard library only.
 """
 
 import fcntl
 import hashlib
+import re
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent
 STAMP_FILE = "made-from"
-STAMP_CODE = "import sys; print(sys.version, sys.base_prefix)"
+STAMP_CODE = "import sys; print(sys.version.replace('\\n', ' '), sys.base_prefix)"
+RUNTIME_LOCK = "runtime.txt"
+"""Name of the lock whose environments get a `headrace` command."""
+
+LAUNCHER = """#!{python}
+import sys
+
+sys.path.insert(0, {root!r})
+from headrace.cli.main import main
+
+sys.exit(main())
+"""
 
 
 class EnvironmentFailed(Exception):
-    """Why there is no environment, in one line."""
+    """The reason why there is no environment, in one line."""
 
 
-def ensure(folder: Path, lock: Path, python: str) -> bool:
-    """Make the environment with that Python unless it is there already; says whether it had to.
+def ensure(folder: Path, locks: Sequence[Path], python: str) -> bool:
+    """Make the environment with that Python, or install into it what it lacks.
+
+    Returns:
+        False if it had all of the locks already.
 
     Raises:
-        EnvironmentFailed: if it can't be made. What is half made does not count as there.
+        EnvironmentFailed: if it can't be made. A half-made one does not count as made.
     """
     # Two targets started at once, in two terminals, would otherwise build in the same folder.
-    with lock.open("rb") as file:
+    with locks[0].open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        identity = subprocess.run([python, "-c", STAMP_CODE], check=True, capture_output=True, text=True).stdout
-        wanted = identity + hashlib.sha256(file.read()).hexdigest() + "\n"
+        identity = subprocess.run([python, "-c", STAMP_CODE], check=True, capture_output=True, text=True).stdout.strip()
+        wanted = {identity, *(f"{lock.name} {hashlib.sha256(lock.read_bytes()).hexdigest()}" for lock in locks)}
         stamp = folder / STAMP_FILE
-        if stamp.is_file() and stamp.read_text() == wanted:
+        there = set(stamp.read_text().splitlines()) if stamp.is_file() else set()
+        if wanted <= there:
             return False
-        print(f"headrace: making {folder} from {lock}", flush=True)
-        if folder.exists():
-            shutil.rmtree(folder)
-        install = create(folder, python)
-        if subprocess.run([*install, "--require-hashes", "--requirement", str(lock)], check=False).returncode:
-            raise EnvironmentFailed(f"installing {lock} into {folder} failed; pip says why above")
-        stamp.write_text(wanted)
+        stamp.unlink(missing_ok=True)
+        if there and there <= wanted:
+            install = _installer(folder, python)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+            install = create(folder, python)
+        _install(install, folder, locks)
+        if any(lock.name == RUNTIME_LOCK for lock in locks):
+            _write_launcher(folder)
+        stamp.write_text("\n".join(sorted(wanted)) + "\n")
         return True
 
 
 def create(folder: Path, python: str) -> list[str]:
-    """Make an empty environment; the answer is the command that installs into it.
+    """Make an empty environment, and return the command that installs into it.
 
     Debian leaves `ensurepip` out of its Python (package python3-venv), and then `python -m venv` fails halfway.
     """
-    inside = str(folder / "bin" / "python")
-    pip = [inside, "-m", "pip"]
     if _has(python, "ensurepip"):
         command = [python, "-m", "venv", str(folder)]
     elif shutil.which("uv"):
@@ -57,7 +77,6 @@ def create(folder: Path, python: str) -> list[str]:
         command = ["virtualenv", "--quiet", "--python", python, str(folder)]
     elif _has(python, "pip"):
         command = [python, "-m", "venv", "--without-pip", str(folder)]
-        pip = [python, "-m", "pip", "--python", inside]
     else:
         raise EnvironmentFailed(
             f"{python} can't make virtual environments: apt install python3-venv (or have uv or virtualenv on PATH)"
@@ -65,7 +84,49 @@ def create(folder: Path, python: str) -> list[str]:
     if subprocess.run(command, check=False).returncode:
         raise EnvironmentFailed(f"`{' '.join(command)}` failed")
     (folder / ".gitignore").write_text("*\n")
-    return [*pip, "install", "--quiet", "--disable-pip-version-check"]
+    return _installer(folder, python)
+
+
+def _installer(folder: Path, python: str) -> list[str]:
+    """Return the pip command of an environment, which may have to be that of the Python below it."""
+    inside = str(folder / "bin" / "python")
+    pip = [inside, "-m", "pip"] if _has(inside, "pip") else [python, "-m", "pip", "--python", inside]
+    return [*pip, "install", "--disable-pip-version-check", "--progress-bar", "off"]
+
+
+def _install(install: Sequence[str], folder: Path, locks: Sequence[Path]) -> None:
+    """Install locks, and show how far it is: a line that moves on a terminal, the first and the last one in a log."""
+    started, names = time.monotonic(), " and ".join(map(str, locks))
+    print(f"headrace: making {folder} from {names}", flush=True)
+    # Markers leave some of the pins out, depending on the Python.
+    pins = {name for lock in locks for name in re.findall(r"^([a-z0-9.-]+)==", lock.read_text(), re.MULTILINE)}
+    requirements = [option for lock in locks for option in ("--requirement", str(lock))]
+    with subprocess.Popen([*install, "--require-hashes", *requirements], stdout=subprocess.PIPE, text=True) as pip:
+        assert pip.stdout is not None
+        found = 0
+        for line in pip.stdout:
+            if match := re.match(r"(Collecting|Requirement already satisfied:) ([^=<>;@ ]+)", line):
+                found += 1
+                _show(f"  {found} of {len(pins)} packages: {match[2]}")
+            elif line.startswith("Installing collected packages"):
+                _show(f"  installing {line.count(',') + 1} packages")
+    _show("")
+    if pip.returncode:
+        raise EnvironmentFailed(f"installing {names} into {folder} failed; pip says why above")
+    print(f"headrace: {folder} is ready after {time.monotonic() - started:.0f} s", flush=True)
+
+
+def _show(text: str) -> None:
+    """Replace the line that moves."""
+    if sys.stdout.isatty():
+        print(f"\r{text[:78]}\x1b[K", end="", flush=True)
+
+
+def _write_launcher(folder: Path) -> None:
+    """Write the `headrace` command of a clone, whose package is not installed."""
+    launcher = folder / "bin" / "headrace"
+    launcher.write_text(LAUNCHER.format(python=folder.absolute() / "bin" / "python", root=str(ROOT)))
+    launcher.chmod(0o755)
 
 
 def _has(python: str, module: str) -> bool:
@@ -73,15 +134,15 @@ def _has(python: str, module: str) -> bool:
 
 
 def base_python() -> str:
-    """The interpreter below the running one: an environment must not be made from the one that it replaces."""
+    """Return the interpreter below the running one: an environment must not be made from the one that it replaces."""
     return str(getattr(sys, "_base_executable", sys.executable))
 
 
 def main(arguments: list[str]) -> int:
     """Make the environment that the command line names."""
-    folder, lock = (Path(argument) for argument in arguments)
+    folder, *locks = (Path(argument) for argument in arguments)
     try:
-        ensure(folder, lock, base_python())
+        ensure(folder, locks, base_python())
     except EnvironmentFailed as error:
         print(f"headrace: {error}", file=sys.stderr)
         return 1

@@ -33,6 +33,7 @@ ROOT = Path(__file__).parent.parent
 RUN = Path(".run")
 EXPORTER_ENVIRONMENT = Path(".venv-exporter")
 EXPORTER_LOCK = Path("requirements/exporter.txt")
+GRAFANA_LEFT_OUT = "only Docker Compose starts it; `make dashboards-preview` draws its dashboards from Prometheus"
 
 
 def say(text: str) -> None:
@@ -76,7 +77,7 @@ def plan() -> Stack:
         broker.check_not_foreign(ports.broker)
         os.environ["REDIS_URL"] = broker.own_url(ports.broker)
     if not shutil.which("prometheus"):
-        left_out["prometheus"] = "its program is not installed"
+        left_out["prometheus"] = "no program (Debian: apt install prometheus), so no graphs and no alerts"
     elif not SCRAPE_CONFIG.is_file():
         left_out["prometheus"] = f"{SCRAPE_CONFIG} is missing"
     if not exporter_python():
@@ -135,7 +136,7 @@ def prepare_exporter(left_out: dict[str, str]) -> None:
     if "exporter" in left_out or python is None:
         return
     try:
-        environment.ensure(EXPORTER_ENVIRONMENT, EXPORTER_LOCK, python)
+        environment.ensure(EXPORTER_ENVIRONMENT, [EXPORTER_LOCK], python)
     except (environment.EnvironmentFailed, OSError, subprocess.SubprocessError) as error:
         left_out["exporter"] = str(error)
 
@@ -170,7 +171,7 @@ def prepare_and_run() -> int:
         left_out = dict(stack.left_out)
         prepare_exporter(left_out)
         stack = replace(stack, left_out=left_out)
-        for name, reason in left_out.items():
+        for name, reason in {**left_out, "grafana": GRAFANA_LEFT_OUT}.items():
             say(f"{name} is left out: {reason}")
         for folder in ("redis", "prometheus"):
             (RUN / folder).mkdir(exist_ok=True)

@@ -18,7 +18,7 @@ else:
 
 REQUIREMENTS = Path("requirements")
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
-LOCKS = ["dev", "gateway", "worker", "exporter", "audit"]
+LOCKS = ["dev", "runtime", "gateway", "worker", "exporter", "audit"]
 EXTRAS = ["export", "s3", "sign"]
 GROUPS = ["gateway", "worker", "training", "tracing", "local", "dev"]
 HASH = re.compile(r" {4}--hash=sha256:[0-9a-f]{64}( \\)?")
@@ -85,8 +85,8 @@ def test_no_index_is_named(lock: str) -> None:
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-@pytest.mark.parametrize("lock", ["gateway", "worker"])
-def test_images_get_what_was_tested(lock: str, python: str) -> None:
+@pytest.mark.parametrize("lock", ["runtime", "gateway", "worker"])
+def test_what_runs_is_what_was_tested(lock: str, python: str) -> None:
     tested = pins("dev", python)
 
     assert pins(lock, python).items() <= tested.items()
@@ -98,6 +98,7 @@ def test_images_get_what_was_tested(lock: str, python: str) -> None:
     [
         ("gateway", ["s3"], ["gateway", "tracing"]),
         ("worker", EXTRAS, ["worker", "training", "tracing"]),
+        ("runtime", EXTRAS, [group for group in GROUPS if group != "dev"]),
         ("dev", EXTRAS, GROUPS),
     ],
 )
@@ -120,6 +121,10 @@ def test_the_base_of_the_sdk_brings_no_library_of_the_service(python: str) -> No
 @pytest.mark.parametrize("python", PYTHONS)
 def test_the_gateway_knows_no_model_library(python: str) -> None:
     assert not {"scikit-learn", "numpy", "scipy", "joblib", "threadpoolctl"} & pins("gateway", python).keys()
+
+
+def test_running_needs_no_tools_of_development() -> None:
+    assert not {"pytest", "mypy", "ruff", "moto", "schemathesis", "hypothesis"} & pins("runtime", "3.12").keys()
 
 
 def test_the_exporter_keeps_to_the_celery_that_it_knows() -> None:

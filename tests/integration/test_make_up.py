@@ -57,6 +57,7 @@ def test_it_serves_what_it_prints_and_ends_cleanly(up: Process, ports: dict[str,
         assert httpx.get(address, timeout=10, trust_env=False, follow_redirects=True).status_code in (200, 404), address
     assert listens(ports["GATEWAY_PORT"]) and listens(ports["REDIS_PORT"])
     left_out = dict(re.findall(r"^headrace: (\w+) is left out: (.+)$", up.log(), re.MULTILINE))
+    assert "Docker Compose" in left_out.pop("grafana")
     if "exporter" not in left_out:
         wait_for("celery-exporter has seen the task and its worker", lambda: watches_celery(ports["EXPORTER_PORT"]))
     if "prometheus" not in left_out:
@@ -75,7 +76,7 @@ def test_it_serves_what_it_prints_and_ends_cleanly(up: Process, ports: dict[str,
 
 
 def watches_celery(port: str) -> bool:
-    """A scrape takes 2 s, in which the exporter asks the workers, who may be too busy to answer in time."""
+    """Scrape the exporter, which asks the workers for 2 s; busy ones may not answer in time."""
     seen = Scrape(f"http://127.0.0.1:{port}/metrics")
     return (
         {"celery_worker_up", "celery_task_received_total"} <= seen.names
@@ -87,7 +88,7 @@ def watches_celery(port: str) -> bool:
 
 
 def scraped(port: str) -> dict[str, str]:
-    """Job -> port of what Prometheus looks at; what it looked at already has answered."""
+    """Return job and port of each target of Prometheus, none of which is down."""
     answer = httpx.get(f"http://127.0.0.1:{port}/api/v1/targets", timeout=10, trust_env=False)
     targets = answer.json()["data"]["activeTargets"]
     assert not [target for target in targets if target["health"] == "down"]

@@ -23,7 +23,7 @@ def why_no_exporter() -> str | None:
         return "celery-exporter needs Python 3.11 or 3.12"
     if os.environ.get(REQUIRE_ALL) != "1":
         return f"celery-exporter is not installed: `make up` makes {EXPORTER_ENVIRONMENT}"
-    environment.ensure(folder, REPOSITORY / EXPORTER_LOCK, python)
+    environment.ensure(folder, [REPOSITORY / EXPORTER_LOCK], python)
     return None
 
 

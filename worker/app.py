@@ -74,7 +74,7 @@ def worker_name() -> str:
 
 def _load_predictors(settings: WorkerSettings, store: ModelStore, metrics: WorkerMetrics) -> PredictorCache:
     predictors = PredictorCache(
-        store, settings.worker_memory_budget_bytes, frozenset(settings.pinned_models), settings.trust
+        store, settings.worker_memory_budget_bytes, frozenset(settings.pinned_models), settings.allow_list
     )
     predictors.on_load = metrics.count_load
     for name in settings.pinned_models or [settings.default_model]:

@@ -70,15 +70,15 @@ class WorkerSettings(CommonSettings):
         return _parts(self.worker_models)
 
     @property
-    def trust(self) -> AllowList:
-        """What artifacts may be made of, and who must have signed them.
+    def allow_list(self) -> AllowList:
+        """The modules and types that artifacts may use, and the keys that must have signed them.
 
         Raises:
             ModelError: if the file of public keys can't be used.
         """
         signers = None
         if self.model_public_key is not None:
-            # Only where it is asked for: OpenSSL is large.
+            # Imported only where signatures are asked for, because OpenSSL is large.
             from headrace.models.signing import PublicKeys
 
             signers = PublicKeys.read(self.model_public_key)

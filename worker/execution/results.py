@@ -30,7 +30,7 @@ class BatchResult:
     """One result per call, in the order of the calls."""
 
     computed: Computed | None = None
-    """None if the version could not be loaded, or no call was live: then no estimator was called."""
+    """The rows and predictions; None if the version could not be loaded, or all calls had expired."""
 
     @property
     def compute_seconds(self) -> float:

@@ -1,4 +1,4 @@
-"""What an artifact may be made of: the classes and functions that fitted estimators need, and what is named beside."""
+"""Rules for the contents of an artifact: the classes and functions that fitted estimators need, and more by name."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -19,35 +19,37 @@ RUN_CODE_OR_OPEN_FILES = (
     *("sklearn.utils._show_versions", "sklearn.utils._test_common", "sklearn.utils.estimator_checks"),
     *("numpy._core.memmap", "numpy.core.memmap", "pandas.core.computation"),
 )
+"""Parts of the allowed packages that stay forbidden."""
 
 CYTHON = ("numpy.random", "pandas._libs", "scipy", "sklearn")
-"""Packages with classes that Cython pickles by functions of its own."""
+"""Packages whose Cython classes are unpickled by functions that Cython generates."""
 
 TRUE_NAMES = {"_loss": "sklearn._loss._loss"}
-"""Modules that Cython made call themselves by their last name: scikit-learn 1.7 pickles so."""
+"""Full names of Cython modules that call themselves by the last part only, as the pickles of scikit-learn 1.7 do."""
 
 FILE_CLASSES = frozenset(["numpy.memmap", "pandas.ExcelFile", "pandas.ExcelWriter", "pandas.HDFStore"])
+"""Classes that open a file when they are called."""
 
 
 @dataclass(frozen=True)
 class AllowList:
-    """What artifacts may hold beyond the usual."""
+    """The modules, types and signers that a worker trusts beside the built-in rules."""
 
     modules: frozenset[str] = frozenset()
-    """Packages or modules that pickles may use, all of them."""
+    """Packages or modules of which pickles may use everything."""
     skops_types: frozenset[str] = frozenset()
     """Types that skops artifacts may hold, by qualified name."""
     signers: "PublicKeys | None" = None
-    """Keys of which one must have signed a version; None: nobody need have."""
+    """Keys one of which must have signed a version; None if versions need no signature."""
 
 
 def within(module: str, packages: Collection[str]) -> bool:
-    """Whether a module is one of these or inside one."""
-    return any(module == each or module.startswith(f"{each}.") for each in packages)
+    """Return True if a module is one of these packages or inside one."""
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
 def may_import(module: str, name: str) -> bool:
-    """Whether a module may be imported to look at something in it."""
+    """Return True if a pickle may make the worker import a module to look up a name in it."""
     if f"{module}.{name}" in PLAIN_CLASSES | RECONSTRUCTORS | PURE_OBJECTS or module in TOP_MODULES:
         return True
     in_tests = "tests" in module.split(".")
@@ -55,18 +57,24 @@ def may_import(module: str, name: str) -> bool:
 
 
 def may_be_called(module: str, name: str) -> bool:
-    """Whether a pickle may call a function while it is read; classes it may always."""
-    # What Cython writes for its classes; `newObj` are the trees of the nearest neighbours.
+    """Return True if a pickle may call a function while it is read; it may call every class that it may hold."""
+    # Cython generates these functions for its classes; `newObj` is the one of the trees of the nearest neighbours.
     by_cython = name.startswith("__pyx_unpickle_") or name == "newObj"
     return f"{module}.{name}" in RECONSTRUCTORS or (by_cython and within(module, CYTHON))
 
 
 def may_be_held(found: Any, module: str, name: str) -> bool:
-    """Whether an estimator may hold what was found under a name in a module that may be imported."""
+    """Return True if an estimator may hold an object.
+
+    Args:
+        found: The object.
+        module: The module in which the pickle looked it up, one that may be imported.
+        name: Its name in that module.
+    """
     path, package = f"{module}.{name}", module.split(".")[0]
     if path in PLAIN_CLASSES | PURE_OBJECTS or isinstance(found, np.ufunc):
         return True
-    # Modules also hold what they import themselves.
+    # A module also holds objects that it has imported from elsewhere: the home of the object must be allowed too.
     home = getattr(found, "__module__", None) or ""
     home = TRUE_NAMES.get(home, home)
     if not within(home, (package,)) or within(home, RUN_CODE_OR_OPEN_FILES):

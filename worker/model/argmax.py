@@ -1,4 +1,4 @@
-"""Whether a classifier's `predict` may be read off its probabilities, which saves half of the estimator's time."""
+"""Classifiers whose `predict` can be read off their probabilities, which saves half of the estimator's time."""
 
 import random
 from collections.abc import Callable
@@ -21,13 +21,20 @@ ARGMAX_BY_IMPLEMENTATION = frozenset(
 """scikit-learn's classifiers whose `predict` is the class of the greatest probability, ties aside."""
 
 TIE = 1e-9
-"""Probabilities that are closer are a tie: `predict`, which compares unrounded scores, may break it either way."""
+"""Largest difference of two probabilities that is a tie: `predict` compares unrounded scores, and may choose either."""
 
-PROBE_ROWS = 200
+MADE_UP_ROWS = 200
 
 
-def greatest(probabilities: NDArray[np.float64]) -> NDArray[np.intp] | None:
-    """The position of the greatest probability of each row, shape (n rows,), or None if a row has a tie."""
+def argmax_without_ties(probabilities: NDArray[np.float64]) -> NDArray[np.intp] | None:
+    """Return the position of the greatest probability of each row.
+
+    Args:
+        probabilities: Shape (n rows, n classes).
+
+    Returns:
+        Shape (n rows,); None if a row has a tie.
+    """
     top = probabilities.max(axis=1, keepdims=True)
     if np.count_nonzero(probabilities >= top - TIE) > len(probabilities):
         return None
@@ -38,24 +45,31 @@ def greatest(probabilities: NDArray[np.float64]) -> NDArray[np.intp] | None:
 def classes_by_probability(
     manifest: Manifest, estimator: Any, convert: Callable[[list[Row]], Any]
 ) -> NDArray[Any] | None:
-    """The classes in the order of the probabilities if the greatest always is the prediction, else None.
+    """Return the classes in the order of the probabilities if the greatest one is always the prediction, else None.
 
-    Only for types of which it is known by their code, and then tried on the samples and on PROBE_ROWS made-up rows.
+    Only types whose code is known to predict that way qualify. They are then tried on the samples of the manifest and
+    on MADE_UP_ROWS made-up rows.
+
+    Args:
+        manifest: The version that the estimator belongs to.
+        estimator: The fitted estimator.
+        convert: The function from rows to the estimator's input.
     """
     if not manifest.probabilities or len(manifest.outputs) > 1 or not _is_argmax(estimator):
         return None
     classes = np.asarray(estimator.classes_)
     samples = [sample.row for sample in manifest.samples]
-    for rows in samples, _probes(manifest, samples):
+    for rows in samples, _made_up_rows(manifest, samples):
         try:
-            made = convert(rows)
-            answers, probabilities = np.asarray(estimator.predict(made)), np.asarray(estimator.predict_proba(made))
+            inputs = convert(rows)
+            predictions = np.asarray(estimator.predict(inputs))
+            probabilities = np.asarray(estimator.predict_proba(inputs))
         except ValueError:
-            # Made-up rows need not make sense to it.
+            # The estimator may reject made-up rows.
             return None
         top = probabilities.max(axis=1, keepdims=True)
         clear = np.count_nonzero(probabilities >= top - TIE, axis=1) == 1
-        if not np.array_equal(classes[probabilities.argmax(axis=1)][clear], answers[clear]):
+        if not np.array_equal(classes[probabilities.argmax(axis=1)][clear], predictions[clear]):
             return None
     return classes
 
@@ -67,20 +81,21 @@ def _is_argmax(estimator: Any) -> bool:
     return type(final).__name__ in ARGMAX_BY_IMPLEMENTATION and type(final).__module__.startswith("sklearn.")
 
 
-def _probes(manifest: Manifest, samples: list[Row]) -> list[Row]:
+def _made_up_rows(manifest: Manifest, samples: list[Row]) -> list[Row]:
     chance = random.Random(0)
     columns = [_values(feature, [row[at] for row in samples], chance) for at, feature in enumerate(manifest.features)]
     return [list(row) for row in zip(*columns, strict=True)]
 
 
 def _values(feature: Feature, seen: list[Any], chance: random.Random) -> list[Any]:
+    """Draw MADE_UP_ROWS values of a feature; `seen` are the values of the samples."""
     if feature.type == "number":
         low, high = feature.minimum or 0.0, feature.maximum or 0.0
-        drawn: list[Any] = [chance.uniform(low, high) for _ in range(PROBE_ROWS)]
+        drawn: list[Any] = [chance.uniform(low, high) for _ in range(MADE_UP_ROWS)]
         if np.dtype(feature.dtype).kind in "iu":
             drawn = [round(value) for value in drawn]
     elif feature.type == "boolean":
-        drawn = chance.choices((True, False), k=PROBE_ROWS)
+        drawn = chance.choices((True, False), k=MADE_UP_ROWS)
     else:
-        drawn = chance.choices(feature.categories or seen, k=PROBE_ROWS)
+        drawn = chance.choices(feature.categories or seen, k=MADE_UP_ROWS)
     return [None if feature.nullable and chance.random() < 0.1 else value for value in drawn]

@@ -1,4 +1,4 @@
-"""The predictors of a process: loaded on demand, within a memory budget, the least recently used going first."""
+"""The predictors of a process: loaded on demand, within a memory budget; the least recently used are dropped first."""
 
 import logging
 import threading
@@ -16,17 +16,23 @@ from worker.model.predictor import Predictor
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 10.0
-"""How long a version that could not be loaded is refused without another try."""
+"""Seconds for which a version that could not be loaded is refused without another try."""
 
 STORE_RETRY_SECONDS = 1.0
-"""The same where the model store did not answer, which passes."""
+"""Seconds until the next try if the model store did not answer, which is likely to pass."""
 
-REFUSED_KEPT = 100
+REFUSALS_MAX = 100
+"""Refusals that are remembered."""
 
 Key = tuple[str, str]
+"""Name and version of a model."""
 
 LoadObserver = Callable[[Manifest | None, float | None], None]
-"""Told of each load: the manifest, if the store has the version, and the seconds that it took, None if refused."""
+"""A function that is called after each load.
+
+Its arguments are the manifest, None if the store does not have the version, and the seconds that the load took, None if
+the version was refused.
+"""
 
 
 @dataclass
@@ -42,9 +48,10 @@ class _Refusal:
 
 
 class PredictorCache:
-    """Predictors by name and version. Any thread may use it; a fork must not happen while another thread does.
+    """Predictors by name and version. Any thread may use it, but the process must not fork while another thread does.
 
-    A lookup of what is loaded never waits for a load; one load runs at a time, so that two do not add up their peaks.
+    Looking up a loaded version never waits for a load. One load runs at a time, so that the memory peaks of two loads
+    do not add up.
     """
 
     def __init__(
@@ -52,27 +59,35 @@ class PredictorCache:
         store: ModelStore,
         budget_bytes: int,
         pinned: frozenset[str] = frozenset(),
-        trust: AllowList | None = None,
+        allow_list: AllowList | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`budget_bytes` bounds the sum of `Predictor.size_bytes`; `pinned` names the only models it takes, if any."""
+        """Create an empty cache.
+
+        Args:
+            store: The model store from which versions are loaded.
+            budget_bytes: The bound of the sum of `Predictor.size_bytes`.
+            pinned: The names of the only models that may be loaded; empty if any may.
+            allow_list: The modules, types and signers that are trusted.
+            clock: Seconds of a clock that never goes back.
+        """
         self._store = store
         self._budget_bytes = budget_bytes
         self._pinned = pinned
-        self._trust = trust or AllowList()
+        self._allow_list = allow_list or AllowList()
         self._clock = clock
         self._residents: OrderedDict[Key, _Resident] = OrderedDict()
-        """The least recently used first."""
+        """Predictors in memory, the least recently used first."""
         self._refusals: dict[Key, _Refusal] = {}
         self._lock = threading.Lock()
         self._load_lock = threading.Lock()
         self.on_load: LoadObserver = lambda _manifest, _seconds: None
 
     def get(self, name: str, version: str) -> Predictor:
-        """The predictor of a version, loaded if it is not in memory.
+        """Return the predictor of a version; load it if it is not in memory.
 
         Raises:
-            ModelError: if this process does not take the model, or can't load it, or could not a moment ago.
+            ModelError: if this process does not serve the model, can't load it, or could not load it a moment ago.
         """
         key = (name, version)
         found = self._lookup(key)
@@ -84,23 +99,23 @@ class PredictorCache:
             return found if found is not None else self._load(key)
 
     def drop(self, name: str, version: str) -> None:
-        """Forget a version and why it was refused; batches that run with it keep it until they are done."""
+        """Drop a version and its refusal; batches that run with the predictor keep it until they are done."""
         with self._lock:
             self._residents.pop((name, version), None)
             self._refusals.pop((name, version), None)
 
     def loaded(self) -> list[Predictor]:
-        """All predictors in memory, the least recently used first."""
+        """Return all predictors in memory, the least recently used first."""
         with self._lock:
             return [resident.predictor for resident in self._residents.values()]
 
     def refused(self) -> dict[Key, str]:
-        """Versions whose last load failed, and why; until one succeeds or they are dropped."""
+        """Return the versions whose last load failed, with the reason; a load that succeeds or `drop` removes one."""
         with self._lock:
             return {key: refusal.reason for key, refusal in self._refusals.items()}
 
     def idle_seconds(self, name: str, version: str) -> float:
-        """Seconds since a version was last asked for; infinite if it is not in memory."""
+        """Return the seconds since a version was last used; infinity if it is not in memory."""
         with self._lock:
             resident = self._residents.get((name, version))
             return float("inf") if resident is None else self._clock() - resident.used_at
@@ -126,9 +141,10 @@ class PredictorCache:
             manifest = self._store.manifest(*key)
             if manifest.version != key[1]:
                 raise ModelNotFound(f"{key[1]!r} is an alias of {key[0]!r}, not a version")
-            # Before it is read, so that old and new need not fit in at once; the artifact is about what it will take.
+            # Room is made before the artifact is read, so that old and new versions need not fit in at once. The size
+            # of the artifact is about the memory that it will take.
             self._make_room(manifest.artifact.size_bytes, f"{key[0]} {key[1]}")
-            predictor = Predictor.load(self._store, manifest, self._trust)
+            predictor = Predictor.load(self._store, manifest, self._allow_list)
             self._make_room(predictor.size_bytes, str(predictor))
         except ModelError as error:
             retry_seconds = STORE_RETRY_SECONDS if isinstance(error, StoreUnavailable) else RETRY_SECONDS
@@ -144,6 +160,7 @@ class PredictorCache:
         return predictor
 
     def _make_room(self, size_bytes: int, label: str) -> None:
+        """Drop predictors until this many bytes fit below the budget; `label` names the new version in the error."""
         if size_bytes > self._budget_bytes:
             raise ModelError(
                 f"{label}: takes about {size_bytes / 1e6:.1f} MB, more than WORKER_MEMORY_BUDGET_BYTES "
@@ -156,10 +173,10 @@ class PredictorCache:
 
     def _refuse(self, key: Key, reason: str, until: float) -> None:
         with self._lock:
-            known = self._refusals.pop(key, None)
+            previous = self._refusals.pop(key, None)
             self._refusals[key] = _Refusal(reason, until)
-            if len(self._refusals) > REFUSED_KEPT:
+            if len(self._refusals) > REFUSALS_MAX:
                 del self._refusals[next(iter(self._refusals))]
-        # Tried again every few seconds: once is enough.
-        if known is None or known.reason != reason:
+        # The load is tried again every few seconds: the same reason is logged once.
+        if previous is None or previous.reason != reason:
             logger.error("refused %s %s: %s", *key, reason)

@@ -1,4 +1,4 @@
-"""From the verified bytes of an artifact to an estimator that is fit to serve."""
+"""Loading of an estimator from the verified bytes of an artifact."""
 
 import io
 import logging
@@ -22,26 +22,33 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoadedEstimator:
-    """An estimator with about how many bytes of memory it takes."""
+    """An estimator, and about how many bytes of memory it takes."""
 
     estimator: Any
     size_bytes: int
 
 
-def load_estimator(manifest: Manifest, content: bytes | BinaryIO, trust: AllowList) -> LoadedEstimator:
-    """Load an artifact whose digest was verified; of a file, which only joblib artifacts may be, arrays are mapped.
+def load_estimator(manifest: Manifest, content: bytes | BinaryIO, allow_list: AllowList) -> LoadedEstimator:
+    """Load an artifact whose digest was verified.
+
+    Args:
+        manifest: The version that the artifact belongs to.
+        content: The artifact as bytes, or as an open file whose large arrays are mapped; only for joblib artifacts.
+        allow_list: The modules and types that are trusted.
 
     Raises:
-        ArtifactInvalid: if it is of another scikit-learn, damaged, or holds what is not trusted; in one line.
+        ArtifactInvalid: if scikit-learn has another version, or the artifact is damaged or holds objects that are not
+            trusted. The message has one line.
     """
     check_version(manifest)
-    # The minor version agrees and the samples will be predicted: that says more than a differing patch number.
+    # scikit-learn warns of every other version. Here the minor version agrees, and the samples of the manifest will be
+    # predicted, which is a better check than the patch number.
     warnings.simplefilter("ignore", InconsistentVersionWarning)
     try:
         if isinstance(content, bytes) and manifest.artifact.format == "skops":
-            loaded = _skops(content, trust)
+            loaded = _load_skops(content, allow_list)
         else:
-            loaded = _joblib(content, trust)
+            loaded = LoadedEstimator(*unpickle(content, allow_list.modules))
     except ModelError as error:
         raise ArtifactInvalid(f"{manifest.name} {manifest.version}: {error}") from None
     except Exception as error:
@@ -49,17 +56,19 @@ def load_estimator(manifest: Manifest, content: bytes | BinaryIO, trust: AllowLi
             raise
         logger.debug("%s %s", manifest.name, manifest.version, exc_info=True)
         raise ArtifactInvalid(
-            f"{manifest.name} {manifest.version}: not a readable {manifest.artifact.format} artifact: {_line(error)}"
+            f"{manifest.name} {manifest.version}: not a readable {manifest.artifact.format} artifact: {_summary(error)}"
         ) from None
     make_single_threaded(loaded.estimator)
     return loaded
 
 
 def check_version(manifest: Manifest) -> None:
-    """Compare the scikit-learn that exported a model with the one that runs.
+    """Check that a model was exported with the major and minor version of scikit-learn that runs here.
+
+    A pickle of another minor version may load without an error and predict nonsense.
 
     Raises:
-        ArtifactInvalid: if major or minor differ; a pickle of another minor version may load and predict nonsense.
+        ArtifactInvalid: if it was exported with another one.
     """
     exported, running = manifest.libraries.get("scikit-learn", "unknown"), sklearn.__version__
     if exported.split(".")[:2] != running.split(".")[:2]:
@@ -70,7 +79,7 @@ def check_version(manifest: Manifest) -> None:
 
 
 def make_single_threaded(estimator: Any) -> None:
-    """Set `n_jobs` to 1 in an estimator and all its parts: the worker's pool is what uses the cores."""
+    """Set `n_jobs` to 1 in an estimator and all its parts, because the worker's pool uses the cores already."""
     pending: list[Any] = [estimator]
     seen: set[int] = set()
     while pending:
@@ -84,33 +93,32 @@ def make_single_threaded(estimator: Any) -> None:
                 pending.extend(part.ravel().tolist())
         elif isinstance(part, BaseEstimator) and id(part) not in seen:
             seen.add(id(part))
-            # None stays: it means one already, and some estimators deprecate the parameter.
+            # None means one job already, and some estimators deprecate the parameter.
             if getattr(part, "n_jobs", None) not in (None, 1):
                 part.n_jobs = 1
             pending.extend(vars(part).values())
 
 
 def is_time_limit(error: BaseException) -> bool:
-    """Whether Celery's soft time limit interrupted; it is raised inside whatever runs."""
+    """Return True if an exception is Celery's soft time limit, which is raised inside any code that runs.
+
+    It is compared by name, so that this module does not import Celery.
+    """
     return type(error).__name__ == "SoftTimeLimitExceeded"
 
 
-def _joblib(content: bytes | BinaryIO, trust: AllowList) -> LoadedEstimator:
-    return LoadedEstimator(*unpickle(content, trust.modules))
-
-
-def _skops(content: bytes, trust: AllowList) -> LoadedEstimator:
-    # Only where a model is of this format: it imports much.
+def _load_skops(content: bytes, allow_list: AllowList) -> LoadedEstimator:
+    # Imported only for models of this format, because skops imports many modules.
     import skops.io
 
-    unknown = sorted(set(skops.io.get_untrusted_types(data=content)) - trust.skops_types)
+    unknown = sorted(set(skops.io.get_untrusted_types(data=content)) - allow_list.skops_types)
     if unknown:
         raise ArtifactInvalid(f"it holds {', '.join(unknown)}, not in SKOPS_TRUSTED_TYPES")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         size_bytes = sum(member.file_size for member in archive.infolist())
-    return LoadedEstimator(skops.io.loads(content, trusted=sorted(trust.skops_types)), size_bytes)
+    return LoadedEstimator(skops.io.loads(content, trusted=sorted(allow_list.skops_types)), size_bytes)
 
 
-def _line(error: Exception) -> str:
+def _summary(error: Exception) -> str:
     text = " ".join(str(error).split())[:200]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,4 +1,4 @@
-"""What the model says of rows, as plain Python values that are ready for JSON."""
+"""The predictions of an estimator, as plain Python values that are ready for JSON."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,81 +12,87 @@ from shared.queue.contract import ErrorCode
 
 
 class MalformedAnswer(Exception):
-    """The estimator answered with another number of rows or outputs than it was asked for."""
+    """An answer of an estimator with another number of rows or outputs than it was asked for."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the model says of n rows.
-
-    With one output `predictions` holds a value per row and `probabilities` a list per row; with several a list of
-    values per row and a list of lists. `failures` maps the position of a row to its error; the other lists hold
-    None there. `confidence` holds the greatest probability of each row that did not fail, of models with one output
-    that have probabilities. `compute_seconds` is the time inside the estimator.
-    """
+    """The predictions for n rows. Lists have one item per row, None for a row that failed."""
 
     predictions: list[Any]
+    """A value per row; with several outputs a list of values per row."""
     probabilities: list[Any] | None
+    """A probability per class for each row; with several outputs a list of such lists. None if the model has none."""
     confidence: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """The greatest probability of each row that did not fail; empty without probabilities or with several outputs."""
     compute_seconds: float = 0.0
+    """Seconds inside the estimator."""
     failures: dict[int, PredictionError] = field(default_factory=dict)
+    """Position of a row -> its error."""
 
 
-def failed(at: int, code: ErrorCode, message: str) -> PredictionError:
-    """The error of the row at a position."""
-    return PredictionError(code.value, message, [at])
+def row_error(position: int, code: ErrorCode, message: str) -> PredictionError:
+    """Return the error of the row at a position."""
+    return PredictionError(code.value, message, [position])
 
 
 class AnswerReader:
-    """Reads what an estimator returns for the model of a manifest."""
+    """A reader of the arrays that the estimator of a version returns."""
 
     def __init__(self, manifest: Manifest) -> None:
         self._outputs = manifest.outputs
 
     def read(self, predictions: Any, probabilities: Any, n_rows: int) -> Predictions:
-        """The answer for n rows; a row with NaN or infinity in it is a failure, because JSON can't say them.
+        """Return the answer for n rows as plain values.
 
-        `predictions` is what `predict` returned, `probabilities` what `predict_proba` returned or None.
+        A row with NaN or infinity in its answer fails, because JSON has neither.
+
+        Args:
+            predictions: The value that `predict` returned.
+            probabilities: The value that `predict_proba` returned, or None.
+            n_rows: The number of rows that the estimator was asked for.
 
         Raises:
             MalformedAnswer: if the shapes are not those of n rows and the manifest's outputs.
         """
-        columns = self._columns(predictions, n_rows)
-        shares = None if probabilities is None else self._shares(probabilities, n_rows)
+        columns = self._prediction_columns(predictions, n_rows)
+        matrices = None if probabilities is None else self._probability_matrices(probabilities, n_rows)
         finite = np.ones(n_rows, dtype=np.bool_)
-        for array in [*columns, *(shares or [])]:
+        for array in [*columns, *(matrices or [])]:
             if array.dtype.kind == "f":
                 finite &= np.isfinite(array) if array.ndim == 1 else np.isfinite(array).all(axis=1)
         failures = {
-            int(at): failed(int(at), ErrorCode.NON_FINITE_OUTPUT, "the model answered NaN or infinity")
-            for at in np.flatnonzero(~finite)
+            position: row_error(position, ErrorCode.NON_FINITE_OUTPUT, "the model answered NaN or infinity")
+            for position in np.flatnonzero(~finite).tolist()
         }
         values = [_plain(column, output) for column, output in zip(columns, self._outputs, strict=True)]
         return Predictions(
             _by_row(values, failures),
-            None if shares is None else _by_row([each.tolist() for each in shares], failures),
-            shares[0].max(axis=1)[finite] if shares and len(shares) == 1 else np.empty(0),
+            None if matrices is None else _by_row([matrix.tolist() for matrix in matrices], failures),
+            matrices[0].max(axis=1)[finite] if matrices and len(matrices) == 1 else np.empty(0),
             failures=failures,
         )
 
-    def _columns(self, predictions: Any, n_rows: int) -> list[NDArray[Any]]:
-        """One array of shape (n rows,) per output."""
+    def _prediction_columns(self, predictions: Any, n_rows: int) -> list[NDArray[Any]]:
+        """Return one array of shape (n rows,) per output."""
         array = np.asarray(predictions)
         matrix = array.reshape(-1, 1) if array.ndim == 1 else array
         if matrix.shape != (n_rows, len(self._outputs)):
             raise MalformedAnswer(f"predictions of shape {array.shape} for {n_rows} rows, {len(self._outputs)} outputs")
         return list(matrix.T)
 
-    def _shares(self, probabilities: Any, n_rows: int) -> list[NDArray[Any]]:
-        """One array of shape (n rows, n classes) per output."""
-        shares = [np.asarray(each) for each in ([probabilities] if len(self._outputs) == 1 else probabilities)]
+    def _probability_matrices(self, probabilities: Any, n_rows: int) -> list[NDArray[Any]]:
+        """Return one array of shape (n rows, n classes) per output."""
+        matrices = [np.asarray(each) for each in ([probabilities] if len(self._outputs) == 1 else probabilities)]
+        shapes = [matrix.shape for matrix in matrices]
         expected = [(n_rows, len(output.classes or ())) for output in self._outputs]
-        if [each.shape for each in shares] != expected:
-            raise MalformedAnswer(f"probabilities of shapes {[each.shape for each in shares]}, not {expected}")
-        return shares
+        if shapes != expected:
+            raise MalformedAnswer(f"probabilities of shapes {shapes}, not {expected}")
+        return matrices
 
 
 def _plain(column: NDArray[Any], output: Output) -> list[Any]:
+    """Return the values of a column as Python values, numbers as floats."""
     if output.kind == "number":
         column = column.astype(np.float64, copy=False)
     values: list[Any] = column.tolist()
@@ -96,7 +102,8 @@ def _plain(column: NDArray[Any], output: Output) -> list[Any]:
 
 
 def _by_row(columns: list[list[Any]], failures: dict[int, PredictionError]) -> list[Any]:
+    """Return an item per row, of several columns a list of items; None for a row that failed."""
     rows = columns[0] if len(columns) == 1 else [list(row) for row in zip(*columns, strict=True)]
-    for at in failures:
-        rows[at] = None
+    for position in failures:
+        rows[position] = None
     return rows

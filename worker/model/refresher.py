@@ -1,6 +1,6 @@
-"""Keeps a pool child's predictors as the store's aliases say, and tells the gateways what is loaded.
+"""The refresher of a pool child: it keeps the predictors in step with the store's aliases, and sends heartbeats.
 
-A thread of the child: a version is in memory before the gateways follow its alias, so no caller waits for a load.
+It is a thread of the child. It loads a version before the gateways follow its alias: no caller waits for the load.
 """
 
 import logging
@@ -22,14 +22,14 @@ from worker.redis_client import connect
 logger = logging.getLogger(__name__)
 
 IDLE_SECONDS = 30.0
-"""How long a version that no alias names any more is kept after its last use."""
+"""Seconds after its last use until a version is dropped that no alias names any more."""
 
-CROWDED_SECONDS = 60.0
-"""How long a version that had to make room, or for which others had to, is left to whoever asks for it."""
+EVICTION_COOLDOWN_SECONDS = 60.0
+"""Seconds for which the refresher does not load a version that was evicted, or that evicted others; callers may."""
 
 
 class Refresher(threading.Thread):
-    """Announces once a second, and looks at the store as often as that costs little."""
+    """A thread that sends a heartbeat every second, and follows the store's aliases as often as the store permits."""
 
     def __init__(
         self,
@@ -40,54 +40,66 @@ class Refresher(threading.Thread):
         on_loaded: Callable[[Iterable[Manifest]], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(name="keeper", daemon=True)
-        self._announced_as = name
+        """Create the thread.
+
+        Args:
+            name: The name of the pool child in its heartbeats.
+            redis_url: The broker.
+            store: The model store.
+            predictors: The predictors of this process.
+            on_loaded: A function that is called at every heartbeat with the versions in memory.
+            clock: Seconds of a clock that never goes back.
+        """
+        super().__init__(name="refresher", daemon=True)
+        self._child_name = name
         self._store = store
         self._predictors = predictors
         self._on_loaded = on_loaded
         self._redis = connect(redis_url, retries=0)
         self._stopping = threading.Event()
         self._clock = clock
-        self._kept: set[Key] = set()
-        """What was in memory after the last look."""
-        self._crowded_until: dict[Key, float] = {}
+        self._last_loaded: set[Key] = set()
+        """Versions in memory at the end of the last refresh."""
+        self._cooldown_until: dict[Key, float] = {}
 
     def run(self) -> None:
-        """Keep and announce until `stop`."""
-        looked_at = float("-inf")
+        """Refresh and send heartbeats until `stop`."""
+        refreshed_at = float("-inf")
         while True:
-            if self._clock() - looked_at >= self._store.look_seconds:
-                looked_at = self._clock()
+            if self._clock() - refreshed_at >= self._store.look_seconds:
+                refreshed_at = self._clock()
                 try:
-                    self.keep()
+                    self.refresh()
                 except ModelError as error:
                     logger.warning("model store: %s", error)
                 except Exception:
-                    logger.exception("keeper failed, and goes on")
-            self.announce()
+                    logger.exception("refreshing the models failed; it will be tried again")
+            self.send_heartbeat()
             if self._stopping.wait(HEARTBEAT_SECONDS):
                 return
 
     def stop(self) -> None:
-        """End the thread, and take its announcement back."""
+        """End the thread, and remove its heartbeat from Redis."""
         self._stopping.set()
         self.join(timeout=2.0)
         try:
-            self._redis.hdel(keys.CHILDREN, self._announced_as)
+            self._redis.hdel(keys.CHILDREN, self._child_name)
         except redis.RedisError as error:
-            logger.info("announcement not taken back: %s", type(error).__name__)
+            logger.info("heartbeat not removed: %s", type(error).__name__)
 
-    def keep(self) -> None:
-        """Load what aliases of the models in memory name, and drop what none names and nobody used lately.
+    def refresh(self) -> None:
+        """Load the versions that aliases of the models in memory name; drop idle versions that no alias names.
 
-        What does not fit in together is tried once in CROWDED_SECONDS, or it would be loaded and dropped all the time.
+        Versions that do not fit into memory together would evict each other at every refresh. So a version that was
+        evicted, or evicted others, is loaded again only after EVICTION_COOLDOWN_SECONDS.
 
         Raises:
             ModelError: if the store does not answer.
         """
         loaded = self._loaded()
-        self._note_crowded(self._kept - loaded)
-        self._kept = loaded
+        # Between two refreshes only a load for a caller drops a version: it evicted these.
+        self._start_cooldown(self._last_loaded - loaded)
+        self._last_loaded = loaded
         wanted = {
             (name, version)
             for name in {name for name, _ in loaded}
@@ -95,42 +107,42 @@ class Refresher(threading.Thread):
             for version in record.versions
         }
         for key in sorted(wanted - loaded):
-            if key not in self._crowded_until:
+            if key not in self._cooldown_until:
                 self._load(key)
         for name, version in loaded - wanted:
             if self._predictors.idle_seconds(name, version) > IDLE_SECONDS:
                 self._predictors.drop(name, version)
                 logger.info("dropped %s %s", name, version)
-        self._kept = self._loaded()
+        self._last_loaded = self._loaded()
 
     def _loaded(self) -> set[Key]:
         return {(each.manifest.name, each.manifest.version) for each in self._predictors.loaded()}
 
     def _load(self, key: Key) -> None:
         before = self._loaded()
-        # An error is logged and remembered by the cache, and announced.
+        # The cache logs and remembers a refusal, and the heartbeat reports it.
         with suppress(ModelError):
             self._predictors.get(*key)
-        dropped = before - self._loaded()
-        if dropped:
-            self._note_crowded({key, *dropped})
+        evicted = before - self._loaded()
+        if evicted:
+            self._start_cooldown({key, *evicted})
 
-    def _note_crowded(self, keys_: Collection[Key]) -> None:
+    def _start_cooldown(self, versions: Collection[Key]) -> None:
         now = self._clock()
-        self._crowded_until = {key: until for key, until in self._crowded_until.items() if until > now}
-        self._crowded_until.update(dict.fromkeys(keys_, now + CROWDED_SECONDS))
+        self._cooldown_until = {key: until for key, until in self._cooldown_until.items() if until > now}
+        self._cooldown_until.update(dict.fromkeys(versions, now + EVICTION_COOLDOWN_SECONDS))
 
-    def announce(self) -> None:
-        """Say what is loaded and what was refused."""
+    def send_heartbeat(self) -> None:
+        """Write the loaded and refused versions of this child to Redis."""
         predictors = self._predictors.loaded()
         self._on_loaded(predictor.manifest for predictor in predictors)
         try:
             seconds, microseconds = self._redis.time()
-            said = ChildHeartbeat(
+            heartbeat = ChildHeartbeat(
                 at=seconds + microseconds / 1e6,
                 loaded=sorted(map(str, predictors)),
-                refused={f"{name} {version}": why for (name, version), why in self._predictors.refused().items()},
+                refused={f"{name} {version}": reason for (name, version), reason in self._predictors.refused().items()},
             )
-            self._redis.hset(keys.CHILDREN, self._announced_as, said.model_dump_json())
+            self._redis.hset(keys.CHILDREN, self._child_name, heartbeat.model_dump_json())
         except redis.RedisError as error:
-            logger.warning("not announced: %s", type(error).__name__)
+            logger.warning("heartbeat not sent: %s", type(error).__name__)

@@ -1,6 +1,7 @@
-"""Rows as the estimator takes them: a float64 array, or a data frame with the columns that it saw in training.
+"""The estimator's input: a float64 array, or a data frame with the columns that the estimator saw in training.
 
-`headrace.models.manifest` specifies the conversion; the exporter has it too, and a test holds the two together.
+`headrace.models.manifest` specifies the conversion of rows. The exporter implements it too (`headrace.data.rows`), and
+a test compares the two.
 """
 
 import base64
@@ -16,10 +17,10 @@ from headrace.models.manifest import Feature, Manifest
 from shared.queue.contract import Row
 
 Rows = list[Row] | NDArray[np.float64]
-"""n rows: as they came, or of numbers only an array of shape (n, n features) that is never written to."""
+"""n rows: a list of rows, or an array of shape (n, n features) if all are numbers; it must not be written to."""
 
 Column = Callable[[Sequence[Any]], Any]
-"""Makes one column of a data frame from its n values, None where the row said null."""
+"""A function that makes one column of a data frame from its n values, None where a row holds null."""
 
 
 def unpack_rows(rows: list[Row] | str, n_rows: int) -> Rows:
@@ -54,9 +55,10 @@ def join_rows(parts: Sequence[Rows]) -> Rows:
 
 
 def row_converter(manifest: Manifest) -> Callable[[Rows], Any]:
-    """A function from n rows (values in feature order) to the estimator's input of shape (n, n features), a copy.
+    """Return a function from n rows (values in feature order) to the estimator's input of shape (n, n features).
 
-    The function raises what NumPy and pandas raise for values that are not of the features' types.
+    The function copies the rows. For values that are not of the features' types it raises the errors of NumPy and
+    pandas.
     """
     if manifest.input == "array":
         return _array
@@ -65,8 +67,8 @@ def row_converter(manifest: Manifest) -> Callable[[Rows], Any]:
 
     def frame(rows: Rows) -> Any:
         values = np.array(rows.T, order="C") if isinstance(rows, np.ndarray) else zip(*rows, strict=True)
-        made = {name: column(each) for name, column, each in zip(names, columns, values, strict=True)}
-        return pd.DataFrame(made, copy=False)
+        by_name = {name: column(each) for name, column, each in zip(names, columns, values, strict=True)}
+        return pd.DataFrame(by_name, copy=False)
 
     return frame
 
@@ -82,7 +84,7 @@ def _column(feature: Feature) -> Column:
         return lambda values: np.asarray(values, dtype=np.bool_)
     if feature.dtype == "category":
         dtype = pd.CategoricalDtype(feature.categories)
-        # Codes of an index that is made once: pd.Categorical would hash all the categories again for every batch.
+        # The index of the categories is built once; pd.Categorical would hash all categories again for every batch.
         return lambda values: pd.Categorical.from_codes(
             dtype.categories.get_indexer(_objects(values)), dtype=dtype, validate=False
         )
@@ -98,11 +100,12 @@ def _objects(values: Sequence[Any], nan_for_null: bool = False) -> NDArray[Any]:
     objects = np.empty(len(values), dtype=object)
     objects[:] = values
     if nan_for_null:
-        objects[objects == None] = np.nan  # noqa: E711 - elementwise
+        objects[objects == None] = np.nan  # noqa: E711 - compares each element
     return objects
 
 
 def _numbers(feature: Feature) -> Column:
+    """Return a function that casts to the dtype of training; values that an integer dtype can't hold stay float64."""
     if feature.dtype == "float64":
         return lambda values: np.asarray(values, dtype=np.float64)
     dtype = np.dtype(feature.dtype)

@@ -16,7 +16,7 @@ def settings(**values: Any) -> WorkerSettings:
 
 def test_a_worker_serves_any_model_and_trusts_the_usual_by_default() -> None:
     assert settings().pinned_models == []
-    assert settings().trust == AllowList()
+    assert settings().allow_list == AllowList()
 
 
 def test_lists_are_separated_by_commas() -> None:
@@ -25,7 +25,7 @@ def test_lists_are_separated_by_commas() -> None:
     )
 
     assert found.pinned_models == ["iris", "wine-2"]
-    assert found.trust == AllowList(frozenset(["lightgbm", "my.models"]), frozenset(["numpy.dtype"]))
+    assert found.allow_list == AllowList(frozenset(["lightgbm", "my.models"]), frozenset(["numpy.dtype"]))
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ class Bench:
     def __init__(self, store: ModelStore, broker: FakeServer) -> None:
         self.redis: Any = FakeRedis(server=broker)
         self.metrics = WorkerMetrics()
-        self.cache = PredictorCache(store, 1_000_000_000, trust=OURS)
+        self.cache = PredictorCache(store, 1_000_000_000, allow_list=OURS)
         self.cache.get("puppet", "v1")
         self.runner = BatchRunner("redis://", self.cache, self.metrics, lease_seconds=35, result_max_bytes=100_000)
 

@@ -11,7 +11,7 @@ from sklearn.svm import SVC
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
 from tests.unit.worker.conftest import Publish, fitted, rows_of
-from worker.model.argmax import classes_by_probability, greatest
+from worker.model.argmax import argmax_without_ties, classes_by_probability
 from worker.model.predictor import Predictor
 from worker.model.rows import row_converter
 
@@ -35,7 +35,7 @@ BY_PREDICT = ["several classes of a forest", "vote", "calibrated svc", "linear s
 
 
 class Calls:
-    """Counts calls of predict and goes on to it."""
+    """A count of the calls of an estimator's `predict`."""
 
     def __init__(self, estimator: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
@@ -107,30 +107,30 @@ def test_a_tie_is_broken_by_predict(store: ModelStore, publish: Publish, monkeyp
     ],
 )
 def test_the_greatest_of_each_row(probabilities: list[list[float]], expected: list[int] | None) -> None:
-    found = greatest(np.array(probabilities))
+    found = argmax_without_ties(np.array(probabilities))
 
     assert (None if found is None else found.tolist()) == expected
 
 
 class Contrary(LogisticRegression):  # type: ignore[misc]
-    """Predicts the class of the least probability."""
+    """A classifier that predicts the class of the least probability."""
 
     def predict(self, X: Any) -> Any:
         return self.classes_[self.predict_proba(X).argmin(axis=1)]
 
 
-def probed(exported: Exported, estimator: Any) -> Any:
+def classes_of(exported: Exported, estimator: Any) -> Any:
     _, manifest = exported("logistic regression")
     return classes_by_probability(manifest, estimator, row_converter(manifest))
 
 
 def test_a_class_that_only_looks_like_one_of_them_is_asked_for_both(exported: Exported) -> None:
     X, y = _iris()
-    assert probed(exported, LogisticRegression(max_iter=1000).fit(X, y)) is not None
-    assert probed(exported, Contrary(max_iter=1000).fit(X, y)) is None
-    # Even under its name: the made-up rows tell.
+    assert classes_of(exported, LogisticRegression(max_iter=1000).fit(X, y)) is not None
+    assert classes_of(exported, Contrary(max_iter=1000).fit(X, y)) is None
+    # The made-up rows reveal it even under the name of an allowed class.
     in_disguise = type("LogisticRegression", (Contrary,), {"__module__": "sklearn.linear_model._logistic"})
-    assert probed(exported, in_disguise(max_iter=1000).fit(X, y)) is None
+    assert classes_of(exported, in_disguise(max_iter=1000).fit(X, y)) is None
 
 
 def _iris() -> tuple[Any, Any]:
@@ -142,12 +142,12 @@ def test_classifiers_that_decide_otherwise_are_asked_for_both(exported: Exported
     X, y = _iris()
 
     strict = FixedThresholdClassifier(LogisticRegression(max_iter=1000), threshold=0.9)
-    assert probed(exported, strict.fit(X, y == "setosa")) is None
-    assert probed(exported, SVC().fit(X, y)) is None
+    assert classes_of(exported, strict.fit(X, y == "setosa")) is None
+    assert classes_of(exported, SVC().fit(X, y)) is None
 
 
 def test_made_up_rows_that_the_estimator_does_not_take_are_no_harm(exported: Exported) -> None:
     X, y = _iris()
     estimator = LogisticRegression(max_iter=1000).fit(X[:, :2], y)
 
-    assert probed(exported, estimator) is None
+    assert classes_of(exported, estimator) is None

@@ -11,8 +11,7 @@ from headrace.errors import ModelError, ModelNotFound, StoreUnavailable
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
 from tests.unit.worker.conftest import Publish, rewrite
-from worker.model import cache as predictor_cache
-from worker.model.cache import PredictorCache
+from worker.model.cache import REFUSALS_MAX, PredictorCache
 from worker.model.predictor import Predictor
 
 GIGABYTE = 1_000_000_000
@@ -41,7 +40,7 @@ def labels(cache: PredictorCache) -> list[str]:
 
 
 def spoil(store: ModelStore, manifest: Manifest) -> Callable[[], None]:
-    """Damage an artifact; the returned function repairs it."""
+    """Damage an artifact, and return a function that repairs it."""
     path = Path(store.location(manifest.name, manifest.version)) / manifest.artifact.file
     content = path.read_bytes()
     path.write_bytes(content[:-1] + b"?")
@@ -147,9 +146,9 @@ def test_a_refusal_is_remembered_for_ten_seconds(
     loads: list[Manifest] = []
     load = Predictor.load
 
-    def counting(store: ModelStore, manifest: Manifest, trust: Any) -> Predictor:
+    def counting(store: ModelStore, manifest: Manifest, allow_list: Any) -> Predictor:
         loads.append(manifest)
-        return load(store, manifest, trust)
+        return load(store, manifest, allow_list)
 
     monkeypatch.setattr(Predictor, "load", counting)
     for _ in range(3):
@@ -216,11 +215,11 @@ def test_a_refusal_is_one_line_in_the_log(
 def test_refusals_do_not_pile_up(cache: PredictorCache, publish: Publish) -> None:
     publish("m")
 
-    for number in range(predictor_cache.REFUSED_KEPT + 20):
+    for number in range(REFUSALS_MAX + 20):
         with pytest.raises(ModelError):
             cache.get("m", f"missing{number}")
 
-    assert len(cache.refused()) == predictor_cache.REFUSED_KEPT
+    assert len(cache.refused()) == REFUSALS_MAX
 
 
 def test_a_worker_that_is_pinned_refuses_other_models(store: ModelStore, publish: Publish) -> None:

@@ -36,7 +36,7 @@ def artifact_path(store: ModelStore, manifest: Manifest) -> Path:
 
 
 def replace_artifact(store: ModelStore, manifest: Manifest, content: bytes) -> Manifest:
-    """Another artifact with the right digest in the manifest, as an intruder or a mistake would write it."""
+    """Replace an artifact and its digest in the manifest, as an intruder or a mistake would do."""
     artifact_path(store, manifest).write_bytes(content)
     artifact = manifest.artifact.model_copy(
         update={"sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
@@ -197,7 +197,7 @@ SKOPS_CASES = {
     "mixed frame": ["numpy.dtype"],
     "forest of integer classes": ["sklearn.tree._tree.Tree"],
 }
-"""Case -> the types that skops does not trust by itself."""
+"""Case -> the types that skops does not trust by default."""
 
 
 @pytest.mark.parametrize("case", SKOPS_CASES)

@@ -33,7 +33,7 @@ class Evil:
 
 
 class Writer(BaseEstimator):  # type: ignore[misc]
-    """Writes into its array when it predicts."""
+    """An estimator that writes to its array when it predicts."""
 
     def fit(self, rows: Any, targets: Any) -> "Writer":
         self.classes_ = np.unique(targets)
@@ -76,8 +76,8 @@ def path_of(store: ModelStore, manifest: Manifest) -> Path:
     return Path(store.location(manifest.name, manifest.version)) / manifest.artifact.file
 
 
-def replaced(store: ModelStore, manifest: Manifest, value: Any, compress: int = 0) -> Manifest:
-    """Another artifact, with its digest in the manifest."""
+def replace_artifact(store: ModelStore, manifest: Manifest, value: Any, compress: int = 0) -> Manifest:
+    """Replace the artifact of a version, and its digest in the manifest."""
     path = path_of(store, manifest)
     joblib.dump(value, path, compress=compress)
     content = path.read_bytes()
@@ -181,7 +181,7 @@ def test_bytes_are_never_mapped() -> None:
 
 @pytest.mark.parametrize("compress", [("zlib", 3), ("gzip", 3), ("bz2", 3), ("lzma", 3), ("xz", 3)])
 def test_compressed_artifacts_are_read(store: ModelStore, neighbors: Manifest, compress: Any) -> None:
-    manifest = replaced(store, neighbors, brute(), compress)
+    manifest = replace_artifact(store, neighbors, brute(), compress)
 
     with verified_file(store, manifest) as file:
         assert file is None
@@ -209,7 +209,7 @@ def test_a_missing_file_is_refused(store: ModelStore, neighbors: Manifest) -> No
 
 
 def test_what_is_not_trusted_is_refused(store: ModelStore, neighbors: Manifest, in_empty_folder: Path) -> None:
-    manifest = replaced(store, neighbors, [ROWS, Evil()])
+    manifest = replace_artifact(store, neighbors, [ROWS, Evil()])
 
     with pytest.raises(ArtifactInvalid, match="not trusted"):
         Predictor.load(store, manifest)

@@ -24,7 +24,7 @@ Exported = Callable[[str], tuple[ModelStore, Manifest]]
 
 
 class Scripted(BaseEstimator):  # type: ignore[misc]
-    """Answers what a function says, and remembers how many rows it was asked for."""
+    """An estimator that answers by functions, and notes the number of rows of each call."""
 
     def __init__(self, answer: Callable[[Any], Any], shares: Callable[[Any], Any] | None = None) -> None:
         self.answer = answer
@@ -54,7 +54,7 @@ def outcome(predictions: Predictions) -> list[tuple[str, list[int]] | None]:
 
 @pytest.fixture(scope="module")
 def manifest(exported: Exported) -> Manifest:
-    """Of a regressor of ten numbers."""
+    """The manifest of a regressor of ten numbers."""
     return exported("ridge")[1]
 
 
@@ -207,7 +207,7 @@ def test_an_answer_of_the_wrong_shape_fails_every_row(
 
 
 def test_no_rows_are_not_halved_for_ever(exported: Exported) -> None:
-    # A gateway sends none; estimators raise.
+    # Estimators raise for no rows; a gateway never sends any.
     answer = Predictor.load(*exported("logistic regression")).predict([])
 
     assert (answer.predictions, answer.probabilities, answer.failures) == ([], [], {})

@@ -23,7 +23,7 @@ def labels(cache: PredictorCache) -> list[str]:
 
 
 class SlowLoads:
-    """Holds every load until it is let go."""
+    """A patch of `Predictor.load` that waits for the event `go`, and counts the loads."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun: list[str] = []
@@ -32,14 +32,14 @@ class SlowLoads:
         self.started, self.go = threading.Semaphore(0), threading.Event()
         load = Predictor.load
 
-        def slow(store: ModelStore, manifest: Manifest, trust: Any) -> Predictor:
+        def slow(store: ModelStore, manifest: Manifest, allow_list: Any) -> Predictor:
             self.begun.append(manifest.version)
             self.running += 1
             self.most = max(self.most, self.running)
             self.started.release()
             assert self.go.wait(PATIENCE_SECONDS)
             self.running -= 1
-            return load(store, manifest, trust)
+            return load(store, manifest, allow_list)
 
         monkeypatch.setattr(Predictor, "load", slow)
 
@@ -52,7 +52,7 @@ def in_threads(*functions: Callable[[], Any]) -> tuple[list[threading.Thread], l
     return threads, results
 
 
-def joined(threads: list[threading.Thread]) -> None:
+def join(threads: list[threading.Thread]) -> None:
     for thread in threads:
         thread.join(PATIENCE_SECONDS)
         assert not thread.is_alive()
@@ -73,7 +73,7 @@ def test_a_lookup_does_not_wait_for_a_load(
     cache.drop("m", "v1")
 
     slow.go.set()
-    joined(threads)
+    join(threads)
     assert [str(each) for each in results] == ["m v2"]
 
 
@@ -85,7 +85,7 @@ def test_many_threads_get_one_predictor_from_one_load(
     threads, results = in_threads(*[lambda: cache.get("m", "v1")] * 8)
     assert slow.started.acquire(timeout=PATIENCE_SECONDS)
     slow.go.set()
-    joined(threads)
+    join(threads)
 
     assert slow.begun == ["v1"]
     assert len(results) == 8
@@ -98,7 +98,7 @@ def test_one_load_runs_at_a_time(cache: PredictorCache, publish: Publish, monkey
     slow = SlowLoads(monkeypatch)
     slow.go.set()
     threads, _ = in_threads(*[lambda v=version: cache.get("m", v) for version in ("v1", "v2", "v3")])
-    joined(threads)
+    join(threads)
 
     assert sorted(slow.begun) == ["v1", "v2", "v3"]
     assert slow.most == 1

@@ -19,7 +19,7 @@ from tests.unit.worker.metrics.test_worker import samples
 from worker.metrics.worker import WorkerMetrics
 from worker.model import refresher as module
 from worker.model.cache import PredictorCache
-from worker.model.refresher import CROWDED_SECONDS, IDLE_SECONDS, Refresher
+from worker.model.refresher import EVICTION_COOLDOWN_SECONDS, IDLE_SECONDS, Refresher
 
 GIGABYTE = 1_000_000_000
 PATIENCE_SECONDS = 10.0
@@ -35,7 +35,7 @@ class Clock:
 
 
 class Bench:
-    """A keeper, what it keeps, and the Redis that it announces to."""
+    """A refresher with its store, its predictors and the Redis that gets its heartbeats."""
 
     def __init__(self, store: ModelStore, broker: FakeServer, budget_bytes: int = GIGABYTE) -> None:
         self.redis: Any = FakeRedis(server=broker)
@@ -44,7 +44,7 @@ class Bench:
         self.metrics = WorkerMetrics()
         self.cache = PredictorCache(store, budget_bytes, clock=self.clock)
         self.loads: list[str] = []
-        """Every load, also of what was loaded before."""
+        """Every load, also of versions that were loaded before."""
         self.cache.on_load = self._note
         self.refresher = Refresher(NAME, "redis://", store, self.cache, self.metrics.loaded, clock=self.clock)
 
@@ -55,10 +55,10 @@ class Bench:
     def loaded(self) -> list[str]:
         return sorted(map(str, self.cache.loaded()))
 
-    def said(self) -> ChildHeartbeat:
+    def heartbeat(self) -> ChildHeartbeat:
         return ChildHeartbeat.model_validate_json(self.redis.hget(keys.CHILDREN, NAME))
 
-    def is_announced(self) -> bool:
+    def has_heartbeat(self) -> bool:
         return bool(self.redis.hexists(keys.CHILDREN, NAME))
 
 
@@ -71,7 +71,7 @@ def artifact_of(store: ModelStore, manifest: Manifest) -> Path:
     return Path(store.location(manifest.name, manifest.version)) / manifest.artifact.file
 
 
-# --- what is kept
+# --- refreshing
 
 
 def test_what_aliases_of_a_loaded_model_name_is_loaded_before_anyone_asks(bench: Bench, publish: Publish) -> None:
@@ -81,13 +81,13 @@ def test_what_aliases_of_a_loaded_model_name_is_loaded_before_anyone_asks(bench:
     publish("m", "v3", alias="staging")
     publish("m", "v4", alias=None)
 
-    bench.refresher.keep()
+    bench.refresher.refresh()
 
     assert bench.loaded() == ["m v1", "m v2", "m v3"]
-    bench.refresher.announce()
+    bench.refresher.send_heartbeat()
     since = samples(bench.metrics.model_loaded)
     assert since["inference_model_loaded_timestamp_seconds/m/v2"] == pytest.approx(time.time(), abs=60)
-    bench.refresher.keep()
+    bench.refresher.refresh()
     assert bench.loads == ["m v1", "m v2", "m v3"]
 
 
@@ -97,7 +97,7 @@ def test_versions_on_trial_are_loaded_too(bench: Bench, publish: Publish) -> Non
     bench.cache.get("m", "v1")
     bench.store.set_trials("m", LATEST, split=Trial(version="v2", share=0.1), shadow=Trial(version="v3", share=0.5))
 
-    bench.refresher.keep()
+    bench.refresher.refresh()
 
     assert bench.loaded() == ["m v1", "m v2", "m v3"]
 
@@ -107,7 +107,7 @@ def test_models_that_nobody_asked_for_are_left_in_the_store(bench: Bench, publis
     publish("other")
     bench.cache.get("m", "v1")
 
-    bench.refresher.keep()
+    bench.refresher.refresh()
 
     assert bench.loaded() == ["m v1"]
 
@@ -116,16 +116,16 @@ def test_what_no_alias_names_goes_once_nobody_uses_it(bench: Bench, publish: Pub
     publish("m", "v1")
     bench.cache.get("m", "v1")
     publish("m", "v2")
-    bench.refresher.keep()
+    bench.refresher.refresh()
 
     bench.clock.now += IDLE_SECONDS - 1
     bench.cache.get("m", "v1")
     bench.clock.now += IDLE_SECONDS
-    bench.refresher.keep()
+    bench.refresher.refresh()
     assert bench.loaded() == ["m v1", "m v2"], "it was used in between"
 
     bench.clock.now += 1
-    bench.refresher.keep()
+    bench.refresher.refresh()
     assert bench.loaded() == ["m v2"], "what an alias names stays, used or not"
 
 
@@ -133,22 +133,22 @@ def test_what_went_because_no_alias_named_it_comes_back_at_once(bench: Bench, pu
     publish("m", "v1")
     bench.cache.get("m", "v1")
     publish("m", "v2")
-    bench.refresher.keep()
+    bench.refresher.refresh()
     bench.clock.now += IDLE_SECONDS + 1
-    bench.refresher.keep()
+    bench.refresher.refresh()
     assert bench.loaded() == ["m v2"]
 
     bench.store.set_alias("m", LATEST, "v1")
-    bench.refresher.keep()
+    bench.refresher.refresh()
 
     assert "m v1" in bench.loaded()
 
 
-# --- what does not fit in
+# --- versions that do not fit into memory together
 
 
-def crowded(store: ModelStore, broker: FakeServer, publish: Publish) -> Bench:
-    """Room for one version, and aliases that name two."""
+def bench_for_one(store: ModelStore, broker: FakeServer, publish: Publish) -> Bench:
+    """Return a bench with room for one version, and aliases that name two."""
     publish("m", "v1", alias="stable")
     publish("m", "v2")
     size_bytes = PredictorCache(store, GIGABYTE).get("m", "v1").size_bytes
@@ -158,17 +158,17 @@ def crowded(store: ModelStore, broker: FakeServer, publish: Publish) -> Bench:
 def test_versions_that_do_not_fit_in_together_do_not_take_turns_every_second(
     store: ModelStore, broker: FakeServer, publish: Publish
 ) -> None:
-    bench = crowded(store, broker, publish)
+    bench = bench_for_one(store, broker, publish)
     bench.cache.get("m", "v1")
-    for _ in range(int(CROWDED_SECONDS) - 1):
-        bench.refresher.keep()
+    for _ in range(int(EVICTION_COOLDOWN_SECONDS) - 1):
+        bench.refresher.refresh()
         bench.clock.now += 1
 
     assert bench.loads == ["m v1", "m v2"]
 
     bench.clock.now += 2
-    bench.refresher.keep()
-    bench.refresher.keep()
+    bench.refresher.refresh()
+    bench.refresher.refresh()
 
     assert bench.loads == ["m v1", "m v2", "m v1"], "there may be room by now"
 
@@ -176,14 +176,14 @@ def test_versions_that_do_not_fit_in_together_do_not_take_turns_every_second(
 def test_what_made_room_for_a_caller_is_not_fetched_back(
     store: ModelStore, broker: FakeServer, publish: Publish
 ) -> None:
-    bench = crowded(store, broker, publish)
+    bench = bench_for_one(store, broker, publish)
     bench.cache.get("m", "v2")
     bench.store.set_alias("m", "stable", "v2")
-    bench.refresher.keep()
+    bench.refresher.refresh()
 
     bench.cache.get("m", "v1")
     for _ in range(10):
-        bench.refresher.keep()
+        bench.refresher.refresh()
         bench.clock.now += 1
 
     assert bench.loads == ["m v2", "m v1"]
@@ -192,45 +192,45 @@ def test_what_made_room_for_a_caller_is_not_fetched_back(
 def test_a_version_that_is_refused_after_others_made_room_is_not_tried_again_soon(
     store: ModelStore, broker: FakeServer, publish: Publish
 ) -> None:
-    bench = crowded(store, broker, publish)
+    bench = bench_for_one(store, broker, publish)
     bench.cache.get("m", "v1")
     artifact = artifact_of(store, store.manifest("m", "v2"))
     artifact.write_bytes(artifact.read_bytes()[:-1] + b"?")
     asked: list[Any] = []
     bench.cache.on_load = lambda *load: asked.append(load)
-    # As large as it would be if it were loaded.
+    # The manifest announces the size that the version would have in memory.
     manifest = store.manifest("m", "v2")
     size_bytes = bench.cache.get("m", "v1").size_bytes
     grown = manifest.model_copy(update={"artifact": manifest.artifact.model_copy(update={"size_bytes": size_bytes})})
     (artifact.parent / "manifest.json").write_text(grown.model_dump_json())
 
-    for _ in range(int(CROWDED_SECONDS) - 1):
-        bench.refresher.keep()
-        # A caller needs the other one, and gets it.
+    for _ in range(int(EVICTION_COOLDOWN_SECONDS) - 1):
+        bench.refresher.refresh()
+        # A caller needs the other version, and gets it.
         bench.cache.get("m", "v1")
         bench.clock.now += 1
 
     assert [seconds is None for _, seconds in asked] == [True, False]
 
 
-# --- what is announced
+# --- heartbeats
 
 
-def test_it_says_what_is_loaded_and_what_was_refused_and_why(bench: Bench, publish: Publish) -> None:
+def test_a_heartbeat_holds_the_loaded_versions_and_the_refused_with_reasons(bench: Bench, publish: Publish) -> None:
     publish("m", "v1")
     publish("another")
     bench.cache.get("m", "v1")
     bench.cache.get("another", "v1")
     artifact_of(bench.store, publish("m", "v2")).write_bytes(b"?")
 
-    bench.refresher.keep()
-    bench.refresher.announce()
+    bench.refresher.refresh()
+    bench.refresher.send_heartbeat()
 
-    said = bench.said()
-    assert said.loaded == ["another v1", "m v1"]
-    assert list(said.refused) == ["m v2"]
-    assert "SHA-256" in said.refused["m v2"]
-    assert said.at == pytest.approx(time.time(), abs=5)
+    heartbeat = bench.heartbeat()
+    assert heartbeat.loaded == ["another v1", "m v1"]
+    assert list(heartbeat.refused) == ["m v2"]
+    assert "SHA-256" in heartbeat.refused["m v2"]
+    assert heartbeat.at == pytest.approx(time.time(), abs=5)
 
 
 def test_a_refusal_is_taken_back_when_the_version_could_be_loaded(bench: Bench, publish: Publish) -> None:
@@ -239,29 +239,29 @@ def test_a_refusal_is_taken_back_when_the_version_could_be_loaded(bench: Bench, 
     artifact = artifact_of(bench.store, publish("m", "v2"))
     content = artifact.read_bytes()
     artifact.write_bytes(b"?")
-    bench.refresher.keep()
+    bench.refresher.refresh()
     artifact.write_bytes(content)
 
     bench.clock.now += 11
-    bench.refresher.keep()
-    bench.refresher.announce()
+    bench.refresher.refresh()
+    bench.refresher.send_heartbeat()
 
-    assert bench.said().loaded == ["m v1", "m v2"]
-    assert bench.said().refused == {}
+    assert bench.heartbeat().loaded == ["m v1", "m v2"]
+    assert bench.heartbeat().refused == {}
 
 
-def test_without_a_broker_nothing_is_announced_and_nothing_ends(
+def test_without_a_broker_no_heartbeat_is_sent_and_nothing_ends(
     bench: Bench, broker: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker.connected = False
 
     with caplog.at_level(logging.WARNING):
-        bench.refresher.announce()
-    assert caplog.messages == ["not announced: ConnectionError"]
+        bench.refresher.send_heartbeat()
+    assert caplog.messages == ["heartbeat not sent: ConnectionError"]
 
     broker.connected = True
-    bench.refresher.announce()
-    assert bench.is_announced()
+    bench.refresher.send_heartbeat()
+    assert bench.has_heartbeat()
 
 
 # --- the thread
@@ -269,7 +269,7 @@ def test_without_a_broker_nothing_is_announced_and_nothing_ends(
 
 @pytest.fixture
 def running(bench: Bench, publish: Publish, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    """With a model, and announcing as often as it can."""
+    """A running refresher with one model, and heartbeats every 5 ms."""
     monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 0.005)
     monkeypatch.setattr(ModelStore, "look_seconds", 0.0)
     publish("m", "v1")
@@ -288,16 +288,16 @@ def until(true: Callable[[], bool]) -> None:
 
 
 def test_it_follows_the_store_by_itself(running: Bench, publish: Publish) -> None:
-    until(lambda: running.is_announced() and running.said().loaded == ["m v1"])
+    until(lambda: running.has_heartbeat() and running.heartbeat().loaded == ["m v1"])
 
     publish("m", "v2")
 
-    until(lambda: running.said().loaded == ["m v1", "m v2"])
+    until(lambda: running.heartbeat().loaded == ["m v1", "m v2"])
     assert running.refresher.daemon, "a child that is done does not wait for it"
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("no answer"), OSError("disk"), ZeroDivisionError()])
-def test_it_survives_a_store_that_fails_and_goes_on_announcing(
+def test_it_survives_a_store_that_fails_and_sends_heartbeats_meanwhile(
     running: Bench,
     publish: Publish,
     monkeypatch: pytest.MonkeyPatch,
@@ -314,28 +314,32 @@ def test_it_survives_a_store_that_fails_and_goes_on_announcing(
         patch.setattr(ModelStore, "alias_records", fails)
         assert failed.wait(PATIENCE_SECONDS)
         running.redis.delete(keys.CHILDREN)
-        until(running.is_announced)
+        until(running.has_heartbeat)
     publish("m", "v2")
 
-    until(lambda: running.said().loaded == ["m v1", "m v2"])
-    expected = "model store: no answer" if isinstance(error, StoreUnavailable) else "keeper failed, and goes on"
+    until(lambda: running.heartbeat().loaded == ["m v1", "m v2"])
+    expected = (
+        "model store: no answer"
+        if isinstance(error, StoreUnavailable)
+        else "refreshing the models failed; it will be tried again"
+    )
     assert expected in caplog.messages
 
 
 def test_it_survives_a_broker_that_goes_and_comes_back(running: Bench, broker: FakeServer, publish: Publish) -> None:
-    until(running.is_announced)
+    until(running.has_heartbeat)
     broker.connected = False
     publish("m", "v2")
     until(lambda: running.loaded() == ["m v1", "m v2"])
 
     broker.connected = True
 
-    until(lambda: running.said().loaded == ["m v1", "m v2"])
+    until(lambda: running.heartbeat().loaded == ["m v1", "m v2"])
 
 
-def test_a_child_that_ends_takes_its_announcement_back_and_no_other(running: Bench) -> None:
+def test_a_child_that_ends_removes_its_heartbeat_and_no_other(running: Bench) -> None:
     running.redis.hset(keys.CHILDREN, "another/slot0", ChildHeartbeat(at=0).model_dump_json())
-    until(running.is_announced)
+    until(running.has_heartbeat)
 
     running.refresher.stop()
 
@@ -346,11 +350,11 @@ def test_a_child_that_ends_takes_its_announcement_back_and_no_other(running: Ben
 def test_a_child_that_ends_while_the_broker_is_away_just_ends(
     running: Bench, broker: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    until(running.is_announced)
+    until(running.has_heartbeat)
     broker.connected = False
 
     with caplog.at_level(logging.INFO):
         running.refresher.stop()
 
     assert not running.refresher.is_alive()
-    assert "announcement not taken back: ConnectionError" in caplog.messages
+    assert "heartbeat not removed: ConnectionError" in caplog.messages

@@ -24,7 +24,7 @@ MakeColumn = Callable[..., Any]
 
 @pytest.fixture
 def column(exported: Exported) -> MakeColumn:
-    """The column of a data frame that a feature makes of values."""
+    """A function that makes the data frame column of a feature from values."""
     _, template = exported("ridge")
     return partial(make_column, template)
 
@@ -139,21 +139,21 @@ def test_packed_rows_become_what_rows_become_and_are_not_written_to(exported: Ex
     assert {manifest.input for manifest in numeric} == {"array", "frame"}
     for manifest in numeric:
         rows = [[0.0 if value is None else value for value in row] for row in rows_of(manifest)]
-        arrived: Any = unpack_rows(packed(rows), len(rows))
-        kept, convert = arrived.copy(), row_converter(manifest)
-        made, expected = convert(arrived), convert(rows)
+        unpacked: Any = unpack_rows(packed(rows), len(rows))
+        kept, convert = unpacked.copy(), row_converter(manifest)
+        made, expected = convert(unpacked), convert(rows)
         if manifest.input == "frame":
             pd.testing.assert_frame_equal(made, expected)
             made.iloc[:, :] = 0
         else:
             np.testing.assert_array_equal(made, expected)
             made[:] = 0.0
-        np.testing.assert_array_equal(arrived, kept)
+        np.testing.assert_array_equal(unpacked, kept)
 
 
 def test_parts_of_either_kind_are_put_together() -> None:
     rows: list[Row] = [[1.0, 2.0], [3.0, 4.0]]
-    arrived = unpack_rows(packed(rows), 2)
+    unpacked = unpack_rows(packed(rows), 2)
 
     assert join_rows([rows, rows[:1]]) == [*rows, rows[0]]
-    assert np.asarray(join_rows([arrived[1:], arrived])).tolist() == [rows[1], *rows]
+    assert np.asarray(join_rows([unpacked[1:], unpacked])).tolist() == [rows[1], *rows]

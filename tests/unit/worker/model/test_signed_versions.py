@@ -32,7 +32,7 @@ class Signed:
         Path(self.store.location("m", "v1"), SIGNATURE_FILE).unlink()
 
     def load(self) -> Predictor:
-        return Predictor.load(self.store, self.manifest, self.settings.trust)
+        return Predictor.load(self.store, self.manifest, self.settings.allow_list)
 
 
 @pytest.fixture
@@ -65,15 +65,15 @@ def test_a_changed_artifact_does_not_fit_the_signed_digest(signed: Signed) -> No
 
 def test_without_keys_no_signature_is_needed(signed: Signed, tmp_path: Path) -> None:
     signed.remove_signature()
-    trust = WorkerSettings(prometheus_multiproc_dir=tmp_path).trust
-    assert trust.signers is None
-    assert Predictor.load(signed.store, signed.manifest, trust).manifest == signed.manifest
+    allow_list = WorkerSettings(prometheus_multiproc_dir=tmp_path).allow_list
+    assert allow_list.signers is None
+    assert Predictor.load(signed.store, signed.manifest, allow_list).manifest == signed.manifest
 
 
 def test_a_refusal_is_logged_and_counted_like_every_other(signed: Signed, caplog: pytest.LogCaptureFixture) -> None:
     signed.remove_signature()
     loads: list[tuple[Manifest | None, float | None]] = []
-    cache = PredictorCache(signed.store, 10**9, trust=AllowList(signers=PublicKeys.read(signed.public_file)))
+    cache = PredictorCache(signed.store, 10**9, allow_list=AllowList(signers=PublicKeys.read(signed.public_file)))
     cache.on_load = lambda *load: loads.append(load)
 
     for _ in range(2):
@@ -90,4 +90,4 @@ def test_a_file_without_usable_keys_ends_the_worker(tmp_path: Path) -> None:
     path = tmp_path / "model.pub"
     path.write_bytes(b"text")
     with pytest.raises(ModelError, match=f"MODEL_PUBLIC_KEY: {path}: .*must hold Ed25519 public keys"):
-        _ = WorkerSettings(model_public_key=path, prometheus_multiproc_dir=tmp_path).trust
+        _ = WorkerSettings(model_public_key=path, prometheus_multiproc_dir=tmp_path).allow_list

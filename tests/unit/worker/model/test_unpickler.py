@@ -24,7 +24,7 @@ from worker.model.unpickler import unpickle
 
 
 class Reduced:
-    """Pickles as a call."""
+    """An object that is pickled as a call."""
 
     def __init__(self, function: Any, *args: Any, state: Any = None) -> None:
         self._call = (function, args) if state is None else (function, args, state)
@@ -46,7 +46,7 @@ def objects(*values: Any) -> Any:
 
 
 def by_name(module: str, name: str) -> bytes:
-    """A pickle that is just the object of this name."""
+    """Return a pickle of nothing but the object of this name."""
     return (
         b"\x80\x04\x8c"
         + bytes([len(module)])

@@ -7,12 +7,9 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
-from pydantic import ValidationError
 from starlette.responses import Response
 
 CONTENT_TYPE = "application/problem+json"
-ERRORS_SHOWN = 20
-NAME_SHOWN_CHARACTERS = 64
 
 
 @dataclass(eq=False)
@@ -53,25 +50,3 @@ def retry_after(seconds: float) -> dict[str, str]:
 def overloaded(code: str, detail: str, retry_after_seconds: float) -> Problem:
     """503 for a state of ours."""
     return Problem(503, code, detail, retry_after(retry_after_seconds))
-
-
-def invalid_rows(error: ValidationError) -> Problem:
-    """422 for a body that is JSON but not rows of this model, 400 for one that is not JSON."""
-    items = error.errors(include_url=False, include_input=False, include_context=False)
-    if items[0]["type"] == "json_invalid":
-        return Problem(400, "invalid_json", items[0]["msg"])
-    shown = [
-        {"pointer": "".join(f"/{_shortened(part)}" for part in item["loc"]), "detail": item["msg"]}
-        for item in items[:ERRORS_SHOWN]
-    ]
-    return Problem(
-        422,
-        "invalid_rows",
-        f"{len(items)} {'value does' if len(items) == 1 else 'values do'} not fit the model's features",
-        extra={"errors": shown},
-    )
-
-
-def _shortened(part: int | str) -> str:
-    """A part of a JSON pointer (RFC 6901); names that a caller made up are cut."""
-    return str(part)[:NAME_SHOWN_CHARACTERS].replace("~", "~0").replace("/", "~1")

@@ -17,9 +17,10 @@ from gateway.broker.raw_connection import RawConnection
 from gateway.broker.redis_client import BLOCKING_READ_SECONDS, COMMAND_SECONDS, connect
 from gateway.broker.stats import QueueMonitor
 from gateway.broker.workers import REFRESH_SECONDS, Workers
-from gateway.catalog.catalog import Catalog, ServedModel
+from gateway.catalog.catalog import Catalog
 from gateway.catalog.rollout import Shadows
 from gateway.catalog.row_parser import RowParser
+from gateway.catalog.served_model import ServedModel
 from gateway.jobs.reconciler import Reconciler
 from gateway.jobs.service import JobService
 from gateway.metrics import GatewayMetrics

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.api.responses import job_view
 from gateway.api.statuses import problem_of
 from gateway.auth.api_keys import KeyScope
-from gateway.catalog.catalog import ServedModel
+from gateway.catalog.served_model import ServedModel
 from gateway.errors import RequestError
 from gateway.jobs.record import Job
 from gateway.problems import CONTENT_TYPE, Problem

@@ -20,7 +20,7 @@ from gateway.api.endpoint import (
 from gateway.api.schemas import CANCEL_JOB, GET_JOB, JobView, job_links, problems
 from gateway.auth.api_keys import KeyScope
 from gateway.auth.guard import owner_of
-from gateway.catalog.catalog import ServedModel
+from gateway.catalog.served_model import ServedModel
 from gateway.problems import Problem
 from gateway.services import Services
 from gateway.web.middleware import TRACE

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from gateway.api.endpoint import JSON
 from gateway.api.schemas import problems
 from gateway.auth.api_keys import KeyScope
-from gateway.catalog.catalog import ServedModel
+from gateway.catalog.served_model import ServedModel
 from gateway.services import Services
 
 ModelName = Annotated[str, Path(max_length=64)]

@@ -8,8 +8,8 @@ from pydantic.json_schema import models_json_schema
 
 from gateway.api.schemas import JobView, Prediction, Predictions, ProblemView, job_links, problems
 from gateway.auth.guard import SCHEME
-from gateway.catalog.catalog import ServedModel
 from gateway.catalog.row_parser import flat_row
+from gateway.catalog.served_model import ServedModel
 from gateway.services import Services
 from headrace.models.manifest import Manifest
 

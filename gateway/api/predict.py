@@ -16,8 +16,8 @@ from gateway.api.responses import job_prediction, outputs_of, predicted, server_
 from gateway.api.statuses import SOON_SECONDS, problem_of_result
 from gateway.auth.api_keys import KeyScope
 from gateway.auth.guard import owner_of, require
-from gateway.catalog.catalog import ServedModel
 from gateway.catalog.row_parser import ParsedRows
+from gateway.catalog.served_model import ServedModel
 from gateway.problems import Problem, overloaded
 from gateway.web.disconnect import AWAITED
 from gateway.web.middleware import TRACE

@@ -1,4 +1,4 @@
-"""Rows of one model: parsed from the raw body and checked in one pass, by a schema made from the manifest."""
+"""Parser of a model's rows: reads and checks the raw body in one pass, by a schema made from the manifest."""
 
 import re
 from dataclasses import dataclass
@@ -10,27 +10,35 @@ from pydantic import ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import CoreSchema, SchemaValidator, core_schema
 
-from gateway.problems import invalid_rows
+from gateway.errors import InvalidJson, InvalidRows
 from headrace.models.manifest import Feature, Manifest
 from shared.queue.contract import Row
 
 INSTANCES = "instances"
 _HAS_INSTANCES = re.compile(rb'"instances"\s*:')
+
 TEXT_MAX_CHARACTERS = 10_000
-_TYPES: dict[str, set[type]] = {"number": {float, int}, "boolean": {bool}, "string": {str}}
+"""Longest value of a feature of type string."""
+
 CATEGORIES_SHOWN = 10
+"""Number of categories that the description of a feature lists."""
+
+_TYPES: dict[str, set[type]] = {"number": {float, int}, "boolean": {bool}, "string": {str}}
+"""Python types that a JSON value of each feature type is parsed to."""
 
 
 @dataclass(frozen=True)
 class ParsedRows:
-    """The rows of a request; `single` if it was one flat object, whose answer is flat too."""
+    """The rows of a request, in feature order."""
 
     rows: list[Row]
+
     single: bool
+    """True if the body was one flat object, which gets a flat answer."""
 
 
 class RowParser:
-    """Reads `{feature: value, ...}` or `{"instances": [{feature: value, ...}, ...]}`."""
+    """Parser of `{feature: value, ...}` and of `{"instances": [{feature: value, ...}, ...]}`, for one manifest."""
 
     def __init__(self, manifest: Manifest, rows_max: int) -> None:
         row = _object({feature.name: _feature_schema(feature) for feature in manifest.features})
@@ -38,43 +46,46 @@ class RowParser:
         self._row, self._instances = map(SchemaValidator, self._schemas)
         self._features = manifest.features
         self._has_feature_instances = any(feature.name == INSTANCES for feature in manifest.features)
-        # With one name it would give the value itself; a second one makes it a tuple, and is dropped again.
+        # With a single name itemgetter returns the bare value. The repeated first name makes it return a tuple; its
+        # column is dropped again.
         self._values = itemgetter(*(feature.name for feature in manifest.features), manifest.features[0].name)
         self._rows_max = rows_max
 
     def parse(self, body: bytes) -> ParsedRows:
-        """The rows in feature order.
+        """Return the rows in feature order.
 
         Raises:
-            Problem: 400 if it is not JSON, 422 if it is not rows of this model.
+            InvalidJson: if the body is not JSON.
+            InvalidRows: if the body is JSON, but not rows of this model.
         """
         try:
             if self._is_instances(body):
-                rows = self._quick(body)
+                rows = self._parse_valid(body)
                 if rows is None:
                     parsed = self._instances.validate_json(body)
                     rows = [list(row.values()) for row in parsed[INSTANCES]]
                 return ParsedRows(rows, single=False)
             return ParsedRows([list(self._row.validate_json(body).values())], single=True)
         except ValidationError as error:
-            raise invalid_rows(error) from None
+            raise _refusal(error) from None
 
     def _is_instances(self, body: bytes) -> bool:
-        # With the colon: it may also be the text of a feature.
+        # The pattern includes the colon, since "instances" may also be the value of a feature.
         if not _HAS_INSTANCES.search(body):
             return False
         if self._has_feature_instances:
-            # No value is a list, so a list are the instances.
+            # The value of a feature is never a list, so a list holds the instances.
             try:
                 return isinstance(orjson.loads(body)[INSTANCES], list)
             except (ValueError, KeyError, TypeError):
                 pass
         return True
 
-    def _quick(self, body: bytes) -> list[Row] | None:
-        """The rows of instances with everything as it should be, else None: the validator then says what is wrong.
+    def _parse_valid(self, body: bytes) -> list[Row] | None:
+        """Return the rows of valid instances, in a fraction of the validator's time.
 
-        It accepts no more than the validator, and checks column by column, without a Python loop over values.
+        Returns None if anything is wrong: the validator then finds out what. This method accepts nothing that the
+        validator refuses. It checks column by column, without a Python loop over values.
         """
         try:
             parsed = orjson.loads(body)
@@ -99,19 +110,19 @@ class RowParser:
         return [*map(list, zip(*columns, strict=True))]
 
     def json_schema(self) -> dict[str, Any]:
-        """The JSON Schema of the body, for OpenAPI: made from what validates."""
+        """Return the JSON Schema of the body for OpenAPI, generated from the schema that validates."""
         return {"oneOf": [GenerateJsonSchema().generate(schema) for schema in self._schemas]}
 
 
 def _object(fields: dict[str, CoreSchema]) -> CoreSchema:
-    # The parsed dict has the order of these fields, whatever the order in the body: that is the feature order.
+    # pydantic-core returns the keys in the order of these fields, whatever their order in the body: in feature order.
     return core_schema.typed_dict_schema(
         {name: core_schema.typed_dict_field(schema) for name, schema in fields.items()}, extra_behavior="forbid"
     )
 
 
 def _feature_schema(feature: Feature) -> CoreSchema:
-    # Strict: neither true nor "5.1" is a number. Integers are.
+    # A strict float takes integers, but neither true nor "5.1".
     schema: CoreSchema
     if feature.type == "number":
         schema = core_schema.float_schema(strict=True, allow_inf_nan=False)
@@ -132,6 +143,13 @@ def _description(feature: Feature) -> str:
     return "true or false." if feature.type == "boolean" else "Any text."
 
 
+def _refusal(error: ValidationError) -> InvalidJson | InvalidRows:
+    mistakes = error.errors(include_url=False, include_input=False, include_context=False)
+    if mistakes[0]["type"] == "json_invalid":
+        return InvalidJson(mistakes[0]["msg"])
+    return InvalidRows([(mistake["loc"], mistake["msg"]) for mistake in mistakes])
+
+
 def flat_row(manifest: Manifest, row: Row) -> dict[str, Any]:
-    """A row as a caller would send it."""
+    """Return a row as the flat object that a caller would send."""
     return dict(zip((feature.name for feature in manifest.features), row, strict=True))

@@ -6,8 +6,9 @@ from typing import Any
 
 import orjson
 
+from gateway.api.statuses import problem_of
 from gateway.catalog.row_parser import RowParser
-from gateway.problems import Problem
+from gateway.errors import InvalidJson, InvalidRows
 from headrace.errors import ManifestInvalid
 from headrace.models.manifest import Manifest
 from shared.queue.contract import (
@@ -34,10 +35,10 @@ def check_body(parser: RowParser, manifest: Manifest, body: bytes) -> None:
     """A body is rows of the model, or a short 400 or 422; and what is taken means the same when it is sent again."""
     try:
         parsed = parser.parse(body)
-    except Problem as refusal:
-        assert refusal.status in (400, 422), refusal
-        assert orjson.loads(refusal.body())["status"] == refusal.status
-        assert len(refusal.body()) < PROBLEM_MAX_BYTES, "the input is echoed"
+    except (InvalidJson, InvalidRows) as refusal:
+        problem = problem_of(refusal)
+        assert orjson.loads(problem.body())["status"] == problem.status
+        assert len(problem.body()) < PROBLEM_MAX_BYTES, "the input is echoed"
         return
     assert parsed.rows
     for row in parsed.rows:

@@ -2,7 +2,6 @@ import json
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ValidationError
 
 from gateway import problems as errors
 from gateway.problems import Problem
@@ -53,51 +52,3 @@ def test_nor_after_a_short_wait(seconds: float) -> None:
     assert len(waits) > 1
     assert min(waits) >= seconds
     assert max(waits) <= 1.5 * seconds + 2
-
-
-class Body(BaseModel, extra="forbid"):
-    number: float
-
-
-def invalid(content: Any) -> Problem:
-    text = content if isinstance(content, str) else json.dumps(content)
-    with pytest.raises(ValidationError) as caught:
-        Body.model_validate_json(text)
-    return errors.invalid_rows(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("name", "pointer"),
-    [
-        ("a/b", "/a~1b"),
-        ("a~b", "/a~0b"),
-        ("~1", "/~01"),
-        ("//", "/~1~1"),
-        ("", "/"),
-        ("x" * 64, "/" + "x" * 64),
-        ("x" * 65, "/" + "x" * 64),
-        # Cut before it is escaped: half an escape would be no pointer.
-        ("~" * 100, "/" + "~0" * 64),
-        ("ü" * 100, "/" + "ü" * 64),
-    ],
-)
-def test_names_in_pointers_are_escaped_and_cut(name: str, pointer: str) -> None:
-    problem = invalid({"number": 1, name: 1})
-
-    assert [item["pointer"] for item in problem.extra["errors"]] == [pointer]
-
-
-def test_nothing_of_a_value_is_said() -> None:
-    problem = invalid({"number": "open sesame"})
-
-    assert problem.status == 422
-    assert "sesame" not in problem.body().decode()
-    assert set(problem.extra["errors"][0]) == {"pointer", "detail"}
-
-
-def test_where_it_stops_being_json_is_said_and_nothing_else() -> None:
-    problem = invalid('{"number": sesame}')
-
-    assert (problem.status, problem.code) == (400, "invalid_json")
-    assert "line 1 column 12" in problem.detail
-    assert "sesame" not in problem.detail

@@ -4,9 +4,10 @@ from typing import Any, cast
 import pytest
 
 from gateway.batching.batcher import Batcher
-from gateway.catalog.catalog import KEEP_SECONDS, PATIENCE_SECONDS, Catalog, ServedModel
+from gateway.catalog.catalog import KEEP_SECONDS, PATIENCE_SECONDS, Catalog
 from gateway.catalog.row_parser import RowParser
-from gateway.problems import Problem
+from gateway.catalog.served_model import ServedModel
+from gateway.errors import ModelUnavailable, RequestError, UnknownModel
 from headrace.errors import ManifestInvalid, ModelError, ModelNotFound, StoreUnavailable
 from headrace.models.alias import Alias, Trial
 from headrace.models.manifest import Manifest
@@ -16,7 +17,7 @@ from tests.support.manifests import classifier
 
 
 class FakeStore:
-    """A store of names, versions and aliases, which can be out of reach."""
+    """A store in memory that can be out of reach."""
 
     look_seconds = 0.0
 
@@ -25,10 +26,10 @@ class FakeStore:
         self.versions: set[tuple[str, str]] = set()
         self.failure: ModelError | None = None
         self.read: list[str] = []
-        """The manifests that were asked for."""
+        """Manifests that were read."""
 
     def put(self, name: str, alias: str, version: str, **trials: Trial) -> None:
-        """Point an alias, and add its version."""
+        """Point an alias to a version, and add the version."""
         self.versions |= {(name, version), *((name, trial.version) for trial in trials.values())}
         record = Alias(version=version, moved_at="2026-11-23T12:45:00+00:00", **trials)
         self.models.setdefault(name, {})[alias] = record
@@ -58,12 +59,12 @@ class FakeStore:
             raise self.failure
 
 
-class FakeFleet:
-    """What workers say that they hold, as tests put it."""
+class FakeWorkers:
+    """Workers whose loaded versions a test sets."""
 
     def __init__(self) -> None:
         self.loaded: dict[str, dict[str, bool]] = {}
-        """Worker -> `<name> <version>` -> whether all of its children have it."""
+        """Worker -> `<name> <version>` -> True if all children of the worker have it."""
         self.refused: dict[str, set[str]] = {}
 
     def hold(self, worker: str, *labels: str, partly: Sequence[str] = ()) -> None:
@@ -79,12 +80,12 @@ class FakeFleet:
         return self.refused.get(label, set())
 
 
-class FakeCoalescer:
+class FakeBatcher:
     idle = True
 
 
-class Turned:
-    """Stands in for the module `time`: the event loop's own clock must go on."""
+class FakeTime:
+    """Replacement for the module `time` in the catalog, so that the event loop's own clock goes on."""
 
     def __init__(self, gateway: "Gateway") -> None:
         self._gateway = gateway
@@ -94,12 +95,12 @@ class Turned:
 
 
 class Gateway:
-    """A catalog between a store, a fleet and a clock that a test turns; sticks v1 is served by worker `a`."""
+    """A catalog with a store, workers and a clock that a test sets; worker `a` has sticks v1 loaded."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr("gateway.catalog.catalog.time", Turned(self))
-        self.store, self.workers = FakeStore(), FakeFleet()
+        monkeypatch.setattr("gateway.catalog.catalog.time", FakeTime(self))
+        self.store, self.workers = FakeStore(), FakeWorkers()
         self.store.put("sticks", "latest", "v1")
         self.workers.hold("a", "sticks v1")
         self.made: list[str] = []
@@ -109,23 +110,23 @@ class Gateway:
     def _make(self, manifest: Manifest) -> ServedModel:
         self.made.append(f"{manifest.name} {manifest.version}")
         parser = RowParser(manifest, 10)
-        return ServedModel(manifest, parser, cast(Batcher, FakeCoalescer()), used_at=self.now)
+        return ServedModel(manifest, parser, cast(Batcher, FakeBatcher()), used_at=self.now)
 
     def look(self, seconds_later: float = 1.0) -> None:
-        """One look at the store, a little later."""
+        """Refresh the catalog a little later."""
         self.now += seconds_later
         run(self.catalog.refresh())
 
     def serves(self, name: str = "sticks", reference: str | None = None, key: str = "") -> str | None:
-        """The version that answers now."""
+        """Return the version that answers now."""
         served = self.catalog.served_now(name, reference, key)
         return served.manifest.version if served else None
 
     def get(self, name: str, reference: str | None = None) -> str:
         return run(self.catalog.get(name, reference)).manifest.version
 
-    def problem(self, name: str, reference: str | None = None) -> Problem:
-        with pytest.raises(Problem) as caught:
+    def refusal(self, name: str, reference: str | None = None) -> RequestError:
+        with pytest.raises(RequestError) as caught:
             self.get(name, reference)
         return caught.value
 
@@ -162,23 +163,19 @@ def test_a_model_can_be_asked_for_before_it_was_seen(at: Gateway) -> None:
 
 
 @pytest.mark.parametrize(("name", "reference"), [("stones", None), ("stones", "v1"), ("sticks", "v9"), ("..", None)])
-def test_what_is_not_in_the_store_is_404(at: Gateway, name: str, reference: str | None) -> None:
-    problem = at.problem(name, reference)
-
-    assert (problem.status, problem.code) == (404, "unknown_model")
-    assert "Retry-After" not in problem.headers
+def test_a_version_that_is_not_in_the_store_is_unknown(at: Gateway, name: str, reference: str | None) -> None:
+    assert isinstance(at.refusal(name, reference), UnknownModel)
 
 
 @pytest.mark.parametrize("failure", [StoreUnavailable("secret"), ManifestInvalid("secret")])
-def test_what_can_not_be_read_is_503_and_tried_again(at: Gateway, failure: ModelError) -> None:
+def test_a_version_that_can_not_be_read_is_unavailable_and_read_again_later(at: Gateway, failure: ModelError) -> None:
     at.store.put("sticks", "other", "v2")
     at.store.failure = failure
 
-    problem = at.problem("sticks", "v2")
+    refusal = at.refusal("sticks", "v2")
 
-    assert (problem.status, problem.code) == (503, "model_unavailable")
-    assert int(problem.headers["Retry-After"]) >= 1
-    assert b"secret" not in problem.body()
+    assert isinstance(refusal, ModelUnavailable)
+    assert "secret" not in str(refusal)
     assert at.get("sticks") == "v1", "what is in memory is served without the store"
     at.store.failure = None
     assert at.get("sticks", "v2") == "v2"
@@ -339,7 +336,7 @@ def test_an_alias_that_was_removed_is_unknown(at: Gateway) -> None:
     assert "candidate" in at.catalog.trials("sticks")
     del at.store.models["sticks"]["candidate"]
     at.look()
-    assert at.problem("sticks", "candidate").status == 404
+    assert isinstance(at.refusal("sticks", "candidate"), UnknownModel)
     assert (at.catalog.aliases("sticks"), at.catalog.trials("sticks")) == ({"latest": "v1"}, {})
 
 
@@ -377,7 +374,7 @@ def test_a_model_that_was_removed_is_unknown(at: Gateway) -> None:
     at.look()
 
     assert at.catalog.names == ["sticks"]
-    assert at.problem("stones").status == 404
+    assert isinstance(at.refusal("stones"), UnknownModel)
 
 
 # --- what is kept
@@ -409,7 +406,7 @@ def test_versions_that_an_alias_means_are_kept(at: Gateway) -> None:
 
 
 def test_versions_that_somebody_waits_for_are_kept(at: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FakeCoalescer, "idle", False)
+    monkeypatch.setattr(FakeBatcher, "idle", False)
     at.store.put("sticks", "latest", "v2")
     at.workers.hold("a", "sticks v2")
     at.look()

@@ -10,7 +10,7 @@ from fakeredis import FakeServer
 
 from gateway.broker.batch_client import BatchClient
 from gateway.catalog import rollout as module
-from gateway.catalog.rollout import BACKLOG_MAX, ROWS_PER_TASK, ROWS_WAITING_MAX, Shadows, Trials
+from gateway.catalog.rollout import BACKLOG_MAX, ROWS_PER_ENTRY, ROWS_WAITING_MAX, Rollout, RunningTrial, Shadows
 from shared.queue.broker_clock import BrokerClock
 from shared.queue.celery_app import make_celery
 from shared.queue.contract import Row, ShadowMessage
@@ -24,27 +24,27 @@ KEYS = [f"user-{i}" for i in range(10_000)]
 
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 0.9])
 def test_the_share_of_the_keys_is_as_asked(share: float) -> None:
-    trials = Trials("new", share)
+    rollout = Rollout(RunningTrial("new", share))
 
-    answered = Counter(trials.answers("old", "iris", key) for key in KEYS)
+    answered = Counter(rollout.choose("old", "iris", key) for key in KEYS)
 
     # Four standard deviations at most; it is always the same keys.
     assert answered["new"] / len(KEYS) == pytest.approx(share, abs=0.02)
 
 
 def test_a_key_always_gets_the_same_version() -> None:
-    trials = Trials("new", 0.5)
-    others = Trials("newer", 0.5, "shadow", 0.5)
+    rollout = Rollout(RunningTrial("new", 0.5))
+    others = Rollout(RunningTrial("newer", 0.5), RunningTrial("shadow", 0.5))
 
     for key in KEYS[:500]:
-        answers = {trials.answers("old", "iris", key) for _ in range(3)}
+        answers = {rollout.choose("old", "iris", key) for _ in range(3)}
         assert len(answers) == 1
-        assert (answers == {"new"}) == (others.answers("old", "iris", key) == "newer")
+        assert (answers == {"new"}) == (others.choose("old", "iris", key) == "newer")
 
 
 def test_a_greater_share_keeps_those_who_have_the_new_version() -> None:
     few, many = (
-        {key for key in KEYS[:2000] if Trials("new", share).answers("old", "iris", key) == "new"}
+        {key for key in KEYS[:2000] if Rollout(RunningTrial("new", share)).choose("old", "iris", key) == "new"}
         for share in (0.1, 0.4)
     )
 
@@ -52,35 +52,35 @@ def test_a_greater_share_keeps_those_who_have_the_new_version() -> None:
 
 
 def test_the_same_keys_are_not_always_the_guinea_pigs() -> None:
-    trials = Trials("new", 0.5)
-    both = [key for key in KEYS if all(trials.answers("old", name, key) == "new" for name in ("iris", "sticks"))]
+    rollout = Rollout(RunningTrial("new", 0.5))
+    both = [key for key in KEYS if all(rollout.choose("old", name, key) == "new" for name in ("iris", "sticks"))]
 
     assert len(both) / len(KEYS) == pytest.approx(0.25, abs=0.03)
 
 
 def test_without_a_key_chance_decides(monkeypatch: pytest.MonkeyPatch) -> None:
-    trials = Trials("new", 0.25)
-    answered = Counter(trials.answers("old", "iris", "") for _ in range(10_000))
+    rollout = Rollout(RunningTrial("new", 0.25))
+    answered = Counter(rollout.choose("old", "iris", "") for _ in range(10_000))
     assert answered["new"] / 10_000 == pytest.approx(0.25, abs=0.03)
 
     for chance, version in ((0.0, "new"), (0.2499, "new"), (0.25, "old"), (0.9999, "old")):
         monkeypatch.setattr("gateway.catalog.rollout.random.random", lambda chance=chance: chance)
-        assert trials.answers("old", "iris", "") == version
+        assert rollout.choose("old", "iris", "") == version
 
 
 @pytest.mark.parametrize("key", ["", *KEYS[:20]])
 def test_all_or_nobody(key: str) -> None:
-    assert Trials("new", 1.0).answers("old", "iris", key) == "new"
-    assert Trials("new", 0.0).answers("old", "iris", key) == "old"
-    assert Trials[str]().answers("old", "iris", key) == "old"
+    assert Rollout(RunningTrial("new", 1.0)).choose("old", "iris", key) == "new"
+    assert Rollout(RunningTrial("new", 0.0)).choose("old", "iris", key) == "old"
+    assert Rollout[str]().choose("old", "iris", key) == "old"
 
 
 def test_a_shadow_is_asked_its_share() -> None:
-    asked = Counter(Trials(shadow="new", shadow_share=0.25).shadows() for _ in range(10_000))
+    asked = Counter(Rollout(shadow=RunningTrial("new", 0.25)).draw_shadow() for _ in range(10_000))
 
     assert asked["new"] / 10_000 == pytest.approx(0.25, abs=0.03)
-    assert {Trials(shadow="new", shadow_share=1.0).shadows() for _ in range(100)} == {"new"}
-    assert {Trials("new", 1.0).shadows() for _ in range(100)} == {None}
+    assert {Rollout(shadow=RunningTrial("new", 1.0)).draw_shadow() for _ in range(100)} == {"new"}
+    assert {Rollout(RunningTrial("new", 1.0)).draw_shadow() for _ in range(100)} == {None}
 
 
 # --- shadows
@@ -161,13 +161,13 @@ def test_each_comparison_has_a_task_of_its_own(broker: FakeServer) -> None:
 def test_many_rows_are_several_tasks(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with theatre(broker) as it:
-            it.add(2 * ROWS_PER_TASK + 1)
+            it.add(2 * ROWS_PER_ENTRY + 1)
             await it.shadows.step()
             messages = await it.sent()
-            assert [len(each.rows) for each in messages] == [ROWS_PER_TASK, ROWS_PER_TASK, 1]
+            assert [len(each.rows) for each in messages] == [ROWS_PER_ENTRY, ROWS_PER_ENTRY, 1]
             for each in messages:
                 assert each.predictions == [row[0] * 2 for row in each.rows]
-            assert messages[2].rows == [[2.0 * ROWS_PER_TASK]]
+            assert messages[2].rows == [[2.0 * ROWS_PER_ENTRY]]
 
     run(scenario())
 

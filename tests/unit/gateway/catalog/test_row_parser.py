@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from gateway.api.statuses import ERRORS_SHOWN, problem_of
 from gateway.catalog.row_parser import TEXT_MAX_CHARACTERS, RowParser, flat_row
-from gateway.problems import ERRORS_SHOWN, Problem
+from gateway.errors import RequestError
+from gateway.problems import Problem
 from tests.support.manifests import classifier, feature, flag, mixed, text
 
 ODD_NAMES = ["petal length (cm)", "a/b~c", 'quo"ted', "Straße", " ", "INSTANCES", "instance", "__proto__", "v"]
@@ -17,9 +19,9 @@ def parser(*names: str, rows_max: int = 10) -> RowParser:
 
 
 def refusal(body: bytes, of: RowParser | None = None) -> Problem:
-    with pytest.raises(Problem) as caught:
+    with pytest.raises(RequestError) as caught:
         (of or parser()).parse(body)
-    return caught.value
+    return problem_of(caught.value)
 
 
 def pointers(problem: Problem) -> list[str]:
@@ -132,6 +134,13 @@ def test_what_is_not_json_is_400(body: bytes, around: bytes) -> None:
     problem = refusal(around % body)
 
     assert (problem.status, problem.code) == (400, "invalid_json")
+
+
+def test_the_place_where_a_body_stops_being_json_is_told() -> None:
+    problem = refusal(b'{"length": sesame}')
+
+    assert "line 1 column 12" in problem.detail
+    assert "sesame" not in problem.detail
 
 
 @pytest.mark.parametrize("body", [{"length": "sesame"}, {"sesame": 1}, {"instances": "sesame"}, "sesame"])
@@ -316,9 +325,9 @@ def test_the_quick_way_takes_what_the_validator_takes(of: Any, name: str) -> Non
         try:
             taken = [list(each.values()) for each in rows._instances.validate_json(body)["instances"]]
         except ValidationError:
-            assert rows._quick(body) is None, value
+            assert rows._parse_valid(body) is None, value
         else:
-            quick = rows._quick(body)
+            quick = rows._parse_valid(body)
             assert quick is None or repr(quick) == repr(taken)
             assert repr(rows.parse(body).rows) == repr(taken)
             assert value == "9" * 30 or quick is not None

@@ -1,4 +1,4 @@
-"""Every kind of estimator through HTTP and the queue: what callers get is what it says directly."""
+"""Every kind of estimator through HTTP and the queue: callers get the predictions of the estimator itself."""
 
 import math
 from collections.abc import Iterator
@@ -21,12 +21,12 @@ ROWS = 12
 
 @cache
 def case(name: str) -> Case:
-    """Fitted once."""
+    """Return a case, fitted once."""
     return CASES[name]()
 
 
 def model_name(name: str) -> str:
-    """A case's name as a model may have it."""
+    """Return the name of a case as a name of a model."""
     return name.replace(" ", "-")
 
 
@@ -55,13 +55,13 @@ def stack(
 
 
 def some_rows(each: Case) -> Any:
-    """A few rows spread over the training data, in the form in which the estimator takes them."""
+    """Return ROWS rows spread over the training data, in the form that the estimator takes."""
     positions = np.linspace(0, len(each.X) - 1, ROWS).astype(int)
     return each.X.iloc[positions] if isinstance(each.X, pd.DataFrame) else np.asarray(each.X)[positions]
 
 
 def as_json(rows: Any, names: list[str]) -> list[dict[str, Any]]:
-    """The rows as a caller would send them."""
+    """Return the rows as a caller would send them."""
 
     def plain(value: Any) -> Any:
         if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
@@ -72,9 +72,12 @@ def as_json(rows: Any, names: list[str]) -> list[dict[str, Any]]:
     return [dict(zip(names, map(plain, row), strict=True)) for row in values.tolist()]
 
 
-def assert_same(answers: list[Any], said: Any) -> None:
-    """Labels equal and of the same JSON type, numbers within 1e-9; several outputs come as objects by name."""
-    for answer, expected in zip(answers, np.asarray(said).tolist(), strict=True):
+def assert_same(answers: list[Any], predictions: Any) -> None:
+    """Compare answers with predictions: labels and their JSON types are equal, numbers agree within 1e-9.
+
+    Several outputs are an object by name in an answer.
+    """
+    for answer, expected in zip(answers, np.asarray(predictions).tolist(), strict=True):
         for value, wanted in zip(
             answer.values() if isinstance(answer, dict) else [answer],
             expected if isinstance(expected, list) else [expected],
@@ -101,10 +104,11 @@ def test_http_answers_what_the_estimator_says(stack: Stack, exported: dict[str, 
         assert np.array(shares) == pytest.approx(each.estimator.predict_proba(rows), abs=1e-9)
         assert list(answer["probabilities"][0]) == [str(label) for label in manifest.outputs[0].classes or []]
     elif manifest.probabilities:
-        said = each.estimator.predict_proba(rows)
-        # For labels that are there or not, scikit-learn gives one column each: how likely it is there.
-        by_output = said if isinstance(said, list) else [np.column_stack([1 - share, share]) for share in said.T]
-        for output, expected in zip(manifest.outputs, by_output, strict=True):
+        probabilities = each.estimator.predict_proba(rows)
+        # For multilabel targets scikit-learn returns one column per label: the probability that the label is there.
+        if not isinstance(probabilities, list):
+            probabilities = [np.column_stack([1 - column, column]) for column in probabilities.T]
+        for output, expected in zip(manifest.outputs, probabilities, strict=True):
             shares = [list(row[output.name].values()) for row in answer["probabilities"]]
             assert np.array(shares) == pytest.approx(expected, abs=1e-9)
 
@@ -128,8 +132,8 @@ def test_ten_thousand_rows_of_all_types_are_answered_like_the_estimator_does(
     instances = as_json(rows, [feature.name for feature in exported["mixed frame"].features])
     assert {type(value) for row in instances for value in row.values()} >= {float, str, bool, type(None)}
 
-    said = stack.http.post("/models/mixed-frame/predict", json={"instances": instances}, timeout=30).json()
+    answer = stack.http.post("/models/mixed-frame/predict", json={"instances": instances}, timeout=30).json()
 
-    assert_same(said["predictions"], people.estimator.predict(rows))
-    shares = np.array([list(row.values()) for row in said["probabilities"]])
+    assert_same(answer["predictions"], people.estimator.predict(rows))
+    shares = np.array([list(row.values()) for row in answer["probabilities"]])
     assert shares == pytest.approx(people.estimator.predict_proba(rows), abs=1e-9)

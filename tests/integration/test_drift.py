@@ -1,5 +1,6 @@
-"""Drift from the request to the alert: a real Prometheus reads the workers and evaluates the rules that we ship, only
-with windows of seconds instead of hours.
+"""Drift from the request to the alert.
+
+A real Prometheus scrapes the workers and evaluates the shipped rules, with windows of seconds instead of hours.
 """
 
 from collections.abc import Iterator
@@ -25,14 +26,14 @@ from tests.support.stack import Stack
 NAMES = ["length", "width"]
 STEADY, SHIFTED = "steady", "shifted"
 SHIFTS = {STEADY: (0.0, 0.0), SHIFTED: (2.0, 0.0)}
-"""Of what each model is asked, in standard deviations."""
+"""Shift of the rows that are sent to each model, in standard deviations per feature."""
 
 REQUESTS, ROWS_EACH = 10, 60
 WINDOW = "1m"
 
 
 def population(chance: np.random.Generator, rows: int, shift: tuple[float, float] = (0, 0)) -> NDArray[np.float64]:
-    """Rows as in training, or shifted by standard deviations; shape (rows, 2)."""
+    """Draw rows as in training, or shifted by standard deviations; shape (rows, 2)."""
     return chance.normal(loc=shift, size=(rows, len(NAMES)))
 
 
@@ -71,9 +72,10 @@ def send(stack: Stack, model: str, rows: NDArray[np.float64]) -> None:
 
 
 def known_to_all(stack: Stack, prometheus: Prometheus, model: str, chance: np.random.Generator) -> bool:
-    """Whether Prometheus has seen the counters of every worker: what they count before that is no increase to it.
+    """Send one row, and return True once Prometheus has scraped the counters of every worker.
 
-    A worker makes them when it is asked for the model, so all are asked, in the turns in which they take tasks.
+    Prometheus sees no increase in counts from before its first scrape of a counter. A worker makes the counters of a
+    model with its first batch, so rows are sent until each worker has had one.
     """
     send(stack, model, population(chance, 1, SHIFTS[model]))
     instances = f'count(count by (instance) (inference_feature_bin_total{{model="{model}"}} offset 2s))'

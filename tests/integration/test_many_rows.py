@@ -31,10 +31,12 @@ def instances(values: np.ndarray[Any, Any]) -> list[dict[str, float]]:
     return [dict(zip(NAMES, row, strict=True)) for row in values.tolist()]
 
 
-def assert_is_the_estimators(said: dict[str, Any], models: Path, iris: Manifest, values: np.ndarray[Any, Any]) -> None:
+def assert_predicted_by_estimator(
+    answer: dict[str, Any], models: Path, iris: Manifest, values: np.ndarray[Any, Any]
+) -> None:
     estimator = joblib.load(io.BytesIO(ModelStore(models).artifact(iris)))
-    assert said["predictions"] == estimator.predict(values).tolist()
-    shares = np.array([list(row.values()) for row in said["probabilities"]])
+    assert answer["predictions"] == estimator.predict(values).tolist()
+    shares = np.array([list(row.values()) for row in answer["probabilities"]])
     assert shares == pytest.approx(estimator.predict_proba(values), abs=1e-9)
 
 
@@ -44,7 +46,7 @@ def test_ten_thousand_rows_are_answered_like_the_estimator_does(
     answer = stack.predict(instances)
 
     assert answer.status_code == 200, answer.text
-    assert_is_the_estimators(answer.json(), iris_models, iris, values)
+    assert_predicted_by_estimator(answer.json(), iris_models, iris, values)
     assert answer.json()["timing"]["queue_ms"] < answer.json()["timing"]["total_ms"]
 
 
@@ -54,7 +56,7 @@ def test_ten_thousand_rows_are_a_job(
     job = stack.outcome(stack.submit(instances))
 
     assert job["status"] == "succeeded"
-    assert_is_the_estimators(job["result"], iris_models, iris, values)
+    assert_predicted_by_estimator(job["result"], iris_models, iris, values)
 
 
 def test_more_rows_are_refused(stack: Stack, instances: list[dict[str, float]]) -> None:
@@ -62,14 +64,14 @@ def test_more_rows_are_refused(stack: Stack, instances: list[dict[str, float]]) 
 
 
 def test_one_caller_of_many_rows_does_not_hold_up_the_others(new_stack: NewStack, puppet_models: Path) -> None:
-    # 4 ms a row, so 4 s of work for the two slots: alone it would be 2 s.
+    # 4 ms per row is 4 s of work. The two pool children take 2 s for it if they do nothing else.
     slow = [{"value": 0.004, "act": Act.SLEEP}] * 1_000
     stack = new_stack(puppet_models, DEFAULT_MODEL="puppet", PREDICT_DEADLINE_SECONDS="30")
     stack.start()
     for _ in range(3):
         stack.predict(slow[:4])
-    with ThreadPoolExecutor(1) as pool:
-        large = pool.submit(stack.predict, slow)
+    with ThreadPoolExecutor(1) as executor:
+        large = executor.submit(stack.predict, slow)
         wait_for("rows wait", lambda: "inference_waiting_rows 0.0" not in stack.http.get("/metrics").text)
         waits = []
         while not large.done():
@@ -79,7 +81,7 @@ def test_one_caller_of_many_rows_does_not_hold_up_the_others(new_stack: NewStack
             assert answer.status_code == 200
         assert large.result().json()["predictions"] == ["high"] * 1_000
     assert len(waits) > 10
-    # Two chunks of 20 ms and much to spare; behind the whole request it would be about 2 s.
+    # A caller waits for two chunks of 20 ms at most; behind the whole request it would wait about 2 s.
     assert np.median(waits) < 0.3
 
 

@@ -36,7 +36,7 @@ BUCKET = "headrace-models"
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    # One request at a time, for moto closes the file of an object that is replaced under whoever reads it.
+    # One request at a time: moto closes the file of an object that is replaced, although another request reads it.
     server = make_server("127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), threaded=False)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -48,13 +48,13 @@ def endpoint() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def s3_environment(endpoint: str) -> dict[str, str]:
-    """What a process finds in its environment."""
+    """Environment variables of a process that uses the store."""
     return {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "tops3cret",
         "AWS_DEFAULT_REGION": "us-east-1",
-        # Neither of this machine's own.
+        # Configuration of this machine must not have an effect.
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "NO_PROXY": "127.0.0.1",
@@ -135,7 +135,7 @@ def test_an_artifact_in_the_cache_is_not_fetched_again(root: str, tmp_path: Path
 
 
 def test_a_store_survives_a_fork(root: str) -> None:
-    """Workers load models before the fork and after it."""
+    """Workers load models both before the fork and after it."""
     program = """
         import os, sys
         from headrace.models.store import ModelStore
@@ -157,7 +157,7 @@ def test_a_store_survives_a_fork(root: str) -> None:
     assert finished.stderr == ""
 
 
-# Trouble
+# --- errors
 
 
 def calls(store: ModelStore) -> list[Any]:
@@ -197,13 +197,13 @@ def test_a_bucket_that_is_not_there_is_named(root: str) -> None:
 def test_missing_credentials_are_named(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    # Otherwise the address that machines in the cloud have is asked.
+    # Otherwise the client asks the metadata address of cloud machines for credentials.
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
     assert_unavailable(ModelStore(root), "there are no credentials in the environment", 5)
 
 
-# The whole stack
+# --- the whole stack
 
 
 def test_gateway_and_worker_read_the_bucket_that_training_wrote(

@@ -1,4 +1,4 @@
-"""Workers that were given a public key serve what it has signed, and nothing else."""
+"""Workers with a public key serve the versions that the key has signed, and no others."""
 
 import subprocess
 import sys
@@ -52,7 +52,7 @@ def test_only_what_is_signed_serves(new_stack: NewStack, tmp_path: Path) -> None
     def refused() -> Any:
         return stack.http.get("/model-info").json()["moving"].get("production", {}).get("refused")
 
-    [reason] = wait_for("the refusal is told", refused)
+    [reason] = wait_for("the refusal is reported", refused)
     assert "it is not signed" in reason
     assert stack.predict({"x": 1.0}).json()["prediction"] == "v1"
     assert any("refused m v2" in line and "it is not signed" in line for line in worker.log().splitlines())

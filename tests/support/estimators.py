@@ -35,7 +35,7 @@ from sklearn.svm import SVC, LinearSVC
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A fitted estimator; `X` and `y` are what it was fitted on, in the form in which they were passed."""
+    """A fitted estimator with the rows `X` and targets `y` of its fit, in the form in which they were passed."""
 
     estimator: Any
     X: Any
@@ -43,7 +43,7 @@ class Case:
 
 
 def people(rows: int = 120, *, seed: int = 0) -> tuple[Any, Any]:
-    """A frame of numbers, texts and booleans, all of them sometimes missing, and a target (text)."""
+    """Return a frame of numbers, texts and booleans, all of them sometimes missing, and a target (text)."""
     random = np.random.default_rng(seed)
     age = random.integers(18, 80, rows)
     income = random.lognormal(10, 0.5, rows).round(2)
@@ -69,7 +69,7 @@ def people(rows: int = 120, *, seed: int = 0) -> tuple[Any, Any]:
 
 
 def reviews() -> tuple[Any, Any]:
-    """A frame with a column of prose and one of numbers, and a boolean target."""
+    """Return a frame with a column of prose and one of numbers, and a boolean target."""
     good = ["a fine read", "lovely and short", "I would read it again", "fine words, fine print"]
     bad = ["dull", "a dull and long read", "I gave up", "long words and no end"]
     frame = pd.DataFrame({"text": (good + bad) * 5, "pages": list(range(100, 140))})
@@ -114,7 +114,7 @@ def _with_gaps(X: Any) -> Any:
 def _fit(estimator: Any, data: tuple[Any, Any]) -> Case:
     X, y = data
     with warnings.catch_warnings():
-        # Small networks on few rows don't converge, which is not what is tested.
+        # Small networks on few rows warn that they don't converge, which does not matter here.
         warnings.simplefilter("ignore")
         return Case(estimator.fit(X, y), X, y)
 
@@ -212,4 +212,4 @@ CASES: dict[str, Callable[[], Case]] = {
         GridSearchCV(make_pipeline(StandardScaler(), SVC()), {"svc__C": [0.1, 1.0]}, cv=2), _wine()
     ),
 }
-"""Name -> a function that fits it; each takes well below a second."""
+"""Name -> a function that fits the case, each in well below a second."""

@@ -1,4 +1,4 @@
-"""An estimator that does what its rows say: for tests that need a slow, raising or deadly model."""
+"""An estimator controlled by its rows, for tests that need a slow, raising or dying model."""
 
 import os
 import signal
@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 PUPPET_FOLDER = "PUPPET_FOLDER"
-"""Environment variable: where a puppet leaves a file for every row that it was asked to remember."""
+"""Environment variable: the folder in which a puppet leaves a file for every row with REMEMBER or DIE_ONCE."""
 
 
 class Act(IntEnum):
-    """What a row asks for, with `value` as its argument."""
+    """An act that a row asks for, with `value` as its argument."""
 
     ANSWER = 0
     RAISE = 1
@@ -29,7 +29,7 @@ class Act(IntEnum):
 
 
 class Puppet(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Features: `value`, `act`. Class `high` where value >= 0, else `low`."""
+    """A classifier of the features `value` and `act`: class `high` where value >= 0, else `low`."""
 
     def fit(self, rows: NDArray[np.float64], targets: NDArray[Any]) -> "Puppet":
         """Learn nothing."""
@@ -38,13 +38,13 @@ class Puppet(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict_proba(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Shape (n rows, 2): high, low."""
+        """Return the probabilities of high and low, shape (n rows, 2)."""
         high = (rows[:, 0] >= 0).astype(float)
         high[rows[:, 1] == Act.ANSWER_NAN] = np.nan
         return np.column_stack([high, 1 - high])
 
     def predict(self, rows: NDArray[np.float64]) -> NDArray[Any]:
-        """Shape (n rows,)."""
+        """Perform the act of each row, and return the classes, shape (n rows,)."""
         for value, act in rows.tolist():
             _perform(value, Act(int(act)))
         answers: NDArray[Any] = self.classes_[(rows[:, 0] < 0).astype(int)]
@@ -59,7 +59,7 @@ def _perform(value: float, act: Act) -> None:
     if act is Act.DIE:
         os.kill(os.getpid(), signal.SIGKILL)
     if act is Act.EXHAUST_MEMORY:
-        # No limit and no address space allows so much.
+        # More than any limit or address space allows, so Python raises MemoryError.
         bytearray(1 << 60)
     if act in (Act.DIE_ONCE, Act.REMEMBER):
         mark = Path(os.environ[PUPPET_FOLDER]) / f"{value:g}"

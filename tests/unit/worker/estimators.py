@@ -1,4 +1,4 @@
-"""Estimators that do what their rows say, beside the puppet: one that answers numbers, one without probabilities."""
+"""Estimators controlled by their rows, like the puppet: one that predicts numbers, one without probabilities."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from tests.support.puppet import Act
 
 
 class Numbers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """Features: `value`, `act`. Answers half the value; NaN or infinity where a row asks for it."""
+    """A regressor of the features `value` and `act`: half the value, or NaN where a row asks for it."""
 
     def fit(self, rows: NDArray[np.float64], targets: Any) -> "Numbers":
         """Learn nothing."""
@@ -18,7 +18,7 @@ class Numbers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Shape (n rows,)."""
+        """Return the predictions, shape (n rows,)."""
         if (rows[:, 1] == Act.RAISE).any():
             raise ValueError("asked to raise")
         answers: NDArray[np.float64] = rows[:, 0] / 2
@@ -27,7 +27,7 @@ class Numbers(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
 
 class Labels(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Features: `value`, `act`. Class `high` where value >= 0, else `low`; no probabilities."""
+    """A classifier of `value` and `act` without probabilities: class `high` where value >= 0, else `low`."""
 
     def fit(self, rows: NDArray[np.float64], targets: NDArray[Any]) -> "Labels":
         """Learn nothing."""
@@ -35,7 +35,7 @@ class Labels(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict(self, rows: NDArray[np.float64]) -> NDArray[Any]:
-        """Shape (n rows,)."""
+        """Return the predictions, shape (n rows,)."""
         if (rows[:, 1] == Act.RAISE).any():
             raise ValueError("asked to raise")
         return np.where(rows[:, 0] >= 0, "high", "low")

@@ -61,7 +61,11 @@ class PoolChild:
         runner.warm_up()
         self._runner = runner
         self._refresher = Refresher(
-            f"{self._worker_name}/{metrics_shard()}", settings.redis_url, self._store, self._predictors, metrics.loaded
+            f"{self._worker_name}/{metrics_shard()}",
+            settings.redis_url,
+            self._store,
+            self._predictors,
+            metrics.mark_loaded,
         )
         self._refresher.start()
 

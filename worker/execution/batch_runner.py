@@ -74,7 +74,7 @@ class BatchRunner:
         predictors = self._predictors.loaded()
         for predictor in predictors:
             predictor.check_samples()
-        self._metrics.loaded(predictor.manifest for predictor in predictors)
+        self._metrics.mark_loaded(predictor.manifest for predictor in predictors)
 
     def now(self) -> float:
         """Return the broker's time; ask the broker if the last reading is older than CALIBRATION_SECONDS."""
@@ -86,7 +86,7 @@ class BatchRunner:
         return self._clock.now()
 
     def predict(self, message: PredictMessage, traces: object = None) -> None:
-        """Answer a batch of interactive calls, without computing those whose deadline has passed.
+        """Answer a batch of interactive calls; calls whose deadline has passed are not computed.
 
         Args:
             message: The batch.
@@ -117,14 +117,14 @@ class BatchRunner:
         batch = BatchResult([])
         if live:
             batch = self._predict(message.model, message.version, rows, sizes, trace, message.probe)
-        by_position = dict(zip(live, batch.results, strict=True))
-        results = [by_position.get(position) or expired() for position in range(len(message.calls))]
+        live_results = dict(zip(live, batch.results, strict=True))
+        results = [live_results.get(position) or expired() for position in range(len(message.calls))]
         try:
             self._reply(message, started_at, batch.compute_seconds, results)
             if trace is not None:
-                trace.answered()
+                trace.note_answered()
         finally:
-            # Counting comes after the reply, because the caller waits for the reply only.
+            # Counted after the reply is out, so that the caller does not wait for it.
             if not message.probe:
                 batch.count(self._metrics)
         if not message.probe:
@@ -176,14 +176,14 @@ class BatchRunner:
             try:
                 ended = self._jobs.finish(ids, batch.with_outputs(), batch.compute_seconds)
                 if trace is not None:
-                    trace.answered()
+                    trace.note_answered()
             finally:
                 batch.count(self._metrics)
         self._metrics.count_jobs(model, [(job.accepted_at, at) for job, at in zip(jobs, ended, strict=True)])
         if self._tracing is not None:
             for job in jobs:
                 if job.id in carriers:
-                    self._tracing.waited(queue, carriers[job.id], job)
+                    self._tracing.record_wait(queue, carriers[job.id], job)
 
     def jobs_out_of_time(self, error: PredictionError) -> None:
         """Handle the soft time limit of a task: its only unfinished job fails, several run again one by one."""
@@ -191,7 +191,7 @@ class BatchRunner:
 
     def shadow(self, message: ShadowMessage) -> None:
         """Predict rows with a version on trial, and count where it agrees with the version that answered them."""
-        counts = self._metrics.shadow(message.model, message.primary, message.version)
+        counts = self._metrics.shadow_counts(message.model, message.primary, message.version)
         try:
             predictor = self._predictors.get(message.model, message.version)
         except ModelError:
@@ -231,7 +231,7 @@ class BatchRunner:
         with nullcontext() if probe else self._metrics.batches_in_progress.track_inprogress():
             batch = predict_calls(predictor, rows, sizes)
         if trace is not None:
-            trace.computed(began_at, batch.compute_seconds, len(rows))
+            trace.note_computed(began_at, batch.compute_seconds, len(rows))
         return batch
 
     @contextmanager
@@ -243,7 +243,7 @@ class BatchRunner:
             with bound(model=model, version=version, **fields):
                 yield None
             return
-        trace = self._tracing.batch(queue, model, version, carriers, at)
+        trace = self._tracing.start_batch(queue, model, version, carriers, at)
         with bound(model=model, version=version, **trace.ids, **fields), trace:
             yield trace
 

@@ -36,12 +36,12 @@ class BatchTrace:
         self._attributes: dict[str, Any] = {}
         self.ids = ids_of(span)
 
-    def computed(self, at: float, seconds: float, rows: int) -> None:
+    def note_computed(self, at: float, seconds: float, rows: int) -> None:
         """Note when and for how long the estimator worked; its spans are made at the end, after the reply is out."""
         self._computed = (at, seconds)
         self._attributes = {"headrace.batch.rows": rows, "headrace.compute_ms": round(seconds * 1000, 3)}
 
-    def answered(self) -> None:
+    def note_answered(self) -> None:
         """Note that the answers are out: the span ends now, although the metrics are counted after that."""
         self._answered_at = self._now()
 
@@ -82,7 +82,7 @@ class ChildTracing:
         """Export the remaining spans; takes up to two seconds."""
         self._tracing.close()
 
-    def batch(self, queue: str, model: str, version: str, carriers: Sequence[Carrier], at: float) -> BatchTrace:
+    def start_batch(self, queue: str, model: str, version: str, carriers: Sequence[Carrier], at: float) -> BatchTrace:
         """Begin the span of a batch; `carriers` are of its traced requests, at least one."""
         span = self._tracing.start(
             f"process {queue}",
@@ -102,7 +102,7 @@ class ChildTracing:
         )
         return BatchTrace(self._tracing, self._now, carriers, span, model)
 
-    def waited(self, queue: str, carrier: Carrier, job: StartedJob) -> None:
+    def record_wait(self, queue: str, carrier: Carrier, job: StartedJob) -> None:
         """Make the span of a job's time from its acceptance to this attempt; of a request the gateway makes it."""
         attributes: Attributes = {"headrace.job_id": job.id, "headrace.attempt": job.attempt}
         span = self._tracing.start(

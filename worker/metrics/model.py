@@ -82,7 +82,7 @@ class ModelMetrics:
             *labels, manifest.estimator, manifest.libraries.get("scikit-learn", ""), manifest.artifact.sha256[:8]
         )
 
-    def loaded(self, at_seconds: float, load_seconds: float | None = None) -> None:
+    def mark_loaded(self, at_seconds: float, load_seconds: float | None = None) -> None:
         """Set the gauges of a version that is in the memory of this process from now on."""
         if self._info is None:
             return
@@ -91,7 +91,7 @@ class ModelMetrics:
         if load_seconds is not None:
             self._families.model_load_seconds.labels(*self._labels).set(load_seconds)
 
-    def dropped(self) -> None:
+    def mark_dropped(self) -> None:
         """Set the gauge of a version that is no longer in the memory of this process."""
         if self._info is not None:
             self._info.set(0)

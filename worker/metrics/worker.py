@@ -22,7 +22,7 @@ from worker.metrics.model import FEATURES_MAX, SERIES_MAX, ModelMetrics, n_serie
 logger = logging.getLogger(__name__)
 
 TRIALS_MAX = 100
-"""Pairs of versions of a trial that are told apart in labels."""
+"""Pairs of versions of a trial that have labels of their own; others are counted as `other`."""
 
 _Version = tuple[str, str]
 
@@ -83,13 +83,13 @@ class WorkerMetrics(MetricFamilies):
             )
         return ModelMetrics(self, manifest, features)
 
-    def loaded(self, manifests: Iterable[Manifest]) -> None:
-        """Note the versions that are in the memory of this process now; others are not."""
+    def mark_loaded(self, manifests: Iterable[Manifest]) -> None:
+        """Set the gauges of all versions: these are in the memory of this process now, and no others."""
         now = {(manifest.name, manifest.version): manifest for manifest in manifests}
         for key in now.keys() - self._loaded:
-            self.model(now[key]).loaded(time.time(), self._load_seconds.pop(key, None))
+            self.model(now[key]).mark_loaded(time.time(), self._load_seconds.pop(key, None))
         for key in self._loaded - now.keys():
-            self._models[key].dropped()
+            self._models[key].mark_dropped()
         self._loaded = set(now)
 
     def count_load(self, manifest: Manifest | None, seconds: float | None) -> None:
@@ -117,7 +117,7 @@ class WorkerMetrics(MetricFamilies):
             if ended_at is not None:
                 seconds.observe(max(0.0, ended_at - accepted_at))
 
-    def shadow(self, model: str, version: str, shadow: str) -> ShadowCounts:
+    def shadow_counts(self, model: str, version: str, shadow: str) -> ShadowCounts:
         """Return the counters that compare a version on trial (`shadow`) with the version that answers."""
         labels = [model, version, shadow]
         if self._trial_label(" ".join(labels)) == names.OTHER:

@@ -235,7 +235,7 @@ def test_loads_are_counted_by_outcome(worker: WorkerMetrics, template: Manifest)
         ("unknown", "refused"): 1,
     }
     assert values(worker.model_load_seconds) == {}, "not before it has its place in memory"
-    worker.loaded([manifest])
+    worker.mark_loaded([manifest])
     assert values(worker.model_load_seconds, all_labels=True) == {("m", "v1"): 0.25}
 
 

@@ -92,7 +92,7 @@ def test_before_anything_happens_every_series_of_a_model_is_there() -> None:
 def test_a_loaded_version_has_its_info_and_references() -> None:
     metrics = WorkerMetrics()
     of_model = metrics.model(classifier())
-    of_model.loaded(123.0)
+    of_model.mark_loaded(123.0)
 
     found = samples(metrics.model_info, metrics.model_loaded, metrics.feature_reference, metrics.output_reference)
 
@@ -265,7 +265,7 @@ def test_a_store_of_very_many_versions_makes_no_more_series_than_the_cap(
 
     for manifest in manifests:
         of_model = metrics.model(manifest)
-        metrics.loaded([manifest])
+        metrics.mark_loaded([manifest])
         of_model.count_inputs([[1.0] * 20])
         of_model.count_outputs(["short"])
         of_model.count_confidence(np.array([0.5]))
@@ -274,7 +274,7 @@ def test_a_store_of_very_many_versions_makes_no_more_series_than_the_cap(
         of_model.batch_rows.observe(1)
 
     found = all_samples(metrics)
-    assert len(found) < 1000 + 100, "and those of `other`, and of what is no version's"
+    assert len(found) < 1000 + 100, "and the series of `other` and of no version"
     assert sum(value for name, value in found.items() if name.startswith("inference_predictions_total/")) == 60
     # The first ones in full, the next without their features, the rest together.
     inputs = {name.rsplit("/", 1)[1] for name in found if name.startswith("inference_feature_bin_total/")}
@@ -293,7 +293,7 @@ def test_the_number_of_series_is_known_before_they_are_made() -> None:
 
     for manifest in (wide, narrow):
         metrics.count_load(manifest, 1.0)
-    metrics.loaded([wide, narrow])
+    metrics.mark_loaded([wide, narrow])
 
     made = len(all_samples(metrics)) - before
     assert n_series(wide, wide.features) + n_series(narrow, narrow.features) == pytest.approx(made, abs=60)
@@ -303,7 +303,7 @@ def test_a_version_has_its_info_while_it_is_in_memory() -> None:
     metrics = WorkerMetrics()
 
     def in_memory(*versions: str) -> set[str]:
-        metrics.loaded(classifier(version=version) for version in versions)
+        metrics.mark_loaded(classifier(version=version) for version in versions)
         return {name.rsplit("/", 1)[1] for name, value in samples(metrics.model_info).items() if value}
 
     assert in_memory("v1") == {"v1"}
@@ -316,7 +316,7 @@ def test_a_version_has_its_info_while_it_is_in_memory() -> None:
 def test_trials_and_models_beyond_the_cap_are_one() -> None:
     metrics = WorkerMetrics()
     for n in range(150):
-        metrics.shadow("sticks", "v0", f"v{n}").same.inc()
+        metrics.shadow_counts("sticks", "v0", f"v{n}").same.inc()
         metrics.count_load(classifier(name=f"m{n}"), None)
         metrics.count_jobs(f"m{n}", [(0.0, 1.0), (0.0, None)])
 

@@ -46,7 +46,7 @@ class Bench:
         self.loads: list[str] = []
         """Every load, also of versions that were loaded before."""
         self.cache.on_load = self._note
-        self.refresher = Refresher(NAME, "redis://", store, self.cache, self.metrics.loaded, clock=self.clock)
+        self.refresher = Refresher(NAME, "redis://", store, self.cache, self.metrics.mark_loaded, clock=self.clock)
 
     def _note(self, manifest: Manifest | None, seconds: float | None) -> None:
         if manifest and seconds is not None:

@@ -31,7 +31,7 @@ class Parts:
     def child(self, tracing: bool = False) -> PoolChild:
         settings: Any = SimpleNamespace(redis_url="redis://", lease_seconds=1, result_max_bytes=1, tracing=tracing)
         counter = SimpleNamespace(inc=lambda: self.done.append("count"))
-        metrics: Any = SimpleNamespace(children_started=counter, loaded=print)
+        metrics: Any = SimpleNamespace(children_started=counter, mark_loaded=print)
         nothing: Any = None
         return PoolChild("worker@here", settings, nothing, nothing, metrics)
 

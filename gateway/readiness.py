@@ -1,4 +1,4 @@
-"""Readiness that can be believed: a sample row goes through the real queue and must come back right."""
+"""The readiness probe: a sample row goes through the real queue, and its prediction must be the expected one."""
 
 import asyncio
 import math
@@ -16,17 +16,17 @@ from shared.queue.broker_clock import BrokerClock
 from shared.queue.contract import BatchReply, Call, PredictMessage
 
 ANSWER_SECONDS = 2.0
-"""How long a canary may take."""
+"""Time within which the probe's row must be answered."""
 
 FRESH_SECONDS = 2.0
-"""How long its answer is good for, so that probes don't become load."""
+"""Time for which a good answer is reused, so that probes do not become load."""
 
 TOLERANCE = 1e-6
-"""Largest difference of a predicted number from the manifest's, the same as when a worker loads the model."""
+"""Largest difference of a predicted number from the manifest's; a worker that loads a model uses the same."""
 
 
 class ReadinessProbe:
-    """Asks at most once at a time; everyone who asks meanwhile gets the same answer."""
+    """A probe of the queue with one row in flight at most; callers that ask meanwhile share its answer."""
 
     def __init__(
         self,
@@ -40,10 +40,11 @@ class ReadinessProbe:
         self._batch_client = batch_client
         self._clock = clock
         self._asking: asyncio.Task[str | None] | None = None
+        # The time of the last answer, and what was wrong.
         self._last: tuple[float, str | None] = (float("-inf"), None)
 
     async def trouble(self) -> str | None:
-        """Why the queue does not serve, or None if it does."""
+        """Return why the queue does not serve, or None if it does."""
         answered_at, last = self._last
         if time.monotonic() - answered_at < FRESH_SECONDS and last is None:
             return None
@@ -89,9 +90,9 @@ class ReadinessProbe:
 
 
 def _same(answer: Any, expected: Any) -> bool:
-    """Whether it is the manifest's prediction; a list holds one value per output.
+    """Return True if the answer is the manifest's prediction; a list holds one value per output.
 
-    Numbers need not agree to the last bit: other machines, and batches of other sizes, round differently.
+    Numbers need not agree to the last bit, because other machines, and batches of other sizes, round differently.
     """
     if isinstance(answer, list) and isinstance(expected, list):
         return len(answer) == len(expected) and all(map(_same, answer, expected))

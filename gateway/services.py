@@ -140,11 +140,11 @@ class Services:
         self.metrics.write()
         try:
             await self.workers.refresh()
-            self.worker_groups.wake()
-            self._jobs_admission.look(*await self.monitor.jobs())
+            self.worker_groups.follow_workers()
+            self._jobs_admission.observe(*await self.monitor.jobs())
         finally:
             # If the broker does not answer, nobody is known to work.
-            self._jobs_admission.judge(self.workers.slots)
+            self._jobs_admission.decide(self.workers.slots)
             waits = {Lane.INTERACTIVE: self._rows_wait_seconds(), Lane.BULK: self._jobs_admission.wait_seconds}
             for lane, seconds in waits.items():
                 self.metrics.estimated_wait_seconds.labels(lane.value).set(seconds)
@@ -164,4 +164,4 @@ class Services:
             await self._pubsub.subscribe(keys.JOBS_ENDED)
         message = await self._pubsub.get_message(timeout=1.0)
         if message is not None:
-            await self.jobs.watch.wake(message["data"].decode().split())
+            await self.jobs.waiters.wake(message["data"].decode().split())

@@ -1,1 +1,1 @@
-"""Admission: what can't be answered in time is refused at once."""
+"""Admission: what cannot be answered in time is refused at once."""

@@ -1,104 +1,116 @@
-"""How long a lane would keep someone waiting who comes now, told by how fast it was served of late."""
+"""Estimates of how long a lane keeps new work waiting, from how fast it was served lately."""
 
 import math
 import time
 from collections.abc import Callable
 
 MEMORY_SECONDS = 10.0
-"""Time of waiting after which what was served weighs a third."""
+"""Time of waiting after which what was served weighs a third (1/e)."""
 
 ROWS_MEMORY_SECONDS = 1.0
-"""The same of rows: an overload takes time from the workers too, and callers do not wait until that is known."""
+"""The memory for rows: an overload takes time from the workers too, and callers do not wait until that is known."""
 
 BATCH_KEPT = 0.9
-"""What a batch leaves at least of what was known: of slow ones about the last ten count."""
+"""Least share of what was known that remains after a batch: of slow batches about the last ten count."""
 
 SERVED_KEPT = 10
-"""So many jobs at least are remembered, however long that takes: a lane of slow ones serves one now and then."""
+"""Number of jobs that are always remembered, however long they took: a lane of slow jobs serves one now and then."""
 
 DEVIATIONS = 2.0
-"""How much longer than the average a batch may take before it is a surprise, as TCP counts its retransmission timer."""
+"""Mean deviations above the average that a batch may take before it is a surprise, as in TCP's retransmission timer."""
 
 
 class Pace:
-    """Seconds that each of what a lane serves costs it, of late, while it does what it can."""
+    """Time that a lane was busy, and the number of items that it served in that time; both sums fade."""
 
     def __init__(self, memory_seconds: float, kept_at_least: float = 0.0) -> None:
         self._memory_seconds = memory_seconds
         self._kept_at_least = kept_at_least
         self.busy_seconds = self.served = 0.0
 
-    def passed(self, seconds: float, served: float, forgetting: bool = True) -> None:
-        """So much time, in which something waited throughout, has brought so many to an end."""
+    def add(self, seconds: float, served: float, forgetting: bool = True) -> None:
+        """Add a span of time in which something always waited, and the number of items served in it."""
         kept = max(math.exp(-seconds / self._memory_seconds), self._kept_at_least) if forgetting else 1.0
         self.busy_seconds = self.busy_seconds * kept + seconds
         self.served = self.served * kept + served
 
 
-class EstimatedWait:
-    """What waits, times the seconds that each of it took lately while something waited.
+class JobWaitEstimate:
+    """The wait in the bulk lane: the number of jobs that wait, times the seconds that each job took lately.
 
-    `waiting * busy_seconds / (served + 1)`: both sums fade, and only time in which something waited counts, for only
-    then does the lane do what it can. The one more is what may be about to be served: so a lane in
-    which nothing moves looks worse with every second, and not endless at once.
+    `waiting * busy_seconds / (served + 1)`: both sums fade, and only time in which a job waited counts, for only then
+    does the lane do all it can. The one more is the job that may be about to be served: so a lane in which nothing
+    moves looks worse with every second, and not endless at once.
 
-    It holds for everything that costs the lane time: computing, Celery, other lanes and other gateways. It takes what
-    waits for as dear as what was served.
+    The seconds include everything that costs the lane time: computing, Celery, other lanes and other gateways. The
+    estimate takes the jobs that wait to be as expensive as those that were served.
     """
 
     def __init__(self, longest_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """`longest_seconds` is how long anything waits at most: until a job expires."""
+        """`longest_seconds` is the longest time for which a job waits: until it expires."""
         self._longest_seconds = longest_seconds
         self._clock = clock
-        self._looked_at = clock()
+        self._observed_at = clock()
         self._waiting = 0
         self._served_total = 0
         self._pace = Pace(MEMORY_SECONDS)
 
-    def look(self, waiting: int, served_total: int) -> None:
-        """So many wait now, and so many were served since ever; to be called about once a second."""
+    def observe(self, waiting: int, served_total: int) -> None:
+        """Take the number of jobs that wait now and the number ever served; to be called about once a second."""
         now = self._clock()
         served = served_total - self._served_total
         if waiting and self._waiting and served >= 0:
-            self._pace.passed(now - self._looked_at, served, forgetting=self._pace.served > SERVED_KEPT)
-        self._looked_at, self._waiting, self._served_total = now, waiting, served_total
+            self._pace.add(now - self._observed_at, served, forgetting=self._pace.served > SERVED_KEPT)
+        self._observed_at, self._waiting, self._served_total = now, waiting, served_total
 
     def seconds(self, slots: int) -> float:
-        """The wait, as of the last look; without slots as long as can be."""
+        """Return the wait as last observed; without slots it is the longest one."""
         if not slots:
             return self._longest_seconds
         return min(self._waiting * self._pace.busy_seconds / (self._pace.served + 1), self._longest_seconds)
 
 
-class RowsWait:
-    """The same of the rows of one model, from batch to batch, for that is how long their callers' patience lasts.
+class RowWaitEstimate:
+    """The wait of one model's rows, estimated from batch to batch, because callers have no more patience than that.
 
-    A lane is blocked while rows were left behind for want of a slot. Only then is anything known of what it can do,
-    and only then does anyone wait: a lane that is not blocked takes everybody, whatever it knew before.
+    The lane is blocked from a batch that left rows behind for want of a slot until one that did not. Only in that time
+    is anything learned of what the lane can do, and only then does a row wait: while the lane is idle, the estimate is
+    zero, whatever was known before.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self.blocked = False
+        """True while rows wait for want of a slot."""
         self._since = clock()
         self._last_rows = 0
         self._pace = Pace(ROWS_MEMORY_SECONDS, BATCH_KEPT)
         self._answer_seconds = self._answer_deviation = 0.0
 
-    def left(self, rows: int, blocked: bool) -> float:
-        """A batch has left, and `blocked` says whether others had to stay; the time, for `answered`.
+    def batch_left(self, rows: int, blocked: bool) -> float:
+        """Take note of a batch that leaves now.
 
-        No rows: those who waited have gone, or the workers have. That time says nothing.
+        Args:
+            rows: The number of its rows.
+            blocked: True if it leaves rows behind for want of a slot.
+
+        Returns:
+            The time, for `batch_answered`.
         """
         now = self._clock()
-        if self.blocked and rows:
-            self._pace.passed(now - self._since, rows)
+        if self.blocked:
+            self._pace.add(now - self._since, rows)
             self._last_rows = rows
         self.blocked, self._since = blocked, now
         return now
 
-    def answered(self, left_at: float) -> None:
-        """A batch that left then was answered."""
+    def became_idle(self) -> None:
+        """Take note that no row waits for a slot any more: the callers have gone, or the workers have."""
+        # The time since the last batch is not counted: it does not say how fast rows are served.
+        self.blocked = False
+
+    def batch_answered(self, left_at: float) -> None:
+        """Take note of the answer to the batch that left at this time."""
         seconds = self._clock() - left_at
         known = self._answer_seconds or seconds
         self._answer_deviation += 0.1 * (abs(seconds - known) - self._answer_deviation)
@@ -106,14 +118,14 @@ class RowsWait:
 
     @property
     def answer_seconds(self) -> float:
-        """How long a batch takes to be answered once it has left, and not only on average."""
+        """Time from a batch's leaving to its answer that few batches exceed."""
         return self._answer_seconds + DEVIATIONS * self._answer_deviation
 
     def seconds(self, rows: int) -> float:
-        """How long it takes until so many rows that wait have left; 0 if nobody has to wait, or nothing is known."""
+        """Return the time until this number of waiting rows has left; 0 if no row has to wait, or nothing is known."""
         if not self.blocked or not self._last_rows:
             return 0.0
         busy_seconds, served = self._pace.busy_seconds, self._pace.served
-        # What was sent last may be about to be sent again; a lane in which nothing moves looks worse by and by.
+        # As many rows as left last may be about to leave again; if nothing moves, the lane looks worse with time.
         stuck_seconds = self._clock() - self._since
         return rows * max(busy_seconds / served, (busy_seconds + stuck_seconds) / (served + self._last_rows))

@@ -76,7 +76,7 @@ def job_routes(services: Services) -> APIRouter:
     ) -> Any:
         bind(job_id=job_id)
         owner = owner_of(request.scope)
-        job = await (services.jobs.watch.wait(job_id, wait, owner) if wait else services.jobs.get(job_id, owner))
+        job = await (services.jobs.waiters.wait(job_id, wait, owner) if wait else services.jobs.get(job_id, owner))
         if job is None:
             raise unknown_job()
         return job_response(job, 200)

@@ -77,7 +77,7 @@ class PredictEndpoint(HotEndpoint):
         headers = {"Preference-Applied": f"wait={wait_seconds:g}" if found else "respond-async"}
         owner, trace = owner_of(scope), scope.get(TRACE)
         job_id, _ = await services.jobs.submit(served.manifest, parsed.rows, parsed.single, key, owner, trace)
-        job = await services.jobs.watch.wait(job_id, wait_seconds, owner)
+        job = await services.jobs.waiters.wait(job_id, wait_seconds, owner)
         if job is None:
             raise overloaded("broker_unavailable", "the job was accepted, and its record can't be read", SOON_SECONDS)
         if job.status is not JobStatus.SUCCEEDED:

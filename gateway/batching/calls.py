@@ -1,4 +1,4 @@
-"""A caller's rows on their way: whole or in chunks, and the one answer that comes of them."""
+"""A caller's rows on their way through the queue: whole or in chunks, and the one answer made of the results."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class Answer:
     """A call's result.
 
-    `started_at` is when its first chunk was started, on the broker's clock; `compute_seconds` the compute time of the
-    batches that it was in, added up. A call that failed has the error of the chunk that failed first.
+    `started_at` is the time on the broker's clock at which the first chunk was started, `compute_seconds` the sum of
+    the compute times of the batches that held a chunk. A call that failed has the error of the chunk that failed first.
     """
 
     result: dict[str, Any]
@@ -25,51 +25,53 @@ class Answer:
 
 
 @dataclass(eq=False, slots=True)
-class Waiting:
-    """A call that is not answered; its rows from `taken` on wait for a batch. Times are the broker's."""
+class WaitingCall:
+    """A call without an answer; its rows from `sent` on wait for a batch. Times are seconds of the broker's clock."""
 
     rows: list[Row]
     accepted_at: float
     deadline: float
     answer: "asyncio.Future[Answer]"
     trace: "RequestTrace | None" = None
-    taken: int = 0
+    sent: int = 0
+    """Number of rows that are in a batch, or will never be sent."""
     gave_way: bool = False
-    """Whether others went before its next chunk already."""
-    overtaken: int = 0
-    """Rows of it that do not keep those waiting who come now: they go before them."""
+    """True if the call has let the others go first since its last chunk."""
+    yielding: int = 0
+    """Number of waiting rows that calls which come now overtake."""
     answered: int = 0
+    """Number of rows whose chunks are answered."""
     parts: dict[int, Answer] = field(default_factory=dict)
-    """The answers to its chunks, by the position of their first row."""
+    """The answers to the chunks, by the position of each chunk's first row."""
 
     @property
-    def left(self) -> int:
-        """How many rows wait."""
-        return len(self.rows) - self.taken
+    def waiting(self) -> int:
+        """Number of rows that wait for a batch."""
+        return len(self.rows) - self.sent
 
-    def take(self, n_rows_max: int) -> "Chunk":
-        """The next rows, for a batch."""
-        chunk = Chunk(self, self.taken, min(self.left, n_rows_max))
-        self.taken += chunk.n_rows
+    def take(self, rows_max: int) -> "Chunk":
+        """Take the next rows for a batch, at most `rows_max`."""
+        chunk = Chunk(self, self.sent, min(self.waiting, rows_max))
+        self.sent += chunk.n_rows
         self.gave_way = False
         return chunk
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The part of a call that is in one batch: all of it unless it is large."""
+    """The part of a call that is in one batch: the whole call unless that is large."""
 
-    call: Waiting
+    call: WaitingCall
     start: int
     n_rows: int
 
     @property
     def rows(self) -> list[Row]:
-        """Its rows."""
+        """The rows of the chunk."""
         return self.call.rows[self.start : self.start + self.n_rows]
 
     def settle(self, result: dict[str, Any], reply: BatchReply) -> None:
-        """Take the answer to this chunk; the call has its own when one chunk has failed, or all are answered."""
+        """Take the result of this chunk; answer the call if the chunk failed, or was the last one without a result."""
         call = self.call
         if call.answer.done():
             return
@@ -79,6 +81,7 @@ class Chunk:
             call.answer.set_result(answer)
 
     def _joined(self, part: Answer) -> Answer | None:
+        """Join the parts of the call; return None while chunks are missing and none has failed."""
         call = self.call
         call.parts[self.start] = part
         call.answered += self.n_rows
@@ -90,7 +93,7 @@ class Chunk:
             return None
         else:
             result = _concatenated([each.result for each in parts])
-        # The worker counts the wait of a call with its first chunk, whether or not another overtook it.
+        # The worker counts the wait of a call with its first chunk, also if a later chunk was started before it.
         return Answer(result, call.accepted_at, parts[0].started_at, sum(each.compute_seconds for each in parts))
 
 

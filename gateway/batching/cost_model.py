@@ -1,23 +1,23 @@
-"""What the batches of one model cost: learned from replies, so that a batch can be bounded by compute time."""
+"""The cost of one model's batches, learned from replies, so that a batch can be bounded by compute time."""
 
 DECAY = 0.9
-"""Weight that each batch keeps when a newer one is seen: about the last 10 count."""
+"""Weight that each batch keeps when a newer one is observed: about the last 10 count."""
 
 FADING = 0.99
-"""Share of the cost of a row that is kept with every batch that says nothing of it."""
+"""Share of a row's known cost that remains after each batch that says nothing about it."""
 
 SPREAD_WORTH_KNOWING = 0.003
 """Variance of the rows per batch, in squares of their mean, below which it says nothing about the cost of a row."""
 
 SLOW_TIMES_TARGET = 2.0
-"""How far above the target a batch of one row makes a model slow; at the target itself it would flicker."""
+"""Cost of a batch of one row, in targets, above which a model is slow; at the target itself it would flicker."""
 
 
 class BatchCost:
     """Compute seconds of a batch of n rows as `fixed + n * per_row`, by least squares over the last batches.
 
-    The fixed part matters: 500 trees cost 50 ms for one row and 51 ms for a hundred. Were everything put down to
-    the rows, one row would look so dear that batches of one were all that is ever tried.
+    The fixed part matters: 500 trees cost 50 ms for one row and 51 ms for a hundred. If the whole cost were attributed
+    to the rows, one row would look so expensive that only batches of one row would ever be tried.
     """
 
     def __init__(self) -> None:
@@ -31,11 +31,11 @@ class BatchCost:
 
     @property
     def known(self) -> bool:
-        """Whether a batch was seen."""
+        """True once a batch was observed."""
         return self._weight > 0
 
     def observe(self, rows: int, seconds: float) -> None:
-        """A batch of so many rows took so long to compute."""
+        """Take the compute time of a batch with this number of rows."""
         self._weight = self._weight * DECAY + 1
         self._rows = self._rows * DECAY + rows
         self._seconds = self._seconds * DECAY + seconds
@@ -55,17 +55,17 @@ class BatchCost:
         elif not self._known_apart:
             self.row_seconds = mean_seconds / mean_rows
         elif mean_rows < 2:
-            # Batches of one say nothing of what more would cost. What was known fades, so that two are tried again.
+            # Batches of one row do not tell what more rows cost. What was known fades, so that two are tried again.
             self.row_seconds *= FADING
         self.row_seconds = min(self.row_seconds, mean_seconds / mean_rows)
         self.fixed_seconds = mean_seconds - self.row_seconds * mean_rows
 
     def rows_within(self, target_seconds: float) -> int:
-        """Rows of a batch that takes the target, at least 1.
+        """Return the number of rows of a batch that takes the target time, at least 1.
 
-        Where the fixed part is above half the target, rows may cost as much as it does: half the time is then for rows.
-        What was not seen yet is tried step by step: twice the largest batch of late, unless the target would be kept
-        even if rows were all that costs; and half, where all batches are alike and too long.
+        If the fixed part is above half the target, the rows may cost as much as the fixed part does: half of the time
+        is then for rows. Sizes that were not observed yet are tried step by step: twice the largest recent batch,
+        unless the target would be kept even if only rows cost time; and half, if all batches are alike and too long.
         """
         if not self._seconds:
             return max(1, int(2 * self._largest_rows))
@@ -77,6 +77,6 @@ class BatchCost:
             limit = min(limit, max(mean_rows / 2, 2))
         return max(1, int(limit))
 
-    def slow(self, target_seconds: float) -> bool:
-        """Whether even a batch of one row holds its slot for much longer than the target; who is unknown may be."""
+    def is_slow(self, target_seconds: float) -> bool:
+        """Return True if a batch of one row takes much longer than the target, or no batch was observed yet."""
         return not self.known or self.fixed_seconds + self.row_seconds > SLOW_TIMES_TARGET * target_seconds

@@ -1,4 +1,4 @@
-"""Slots: how many batches may be in flight, and whose turn it is to send one."""
+"""Slots: how many batches may be in flight, and which model may send the next one."""
 
 import asyncio
 from collections import deque
@@ -9,107 +9,108 @@ from typing import Protocol
 from gateway.broker.workers import Workers
 
 QUICK_KEEPS_SECONDS = 10.0
-"""How long a slot stays kept free of slow models after a quick one had something to send."""
+"""Time for which one slot is kept free of slow models after a quick model had something to send."""
 
 
 class Sender(Protocol):
-    """Someone with rows to send."""
+    """The rows of one model that wait to be sent: a Batcher, for Slots."""
 
     @property
     def model(self) -> str:
-        """The model that the rows are for."""
+        """The name of the model."""
 
     @property
     def slow(self) -> bool:
-        """Whether one batch may hold its slot for longer than others should wait."""
+        """True if one batch may hold its slot for longer than other models should wait."""
 
     def send_next(self, slots: "Slots") -> bool:
-        """Send one batch if there is something to send; whether there is more."""
+        """Send one batch, if rows wait; return True if more rows wait."""
 
 
 @dataclass(eq=False)
-class Slot:
-    """A slot that a batch holds until it is answered, or given up."""
+class Permit:
+    """The right of one batch in flight to a slot, until the batch is answered or given up."""
 
     slots: "Slots"
     slow: bool
 
     def give_back(self) -> None:
-        """Let others have it; once."""
+        """Let another batch have the slot; to be called once."""
         self.slots.give_back(self)
 
 
 class Slots:
-    """The slots of one pool of workers, as this process uses them; lanes take turns, batch by batch.
+    """The slots of one worker group, as this process uses them; models take turns, batch by batch.
 
-    Turns alone would let a slow model hold every slot, and each quick one wait for a batch of it. So while quick
-    models are about, slow ones together leave one slot free.
+    Turns alone would let a slow model hold every slot, and each quick model wait for one of its batches. So while
+    quick models have something to send, slow models together leave one slot free.
     """
 
-    def __init__(self, pool: str, total: Callable[[str], int]) -> None:
-        self.pool = pool
+    def __init__(self, worker_group: str, total: Callable[[str], int]) -> None:
+        """`total` returns the number of slots of a worker group's live workers."""
+        self.worker_group = worker_group
         self._total = total
-        self._taken: set[Slot] = set()
-        self._asking: deque[Sender] = deque()
-        self._pump_scheduled = False
+        self._permits: set[Permit] = set()
+        self._turns: deque[Sender] = deque()
+        self._sending_scheduled = False
         self._quick_until = float("-inf")
 
     @property
     def total(self) -> int:
-        """Slots of the live workers."""
-        return self._total(self.pool)
+        """Number of slots of the live workers."""
+        return self._total(self.worker_group)
 
     @property
     def free(self) -> int:
-        """How many batches may be sent now."""
-        return self.total - len(self._taken)
+        """Number of batches that may be sent now; negative after workers have gone."""
+        return self.total - len(self._permits)
 
     def free_for(self, sender: Sender) -> int:
-        """How many of them may be of this one."""
+        """Return the number of batches that this model may send now."""
         if sender.slow and self.total > 1 and asyncio.get_running_loop().time() < self._quick_until:
-            return min(self.free, self.total - 1 - sum(slot.slow for slot in self._taken))
+            return min(self.free, self.total - 1 - sum(permit.slow for permit in self._permits))
         return self.free
 
-    def ask(self, sender: Sender) -> None:
-        """Let someone send when it is their turn."""
+    def request_turn(self, sender: Sender) -> None:
+        """Let a model send when its turn comes; it has one turn at a time, however often it asks."""
         if not sender.slow:
             self._quick_until = asyncio.get_running_loop().time() + QUICK_KEEPS_SECONDS
-        if sender not in self._asking:
-            self._asking.append(sender)
-        self.wake()
+        if sender not in self._turns:
+            self._turns.append(sender)
+        self.schedule_sending()
 
-    def wake(self) -> None:
-        """Send what may be sent, after everything else that is ready in this turn of the event loop."""
-        if not self._pump_scheduled and self._asking:
-            self._pump_scheduled = True
-            asyncio.get_running_loop().call_soon(self.pump)
+    def schedule_sending(self) -> None:
+        """Call `send_batches` after everything else that is ready in this turn of the event loop."""
+        if not self._sending_scheduled and self._turns:
+            self._sending_scheduled = True
+            asyncio.get_running_loop().call_soon(self.send_batches)
 
-    def dismiss(self) -> list[Sender]:
-        """Forget who waits for a turn; they must ask again, here or elsewhere."""
-        asking, self._asking = list(self._asking), deque()
-        return asking
+    def cancel_turns(self) -> list[Sender]:
+        """Forget and return the models that wait for a turn; they must request one again, here or elsewhere."""
+        waiting, self._turns = list(self._turns), deque()
+        return waiting
 
-    def pump(self) -> None:
-        """Send what may be sent."""
-        self._pump_scheduled = False
+    def send_batches(self) -> None:
+        """Let the models send batches in turn until no slot is free or nothing waits."""
+        self._sending_scheduled = False
         held_back: list[Sender] = []
-        while self._asking and self.free > 0:
-            sender = self._asking.popleft()
+        while self._turns and self.free > 0:
+            sender = self._turns.popleft()
             if self.free_for(sender) < 1:
                 held_back.append(sender)
             elif sender.send_next(self):
-                self._asking.append(sender)
-        self._asking.extendleft(reversed(held_back))
+                self._turns.append(sender)
+        self._turns.extendleft(reversed(held_back))
 
-    def take(self, sender: Sender) -> Slot:
-        """A batch goes out."""
-        slot = Slot(self, sender.slow)
-        self._taken.add(slot)
-        return slot
+    def issue_permit(self, sender: Sender) -> Permit:
+        """Count a batch that goes out now."""
+        permit = Permit(self, sender.slow)
+        self._permits.add(permit)
+        return permit
 
-    def give_back(self, slot: Slot) -> None:
-        """A batch was answered, or given up."""
-        self._taken.discard(slot)
+    def give_back(self, permit: Permit) -> None:
+        """Count off a batch that was answered or given up."""
+        self._permits.discard(permit)
 
 
 class WorkerGroups:
@@ -126,7 +127,7 @@ class WorkerGroups:
             self._worker_groups[group] = Slots(group, self._workers.slots_of)
         return self._worker_groups[group]
 
-    def wake(self) -> None:
-        """Workers may have come or gone: whoever waits for a turn does so in the pool that serves the model now."""
-        for sender in [sender for pool in self._worker_groups.values() for sender in pool.dismiss()]:
-            self.serving(sender.model).ask(sender)
+    def follow_workers(self) -> None:
+        """Let each model that waits for a turn wait in the group that serves it now: workers may have come or gone."""
+        for sender in [sender for slots in self._worker_groups.values() for sender in slots.cancel_turns()]:
+            self.serving(sender.model).request_turn(sender)

@@ -1,4 +1,4 @@
-"""Looks after overdue jobs, so that every accepted job reaches an outcome whatever happened to its message."""
+"""The reconciler of overdue jobs: every accepted job reaches an outcome, whatever happened to its queue entry."""
 
 import asyncio
 import logging
@@ -18,16 +18,16 @@ from shared.queue.job_scripts import script
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 1.0
+RECONCILE_SECONDS = 1.0
 LOCK_SECONDS = 5.0
-JOBS_PER_LOOK = 500
+JOBS_AT_ONCE = 500
 
 GRACE_SECONDS = 2.0
-"""A message this much older than a job's publication can still be the job's: clocks are compared, not counted."""
+"""Time by which an entry may be older than the job's publication and still be the job's: two clocks are compared."""
 
 
 class Reconciler:
-    """One gateway at a time does this, the one that holds the lock."""
+    """The loop that looks after overdue jobs, in the one gateway process that holds the lock."""
 
     def __init__(
         self,
@@ -46,11 +46,11 @@ class Reconciler:
         self._script = redis.register_script(script("reconcile"))
 
     async def step(self, count: Callable[[str], None]) -> None:
-        """Look once, then pause: a background loop's step; `count` gets each action."""
+        """Reconcile once, then pause: a background loop's step; `count` is called with each action."""
         if await self._holds_lock():
-            for action in (await self.look()).elements():
+            for action in (await self.reconcile_due()).elements():
                 count(action)
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(RECONCILE_SECONDS)
 
     async def _holds_lock(self) -> bool:
         if await self._redis.set(keys.RECONCILER_LOCK, self._token, nx=True, px=int(LOCK_SECONDS * 1000)):
@@ -58,35 +58,35 @@ class Reconciler:
         holder: Any = await self._redis.get(keys.RECONCILER_LOCK)
         if holder is None or holder.decode() != self._token:
             return False
-        # Two gateways that both look do no harm: each transition is atomic.
+        # Two gateways that reconcile at the same time do no harm: each transition is atomic.
         await self._redis.pexpire(keys.RECONCILER_LOCK, int(LOCK_SECONDS * 1000))
         return True
 
-    async def look(self) -> Counter[str]:
-        """Reconcile the jobs whose check is due; how many got which treatment.
+    async def reconcile_due(self) -> Counter[str]:
+        """Reconcile the jobs whose check is due; return the number of jobs per action.
 
-        A job is published again alone, whatever it was submitted with: one that kills its process ends alone.
+        A job is published again alone, whatever it was submitted with: a job that kills its process harms no other.
         """
         now = self._clock.now()
-        due: Any = await self._redis.zrangebyscore(keys.JOBS_OPEN, "-inf", now, start=0, num=JOBS_PER_LOOK)
+        due: Any = await self._redis.zrangebyscore(keys.JOBS_OPEN, "-inf", now, start=0, num=JOBS_AT_ONCE)
         done: Counter[str] = Counter()
         for raw in due:
             job_id = raw.decode()
             model: Any = await self._redis.hget(keys.job(job_id), "model")
-            # The workers that serve the model now, which may be others than when the job was accepted.
-            pool = self._workers.group_for(model.decode()) if model else COMMON_GROUP
+            # The group that serves the model now, which may be another than when the job was accepted.
+            worker_group = self._workers.group_for(model.decode()) if model else COMMON_GROUP
             action: Any = await self._script(
-                keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, queue_name(Lane.BULK, pool), keys.job(job_id)],
+                keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, queue_name(Lane.BULK, worker_group), keys.job(job_id)],
                 args=[
                     keys.JOBS_ENDED,
                     job_id,
-                    self._batch_client.entry(RunJobsMessage(jobs=[job_id]), pool),
+                    self._batch_client.entry(RunJobsMessage(jobs=[job_id]), worker_group),
                     self._check_seconds,
                     GRACE_SECONDS,
                 ],
             )
             done[action.decode()] += 1
-        told = {action: count for action, count in done.items() if action != "waiting"}
-        if told:
-            logger.warning("overdue jobs: %s", told)
+        actions = {action: count for action, count in done.items() if action != "waiting"}
+        if actions:
+            logger.warning("overdue jobs: %s", actions)
         return done

@@ -1,4 +1,4 @@
-"""A job's record, as Redis has it and as the gateway reads it."""
+"""A job's record, as Redis holds it and as the gateway reads it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ import orjson
 from shared.queue.contract import OUTCOMES, JobStatus
 
 Record = Mapping[bytes, bytes]
-"""The hash; empty for an id that is unknown or aged out."""
+"""The hash in Redis; empty for an id that is unknown or aged out."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job's record. Times are seconds of the broker's clock, None for what has not happened."""
+    """A job's record. Times are seconds of the broker's clock, None for events that have not happened."""
 
     id: str
     status: JobStatus
@@ -30,12 +30,12 @@ class Job:
 
     @property
     def ended(self) -> bool:
-        """Whether it has its outcome."""
+        """True if the job has its outcome."""
         return self.status in OUTCOMES
 
 
 def job_of(job_id: str, record: Record, owner: str) -> Job | None:
-    """The job of a record, None if there is none or it is another owner's."""
+    """Return the job of a record, None if the record is empty or another owner's."""
     if not record or record.get(b"owner", b"") != owner.encode():
         return None
 

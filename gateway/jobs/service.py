@@ -1,4 +1,4 @@
-"""Durable jobs: the record of each in Redis, and every transition that a caller can cause."""
+"""Durable jobs: their records in Redis, and every transition that a caller can cause."""
 
 import asyncio
 import hashlib
@@ -33,14 +33,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SUBMITTED_TOGETHER_ROWS = 256
-"""Rows of the jobs that one task carries, unless a single job has more."""
+"""Rows of the jobs in one queue entry at most, unless a single job has more."""
 
 
 @dataclass(eq=False)
 class _Submission:
+    """A job on its way to Redis."""
+
     id: str
     manifest: Manifest
-    pool: str
+    worker_group: str
     rows: bytes
     n_rows: int
     single: bool
@@ -48,7 +50,7 @@ class _Submission:
     fingerprint: str
     owner: str
     trace: bytes
-    """The carrier of its trace as JSON, or empty."""
+    """The carrier of the job's trace as JSON, or empty."""
     answer: "asyncio.Future[tuple[str, bool]]"
 
 
@@ -72,8 +74,8 @@ class JobService:
         self._cancel_script = redis.register_script(script("cancel"))
         self._pending: list[_Submission] = []
         self._submitting: asyncio.Task[None] | None = None
-        self.watch = JobWaiters(self._read)
-        """Who waits for outcomes."""
+        self.waiters = JobWaiters(self._read)
+        """The callers that wait for outcomes."""
 
     async def submit(
         self,
@@ -84,14 +86,15 @@ class JobService:
         owner: str = "",
         trace: "RequestTrace | None" = None,
     ) -> tuple[str, bool]:
-        """Accept a job; when this returns, its record is in Redis. Idempotency keys are an owner's own.
+        """Accept a job; when this returns, its record is in Redis. Each owner has idempotency keys of its own.
 
-        Returns its id, and whether it is a replay: the job of an earlier request with the same key.
+        Returns:
+            The job's id, and True if it is a replay: the job of an earlier request with the same key.
 
         Raises:
             IdempotencyKeyReused: if the key was used for other rows.
             QueueFull: if Redis is full, or too many jobs are open.
-            Overloaded: if this one would expire before its turn.
+            Overloaded: if the job would expire before its turn.
             BrokerUnavailable: if Redis does not answer.
         """
         self._admission.check()
@@ -122,14 +125,17 @@ class JobService:
         return job_id, replay
 
     async def _submit_pending(self) -> None:
-        # Submissions that arrive while Redis works on the last ones go there together, in one call and as one task.
+        """Submit until nothing is pending.
+
+        Submissions that arrive while Redis works on earlier ones go there together, in one call and one queue entry.
+        """
         try:
             while self._pending:
                 batch = self._next_batch()
                 try:
                     await self._submit(batch)
                 except Exception as error:
-                    # Not foreseen, but nobody may wait for ever because of it.
+                    # Unforeseen, but no caller may wait for ever because of it.
                     for item in batch:
                         if not item.answer.done():
                             item.answer.set_exception(error)
@@ -137,24 +143,24 @@ class JobService:
             self._submitting = None
 
     def _next_batch(self) -> list[_Submission]:
-        """The oldest submissions that go to the same workers, up to a number of rows."""
+        """Take the oldest submission, and further ones for the same worker group up to a number of rows."""
         first = self._pending[0]
-        batch, left, rows = [first], [], first.n_rows
+        batch, later, rows = [first], [], first.n_rows
         for submission in self._pending[1:]:
-            if submission.pool == first.pool and rows + submission.n_rows <= SUBMITTED_TOGETHER_ROWS:
+            if submission.worker_group == first.worker_group and rows + submission.n_rows <= SUBMITTED_TOGETHER_ROWS:
                 batch.append(submission)
                 rows += submission.n_rows
             else:
-                left.append(submission)
-        self._pending = left
+                later.append(submission)
+        self._pending = later
         return batch
 
     async def _submit(self, batch: list[_Submission]) -> None:
         settings = self._settings
-        pool = batch[0].pool
-        names: list[str] = [keys.JOBS_OPEN, keys.JOB_COUNTS, queue_name(Lane.BULK, pool)]
+        worker_group = batch[0].worker_group
+        names: list[str] = [keys.JOBS_OPEN, keys.JOB_COUNTS, queue_name(Lane.BULK, worker_group)]
         args: list[Any] = [
-            self._batch_client.entry(RunJobsMessage(jobs=[submission.id for submission in batch]), pool),
+            self._batch_client.entry(RunJobsMessage(jobs=[submission.id for submission in batch]), worker_group),
             settings.jobs_open_max,
             settings.job_check_seconds,
             settings.job_expiry_seconds,
@@ -169,7 +175,7 @@ class JobService:
             answers: Any = await soon(self._submit_script(keys=names, args=args))
         except (RedisError, OSError, asyncio.TimeoutError) as error:
             if isinstance(error, TimeoutError | asyncio.TimeoutError | RedisTimeoutError):
-                # Whoever came meanwhile has waited too, and would wait as long again.
+                # The submissions that came meanwhile have waited too, and would wait as long again.
                 batch, self._pending = batch + self._pending, []
             logger.warning("%d jobs not accepted: %s", len(batch), type(error).__name__)
             _fail(batch, BrokerUnavailable)
@@ -187,7 +193,7 @@ class JobService:
                 item.answer.set_result((job_id.decode(), not created))
 
     async def get(self, job_id: str, owner: str = "") -> Job | None:
-        """The record of a job, None if the id is unknown, aged out or another owner's.
+        """Return the record of a job; None if the id is unknown, aged out or another owner's.
 
         Raises:
             BrokerUnavailable: if Redis does not answer.
@@ -198,7 +204,7 @@ class JobService:
         return job_of(job_id, record, owner)
 
     async def _read(self, job_id: str) -> Record | None:
-        """A job's record, None if Redis does not answer."""
+        """Return a job's record, None if Redis does not answer."""
         try:
             record: Any = await soon(self._redis.hgetall(keys.job(job_id)))
         except (RedisError, OSError, asyncio.TimeoutError):
@@ -206,7 +212,7 @@ class JobService:
         return dict(record)
 
     async def cancel(self, job_id: str, owner: str = "") -> JobStatus | None:
-        """Cancel a job unless it has an outcome; the status it then has, None for an id that is unknown to its owner.
+        """Cancel a job unless it has an outcome; return its status then, None if the owner has no job with this id.
 
         Raises:
             BrokerUnavailable: if Redis does not answer.

@@ -1,4 +1,4 @@
-"""Callers who wait for the outcome of jobs: one or ten thousand, of one job or as many."""
+"""Callers that wait for the outcomes of jobs: one or ten thousand, for one job or as many."""
 
 import asyncio
 import contextlib
@@ -10,27 +10,31 @@ from gateway.jobs.record import Job, Record, job_of
 from shared.observability.log_context import detached
 
 POLL_SECONDS = 0.5
-"""How often a waiting caller's record is read, in case its wake-up was missed: pub/sub promises nothing."""
+"""Time between two reads of a record that a caller waits for: pub/sub may lose a wake-up."""
 
 POLLS_PER_SECOND_MAX = 500
-"""Such reads, of all callers together: ten thousand who wait must leave the gateway time for others."""
+"""Limit of those reads for all callers together: ten thousand callers must leave the gateway time for others."""
 
 WOKEN_TOGETHER = 20
-"""Callers who are answered before it is others' turn: an answer takes the event loop a good part of a millisecond."""
+"""Callers that are woken before the event loop turns to other work: an answer takes a good part of a millisecond."""
 
 
 class JobWaiters:
-    """Wakes who waits when a job has ended. A record is read once for all who want it at the same time."""
+    """The callers that wait for jobs; a record is read once for all that want it at the same time."""
 
     def __init__(self, read: Callable[[str], Coroutine[Any, Any, Record | None]]) -> None:
-        """`read` gives the record of a job, None if Redis does not answer."""
+        """`read` returns the record of a job, None if Redis does not answer."""
         self._read = read
         self._reading: dict[str, asyncio.Task[Record | None]] = {}
         self.waiting: dict[str, set[asyncio.Event]] = {}
+        """The wake-ups of the callers that wait, by job id."""
         self._n_waiting = 0
 
     async def wait(self, job_id: str, seconds: float, owner: str = "") -> Job | None:
-        """The record of a job as soon as it has its outcome, or as it is when the time is over; None as in `Jobs.get`.
+        """Return the record of a job once it has its outcome, or as it is when the time is over.
+
+        Returns:
+            None if the id is unknown, aged out or another owner's.
 
         Raises:
             BrokerUnavailable: if Redis does not answer.
@@ -42,13 +46,13 @@ class JobWaiters:
         self._n_waiting += 1
         try:
             while True:
-                job = await self._look(job_id, owner)
-                left = until - loop.time()
-                if job is None or job.ended or left <= 0:
+                job = await self._read_job(job_id, owner)
+                rest_seconds = until - loop.time()
+                if job is None or job.ended or rest_seconds <= 0:
                     return job
                 poll_seconds = max(POLL_SECONDS, self._n_waiting / POLLS_PER_SECOND_MAX)
                 with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(event.wait(), min(left, poll_seconds))
+                    await asyncio.wait_for(event.wait(), min(rest_seconds, poll_seconds))
                 event.clear()
         finally:
             self._n_waiting -= 1
@@ -58,10 +62,10 @@ class JobWaiters:
                 del self.waiting[job_id]
 
     async def wake(self, job_ids: Iterable[str]) -> None:
-        """These jobs have their outcome."""
+        """Let the callers that wait for these jobs read their outcomes."""
         woken = 0
         for job_id in job_ids:
-            # What is being read now may be of before.
+            # A read that is under way may return the record without its outcome.
             self._reading.pop(job_id, None)
             for event in list(self.waiting.get(job_id, ())):
                 event.set()
@@ -69,12 +73,12 @@ class JobWaiters:
                 if woken % WOKEN_TOGETHER == 0:
                     await asyncio.sleep(0)
 
-    async def _look(self, job_id: str, owner: str) -> Job | None:
+    async def _read_job(self, job_id: str, owner: str) -> Job | None:
         reading = self._reading.get(job_id)
         if reading is None:
             reading = self._reading[job_id] = detached(self._read(job_id))
             reading.add_done_callback(lambda done: self._read_done(job_id, done))
-        # A caller who leaves does not take it from the others.
+        # Shielded, because other callers may wait for the same read if this one leaves.
         record = await asyncio.shield(reading)
         if record is None:
             raise BrokerUnavailable()

@@ -73,18 +73,18 @@ class FakeBatchClient(BatchClient):
         super().__init__(nobody, nobody, nobody, nobody, nobody)
         self.published: list[PredictMessage] = []
         self.worker_groups: list[str] = []
-        """The pool of each."""
+        """The worker group of each message."""
         self.traces: list[Traces] = []
         self.failure: Exception | None = None
 
-    async def publish(self, message: Message, pool: str, traces: Traces = NOT_TRACED) -> None:
+    async def publish(self, message: Message, worker_group: str, traces: Traces = NOT_TRACED) -> None:
         """Keep a message, or fail as the broker would."""
         assert isinstance(message, PredictMessage)
         await asyncio.sleep(0)
         if self.failure is not None:
             raise self.failure
         self.published.append(message)
-        self.worker_groups.append(pool)
+        self.worker_groups.append(worker_group)
         self.traces.append(traces)
 
     def answer(

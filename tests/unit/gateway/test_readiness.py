@@ -64,12 +64,12 @@ def test_it_is_a_sample_of_the_manifest_marked_as_no_traffic_with_a_deadline_of_
     run(scenario())
 
 
-@pytest.mark.parametrize(("pinned", "pool"), [("sticks", "sticks"), ("other", "")])
-def test_it_takes_the_way_that_requests_for_the_model_take(pinned: str, pool: str) -> None:
+@pytest.mark.parametrize(("pinned", "worker_group"), [("sticks", "sticks"), ("other", "")])
+def test_it_takes_the_way_that_requests_for_the_model_take(pinned: str, worker_group: str) -> None:
     async def scenario() -> None:
         mine = Mine(workers=FakeWorkers(0, **{pinned: 1}))
         await mine.hear(GOOD)
-        assert mine.batch_client.worker_groups == [pool]
+        assert mine.batch_client.worker_groups == [worker_group]
 
     run(scenario())
 

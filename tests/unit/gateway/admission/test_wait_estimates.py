@@ -1,18 +1,18 @@
 import pytest
 
-from gateway.admission.wait_estimates import MEMORY_SECONDS, ROWS_MEMORY_SECONDS, EstimatedWait, RowsWait
+from gateway.admission.wait_estimates import MEMORY_SECONDS, ROWS_MEMORY_SECONDS, JobWaitEstimate, RowWaitEstimate
 
 LONGEST_SECONDS = 60.0
 
 
 class Lane:
-    """A lane that serves so many a second, looked at twice a second."""
+    """A lane that serves a number of jobs a second, observed twice a second."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self.waiting = 0.0
         self.served = 0.0
-        self.wait = EstimatedWait(LONGEST_SECONDS, clock=lambda: self.now)
+        self.wait = JobWaitEstimate(LONGEST_SECONDS, clock=lambda: self.now)
 
     def pass_(self, seconds: float, per_second: float, arrivals: float = 0.0) -> None:
         until = self.now + seconds
@@ -22,14 +22,14 @@ class Lane:
             gone = min(self.waiting, per_second / 2)
             self.waiting -= gone
             self.served += gone
-            self.look()
+            self.observe()
 
-    def look(self) -> None:
-        self.wait.look(int(self.waiting), int(self.served))
+    def observe(self) -> None:
+        self.wait.observe(int(self.waiting), int(self.served))
 
     def come(self, many: float) -> None:
         self.waiting += many
-        self.look()
+        self.observe()
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_it_follows_when_the_lane_becomes_slower(lane: Lane) -> None:
 
 
 def test_a_lane_that_serves_one_now_and_then_is_known_by_its_last_ones(lane: Lane) -> None:
-    lane.wait = EstimatedWait(86_400, clock=lambda: lane.now)
+    lane.wait = JobWaitEstimate(86_400, clock=lambda: lane.now)
     lane.come(100)
     lane.pass_(600, per_second=0.05)
 
@@ -113,11 +113,11 @@ class Batches:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.wait = RowsWait(clock=lambda: self.now)
+        self.wait = RowWaitEstimate(clock=lambda: self.now)
 
     def leave(self, after_seconds: float, rows: int, blocked: bool = True) -> float:
         self.now += after_seconds
-        return self.wait.left(rows, blocked)
+        return self.wait.batch_left(rows, blocked)
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_time_in_which_nobody_was_left_behind_says_nothing(batches: Batches) -> 
         batches.leave(10.0, rows=1, blocked=True)
         batches.leave(0.1, rows=1, blocked=False)
 
-    batches.wait.left(1, blocked=True)
+    batches.wait.batch_left(1, blocked=True)
     assert batches.wait.seconds(10) == pytest.approx(1.0, rel=0.2)
 
 
@@ -168,7 +168,8 @@ def test_a_lane_in_which_nothing_moves_looks_worse_by_and_by(batches: Batches) -
 def test_time_without_workers_says_nothing(batches: Batches) -> None:
     for _ in range(30):
         batches.leave(0.1, rows=1)
-    batches.leave(60.0, rows=0, blocked=False)
+    batches.wait.became_idle()
+    batches.now += 60.0
     batches.leave(0.1, rows=1)
 
     assert batches.wait.seconds(10) == pytest.approx(1.0)
@@ -206,11 +207,11 @@ def test_how_long_an_answer_takes_is_the_average_and_more_if_it_varies(batches: 
     for seconds in [0.2] * 50:
         left_at = batches.leave(1.0, rows=1)
         batches.now += seconds
-        batches.wait.answered(left_at)
+        batches.wait.batch_answered(left_at)
     assert batches.wait.answer_seconds == pytest.approx(0.2)
 
     for seconds in [0.1, 0.3] * 50:
         left_at = batches.leave(1.0, rows=1)
         batches.now += seconds
-        batches.wait.answered(left_at)
+        batches.wait.batch_answered(left_at)
     assert batches.wait.answer_seconds == pytest.approx(0.4, rel=0.1)

@@ -6,7 +6,7 @@ import pytest
 import redis
 
 from gateway.admission.jobs import WaitingRows
-from gateway.admission.wait_estimates import RowsWait
+from gateway.admission.wait_estimates import RowWaitEstimate
 from gateway.batching import batcher as batcher
 from gateway.batching.batcher import PACKED_ROWS_MIN, Batcher
 from gateway.batching.calls import Answer
@@ -30,9 +30,9 @@ class Lane:
         self.workers = FakeWorkers(slots)
         self.worker_groups = WorkerGroups(self.workers)
         chosen = GatewaySettings(**settings)
-        self.everywhere = WaitingRows(chosen.waiting_rows_max)
+        self.all_models = WaitingRows(chosen.waiting_rows_max)
         self.batcher = Batcher(
-            classifier(["value"]), self.batch_client, self.worker_groups, BrokerClock(), self.everywhere, chosen
+            classifier(["value"]), self.batch_client, self.worker_groups, BrokerClock(), self.all_models, chosen
         )
         self.asked: list[Asked] = []
 
@@ -209,7 +209,7 @@ def test_without_slots_nothing_is_sent_until_a_worker_shows_up() -> None:
         lane.workers.common = 1
         await turns()
         assert lane.batches == [], "nobody has said so yet"
-        lane.worker_groups.wake()
+        lane.worker_groups.follow_workers()
         await turns()
         assert lane.batches == [[1.0]]
         await lane.answer_everything()
@@ -225,7 +225,7 @@ def test_a_batch_holds_so_many_rows_at_most_and_only_what_fits_into_none_is_spli
             lane.ask(*[float(len(lane.asked))] * size)
         await turns()
         lane.workers.common = 9
-        lane.worker_groups.wake()
+        lane.worker_groups.follow_workers()
         await turns()
         assert lane.batches == [[0.0, 0.0, 1.0], [2.0, 2.0], [3.0] * 4, [4.0] * 4, [5.0, 4.0, 4.0, 4.0], [4.0, 4.0]]
         await lane.answer_everything()
@@ -241,7 +241,7 @@ async def batches_of(lane: Lane, n_rows: int, slots: int) -> list[int]:
         lane.ask(float(i))
     await turns()
     lane.workers.common = slots
-    lane.worker_groups.wake()
+    lane.worker_groups.follow_workers()
     await turns()
     sizes = [len(values) for values in lane.batches]
     await lane.answer_everything()
@@ -367,7 +367,7 @@ def test_without_a_worker_callers_hear_so_at_their_deadline_and_stop_counting() 
                 await error_of(task, NoWorker)
             assert lane.batcher.waiting_rows == 0
         lane.workers.common = 1
-        lane.worker_groups.wake()
+        lane.worker_groups.follow_workers()
         await turns()
         assert lane.batches == []
 
@@ -385,7 +385,7 @@ def test_more_rows_than_may_wait_are_turned_away() -> None:
         await turns()
         assert lane.batcher.waiting_rows == 3
         lane.workers.common = 1
-        lane.worker_groups.wake()
+        lane.worker_groups.follow_workers()
         await turns()
         await lane.answer_everything()
         assert (predictions(accepted), predictions(fits)) == ([1.0, 2.0], [3.0])
@@ -394,11 +394,11 @@ def test_more_rows_than_may_wait_are_turned_away() -> None:
 
 
 class Clock:
-    """Time as a batcher's RowsWait sees it."""
+    """The clock of a batcher's estimate."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr(batcher, "RowsWait", lambda: RowsWait(lambda: self.now))
+        monkeypatch.setattr(batcher, "RowWaitEstimate", lambda: RowWaitEstimate(lambda: self.now))
 
     async def serve(self, lane: Lane, batches: int, seconds: float) -> None:
         """Answer batch after batch, each after so many seconds."""

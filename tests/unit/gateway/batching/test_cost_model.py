@@ -21,26 +21,26 @@ def batches(seconds: Callable[[int], float], number: int, rows_max: int = 512) -
 def test_a_batch_of_a_cheap_model_may_be_large_at_once() -> None:
     cost, sizes = batches(lambda rows: 0.0002 + rows * 2e-6, 1)
     assert sizes[1] > 50
-    assert not cost.slow(TARGET)
+    assert not cost.is_slow(TARGET)
 
 
 def test_rows_fill_the_time_that_a_batch_may_take() -> None:
     cost, sizes = batches(lambda rows: 0.001 + rows * 0.001, 100)
     assert 6 <= min(sizes[20:]) <= max(sizes[20:]) <= 32
-    assert not cost.slow(TARGET)
+    assert not cost.is_slow(TARGET)
 
 
 def test_a_model_that_costs_the_same_for_any_rows_gets_large_batches() -> None:
     # One row alone takes longer than the target, as with a forest of many trees.
     cost, sizes = batches(lambda rows: 0.05 + rows * 1e-5, 30)
     assert sizes[-1] == 512
-    assert cost.slow(TARGET)
+    assert cost.is_slow(TARGET)
 
 
 def test_a_model_whose_rows_are_dear_gets_batches_of_one() -> None:
     cost, sizes = batches(lambda rows: rows * 0.05, 100)
     assert set(sizes[10:]) == {1}
-    assert cost.slow(TARGET)
+    assert cost.is_slow(TARGET)
 
 
 def test_larger_batches_are_tried_step_by_step() -> None:
@@ -76,6 +76,6 @@ def test_it_follows_a_model_that_becomes_quicker() -> None:
 @pytest.mark.parametrize(("seconds", "slow"), [(0.001, False), (0.03, False), (0.05, True)])
 def test_slow_is_what_takes_much_longer_than_the_target_for_one_row(seconds: float, slow: bool) -> None:
     cost = BatchCost()
-    assert cost.slow(TARGET), "nobody knows yet"
+    assert cost.is_slow(TARGET), "nobody knows yet"
     cost.observe(1, seconds)
-    assert cost.slow(TARGET) is slow
+    assert cost.is_slow(TARGET) is slow

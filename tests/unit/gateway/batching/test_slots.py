@@ -5,7 +5,7 @@ import pytest
 
 from gateway.admission.jobs import WaitingRows
 from gateway.batching.batcher import Batcher
-from gateway.batching.slots import QUICK_KEEPS_SECONDS, Slot, Slots, WorkerGroups
+from gateway.batching.slots import QUICK_KEEPS_SECONDS, Permit, Slots, WorkerGroups
 from gateway.settings import GatewaySettings
 from shared.queue.broker_clock import BrokerClock
 from shared.queue.contract import COMMON_GROUP
@@ -15,28 +15,28 @@ from tests.unit.gateway.fakes import FakeBatchClient, FakeWorkers, common
 
 
 class Sender:
-    """Someone with a number of batches to send, who notes each in a log that all share."""
+    """A model with a number of batches to send; each is noted in a log that all senders share."""
 
     def __init__(self, model: str, batches: int, log: list[str], slow: bool = False) -> None:
         self.model = model
         self.slow = slow
         self.left = batches
-        self.taken: list[Slot] = []
+        self.permits: list[Permit] = []
         self._log = log
 
     def send_next(self, slots: Slots) -> bool:
         if self.left:
             self.left -= 1
-            self._log.append(f"{self.model}@{slots.pool}" if slots.pool else self.model)
-            self.taken.append(slots.take(self))
+            self._log.append(f"{self.model}@{slots.worker_group}" if slots.worker_group else self.model)
+            self.permits.append(slots.issue_permit(self))
         return self.left > 0
 
 
 def give_one_back(senders: list[Sender]) -> None:
-    """A batch of the first of them that has one in flight was answered."""
-    slot = next(sender for sender in senders if sender.taken).taken.pop(0)
-    slot.give_back()
-    slot.slots.pump()
+    """Answer a batch of the first sender that has one in flight."""
+    permit = next(sender for sender in senders if sender.permits).permits.pop(0)
+    permit.give_back()
+    permit.slots.send_batches()
 
 
 def test_those_who_have_more_to_send_take_turns() -> None:
@@ -44,7 +44,7 @@ def test_those_who_have_more_to_send_take_turns() -> None:
         log: list[str] = []
         slots = common(6).serving("any")
         for sender in (Sender("a", 4, log), Sender("b", 1, log), Sender("c", 3, log)):
-            slots.ask(sender)
+            slots.request_turn(sender)
         await turns()
         assert log == ["a", "b", "c", "a", "c", "a"]
 
@@ -56,10 +56,10 @@ def test_someone_new_comes_before_those_who_had_a_turn() -> None:
         log: list[str] = []
         slots = common(1).serving("any")
         senders = [Sender("greedy", 100, log), Sender("a", 1, log), Sender("b", 1, log)]
-        slots.ask(senders[0])
+        slots.request_turn(senders[0])
         await turns()
         for sender in senders[1:]:
-            slots.ask(sender)
+            slots.request_turn(sender)
         for _ in range(4):
             give_one_back(senders)
         assert log == ["greedy", "greedy", "a", "b", "greedy"]
@@ -72,9 +72,9 @@ def test_asking_twice_gives_no_second_turn() -> None:
         log: list[str] = []
         slots = common(3).serving("any")
         twice = Sender("a", 2, log)
-        slots.ask(twice)
-        slots.ask(twice)
-        slots.ask(Sender("b", 2, log))
+        slots.request_turn(twice)
+        slots.request_turn(twice)
+        slots.request_turn(Sender("b", 2, log))
         await turns()
         assert log == ["a", "b", "a"]
 
@@ -88,9 +88,9 @@ def test_never_more_in_flight_than_there_are_slots(total: int) -> None:
         slots = common(total).serving("any")
         senders = [Sender(name, 5, log) for name in "abc"]
         for sender in senders:
-            slots.ask(sender)
+            slots.request_turn(sender)
         for _ in range(3):
-            slots.wake()
+            slots.schedule_sending()
             await turns()
         assert len(log) == total
         assert slots.free == 0
@@ -105,8 +105,8 @@ def test_who_has_nothing_to_send_holds_nobody_up() -> None:
     async def scenario() -> None:
         log: list[str] = []
         slots = common(1).serving("any")
-        slots.ask(Sender("gave up", 0, log))
-        slots.ask(Sender("b", 1, log))
+        slots.request_turn(Sender("gave up", 0, log))
+        slots.request_turn(Sender("b", 1, log))
         await turns()
         assert log == ["b"]
 
@@ -117,7 +117,7 @@ def test_nothing_is_sent_before_the_turn_of_the_loop_is_over() -> None:
     async def scenario() -> None:
         log: list[str] = []
         slots = common(1).serving("any")
-        slots.ask(Sender("a", 1, log))
+        slots.request_turn(Sender("a", 1, log))
         assert log == []
         await turns()
         assert log == ["a"]
@@ -131,7 +131,7 @@ def test_when_slots_go_away_nothing_is_sent_until_enough_are_back() -> None:
         workers = FakeWorkers(3)
         slots = WorkerGroups(workers).serving("any")
         sender = Sender("a", 10, log)
-        slots.ask(sender)
+        slots.request_turn(sender)
         await turns()
         workers.common = 1
         assert slots.free == -2
@@ -148,11 +148,11 @@ def test_slow_models_leave_one_slot_free_while_quick_ones_are_about() -> None:
         slots = common(3).serving("any")
         slow, other = Sender("slow", 9, log, slow=True), Sender("other slow", 9, log, slow=True)
         quick = Sender("quick", 2, log)
-        slots.ask(slow)
+        slots.request_turn(slow)
         await turns()
         assert log == ["slow", "slow", "slow"], "alone it may take all"
-        slots.ask(quick)
-        slots.ask(other)
+        slots.request_turn(quick)
+        slots.request_turn(other)
         log.clear()
         for _ in range(3):
             give_one_back([slow])
@@ -170,8 +170,8 @@ def test_when_no_quick_model_was_about_for_a_while_slow_ones_take_all_slots(monk
         log: list[str] = []
         slots = common(2).serving("any")
         quick = Sender("quick", 1, log)
-        slots.ask(quick)
-        slots.ask(Sender("slow", 9, log, slow=True))
+        slots.request_turn(quick)
+        slots.request_turn(Sender("slow", 9, log, slow=True))
         await turns()
         give_one_back([quick])
         assert log == ["quick", "slow"]
@@ -180,7 +180,7 @@ def test_when_no_quick_model_was_about_for_a_while_slow_ones_take_all_slots(monk
         later = loop.time() + QUICK_KEEPS_SECONDS
         with monkeypatch.context() as patch:
             patch.setattr(loop, "time", lambda: later)
-            slots.pump()
+            slots.send_batches()
         assert log == ["quick", "slow", "slow"]
 
     run(scenario())
@@ -192,7 +192,7 @@ def test_the_only_slot_is_for_everyone() -> None:
         slots = common(1).serving("any")
         senders = [Sender("quick", 2, log), Sender("slow", 2, log, slow=True)]
         for sender in senders:
-            slots.ask(sender)
+            slots.request_turn(sender)
         await turns()
         for _ in range(3):
             give_one_back(senders)
@@ -206,11 +206,11 @@ def test_a_model_is_served_by_its_own_workers_while_there_are_any() -> None:
     worker_groups = WorkerGroups(workers)
     everyone = worker_groups.serving("iris")
     assert everyone is worker_groups.serving("sticks")
-    assert (everyone.pool, everyone.total) == (COMMON_GROUP, 2)
+    assert (everyone.worker_group, everyone.total) == (COMMON_GROUP, 2)
 
     workers.pinned["iris"] = 3
     own = worker_groups.serving("iris")
-    assert (own.pool, own.total) == ("iris", 3)
+    assert (own.worker_group, own.total) == ("iris", 3)
     assert worker_groups.serving("sticks") is everyone
 
     workers.pinned["iris"] = 0
@@ -219,12 +219,12 @@ def test_a_model_is_served_by_its_own_workers_while_there_are_any() -> None:
     assert worker_groups.serving("iris") is own, "what is in flight there still counts"
 
 
-def test_pools_do_not_share_their_slots() -> None:
+def test_worker_groups_do_not_share_their_slots() -> None:
     async def scenario() -> None:
         log: list[str] = []
         worker_groups = WorkerGroups(FakeWorkers(1, iris=2))
         for name in ("iris", "sticks"):
-            worker_groups.serving(name).ask(Sender(name, 5, log))
+            worker_groups.serving(name).request_turn(Sender(name, 5, log))
         await turns()
         assert sorted(log) == ["iris@iris", "iris@iris", "sticks"]
 
@@ -247,15 +247,15 @@ def test_those_who_wait_go_where_their_model_is_served(
         log: list[str] = []
         workers = FakeWorkers(**before)
         worker_groups = WorkerGroups(workers)
-        pool = worker_groups.serving("iris")
+        slots = worker_groups.serving("iris")
         sender = Sender("iris", 2, log)
-        slot = pool.take(sender)  # the only slot is taken, so that the next one waits
-        pool.ask(sender)
+        permit = slots.issue_permit(sender)  # the only slot is taken, so that the next one waits
+        slots.request_turn(sender)
         await turns()
         assert log == []
-        slot.give_back()
+        permit.give_back()
         workers.common, workers.pinned = after.pop("common", 0), after
-        worker_groups.wake()
+        worker_groups.follow_workers()
         await turns()
         assert log == sent
 
@@ -282,7 +282,7 @@ def test_rows_that_wait_for_pinned_workers_that_died_are_sent_to_the_others() ->
         assert batch_client.worker_groups == ["sticks"]
 
         workers.pinned["sticks"] = 0
-        worker_groups.wake()
+        worker_groups.follow_workers()
         await turns()
 
         assert batch_client.worker_groups == ["sticks", COMMON_GROUP]
@@ -296,11 +296,11 @@ def test_rows_that_wait_for_pinned_workers_that_died_are_sent_to_the_others() ->
 
 def test_two_models_share_the_common_slots_fairly_and_the_limit_of_waiting_rows() -> None:
     async def scenario() -> None:
-        worker_groups, batch_client, everywhere = common(1), FakeBatchClient(), WaitingRows(4)
+        worker_groups, batch_client, all_models = common(1), FakeBatchClient(), WaitingRows(4)
         settings = GatewaySettings(batch_rows_max=1)
         clock = BrokerClock()
         lanes = [
-            Batcher(classifier(["value"], name=name), batch_client, worker_groups, clock, everywhere, settings)
+            Batcher(classifier(["value"], name=name), batch_client, worker_groups, clock, all_models, settings)
             for name in ("busy", "quiet")
         ]
 
@@ -311,12 +311,12 @@ def test_two_models_share_the_common_slots_fairly_and_the_limit_of_waiting_rows(
         await turns()
         tasks.append(ask(lanes[1], 3.0))
         await turns()
-        assert (everywhere.rows, lanes[0].waiting_rows, lanes[1].waiting_rows) == (3, 2, 1)
+        assert (all_models.rows, lanes[0].waiting_rows, lanes[1].waiting_rows) == (3, 2, 1)
         await _answer_all(batch_client)
         await asyncio.gather(*tasks)
         # After its first batch "busy" queued up again before "quiet" came.
         assert [message.model for message in batch_client.published] == ["busy", "busy", "quiet", "busy"]
-        assert everywhere.rows == 0
+        assert all_models.rows == 0
 
     run(scenario())
 

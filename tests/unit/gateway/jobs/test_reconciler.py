@@ -28,7 +28,7 @@ APP = make_celery(CommonSettings())
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(module, "RECONCILE_SECONDS", 0.0)
 
 
 class Office:
@@ -123,7 +123,7 @@ def test_jobs_are_published_again_one_by_one(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with offices(broker) as (one, _):
             submitted = [await one.submit() for _ in range(3)]
-            assert await one.reconciler.look() == {"republished": 3}
+            assert await one.reconciler.reconcile_due() == {"republished": 3}
             entries = await one.redis.lrange("bulk", 0, -1)
             assert sorted(map(jobs_in, entries)) == sorted([job_id] for job_id in submitted)
 
@@ -135,7 +135,7 @@ def test_a_job_goes_to_the_workers_that_serve_its_model_now(broker: FakeServer) 
         async with offices(broker) as (one, _):
             job_id = await one.submit()
             one.workers.pinned = {"sticks": 1}
-            assert await one.reconciler.look() == {"republished": 1}
+            assert await one.reconciler.reconcile_due() == {"republished": 1}
             [entry] = await one.redis.lrange("bulk.sticks", 0, -1)
             assert jobs_in(entry) == [job_id]
             assert json.loads(entry)["properties"]["delivery_info"]["routing_key"] == "bulk.sticks"
@@ -162,11 +162,11 @@ def test_each_action_is_counted(broker: FakeServer) -> None:
 
 
 def test_a_look_is_bounded(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "JOBS_PER_LOOK", 2)
+    monkeypatch.setattr(module, "JOBS_AT_ONCE", 2)
 
     async def scenario() -> None:
         async with offices(broker) as (one, _):
             await one.redis.zadd(keys.JOBS_OPEN, {f"leftover{i}": i for i in range(5)})
-            assert [(await one.reconciler.look()).total() for _ in range(4)] == [2, 2, 1, 0]
+            assert [(await one.reconciler.reconcile_due()).total() for _ in range(4)] == [2, 2, 1, 0]
 
     run(scenario())

@@ -252,16 +252,16 @@ def test_too_many_open_jobs_are_refused_with_a_time_to_come_back(broker: FakeSer
 def test_a_job_that_would_expire_before_its_turn_is_refused(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with desk(broker, job_expiry_seconds=1e-9) as at:
-            at.admission.look(1000, 0, 0.0)
+            at.admission.observe(1000, 0, 0.0)
             await asyncio.sleep(0)
-            at.admission.look(1000, 1, 0.0)
-            at.admission.judge(slots=0)
+            at.admission.observe(1000, 1, 0.0)
+            at.admission.decide(slots=0)
             await at.submit()
-            at.admission.judge(slots=2)
+            at.admission.decide(slots=2)
             refused = await error_of(at.submit(), Overloaded)
             assert refused.retry_after_seconds >= 5
-            at.admission.look(0, 1001, 0.0)
-            at.admission.judge(slots=2)
+            at.admission.observe(0, 1001, 0.0)
+            at.admission.decide(slots=2)
             await at.submit()
 
     run(scenario())
@@ -270,10 +270,10 @@ def test_a_job_that_would_expire_before_its_turn_is_refused(broker: FakeServer) 
 def test_no_jobs_are_taken_in_while_redis_has_hardly_any_memory_left(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with desk(broker) as at:
-            at.admission.look(0, 0, 0.95)
+            at.admission.observe(0, 0, 0.95)
             refused = await error_of(at.submit(), QueueFull)
             assert refused.retry_after_seconds >= 5
-            at.admission.look(0, 0, 0.5)
+            at.admission.observe(0, 0, 0.5)
             await at.submit()
 
     run(scenario())
@@ -288,7 +288,7 @@ def getting(at: Desk) -> Awaitable[Any]:
 
 
 def waiting(at: Desk) -> Awaitable[Any]:
-    return at.jobs.watch.wait("x", 5)
+    return at.jobs.waiters.wait("x", 5)
 
 
 def cancelling(at: Desk) -> Awaitable[Any]:
@@ -342,7 +342,7 @@ def test_an_unknown_job_is_none_at_once(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with desk(broker) as at:
             assert await at.jobs.get("x") is None
-            assert await at.jobs.watch.wait("x", 1000) is None
+            assert await at.jobs.waiters.wait("x", 1000) is None
             assert await at.jobs.cancel("x") is None
 
     run(scenario())
@@ -353,7 +353,7 @@ def test_a_job_that_has_ended_is_not_waited_for(broker: FakeServer) -> None:
         async with desk(broker) as at:
             job_id, _ = await at.submit()
             await at.finish(job_id)
-            job = await at.jobs.watch.wait(job_id, 1000)
+            job = await at.jobs.waiters.wait(job_id, 1000)
             assert job is not None
             assert job.ended
 
@@ -366,16 +366,16 @@ def test_all_who_wait_are_woken_by_the_end(broker: FakeServer, monkeypatch: pyte
     async def scenario() -> None:
         async with desk(broker) as at:
             job_id, _ = await at.submit()
-            callers = [asyncio.create_task(at.jobs.watch.wait(job_id, 1000)) for _ in range(3)]
-            await until("all wait", lambda: len(at.jobs.watch.waiting.get(job_id, ())) == 3)
-            await at.jobs.watch.wake(["another", job_id])  # too early: they look, and wait on
+            callers = [asyncio.create_task(at.jobs.waiters.wait(job_id, 1000)) for _ in range(3)]
+            await until("all wait", lambda: len(at.jobs.waiters.waiting.get(job_id, ())) == 3)
+            await at.jobs.waiters.wake(["another", job_id])  # too early: they look, and wait on
             await turns(50)
             await at.finish(job_id)
             assert not any(caller.done() for caller in callers)
-            await at.jobs.watch.wake([job_id])
+            await at.jobs.waiters.wake([job_id])
             jobs = await asyncio.gather(*callers)
             assert [job.status for job in jobs if job] == [JobStatus.SUCCEEDED] * 3
-            assert at.jobs.watch.waiting == {}
+            assert at.jobs.waiters.waiting == {}
 
     run(scenario())
 
@@ -390,14 +390,14 @@ def test_a_wake_up_that_came_too_early_costs_one_look(broker: FakeServer, monkey
                 looks.append(looked_at)
                 return await read(looked_at)
 
-            monkeypatch.setattr(at.jobs.watch, "_read", counted)
-            caller = asyncio.create_task(at.jobs.watch.wait(job_id, 1000))
+            monkeypatch.setattr(at.jobs.waiters, "_read", counted)
+            caller = asyncio.create_task(at.jobs.waiters.wait(job_id, 1000))
             await until("it waits", lambda: len(looks) == 1)
-            await at.jobs.watch.wake([job_id])
+            await at.jobs.waiters.wake([job_id])
             await turns(100)
             assert len(looks) == 2
             await at.finish(job_id)
-            await at.jobs.watch.wake([job_id])
+            await at.jobs.waiters.wake([job_id])
             await caller
 
     run(scenario())
@@ -417,15 +417,15 @@ def test_a_crowd_that_waits_for_one_job_reads_its_record_once(
                 looks += 1
                 return await read(looked_at)
 
-            monkeypatch.setattr(at.jobs.watch, "_read", counted)
+            monkeypatch.setattr(at.jobs.waiters, "_read", counted)
             many = 10 * job_watch.WOKEN_TOGETHER
-            callers = [asyncio.create_task(at.jobs.watch.wait(job_id, 1000)) for _ in range(many)]
-            await until("all wait", lambda: len(at.jobs.watch.waiting.get(job_id, ())) == many)
+            callers = [asyncio.create_task(at.jobs.waiters.wait(job_id, 1000)) for _ in range(many)]
+            await until("all wait", lambda: len(at.jobs.waiters.waiting.get(job_id, ())) == many)
             callers.pop().cancel()
             await turns(50)
             assert looks == 1
             await at.finish(job_id)
-            await at.jobs.watch.wake([job_id])
+            await at.jobs.waiters.wake([job_id])
             jobs = await asyncio.gather(*callers)
             assert {job.status for job in jobs if job} == {JobStatus.SUCCEEDED}
             assert looks <= 1 + 10
@@ -440,13 +440,13 @@ def test_the_more_wait_the_less_often_each_is_looked_up(broker: FakeServer, monk
     async def scenario() -> None:
         async with desk(broker) as at:
             job_id, _ = await at.submit()
-            caller = asyncio.create_task(at.jobs.watch.wait(job_id, 1000))
-            await until("it waits", lambda: job_id in at.jobs.watch.waiting)
+            caller = asyncio.create_task(at.jobs.waiters.wait(job_id, 1000))
+            await until("it waits", lambda: job_id in at.jobs.waiters.waiting)
             await turns(50)
             await at.finish(job_id)
             await asyncio.sleep(0.05)
             assert not caller.done(), "it is looked up after 100 s"
-            await at.jobs.watch.wake([job_id])
+            await at.jobs.waiters.wake([job_id])
             await caller
 
     run(scenario())
@@ -458,8 +458,8 @@ def test_a_missed_wake_up_is_made_up_for_by_looking(broker: FakeServer, monkeypa
     async def scenario() -> None:
         async with desk(broker) as at:
             job_id, _ = await at.submit()
-            caller = asyncio.create_task(at.jobs.watch.wait(job_id, 1000))
-            await until("it waits", lambda: job_id in at.jobs.watch.waiting)
+            caller = asyncio.create_task(at.jobs.waiters.wait(job_id, 1000))
+            await until("it waits", lambda: job_id in at.jobs.waiters.waiting)
             await at.finish(job_id)
             job = await caller
             assert job is not None
@@ -473,10 +473,10 @@ def test_when_the_time_is_over_the_job_is_told_as_it_is(broker: FakeServer) -> N
         async with desk(broker) as at:
             job_id, _ = await at.submit()
             for seconds in (0.0, 0.02):
-                job = await at.jobs.watch.wait(job_id, seconds)
+                job = await at.jobs.waiters.wait(job_id, seconds)
                 assert job is not None
                 assert job.status is JobStatus.QUEUED
-            assert at.jobs.watch.waiting == {}
+            assert at.jobs.waiters.waiting == {}
 
     run(scenario())
 
@@ -513,7 +513,7 @@ def test_a_job_is_its_owners_own(broker: FakeServer) -> None:
             job_id, _ = await at.submit(owner="alice")
             for other in ("", "bob", "alic"):
                 assert await at.jobs.get(job_id, other) is None
-                assert await at.jobs.watch.wait(job_id, 1000, other) is None, "and nobody waits for what is not there"
+                assert await at.jobs.waiters.wait(job_id, 1000, other) is None, "and nobody waits for what is not there"
                 assert await at.jobs.cancel(job_id, other) is None
             job = await at.jobs.get(job_id, "alice")
             assert job is not None and job.status is JobStatus.QUEUED

@@ -101,6 +101,6 @@ def test_shifted_traffic_raises_the_alert_and_unshifted_of_the_same_volume_does_
         selector = f'{{model="{STEADY}", feature="{feature}"}}'
         rows = prometheus.value(f"feature:inference_feature:increase{WINDOW}{selector}")
         distance = prometheus.value(f"feature:inference_feature:psi{WINDOW}{selector}")
-        assert rows is not None and rows >= ROWS_MIN, "it was judged"
+        assert rows is not None and rows >= ROWS_MIN, "enough rows were compared"
         assert distance is not None and distance < 0.1
     assert prometheus.query(f'last_over_time(ALERTS{{model="{STEADY}"}}[5m])') == [], "not even pending"

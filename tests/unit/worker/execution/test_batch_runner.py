@@ -268,7 +268,7 @@ def test_a_version_on_trial_is_compared_row_by_row_and_answers_nobody(bench: Ben
     assert bench.shadowed() == {"same": 2, "different": 1, "failed": 1}
     assert bench.redis.keys() == []
     counts = samples(bench.metrics.predictions, bench.metrics.outputs, bench.metrics.feature_bins, bench.metrics.errors)
-    assert set(counts.values()) == {0}, "it is no traffic"
+    assert set(counts.values()) == {0}, "a comparison is not traffic"
     confidence = samples(bench.metrics.confidence)
     assert confidence["inference_prediction_confidence_count/puppet/v2"] == 3
     assert samples(bench.metrics.compute_seconds)["inference_compute_seconds_count/puppet/v2"] == 1
@@ -299,7 +299,7 @@ def test_warming_up_runs_every_model_and_makes_its_metrics(bench: Bench) -> None
     bench.runner.warm_up()
 
     assert samples(bench.metrics.model_loaded)["inference_model_loaded_timestamp_seconds/puppet/v1"] > 1e9
-    assert bench.counted("inference_predictions_total/puppet/ok/v1") == 0, "samples are no traffic"
+    assert bench.counted("inference_predictions_total/puppet/ok/v1") == 0, "samples are not traffic"
 
 
 def test_a_broker_that_is_away_does_not_keep_a_child_from_starting(bench: Bench, broker: FakeServer) -> None:

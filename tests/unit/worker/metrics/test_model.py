@@ -234,7 +234,7 @@ def test_loads_are_counted_by_outcome(worker: WorkerMetrics, template: Manifest)
         ("m", "refused"): 1,
         ("unknown", "refused"): 1,
     }
-    assert values(worker.model_load_seconds) == {}, "not before it has its place in memory"
+    assert values(worker.model_load_seconds) == {}, "the version is not in memory yet"
     worker.mark_loaded([manifest])
     assert values(worker.model_load_seconds, all_labels=True) == {("m", "v1"): 0.25}
 

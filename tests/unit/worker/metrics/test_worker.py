@@ -63,7 +63,7 @@ def test_many_observations_at_once_count_like_one_by_one(bounds: tuple[float, ..
 
     expected = samples(one_by_one)
     assert expected["x_bucket/+Inf"] == sum(map(len, batches))
-    # There is no sum of what may be negative.
+    # A histogram has no sum if its values may be negative.
     assert ("x_sum" in expected) == (bounds[0] >= 0)
     assert samples(at_once) == pytest.approx(expected, rel=1e-12)
 
@@ -237,12 +237,14 @@ def test_children_add_up_and_leave_as_many_files_as_there_are_slots(tmp_path: Pa
     for index in (0, 1, 1):
         found = count_as_child(tmp_path, index)
 
-    assert found["inference_predictions_total/ok/sticks/v1"] == 6, "that of a child that is gone stays"
+    assert found["inference_predictions_total/ok/sticks/v1"] == 6, "the counts of a child that has ended stay"
     assert found["inference_feature_value_count/length/sticks/v1"] == 6
     assert found["inference_feature_value_bucket/1.0/length/sticks/v1"] == 6
     assert found["inference_feature_value_sum/sticks/v1/width"] == 3 * 3.5
-    assert found["inference_batches_in_progress"] == 2, "but not the batch that it held"
-    assert found["inference_feature_reference_ratio/00/length/sticks/v1"] == 0.5, "and no share is added up"
+    assert found["inference_batches_in_progress"] == 2, (
+        "the batch of the child that has ended is not in progress any more"
+    )
+    assert found["inference_feature_reference_ratio/00/length/sticks/v1"] == 0.5, "shares are not added up"
     slots = {path.name.rsplit("_", 1)[1] for path in tmp_path.glob("*.db")}
     assert slots == {"slot0.db", "slot1.db"}
 
@@ -276,7 +278,7 @@ def test_a_store_of_very_many_versions_makes_no_more_series_than_the_cap(
     found = all_samples(metrics)
     assert len(found) < 1000 + 100, "and the series of `other` and of no version"
     assert sum(value for name, value in found.items() if name.startswith("inference_predictions_total/")) == 60
-    # The first ones in full, the next without their features, the rest together.
+    # The first versions have all series, the next ones none of their features, the others are counted together.
     inputs = {name.rsplit("/", 1)[1] for name in found if name.startswith("inference_feature_bin_total/")}
     versions = {name.rsplit("/", 1)[1] for name in found if name.startswith("inference_predictions_total/")}
     assert inputs == {f"v{n}" for n in range(len(inputs))}

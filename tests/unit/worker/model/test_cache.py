@@ -10,19 +10,12 @@ import pytest
 from headrace.errors import ModelError, ModelNotFound, StoreUnavailable
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
+from tests.support.clock import Clock
 from tests.unit.worker.conftest import Publish, rewrite
 from worker.model.cache import REFUSALS_MAX, PredictorCache
 from worker.model.predictor import Predictor
 
 GIGABYTE = 1_000_000_000
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -159,10 +152,10 @@ def test_a_refusal_is_remembered_for_ten_seconds(
     assert "SHA-256" in cache.refused()["m", "v1"]
 
     repair()
-    clock.now += 9.9
+    clock.seconds += 9.9
     with pytest.raises(ModelError, match="SHA-256"):
         cache.get("m", "v1")
-    clock.now += 0.2
+    clock.seconds += 0.2
     cache.get("m", "v1")
     assert len(loads) == 2
     assert cache.refused() == {}
@@ -192,7 +185,7 @@ def test_a_store_that_does_not_answer_is_asked_again_soon(
         patch.setattr(ModelStore, "manifest", unavailable)
         with pytest.raises(StoreUnavailable):
             cache.get("m", "v1")
-    clock.now += 1.1
+    clock.seconds += 1.1
 
     cache.get("m", "v1")
 
@@ -204,7 +197,7 @@ def test_a_refusal_is_one_line_in_the_log(
     for _ in range(3):
         with pytest.raises(ModelError):
             cache.get("m", "v1")
-        clock.now += 11
+        clock.seconds += 11
 
     errors = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
     assert len(errors) == 1
@@ -240,7 +233,7 @@ def test_idle_time(cache: PredictorCache, publish: Publish, clock: Clock) -> Non
     assert cache.idle_seconds("m", "v1") == float("inf")
 
     cache.get("m", "v1")
-    clock.now += 7
+    clock.seconds += 7
     assert cache.idle_seconds("m", "v1") == 7
     cache.get("m", "v1")
     assert cache.idle_seconds("m", "v1") == 0

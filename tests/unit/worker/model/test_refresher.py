@@ -14,6 +14,7 @@ from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
 from shared.queue import keys
 from shared.queue.heartbeat import ChildHeartbeat
+from tests.support.clock import Clock
 from tests.unit.worker.conftest import Publish
 from tests.unit.worker.metrics.test_worker import samples
 from worker.metrics.worker import WorkerMetrics
@@ -24,14 +25,6 @@ from worker.model.refresher import EVICTION_COOLDOWN_SECONDS, IDLE_SECONDS, Refr
 GIGABYTE = 1_000_000_000
 PATIENCE_SECONDS = 10.0
 NAME = "worker1@here/slot0"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Bench:
@@ -118,15 +111,15 @@ def test_what_no_alias_names_goes_once_nobody_uses_it(bench: Bench, publish: Pub
     publish("m", "v2")
     bench.refresher.refresh()
 
-    bench.clock.now += IDLE_SECONDS - 1
+    bench.clock.seconds += IDLE_SECONDS - 1
     bench.cache.get("m", "v1")
-    bench.clock.now += IDLE_SECONDS
+    bench.clock.seconds += IDLE_SECONDS
     bench.refresher.refresh()
     assert bench.loaded() == ["m v1", "m v2"], "it was used in between"
 
-    bench.clock.now += 1
+    bench.clock.seconds += 1
     bench.refresher.refresh()
-    assert bench.loaded() == ["m v2"], "what an alias names stays, used or not"
+    assert bench.loaded() == ["m v2"], "a version that an alias names stays, used or not"
 
 
 def test_what_went_because_no_alias_named_it_comes_back_at_once(bench: Bench, publish: Publish) -> None:
@@ -134,7 +127,7 @@ def test_what_went_because_no_alias_named_it_comes_back_at_once(bench: Bench, pu
     bench.cache.get("m", "v1")
     publish("m", "v2")
     bench.refresher.refresh()
-    bench.clock.now += IDLE_SECONDS + 1
+    bench.clock.seconds += IDLE_SECONDS + 1
     bench.refresher.refresh()
     assert bench.loaded() == ["m v2"]
 
@@ -162,11 +155,11 @@ def test_versions_that_do_not_fit_in_together_do_not_take_turns_every_second(
     bench.cache.get("m", "v1")
     for _ in range(int(EVICTION_COOLDOWN_SECONDS) - 1):
         bench.refresher.refresh()
-        bench.clock.now += 1
+        bench.clock.seconds += 1
 
     assert bench.loads == ["m v1", "m v2"]
 
-    bench.clock.now += 2
+    bench.clock.seconds += 2
     bench.refresher.refresh()
     bench.refresher.refresh()
 
@@ -184,7 +177,7 @@ def test_what_made_room_for_a_caller_is_not_fetched_back(
     bench.cache.get("m", "v1")
     for _ in range(10):
         bench.refresher.refresh()
-        bench.clock.now += 1
+        bench.clock.seconds += 1
 
     assert bench.loads == ["m v2", "m v1"]
 
@@ -208,7 +201,7 @@ def test_a_version_that_is_refused_after_others_made_room_is_not_tried_again_soo
         bench.refresher.refresh()
         # A caller needs the other version, and gets it.
         bench.cache.get("m", "v1")
-        bench.clock.now += 1
+        bench.clock.seconds += 1
 
     assert [seconds is None for _, seconds in asked] == [True, False]
 
@@ -242,7 +235,7 @@ def test_a_refusal_is_taken_back_when_the_version_could_be_loaded(bench: Bench, 
     bench.refresher.refresh()
     artifact.write_bytes(content)
 
-    bench.clock.now += 11
+    bench.clock.seconds += 11
     bench.refresher.refresh()
     bench.refresher.send_heartbeat()
 
@@ -283,7 +276,7 @@ def running(bench: Bench, publish: Publish, monkeypatch: pytest.MonkeyPatch) -> 
 def until(true: Callable[[], bool]) -> None:
     end = time.monotonic() + PATIENCE_SECONDS
     while not true():
-        assert time.monotonic() < end, "it never became so"
+        assert time.monotonic() < end, "the condition never became true"
         time.sleep(0.005)
 
 
@@ -293,7 +286,7 @@ def test_it_follows_the_store_by_itself(running: Bench, publish: Publish) -> Non
     publish("m", "v2")
 
     until(lambda: running.heartbeat().loaded == ["m v1", "m v2"])
-    assert running.refresher.daemon, "a child that is done does not wait for it"
+    assert running.refresher.daemon, "a child that ends does not wait for the thread"
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable("no answer"), OSError("disk"), ZeroDivisionError()])

@@ -1,4 +1,4 @@
-"""`make chaos`: plays the fault matrix and the random run, prints what was measured, writes docs/fault-matrix.md."""
+"""`make chaos`: plays the fault matrix and the random run, prints the measurements, writes docs/fault-matrix.md."""
 
 import argparse
 import os
@@ -16,7 +16,7 @@ DOCUMENT = REPOSITORY / "docs" / "fault-matrix.md"
 
 
 def main() -> int:
-    """Run pytest with what it needs to know; its exit code."""
+    """Run pytest as the command line asks, and return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="how long faults come at random (%(default)g)")
     parser.add_argument("--seed", type=int, action="append", help="of what is random; one is made up and printed")

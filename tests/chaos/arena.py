@@ -1,4 +1,4 @@
-"""A stack with proxies before its broker, under load whose answers are kept: what every row is played in."""
+"""The setting of every row: a stack with proxies before its broker, under load whose answers are recorded."""
 
 import os
 import signal
@@ -31,13 +31,13 @@ OPTIONS = {
     "DEFAULT_MODEL": "puppet",
     "PREDICT_DEADLINE_SECONDS": "2",
     "RESULT_MAX_BYTES": "100000",
-    # Shorter than many faults: none may look as if the worker had stopped by itself.
+    # Shorter than many faults, so that no fault looks as if the worker had stopped by itself.
     "WORKER_STALLED_SECONDS": "15",
 }
 
 
 class Arena:
-    """Made once and used by many rows: each starts with a ledger of its own, and leaves everything running."""
+    """A stack that many rows use: each row starts with a new ledger, and leaves everything running."""
 
     def __init__(
         self, folder: Path, models: Path, workers: int = 2, broker_folder: Path | None = None, **options: str
@@ -64,7 +64,7 @@ class Arena:
 
     @property
     def slots(self) -> int:
-        """Pool children when all workers run."""
+        """Number of pool children when all workers run."""
         return self.stack.concurrency * len(self.stack.workers)
 
     def start(self) -> "Arena":
@@ -76,7 +76,7 @@ class Arena:
         return self
 
     def close(self) -> None:
-        """Thaw everything, and end it."""
+        """Thaw all processes and end the stack."""
         self.thaw()
         self.client.close()
         try:
@@ -87,14 +87,14 @@ class Arena:
             self._lateness.close()
 
     def begin(self) -> None:
-        """A new row: a new ledger."""
+        """Start a new row with a new ledger."""
         self.ledger = Ledger(self._lateness)
         self._accepted_before = self.stack.jobs()["accepted"]
         self.client.close()
         self.client = Client(self.stack.url, self.ledger)
 
     def restore(self) -> None:
-        """Undo whatever a row has left behind; ready for the next."""
+        """Undo the effects of a row, so that the next can start."""
         self.thaw()
         for proxy in (self.gateway_proxy, self.worker_proxy):
             proxy.heal()
@@ -108,7 +108,7 @@ class Arena:
 
     @contextmanager
     def shifted_clocks(self, gateway: float, worker: float) -> Iterator[None]:
-        """Restart the gateway and the first worker with wall clocks that are off by so many seconds, and back."""
+        """Restart the gateway and the first worker with wall clocks that are off by these seconds, and back."""
         shifted = {self.stack.gateway: gateway, self.stack.workers[0]: worker}
         for process, seconds in shifted.items():
             process.stop()
@@ -123,13 +123,13 @@ class Arena:
             self.restore()
 
     def thaw(self) -> None:
-        """SIGCONT everything."""
+        """Send SIGCONT to all processes."""
         for process in (self.stack.broker, self.stack.gateway, *self.stack.workers):
             if process.running:
                 thaw(process)
 
     def submit(self, asked: Question, key: str | None = None) -> str:
-        """Submit a job that must be accepted; its id."""
+        """Submit a job that must be accepted, and return its id."""
         job_id = self.client.submit(asked, key)
         assert job_id is not None, "not accepted"
         return job_id
@@ -139,20 +139,20 @@ class Arena:
         wait_for("the job ends", lambda: self.client.look_up(job_id, wait_seconds=0.5), seconds)
 
     def traffic(self, **options: float) -> Traffic:
-        """Load; a context manager."""
+        """Return a context manager that generates load."""
         return Traffic(self.stack.url, self.ledger, **options)  # type: ignore[arg-type]
 
     def check(self) -> None:
-        """Hold the invariants against what happened since `begin`."""
+        """Check the invariants for everything that happened since `begin`."""
         oracle.check(self.stack, self.ledger, self._accepted_before)
         assert self.stack.redis.hget(keys.WORKER_COUNTS, STALLED) is None, "a worker took itself for stalled"
 
     def late(self, since: float) -> float:
-        """How late the machine was since then, in seconds."""
+        """Return the longest delay of this machine since then, in seconds."""
         return self._lateness.worst(since)
 
     def serves_again(self, since: float, patience_seconds: float) -> float:
-        """Seconds from `since` (of `time.monotonic()`) until a call is answered and a new job has succeeded."""
+        """Return the seconds from `since` (`time.monotonic()`) until a call is answered and a new job has succeeded."""
         asked = question(5)
 
         def answered() -> bool:
@@ -166,14 +166,14 @@ class Arena:
 
 
 def freeze(process: Process) -> None:
-    """SIGSTOP a process with all its children."""
+    """Send SIGSTOP to a process and all its children."""
     for pid in (process.pid, *process.children()):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGSTOP)
 
 
 def thaw(process: Process) -> None:
-    """SIGCONT a process with all its children."""
+    """Send SIGCONT to a process and all its children."""
     for pid in (process.pid, *process.children()):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)

@@ -1,4 +1,4 @@
-"""What became of very many jobs, read from their records: to look each up over HTTP would take longer than the run."""
+"""The results of very many jobs, read from their records: looking each up over HTTP would take longer than the run."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -15,19 +15,19 @@ VIOLATIONS_KEPT = 20
 
 
 class Census:
-    """Of all records in Redis, and of all jobs that clients know."""
+    """Totals over all records in Redis and all jobs that the clients know."""
 
     def __init__(self, redis: Any, prediction: Callable[[int], float]) -> None:
         self._redis = redis
         self._prediction = prediction
         self.statuses: Counter[str] = Counter()
         self.repeats = 0
-        """Executions beyond the first of a job."""
+        """Number of executions beyond the first of each job."""
         self.violations: list[str] = []
-        """The first ones, in words."""
+        """The first violations, as texts."""
 
     def take(self, job_ids: Iterable[str]) -> None:
-        """Read the records of these jobs, in the order of their numbers, and look for any others."""
+        """Read the records of these jobs, in the order of their numbers, and look for other records."""
         unseen = {key.decode() for key in self._redis.scan_iter(match=keys.job("*"), count=READ_TOGETHER)}
         numbered = enumerate(job_ids)
         while together := list(islice(numbered, READ_TOGETHER)):

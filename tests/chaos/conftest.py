@@ -1,4 +1,4 @@
-"""One arena for most rows, the oracle after each, and the matrix of what they measured."""
+"""One arena for most rows, the oracle after each, and the matrix of the measurements."""
 
 import os
 import time
@@ -13,13 +13,13 @@ from tests.integration.conftest import broker_program, puppet_models  # noqa: F4
 from tests.support.stack import Stack
 
 WHOLE = "HEADRACE_CHAOS"
-"""Environment variable: set by `make chaos`, which also plays the rows that are long or need root."""
+"""Environment variable, set by `make chaos`, which also plays rows that are long or need root."""
 
 MATRIX = "HEADRACE_FAULT_MATRIX"
-"""Environment variable: the file to write the matrix to."""
+"""Environment variable: the file to which the matrix is written."""
 
 PART = "HEADRACE_FAULT_MATRIX_PART"
-"""Environment variable: set if not the whole matrix is played, and the other rows of that file stay."""
+"""Environment variable: set if only a part of the matrix is played, and the other rows of that file stay."""
 
 Measure = Callable[[float], None]
 Remark = Callable[[str], None]
@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 class _Arenas:
-    """The arena that rows share; one that a row has left broken is replaced."""
+    """The arena that rows share. An arena that a row has left broken is replaced."""
 
     def __init__(self, folders: pytest.TempPathFactory, models: Path) -> None:
         self._folders = folders
@@ -76,7 +76,7 @@ def arena(request: pytest.FixtureRequest, _arenas: _Arenas) -> Iterator[Arena]:
     arena.begin()
     yield arena
     if request.node.stash.get(FAILED, False):
-        # Its jobs and faults would be the next row's.
+        # Its jobs and faults would affect the next row.
         _arenas.discard()
         return
     try:
@@ -88,7 +88,7 @@ def arena(request: pytest.FixtureRequest, _arenas: _Arenas) -> Iterator[Arena]:
 
 @pytest.fixture
 def measure(request: pytest.FixtureRequest) -> Measure:
-    """Takes what a row has measured, in seconds, and holds it against the row's bound."""
+    """Return a function that records the seconds of a row and compares them with the row's bound."""
     marker = request.node.get_closest_marker("fault")
     began = time.monotonic()
 
@@ -104,13 +104,13 @@ def measure(request: pytest.FixtureRequest) -> Measure:
 
 @pytest.fixture
 def remark(request: pytest.FixtureRequest) -> Remark:
-    """Takes what else is to be told of a row, in a few words."""
+    """Return a function that records a short note about a row."""
     return lambda text: request.node.user_properties.append((REMARK, text))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """After a row the oracle has the last word."""
+    """Let the oracle decide after each row."""
     result = yield
     arena = pyfuncitem.funcargs.get("arena")
     if isinstance(arena, Arena):

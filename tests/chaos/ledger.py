@@ -1,4 +1,4 @@
-"""What the clients asked and what they were answered: every request is checked as its answer comes, then forgotten."""
+"""The requests of the clients and their answers: every request is checked as its answer arrives, then forgotten."""
 
 import threading
 import time
@@ -11,10 +11,10 @@ import httpx
 from tests.support.puppet import Act
 
 ANSWER_SLACK_SECONDS = 0.25
-"""How late an answer may be: the promise that docs/guarantees.md makes."""
+"""Longest delay of an answer after its deadline, in seconds: the promise that docs/guarantees.md makes."""
 
 SUBMIT_SECONDS = 2.0
-"""How long a submission may take to be accepted or refused, whatever the broker does."""
+"""Longest time in seconds until a submission is accepted or refused, whatever the broker does."""
 
 VIOLATIONS_KEPT = 20
 BITS = 8
@@ -23,14 +23,14 @@ PROBLEM = "application/problem+json"
 
 @dataclass(frozen=True)
 class Question:
-    """Rows of which the answer is known, and hardly anyone else's: the bits of a number."""
+    """Rows with a known answer that hardly any other question has: the bits of a number."""
 
     rows: list[dict[str, float]]
     predictions: list[str]
 
 
 def question(number: int, sleep_seconds: float = 0.0) -> Question:
-    """The question of a number; the model sleeps over it if asked to."""
+    """Return the question of a number, over which the model sleeps for this time."""
     bits = [number >> at & 1 for at in range(BITS)]
     rows: list[dict[str, float]] = [{"value": 1 if bit else -1, "act": Act.ANSWER} for bit in bits]
     predictions = ["high" if bit else "low" for bit in bits]
@@ -41,12 +41,12 @@ def question(number: int, sleep_seconds: float = 0.0) -> Question:
 
 
 def deed(act: Act, value: float) -> Question:
-    """One row that makes the model do something; the answer, if there is one, is `high`."""
+    """Return one row that makes the model do something; its answer, if there is one, is `high`."""
     return Question([{"value": value, "act": act}], ["high"])
 
 
 class Lateness:
-    """How late this machine lets a thread run: what is the machine's fault is not counted against the service."""
+    """A thread that measures how late this machine runs threads, so that the service is not blamed for the machine."""
 
     TICK_SECONDS = 0.01
 
@@ -66,7 +66,7 @@ class Lateness:
             before = now
 
     def worst(self, since: float) -> float:
-        """The longest delay that ended after a time, in seconds."""
+        """Return the longest delay that ended after a time, in seconds."""
         worst = 0.0
         for at, late in reversed(self._seen.copy()):
             if at < since:
@@ -75,13 +75,16 @@ class Lateness:
         return worst
 
     def close(self) -> None:
-        """Stop watching."""
+        """Stop measuring."""
         self._stop.set()
         self._thread.join(5)
 
 
 class Ledger:
-    """Of one run. Bounded: answered calls leave counts only, jobs their questions until their outcome was checked."""
+    """The ledger of one run.
+
+    It is bounded: answered calls leave only counts, and jobs leave their questions until their outcome was checked.
+    """
 
     def __init__(self, lateness: Lateness) -> None:
         self._lateness = lateness
@@ -89,34 +92,34 @@ class Ledger:
         self._violations: list[str] = []
         self.violations_count = 0
         self.answers: Counter[str] = Counter()
-        """`<what> <status>` -> number of answers; status 0: the connection was lost."""
+        """`<kind> <status>` -> number of answers; status 0: the connection was lost."""
         self.outcomes: Counter[str] = Counter()
         self.open_jobs: dict[str, Question] = {}
-        """Accepted and not known to have ended."""
+        """Jobs that were accepted and are not known to have ended."""
         self._cancelled: set[str] = set()
         self.ended: deque[tuple[str, str]] = deque(maxlen=2000)
-        """The latest jobs that ended, and how."""
+        """The latest ended jobs with their outcomes."""
         self.accepted = 0
         self.unsure = 0
-        """Submissions that were not answered with 202, and may have been accepted all the same."""
+        """Number of submissions that were not answered with 202 and may have been accepted nevertheless."""
         self.repeats = 0
-        """Executions beyond the first of a job."""
+        """Number of executions beyond the first of each job."""
         self.slowest_seconds = 0.0
         self.connections_may_break = False
-        """Set by a row that ends the gateway or goes away itself."""
+        """Set by a row that ends the gateway or disconnects its own clients."""
         self.jobs_may_fail = False
-        """Set by a row with jobs that can't succeed, or that are killed again and again."""
+        """Set by a row whose jobs can't succeed or are killed again and again."""
         self.jobs_may_vanish = False
-        """Set by the row that empties the broker: the documented loss."""
+        """Set by the row that empties the broker, which is the documented loss."""
 
     @property
     def violations(self) -> list[str]:
-        """The first ones, in words."""
+        """The first violations, as texts."""
         with self._lock:
             return list(self._violations)
 
     def violated(self, invariant: str, what: str) -> None:
-        """Note that an invariant does not hold."""
+        """Record the violation of an invariant."""
         with self._lock:
             self.violations_count += 1
             if len(self._violations) < VIOLATIONS_KEPT:
@@ -127,7 +130,10 @@ class Ledger:
             self.answers[f"{what} {status}"] += 1
 
     def predicted(self, asked: Question, deadline_seconds: float, sent: float, response: httpx.Response | None) -> None:
-        """A synchronous call has been answered; `sent` is of `time.monotonic()`, no response: the connection broke."""
+        """Record the answer to a synchronous call.
+
+        `sent` is of `time.monotonic()`, None as response is a broken connection.
+        """
         took = time.monotonic() - sent
         self._count("predict", response.status_code if response is not None else 0)
         self._check_answer("predict", response, sent, took, deadline_seconds + ANSWER_SLACK_SECONDS)
@@ -137,7 +143,7 @@ class Ledger:
                 self.violated("I4", f"a call was answered {response.json()['predictions']}, not {asked.predictions}")
 
     def submitted(self, asked: Question, sent: float, response: httpx.Response | None) -> str | None:
-        """A submission has been answered; the job's id if it was accepted."""
+        """Record the answer to a submission; return the job's id if it was accepted."""
         took = time.monotonic() - sent
         self._count("submit", response.status_code if response is not None else 0)
         self._check_answer("submit", response, sent, took, SUBMIT_SECONDS + ANSWER_SLACK_SECONDS)
@@ -153,7 +159,7 @@ class Ledger:
         return job_id
 
     def looked_up(self, job_id: str, response: httpx.Response | None) -> bool:
-        """A job has been asked for; whether it is known to have ended."""
+        """Record the answer to a look-up of a job; return True if the job is known to have ended."""
         if response is None:
             return False
         self._count("poll", response.status_code)
@@ -169,7 +175,7 @@ class Ledger:
         return self._take_view(job_id, response.json())
 
     def cancelled(self, job_id: str, response: httpx.Response | None) -> None:
-        """A job's cancelling has been answered: 200 says that it is cancelled, and so it must stay."""
+        """Record the answer to a cancellation: after 200 the job is cancelled and must stay so."""
         if response is None:
             return
         self._count("cancel", response.status_code)

@@ -1,4 +1,4 @@
-"""The fault matrix: what each row measured, as a table."""
+"""The fault matrix: the measurements of each row, as a table."""
 
 import os
 import platform
@@ -26,7 +26,7 @@ row names. The rows run with a hard time limit of 3 s, so with a lease of 8 s an
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a row."""
+    """The result of a row."""
 
     fault: str
     holds: str
@@ -36,7 +36,7 @@ class Result:
     note: str = ""
 
     def cells(self) -> list[str]:
-        """As text: fault, what holds, T, measured, verdict."""
+        """Return the cells as text: fault, what holds, T, measured, verdict."""
         bound = "" if self.bound_seconds is None else f"{self.bound_seconds:g}"
         measured = "" if self.measured_seconds is None else f"{self.measured_seconds:.2f}"
         return [self.fault, self.holds, bound, measured, f"{self.verdict}: {self.note}" if self.note else self.verdict]
@@ -47,7 +47,7 @@ TITLES = ["fault", "what holds", "T", "measured", "verdict"]
 
 
 def markdown(results: list[Result], before: str = "") -> str:
-    """The page. What an earlier page says of faults that were not played now stays, where it was."""
+    """Return the page. Rows of an earlier page that were not played now stay, in their places."""
     lines = _by_fault(line for line in before.splitlines() if line.startswith("| ") and line not in HEAD)
     lines |= _by_fault(_line(result.cells()) for result in results)
     table = "\n".join([*HEAD, *chain.from_iterable(lines.values())])
@@ -60,7 +60,7 @@ def _line(cells: list[str]) -> str:
 
 
 def _by_fault(lines: Iterable[str]) -> dict[str, list[str]]:
-    """Lines of the table; a fault that is played in several ways has one for each."""
+    """Group the lines of the table by fault; a fault that is played in several ways has a line for each."""
     found: dict[str, list[str]] = {}
     for line in lines:
         found.setdefault(line.removeprefix("| ").split(" | ")[0].split(": ")[0], []).append(line)
@@ -71,7 +71,7 @@ HEAD = [_line(TITLES), _line(["---", "---", "---:", "---:", "---"])]
 
 
 def text(results: list[Result]) -> list[str]:
-    """Lines for a terminal: fault, T, measured, verdict."""
+    """Return lines for a terminal: fault, T, measured, verdict."""
     width = max((len(result.fault) for result in results), default=0)
     lines = [f"{'fault':{width}}  {'T':>5}  {'measured':>8}  verdict"]
     for result in results:
@@ -81,7 +81,7 @@ def text(results: list[Result]) -> list[str]:
 
 
 def write(path: Path, results: list[Result], whole: bool) -> None:
-    """Write the page, or the rows of it that were played."""
+    """Write the page, or only the rows that were played."""
     before = "" if whole or not path.exists() else path.read_text(encoding="utf-8")
     path.write_text(markdown(results, before), encoding="utf-8")
 

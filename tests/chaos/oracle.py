@@ -1,9 +1,9 @@
-"""The invariants that hold whatever was done to the service: the ledger of the clients against the server's records.
+"""The invariants that hold after any fault: compares the ledger of the clients with the server's records.
 
-I1 every accepted job reaches exactly one outcome, which never changes; I2 no accepted job is unknown; I3 a caller is
-answered by the deadline + 250 ms; I4 each success is what the model says; I5 every 5xx is a problem+json, and 503 and
-504 say when to come again; I6 service is back within a bound (each row measures its own); I7 executions beyond the
-first are counted; I8 nothing is left in hand, open, queued, or running.
+I1 every accepted job reaches exactly one outcome, which never changes; I2 no accepted job is unknown;
+I3 a caller is answered by the deadline + 250 ms; I4 each success is the model's answer; I5 every 5xx is a
+problem+json, and 503 and 504 say when to retry; I6 the service is back within a bound (each row measures its own);
+I7 executions beyond the first are counted; I8 no entry or job is left in hand, open, queued, or running.
 """
 
 from functools import partial
@@ -16,14 +16,14 @@ from tests.support.processes import Process, wait_for
 from tests.support.stack import Stack
 
 SETTLE_SECONDS = 30.0
-"""How long after the last fault everything may take to end: longer than the visibility timeout of the rows."""
+"""Longest time in seconds after the last fault until everything has ended; longer than the rows' visibility timeout."""
 
 
 def check(stack: Stack, ledger: Ledger, accepted_before: int) -> None:
-    """Wait until all accepted jobs have ended, then hold the invariants against what is left.
+    """Wait until all accepted jobs have ended, then check the invariants on the remaining state.
 
     Raises:
-        AssertionError: with every violation that was found.
+        AssertionError: With every violation that was found.
     """
     client = Client(stack.url, ledger)
     try:
@@ -67,7 +67,7 @@ def _check_counts(stack: Stack, ledger: Ledger, accepted_before: int) -> None:
 
 
 def left_over(stack: Stack) -> dict[str, int]:
-    """What is in hand, queued or open."""
+    """Return what is in hand, queued or open."""
     redis = stack.redis
     found = {"unacked": redis.hlen("unacked"), "unacked_index": redis.zcard("unacked_index")}
     found |= {lane.value: redis.llen(lane.value) for lane in Lane}
@@ -80,7 +80,7 @@ def _check_left_over(stack: Stack, ledger: Ledger) -> None:
         wait_for("nothing is left", lambda: not left_over(stack), SETTLE_SECONDS)
     except AssertionError:
         ledger.violated("I8", f"left over: {left_over(stack)}")
-    # A worker that a fault has just ended or started forks its children while this looks.
+    # A worker that a fault has just ended or started is forking its children at this moment.
     for worker in stack.workers:
         try:
             wait_for("it has all its children", partial(_is_whole, worker, stack.concurrency), SETTLE_SECONDS)

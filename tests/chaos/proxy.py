@@ -1,4 +1,4 @@
-"""A TCP proxy that breaks the network between a process and the broker; the words are Toxiproxy's."""
+"""A TCP proxy that breaks the network between a process and the broker, with Toxiproxy's vocabulary."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ NO_LINGER = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True)
 class Toxics:
-    """What is done to every chunk, in both directions. Nothing by default."""
+    """The treatment of every chunk, in both directions; by default chunks pass unchanged."""
 
     latency_seconds: float = 0.0
     bandwidth_bytes_per_second: float | None = None
@@ -23,12 +23,12 @@ class Toxics:
     slow_close_seconds: float = 0.0
     limit_data_bytes: int | None = None
     timeout: bool = False
-    """Nothing passes; connections stay open."""
+    """True if no chunk passes while connections stay open."""
 
 
 @dataclass(eq=False)
 class _Link:
-    """One client's connection, and the one to the broker that belongs to it."""
+    """A client's connection, with its connection to the broker."""
 
     client: asyncio.StreamWriter
     broker: asyncio.StreamWriter
@@ -47,9 +47,9 @@ class _Link:
 
 
 class FaultProxy:
-    """Listens on `port` and passes on to a port of this machine, in a thread of its own.
+    """A proxy that listens on `port` and forwards to a port of this machine, in a thread of its own.
 
-    Faults are context managers, or single events (`reset_peer`, `half_open`) that hit the connections of that moment.
+    Faults are context managers, or single events (`reset_peer`, `half_open`) that affect the present connections.
     """
 
     def __init__(self, port: int, to_port: int) -> None:
@@ -77,12 +77,12 @@ class FaultProxy:
 
     @property
     def connections(self) -> int:
-        """Connections that pass, or would."""
+        """Number of connections that are passed on."""
         return len(self._links)
 
     @contextlib.contextmanager
     def with_toxics(self, **toxics: Any) -> Iterator[None]:
-        """Apply toxics (the fields of `Toxics`) to all connections for a while."""
+        """Apply toxics (the fields of `Toxics`) to all connections while the context lasts."""
         before = self._toxics
         self._set(replace(before, **toxics))
         try:
@@ -92,7 +92,7 @@ class FaultProxy:
 
     @contextlib.contextmanager
     def down(self) -> Iterator[None]:
-        """Refuse connections, and drop those that are there."""
+        """Refuse new connections and drop the present ones."""
         self._run(self._stop_listening())
         try:
             yield
@@ -100,20 +100,20 @@ class FaultProxy:
             self._run(self._listen())
 
     def reset_peer(self) -> int:
-        """Reset (RST) every connection; returns how many."""
+        """Reset (RST) every connection; return how many there were."""
         cut: int = self._run(self._cut(lambda link: link.close(reset=True)))
         return cut
 
     def half_open(self) -> int:
-        """Let the connections of this moment be silent for ever, both ends unaware; new ones pass.
+        """Silence the present connections for ever, with both ends unaware; new ones pass.
 
-        Returns how many. Whatever the broker writes into them is lost.
+        Return how many there were. Data that the broker writes into them is lost.
         """
         cut: int = self._run(self._cut(_silence))
         return cut
 
     def heal(self) -> None:
-        """Take every toxic away, and close what was half open."""
+        """Remove every toxic and close half-open connections."""
         self._set(Toxics())
         self._run(self._cut(lambda link: link.close(reset=True) if link.half_open else None))
 
@@ -159,7 +159,7 @@ class FaultProxy:
         link = _Link(client, broker)
         self._links.add(link)
         try:
-            # Cancelled when the proxy closes, which asyncio's streams would report.
+            # The task is cancelled when the proxy closes, which asyncio's streams would report.
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.gather(self._pump(link, reader, broker), self._pump(link, broker_reader, client))
         finally:
@@ -176,7 +176,7 @@ class FaultProxy:
                     break
             await asyncio.sleep(self._toxics.slow_close_seconds)
         await self._until_passing(link)
-        # One end has gone: so does the other.
+        # One end has closed, so the other is closed too.
         link.close(reset=False)
 
     async def _pass(self, link: _Link, writer: asyncio.StreamWriter, chunk: bytes) -> None:

@@ -1,7 +1,7 @@
-"""Submits very many jobs, as fast as they are accepted: a client library would take longer than the gateway.
+"""A submitter of very many jobs, as fast as they are accepted: a client library would take longer than the gateway.
 
-Each job has an Idempotency-Key, and is sent again until it is accepted. Raw sockets without pipelining, one request at
-a time on each of many connections.
+Each job has an Idempotency-Key, and is sent again until it is accepted. The submitter uses raw sockets without
+pipelining, with one request at a time on each of many connections.
 """
 
 import contextlib
@@ -16,40 +16,40 @@ from tests.chaos.ledger import ANSWER_SLACK_SECONDS, PROBLEM, SUBMIT_SECONDS, VI
 
 CONNECTIONS = 64
 AGAIN_SECONDS = 0.2
-"""Pause before a submission is sent again, or a connection is tried again."""
+"""Pause in seconds before a submission is sent again, or a connection is tried again."""
 
 PATIENCE_SECONDS = 10.0
-"""Who waits so long for an answer hangs."""
+"""Seconds after which a missing answer means that the service hangs."""
 
 SENT_TWICE = 100
-"""Every so manieth job is submitted once more after it was accepted: the same key must find the same job."""
+"""One job in this many is submitted again after it was accepted: the same key must find the same job."""
 
 ID_BYTES = 16
 
 
 class _Connection:
-    """One keep-alive connection with at most one request on its way."""
+    """A keep-alive connection with at most one request in flight."""
 
     def __init__(self, host: str, port: int) -> None:
         self.socket = socket.create_connection((host, port), timeout=2)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setblocking(False)
         self.number: int | None = None
-        """The job that is being submitted."""
+        """Number of the job that is being submitted."""
         self.sent = 0.0
         self._received = b""
 
     def send(self, number: int, request: bytes) -> None:
-        """Send a request; it fits into the socket's buffer, since nothing else is in it."""
+        """Send a request. It fits into the socket's buffer, which is otherwise empty."""
         self.number, self.sent, self._received = number, time.monotonic(), b""
         if self.socket.send(request) != len(request):
             raise OSError("a request did not fit into the socket's buffer")
 
     def receive(self) -> tuple[int, dict[bytes, bytes]] | None:
-        """Status and headers of the answer, None while it is not complete.
+        """Return status and headers of the answer, None while it is incomplete.
 
         Raises:
-            OSError: if the connection is closed.
+            OSError: If the connection is closed.
         """
         data = self.socket.recv(65536)
         if not data:
@@ -64,13 +64,13 @@ class _Connection:
 
 
 class Submitter:
-    """Knows the job of every number that was accepted."""
+    """A submitter that knows the job of every accepted number."""
 
     def __init__(self, host: str, port: int, jobs: int, body: Callable[[int], bytes], lateness: Lateness) -> None:
         self._address = host, port
         self._body = body
         self._lateness = lateness
-        # Keys of this run's own.
+        # Keys that no other run uses.
         self._run_id = uuid.uuid4().hex
         self._head = f"POST /jobs HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
         self._ids = bytearray(ID_BYTES * jobs)
@@ -83,23 +83,23 @@ class Submitter:
         self.paused = False
         """While set, no job is submitted for the first time."""
         self.accepted = 0
-        """Jobs, each counted once."""
+        """Number of accepted jobs, each counted once."""
         self.answers_202 = 0
-        """Answers with 202, those to submissions that were sent again included."""
+        """Number of 202 answers, including those to repeated submissions."""
         self.refused = 0
-        """Submissions that were answered with 503."""
+        """Number of submissions that were answered with 503."""
         self.broken = 0
-        """Submissions that were not answered, since the connection broke."""
+        """Number of submissions that were not answered because the connection broke."""
         self.slowest_seconds = 0.0
         self.violations: list[str] = []
 
     def job_ids(self) -> Iterator[str]:
-        """By number; a job that was not accepted has an id of zeros."""
+        """Yield the ids by number; a job that was not accepted has an id of zeros."""
         for at in range(0, len(self._ids), ID_BYTES):
             yield str(uuid.UUID(bytes=bytes(self._ids[at : at + ID_BYTES])))
 
     def submit(self, numbers: range) -> None:
-        """Submit these jobs; returns when all are accepted, or when promises were broken too often."""
+        """Submit these jobs; return when all are accepted, or when promises were broken too often."""
         fresh = iter(numbers)
         done = False
         while not done and not self._stopped and len(self.violations) < VIOLATIONS_KEPT:
@@ -109,7 +109,7 @@ class Submitter:
                 self._receive(self._connections[file])
 
     def stop(self) -> None:
-        """Let `submit` return, from another thread."""
+        """Let `submit` return; called from another thread."""
         self._stopped = True
 
     def close(self) -> None:
@@ -119,7 +119,7 @@ class Submitter:
         self._epoll.close()
 
     def _send_what_there_is(self, fresh: Iterator[int]) -> bool:
-        """Whether nothing is left to be sent for the first time."""
+        """Send on every idle connection; return True if no job is left to be sent for the first time."""
         while self._idle:
             if self._again and self._again[0][0] <= time.monotonic():
                 number = self._again.popleft()[1]
@@ -162,11 +162,12 @@ class Submitter:
         if connection.number is None:
             self._idle.remove(connection)
         else:
-            # Nobody knows whether it was accepted.
+            # It is unknown whether the job was accepted.
             self.broken += 1
             self._send_again(connection.number)
         del self._connections[connection.socket.fileno()]
-        # A process that is being started may have a copy of it for a moment, which would keep it in the epoll object.
+        # A process that is being started may hold a copy of the socket for a moment, which keeps it in the epoll
+        # object.
         self._epoll.unregister(connection.socket)
         connection.socket.close()
 

@@ -70,7 +70,7 @@ def test_the_broker_is_loading(arena: Arena, measure: Measure) -> None:
         jobs = [arena.submit(question(number, sleep_seconds=0.5)) for number in range(8)]
         wait_for("a job runs", lambda: "running" in map(arena.client.status, jobs))
         broker.kill()
-        # Redis' own options for tests: a pause per key, and answers in between.
+        # Redis' own options for tests: a pause per key, with answers in between.
         broker.command = [*command, "--key-load-delay", "3000", "--loading-process-events-interval-bytes", "1024"]
         try:
             broker.start()
@@ -87,7 +87,7 @@ def test_the_broker_is_loading(arena: Arena, measure: Measure) -> None:
 
 
 def _make_the_file_large(arena: Arena) -> None:
-    """In the form of a snapshot, of which Redis reads a little at a time; commands it reads by the thousand."""
+    """Write a large snapshot. Redis reads a snapshot in small pieces, and commands of a log by the thousand."""
     redis = arena.stack.redis
     redis.mset(dict.fromkeys(FILLING, "x" * 1000))
     redis.bgrewriteaof()

@@ -1,4 +1,4 @@
-"""Ten thousand connections at once, idle or waiting: the gateway's memory is bounded, and others are served."""
+"""Ten thousand connections at once, idle or waiting: the gateway's memory is bounded, and other callers are served."""
 
 import os
 import resource
@@ -20,10 +20,10 @@ from tests.support.requirements import require
 from tests.support.stack import Stack
 
 MANY = 10_000 if os.environ.get(WHOLE) == "1" else 500
-"""How many there are."""
+"""Number of connections in the crowd."""
 
 OTHERS = 200
-"""Room for connections beside the crowd's."""
+"""Number of connections beside the crowd's."""
 
 BYTES_EACH_MAX = 64_000
 SERVED_SECONDS = 5.0
@@ -40,7 +40,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, puppet_models: Path) -> Iter
         puppet_models,
         DEFAULT_MODEL="puppet",
         CONNECTIONS_MAX=str(MANY + OTHERS),
-        # A busy machine takes longer to make them all than they may be silent.
+        # A busy machine needs longer to make all connections than they may be silent.
         HEAD_RECEIVE_SECONDS="300",
         WORKER_DRAIN_SECONDS="0.5",
     )
@@ -60,7 +60,7 @@ def waiting_rows(stack: Stack) -> float:
 
 
 def slowest_prediction(stack: Stack) -> float:
-    """Seconds of the slowest of a few; all of them are answered."""
+    """Return the seconds of the slowest of a few calls, all of which are answered."""
     slowest = 0.0
     for _ in range(20):
         sent = time.monotonic()
@@ -78,7 +78,7 @@ def test_idle(stack: Stack, measure: Measure) -> None:
         idle.join(MANY)
         measure(slowest_prediction(stack))
         assert resident_bytes(stack) - before < MANY * BYTES_EACH_MAX
-        # Those who are one too many hear so; how many are open beside the crowd is not known here.
+        # The connections beyond the limit get 503. How many other connections are open is unknown here.
         idle.join(OTHERS)
         assert set(idle.answers(1, 10)) == {503}
     wait_for("there is room again", lambda: stack.status("/livez") == 200)
@@ -90,14 +90,14 @@ def test_idle(stack: Stack, measure: Measure) -> None:
 )
 def test_waiting_for_a_job(stack: Stack, measure: Measure) -> None:
     before = resident_bytes(stack)
-    # One child does what it can't end; the other is kept free for predictions.
+    # One child computes a job that does not end in time; the other is kept free for predictions.
     job_id = stack.submit({"value": 25, "act": int(Act.SLEEP)})
     with crowd(stack.url) as waiting:
         waiting.join(MANY, f"GET /jobs/{job_id}?wait=60 HTTP/1.1\r\nHost: gateway\r\n\r\n".encode())
         assert slowest_prediction(stack) < SERVED_SECONDS
         assert resident_bytes(stack) - before < MANY * BYTES_EACH_MAX
         ended = time.monotonic()
-        # It may have ended by itself, where it took long to make so many connections.
+        # The job may have ended already if making the connections took long.
         assert stack.http.delete(f"/jobs/{job_id}").status_code in (200, 409)
         assert waiting.answers(MANY, 60) == {200: MANY}
         measure(time.monotonic() - ended)

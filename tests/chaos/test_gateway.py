@@ -1,4 +1,4 @@
-"""The gateway is stopped and killed, and its callers repeat themselves."""
+"""The gateway is stopped and killed, and its callers repeat their requests."""
 
 import signal
 import time
@@ -21,13 +21,13 @@ START_SECONDS = 10
     within=GRACE_SECONDS,
 )
 def test_the_gateway_is_stopped(arena: Arena, measure: Measure) -> None:
-    # Whoever comes after the listening socket has closed finds nobody.
+    # A caller that arrives after the listening socket has closed can't connect.
     arena.ledger.connections_may_break = True
     with arena.traffic(), ThreadPoolExecutor(1) as pool:
         in_flight = pool.submit(arena.client.predict, question(1, sleep_seconds=0.5), 2.0)
         wait_for("it is in hand", lambda: arena.stack.redis.hlen("unacked") >= 1)
         stopped = time.monotonic()
-        # uvicorn lets the signal have its way once everything is closed.
+        # uvicorn raises the signal again once everything is closed.
         assert arena.stack.gateway.stop(GRACE_SECONDS + 5) == -signal.SIGTERM
         measure(time.monotonic() - stopped)
         response = in_flight.result()

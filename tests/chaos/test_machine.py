@@ -23,7 +23,7 @@ pytestmark = pytest.mark.whole_chaos
 
 
 def run(*command: str) -> None:
-    """Run a command of the system, or leave the row out and say why."""
+    """Run a command of the system, or skip the row with the reason."""
     require(os.geteuid() == 0, f"needs root: {command[0]}")
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
@@ -35,7 +35,7 @@ def run(*command: str) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 3 MB."""
+    """Mount a file system of 3 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     run("mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder))
@@ -45,7 +45,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def on_small_disk(small_disk: Path, tmp_path: Path, puppet_models: Path) -> Iterator[Arena]:
-    """An arena whose broker keeps its file there."""
+    """An arena whose broker keeps its file on that file system."""
     yield from _played(Arena(tmp_path, puppet_models, workers=1, broker_folder=small_disk))
 
 
@@ -68,7 +68,7 @@ def linked(tmp_path: Path, puppet_models: Path) -> Iterator[Arena]:
         worker.environment["REDIS_URL"] = f"redis://{HOST}:{stack.broker_port}/0"
         yield from _played(arena)
     finally:
-        # The link goes with its namespace.
+        # Deleting the namespace deletes the link.
         run("ip", "netns", "delete", NAMESPACE)
 
 

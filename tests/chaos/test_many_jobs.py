@@ -1,4 +1,4 @@
-"""Very many jobs while everything is killed: as many outcomes, as many records, equal counters."""
+"""Very many jobs while processes are killed: as many outcomes and records as jobs, and equal counters."""
 
 import os
 import random
@@ -32,14 +32,14 @@ from tests.support.stack import Stack
 JOBS = int(os.environ.get("CHAOS_JOBS", "3000"))
 
 QUIET_JOBS = min(JOBS // 10, 20_000)
-"""The last ones, for which nothing is killed: a killed process takes what it has counted with it."""
+"""The last jobs, during which nothing is killed: a killed process loses its counts."""
 
 KILL_EVERY_JOBS = 15_000
 OPEN_AT_MOST = 20_000
-"""Jobs that are open before submitters wait: what comes in an outage would be there long after it."""
+"""Number of open jobs at which submitters wait: a backlog from an outage would remain long after it."""
 
 LOOKED_UP = 500
-"""Jobs that are also looked up over HTTP."""
+"""Number of jobs that are also looked up over HTTP."""
 
 TASK_TIME_LIMIT_SECONDS = 2.0
 PROGRESS_SECONDS = 5.0
@@ -48,7 +48,7 @@ OPTIONS = {
     "DEFAULT_MODEL": MODEL,
     "TASK_SOFT_TIME_LIMIT_SECONDS": "1",
     "TASK_TIME_LIMIT_SECONDS": f"{TASK_TIME_LIMIT_SECONDS:g}",
-    # Nothing here kills its process: no job may end because it met three kills.
+    # No job here kills its process, so none may end because it met three kills.
     "JOB_MAX_ATTEMPTS": "50",
 }
 
@@ -57,12 +57,12 @@ KILLS: list[Kill] = [kills.kill_a_worker, kills.kill_the_broker, kills.kill_a_ch
 
 
 def prediction(number: int) -> float:
-    """What the model says to job n: no other job has that answer."""
+    """Return the model's answer to job n, which no other job has."""
     return 2.0 * number + 1.0
 
 
 def body(number: int) -> bytes:
-    """The request of job n."""
+    """Return the request of job n."""
     return b'{"value":%d}' % number
 
 
@@ -116,7 +116,10 @@ def test_many_jobs(seed: int, stack: Stack, submitter: Submitter, measure: Measu
 
 
 def _submit_while_things_are_killed(stack: Stack, submitter: Submitter, chance: random.Random) -> int:
-    """The number of kills: at numbers of jobs that the seed says, each kind at least once."""
+    """Kill processes when numbers of jobs that the seed determines are reached, each kind at least once.
+
+    Return the count.
+    """
     until = JOBS - QUIET_JOBS
     count = max(len(KILLS), JOBS // KILL_EVERY_JOBS)
     kinds = KILLS + [chance.choice(KILLS) for _ in range(count - len(KILLS))]
@@ -128,7 +131,7 @@ def _submit_while_things_are_killed(stack: Stack, submitter: Submitter, chance: 
                 _, kill = due.popleft()
                 progress.tell(kill.__name__.replace("_", " "))
                 kill(stack, chance)
-            # A worker whose child is killed before it has started ends.
+            # A worker ends if one of its children is killed before it has started.
             kills.start_what_ended(stack)
             submitter.paused = progress.open_jobs() > OPEN_AT_MOST
             progress.now_and_then()
@@ -139,7 +142,7 @@ def _submit_while_things_are_killed(stack: Stack, submitter: Submitter, chance: 
 
 @contextmanager
 def _submitting(submitter: Submitter, numbers: range) -> Iterator[Callable[[], bool]]:
-    """Submit in a thread; gives what tells whether it is done."""
+    """Submit in a thread; yield a function that says whether the thread has finished."""
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(submitter.submit, numbers)
         try:
@@ -152,7 +155,7 @@ def _submitting(submitter: Submitter, numbers: range) -> Iterator[Callable[[], b
 
 
 class _Progress:
-    """A line every few seconds."""
+    """The progress of a run, printed for the person who waits for it."""
 
     def __init__(self, stack: Stack, submitter: Submitter) -> None:
         self._stack = stack
@@ -161,14 +164,14 @@ class _Progress:
         self._accepted = 0
 
     def open_jobs(self) -> int:
-        """0 while the broker does not answer."""
+        """Return the number of open jobs; 0 while the broker does not answer."""
         try:
             return int(self._stack.redis.zcard(keys.JOBS_OPEN))
         except redis.RedisError:
             return 0
 
     def now_and_then(self) -> None:
-        """How far it is."""
+        """Print a line if the last one is a few seconds old."""
         now, accepted = time.monotonic(), self._submitter.accepted
         if now - self._told >= PROGRESS_SECONDS:
             rate = (accepted - self._accepted) / (now - self._told)
@@ -176,22 +179,23 @@ class _Progress:
             self.tell(f"{accepted:,} accepted ({rate:,.0f}/s), {self.open_jobs():,} open")
 
     def tell(self, what: str) -> None:
-        """One line."""
+        """Print one line."""
         print(f"{time.monotonic() - self._began:7.1f} s  {what}", flush=True)
 
 
 def _wait_until_all_ended(stack: Stack) -> float:
-    """The seconds that it took."""
+    """Wait until all jobs have ended, and return the seconds that it took."""
     since = time.monotonic()
     wait_for("all jobs have ended", lambda: stack.jobs()["open"] == 0)
     return time.monotonic() - since
 
 
 def _hold_counters_of_quiet_times(stack: Stack, submitter: Submitter) -> None:
-    """What nothing was killed in, all processes have counted the same.
+    """Check that all processes have counted the same in the last part, in which none was killed.
 
-    The server's own counts change with the records and hold for all times. A gateway's and a worker's begin at 0 with
-    them, and a child counts after it has written the outcomes: what it was killed in between is missing.
+    The server's own counts change with the records and are exact at all times. The counts of a gateway and of a worker
+    start at 0 with the process, and a child counts after it has written the outcomes: jobs between these two steps of a
+    killed child are missing.
     """
     kills.start_what_ended(stack)
     stack.wait_for_slots(stack.concurrency * len(stack.workers))
@@ -226,7 +230,7 @@ def _hold_counters_of_quiet_times(stack: Stack, submitter: Submitter) -> None:
 
 
 def _hold_records(stack: Stack, submitter: Submitter) -> None:
-    """As many jobs are known to the client as there are records, outcomes and counts, and each answer is its own."""
+    """Check that the client knows as many jobs as there are records, outcomes and counts, each with its own answer."""
     census = Census(stack.redis, prediction)
     census.take(submitter.job_ids())
     assert not census.violations, "\n".join(census.violations)

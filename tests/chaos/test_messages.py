@@ -1,4 +1,4 @@
-"""What is in the messages is wrong: entries, results, clocks."""
+"""Faulty messages: entries, results, clocks."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -75,14 +75,14 @@ def test_an_answer_that_is_too_large(arena: Arena, measure: Measure) -> None:
 )
 def test_clocks_that_differ(arena: Arena, measure: Measure) -> None:
     def run(numbers: range) -> None:
-        # Three at most: more in one task would run out of time together, and then again.
+        # At most three: more in one task would reach the time limit together, and then again.
         for number in numbers:
             arena.wait_for_end(arena.submit(question(number, sleep_seconds=0.6)), 30)
 
     with arena.shifted_clocks(gateway=-3600, worker=3600):
         measure(arena.serves_again(time.monotonic(), 10))
-        # Longer than 5 s, which is how often the workers look for what others have abandoned. The other worker always
-        # has one in hand, and there is a slot left in which it could run again.
+        # Longer than 5 s, the interval at which workers look for abandoned entries. The other worker always has one in
+        # hand, and a slot is free in which the entry could run again.
         with ThreadPoolExecutor(3) as pool:
             list(pool.map(run, (range(12), range(12, 24), range(24, 36))))
         assert arena.ledger.repeats == 0, "jobs ran again while they ran"

@@ -84,7 +84,7 @@ def test_a_bad_network(arena: Arena, measure: Measure, toxics: dict[str, Any]) -
 
 
 def _for_seconds(arena: Arena, seconds: float) -> None:
-    """The fault lasts; meanwhile the gateway says that it lives, at once."""
+    """Wait while a fault lasts, and check that the gateway answers at once that it is alive."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         assert arena.stack.status("/livez") == 200

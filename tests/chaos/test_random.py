@@ -1,4 +1,4 @@
-"""Everything is killed and frozen at random, under load, for as long as one likes."""
+"""Random kills and freezes of all processes, under load, for a configurable time."""
 
 import os
 import random
@@ -41,7 +41,7 @@ def test_random_faults(seed: int, arena: Arena, measure: Callable[[float], None]
             fault(arena, chance)
             done[fault.__name__.strip("_")] += 1
             pause(chance.uniform(0.2, 4.0))
-        # What the last fault has left running or not is restored; the service has to come back by itself.
+        # Restore what the last fault has left stopped; the service has to recover by itself.
         kills.start_what_ended(arena.stack)
         measure(arena.serves_again(time.monotonic(), 60))
     print(dict(done), dict(arena.ledger.answers), dict(arena.ledger.outcomes), f"repeats {arena.ledger.repeats}")
@@ -56,7 +56,7 @@ def _kill_a_worker(arena: Arena, chance: random.Random) -> None:
 
 
 def _stop_a_worker(arena: Arena, chance: random.Random) -> None:
-    # A worker that hangs on a broken connection may need its whole time to drain.
+    # A worker that hangs on a broken connection may need its whole drain time.
     chance.choice(arena.stack.workers).stop(40)
     kills.start_what_ended(arena.stack)
 

@@ -1,4 +1,4 @@
-"""Hypothesis looks for an order of submitting, polling, cancelling and killing in which an invariant breaks."""
+"""Hypothesis searches for an order of submitting, polling, cancelling and killing that breaks an invariant."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ NUMBERS = st.integers(0, 255)
 
 
 class Machine(RuleBasedStateMachine):
-    """What may happen, in any order."""
+    """The possible steps, in any order."""
 
     arena: ClassVar[Arena]
 
@@ -86,7 +86,7 @@ def test_any_order(arena: Arena) -> None:
             derandomize=True,
             database=None,
             deadline=None,
-            # Shrinking would play it all again, and what broke depends on time.
+            # Shrinking would play everything again, and the failure depends on time.
             phases=[Phase.explicit, Phase.generate],
             suppress_health_check=list(HealthCheck),
         ),

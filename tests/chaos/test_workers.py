@@ -19,7 +19,7 @@ NEIGHBOURS = 60
 def test_a_child_is_killed(arena: Arena, measure: Measure) -> None:
     with arena.traffic():
         submitted = time.monotonic()
-        # It kills the child that runs it, the first time.
+        # The job kills the child that runs it, the first time.
         job = arena.submit(deed(Act.DIE_ONCE, 1001))
         arena.wait_for_end(job, VISIBILITY_SECONDS)
         measure(time.monotonic() - submitted)
@@ -114,7 +114,7 @@ def test_workers_are_restarted_one_by_one(arena: Arena, measure: Measure) -> Non
 
 
 def _restart(arena: Arena, worker: Process) -> float:
-    """SIGTERM a worker and start it again; the seconds that it took to leave."""
+    """Send SIGTERM to a worker and start it again; return the seconds until it ended."""
     started = time.monotonic()
     assert worker.stop(DRAIN_SECONDS + 5) == 0
     took = time.monotonic() - started
@@ -130,9 +130,9 @@ def _nothing_failed(arena: Arena) -> None:
 
 
 def _sleepy_jobs_that_run(arena: Arena) -> list[str]:
-    """Jobs, of which every worker has one in hand."""
+    """Submit jobs, of which every worker has one in hand, and return their ids."""
     with ThreadPoolExecutor(8) as pool:
         jobs = list(pool.map(lambda n: arena.submit(question(n, sleep_seconds=0.8)), range(8)))
-    # Bulk may have one slot of each while there are calls.
+    # While there are calls, bulk may use one slot of each worker.
     wait_for("every worker has a task", lambda: arena.stack.redis.hlen("unacked") >= len(arena.stack.workers))
     return jobs

@@ -15,50 +15,50 @@ import httpx
 from tests.chaos.ledger import Ledger, Question, question
 
 CLIENT_PATIENCE_SECONDS = 10.0
-"""Beyond any promise: who gets here hangs, and the ledger says so."""
+"""Beyond any promise: a call that takes this many seconds hangs, and the ledger records it."""
 
 
 JOBS_OPEN_EACH = 20
-"""Jobs that a submitter has open; then it waits for the oldest."""
+"""Number of jobs that a submitter has open before it waits for the oldest."""
 
 
 class Client:
-    """One caller, with a connection of its own."""
+    """A caller with a connection of its own."""
 
     def __init__(self, url: str, ledger: Ledger) -> None:
         self._ledger = ledger
         self._http = httpx.Client(base_url=url, timeout=CLIENT_PATIENCE_SECONDS, trust_env=False)
 
     def predict(self, asked: Question, deadline_seconds: float) -> httpx.Response | None:
-        """POST /predict."""
+        """Send POST /predict."""
         sent = time.monotonic()
         response = self._ask("POST", "/predict", json={"instances": asked.rows}, params={"deadline": deadline_seconds})
         self._ledger.predicted(asked, deadline_seconds, sent, response)
         return response
 
     def submit(self, asked: Question, key: str | None = None) -> str | None:
-        """POST /jobs; the job's id if it was accepted."""
+        """Send POST /jobs; return the job's id if it was accepted."""
         sent = time.monotonic()
         headers = {"Idempotency-Key": key} if key else {}
         response = self._ask("POST", "/jobs", json={"instances": asked.rows}, headers=headers)
         return self._ledger.submitted(asked, sent, response)
 
     def look_up(self, job_id: str, wait_seconds: float = 0.0) -> bool:
-        """GET /jobs/{id}; whether it has ended."""
+        """Send GET /jobs/{id}; return True if the job has ended."""
         params = {"wait": wait_seconds} if wait_seconds else {}
         return self._ledger.looked_up(job_id, self._ask("GET", f"/jobs/{job_id}", params=params))
 
     def cancel(self, job_id: str) -> None:
-        """DELETE /jobs/{id}."""
+        """Send DELETE /jobs/{id}."""
         self._ledger.cancelled(job_id, self._ask("DELETE", f"/jobs/{job_id}"))
 
     def status(self, job_id: str) -> str | None:
-        """What a job's status is now, not entered anywhere."""
+        """Return the present status of a job without an entry in the ledger."""
         response = self._ask("GET", f"/jobs/{job_id}")
         return response.json()["status"] if response is not None and response.status_code == 200 else None
 
     def close(self) -> None:
-        """Leave."""
+        """Close the connection."""
         self._http.close()
 
     def _ask(self, method: str, path: str, **options: Any) -> httpx.Response | None:
@@ -72,7 +72,7 @@ Step = Callable[[Client, random.Random, deque[str]], None]
 
 
 class Traffic(AbstractContextManager["Traffic"]):
-    """Callers and submitters, each a thread, while the context lasts."""
+    """Callers and submitters, a thread each, that run while the context lasts."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Traffic(AbstractContextManager["Traffic"]):
         self._deadline_seconds = deadline_seconds
         self._pause_seconds = pause_seconds
         self._sleep_seconds = sleep_seconds
-        # Keys of this run's own: the same seed asks the same questions.
+        # Keys that no other run uses: the same seed asks the same questions.
         self._run_id = uuid.uuid4().hex
         kinds = [self._call] * callers + [self._submit] * submitters
         self._threads = [
@@ -124,14 +124,14 @@ class Traffic(AbstractContextManager["Traffic"]):
 
     def _submit(self, client: Client, chance: random.Random, jobs: deque[str]) -> None:
         if len(jobs) >= JOBS_OPEN_EACH:
-            # What comes in an outage would be there long after it.
+            # A backlog from an outage would remain long after it.
             if client.look_up(jobs[0], wait_seconds=0.2):
                 jobs.popleft()
             return
         asked = self._ask(chance)
         key = f"{self._run_id} {chance.getrandbits(128)}" if chance.random() < 0.7 else None
         job_id = client.submit(asked, key)
-        # Refused or unsure: the same key again, as a client of an at-least-once service does.
+        # Refused or unsure: send the same key again, as a client of an at-least-once service does.
         while key is not None and job_id is None and not self._stop.wait(0.3):
             job_id = client.submit(asked, key)
         if job_id is None:

@@ -1,4 +1,7 @@
-"""What holds for any bytes that reach a parser: shared by Hypothesis, which makes them up, and atheris, which hunts."""
+"""Properties of the parsers that hold for any bytes.
+
+Hypothesis generates such bytes, and atheris searches for them; both use these functions.
+"""
 
 import math
 from collections.abc import Mapping
@@ -32,7 +35,11 @@ MESSAGES: Mapping[str, type[Message]] = {
 
 
 def check_body(parser: RowParser, manifest: Manifest, body: bytes) -> None:
-    """A body is rows of the model, or a short 400 or 422; and what is taken means the same when it is sent again."""
+    """Check that a body is rows of the model or a short 400 or 422, and that accepted rows are the same when sent
+    again.
+
+
+    """
     try:
         parsed = parser.parse(body)
     except (InvalidJson, InvalidRows) as refusal:
@@ -53,7 +60,7 @@ def check_body(parser: RowParser, manifest: Manifest, body: bytes) -> None:
 
 
 def check_entry(entry: bytes) -> bool:
-    """An entry of a queue is a task of ours, or becomes a dead letter that keeps it; returns whether it is a task."""
+    """Check that a queue entry is valid, or becomes a dead letter that keeps it; return True if it is valid."""
     reason = problem(entry)
     task, payload, redelivered = argument(entry)
     if reason is not None:
@@ -68,7 +75,7 @@ def check_entry(entry: bytes) -> bool:
 
 
 def check_payload(of: type[Message], payload: str | bytes) -> None:
-    """The text of a task is its message, or a ValueError; a message is the same after another journey."""
+    """Check that the text of a task is a message or a ValueError, and that a message survives another journey."""
     try:
         message = of.from_json(payload)
     except ValueError:
@@ -77,7 +84,7 @@ def check_payload(of: type[Message], payload: str | bytes) -> None:
 
 
 def check_manifest(content: bytes) -> None:
-    """A manifest is invalid, or all that the gateway makes of it can be made."""
+    """Check that a manifest is invalid, or that the gateway can derive everything from it."""
     try:
         manifest = Manifest.parse(content, "here")
     except ManifestInvalid as error:

@@ -1,4 +1,4 @@
-"""Keys as an operator makes them."""
+"""API keys as an operator makes them."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from tests.support.processes import REPOSITORY
 
 
 def new_key(path: Path, owner: str, *options: str) -> dict[str, str]:
-    """What the command does for an operator who appends its output; returns the caller's header."""
+    """Append a key to a file, as the command does for an operator, and return the caller's header."""
     command = [sys.executable, "-m", "gateway.auth.new_key", owner, *options]
     made = subprocess.run(command, check=True, capture_output=True, text=True, cwd=REPOSITORY)
     with path.open("a") as file:

@@ -1,4 +1,4 @@
-"""What gateway and worker export: from their own registries, with everything in them that there can be."""
+"""All metrics that gateway and worker export, read from their own registries with every label set present."""
 
 import asyncio
 import json
@@ -22,17 +22,20 @@ from tests.support.processes import REPOSITORY
 
 @dataclass(frozen=True)
 class Exported:
-    """A metric under its name in queries; a histogram has no `_bucket` there. Bounds as Prometheus writes them."""
+    """A metric under its name in queries.
+
+    A histogram has no `_bucket`. Bounds are written as Prometheus writes them.
+    """
 
     name: str
     type: str
     labels: frozenset[str]
     bounds: frozenset[tuple[str, ...]] = frozenset()
-    """Of a histogram: the bounds of each feature may be others."""
+    """Bounds of a histogram; each feature may have its own."""
 
 
 def gateway_metrics(folder: Path) -> list[Exported]:
-    """Those of a gateway that has seen something of everything."""
+    """Return the metrics of a gateway that has counted every kind of event."""
     settings = GatewaySettings(default_model="sticks", model_store=str(folder), redis_url="redis://127.0.0.1:1")
     service = Services(settings, stored(folder, classifier()))
     service.catalog.load()
@@ -67,7 +70,10 @@ print(json.dumps(_plain(make_registry().collect())))
 
 
 def worker_metrics(folder: Path) -> list[Exported]:
-    """Those of a worker with a model; a process of its own counts, for the files must be there before Python starts."""
+    """Return the metrics of a worker with a model.
+
+    A separate process counts, since the files must exist before its start.
+    """
     ran = subprocess.run(
         [sys.executable, "-c", WORKER],
         cwd=REPOSITORY,
@@ -81,7 +87,7 @@ def worker_metrics(folder: Path) -> list[Exported]:
 
 
 Plain = list[tuple[str, str, list[dict[str, str]]]]
-"""Name, type and the label sets of the samples."""
+"""Yield name, type and label sets of the samples."""
 
 
 def _plain(families: Iterable[Metric]) -> Plain:

@@ -1,4 +1,4 @@
-"""A collector of OpenTelemetry spans: a thread that takes OTLP over HTTP and keeps what came."""
+"""A collector of OpenTelemetry spans: a thread that receives OTLP over HTTP and keeps the spans."""
 
 import threading
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 @dataclass(frozen=True)
 class Seen:
-    """A span as it came. Ids in hexadecimal digits, times in nanoseconds."""
+    """A received span. Ids are hexadecimal digits, times are nanoseconds."""
 
     service: str
     name: str
@@ -26,27 +26,27 @@ class Seen:
     error: bool
     attributes: dict[str, Any]
     links: list[tuple[str, str]]
-    """(trace id, span id)."""
+    """Linked spans, as (trace id, span id)."""
 
     @property
     def ms(self) -> float:
-        """How long it took."""
+        """Duration in milliseconds."""
         return (self.end - self.start) / 1e6
 
 
 @dataclass
 class Collector:
-    """What came so far, and where to send more."""
+    """The spans received so far, and the address to send more to."""
 
     endpoint: str = ""
     spans: list[Seen] = field(default_factory=list)
 
     def of_trace(self, trace_id: str) -> list[Seen]:
-        """The spans of a trace in the order of their starts."""
+        """Return the spans of a trace in the order of their starts."""
         return sorted((span for span in [*self.spans] if span.trace_id == trace_id), key=lambda span: span.start)
 
     def take(self, body: bytes) -> None:
-        """An export."""
+        """Receive an export."""
         request = ExportTraceServiceRequest.FromString(body)
         for resource in request.resource_spans:
             about = {each.key: each.value.string_value for each in resource.resource.attributes}
@@ -72,7 +72,7 @@ def _seen(service: str, span: Any) -> Seen:
 
 @contextmanager
 def collecting(port: int = 0) -> Iterator[Collector]:
-    """A collector on a port of loopback, by default a free one."""
+    """Run a collector on a port of loopback, by default on a free one."""
     collector = Collector()
 
     class Handler(BaseHTTPRequestHandler):
@@ -85,7 +85,7 @@ def collecting(port: int = 0) -> Iterator[Collector]:
             self.end_headers()
 
         def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-            """Tests are quiet."""
+            """Log nothing: tests are quiet."""
 
     with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
         collector.endpoint = f"http://127.0.0.1:{server.server_address[1]}"

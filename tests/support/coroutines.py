@@ -9,10 +9,10 @@ Result = TypeVar("Result")
 
 
 def run(coroutine: Coroutine[Any, Any, Result], seconds: float = 10.0) -> Result:
-    """The result of a coroutine, run in an event loop of its own.
+    """Run a coroutine in an event loop of its own and return its result.
 
     Raises:
-        AssertionError: if it leaves a task behind; the loop's end would hide that by cancelling it.
+        AssertionError: If it leaves a task behind; closing the loop would hide that by cancelling the task.
     """
 
     async def bounded() -> Result:
@@ -25,16 +25,16 @@ def run(coroutine: Coroutine[Any, Any, Result], seconds: float = 10.0) -> Result
 
 
 async def turns(count: int = 10) -> None:
-    """Let everything that is ready run, and what that makes ready, but no timer's time pass."""
+    """Run everything that is ready, and what that makes ready, without letting a timer's time pass."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
 async def until(what: str, probe: Callable[[], object | Awaitable[object]], seconds: float = 5.0) -> None:
-    """Wait until `probe` says something true; it may be a coroutine function.
+    """Wait until `probe`, which may be a coroutine function, returns something true, and return that.
 
     Raises:
-        AssertionError: if it never does.
+        AssertionError: If it never does.
     """
     end = time.monotonic() + seconds
     while True:

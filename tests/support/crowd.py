@@ -1,4 +1,4 @@
-"""Many callers at once, each with a connection of its own, in one thread: those who wait, and those who do nothing."""
+"""Many callers at once in one thread, each with a connection of its own, either waiting or idle."""
 
 import select
 import socket
@@ -24,7 +24,7 @@ class Crowd:
         return len(self._connections)
 
     def join(self, many: int, request: bytes = b"") -> None:
-        """So many more connect and ask, or say nothing; what they are answered is taken by `answers`."""
+        """Connect more callers, which ask or stay silent; `answers` reads what they get."""
         for _ in range(many):
             connection = socket.create_connection(self._address, timeout=30)
             if request:
@@ -34,7 +34,10 @@ class Crowd:
             self._poll.register(connection, select.EPOLLIN)
 
     def answers(self, many: int, seconds: float) -> Counter[int]:
-        """Status -> number of the next so many answers, or of those that come in time; 0: a connection broke."""
+        """Return status -> number of answers, for the next `many` answers or those that arrive in time.
+
+        0: broken connection.
+        """
         seen: Counter[int] = Counter()
         until = time.monotonic() + seconds
         while seen.total() < many and time.monotonic() < until:
@@ -45,7 +48,7 @@ class Crowd:
         return seen
 
     def _read(self, file: int) -> int | None:
-        """The status, when the answer is complete. A connection that has its answer may end."""
+        """Return the status once the answer is complete. A connection that has its answer may end."""
         try:
             data = self._connections[file].recv(65536)
         except ConnectionError:
@@ -64,7 +67,7 @@ class Crowd:
         return None
 
     def close(self) -> None:
-        """All leave."""
+        """Disconnect all callers."""
         for connection in self._connections.values():
             connection.close()
         self._connections.clear()
@@ -73,7 +76,7 @@ class Crowd:
 
 @contextmanager
 def crowd(url: str) -> Iterator[Crowd]:
-    """A crowd that leaves in the end."""
+    """Yield a crowd that disconnects at the end."""
     many = Crowd(url)
     try:
         yield many

@@ -14,7 +14,7 @@ from tests.support.requirements import REQUIRE_ALL
 
 
 def why_no_exporter() -> str | None:
-    """Why there is none here; None if there is. Its environment is made only where no test may be skipped."""
+    """Return why there is no exporter, or None. Its environment is made only where no test may be skipped."""
     folder = REPOSITORY / EXPORTER_ENVIRONMENT
     if (folder / environment.STAMP_FILE).is_file():
         return None
@@ -29,7 +29,7 @@ def why_no_exporter() -> str | None:
 
 @contextmanager
 def exporter(folder: Path, redis_url: str) -> Iterator[int]:
-    """Runs one; gives the port of its metrics."""
+    """Run an exporter and yield the port of its metrics."""
     port = free_port()
     settings = {"CE_BROKER_URL": redis_url, "CE_HOST": "127.0.0.1", "CE_PORT": str(port), "CE_RETRY_INTERVAL": "2"}
     command = read_procfile(REPOSITORY / PROCFILE)["exporter"]

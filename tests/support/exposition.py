@@ -1,4 +1,4 @@
-"""Reading what Prometheus would read."""
+"""Metrics endpoints, read as Prometheus reads them."""
 
 from collections import defaultdict
 
@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 
 class Scrape:
-    """The samples of one or more endpoints; the same series of several endpoints is added up."""
+    """The samples of one or more endpoints; equal series of several endpoints are added up."""
 
     def __init__(self, *urls: str) -> None:
         self.text = [httpx.get(url, timeout=10, trust_env=False).text for url in urls]
@@ -18,10 +18,10 @@ class Scrape:
                     self._samples[sample.name].append((sample.labels, sample.value))
 
     def total(self, name: str, /, **labels: str) -> float:
-        """The sum over all series of this name with these labels.
+        """Return the sum over all series of this name with these labels.
 
         Raises:
-            KeyError: if there is no series.
+            KeyError: If there is no such series.
         """
         values = [value for found, value in self._samples[name] if labels.items() <= found.items()]
         if not values:
@@ -29,15 +29,15 @@ class Scrape:
         return sum(values)
 
     def grown(self, earlier: "Scrape", name: str, **labels: str) -> float:
-        """By how much the total has grown since an earlier scrape, which need not have had the series."""
+        """Return the growth of a total since an earlier scrape, in which the series may have been absent."""
         known = name in earlier._samples and any(labels.items() <= found.items() for found, _ in earlier._samples[name])
         return self.total(name, **labels) - (earlier.total(name, **labels) if known else 0.0)
 
     def label_values(self, name: str, label: str) -> set[str]:
-        """All values of a label."""
+        """Return all values of a label."""
         return {found[label] for found, _ in self._samples[name]}
 
     @property
     def names(self) -> set[str]:
-        """The names of all samples."""
+        """Return the names of all samples."""
         return set(self._samples)

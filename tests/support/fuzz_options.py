@@ -1,10 +1,10 @@
-"""How much is made up, and from what: environment variables that `make fuzz` sets."""
+"""Environment variables by which `make fuzz` says how many inputs to generate, and from which seed."""
 
 EXAMPLES = "FUZZ_EXAMPLES"
 """Requests for each operation and phase of schemathesis."""
 
 SEED = "FUZZ_SEED"
-"""What schemathesis makes them up from."""
+"""Seed of schemathesis."""
 
 FACTOR = "FUZZ_FACTOR"
-"""So many times the examples of Hypothesis, and other ones each time."""
+"""Factor for the number of Hypothesis' examples; above 1 they also differ from run to run."""

@@ -1,4 +1,4 @@
-"""Bytes that Hypothesis makes up: JSON and nearly JSON, and entries that are changed in one place."""
+"""Bytes that Hypothesis generates: JSON, almost JSON, and queue entries that are changed in one place."""
 
 import copy
 import json
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from headrace.models.manifest import Feature
 from tests.support.fuzz_options import FACTOR
 
-# What parsers were seen to trip over, as JSON text.
+# JSON texts that parsers were seen to fail on.
 ODD_VALUES = [
     *("NaN", "-Infinity", "1e400", "-0.0", "5e-324", "9" * 400, "9" * 5000, "1.", "+1", "01", "true", "null"),
     *('"nan"', '"\\ud800"', '"\\udc00\\ud800"', '"\\u0000"', '"\ufeff"', '"\U0001f600"', '"' + "x" * 10_001 + '"'),
@@ -24,7 +24,7 @@ LONG_NAME = "~/" * 10_000
 
 
 def fuzzed(examples: int) -> settings:
-    """The same examples in each run, or many new ones for `make fuzz`."""
+    """Return settings with the same examples in each run, or with many new ones for `make fuzz`."""
     factor = int(os.environ.get(FACTOR, "1"))
     return settings(
         max_examples=examples * factor,
@@ -36,7 +36,7 @@ def fuzzed(examples: int) -> settings:
 
 
 def json_values() -> st.SearchStrategy[Any]:
-    """What `json.loads` could give."""
+    """Return a strategy for all values that `json.loads` could return."""
     leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
     return st.recursive(
         leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
@@ -44,11 +44,11 @@ def json_values() -> st.SearchStrategy[Any]:
 
 
 def bodies(features: Sequence[Feature]) -> st.SearchStrategy[bytes]:
-    """Rows with these features: as they should be, with one thing wrong, or with bytes cut in; or any bytes."""
+    """Return a strategy for rows with these features: valid ones, some with one fault, some with bytes inserted; or any bytes."""
     values = st.sampled_from(ODD_VALUES) | json_values().map(json.dumps)
     names = st.sampled_from([*(feature.name for feature in features), "instances", "", LONG_NAME])
     row = st.tuples(*(st.tuples(st.just(feature.name), _value(feature)) for feature in features)).map(list)
-    # One member taken out, and one that may be another's double put in somewhere.
+    # One member is removed, and one is inserted that may duplicate another.
     wrong = st.builds(
         lambda members, out, at, member: [*members[:out], *members[out + 1 :][:at], member, *members[out + 1 :][at:]],
         row,
@@ -81,7 +81,7 @@ def _encoded(text: str) -> bytes:
 
 
 def _cut(texts: st.SearchStrategy[str]) -> st.SearchStrategy[bytes]:
-    """With a few bytes of something else in between."""
+    """Insert a few other bytes."""
 
     def cut(text: str, at: int, wedge: bytes, left_out: int) -> bytes:
         body = _encoded(text)
@@ -92,7 +92,7 @@ def _cut(texts: st.SearchStrategy[str]) -> st.SearchStrategy[bytes]:
 
 
 def changed(content: Any) -> st.SearchStrategy[Any]:
-    """A document of JSON with one part replaced by something else, or taken out."""
+    """Return a strategy for a JSON document with one part replaced or removed."""
     places = [*_places(content)]
 
     def change(place: tuple[Any, ...], value: Any, take_out: bool) -> Any:

@@ -1,6 +1,6 @@
-"""Imports modules, each in a fresh child process, and notes what they do besides defining things.
+"""Imports modules, each in a fresh child process, and records their effects besides definitions.
 
-`python -W error -m tests.support.importing gateway.app …` prints a JSON object: module -> what it did.
+`python -W error -m tests.support.importing gateway.app …` prints a JSON object: module -> effects.
 """
 
 import importlib
@@ -17,14 +17,14 @@ from typing import Any
 
 OURS = ("gateway", "worker", "training", "shared")
 
-#: Imported once, before the children are made: slow, and free to do what they like.
+# Libraries that are imported once, before the children start: they are slow, and may have effects.
 LIBRARIES = (
     "celery.app.amqp", "celery.bootsteps", "celery.signals", "fastapi", "joblib", "kombu.transport.redis", "numpy",
     "orjson", "prometheus_client.multiprocess", "pydantic_settings", "redis.asyncio", "sklearn.linear_model",
     "sklearn.datasets", "sklearn.model_selection", "threadpoolctl", "uvicorn",
 )  # fmt: skip
 
-#: Audit events that mean: something outside of this process is touched.
+# Audit events that mean that something outside this process is touched.
 FORBIDDEN_EVENTS = {
     "os.exec", "os.fork", "os.kill", "os.mkdir", "os.putenv", "os.remove", "os.rename", "os.rmdir", "os.system",
     "os.unsetenv", "shutil.rmtree", "socket.bind", "socket.connect", "socket.getaddrinfo", "subprocess.Popen",
@@ -33,7 +33,7 @@ FORBIDDEN_EVENTS = {
 
 
 def main() -> None:
-    """Import every module that is named, and print what was noted."""
+    """Import every named module, and print its effects."""
     sys.dont_write_bytecode = True
     for library in LIBRARIES:
         importlib.import_module(library)
@@ -82,7 +82,7 @@ def _writes(arguments: tuple[Any, ...]) -> bool:
 
 
 def _watch_environment(note: Callable[[str], None]) -> None:
-    """Note what our modules read; libraries may."""
+    """Record which environment variables our modules read; libraries may read any."""
 
     class Watched(os._Environ):  # type: ignore[type-arg]
         def __getitem__(self, name: Any) -> Any:
@@ -97,7 +97,7 @@ def _watch_environment(note: Callable[[str], None]) -> None:
 
 
 def _state() -> dict[str, Any]:
-    """What is global and could be changed by an import."""
+    """Return the global state that an import could change."""
     from celery import signals
     from celery.utils.dispatch import Signal
     from prometheus_client import REGISTRY, values

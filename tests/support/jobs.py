@@ -1,4 +1,4 @@
-"""The job scripts as tests call them, on a Redis of the test's own with a clock that the test turns."""
+"""The job scripts as tests call them, on a Redis of the test's own with a clock that the test controls."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,7 @@ GRACE_SECONDS = 2.0
 
 @dataclass
 class Clock:
-    """Stands in for `time.time`, which is what the fake Redis goes by."""
+    """A stand-in for `time.time`, which the fake Redis uses."""
 
     seconds: float = 1_795_000_000.0
 
@@ -27,7 +27,7 @@ class Clock:
         return self.seconds
 
     def pass_(self, seconds: float) -> None:
-        """Turn it on."""
+        """Advance the clock."""
         self.seconds += seconds
 
 
@@ -45,12 +45,12 @@ class New:
 
     @property
     def idempotency_key(self) -> str:
-        """Where its key is kept, if it has one."""
+        """Redis key of the idempotency key, if the job has one."""
         return keys.idempotency(self.key, self.owner) if self.key else keys.job(self.id)
 
 
 class JobBoard:
-    """Each transition as one call, and what became of the jobs."""
+    """Each transition as one call, and the state of the jobs afterwards."""
 
     def __init__(self, clock: Clock) -> None:
         self.redis: Any = FakeRedis()
@@ -70,7 +70,7 @@ class JobBoard:
         retention_seconds: int = 600,
         max_attempts: int = 3,
     ) -> Any:
-        """What the script says: per job (created, id, fingerprint), or None where there was no room."""
+        """Return the script's answer per job, (created, id, fingerprint), or None if there was no room."""
         names, args = [QUEUE], [envelope, max_open, CHECK_SECONDS, expiry_seconds, retention_seconds, max_attempts]
         for job in jobs:
             names += [keys.job(job.id), job.idempotency_key]
@@ -79,18 +79,21 @@ class JobBoard:
         return [answer and (answer[0], answer[1].decode(), answer[2].decode()) for answer in answers]
 
     def start(self, *ids: str, lease_seconds: float = 35, redelivered: bool = False) -> list[int | None]:
-        """Per job the number of the attempt that was started, or None."""
+        """Return the number of the started attempt per job, or None."""
         args = [keys.JOBS_ENDED, lease_seconds, int(redelivered), *ids]
         return [answer and answer[4] for answer in self._call("start", _records(ids), args)]
 
     def submit_message(self, *ids: str) -> bytes:
-        """Submit jobs together; the entry that is in the queue then."""
+        """Submit jobs together and return their entry in the queue."""
         entry = json.dumps({"headers": {"published_at": self.clock.seconds}, "jobs": ids})
         self.submit(*map(New, ids), envelope=entry)
         return entry.encode()
 
     def claim(self, *messages: tuple[bytes, list[str]], rows_bytes: int = 65_536, task: str = "") -> list[str]:
-        """The jobs that were started, of these messages, oldest first; `task` is the job that the task came with."""
+        """Return the jobs that were started from these entries, oldest first.
+
+        `task` is the job that the task came with.
+        """
         args: list[Any] = [keys.JOBS_ENDED, 35, rows_bytes]
         for entry, ids in messages:
             args += [entry, len(ids), *ids]
@@ -99,11 +102,11 @@ class JobBoard:
         return [id_.decode() for id_, _ in self._call("claim", [QUEUE, came_with, *records], args)]
 
     def start_one(self, id_: str) -> Any:
-        """Everything that a worker is told."""
+        """Return all fields that a worker receives."""
         return self._call("start", _records([id_]), [keys.JOBS_ENDED, 35, 0, id_])[0]
 
     def finish(self, *ids: str, status: str = "succeeded", outcome: str = '{"predictions":[1]}') -> list[int]:
-        """Per job whether this call wrote its outcome."""
+        """Return per job whether this call wrote its outcome."""
         args: list[Any] = [keys.JOBS_ENDED]
         for id_ in ids:
             args += [id_, status, outcome, 0.5]
@@ -111,57 +114,57 @@ class JobBoard:
         return answers
 
     def cancel(self, id_: str, owner: str = "") -> str | None:
-        """The status that it has then."""
+        """Cancel a job and return its status afterwards."""
         status: bytes | None = self._call("cancel", _records([id_]), [keys.JOBS_ENDED, id_, owner])
         return None if status is None else status.decode()
 
     def release(self, *ids: str) -> None:
-        """The process of these died."""
+        """Record that the process of these jobs died."""
         self._call("release", _records(ids), ids)
 
     def reconcile(self, id_: str) -> str:
-        """What was done."""
+        """Return the reconciler's action."""
         args = [keys.JOBS_ENDED, id_, self.envelope(), CHECK_SECONDS, GRACE_SECONDS]
         action: str = self._call("reconcile", [QUEUE, *_records([id_])], args).decode()
         return action
 
     def envelope(self) -> str:
-        """A queue entry that is published now."""
+        """Return a queue entry that is published now."""
         return json.dumps({"headers": {"published_at": self.clock.seconds}})
 
     def record(self, id_: str) -> dict[str, str]:
-        """All fields; empty if there is no such job."""
+        """Return all fields of a record; an empty dictionary for an unknown job."""
         return {name.decode(): value.decode() for name, value in self.redis.hgetall(keys.job(id_)).items()}
 
     def status(self, id_: str) -> str | None:
-        """Its status, None if there is no such job."""
+        """Return the status of a job, None for an unknown job."""
         return self.record(id_).get("status")
 
     def next_check(self, id_: str) -> float | None:
-        """When the reconciler will look at it, None once it has ended."""
+        """Return the time of the reconciler's next check, None once the job has ended."""
         score: float | None = self.redis.zscore(keys.JOBS_OPEN, id_)
         return score
 
     def ttl(self, id_: str) -> float | None:
-        """Seconds until its record goes, None if it stays."""
+        """Return the seconds until the record expires, None if it does not."""
         milliseconds: int = self.redis.pttl(keys.job(id_))
         return milliseconds / 1000 if milliseconds >= 0 else None
 
     def counts(self) -> dict[str, int]:
-        """accepted, and one per outcome."""
+        """Return the counts: accepted, and one per outcome."""
         return {name.decode(): int(value) for name, value in self.redis.hgetall(keys.JOB_COUNTS).items()}
 
     def queue(self) -> list[bytes]:
-        """The messages, the next one to be taken first."""
+        """Return the entries of the queue in the order in which they are taken."""
         entries: list[bytes] = self.redis.lrange(QUEUE, 0, -1)
         return entries[::-1]
 
     def everything(self) -> dict[bytes, bytes | None]:
-        """All that Redis holds."""
+        """Return the whole content of Redis."""
         return {key: self.redis.dump(key) for key in self.redis.scan_iter()}
 
     def assert_conserved(self) -> None:
-        """accepted = outcomes + open."""
+        """Check that accepted = outcomes + open."""
         counts = self.counts()
         outcomes = sum(counts.get(outcome.value, 0) for outcome in OUTCOMES)
         assert counts.get("accepted", 0) == outcomes + self.redis.zcard(keys.JOBS_OPEN), counts

@@ -1,4 +1,4 @@
-"""Manifests made up for tests, without a model behind them."""
+"""Manifests for tests, without a model behind them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ def classifier(
     version: str = "v1",
     probabilities: bool = True,
 ) -> Manifest:
-    """A model that says the first class of its first sample, and so on."""
+    """Return the manifest of a classifier that predicts the first class for its first sample, and so on."""
     shares = 1 / len(classes)
     samples = [
         Sample(
@@ -38,7 +38,7 @@ def classifier(
 def regressor(
     names: Sequence[str] = ("length", "width"), *, name: str = "weights", version: str = "v1", sample: float = 0.1
 ) -> Manifest:
-    """A model that says a number; `sample` for its only sample. Bins: up to 0, up to 1, more."""
+    """Return the manifest of a regressor; `sample` is its answer to its only sample. Bins: up to 0, up to 1, above."""
     reference = Reference(bins=["00", "01", "02"], ratios=[0.25, 0.5, 0.25], edges=[0.0, 1.0])
     output = Output(kind="number", reference=reference)
     return _manifest(name, version, names, output, [Sample(row=[1.0] * len(names), prediction=sample)], False)
@@ -64,7 +64,7 @@ def _manifest(
 
 
 def mixed(*features: Feature, name: str = "sticks", version: str = "v1") -> Manifest:
-    """A regressor of a data frame with these columns."""
+    """Return the manifest of a regressor that was fitted on a data frame with these columns."""
     values = {"number": 1.0, "string": "red", "boolean": True}
     samples = [Sample(row=[values[each.type] for each in features], prediction=0.1)]
     described = regressor(name=name, version=version).model_dump()
@@ -72,7 +72,7 @@ def mixed(*features: Feature, name: str = "sticks", version: str = "v1") -> Mani
 
 
 def feature(name: str, *, nullable: bool = False) -> Feature:
-    """A number. Bins: up to 1.5, more."""
+    """Return a numeric feature. Bins: up to 1.5, above."""
     bins = ["00", "01", *(["missing"] if nullable else [])]
     return Feature(
         name=name,
@@ -85,7 +85,7 @@ def feature(name: str, *, nullable: bool = False) -> Feature:
 
 
 def text(name: str, categories: Sequence[str] | None = ("red", "blue"), *, nullable: bool = False) -> Feature:
-    """A string; None for `categories` if there were too many different ones."""
+    """Return a text feature; `categories` is None if there were too many."""
     bins = [*(categories or ()), "other", *(["missing"] if nullable else [])]
     return Feature(
         name=name,
@@ -98,7 +98,7 @@ def text(name: str, categories: Sequence[str] | None = ("red", "blue"), *, nulla
 
 
 def flag(name: str, *, nullable: bool = False) -> Feature:
-    """A boolean."""
+    """Return a boolean feature."""
     bins = ["False", "True", *(["missing"] if nullable else [])]
     return Feature(name=name, type="boolean", dtype="object", nullable=nullable, reference=_even(bins))
 
@@ -108,7 +108,7 @@ def _even(bins: list[str]) -> Reference:
 
 
 def stored(root: Path, manifest: Manifest) -> ModelStore:
-    """A model store that holds the manifest, as its latest version; without an artifact."""
+    """Return a model store that holds the manifest as its latest version, without an artifact."""
     store = ModelStore(root)
 
     def write(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Real processes for tests: started on free ports, stopped by signal, nothing left behind."""
+"""Real processes for tests: started on free ports, stopped by signal, and ended with their children."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ Found = TypeVar("Found")
 
 
 def free_port() -> int:
-    """A TCP port on loopback that nobody listens on."""
+    """Return a free TCP port on loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -45,13 +45,13 @@ def wait_for(what: str, probe: Callable[[], Found | None], seconds: float = PATI
 
 
 def pause(seconds: float) -> None:
-    """Let time pass, where it is time itself that a test is about."""
+    """Let time pass, for tests that are about time itself."""
     until = time.monotonic() + seconds
     wait_for("the pause is over", lambda: time.monotonic() >= until, seconds + 5)
 
 
 class Process:
-    """A program of the stack, its output kept for when a test fails."""
+    """A program of the stack. Its output is kept for failing tests."""
 
     def __init__(
         self,
@@ -69,10 +69,10 @@ class Process:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, again if it was stopped."""
+        """Start the program, also again after a stop."""
         assert not self.running, f"{self.name} runs already"
         with self._log_path.open("ab") as log:
-            # A group of its own: children of a killed parent are found and ended with it.
+            # A group of its own: the children of a killed parent can be found and ended with it.
             self._process = subprocess.Popen(
                 self.command,
                 cwd=self._folder_to_run_in,
@@ -85,26 +85,26 @@ class Process:
 
     @property
     def running(self) -> bool:
-        """Whether it was started and has not ended."""
+        """True if the program was started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """Process id."""
         assert self._process is not None
         return self._process.pid
 
     def children(self) -> list[int]:
-        """Process ids of its direct children."""
+        """Process ids of the direct children."""
         path = Path(f"/proc/{self.pid}/task/{self.pid}/children")
         return [int(pid) for pid in path.read_text().split()]
 
     def signal(self, number: int) -> None:
-        """Send a signal to it alone."""
+        """Send a signal to the process alone."""
         os.kill(self.pid, number)
 
     def stop(self, seconds: float = 30.0) -> int:
-        """SIGTERM, and wait; returns the exit code. Ends what is left of its group by force."""
+        """Send SIGTERM and wait; return the exit code. Kill whatever remains of the group."""
         assert self._process is not None
         if self.running:
             self.signal(signal.SIGTERM)
@@ -114,23 +114,23 @@ class Process:
             self.kill()
 
     def kill(self) -> None:
-        """SIGKILL it and its children, as when a machine goes away."""
+        """Send SIGKILL to the process and its children, as when a machine is lost."""
         assert self._process is not None
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait(5)
 
     def log(self) -> str:
-        """Its output so far."""
+        """Return the output so far."""
         return self._log_path.read_text(errors="replace") if self._log_path.exists() else ""
 
 
 def python(module: str) -> list[str]:
-    """The command that runs a module of the project."""
+    """Return the command that runs a module of the project."""
     return [sys.executable, "-m", module]
 
 
 def _clean_environment() -> dict[str, str]:
-    """This process's environment without what would configure the project."""
+    """Return this process's environment without variables that would configure the project."""
     kept = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
     return {name: os.environ[name] for name in kept if name in os.environ}

@@ -13,8 +13,10 @@ from tests.support.requirements import require
 
 
 class Prometheus:
-    """Scrapes and evaluates once a second; `targets` are ports on this machine, by job. It scrapes itself too, and
-    gives the jobs in `slow` two seconds more.
+    """Run a Prometheus that scrapes and evaluates once a second.
+
+    `targets` are ports on this machine, by job; the jobs in `slow` get a timeout of two more seconds. It scrapes itself
+    too.
     """
 
     def __init__(
@@ -50,14 +52,14 @@ class Prometheus:
         self._process.stop()
 
     def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
-        """Labels and value of each series that the expression has now."""
+        """Return labels and value of each series of an expression."""
         answer = self._http.get("/api/v1/query", params={"query": expression})
         assert answer.status_code == 200, answer.text
         result: list[dict[str, Any]] = answer.json()["data"]["result"]
         return [(each["metric"], float(each["value"][1])) for each in result]
 
     def value(self, expression: str) -> float | None:
-        """The value of an expression that has at most one series; None if it has none."""
+        """Return the value of an expression with at most one series; None if it has none."""
         found = self.query(expression)
         assert len(found) <= 1, found
         return found[0][1] if found else None

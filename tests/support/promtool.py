@@ -1,4 +1,4 @@
-"""Rules under test by promtool."""
+"""Unit tests of rules, run by promtool."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from tests.support.requirements import require
 
 
 def promtool() -> str:
-    """Its path."""
+    """Return the path of promtool."""
     found = shutil.which("promtool")
     require(found is not None, "promtool is not installed (Debian: package prometheus)")
     assert found is not None
@@ -25,10 +25,11 @@ def run_rules(
     evaluation: str = "1m",
     group_order: Sequence[str] = (),
 ) -> None:
-    """Run promtool's unit tests of rules, written into `folder`. Without `group_order`, groups take turns at random.
+    """Run promtool's unit tests of rules, written into `folder`. Without `group_order`, groups are evaluated in random
+    order.
 
     Raises:
-        AssertionError: with what promtool said, if one fails.
+        AssertionError: With promtool's output, if a test fails.
     """
     file = folder / "tests.yml"
     content = {
@@ -37,7 +38,7 @@ def run_rules(
         "group_eval_order": list(group_order),
         "tests": list(tests),
     }
-    # JSON is YAML.
+    # JSON is valid YAML.
     file.write_text(json.dumps(content))
     result = subprocess.run([promtool(), "test", "rules", file], capture_output=True, text=True, check=False)
     assert result.returncode == 0, (result.stdout + result.stderr)[:5000]

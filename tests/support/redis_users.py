@@ -1,4 +1,4 @@
-"""The users of Redis as Compose makes them."""
+"""The users of Redis as Compose defines them."""
 
 import re
 import subprocess
@@ -8,11 +8,11 @@ import yaml
 
 TESTER = "--user tester on nopass ~* &* +@all"
 SINCE_7_2 = " +client|setinfo"
-"""What clients say of themselves; a server that does not know it refuses to start."""
+"""Commands by which clients describe themselves. A server that does not know one of them refuses to start."""
 
 
 def redis_users(server: str) -> list[str]:
-    """Their options for a server; each password is the user's name."""
+    """Return the users' options for a server; each password is the user's name."""
     text = (Path(__file__).parents[2] / "docker-compose.yml").read_text()
     services = yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text))["services"]
     told = subprocess.run([server, "--version"], capture_output=True, text=True, check=True).stdout

@@ -1,4 +1,7 @@
-"""What a test needs of its machine: absent, the test is skipped and says why; with HEADRACE_REQUIRE_ALL=1 it fails."""
+"""Requirements of tests on their machine.
+
+A test whose requirement is missing is skipped with the reason; with HEADRACE_REQUIRE_ALL=1 it fails.
+"""
 
 import os
 from collections.abc import Generator
@@ -9,7 +12,7 @@ REQUIRE_ALL = "HEADRACE_REQUIRE_ALL"
 
 
 def require(condition: bool, reason: str) -> None:
-    """Go on with the test only if the machine has what it needs."""
+    """Continue the test only if the machine has what it needs."""
     if condition:
         return
     if _all_required():
@@ -19,7 +22,7 @@ def require(condition: bool, reason: str) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Skips that did not come through `require` count too: `make test` loads this file as a plugin."""
+    """Treat skips that did not come through `require` in the same way: `make test` loads this file as a plugin."""
     report = yield
     if report.skipped and not hasattr(report, "wasxfail") and _all_required():
         report.outcome = "failed"
@@ -31,7 +34,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """The same for whole modules, as `pytest.importorskip` skips them."""
+    """Treat skips of whole modules, as by `pytest.importorskip`, in the same way."""
     report = yield
     if report.skipped and _all_required():
         report.outcome = "failed"

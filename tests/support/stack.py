@@ -17,7 +17,7 @@ MODEL_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "TRUSTE
 
 
 class Stack:
-    """Started by `start`, ended by `close`; every part can be stopped, killed and started by a test."""
+    """A stack that `start` starts and `close` ends. A test can stop, kill and start every part."""
 
     concurrency = 2
 
@@ -34,7 +34,10 @@ class Stack:
         broker_folder: Path | None = None,
         **environment: str,
     ) -> None:
-        """Other ports than the broker's own are those of proxies in between; its data may be in a folder elsewhere."""
+        """Ports other than the broker's own are those of proxies in between.
+
+        The broker's data may be in another folder.
+        """
         self.folder = folder
         self.broker_port = free_port()
         secret = f":{broker_password}@" if broker_password else ""
@@ -67,7 +70,7 @@ class Stack:
         self.redis = redis.Redis.from_url(self.url_of("tester"))
 
     def new_worker(self, **options: str) -> Process:
-        """One more worker, not started yet."""
+        """Return one more worker, not started yet."""
         port = free_port()
         number = len(self.metrics_ports) + 1
         self.metrics_ports.append(port)
@@ -81,7 +84,7 @@ class Stack:
         return Process(f"worker{number}", python("worker"), {**self._environment, **environment}, self.folder)
 
     def url_of(self, user: str) -> str:
-        """The broker for one of its users, where it has any, or what stands before it."""
+        """Return the URL of the broker for one of its users, or of the proxy in front of it."""
         url = self.redis_url.replace(f":{self.broker_port}/", f":{self._ports.get(user) or self.broker_port}/")
         return url.replace("//", f"//{user}:{user}@") if self._redis_users else url
 
@@ -125,32 +128,32 @@ class Stack:
             return False
 
     def status(self, path: str) -> int:
-        """The status of a GET; 0 if nobody listens."""
+        """Return the status of a GET; 0 if there is no listener."""
         try:
             return self.http.get(path).status_code
         except httpx.TransportError:
             return 0
 
     def predict(self, row: dict[str, Any] | list[dict[str, Any]], **options: Any) -> httpx.Response:
-        """POST /predict with one row, or with instances."""
+        """Send POST /predict with one row or with instances."""
         return self.http.post("/predict", json=row if isinstance(row, dict) else {"instances": row}, **options)
 
     def submit(self, row: dict[str, Any] | list[dict[str, Any]], **options: Any) -> str:
-        """POST /jobs; returns the job's id."""
+        """Send POST /jobs and return the job's id."""
         answer = self.http.post("/jobs", json=row if isinstance(row, dict) else {"instances": row}, **options)
         assert answer.status_code == 202, answer.text
         job_id: str = answer.json()["id"]
         return job_id
 
     def job(self, job_id: str, wait: float = 0) -> dict[str, Any]:
-        """GET /jobs/{id}."""
+        """Send GET /jobs/{id}."""
         answer = self.http.get(f"/jobs/{job_id}", params={"wait": wait} if wait else {})
         assert answer.status_code == 200, answer.text
         view: dict[str, Any] = answer.json()
         return view
 
     def outcome(self, job_id: str, seconds: float = 30.0) -> dict[str, Any]:
-        """A job once it has ended."""
+        """Return a job once it has ended."""
         ended = ("succeeded", "failed", "cancelled", "expired")
 
         def probe() -> dict[str, Any] | None:
@@ -160,29 +163,29 @@ class Stack:
         return wait_for(f"job {job_id} ends", probe, seconds)
 
     def jobs(self) -> dict[str, int]:
-        """The counts of jobs: accepted, open, and by outcome."""
+        """Return the counts of jobs: accepted, open, and by outcome."""
         counts: dict[str, int] = self.http.get("/health").json()["jobs"]
         return counts
 
     def assert_conserved(self) -> None:
-        """accepted = outcomes + open."""
+        """Check that accepted = outcomes + open."""
         counts = self.jobs()
         assert counts.pop("accepted") == sum(counts.values()), counts
 
     def close(self) -> None:
-        """Stop everything; the broker last, since the others hand work back to it."""
+        """Stop everything, the broker last, since the others return work to it."""
         self.http.close()
         self.redis.close()
         try:
             with ThreadPoolExecutor() as pool:
-                # Each is stopped even if another does not stop in time.
+                # Each part is stopped even if another does not stop in time.
                 list(pool.map(Process.stop, [each for each in (self.gateway, *self.workers) if each.running]))
         finally:
             if self.broker.running:
                 self.broker.stop()
 
     def logs(self) -> str:
-        """What all processes wrote, for a failing test."""
+        """Return the output of all processes, for a failing test."""
         return "\n".join(f"--- {process.name}\n{process.log()}" for process in (self.gateway, *self.workers))
 
 

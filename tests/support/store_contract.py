@@ -1,4 +1,4 @@
-"""What every kind of model store must do. A test class inherits from it and gives it the fixture `store`."""
+"""The contract of every kind of model store. A test class inherits from it and provides the fixture `store`."""
 
 import threading
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.unit.headrace.models.test_manifest import CONTENT, document, written
 
 
 def add(store: ModelStore, version: str, name: str = "iris", **changes: Any) -> None:
-    """A version whose manifest fits it, without an alias."""
+    """Add a version with a matching manifest and no alias."""
 
     def write(folder: Path) -> None:
         written(folder, {**document(), "name": name, "version": version, **changes})
@@ -24,10 +24,10 @@ def add(store: ModelStore, version: str, name: str = "iris", **changes: Any) -> 
 
 
 class StoreContract:
-    """The tests."""
+    """The tests of the contract."""
 
     rounds = 100
-    """How often an alias moves there and back under its readers."""
+    """Number of times that an alias moves there and back under its readers."""
 
     def test_a_version_is_found_by_its_name_and_by_an_alias(self, store: ModelStore) -> None:
         add(store, "v1")
@@ -133,7 +133,7 @@ class StoreContract:
         with pytest.raises(ModelError, match="'v1' can't be an alias"):
             store.set_alias("iris", "v1", "v2")
 
-    # Versions never change, and are seen when they are complete
+    # Versions never change, and become visible when they are complete
 
     def test_a_version_that_exists_is_not_written_again(self, store: ModelStore) -> None:
         add(store, "v1")
@@ -188,7 +188,7 @@ class StoreContract:
 
         assert open_storage(store.root).find() == []
 
-    # What is in the store may be damaged
+    # Damaged content of a store
 
     def test_a_tampered_artifact_is_refused(self, store: ModelStore) -> None:
         add(store, "v1")
@@ -304,7 +304,7 @@ class StoreContract:
         for reader in readers:
             reader.start()
         for round_ in range(100_000):
-            # Where moving takes microseconds, the readers hardly get a turn.
+            # Where moving takes microseconds, the readers would hardly get a turn.
             if failures or (round_ >= self.rounds and seen == {"v1", "v2"}):
                 break
             store.set_alias("iris", "latest", "v2")

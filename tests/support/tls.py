@@ -1,4 +1,4 @@
-"""Certificates of the tests' own."""
+"""Certificates for tests."""
 
 import datetime
 import ipaddress
@@ -13,20 +13,20 @@ from cryptography.x509.oid import NameOID
 
 @dataclass(frozen=True)
 class TlsFiles:
-    """An authority's certificate, and a server's with its key."""
+    """The certificate of an authority, and a server's certificate with its key."""
 
     authority: Path
     certificate: Path
     key: Path
 
     def options(self) -> list[str]:
-        """For a Redis server that asks its clients for no certificate."""
+        """Options of a Redis server that requires no certificate of its clients."""
         files = ["--tls-cert-file", str(self.certificate), "--tls-key-file", str(self.key)]
         return [*files, "--tls-ca-cert-file", str(self.authority), "--tls-auth-clients", "no"]
 
 
 def tls_files(folder: Path, address: str = "127.0.0.1") -> TlsFiles:
-    """A new authority, and the certificate of a server at an address."""
+    """Make a new authority, and the certificate of a server at an address."""
     folder.mkdir()
     files = TlsFiles(folder / "ca.pem", folder / "redis.pem", folder / "redis.key")
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())

@@ -12,7 +12,7 @@ from training.pipeline import build_estimator
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """For data as small as that of tests, threads that wait for each other cost more than they compute."""
+    """Limit computations to one thread: on data as small as that of the tests, threads cost more than they save."""
     with threadpool_limits(1):
         yield
 

@@ -1,4 +1,7 @@
-"""docker-compose.yml against the code: it can't be run wherever the tests are, so it must be exact."""
+"""docker-compose.yml against the code.
+
+Docker is not available wherever the tests run, so the file is checked exactly.
+"""
 
 import importlib.util
 import re
@@ -22,7 +25,7 @@ from worker.settings import WorkerSettings
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", TEXT))
-"""As Docker reads it where no variable is set."""
+"""Return a value as Docker reads it when no variable is set."""
 
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 SETTINGS: dict[str, type[CommonSettings]] = {
@@ -44,7 +47,7 @@ def networks(name: str) -> set[str]:
 
 
 def mounts(name: str) -> list[tuple[str, str, str]]:
-    """(source, target, mode)."""
+    """Return (source, target, mode) of each mount."""
     parts = [volume.split(":") for volume in SERVICES[name].get("volumes", [])]
     return [(part[0], part[1], part[2] if len(part) > 2 else "rw") for part in parts]
 
@@ -54,7 +57,7 @@ def seconds(duration: str) -> float:
     return float(duration[:-1])
 
 
-# Nothing to prepare
+# No preparation needed
 
 
 def test_it_starts_without_any_preparation() -> None:
@@ -70,7 +73,10 @@ def test_images_are_pinned(name: str) -> None:
 
 
 def test_every_image_of_ours_is_built_once() -> None:
-    """Two builds of one tag at once can fail, and nobody's registry must be asked for it."""
+    """Check that each of our images is built once.
+
+    Two builds of one tag at once can fail, and no registry has the image.
+    """
     builders = {service["image"]: name for name, service in SERVICES.items() if "build" in service}
     assert set(builders.values()) == {"gateway", "trainer"}
     for name in SETTINGS:
@@ -104,7 +110,11 @@ def test_environment_names_are_settings(name: str) -> None:
 
 
 def test_spans_have_one_way_out() -> None:
-    """The collector of the documentation is where gateway and worker look for it, and Prometheus' rule holds."""
+    """Check that the documentation's collector is where gateway and worker look for it, and has one network with
+    targets.
+
+
+    """
     document = (ROOT / "docs/tracing.md").read_text()
     (override,) = re.findall(r"```yaml\n(.*?)```", document, re.DOTALL)
     [(name, service)] = yaml.safe_load(override)["services"].items()
@@ -164,7 +174,7 @@ def test_the_broker_is_reachable(name: str, variable: str, user: str) -> None:
     assert networks(name) & networks("redis")
     assert url.username == user
     assert f">{url.password}" in _redis_users()[user]
-    # As it is in the file: whoever sets the variable sets both.
+    # The value as it stands in the file: whoever sets the variable sets both.
     assert TEXT.count(f"${{{user.upper()}_REDIS_PASSWORD:-{user}}}") == 2
 
 
@@ -299,7 +309,7 @@ def test_it_waits_for_the_broker_and_the_model(name: str) -> None:
 def test_probes_ask_by_http(name: str, url: str) -> None:
     test = SERVICES[name]["healthcheck"]["test"]
     assert (test[0], test[-1]) == ("CMD", url)
-    # Not in slim images; and `celery inspect ping` leaves metrics files behind.
+    # Slim images lack it; and `celery inspect ping` leaves metrics files behind.
     assert not {"curl", "celery"} & set(test)
 
 
@@ -324,7 +334,10 @@ def _redis_options() -> dict[str, str]:
 
 
 def _redis_users() -> dict[str, list[str]]:
-    """Their rules; that they are enough, and not too much, is for tests/integration/test_redis_users.py."""
+    """Return the rules of each user.
+
+    tests/integration/test_redis_users.py shows that they are sufficient and not too wide.
+    """
     options = [word.split() for word in SERVICES["redis"]["command"] if word.startswith("--user ")]
     return {name: rules for _, name, *rules in options}
 
@@ -354,7 +367,7 @@ def test_tls_is_for_everyone() -> None:
     assert entrypoint[0] == SERVICES["redis"]["entrypoint"][0]
     options = dict(zip(entrypoint[1::2], entrypoint[2::2], strict=True))
     assert (options["--port"], options["--tls-port"]) == ("0", "6379")
-    # What is not said here stays as it is, the users among it.
+    # Options that the file does not name stay as they are, among them the users.
     assert "command" not in redis
     assert redis["healthcheck"]["test"][:2] == ["CMD", "redis-cli"] and "--tls" in redis["healthcheck"]["test"]
     assert set(services) == {name for name in SERVICES if networks(name) & networks("redis")} - {"redis"}
@@ -381,7 +394,7 @@ def test_redis_runs_with_the_options_that_it_has_without_docker() -> None:
     words = shlex.split(command)
     alone = dict(zip(words[2::2], words[3::2], strict=True))
     inside = _redis_options()
-    # Where it is, and what it says.
+    # Address, port, folder and log level differ on purpose.
     for name in ("--bind", "--port", "--dir", "--loglevel"):
         alone.pop(name)
         inside.pop(name, None)

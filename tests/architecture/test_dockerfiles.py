@@ -1,4 +1,4 @@
-"""The Dockerfiles against the code that they pack."""
+"""The Dockerfiles against the code that they package."""
 
 import importlib.util
 import json
@@ -27,7 +27,7 @@ each_dockerfile = pytest.mark.parametrize("name", SETTINGS)
 
 
 def instructions(name: str) -> list[tuple[str, str]]:
-    """(instruction, arguments) of a Dockerfile, without comments, continued lines joined."""
+    """Return (instruction, arguments) of a Dockerfile, without comments, with continued lines joined."""
     lines = [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith("#")]
     joined = re.sub(r"\s*\\\n\s*", " ", "\n".join(lines))
     return [(line.split(maxsplit=1)[0], line.split(maxsplit=1)[1]) for line in joined.splitlines()]
@@ -38,13 +38,13 @@ def arguments_of(name: str, instruction: str) -> list[str]:
 
 
 def image_environment(name: str) -> dict[str, str]:
-    """What the image sets for the process inside."""
+    """Return the environment that the image sets for the process inside."""
     pairs = [pair for arguments in arguments_of(name, "ENV") for pair in arguments.split()]
     return dict(pair.split("=", 1) for pair in pairs)
 
 
 def copied(name: str) -> list[str]:
-    """Everything that is copied into the image, relative to the repository."""
+    """Return everything that is copied into the image, relative to the repository."""
     return [source for arguments in arguments_of(name, "COPY") for source in arguments.split()[:-1]]
 
 
@@ -139,5 +139,5 @@ def test_it_listens_for_others_on_the_port_that_it_exposes(name: str, port: str,
 
 
 def test_metrics_files_are_not_set_up_by_the_image() -> None:
-    """The trainer, and whatever is run in the container by hand, would leave files that are counted for ever."""
+    """Check this because the trainer and other commands in the container would leave files that count for ever."""
     assert "PROMETHEUS_MULTIPROC_DIR" not in image_environment("Dockerfile.worker")

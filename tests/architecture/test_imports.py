@@ -1,4 +1,4 @@
-"""A folder is a process, a module is one noun, nothing runs at import."""
+"""Importing a module defines things and does nothing else; each process loads only its own packages."""
 
 import ast
 import json
@@ -26,10 +26,10 @@ def name_of(path: Path) -> str:
 
 
 def run(*arguments: str) -> str:
-    """What Python prints, run with these arguments and no setting of this project."""
+    """Return the output of Python, run with these arguments and without settings of this project."""
     kept = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
     environment = {name: os.environ[name] for name in kept if name in os.environ}
-    # Forking a process with threads is a warning, and NumPy's would be some.
+    # Forking a process with threads is a warning, and NumPy may start threads.
     environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
     ran = subprocess.run(
         [sys.executable, "-W", "error", *arguments],
@@ -62,7 +62,11 @@ def test_a_process_loads_what_it_needs_and_not_what_the_others_need(module: str,
 
 @pytest.mark.parametrize("module", ["gateway.__main__", "gateway.multiprocess", "worker.app", "training.__main__"])
 def test_without_tracing_nothing_of_it_is_loaded(module: str) -> None:
-    """FastAPI imports OpenTelemetry's interface, redis-py its metrics; what makes and exports spans nobody does."""
+    """Check that no process loads the SDK or the exporter.
+
+    FastAPI imports OpenTelemetry's interface and redis-py its metrics, but neither imports what makes and exports
+    spans.
+    """
     loaded = run("-c", f"import {module}, sys; print(*sys.modules)").split()
 
     spans = ("opentelemetry.sdk.trace", "opentelemetry.exporter", "google.protobuf")
@@ -71,7 +75,7 @@ def test_without_tracing_nothing_of_it_is_loaded(module: str) -> None:
 
 
 def test_what_is_shared_stays_light() -> None:
-    # Imported if it is asked for.
+    # Imported on demand.
     names = [name_of(path) for path in modules_of("shared") if path.stem != "tracing"]
     loaded = run("-c", f"import {', '.join(names)}, sys; print(*sys.modules)").split()
 
@@ -109,7 +113,7 @@ with socket.socket() as probe:
 
 
 def test_and_the_test_before_would_notice(tmp_path: Path) -> None:
-    # Named like one of ours, so that what it reads counts as read by us.
+    # The module has a name like ours, so that its reads count as our reads.
     (tmp_path / "worker").mkdir()
     (tmp_path / "worker" / "__init__.py").write_text(BUSY)
     code = (
@@ -146,7 +150,7 @@ def test_a_module_says_what_it_is(path: Path) -> None:
 
 
 def test_every_folder_of_code_is_a_package() -> None:
-    """One without `__init__.py` would be left out of what is installed, and say nothing of itself."""
+    """Check that no folder lacks `__init__.py`: it would be left out of the wheel, without an error."""
     for folder in {path.parent for path in modules_of(*CODE)}:
         assert (REPOSITORY / folder / "__init__.py").exists(), folder
 

@@ -1,4 +1,4 @@
-"""The locks belong together, to pyproject.toml, and to no package index."""
+"""The locks agree with each other and with pyproject.toml, and name no package index."""
 
 import re
 import sys
@@ -25,7 +25,7 @@ HASH = re.compile(r" {4}--hash=sha256:[0-9a-f]{64}( \\)?")
 
 
 def entries(lock: str) -> Iterator[tuple[str, list[str]]]:
-    """Every requirement with the lines below it, comments left out."""
+    """Yield every requirement with the lines below it, without comments."""
     lines = [
         line for line in (REQUIREMENTS / f"{lock}.txt").read_text().splitlines() if not line.lstrip().startswith("#")
     ]
@@ -41,7 +41,7 @@ def applies(requirement: Requirement, python: str) -> bool:
 
 
 def pins(lock: str, python: str) -> dict[str, str]:
-    """Package -> version on a Python."""
+    """Return package -> version for a Python."""
     requirements = [Requirement(text) for text, _ in entries(lock)]
     found = [requirement for requirement in requirements if applies(requirement, python)]
     names = [canonicalize_name(requirement.name) for requirement in found]
@@ -50,7 +50,7 @@ def pins(lock: str, python: str) -> dict[str, str]:
 
 
 def declared(extras: list[str], groups: list[str]) -> list[Requirement]:
-    """The requirements of pyproject.toml, with extras and dependency groups."""
+    """Return the requirements of pyproject.toml, with extras and dependency groups."""
     document = tomllib.loads(Path("pyproject.toml").read_text())
     optional: dict[str, list[str]] = document["project"]["optional-dependencies"]
     assert set(optional) == set(EXTRAS), "say here which lock holds a new extra"
@@ -61,7 +61,7 @@ def declared(extras: list[str], groups: list[str]) -> list[Requirement]:
 
 
 def members(groups: dict[str, Any], name: str) -> list[str]:
-    """The requirements of a dependency group, with those of the groups that it includes."""
+    """Return the requirements of a dependency group and of the groups that it includes."""
     found: list[str] = []
     for entry in groups[name]:
         found += [entry] if isinstance(entry, str) else members(groups, entry["include-group"])

@@ -27,14 +27,14 @@ Row = tuple[str, str, frozenset[str], str]
 
 
 def table(name: str) -> list[list[str]]:
-    """The cells of a table, without its head."""
+    """Return the cells of a table, without its head."""
     text = DOCUMENT.split(f"<!-- {name}:")[1].split(f"<!-- /{name} -->")[0]
     rows = [line for line in text.splitlines() if line.startswith("|")][2:]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in rows]
 
 
 def written(process: str) -> list[Row]:
-    """What the table says that a process exports."""
+    """Return the metrics that the table assigns to a process."""
     return sorted(
         (name.strip("`"), type_, frozenset(re.findall(r"`(\w+)`", labels)), buckets)
         for name, type_, labels, places, buckets, _ in table("metrics")

@@ -23,7 +23,10 @@ COMPUTED_DEFAULTS = {
 
 
 def settings_table() -> list[str]:
-    """The rows of the table as the settings classes give them; a subclass adds its fields to the common ones."""
+    """Return the rows of the table as the settings classes give them.
+
+    Subclasses add their fields to the common ones.
+    """
     fields = CommonSettings.model_fields | GatewaySettings.model_fields | WorkerSettings.model_fields
     rows = []
     for name, field in fields.items():
@@ -56,7 +59,7 @@ def test_it_is_short() -> None:
 
 def test_make_targets_that_are_named_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    # Only in code: "make" is also a word, and what follows it in prose is no target.
+    # Only in code: "make" is also a word, and the word after it in prose is not a target.
     in_code = {
         target for page in DOCUMENTS for target in re.findall(r"`(?:\w+=\S+ )*make ([a-z-]+)", page.read_text("utf-8"))
     }
@@ -90,7 +93,7 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """The names that GitHub gives to the headings of a page."""
+    """Return the names that GitHub gives to the headings of a page."""
     headings = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

@@ -1,4 +1,4 @@
-"""`make fuzz`: what `make test` does in seconds, with many more examples and other ones each time, and then atheris."""
+"""`make fuzz`: the fuzzing of `make test` with many more and different examples, and then atheris."""
 
 import argparse
 import importlib.util
@@ -23,7 +23,7 @@ MADE_UP = [
 
 
 def main() -> int:
-    """Run all three; 0 if nothing was found."""
+    """Run all three; return 0 if no failure was found."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--examples", type=int, default=200, help="of each operation and phase (%(default)s)")
     parser.add_argument("--factor", type=int, default=10, help="so many times the examples of the codecs (%(default)s)")
@@ -40,7 +40,7 @@ def main() -> int:
 
 
 def hunt(seconds: int) -> int:
-    """Let atheris look for bytes that break a parser; 0 if it finds none, or is not there."""
+    """Let atheris search for bytes that break a parser; return 0 if it finds none or is not installed."""
     if importlib.util.find_spec("atheris") is None:
         print("atheris is not installed, so no parser was hunted: pip install atheris")
         return 0

@@ -1,7 +1,8 @@
-"""A run of schemathesis against a gateway: what it asked, what it found, and what of that is as it should be.
+"""A run of schemathesis against a gateway, with its requests, its failures, and the failures that are intended.
 
-It takes the gateway's OpenAPI document at its word: requests that fit it and that do not, at the edges and at random,
-and chains of them along its links. All its checks are on; what it finds and is meant is dropped one by one, below.
+schemathesis takes the gateway's OpenAPI document literally: it sends requests that fit it and that do not, at the edges
+and at random, and chains of them along its links. All its checks are on; failures that are intended are dropped one by
+one, below.
 """
 
 from collections import Counter
@@ -19,26 +20,26 @@ from schemathesis.openapi.checks import RejectedPositiveData, UseAfterFree
 SHOWN_CHARACTERS = 1500
 
 HUGE = 1e100
-"""Beyond it a model may overflow, as the linear one of the tests does."""
+"""Magnitude beyond which a model may overflow, as the linear one of the tests does."""
 
 SHORT_SECONDS = 5.0
-"""A deadline that may pass before a busy machine has answered."""
+"""Deadline in seconds that may pass before a busy machine has answered."""
 
 
 @dataclass
 class Findings:
-    """What a run came to."""
+    """The result of a run."""
 
     cases: int = 0
     operations: set[str] = field(default_factory=set)
-    """Those that were asked, as `POST /jobs`."""
+    """Operations that were asked, as `POST /jobs`."""
     statuses: Counter[int] = field(default_factory=Counter)
     phases: dict[str, str] = field(default_factory=dict)
-    """Name -> how it ended."""
+    """Name of a phase -> its result."""
     failures: list[str] = field(default_factory=list)
-    """What is wrong, and how to ask for it again."""
+    """Failures, with the command that repeats each."""
     meant: Counter[str] = field(default_factory=Counter)
-    """What was found and is as it should be, by its reason."""
+    """Number of intended failures by their reason."""
 
     def __str__(self) -> str:
         statuses = ", ".join(f"{status}: {n}" for status, n in sorted(self.statuses.items()))
@@ -49,17 +50,17 @@ class Findings:
 
 
 def run(url: str, headers: Mapping[str, str], examples: int, seed: int) -> Findings:
-    """Ask a gateway whatever its document allows and forbids, with so many examples for each operation and phase."""
+    """Send requests that the gateway's document allows and forbids, with this many examples per operation and phase."""
     config = schemathesis.Config.from_dict(
         {
             "seed": seed,
             "headers": dict(headers),
             "request-timeout": 30,
-            # A busy machine is no finding.
+            # A busy machine is not a failure of the gateway.
             "suppress-health-check": ["all"],
             "continue-on-failure": True,
             "generation": {"max-examples": examples, "database": "none"},
-            # 413 too is a refusal. What a server error may be is asked of every answer.
+            # 413 is a refusal too. Server errors are examined in every answer.
             "checks": {"negative_data_rejection": {"expected-statuses": ["4xx", "5xx"]}},
         }
     )
@@ -81,7 +82,7 @@ def run(url: str, headers: Mapping[str, str], examples: int, seed: int) -> Findi
 
 
 def why_meant(failure: Failure, case: Any, response: Any) -> str | None:
-    """Why an answer is right that a check complains of, or None if it is wrong."""
+    """Return the reason why an answer is right although a check failed, or None if it is wrong."""
     kind = _problem(response)
     if isinstance(failure, ServerError):
         asked_seconds = _number((case.query or {}).get("deadline"))
@@ -115,7 +116,7 @@ def _problem(response: Any) -> str:
 
 
 def _number(value: Any) -> float:
-    """NaN, which is less than nothing, if it is none."""
+    """Return the number, or NaN, which compares as false."""
     try:
         return float(value)
     except (TypeError, ValueError):

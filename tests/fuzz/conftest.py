@@ -1,4 +1,4 @@
-"""Stacks that ask for API keys, and serve their document all the same."""
+"""Stacks that require API keys and serve their OpenAPI document all the same."""
 
 import os
 from collections.abc import Iterator
@@ -16,16 +16,16 @@ from tests.support.stack import Stack
 SCOPES = ("predict", "jobs", "read", "metrics")
 
 
-# Numbers alone, and numbers, texts and booleans of which some may be missing.
+# One model of numbers, and one of numbers, texts and booleans with missing values.
 @pytest.fixture(scope="session", params=["logistic regression", "mixed frame"])
 def stack(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Stack]:
-    """One whose client may do anything."""
+    """Start a stack whose client has every scope."""
     folder = tmp_path_factory.mktemp("stack")
     case = CASES[request.param]()
     export(case.estimator, case.X, case.y, name="fuzzed", store=ModelStore(folder / "models"))
     keys = folder / "api-keys"
     options = {"API_KEYS_FILE": str(keys), "DOCS_ENABLED": "true", "DEFAULT_MODEL": "fuzzed"}
-    # No wait that is made up may last for long, and a busy machine answers in time.
+    # No generated wait may last for long, and a busy machine must have time to answer.
     options |= {"PREDICT_DEADLINE_SECONDS": "10", "WAIT_MAX_SECONDS": "10"}
     stack = Stack(folder, folder / "models", **options)  # type: ignore[arg-type]
     stack.http.headers.update(new_key(keys, "anyone", *(word for scope in SCOPES for word in ("--scope", scope))))

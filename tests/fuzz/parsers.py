@@ -1,4 +1,4 @@
-"""Atheris hunts for bytes that a parser trips over: it keeps what reaches new branches, and changes that.
+"""Atheris searches for bytes that break a parser: it keeps inputs that reach new branches, and mutates them.
 
     python -m tests.fuzz.parsers bodies .fuzz/bodies -max_total_time=20
 
@@ -35,12 +35,12 @@ SENT = [
 
 
 def body(data: bytes) -> None:
-    """What a caller sends."""
+    """Check the bytes as the body of a request."""
     check_body(PARSER, MANIFEST, data)
 
 
 def entry(data: bytes) -> None:
-    """What is in a queue."""
+    """Check the bytes as a queue entry."""
     check_entry(data)
 
 
@@ -53,11 +53,11 @@ TARGETS: dict[str, Target] = {
     "entries": (entry, lambda: [envelope(make_celery(CommonSettings()), message, "", 1.0) for message in SENT]),
     "manifests": (check_manifest, lambda: [each.model_dump_json().encode() for each in (MANIFEST, classifier())]),
 }
-"""Name -> what is to hold of any bytes, and good bytes to begin with."""
+"""Name -> the check that must hold for any bytes, and valid bytes to begin with."""
 
 
 def main() -> None:
-    """Hunt until libFuzzer's options say it is enough; ends with another code than 0 if something was found."""
+    """Search until libFuzzer's options end it; the exit code is not 0 if a failure was found."""
     name, corpus, *options = sys.argv[1:]
     hold, seeds = TARGETS[name]
     folder = Path(corpus)

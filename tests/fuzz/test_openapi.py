@@ -1,4 +1,4 @@
-"""The gateway does what its document says, whatever it is asked."""
+"""The gateway behaves as its OpenAPI document says, whatever the request."""
 
 import sys
 

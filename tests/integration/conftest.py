@@ -1,4 +1,4 @@
-"""Stacks for the tests: one that all may use, and new ones for those that break things."""
+"""Stacks for the tests: one that all may use, and new ones for tests that break something."""
 
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -69,13 +69,13 @@ def shared_stack(tmp_path_factory: pytest.TempPathFactory, iris_models: Path) ->
 
 @pytest.fixture
 def stack(shared_stack: Stack) -> Stack:
-    """The stack that all tests share: leave it as it is."""
+    """Return the stack that all tests share; they leave it as it is."""
     return shared_stack
 
 
 @pytest.fixture
 def new_stack(tmp_path: Path) -> Iterator[NewStack]:
-    """Makes stacks of a test's own, and ends them."""
+    """Yield a function that makes stacks for one test, and close them."""
     made: list[Stack] = []
 
     def make(models: Path, **options: str) -> Stack:
@@ -92,7 +92,7 @@ def new_stack(tmp_path: Path) -> Iterator[NewStack]:
 
 @pytest.fixture
 def puppet_folder(tmp_path: Path) -> Path:
-    """Where the puppet leaves its marks."""
+    """Return the folder in which the puppet leaves its marks."""
     folder = tmp_path / "marks"
     folder.mkdir()
     return folder

@@ -1,4 +1,4 @@
-"""What callers should not send: always a 4xx problem, and nothing else breaks."""
+"""Invalid requests: each gets a 4xx problem, and affects no other request."""
 
 import gzip
 import json
@@ -17,7 +17,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 def with_value(literal: str) -> bytes:
-    """A row whose first value is this JSON text."""
+    """Return a row whose first value is this JSON text."""
     return json.dumps({**GOOD, "sepal_length": "VALUE"}).replace('"VALUE"', literal).encode()
 
 
@@ -104,12 +104,12 @@ PATHS = {
 
 
 def answers(stack: Stack, request: bytes) -> list[int]:
-    """The statuses of all that comes on a connection of its own until the other side closes it."""
+    """Return the statuses of all answers on a connection of its own, until the other side closes it."""
     address = urlsplit(stack.url)
     with socket.create_connection((address.hostname or "", address.port or 0), timeout=10) as connection:
         connection.sendall(request)
         received = b""
-        # Of what is refused in the middle nobody reads the rest.
+        # The gateway does not read the rest of a refused request.
         with suppress(ConnectionResetError):
             while data := connection.recv(65536):
                 received += data

@@ -1,4 +1,4 @@
-"""The bench works: figures come out. How good they are is not tested, for machines differ and have bad minutes."""
+"""The bench produces figures. Their values are not tested, because machines differ and have bad minutes."""
 
 import shutil
 import socket
@@ -20,7 +20,7 @@ from tests.support.requirements import require
 @pytest.mark.timeout(300)
 def test_the_short_mode_measures(tmp_path: Path) -> None:
     require(shutil.which("wrk") is not None, "wrk is not installed")
-    # One peer and one of the measures: all of it takes minutes.
+    # One peer and one of the measures, because all of them take minutes.
     parts, systems = ["systems", "rows"], [HEADRACE, PLAIN]
     command = [sys.executable, "-m", "bench", "--short", "--output", str(tmp_path)]
     command += ["--parts", *parts, "--systems", *systems]
@@ -29,7 +29,7 @@ def test_the_short_mode_measures(tmp_path: Path) -> None:
     results = Results.read(tmp_path / "results.json")
     assert not results.absent
     for name in systems:
-        # A slow machine may answer nothing in the second that many connections get.
+        # A slow machine may not answer within the second that many connections get.
         assert any(run.requests_per_second > 0 for runs in results.closed[name].values() for run in runs)
         assert results.open[name]
         assert results.pss_bytes[name][0] > 10_000_000
@@ -39,7 +39,7 @@ def test_the_short_mode_measures(tmp_path: Path) -> None:
 
 
 def test_a_stall_counts_for_every_request_that_was_due_in_it() -> None:
-    """What a closed loop would leave out: while the server stalls for 0.3 s, 30 requests are due."""
+    """Check the requests that a closed loop would leave out: while the server stalls for 0.3 s, 30 requests are due."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=_serve_with_one_stall, args=(server, 0.3), daemon=True).start()
         port = server.getsockname()[1]
@@ -47,7 +47,7 @@ def test_a_stall_counts_for_every_request_that_was_due_in_it() -> None:
             figures = generator.run(rate=100, seconds=1)
     assert figures.errors == 0
     assert figures.p50_seconds < 0.3
-    # The last of those that waited is answered at once, the first after 0.3 s.
+    # The last of the waiting requests is answered at once, the first after 0.3 s.
     assert figures.p95_seconds > 0.2
 
 

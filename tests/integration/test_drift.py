@@ -39,7 +39,7 @@ def population(chance: np.random.Generator, rows: int, shift: tuple[float, float
 
 @pytest.fixture
 def models(tmp_path: Path) -> Path:
-    """Two models of the same data."""
+    """Return a store with two models of the same data."""
     folder = tmp_path / "models"
     rows = population(np.random.default_rng(1), 2_000)
     classes = np.where(rows.sum(axis=1) > 0, "high", "low")

@@ -1,4 +1,4 @@
-"""The queue entries that the gateway writes by hand, against those of a real Celery producer on a real broker."""
+"""The queue entries that the gateway writes, compared with those of a real Celery producer on a real broker."""
 
 import base64
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ MESSAGES = [
     ShadowMessage(model="iris", version="v2", primary="v1", rows=[[5.1, None]], predictions=["setosa"]),
 ]
 
-#: Made up for each entry, or naming the process that wrote it.
+# Fields that are generated for each entry, or name the process that wrote it.
 OWN = {"id", "root_id", "origin", "correlation_id", "reply_to", "delivery_tag"}
 
 
@@ -85,7 +85,7 @@ def message(request: pytest.FixtureRequest) -> Message:
 
 @pytest.fixture
 def celerys(app: Celery, broker_port: int, message: Message) -> dict[str, Any]:
-    """What Celery's producer puts into the lane."""
+    """Return the entry that Celery's producer puts into the lane."""
     app.send_task(TASK_OF[type(message)], args=[message.to_json()], ignore_result=True)
     with redis.Redis(port=broker_port) as client:
         raw = client.rpop(lane_of(message).value)
@@ -102,20 +102,20 @@ def ours(app: Celery, message: Message) -> dict[str, Any]:
 
 
 def flat(part: Any, path: str = "") -> dict[str, Any]:
-    """Every value by its path; an empty object is a value."""
+    """Return every value by its path; an empty object counts as a value."""
     if isinstance(part, dict) and part:
         return {name: value for key in part for name, value in flat(part[key], f"{path}/{key}").items()}
     return {path: part}
 
 
 def arguments(entry: dict[str, Any]) -> Any:
-    """Those of the task, and what it embeds."""
+    """Return the arguments of the task, and the callbacks that it embeds."""
     in_base64 = entry["properties"].get("body_encoding") == "base64"
     return orjson.loads(base64.b64decode(entry["body"]) if in_base64 else entry["body"])
 
 
 def comparable(entry: dict[str, Any]) -> dict[str, Any]:
-    """An entry with its arguments decoded, and only the types of what is each entry's own."""
+    """Return an entry with its arguments decoded, and of the generated fields only the types."""
     decoded = {**entry, "body": arguments(entry)}
     return {
         path: type(value).__name__ if path.rsplit("/", 1)[-1] in OWN else value for path, value in flat(decoded).items()
@@ -124,16 +124,16 @@ def comparable(entry: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_same_keys_and_values_as_a_celery_producers(celerys: dict[str, Any], ours: dict[str, Any]) -> None:
     expected, written = comparable(celerys), comparable(ours)
-    # Ours, for the reconciler and for the age of the queue.
+    # Fields of ours, for the reconciler and for the age of the queue.
     assert written.pop("/headers/published_at") == 1_795_000_000.5
 
-    # Left out, for Celery would show the rows to everyone who watches its events.
+    # Left out, because Celery would show the rows to everyone who watches its events.
     for name in ("argsrepr", "kwargsrepr"):
         assert expected.pop(f"/headers/{name}") != ""
         assert written.pop(f"/headers/{name}") == ""
-    # kombu reads both.
+    # kombu reads both forms.
     assert expected.pop("/properties/body_encoding") == "base64"
-    # No result is sent back, so nobody needs to know where to.
+    # No result is sent back, so the entry names no reply queue.
     assert expected.pop("/properties/reply_to") == "str"
     assert ours["properties"].get("reply_to") in (None, "")
     written.pop("/properties/reply_to", None)

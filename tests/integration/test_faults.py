@@ -1,4 +1,4 @@
-"""What callers are told when something is wrong; that nothing is lost then is shown in tests/chaos."""
+"""The answers that callers get during faults. tests/chaos shows that no job is lost."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -61,7 +61,7 @@ def test_a_batch_that_outlasts_the_stop_goes_back_to_the_queue(
     assert time.monotonic() - started < 4
     assert (stack.redis.llen("bulk"), stack.redis.hlen("unacked")) == (1, 0)
     stack.workers[0].start()
-    # At once, not when the lease of the first attempt is over: the message says that it comes back.
+    # At once, and not when the lease of the first attempt is over: the entry is marked as redelivered.
     outcome = stack.outcome(job, seconds=25)
     assert (outcome["status"], outcome["attempt"]) == ("succeeded", 2)
 
@@ -76,7 +76,7 @@ def test_a_row_that_makes_the_model_raise_fails_alone(puppets: Stack) -> None:
     def call(row: dict[str, Any]) -> int:
         return puppets.predict(row).status_code
 
-    # Both slots are busy, so that the others are coalesced into one batch.
+    # Both slots are busy, so that the other rows leave together in one batch.
     rows = [{"value": 0.3, "act": Act.SLEEP}] * 2 + [ANSWER] * 3 + [{"value": 1, "act": Act.RAISE}] + [ANSWER] * 3
     with ThreadPoolExecutor(len(rows)) as pool:
         assert list(pool.map(call, rows)) == [200] * 5 + [500] + [200] * 3
@@ -105,12 +105,12 @@ def test_past_its_deadline_a_row_is_never_computed(
     new_stack: NewStack, puppet_models: Path, puppet_folder: Path
 ) -> None:
     puppets = new_stack(puppet_models, **{"DEFAULT_MODEL": "puppet", PUPPET_FOLDER: str(puppet_folder)}).start()
-    # The canary that made it ready is answered before it is acknowledged.
+    # The row of the readiness probe is answered before its entry is acknowledged.
     wait_for("nothing is in hand", lambda: puppets.redis.hlen("unacked") == 0)
     with ThreadPoolExecutor(3) as pool:
         busy = []
         for n in (1, 2):
-            # One after another: together they could be one task.
+            # One after another: together they could be one batch.
             busy.append(pool.submit(puppets.predict, {"value": 2, "act": Act.SLEEP}))
             wait_for("it runs", lambda n=n: puppets.redis.hlen("unacked") == n)  # type: ignore[misc]
         late = puppets.predict({"value": 7, "act": Act.REMEMBER}, params={"deadline": 0.2})

@@ -1,4 +1,4 @@
-"""Versions are promoted and rolled back under load: nobody notices, except that the answer says which one it is."""
+"""Versions are promoted and rolled back under load: callers notice only the version in their answers."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ from tests.support.processes import wait_for
 from tests.support.stack import Stack
 
 SWAP_SECONDS = float(os.environ.get("HEADRACE_SWAP_SECONDS", "12"))
-"""How long the load lasts; the long run is 600."""
+"""Duration of the load in seconds; 600 in the long run."""
 
 SWAP_EVERY_SECONDS = 5.0 if SWAP_SECONDS >= 60 else 2.0
 ROW = {"x": 1.0}
@@ -33,7 +33,7 @@ ANSWERS = {"v1": "one", "v2": "two"}
 
 
 def add_version(store: ModelStore, version: str, answer: str, alias: str | None = None) -> None:
-    """A model that always gives this answer."""
+    """Add a version that always gives this answer."""
     rows = np.array([[0.0], [1.0]])
     estimator = DummyClassifier(strategy="constant", constant=answer).fit(rows, np.array([answer, "other"]))
     export(estimator, rows, name="swapped", version=version, store=store, alias=alias, feature_names=["x"], scores={})
@@ -59,7 +59,7 @@ def version_served(stack: Stack) -> str:
 
 
 class Caller(threading.Thread):
-    """Asks again and again, and keeps a ledger of what it got."""
+    """A caller that repeats its request and records the answers."""
 
     def __init__(self, url: str, path: str) -> None:
         super().__init__(daemon=True)
@@ -120,7 +120,7 @@ def test_promoting_under_load_fails_nobody(stack: Stack, store: ModelStore) -> N
 
 
 class RunsCode:
-    """A pickle of this makes a file where it is loaded."""
+    """An object whose pickle creates a file where it is loaded."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -152,7 +152,7 @@ def age(folder: Path) -> str:
 
 
 def poison(folder: Path) -> str:
-    """By someone who can write to the store: the digest is right."""
+    """Replace an artifact as a writer of the store could: with a matching digest."""
     content = pickle.dumps(RunsCode(folder.parent / "code-was-run"))
     (folder / "model.pkl").write_bytes(content)
     artifact = {"file": "model.pkl", "format": "joblib", "size_bytes": len(content)}
@@ -189,7 +189,7 @@ def test_a_broken_version_is_refused_and_the_old_one_stays(
     assert version_served(stack) == "v1"
     assert stack.status("/readyz") == 200
     assert not list(Path(store.root).rglob("code-was-run"))
-    # Who asks for it by name gets a clear error.
+    # A caller that names the version gets a clear error.
     response = stack.http.post("/models/swapped/versions/broken/predict", json=ROW)
     assert response.status_code == 503
     assert response.json()["type"] == "urn:headrace:problem:model_unavailable"

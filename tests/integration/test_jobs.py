@@ -70,7 +70,7 @@ def test_the_same_key_gives_the_same_job_to_a_hundred_callers(stack: Stack) -> N
 def test_the_same_key_with_other_rows_is_422(stack: Stack) -> None:
     headers = {"Idempotency-Key": "one body"}
     assert stack.http.post("/jobs", json=SETOSA, headers=headers).status_code == 202
-    # White space and order are not part of what is asked.
+    # White space and the order of members do not matter.
     again = stack.http.post("/jobs", json=dict(reversed(SETOSA.items())), headers=headers)
     assert (again.status_code, again.headers["idempotent-replayed"]) == (202, "true")
     refused = stack.http.post("/jobs", json=VIRGINICA, headers=headers)
@@ -114,7 +114,7 @@ def test_a_job_that_waited_too_long_expires_and_never_runs(
     stack = new_stack(puppet_models, **options, **{PUPPET_FOLDER: str(puppet_folder)}).start()
     stack.workers[0].stop()
     job_id = stack.submit(remembering(1))
-    # No worker needed: the reconciler sees to it.
+    # No worker is needed: the reconciler expires the job.
     assert stack.outcome(job_id)["status"] == "expired"
     stack.workers[0].start()
     wait_for("the message is consumed", lambda: stack.redis.llen("bulk") == 0)
@@ -139,7 +139,7 @@ def test_jobs_that_wait_in_a_long_queue_are_not_published_twice(new_stack: NewSt
     entries = stack.redis.llen("bulk")
 
     def all_checked_again() -> bool:
-        # Their next check lies a whole interval after the first one.
+        # Their next check is a whole interval after the first one.
         scores = [stack.redis.zscore(keys.JOBS_OPEN, job_id) for job_id in submitted]
         first = [float(stack.redis.hget(keys.job(job_id), "published_at") or 0) + 1 for job_id in submitted]
         return all(score is not None and score > then for score, then in zip(scores, first, strict=True))

@@ -48,7 +48,7 @@ def test_a_slow_model_does_not_hold_up_a_quick_one(new_stack: NewStack, store: M
     with ThreadPoolExecutor(6) as pool:
         hogs = [pool.submit(keep_asking) for _ in range(6)]
         try:
-            # Until its first answer nobody knows that it is slow.
+            # Until its first answer the gateway does not know that it is slow.
             stack.http.post("/models/slow/predict", json={"value": SLOW_SECONDS, "act": Act.SLEEP})
             waits = [seconds() for _ in range(50)]
         finally:

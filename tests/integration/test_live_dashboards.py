@@ -1,6 +1,4 @@
-"""Every query of every dashboard, asked of a real Prometheus that has watched a stack on a bad day; and the pictures
-that are drawn of its answers.
-"""
+"""Every query of every dashboard, sent to a real Prometheus that has watched a stack on a bad day, and the pictures."""
 
 import re
 import time
@@ -39,10 +37,10 @@ from tests.support.stack import Stack
 pytestmark = pytest.mark.monitoring
 
 SETTINGS = {
-    # All children load it, which a trial waits for.
+    # All children load this model, which a trial requires.
     "DEFAULT_MODEL": "people",
     "WAITING_ROWS_MAX": "100",
-    # Jobs that were claimed by a child that died wait for the end of their lease.
+    # Jobs that a dead child had claimed wait for the end of their lease.
     "TASK_SOFT_TIME_LIMIT_SECONDS": "1",
     "TASK_TIME_LIMIT_SECONDS": "2",
     "JOB_CHECK_SECONDS": "0.5",
@@ -51,7 +49,7 @@ SETTINGS = {
 SHOWN_SECONDS = 60
 PICTURE_BYTES_MAX = 300_000
 RATE_OVER = "20s"
-"""As Grafana takes it, which thinks that scrapes are 5 s apart."""
+"""The interval that Grafana uses, which assumes scrapes every 5 s."""
 EXPORTER_JOB = "celery-exporter"
 EXPORTED_BY_IT = re.compile(r"\bcelery_\w+")
 
@@ -60,13 +58,13 @@ BOARDS = load_all(DASHBOARDS)
 
 @dataclass(frozen=True)
 class Question:
-    """What a panel or an annotation asks."""
+    """The query of a panel or an annotation."""
 
     board: Dashboard
     expr: str
     instant: bool
     names: str
-    """A template of what the answer is called."""
+    """Template of the legend."""
 
 
 QUESTIONS = {
@@ -84,18 +82,18 @@ VARIABLES = {f"{board.name} / {each.name}": (board, each) for board in BOARDS fo
 
 @dataclass(frozen=True)
 class Watched:
-    """What Prometheus knows, as of one moment."""
+    """A Prometheus with data, and the period in which it is queried."""
 
     client: Client
     period: Period
     no_exporter: str | None
 
     def known(self, board: Dashboard) -> dict[str, str]:
-        """The values of a dashboard's variables."""
+        """Return the values of a dashboard's variables."""
         return {name: choice.query for name, choice in choose(board, self.client, self.period).items()}
 
     def answer(self, question: Question) -> list[Series]:
-        """What Grafana would get."""
+        """Return the series that Grafana would get."""
         own = self.period.variables(1) | {"__rate_interval": RATE_OVER}
         expr = substitute(question.expr, {**own, **self.known(question.board)})
         assert not re.search(r"\$[a-z_{]", expr)
@@ -108,7 +106,7 @@ class Watched:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> ModelStore:
-    """A model that does what its rows say, and one of numbers, texts and gaps in two versions."""
+    """Return a store with the puppet, and with two versions of a model of numbers, texts and missing values."""
     store = ModelStore(tmp_path_factory.mktemp("models"))
     rows = np.array([[-1.0, Act.ANSWER], [1.0, Act.ANSWER]] * 5)
     puppet = Puppet().fit(rows, np.array(["low", "high"] * 5))
@@ -135,7 +133,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory, store: ModelStore) -> Iter
             targets[EXPORTER_JOB] = [running.enter_context(exporter(folder, stack.redis_url))]
         prometheus = running.enter_context(Prometheus(folder, targets, shipped_rules(folder), slow=[EXPORTER_JOB]))
         prepare(stack, store, prometheus)
-        # It goes on, so that the present moment is not idle either.
+        # The traffic continues, so that the present moment is not idle either.
         running.enter_context(steady_traffic(stack))
         bad_day(stack, prometheus)
         end = time.time()
@@ -143,7 +141,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory, store: ModelStore) -> Iter
 
 
 def shipped_rules(folder: Path) -> list[Path]:
-    """The rules as they are, only evaluated each second."""
+    """Write the shipped rules with an evaluation interval of one second."""
     written = []
     for path in RULES.glob("*.yml"):
         content = yaml.safe_load(path.read_text())
@@ -155,7 +153,7 @@ def shipped_rules(folder: Path) -> list[Path]:
 
 
 def prepare(stack: Stack, store: ModelStore, prometheus: Prometheus) -> None:
-    """All versions answer, and Prometheus has seen all counters before they rise."""
+    """Wait until all versions answer and Prometheus has seen all counters before they rise."""
     stack.wait_for_slots(4)
     store.set_trials("people", "latest", split=Trial(version="v2", share=0.3), shadow=Trial(version="v2", share=1))
     wait_for("everything is scraped", lambda: not prometheus.query("up == 0") and prometheus.query("up"))
@@ -165,7 +163,7 @@ def prepare(stack: Stack, store: ModelStore, prometheus: Prometheus) -> None:
 
 
 def bad_day(stack: Stack, prometheus: Prometheus) -> None:
-    """All that can happen to requests and jobs, until Prometheus has noticed."""
+    """Cause every kind of event of requests and jobs, and wait until Prometheus has seen them."""
     refusals(stack)
     jobs(stack)
     assert puppet_answers(stack, Act.DIE) == 503
@@ -178,7 +176,7 @@ def bad_day(stack: Stack, prometheus: Prometheus) -> None:
 
 @contextmanager
 def steady_traffic(stack: Stack) -> Iterator[None]:
-    """Thirty people ten times a second, each time older than those in training."""
+    """Send thirty people ten times a second, each time older than those in training."""
     stop = Event()
 
     def send() -> None:
@@ -187,7 +185,7 @@ def steady_traffic(stack: Stack) -> Iterator[None]:
             frame, _ = people(30, seed=older)
             frame["age"] += min(older, 40)
             rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
-            # Not all of them can be answered while there is too much to do.
+            # Some of them are refused under this load.
             assert stack.predict(rows).status_code in (200, 503, 504)
             older += 1
 
@@ -210,7 +208,7 @@ def puppet_answers(stack: Stack, act: Act, value: float = 1.0, rows: int = 1, **
 
 
 def refusals(stack: Stack) -> None:
-    """Invalid rows, rows that raise, rows too late, and more rows than may wait."""
+    """Send invalid rows, rows that raise, rows too late, and more rows than may wait."""
     assert stack.predict({"age": "old"}).status_code == 422
     assert puppet_answers(stack, Act.RAISE) == 500
     assert puppet_answers(stack, Act.SLEEP, params={"deadline": 0.2}) == 504
@@ -219,7 +217,7 @@ def refusals(stack: Stack) -> None:
 
 
 def jobs(stack: Stack) -> None:
-    """Jobs that succeed, fail, are cancelled, and whose process dies."""
+    """Submit jobs that succeed, fail, are cancelled, and whose process dies."""
 
     def submit(act: Act, value: float = 1.0) -> str:
         answer = stack.http.post("/models/puppet/jobs", json=puppet_row(act, value))
@@ -229,7 +227,7 @@ def jobs(stack: Stack) -> None:
     ends = {Act.ANSWER: "succeeded", Act.RAISE: "failed", Act.DIE: "failed"}
     for act, outcome in ends.items():
         assert stack.outcome(submit(act))["status"] == outcome
-    # The last ones still wait.
+    # The last jobs still wait.
     unwanted = [submit(Act.SLEEP, 0.2) for _ in range(8)]
     assert 200 in {stack.http.delete(f"/jobs/{job}").status_code for job in reversed(unwanted)}
 
@@ -263,7 +261,7 @@ def test_a_picture_shows_every_panel_and_what_it_says(watched: Watched, pictures
     texts = {element.text for element in ElementTree.fromstring(picture).iter()}
     shown = {name: choice.shown for name, choice in choose(board, watched.client, watched.period).items()}
     assert {substitute(panel.title, shown) for panel in board.panels} <= texts
-    # Said where there is no data, and there is data everywhere, as the tests above say.
+    # The text for a panel without data; the tests above show that every panel has data.
     if watched.no_exporter is None:
         assert not texts & {panel.defaults.get("noValue", "No data") for panel in board.panels}
 

@@ -1,4 +1,4 @@
-"""The logs of real processes that see faults: every line in one form, with its ids, and without what is nobody's."""
+"""Logs of real processes during faults: every line has one form and its ids, and none has confidential values."""
 
 import json
 import signal
@@ -11,19 +11,19 @@ from tests.support.puppet import Act
 
 PASSWORD = "sesame-password"
 SECRETS = (PASSWORD, "sesame", "31415.9265", "31415")
-"""Broker's password, texts of keys, bodies and queue entries, values of rows."""
+"""The broker's password, texts of keys, bodies and queue entries, values of rows."""
 
 ROW = {"value": 31415.9265, "act": Act.ANSWER}
 RAISING = {"value": 31415.9265, "act": Act.RAISE}
 
 
 def lines(process: Process) -> list[dict[str, Any]]:
-    """The log, decoded; fails if a line is none."""
+    """Return the decoded log; a line that is not JSON fails the test."""
     return [json.loads(line) for line in process.log().splitlines()]
 
 
 def find(source: Process, text: str, **fields: Any) -> dict[str, Any]:
-    """The line that says this and has these fields, as soon as it is there."""
+    """Return the line with this message and these fields, as soon as it is there."""
 
     def probe() -> dict[str, Any] | None:
         found = [line for line in lines(source) if text in line["message"]]
@@ -44,7 +44,7 @@ def test_logs_have_one_form_and_the_ids_and_no_secrets(new_stack: NewStack, pupp
     ).start()
     gateway, worker = stack.gateway, stack.workers[0]
 
-    # What goes well, what the caller gets wrong, and what goes wrong here.
+    # A success, an error of the caller, and an error of the service.
     assert stack.predict(ROW, headers={"X-Request-ID": "good"}).status_code == 200
     assert stack.predict({"value": "sesame", "sesame": 1}).status_code == 422
     assert stack.http.post("/predict", content=b"sesame", headers={"Content-Type": "application/json"}).is_error
@@ -66,7 +66,7 @@ def test_logs_have_one_form_and_the_ids_and_no_secrets(new_stack: NewStack, pupp
     failed = find(worker, "row failed", model="puppet")
     assert failed["version"] and failed["exception"].endswith("ValueError")
     assert find(worker, "row failed", job_ids=[job])["model"] == "puppet"
-    # Of others: the same form.
+    # Lines of other libraries have the same form.
     assert find(gateway, "Uvicorn running on", logger="uvicorn.error", process="gateway")
     assert find(worker, "Connected to", process="worker")["logger"].startswith("celery.")
 

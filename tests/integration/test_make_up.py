@@ -1,4 +1,4 @@
-"""`make up` in a folder of its own: what it prints works, and Ctrl-C leaves nothing behind."""
+"""`make up` in a folder of its own: the printed commands work, and Ctrl-C leaves no process behind."""
 
 import json
 import re

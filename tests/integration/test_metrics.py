@@ -1,4 +1,4 @@
-"""The metrics of several workers with several children, counted against what was sent."""
+"""The metrics of several workers with several children, compared with the requests that were sent."""
 
 import re
 import subprocess
@@ -24,10 +24,10 @@ HIGH = {"value": 1, "act": Act.ANSWER}
 RAISING = {"value": 1, "act": Act.RAISE}
 
 CLOCKS_APART_MS = 20.0
-"""How far the broker's clock, as a gateway and a worker on a busy machine read it, may differ."""
+"""Seconds by which gateway and worker on a busy machine may read the broker's clock differently."""
 
 PRINTED_MS = 0.0005
-"""What rounding to the digits that an answer prints may change, in milliseconds; sums of floats may be off by less."""
+"""Milliseconds by which rounding to the printed digits may change a time; sums of floats differ by less."""
 
 
 def workers(stack: Stack) -> Scrape:
@@ -40,7 +40,7 @@ def gateway(stack: Stack) -> Scrape:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, puppet_models: Path) -> Iterator[Stack]:
-    """For all tests of this file that break nothing: they look at how much counts have grown."""
+    """Start a stack for the tests of this file that break nothing: they compare growth."""
     folder = tmp_path_factory.mktemp("counted")
     stack = Stack(folder, puppet_models, workers=2, DEFAULT_MODEL="puppet", BATCH_ROWS_MAX="64")
     try:
@@ -57,7 +57,7 @@ def puppet(puppet_models: Path) -> Manifest:
 
 
 def send(stack: Stack) -> None:
-    """200 single rows (of which 20 raise), 10 requests of 50 rows, 100 jobs of one row."""
+    """Send 200 single rows (of which 20 raise), 10 requests of 50 rows, and 100 jobs of one row."""
 
     def call(i: int) -> int:
         return stack.predict(RAISING if i % 10 == 0 else LOW if i % 2 else HIGH).status_code
@@ -75,7 +75,7 @@ ROWS, FAILED_ROWS = 200 + 500 + 100, 20
 
 
 def assert_exact(stack: Stack, puppet: Manifest, before: Scrape, told_before: Scrape) -> None:
-    """What `send` sent is what was counted."""
+    """Check that the counts equal what `send` sent."""
     model = {"model": "puppet", "version": puppet.version}
     # Counted after the answers.
     wait_for("all rows", lambda: workers(stack).grown(before, "inference_predictions_total", **model) >= ROWS)
@@ -166,7 +166,7 @@ def test_totals_survive_killed_children(new_stack: NewStack, puppet_models: Path
     seen = wait_for("all rows", all_counted)
     assert seen.total("inference_errors_total", code="worker_lost") == 3
     wait_for("no batch in progress", lambda: workers(stack).total("inference_batches_in_progress") == 0)
-    # Slots, not process ids: files do not pile up.
+    # Named by position in the pool and not by process id, so that files do not pile up.
     files = [path.name for path in stack.folder.glob("counts*/*.db")]
     assert {name.rsplit("_", 1)[-1].removesuffix(".db").rstrip("0123456789") for name in files} == {"slot", "main"}
 
@@ -271,7 +271,7 @@ def test_every_metric_of_the_dashboards_and_rules_is_exported(stack: Stack) -> N
     queries = pytest.importorskip("tests.monitoring.queries")
     send(stack)
     exported = gateway(stack).names | workers(stack).names
-    # Rows of a shadow are there when a trial is.
+    # The series of a shadow exist once there is a trial.
     read = queries.dashboard_metric_names() | queries.rule_metric_names()
     named = {name for name in read if name.startswith("inference_")}
     named -= {"inference_shadow_rows_total"}

@@ -1,4 +1,7 @@
-"""Three times what the workers can do: who can be answered in time is, the others hear so at once."""
+"""Three times the capacity of the workers.
+
+Requests that can be answered in time are, and the others are refused at once.
+"""
 
 import asyncio
 import json
@@ -28,7 +31,7 @@ SLOW = {"value": ROW_SECONDS, "act": int(Act.SLEEP)}
 
 @dataclass
 class Answer:
-    """What a caller got, and after how long."""
+    """The answer to a caller, and the seconds until it came."""
 
     status: int
     headers: dict[str, str]
@@ -37,7 +40,7 @@ class Answer:
 
 
 async def ask(stack: Stack, rows: int, deadline_seconds: float) -> Answer:
-    """POST /predict over a connection of its own, without a client that would be what is overloaded here."""
+    """Send POST /predict over a connection of its own; an HTTP client would itself be overloaded here."""
     address = urlsplit(stack.url)
     body = json.dumps({"instances": [SLOW] * rows}).encode()
     head = f"POST /predict?deadline={deadline_seconds:g} HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n"
@@ -55,7 +58,7 @@ async def ask(stack: Stack, rows: int, deadline_seconds: float) -> Answer:
 
 
 async def offer(stack: Stack, per_second: float, seconds: float) -> list[Answer]:
-    """Ask at a constant rate, whatever is answered."""
+    """Send requests at a constant rate, whatever the answers are."""
     started, asking = time.monotonic(), []
     for at in range(int(per_second * seconds)):
         await asyncio.sleep(max(0.0, started + at / per_second - time.monotonic()))
@@ -68,7 +71,7 @@ def overloaded(tmp_path_factory: pytest.TempPathFactory, puppet_models: Path) ->
     stack = Stack(tmp_path_factory.mktemp("overload"), puppet_models, DEFAULT_MODEL="puppet")
     try:
         stack.start()
-        # The first batch is of any size: nothing is known yet.
+        # The first batch is of any size, because no cost is known yet.
         assert stack.predict(SLOW).status_code == 200
         yield stack
     finally:
@@ -83,7 +86,7 @@ def test_three_times_too_much(overloaded: Stack) -> None:
     counts = Counter(each.status for each in answers)
     assert set(counts) <= {200, 503, 504}, counts
     assert counts[504] < 0.1 * len(answers), counts
-    # A busy machine takes longer than it sleeps.
+    # A busy machine takes longer than the model sleeps.
     assert counts[200] > 0.3 * capacity * SECONDS, counts
     refused = [each for each in answers if each.status == 503]
     assert len(refused) > 0.3 * len(answers), counts
@@ -101,7 +104,7 @@ def test_three_times_too_much(overloaded: Stack) -> None:
 
 
 def test_a_request_with_more_rows_than_there_is_time_for(overloaded: Stack) -> None:
-    """While others wait it is refused at once, and a small one is served; alone it is tried."""
+    """While other rows wait it is refused at once, and a small request is served; alone it is tried."""
 
     async def scenario() -> None:
         large = asyncio.create_task(ask(overloaded, 400, 30.0))

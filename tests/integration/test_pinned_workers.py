@@ -1,4 +1,4 @@
-"""Workers that serve one model alone."""
+"""Workers that serve only one model."""
 
 from pathlib import Path
 
@@ -40,11 +40,11 @@ def test_a_pinned_worker_takes_its_model_over_and_gives_it_back(new_stack: NewSt
     assert stack.predict(ROW).json()["prediction"] == "common"
     job = stack.http.post("/models/special/jobs", json=ROW).json()["id"]
     assert stack.outcome(job)["result"]["prediction"] == "special"
-    # Only the pinned one is left: its model is served, the others' callers are told.
+    # Only the pinned worker is left: its model is served, and callers of the others get an error.
     stack.workers[0].stop()
     assert stack.predict(ROW, params={"deadline": 1}).status_code == 503
     assert stack.http.post("/models/special/predict", json=ROW).status_code == 200
-    # Only the common one is left: it loads the model on demand.
+    # Only the common worker is left: it loads the model on demand.
     special.stop()
     stack.workers[0].start()
     stack.wait_ready()

@@ -29,7 +29,7 @@ def stack(new_stack: NewStack, iris_models: Path, tmp_path: Path) -> Stack:
 
 
 def processes(stack: Stack) -> list[int]:
-    """Process ids of the gateway's processes that serve; the supervisor has another child, of Python's own."""
+    """Return the ids of the gateway processes that serve; the supervisor has another child, Python's own."""
 
     def serves(pid: int) -> bool:
         try:
@@ -41,7 +41,7 @@ def processes(stack: Stack) -> list[int]:
 
 
 def wait_for_slots(stack: Stack) -> None:
-    """Until each of two processes knows the workers: one that is just starting would not be asked alone."""
+    """Wait until both processes know the workers: a process that is just starting might not be asked."""
 
     def both() -> bool:
         found = processes(stack)
@@ -60,7 +60,7 @@ def knows_workers(stack: Stack, pid: int) -> bool:
 
 @contextmanager
 def only(stack: Stack, pid: int) -> Iterator[None]:
-    """While all processes but one are stopped; shorter than the supervisor's patience."""
+    """Stop all processes but one while the context lasts, for less than the supervisor's patience."""
     others = [other for other in processes(stack) if other != pid]
     for other in others:
         os.kill(other, signal.SIGSTOP)
@@ -76,7 +76,7 @@ def row(iris: Manifest) -> dict[str, Any]:
 
 
 def send(stack: Stack, content: dict[str, Any], connections: int, each: int) -> None:
-    """So many predictions on each of so many connections."""
+    """Send this many predictions on each of the connections."""
 
     def caller(_: int) -> None:
         with httpx.Client(base_url=stack.url, timeout=10, trust_env=False) as client:
@@ -121,7 +121,7 @@ def test_a_killed_process_is_replaced_and_the_counts_go_on(stack: Stack, iris: M
     stop = Event()
 
     def caller(_: int) -> tuple[int, int]:
-        """How many were answered, and how many connections broke."""
+        """Return the number of answers and of broken connections."""
         answered = broken = 0
         while not stop.is_set():
             try:
@@ -161,7 +161,7 @@ def test_a_killed_process_is_replaced_and_the_counts_go_on(stack: Stack, iris: M
     for pid in processes(stack):
         with only(stack, pid):
             told = scrape(stack)
-        # Of those that it was asked when it was killed, some may be counted and not answered, or the reverse.
+        # Of the requests at the moment of the kill, some may be counted and not answered, or the reverse.
         assert abs(told.total("inference_requests_total", **OK) - answered) <= 4
         assert told.total("inference_requests_in_progress") == 0, "none of the killed process"
     names = {path.stem.rsplit("_", 1)[-1] for path in (tmp_path / "counts").glob("headrace-gateway-*/*")}
@@ -194,7 +194,7 @@ def test_processes_do_not_outlive_a_killed_supervisor(stack: Stack) -> None:
 
 
 def alive(pid: int) -> bool:
-    """A zombie is dead, and remains where nobody reaps it."""
+    """Return True if the process lives. A zombie is dead, and remains until it is reaped."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:

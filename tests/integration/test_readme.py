@@ -1,4 +1,4 @@
-"""What the README and the guide show, done."""
+"""The commands and programs of the README and the guide, run against a stack."""
 
 import json
 import re
@@ -22,7 +22,7 @@ JOB_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def keys(value: Any) -> Any:
-    """The shape of a JSON value: its keys, without the values."""
+    """Return the shape of a JSON value: its keys, without the values."""
     return {name: keys(inner) for name, inner in value.items()} if isinstance(value, dict) else None
 
 

@@ -22,7 +22,10 @@ GOOD = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_wid
 
 @pytest.fixture(scope="module", autouse=True)
 def server_with_tls() -> None:
-    """One that knows TLS misses its certificate, and ends; so does one that does not, for another reason."""
+    """Skip unless a server with TLS is installed.
+
+    A server with TLS misses its certificate and ends; a server without TLS ends for another reason.
+    """
     server = find_server()
     command = [server, "--port", "0", "--tls-port", str(free_port()), "--bind", "127.0.0.1", "--save", ""]
     told = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout

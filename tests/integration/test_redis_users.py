@@ -1,4 +1,4 @@
-"""The whole stack as the users of Redis that Compose makes: each does its work, and can do nothing else."""
+"""The whole stack as the users of Redis that Compose defines: each does its work, and can do nothing else."""
 
 import json
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, iris_models: Path) -> Iterat
 
 
 def denials(stack: Stack) -> list[tuple[str, str, str]]:
-    """What Redis refused the stack: whom, what, why."""
+    """Return the commands that Redis denied to the stack: user, object, reason."""
     log: list[dict[str, Any]] = stack.redis.acl_log(128)
     return [(entry["username"], entry["object"], entry["reason"]) for entry in log]
 
@@ -49,7 +49,7 @@ def test_all_that_a_stack_does_is_allowed(stack: Stack) -> None:
     worker.stop()
     lost, held = stack.submit(GOOD), stack.submit(GOOD)
     entry: Any = stack.redis.lpop("bulk")
-    # The older one is lost, the younger one in the hands of a worker that died.
+    # The older job's entry is lost, the younger job is in the hands of a worker that died.
     stack.redis.delete("bulk")
     stack.redis.hset("unacked", "tag", json.dumps([json.loads(entry), "", "bulk"]))
     stack.redis.zadd("unacked_index", {"tag": 1})

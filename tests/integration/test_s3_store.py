@@ -69,7 +69,7 @@ def bucket(endpoint: str) -> str:
 
 @pytest.fixture
 def root(bucket: str, s3_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of an empty store."""
+    """Return the URL of an empty store."""
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
     for name, value in s3_environment.items():

@@ -1,4 +1,4 @@
-"""Callers who take their time, on real sockets: each is cut off by its deadline, and nobody else notices."""
+"""Slow callers on real sockets: each is cut off by its deadline, and no other caller notices."""
 
 import json
 import socket
@@ -17,7 +17,7 @@ from tests.support.stack import Stack
 
 LIMIT_SECONDS = 0.2
 CUT_OFF_SECONDS = LIMIT_SECONDS + 10
-"""The limit, the next look, and a busy machine."""
+"""The limit in seconds, the interval of the inspection, and a margin for a busy machine."""
 
 CONNECTIONS_MAX = 40
 HEAD = b"POST /predict HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n"
@@ -25,7 +25,7 @@ HEAD = b"POST /predict HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/js
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory, iris_models: Path) -> Iterator[Stack]:
-    """A gateway alone, which is all that these callers ever meet."""
+    """Start a gateway alone, which is all that these callers need."""
     stack = Stack(
         tmp_path_factory.mktemp("slow"),
         iris_models,
@@ -50,7 +50,7 @@ def connected(gateway: Stack) -> Iterator[socket.socket]:
 
 
 def rest(connection: socket.socket) -> bytes:
-    """What is still sent until the other side closes."""
+    """Return everything that is still sent until the other side closes."""
     received = b""
     try:
         while data := connection.recv(65536):
@@ -70,13 +70,13 @@ def problem(answer: bytes) -> dict[str, Any]:
 
 
 def trickle(connection: socket.socket, piece: bytes) -> float:
-    """Send it again and again until the other side has had enough; the seconds that took."""
+    """Send a piece again and again until the other side closes; return the seconds until then."""
     started = time.monotonic()
     connection.settimeout(0.05)
     while time.monotonic() - started < CUT_OFF_SECONDS:
         try:
             connection.sendall(piece)
-            # Something to read, or the end: the gateway has answered.
+            # The gateway has answered or closed.
             connection.recv(1, socket.MSG_PEEK)
             break
         except TimeoutError:
@@ -158,7 +158,7 @@ def test_headers_without_end(gateway: Stack) -> None:
         except ConnectionError:
             pass
         answer = rest(connection)
-    # Where the answer got lost behind what was still sent, it was cut off all the same.
+    # Even if the answer was lost behind the bytes that were still being sent, the connection was cut off.
     assert not answer or problem(answer)["status"] == 431
 
 
@@ -197,7 +197,7 @@ def test_others_are_served_meanwhile_and_the_slow_ones_are_counted(gateway: Stac
 def test_one_connection_too_many_gets_503(gateway: Stack) -> None:
     held: list[socket.socket] = []
     try:
-        # Also those of other tests' clients count.
+        # Clients of other tests count too.
         for _ in range(CONNECTIONS_MAX):
             held.append(socket.create_connection(address(gateway), timeout=CUT_OFF_SECONDS))
             held[-1].sendall(HEAD)
@@ -220,7 +220,7 @@ def slow_clients(gateway: Stack) -> float:
 
 
 def test_a_refused_body_is_not_held_against_the_next_request(gateway: Stack) -> None:
-    """Callers send on although they were refused, and then use the connection again."""
+    """Check that callers can use a connection again on which they went on sending after a refusal."""
     with connected(gateway) as connection:
         connection.sendall(HEAD + b"Content-Length: 5000000\r\n\r\n" + b" " * 5_000_000)
         assert connection.recv(65536).startswith(b"HTTP/1.1 413")

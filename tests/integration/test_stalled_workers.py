@@ -25,7 +25,7 @@ HANGING_LOOP = str(REPOSITORY / "tests" / "support" / "hanging_loop")
 
 @pytest.fixture
 def new_stalling_stack(new_stack: NewStack, puppet_models: Path) -> Callable[[int], Stack]:
-    """Starts a stack of so many workers with a short patience."""
+    """Return a function that starts a stack of workers with a short patience."""
 
     def make(workers: int) -> Stack:
         return new_stack(
@@ -42,12 +42,12 @@ def new_stalling_stack(new_stack: NewStack, puppet_models: Path) -> Callable[[in
 
 
 def cancel(stack: Stack, worker: Process, *queues: str) -> None:
-    """Have a worker consume no longer from these queues; it lives on, and its event loop turns."""
+    """Let a worker stop consuming from these queues; it lives on, and its event loop runs."""
     names = [bytes(name).decode() for name in stack.redis.hkeys(keys.WORKERS)]  # type: ignore[arg-type]
     [name] = [name for name in names if name.endswith(f"-{worker.pid}")]
     with make_celery(CommonSettings(redis_url=stack.redis_url)) as app:
         for queue in queues:
-            # One that has just started may not listen yet.
+            # A worker that has just started may not listen yet.
             told = partial(app.control.cancel_consumer, queue, destination=[name], reply=True, timeout=1)
             wait_for(f"{name} consumes {queue} no longer", told)
 
@@ -64,13 +64,13 @@ def test_a_worker_that_stops_consuming_ends_and_its_successor_serves(
     cancel(stack, half, "bulk")
     hanging.signal(signal.SIGALRM)
 
-    # Its children can't be asked for any more when it is gone.
+    # Its children can't be asked for once it has ended.
     orphans = hanging.children()
     for worker in stack.workers:
         wait_for(f"{worker.name} ends", lambda worker=worker: not worker.running, 60)  # type: ignore[misc]
         assert worker.log().count("stalled: nothing was consumed for") == 1
         assert "Traceback" not in worker.log()
-        # The rest of its group would be its children.
+        # Only its children could remain in its group.
         assert worker.stop() == EXIT_CODE
     assert "hanging_loop" not in without_consumers.log()
     assert "at sitecustomize.py:" in hanging.log(), "it says where the event loop hung"
@@ -91,21 +91,21 @@ def test_healthy_workers_are_left_alone(new_stalling_stack: Callable[[int], Stac
     pids = [worker.pid for worker in stack.workers]
     frozen, _ = stack.workers
 
-    # One is frozen, all children of the other are busy, both for longer than the limit.
+    # One worker is frozen, and all children of the other are busy, both for longer than the limit.
     freeze(frozen)
     try:
-        # Its last poll, which Redis would still give a job, is over.
+        # Its last poll, in which Redis would still hand it a job, is over.
         wait_longer_than(2)
         jobs = []
         for n in (1, 2):
-            # One after another: together they would be one task.
+            # One after another: together they would be one batch.
             jobs.append(stack.submit({"value": STALLED_SECONDS + 2, "act": Act.SLEEP}))
             wait_for("it runs", lambda n=n: stack.redis.hlen("unacked") == n)  # type: ignore[misc]
         for job in jobs:
             assert stack.outcome(job)["status"] == "succeeded"
     finally:
         thaw(frozen)
-    # Then nobody has a broker.
+    # Now no worker has a broker.
     stack.broker.stop()
     wait_longer_than(STALLED_SECONDS + 2)
     stack.start_broker()

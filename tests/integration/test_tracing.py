@@ -1,4 +1,4 @@
-"""Traces over real processes: what a collector gets of requests and jobs, and that none of them needs one."""
+"""Traces over real processes: the spans of requests and jobs in a collector, and service without one."""
 
 import secrets
 import signal
@@ -17,13 +17,16 @@ from tests.support.stack import Stack
 
 ANSWER = {"value": 1.0, "act": Act.ANSWER}
 ROUNDED_MS = 0.002
-"""The answer's times are rounded, and those of spans are sums of rounded ones."""
+"""Milliseconds by which times may differ.
+
+The answer's times are rounded, and those of spans are sums of rounded ones.
+"""
 
 Trace = tuple[str, dict[str, str]]
 
 
 def new_trace(sampled: bool = True) -> Trace:
-    """The id of a caller's trace, and the headers that say so."""
+    """Return the id of a caller's trace, and the headers that carry it."""
     trace_id = secrets.token_hex(16)
     return trace_id, {"traceparent": f"00-{trace_id}-{secrets.token_hex(8)}-0{int(sampled)}"}
 
@@ -42,11 +45,11 @@ def traced(collector: Collector, puppet_models: Path, tmp_path_factory: pytest.T
         puppet_models,
         DEFAULT_MODEL="puppet",
         PUPPET_FOLDER=str(folder),
-        # One slot, so that requests which come while it is taken are coalesced.
+        # A single slot, so that requests which arrive while it is taken leave in one batch.
         WORKER_CONCURRENCY="1",
-        # However slow it seems, they leave together.
+        # However slow the model seems, the rows leave together.
         BATCH_COMPUTE_TARGET_SECONDS="10",
-        # A job of a dead process is soon run again.
+        # A job of a dead process runs again soon.
         TASK_SOFT_TIME_LIMIT_SECONDS="8",
         TASK_TIME_LIMIT_SECONDS="9",
         JOB_CHECK_SECONDS="0.5",
@@ -61,7 +64,7 @@ def traced(collector: Collector, puppet_models: Path, tmp_path_factory: pytest.T
 
 
 def spans(collector: Collector, trace_id: str, *names: str) -> list[Seen]:
-    """The spans of a trace once all of these are there, in the order of the names."""
+    """Return the spans of a trace once all of these are there, in the order of the names."""
 
     def all_of_them() -> list[Seen] | None:
         found = collector.of_trace(trace_id)
@@ -113,7 +116,7 @@ def test_requests_of_one_batch_are_linked_and_each_sees_its_own_split(traced: St
         assert slow.result().status_code == 200
 
     ids = [trace_id for trace_id, _ in traces]
-    # Three each, and the batch itself in one of them.
+    # Three each, and the batch itself is in one of the traces.
     wait_for("all spans", lambda: sum(len(collector.of_trace(trace_id)) for trace_id in ids) == 10)
     [batch] = [span for trace_id in ids for span in collector.of_trace(trace_id) if span.kind == "CONSUMER"]
     assert sorted(trace_id for trace_id, _ in batch.links) == sorted(ids)
@@ -148,7 +151,7 @@ def test_what_the_caller_does_not_sample_is_not_exported(traced: Stack, collecto
     assert traced.predict(ANSWER, headers=headers).status_code == 200
     assert traced.outcome(traced.submit(ANSWER, headers=headers))["status"] == "succeeded"
 
-    # What comes after it is there, so it would be too.
+    # Later spans are there, so this one would be too.
     after, headers = new_trace()
     assert traced.predict(ANSWER, headers=headers).status_code == 200
     spans(collector, after, *INTERACTIVE)
@@ -188,7 +191,7 @@ def test_a_job_that_is_published_again_keeps_its_trace(traced: Stack, collector:
     job = traced.outcome(traced.submit({"value": 7.0, "act": Act.DIE_ONCE}, headers=headers), 40)
 
     assert (job["status"], job["attempt"]) == ("succeeded", 2)
-    # Of the first attempt nothing is left: its process was killed.
+    # The spans of the first attempt are lost: its process was killed.
     _, send, queue, run, _ = spans(collector, trace_id, *BULK)
     assert queue.attributes["headrace.attempt"] == 2
     assert queue.ms == pytest.approx(job["timing"]["queue_ms"], abs=ROUNDED_MS)
@@ -218,7 +221,7 @@ def test_a_collector_that_is_down_costs_one_line_and_nothing_else(new_stack: New
     for _ in range(20):
         assert stack.predict(ANSWER).status_code == 200
     for process in processes:
-        # uvicorn ends by the signal that it was given.
+        # uvicorn ends with the signal that it was given.
         assert process.stop(15) in (0, -signal.SIGTERM)
     assert lines("spans are lost") == [1, 1]
     assert lines("opentelemetry") == [0, 0]

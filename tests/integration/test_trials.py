@@ -50,7 +50,7 @@ def test_a_split_answers_a_share_and_sticks_to_its_key(stack: Stack, store: Mode
             assert by_key.setdefault(user, answer["version"]) == answer["version"]
             assert answer["prediction"] == {"v1": "one", "v2": "two"}[answer["version"]]
     assert set(by_key.values()) == {"v1", "v2"}
-    # Who asks for a version gets that one.
+    # A caller that names a version gets that one.
     assert {stack.http.post("/models/tried/versions/v1/predict", json=ROW).json()["version"] for _ in range(20)} == {
         "v1"
     }

@@ -19,7 +19,7 @@ HANGS_SECONDS = 0.3
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Of which only the broker is started."""
+    """Start only the broker of a stack."""
     folder = tmp_path_factory.mktemp("stack")
     stack = Stack(folder, folder, workers=0)
     try:
@@ -46,7 +46,7 @@ def connections(stack: Stack, what: str = "id") -> list[str]:
 def play(stack: Stack, scenario: Coroutine[Any, Any, None]) -> None:
     stack.redis.flushall()
     run(scenario)
-    # Nothing was left open.
+    # No connection was left open.
     run(until("connections are closed", lambda: not connections(stack)))
 
 
@@ -116,7 +116,7 @@ def test_a_redis_that_hangs_is_an_error_in_time_and_its_late_answers_are_nobodys
             await wire.lpush("list", b"before")
             stack.broker.signal(signal.SIGSTOP)
             try:
-                # The first by its own time, those after it with the connection.
+                # The first ends by its own deadline, the ones after it with the connection.
                 ends = await asyncio.gather(
                     *(wire.lpush("list", b"%d" % number) for number in range(3)), return_exceptions=True
                 )

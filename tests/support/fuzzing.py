@@ -44,7 +44,7 @@ def json_values() -> st.SearchStrategy[Any]:
 
 
 def bodies(features: Sequence[Feature]) -> st.SearchStrategy[bytes]:
-    """Return a strategy for rows with these features: valid ones, some with one fault, some with bytes inserted; or any bytes."""
+    """Return a strategy for rows with these features: valid, with a fault, or with bytes inserted; or any bytes."""
     values = st.sampled_from(ODD_VALUES) | json_values().map(json.dumps)
     names = st.sampled_from([*(feature.name for feature in features), "instances", "", LONG_NAME])
     row = st.tuples(*(st.tuples(st.just(feature.name), _value(feature)) for feature in features)).map(list)

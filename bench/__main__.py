@@ -1,4 +1,4 @@
-"""`make bench`: this project and its peers one after another on the same two cores, and what it claims as ratios."""
+"""`make bench`: measures this project and its peers one after another on the same two cores, and reports ratios."""
 
 import argparse
 import contextlib
@@ -45,7 +45,7 @@ def run(results: Results, pace: Pace, systems: list[str], parts: list[str]) -> N
 
 
 def _install(results: Results, systems: list[str]) -> None:
-    """Make the peers' environments before anything is measured."""
+    """Make the peers' environments before the first measurement."""
     for name in systems:
         try:
             install(name)
@@ -66,9 +66,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(".bench/results"), help="default: %(default)s")
     options = parser.parse_args()
     require_wrk()
-    # As with Ctrl-C: the systems are stopped, none stays behind.
+    # End as with Ctrl-C: the systems are stopped, and no process remains.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    # Inherited by every system and the load: all share the same cores.
+    # Every system and the load inherit this: all share the same cores.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     file = options.output / "results.json"
     results = Results.read(file) if options.add else Results()
@@ -80,7 +80,7 @@ def main() -> None:
     try:
         run(results, pace, systems, options.parts)
     finally:
-        # Also what was measured before something broke.
+        # Measurements from before a failure are written too.
         results.write(file)
     (options.output / "report.md").write_text(markdown(results))
     (options.output / "latency.svg").write_text(svg(results))

@@ -15,11 +15,11 @@ from scripts.environment import EnvironmentFailed
 CONNECTIONS = (1, 64, 256)
 RATES = (100, 250, 500, 1000, 2000, 4000, 6000, 8000, 12000, 16000, 24000)
 OVERLOADED_SECONDS = 1.0
-"""A system whose p99 is beyond this is not asked for more."""
+"""p99 in seconds beyond which a system gets no higher rate."""
 
 
 def compare(results: Results, names: list[str], pace: Pace, scratch: Path, models: Path) -> None:
-    """One round of every system; the first call of a run measures against offered rates too."""
+    """Measure one round of every system; the first call of a run measures latency against offered rates too."""
     for name in names:
         if name in results.absent:
             continue
@@ -29,7 +29,7 @@ def compare(results: Results, names: list[str], pace: Pace, scratch: Path, model
             try:
                 running = stops.enter_context(SYSTEMS[name](folder, models))
             except (EnvironmentFailed, NotStarted) as error:
-                # Absent, never slow.
+                # Reported as absent, never as slow.
                 results.absent[name] = str(error)
                 progress(f"{name} is absent: {error}")
                 continue
@@ -69,5 +69,5 @@ def _open(results: Results, name: str, running: Running, pace: Pace, folder: Pat
 
 
 def progress(text: str) -> None:
-    """One line of what is going on."""
+    """Print one line about the current step."""
     print(text, file=sys.stderr, flush=True)

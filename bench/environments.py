@@ -18,10 +18,10 @@ SHARED = ("scikit-learn", "numpy", "scipy", "joblib", "threadpoolctl")
 
 
 def peer_python(name: str) -> str:
-    """The interpreter of a peer's environment.
+    """Return the interpreter of a peer's environment.
 
     Raises:
-        EnvironmentFailed: if it can't be made; says why.
+        EnvironmentFailed: If the environment can't be made, with the reason.
     """
     folder = (FOLDER / name).resolve()
     python = folder / "bin" / "python"

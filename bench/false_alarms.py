@@ -1,7 +1,7 @@
-"""How often drift is reported of data that has not shifted: `python -m bench.false_alarms`, about a minute.
+"""Frequency of drift reports on data that has not shifted: `python -m bench.false_alarms`, about a minute.
 
-Training rows and live rows come from the same source, so both are noisy; a source with equal shares is the one for
-which quantile bins are made. Each look is independent of the others; in service, windows overlap and an alert waits.
+Training rows and live rows come from the same source, so both are noisy; quantile bins are made for a source with equal
+shares. Each evaluation is independent of the others; in service, windows overlap and an alert waits.
 """
 
 from itertools import product
@@ -20,7 +20,7 @@ ROWS = (50, 100, ROWS_MIN, 500, 1_000)
 
 
 def distances(chance: np.random.Generator, training_rows: int, bins: int, rows: int) -> NDArray[np.float64]:
-    """PSI of each look; shape (LOOKS,)."""
+    """Return the PSI of each evaluation; shape (LOOKS,)."""
     even = np.full(bins, 1 / bins)
     trained = chance.multinomial(training_rows, even, LOOKS).tolist()
     seen = chance.multinomial(rows, even, LOOKS).tolist()
@@ -29,7 +29,7 @@ def distances(chance: np.random.Generator, training_rows: int, bins: int, rows: 
 
 
 def main() -> None:
-    """Print the share of looks at which at least one feature is reported."""
+    """Print the share of evaluations in which at least one feature is reported."""
     chance = np.random.default_rng(SEED)
     rules = (f"> {PSI_MAX}", f"> noise {NOISE_LEVEL}", "both")
     print("| training rows | bins | rows | rule | 1 feature | " + " | ".join(f"{n} features" for n in FEATURES) + " |")

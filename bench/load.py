@@ -1,4 +1,4 @@
-"""Load on a running system: wrk as fast as it answers, or `bench.open_loop` at a constant rate."""
+"""Load on a running system: wrk as fast as the system answers, or `bench.open_loop` at a constant rate."""
 
 import os
 import re
@@ -16,7 +16,7 @@ _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 
 
 class ClosedFigures(BaseModel):
-    """What one run of wrk saw; times in seconds."""
+    """The result of one run of wrk; times in seconds."""
 
     requests_per_second: float
     p50_seconds: float
@@ -25,16 +25,16 @@ class ClosedFigures(BaseModel):
 
 
 def require_wrk() -> None:
-    """End the program, saying why, if there is no wrk."""
+    """End the program with the reason if wrk is not installed."""
     if shutil.which("wrk") is None:
         sys.exit("headrace: wrk is not installed, and the bench needs it (Debian: apt install wrk)")
 
 
 def run_wrk(url: str, body: bytes, connections: int, seconds: int) -> ClosedFigures:
-    """POST the body again and again over so many keep-alive connections, each when its last answer is there.
+    """Post the body repeatedly over keep-alive connections, each time the last answer has arrived.
 
     Raises:
-        subprocess.CalledProcessError: if wrk fails.
+        subprocess.CalledProcessError: If wrk fails.
     """
     options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s", "-s", str(SCRIPT)]
     environment = {**os.environ, "BENCH_BODY": body.decode()}
@@ -56,10 +56,10 @@ def run_wrk(url: str, body: bytes, connections: int, seconds: int) -> ClosedFigu
 def run_open_loop(
     url: str, body: bytes, rate: float, seconds: float, folder: Path, connections: int = CONNECTIONS
 ) -> OpenFigures:
-    """POST the body at a constant rate from a process of its own.
+    """Post the body at a constant rate from a process of its own.
 
     Raises:
-        subprocess.CalledProcessError: if the generator fails, as when nobody listens.
+        subprocess.CalledProcessError: If the generator fails, for example because no server listens.
     """
     file = folder / "body.json"
     file.write_bytes(body)

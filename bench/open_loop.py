@@ -1,11 +1,11 @@
 """Load at a constant rate, whatever the server does: `python -m bench.open_loop`, a process of its own.
 
-A closed-loop tool such as wrk sends the next request when the last answer is there, so a server that stalls is asked
-less, and the stall counts once ("coordinated omission"). Here request k is due at `start + k / rate`, and its latency
-runs from then: also while it waits for a free connection, and also when this generator is late, which it reports.
+A closed-loop tool such as wrk sends the next request when the last answer has arrived. It asks a stalled server less,
+and the stall counts once ("coordinated omission"). Here request k is due at `start + k / rate`, and its latency is
+measured from that time, also while it waits for a free connection and while this generator is late, which it reports.
 
-Raw sockets without pipelining, since an event loop's timers are as coarse as the latencies to be seen (1 ms). `select`
-waits with microseconds for the epoll object, which is itself a file.
+The generator uses raw sockets without pipelining, because the timers of an event loop are as coarse as the latencies to
+be measured (1 ms). `select` waits with a resolution of microseconds for the epoll object, which is itself a file.
 """
 
 import argparse
@@ -20,38 +20,38 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel
 
 DRAIN_SECONDS = 3.0
-"""How long answers are waited for after the last request; what has none then counts as an error."""
+"""Seconds to wait for answers after the last request; a request without an answer then counts as an error."""
 
 CONNECTIONS = 256
-"""From the beginning; if there may be more, they are made when all of these are in use."""
+"""Connections at the start; more are made, where allowed, when all of these are in use."""
 
 
 class OpenFigures(BaseModel):
-    """What one run saw; times in seconds, rates per second."""
+    """The result of one run; times in seconds, rates per second."""
 
     offered: float
     answered: float
-    """Good answers per second, over the time that it took to get them all."""
+    """Good answers per second, over the time until the last of them."""
 
     p50_seconds: float
     p95_seconds: float
     p99_seconds: float
     late_p99_seconds: float
-    """How late this generator sent what had a free connection: below that, latencies say nothing."""
+    """Delay of this generator in sending requests that had a free connection: latencies below it mean nothing."""
 
     errors: int
-    """Answers that are not good, and requests without one."""
+    """Number of answers that are not good, and of requests without an answer."""
 
     rejected: int = 0
-    """Those of them that say when to come again: 429 and 503."""
+    """Number of errors that say when to retry: 429 and 503."""
 
     rejected_p99_seconds: float = 0.0
     ended_at: float = 0.0
-    """When the last request was sent, as `time.time()` has it."""
+    """Time of the last request, as by `time.time()`."""
 
 
 class _Connection:
-    """One keep-alive connection with at most one request on its way."""
+    """A keep-alive connection with at most one request in flight."""
 
     def __init__(self, host: str, port: int) -> None:
         self.socket = socket.create_connection((host, port), timeout=5)
@@ -62,16 +62,16 @@ class _Connection:
         self._missing = -1
 
     def send(self, request: bytes, due: float) -> None:
-        """Send a request that is due at that time; it fits into the socket's buffer, since nothing else is in it."""
+        """Send a request that is due at that time. It fits into the socket's buffer, which is otherwise empty."""
         self.due, self._received, self._missing = due, b"", -1
         if self.socket.send(request) != len(request):
             raise OSError("a request did not fit into the socket's buffer")
 
     def receive(self) -> int:
-        """The status of the answer, 0 while it is not complete.
+        """Return the status of the answer, 0 while it is incomplete.
 
         Raises:
-            OSError: if the server closed the connection, or its answer has no Content-Length.
+            OSError: If the server closed the connection, or its answer has no Content-Length.
         """
         data = self.socket.recv(65536)
         if not data:
@@ -91,7 +91,7 @@ class _Connection:
 
 
 class Generator:
-    """Sends one request again and again at a rate, over so many connections."""
+    """A generator that sends one request repeatedly at a rate, over many connections."""
 
     def __init__(self, url: str, body: bytes, connections: int = CONNECTIONS) -> None:
         parts = urlsplit(url)
@@ -114,7 +114,7 @@ class Generator:
             self._connect()
 
     def run(self, rate: float, seconds: float) -> OpenFigures:
-        """Send for so long and wait for the answers; figures are of this run alone."""
+        """Send for some seconds and wait for the answers; return the figures of this run alone."""
         self._latencies, self._late, self._rejected, self._errors = [], [], [], 0
         clock, total, sent = time.perf_counter, max(1, int(rate * seconds)), 0
         start = clock() + 0.01
@@ -170,7 +170,10 @@ class Generator:
         self._idle.pop().send(self._request, due)
 
     def _replace(self, connection: _Connection) -> None:
-        """The server closed it; that is an error if an answer was due on it, and no reason for a new one if not."""
+        """Handle a connection that the server closed.
+
+        An error if an answer was due, otherwise no reason for a new connection.
+        """
         idle = connection in self._idle
         del self._by_file[connection.socket.fileno()]
         connection.socket.close()
@@ -181,7 +184,7 @@ class Generator:
             self._connect()
 
     def _receive(self, connection: _Connection) -> float | None:
-        """Take what came; the time, if it was a good answer."""
+        """Read an answer; return the time if it was a good one."""
         try:
             status = connection.receive()
         except OSError:

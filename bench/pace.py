@@ -1,4 +1,4 @@
-"""How long the parts of a run take."""
+"""Durations of the parts of a run."""
 
 from dataclasses import dataclass, replace
 
@@ -10,26 +10,26 @@ class Pace:
     rounds: int
     measure_rounds: int
     seconds: int
-    """Of closed-loop load per number of connections."""
+    """Seconds of closed-loop load per number of connections."""
 
     warm_up_seconds: int
     open_seconds: float
-    """Of constant-rate load per offered rate."""
+    """Seconds of constant-rate load per offered rate."""
 
     rate_step: int
-    """1: every offered rate; 2: every second one."""
+    """Step through the offered rates: 1 for every rate, 2 for every second one."""
 
     backlog_seconds: int
-    """Of submissions, which are then drained."""
+    """Seconds of submissions, which are then drained."""
 
     forest_trees: int
-    """1.8 MB each."""
+    """Trees of the forest, of 1.8 MB each."""
 
     overload_seconds: int
-    """Of three times what the workers can do."""
+    """Seconds of three times the workers' capacity."""
 
     def with_rounds(self, rounds: int) -> "Pace":
-        """The same with another number of rounds."""
+        """Return a copy with another number of rounds."""
         return replace(self, rounds=rounds, measure_rounds=rounds)
 
 
@@ -44,7 +44,7 @@ FULL = Pace(
     forest_trees=110,
     overload_seconds=15,
 )
-"""Within 15 minutes."""
+"""A run within 15 minutes."""
 
 SHORT = Pace(
     rounds=1,
@@ -57,4 +57,4 @@ SHORT = Pace(
     forest_trees=5,
     overload_seconds=4,
 )
-"""Within 2 minutes: shows that it works, and the order of magnitude."""
+"""A run within 2 minutes: shows that the bench works, and the order of magnitude."""

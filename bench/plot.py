@@ -18,7 +18,7 @@ Point = tuple[float, float]
 
 
 def svg(results: Results) -> str:
-    """p99 (line) and p50 (dashes) of every system that was measured."""
+    """Return the plot: p99 (line) and p50 (dashes) of every measured system."""
     parts = [_axes()]
     for position, (name, figures) in enumerate(results.open.items()):
         colour = COLOURS[position % len(COLOURS)]
@@ -71,7 +71,7 @@ def _y(seconds: float) -> float:
 
 
 def _share(value: float, low: float, high: float) -> float:
-    """Where a value lies between two others on a logarithmic scale, at most at one of them."""
+    """Return the position of a value between two others on a logarithmic scale, limited to them."""
     return math.log(min(max(value, low), high) / low) / math.log(high / low)
 
 

@@ -1,4 +1,4 @@
-"""The results as Markdown: what was measured of each system, and what became of the targets."""
+"""The results as Markdown: the figures of each system, and the targets that were met."""
 
 from bench.comparison import CONNECTIONS
 from bench.results import Results, median
@@ -9,7 +9,7 @@ _MARKS = {"aim": "✓ aim", "met": "✓ met", "missed": "✗ missed", "not measu
 
 
 def markdown(results: Results) -> str:
-    """All tables; what was not measured is left out of them, and absent systems are named with the reason."""
+    """Return all tables. Parts that were not measured are left out, and absent systems are named with the reason."""
     parts = [results.machine, _systems(results), _absent(results), _targets(results), _measures(results)]
     return "\n\n".join(part for part in parts if part) + "\n"
 

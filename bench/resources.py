@@ -1,4 +1,4 @@
-"""What a system's processes cost: CPU time and memory of whole process trees, from /proc."""
+"""Cost of a system's processes: CPU time and memory of whole process trees, from /proc."""
 
 import os
 from collections import defaultdict
@@ -9,7 +9,7 @@ _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 def tree(roots: Iterable[int]) -> list[int]:
-    """The processes and all their descendants that live now."""
+    """Return the ids of these processes and of all their living descendants."""
     children: dict[int, list[int]] = defaultdict(list)
     for entry in Path("/proc").iterdir():
         fields = _stat(int(entry.name)) if entry.name.isdigit() else None
@@ -24,7 +24,7 @@ def tree(roots: Iterable[int]) -> list[int]:
 
 
 def cpu_seconds(roots: Iterable[int]) -> float:
-    """User and system time so far of a tree, with that of children that have ended (proc(5): utime to cstime)."""
+    """Return user and system time of a tree in seconds, with ended children (proc(5): utime to cstime)."""
     ticks = 0
     for pid in tree(roots):
         fields = _stat(pid)
@@ -34,18 +34,18 @@ def cpu_seconds(roots: Iterable[int]) -> float:
 
 
 def busy_seconds() -> float:
-    """CPU time that all cores of the machine were not idle so far, or given to other machines (proc(5): /proc/stat)."""
+    """Return the CPU seconds in which cores were not idle or given to other machines (proc(5): /proc/stat)."""
     user, nice, system, _, _, irq, soft_irq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
     return (user + nice + system + irq + soft_irq + steal) / _TICKS_PER_SECOND
 
 
 def load_seconds() -> float:
-    """CPU time of this process and of its children that have ended, as the load generators have."""
+    """Return the CPU seconds of this process and of its ended children, such as the load generators."""
     return sum(os.times()[:4])
 
 
 def pss_bytes(roots: Iterable[int]) -> int:
-    """Memory of a tree as PSS: a page that n processes share counts 1/n in each."""
+    """Return the memory of a tree as PSS: a page that n processes share counts 1/n in each."""
     total = 0
     for pid in tree(roots):
         try:
@@ -57,7 +57,7 @@ def pss_bytes(roots: Iterable[int]) -> int:
 
 
 def _stat(pid: int) -> list[str] | None:
-    """The fields of /proc/PID/stat from the state on; None if the process has ended."""
+    """Return the fields of /proc/PID/stat from the state on; None if the process has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

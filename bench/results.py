@@ -1,4 +1,4 @@
-"""What was measured: every figure of every round, kept as JSON, added to by later calls."""
+"""The measurements: every figure of every round, kept as JSON, to which later calls add."""
 
 import os
 import platform
@@ -17,24 +17,24 @@ class Round(ClosedFigures):
     """One closed-loop measurement of a system."""
 
     cpu_seconds_per_1000: float
-    """CPU time of all its processes per 1,000 good answers; the load generator is left out."""
+    """CPU seconds of all its processes per 1,000 good answers, without the load generator."""
 
     foreign_cores: float = 0.0
-    """Cores that something else used meanwhile: neither the system nor the load. Above 0.1 the round is disturbed."""
+    """Cores that were used by neither the system nor the load. Above 0.1 the round is disturbed."""
 
 
 class Results(BaseModel):
-    """Everything of one run."""
+    """All figures of one run."""
 
     machine: str = ""
     absent: dict[str, str] = Field(default_factory=dict)
-    """System -> why it was not measured."""
+    """System -> reason why it was not measured."""
 
     closed: dict[str, dict[int, list[Round]]] = Field(default_factory=dict)
     """System -> connections -> rounds."""
 
     pss_bytes: dict[str, list[int]] = Field(default_factory=dict)
-    """System -> memory after the load of each round."""
+    """System -> memory in bytes after the load of each round."""
 
     open: dict[str, list[OpenFigures]] = Field(default_factory=dict)
     """System -> offered rates, ascending."""
@@ -48,23 +48,23 @@ class Results(BaseModel):
             self.measures.setdefault(name, []).append(value)
 
     def measure(self, name: str) -> float | None:
-        """The median of a measure over its rounds."""
+        """Return the median of a measure over its rounds."""
         return median(self.measures.get(name, []))
 
     def foreign_cores(self, system: str, connections: int) -> float | None:
-        """What something else took in the worst round."""
+        """Return the cores that other processes took in the worst round."""
         return max((run.foreign_cores for run in self._rounds(system, connections)), default=None)
 
     def rate(self, system: str, connections: int) -> float | None:
-        """Requests per second of a system."""
+        """Return the requests per second of a system."""
         return median(run.requests_per_second for run in self._rounds(system, connections))
 
     def p50_seconds(self, system: str, connections: int) -> float | None:
-        """Median latency of a system."""
+        """Return the median latency of a system."""
         return median(run.p50_seconds for run in self._rounds(system, connections))
 
     def p99_seconds(self, system: str, connections: int) -> float | None:
-        """Latency that one in a hundred exceeds."""
+        """Return the latency that one request in a hundred exceeds."""
         return median(run.p99_seconds for run in self._rounds(system, connections))
 
     def _rounds(self, system: str, connections: int) -> list[Round]:
@@ -72,18 +72,18 @@ class Results(BaseModel):
 
     @classmethod
     def read(cls, file: Path) -> "Results":
-        """What an earlier call wrote, or nothing yet."""
+        """Return the results of an earlier call, or empty ones."""
         return cls.model_validate_json(file.read_text()) if file.is_file() else cls()
 
     def write(self, file: Path) -> None:
-        """Keep it; with the date and machine of this call."""
+        """Write the results, with the date and the machine of this call."""
         self.machine = _machine()
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(self.model_dump_json(indent=1) + "\n")
 
 
 def median(values: Iterable[float]) -> float | None:
-    """The median, None of nothing."""
+    """Return the median, or None for no values."""
     found = list(values)
     return statistics.median(found) if found else None
 

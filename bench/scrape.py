@@ -1,6 +1,7 @@
-"""What a scrape of a worker takes: `python -m bench.scrape`, about half a minute.
+"""Cost of a scrape of a worker: `python -m bench.scrape`, about half a minute.
 
-A worker of 8 pool children whose model has 20 features, as Prometheus asks it: idle, and while the children predict.
+Prometheus' requests are sent to a worker of 8 pool children whose model has 20 features, while it is idle and while the
+children predict.
 """
 
 import statistics
@@ -26,12 +27,12 @@ FEATURES = 20
 TRAINING_ROWS = 2_000
 SCRAPES = 50
 HEADERS = {"Accept": "application/openmetrics-text;version=1.0.0", "Accept-Encoding": "gzip"}
-"""As Prometheus asks."""
+"""Headers that Prometheus sends."""
 CALLERS = 4
 
 
 def main() -> None:
-    """Print the time of a scrape, and what it holds."""
+    """Print the time of a scrape, and the number of its samples."""
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as scratch:
         folder = Path(scratch)
         rows = _export(folder / "models")
@@ -49,7 +50,7 @@ def main() -> None:
 
 
 def _export(models: Path) -> list[dict[str, Any]]:
-    """Put a model into the store; some of its rows."""
+    """Write a model into the store, and return some of its rows."""
     X, y = make_classification(TRAINING_ROWS, FEATURES, n_informative=FEATURES // 2, random_state=0)
     names = [f"feature_{i:02}" for i in range(FEATURES)]
     estimator = LogisticRegression(max_iter=1000).fit(X, y)
@@ -82,7 +83,7 @@ def _report(name: str, url: str) -> None:
 
 
 def _scrape_seconds(url: str) -> float:
-    # A connection of its own: Prometheus keeps one, but prometheus-client's server closes it.
+    # One connection per scrape: Prometheus keeps one, but prometheus-client's server closes it.
     with httpx.Client(trust_env=False, headers=HEADERS) as client:
         asked = time.perf_counter()
         client.get(url).raise_for_status()

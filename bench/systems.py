@@ -1,4 +1,4 @@
-"""The systems that are compared: how each is started, what is sent to it, and which processes it is."""
+"""The compared systems: how each is started, its address and request, and its processes."""
 
 import json
 import subprocess
@@ -20,7 +20,7 @@ END_SECONDS = 10
 
 
 class NotStarted(Exception):
-    """Why a system does not run, in one line."""
+    """The reason why a system does not run, in one line."""
 
 
 _QUIETLY = ("--no-access-log", "--log-level", "warning")
@@ -34,33 +34,35 @@ ONE_ROW_AS_TENSOR = json.dumps(
 
 @dataclass
 class Running:
-    """A system that answers."""
+    """A running system."""
 
     url: str
-    """Where one row is POSTed to."""
+    """URL to which one row is posted."""
 
     body: bytes
     processes: list[Process]
-    """Its parts; with Redis, where the system needs it."""
+    """Its parts, with Redis where the system needs it."""
 
     redis_url: str = ""
 
     @property
     def pids(self) -> list[int]:
-        """The processes' ids; their descendants belong to the system too."""
+        """Ids of the processes; their descendants belong to the system too."""
         return [process.pid for process in self.processes]
 
 
 Start = Callable[[Path, Path], AbstractContextManager[Running]]
-"""Start a system in a scratch folder, serving the model `iris` of a model store; leaving the context ends it.
+"""Start a system in a scratch folder, serving the model `iris` of a model store, and end it with the context.
 
-Entering it raises NotStarted or EnvironmentFailed if the system can't be had.
+Raises:
+    NotStarted: If the system does not answer.
+    EnvironmentFailed: If its environment can't be made.
 """
 
 
 @contextmanager
 def headrace(folder: Path, models: Path) -> Iterator[Running]:
-    """This project: gateway, one worker with two children, Redis with an append-only file."""
+    """Start this project: gateway, one worker with two children, Redis with an append-only file."""
     stack = Stack(folder, models)
     try:
         stack.start()
@@ -71,7 +73,7 @@ def headrace(folder: Path, models: Path) -> Iterator[Running]:
 
 @contextmanager
 def naive_celery(folder: Path, models: Path, worker: bool = True) -> Iterator[Running]:
-    """The naive app: uvicorn, one worker with two children, the same Redis. The worker is the last process."""
+    """Start the naive app: uvicorn, one worker with two children, the same Redis. The worker is the last process."""
     stack = Stack(folder, models)
     port = free_port()
     environment = {"REDIS_URL": stack.redis_url, **artifact_environment(folder, models)}
@@ -99,20 +101,20 @@ class Peer:
     """A system of one program, which gets its port as PORT and the artifact as ARTIFACT."""
 
     environment_name: str
-    """Of the environment in `.bench/`; empty: this one."""
+    """Name of its environment in `.bench/`; empty: this one."""
 
     arguments: str
-    """Of Python; `{port}` is filled in."""
+    """Arguments of Python; `{port}` is filled in."""
 
     path: str = "/predict"
     body: bytes = ONE_ROW
     environment: dict[str, str] = field(default_factory=dict)
 
     def interpreter(self) -> str:
-        """The Python that runs it.
+        """Return the Python that runs it.
 
         Raises:
-            EnvironmentFailed: if its environment can't be made.
+            EnvironmentFailed: If its environment can't be made.
         """
         return peer_python(self.environment_name) if self.environment_name else sys.executable
 
@@ -121,8 +123,8 @@ class Peer:
         """Start it.
 
         Raises:
-            EnvironmentFailed: if its environment can't be made.
-            NotStarted: if it does not answer.
+            EnvironmentFailed: If its environment can't be made.
+            NotStarted: If it does not answer.
         """
         port = free_port()
         ports = {"PORT": str(port), "GRPC_PORT": str(free_port()), "METRICS_PORT": str(free_port())}
@@ -163,14 +165,14 @@ SYSTEMS: dict[str, Start] = {
 }
 
 WITHOUT_INSTALLS = (HEADRACE, PLAIN, PLAIN_ASYNC, NAIVE)
-"""Those that need nothing beside this environment."""
+"""Systems that need no environment of their own."""
 
 
 def install(name: str) -> None:
-    """Make what a system needs beside this environment.
+    """Make the environment of a system, if it needs one.
 
     Raises:
-        EnvironmentFailed: if it can't be made; says why.
+        EnvironmentFailed: If it can't be made, with the reason.
     """
     system = SYSTEMS[name]
     if isinstance(system, Peer):
@@ -178,7 +180,10 @@ def install(name: str) -> None:
 
 
 def artifact_environment(folder: Path, models: Path) -> dict[str, str]:
-    """The environment of a peer: the artifact as a file, and one BLAS thread per process, as in this project."""
+    """Return the environment variables of a peer.
+
+    The artifact as a file, and one BLAS thread per process, as in this project.
+    """
     store = ModelStore(models)
     manifest = store.manifest("iris")
     artifact = folder / manifest.artifact.file
@@ -200,7 +205,7 @@ def _wait(url: str, body: bytes, process: Process) -> None:
 
 
 def _end(process: Process) -> None:
-    """Stop a peer; one that hangs is killed, and no reason to lose what was measured."""
+    """Stop a peer. One that hangs is killed, so that the measurements are not lost."""
     with suppress(subprocess.TimeoutExpired):
         process.stop(END_SECONDS)
 

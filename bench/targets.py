@@ -1,4 +1,4 @@
-"""What the project claims, as ratios within one run: the least that must hold, and the aim."""
+"""The claims of the project as ratios within one run: the least that must hold, and the aim."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Target:
 
     measure: str
     figure: Figure
-    """The ratio; None if one of its parts was not measured."""
+    """Function from results to the ratio; None if one of its parts was not measured."""
 
     at_least: float
     aim: float
@@ -23,7 +23,7 @@ class Target:
     more_is_better: bool = True
 
     def verdict(self, results: Results) -> str:
-        """`aim`, `met`, `missed` or `not measured`."""
+        """Return `aim`, `met`, `missed` or `not measured`."""
         value = self.figure(results)
         if value is None:
             return "not measured"

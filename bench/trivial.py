@@ -1,6 +1,6 @@
-"""A server that does nothing but answer: what the load generators reach without a system behind them.
+"""A server that only answers: the limit of the load generators without a system behind them.
 
-`python -m bench.trivial PORT`. Its own cost is on the same cores, so the generator alone can do more.
+`python -m bench.trivial PORT`. It runs on the same cores, so the generator alone can do more.
 """
 
 import asyncio
@@ -14,7 +14,10 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 
 
 
 class _Connection(asyncio.Protocol):
-    """Answers whatever comes; the generators send a request in one piece, and never two at once."""
+    """A protocol that answers every piece of data.
+
+    The generators send a request in one piece, and never two at once.
+    """
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports don't derive from asyncio's.

@@ -1,7 +1,7 @@
-"""`python -m bench.unmetered gateway`, or `worker`: the same process with its metrics patched away.
+"""`python -m bench.unmetered gateway`, or `worker`: the process with its metrics patched away.
 
-The product has no such switch. Every metric becomes one that does nothing, and what is done only for metrics (binning
-inputs and outputs) is left out; request ids, `timing` and `Server-Timing` stay.
+The product has no such switch. Every metric is replaced by one that does nothing, and work that is done only for
+metrics (binning inputs and outputs) is left out; request ids, `timing` and `Server-Timing` stay.
 """
 
 import os
@@ -14,10 +14,10 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
 GATEWAY_METHODS = ("answered", "succeeded", "ended_with")
-"""Of GatewayMetrics: they note what is written later."""
+"""Methods of GatewayMetrics, which record values that are written later."""
 
 WORKER_METHODS = ("count_inputs", "count_outputs", "count_confidence")
-"""Of ModelMetrics."""
+"""Methods of ModelMetrics."""
 
 
 class Nothing:
@@ -30,10 +30,10 @@ class Nothing:
 
 
 def main(program: str) -> None:
-    """Patch, then run the program.
+    """Patch the metrics, then run the program.
 
     Raises:
-        AttributeError: if the code that is to be patched has moved.
+        AttributeError: If a part that is to be patched has moved.
     """
     silent = Nothing()
     MetricWrapperBase.labels = lambda *_, **__: silent  # type: ignore[method-assign,assignment]
@@ -55,7 +55,7 @@ def _patch_worker() -> None:
     from worker.__main__ import ENVIRONMENT
     from worker.metrics.model import ModelMetrics
 
-    # `python -m worker` sets these and then becomes another process, which would lose the patches.
+    # `python -m worker` sets these and then replaces its process, which would lose the patches.
     os.environ.update(ENVIRONMENT)
     Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).mkdir(exist_ok=True)
     _silence(ModelMetrics, WORKER_METHODS)

@@ -1,4 +1,4 @@
-"""The measures beside the comparison, each a ratio within one run; a module has one, and says how it is taken.
+"""The measures beside the comparison, each a ratio within one run, with a module that describes its method.
 
 Every `measure(scratch, models, pace)` returns one round: name -> figure, as `bench.targets` reads them.
 """

@@ -1,7 +1,7 @@
 """Interactive latency while bulk saturates the workers: 100 predictions a second, idle, then beside queued jobs.
 
-The jobs, of 1,000 rows each, are submitted while no worker runs, so that submitting them takes no time from the
-gateway while latency is measured. If the backlog is gone before the end, the measure is refused rather than flattering.
+The jobs, of 1,000 rows each, are submitted while no worker runs, so that submitting them takes no time from the gateway
+while latency is measured. If the backlog ends too early, the measure is refused, because it would flatter.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ RATE = 100
 
 
 def measure(scratch: Path, models: Path, pace: Pace) -> dict[str, float]:
-    """p95 in seconds, idle and beside bulk."""
+    """Return the p95 in seconds, idle and beside bulk."""
     folder = scratch / "fairness"
     folder.mkdir()
     stack = Stack(folder, models, JOBS_OPEN_MAX="10000000")

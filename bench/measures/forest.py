@@ -1,8 +1,7 @@
-"""A CPU-heavy model, a random forest of about 200 MB: two pool children, or two workers, against one; and the memory
-that the second child adds.
+"""A CPU-heavy model, a random forest of about 200 MB, with two pool children or two workers against one.
 
-Four connections ask for 250 rows each. Memory is the PSS of the worker's processes after that load, so it has what
-predicting writes into shared pages too.
+The module also measures the memory that the second child adds. Four connections ask for 250 rows each. Memory is the
+PSS of the worker's processes after that load, so it includes writes into shared pages during prediction.
 """
 
 from pathlib import Path
@@ -23,7 +22,7 @@ REQUEST_ROWS, CONNECTIONS = 250, 4
 
 
 def measure(scratch: Path, models: Path, pace: Pace) -> dict[str, float]:
-    """Rows per second with one child, two children and two workers; bytes of the model and of a second child."""
+    """Return rows per second with one child, two children and two workers, and the bytes that a child adds."""
     store = scratch / "forest-models"
     body = _grow(store, pace.forest_trees)
     one, one_bytes = _serve(scratch / "forest-1", store, body, pace, children=1, workers=1)
@@ -39,11 +38,11 @@ def measure(scratch: Path, models: Path, pace: Pace) -> dict[str, float]:
 
 
 def _grow(store: Path, trees: int) -> bytes:
-    """Fit the forest on noise, which makes deep trees; the body of a request to it."""
+    """Fit the forest on noise, which makes deep trees; return the body of a request to it."""
     random = np.random.default_rng(0)
     rows, targets = random.random((TRAINING_ROWS, FEATURES)), random.random(TRAINING_ROWS)
     forest = RandomForestRegressor(trees, max_features=2, n_jobs=2, random_state=0).fit(rows, targets)
-    # As it will be served; the workers are the parallelism.
+    # As it is served: the workers are the parallelism.
     forest.n_jobs = 1
     if not (store / "forest").exists():
         export(forest, rows, name="forest", store=store)
@@ -52,7 +51,7 @@ def _grow(store: Path, trees: int) -> bytes:
 
 
 def _serve(folder: Path, store: Path, body: bytes, pace: Pace, children: int, workers: int) -> tuple[float, int]:
-    """Rows per second, and the memory of all workers in bytes."""
+    """Return rows per second, and the memory of all workers in bytes."""
     folder.mkdir()
     stack = Stack(folder, store, workers, DEFAULT_MODEL="forest", WORKER_CONCURRENCY=str(children))
     try:

@@ -1,6 +1,6 @@
-"""What the load generators themselves reach: against a server that does nothing (`bench.trivial`), on the same cores.
+"""Limits of the load generators: against a server that does nothing (`bench.trivial`), on the same cores.
 
-The open-loop generator holds a rate if it answers for 99 % of it with a p99 below 5 ms.
+The open-loop generator reaches a rate if it gets 99 % of the answers with a p99 below 5 ms.
 """
 
 import socket
@@ -17,7 +17,7 @@ P99_SECONDS_MAX = 0.005
 
 
 def measure(scratch: Path, models: Path, pace: Pace) -> dict[str, float]:
-    """Requests per second of wrk, the greatest rate that the open-loop generator holds, its latency at 1,000/s."""
+    """Return the requests per second of wrk, and the open-loop generator's greatest rate and latency at 1,000/s."""
     port = free_port()
     server = Process("trivial", [sys.executable, "-m", "bench.trivial", str(port)], {}, scratch)
     server.start()

@@ -1,6 +1,6 @@
 """Submitting and draining: single-row jobs against an endpoint that calls `delay()` and its Celery worker.
 
-Each system takes submissions from 64 connections while no worker runs, then one worker (two children) starts on the
+Each system takes submissions from 64 connections while no worker runs; then one worker (two children) starts on the
 backlog. Draining is timed from a tenth to nine tenths of it, so the worker's start and the last stragglers don't count.
 """
 
@@ -19,11 +19,11 @@ from tests.support.stack import Stack
 
 CONNECTIONS = 64
 DRAIN_SECONDS_MAX = 25.0
-"""A slow worker's rate is taken from what it did until then."""
+"""Seconds after which the rate of a slow worker is taken from what it has done until then."""
 
 
 def measure(scratch: Path, models: Path, pace: Pace) -> dict[str, float]:
-    """Submissions and drained jobs per second of both systems."""
+    """Return submissions and drained jobs per second of both systems."""
     ours, theirs = scratch / "jobs-headrace", scratch / "jobs-naive"
     submitted, drained = _headrace(ours, models, pace)
     naive_submitted, naive_drained = _naive(theirs, models, pace)
@@ -62,12 +62,12 @@ def _naive(folder: Path, models: Path, pace: Pace) -> tuple[float, float]:
         with redis.Redis.from_url(running.redis_url) as broker:
             backlog = broker.llen("celery")
             running.processes[-1].start()
-            # Each result is a key of its own, and nothing else makes any while the queue is full.
+            # Each result is a key of its own, and nothing else creates keys while the queue is full.
             return seen.requests_per_second, _drain(backlog, lambda: backlog - broker.llen("celery"))
 
 
 def _drain(backlog: int, ended: Callable[[], int]) -> float:
-    """Jobs per second between a tenth and nine tenths of the backlog."""
+    """Return the jobs per second between a tenth and nine tenths of the backlog."""
     began: tuple[float, int] | None = None
     give_up = time.monotonic() + 60
     while time.monotonic() < give_up:

@@ -1,4 +1,4 @@
-"""What all metrics cost: throughput at 64 connections with them, and with them patched away (`bench.unmetered`)."""
+"""Cost of all metrics: throughput at 64 connections with them, and with them patched away (`bench.unmetered`)."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ TURNS = 2
 
 
 def measure(scratch: Path, models: Path, pace: Pace) -> dict[str, float]:
-    """Requests per second with and without metrics, in turn, the means of two turns each."""
+    """Return requests per second with and without metrics, in turn, as the means of two turns each."""
     rates: dict[bool, list[float]] = {True: [], False: []}
     for turn in range(TURNS):
         for metered in rates:

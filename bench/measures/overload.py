@@ -1,9 +1,9 @@
-"""Three times what the workers can do, offered at a constant rate: what callers get meanwhile, and afterwards.
+"""Three times the workers' capacity, offered at a constant rate: the answers during the overload and afterwards.
 
-The model sleeps over each row, so the workers' capacity is given and no load generator takes it from them: on two cores
-a model that computes would lose to whoever asks. What refusing costs the gateway is in the figures all the same.
-Latencies count from when a request was due. The service has recovered at the end of the first half second after the
-overload's last request in which a tenth of the peak was all answered, at a p95 below 1.5 times that of before.
+The model sleeps for each row, so the workers' capacity is given and no load generator reduces it: on two cores a model
+that computes would lose to the generator. The cost of refusing in the gateway is included. Latencies count from the
+time at which a request was due. The service has recovered at the end of the first half second after the overload's last
+request in which a tenth of the peak was all answered, at a p95 below 1.5 times the one before.
 """
 
 import time
@@ -27,7 +27,7 @@ DEADLINE_SECONDS = 1.0
 PEAK_CONNECTIONS = 64
 TIMES_PEAK = 3
 CONNECTIONS = 2000
-"""More than are ever waiting: at most the deadline's worth of the peak is admitted."""
+"""More than ever wait: at most the peak of one deadline is admitted."""
 
 PROBE_SHARE, PROBE_SECONDS = 0.1, 0.5
 RECOVERY_SECONDS_MAX = 10.0
@@ -35,7 +35,7 @@ IDLE_AGAIN = 1.5
 
 
 def measure(scratch: Path, models: Path, pace: Pace) -> dict[str, float]:
-    """Rates per second, times in seconds; `recovery_seconds` is inf if it took more than 10 s."""
+    """Return rates per second and times in seconds; `recovery_seconds` is inf if it took more than 10 s."""
     folder = scratch / "overload"
     folder.mkdir()
     store = folder / "models"
@@ -53,7 +53,7 @@ def measure(scratch: Path, models: Path, pace: Pace) -> dict[str, float]:
         with ThreadPoolExecutor(1) as pool:
             offered = TIMES_PEAK * rate
             running = pool.submit(run_open_loop, url, body, offered, pace.overload_seconds, folder, CONNECTIONS)
-            # Not before the end is near: what is asked to see whether it has recovered comes on top.
+            # Not before the end is near: the requests that test the recovery come on top of the load.
             time.sleep(pace.overload_seconds)
             windows = _watch(url, body, rate, IDLE_AGAIN * idle.p95_seconds, running)
             seen = running.result()
@@ -76,11 +76,11 @@ def measure(scratch: Path, models: Path, pace: Pace) -> dict[str, float]:
 
 
 Window = tuple[float, float, bool]
-"""When half a second began and ended, and whether it was as before."""
+"""Begin and end of half a second of load, and True if all was as before."""
 
 
 def _watch(url: str, body: bytes, rate: float, p95_seconds: float, overload: "Future[OpenFigures]") -> list[Window]:
-    """Half seconds until the overload is over and all is as before, or for too long."""
+    """Send half seconds of load until all is as before, or for too long."""
     windows: list[Window] = []
     give_up = time.time() + RECOVERY_SECONDS_MAX
     with closing(Generator(url, body)) as probe:

@@ -1,7 +1,7 @@
 """1,000 rows in one `/predict`, against JSON parsing plus `predict_proba` in one process.
 
-The reference parses the same body with orjson, makes an array and calls the estimator; it answers nobody. One caller
-sends one request after another; what four callers get beside it is reported too, since a pool has more than one child.
+The reference parses the same body with orjson, makes an array and calls the estimator; it sends no answer. One caller
+sends one request after another. The result of four callers is reported too, because a pool has more than one child.
 """
 
 import time
@@ -21,7 +21,7 @@ BODY = orjson.dumps({"instances": [ROW] * ROWS})
 
 
 def measure(scratch: Path, models: Path, pace: Pace) -> dict[str, float]:
-    """Rows per second."""
+    """Return rows per second."""
     folder = scratch / "rows"
     folder.mkdir()
     reference = _in_process(folder, models, pace.seconds)

@@ -1,1 +1,1 @@
-"""The peers: small honest programs that serve the same model."""
+"""The peers: small programs, each tuned in good faith, that serve the same model."""

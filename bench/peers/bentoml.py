@@ -1,8 +1,7 @@
 """BentoML: adaptive batching.
 
-Validation is what its Iris example has: an array of numbers, here `{"rows": [[5.1, 3.5, 1.4, 0.2]]}`, since a batched
-API takes a list and a caller with one row sends a list of one.
-Two workers, one per core, as it advises.
+Validation follows its Iris example: an array of numbers, here `{"rows": [[5.1, 3.5, 1.4, 0.2]]}`, because a batched API
+takes a list and a caller with one row sends a list of one. Two workers, one per core, as its documentation advises.
 """
 
 from typing import Any
@@ -15,7 +14,7 @@ from bench.peers.model import answer, load
 
 @bentoml.service(workers=2, metrics={"enabled": True}, logging={"access": {"enabled": False}})
 class Iris:
-    """Rows in, their classes and probabilities out."""
+    """A service that takes rows and returns their classes and probabilities."""
 
     def __init__(self) -> None:
         self.model = load()

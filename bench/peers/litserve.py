@@ -1,9 +1,9 @@
 """LitServe: batches of up to 64 rows.
 
-Validation is what its documentation shows: `decode_request` picks the fields out of the JSON object; a missing field is
-an error, a wrong type too. ZeroMQ (`fast_queue`) carries requests to the model's process, as it advises for load.
-One worker and a window of 1 ms: on two cores a second worker, a second API process or a wider window gained nothing at
-64 connections that was worth their cost at one (a window of 50 ms: a fifth more at 64, 53 ms instead of 4 at one).
+Validation follows its documentation: `decode_request` takes the fields from the JSON object; a missing field or a wrong
+type is an error. ZeroMQ (`fast_queue`) carries requests to the model's process, as its documentation advises for load.
+One worker and a window of 1 ms: on two cores a second worker, a second API process or a wider window gained too little
+at 64 connections for their cost at one (a window of 50 ms: a fifth more at 64, 53 ms instead of 4 at one).
 """
 
 import os
@@ -15,18 +15,18 @@ from bench.peers.model import FEATURES, answer, load
 
 
 class Iris(litserve.LitAPI):
-    """One row in, the class and probabilities out."""
+    """An API that takes one row and returns its class and probabilities."""
 
     def setup(self, device: str) -> None:
         """Load the model in the process that predicts."""
         self.model = load()
 
     def decode_request(self, request: dict[str, Any]) -> list[float]:
-        """The row in the order of the features."""
+        """Return the row in the order of the features."""
         return [float(request[name]) for name in FEATURES]
 
     def batch(self, inputs: list[list[float]]) -> list[list[float]]:
-        """Rows become one table in `answer`."""
+        """Return the rows unchanged; `answer` makes them one table."""
         return inputs
 
     def predict(self, x: list[list[float]]) -> list[dict[str, Any]]:
@@ -34,11 +34,11 @@ class Iris(litserve.LitAPI):
         return answer(self.model, x)
 
     def unbatch(self, output: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """One answer per row already."""
+        """Return the answers, of which there is one per row already."""
         return output
 
     def encode_response(self, output: dict[str, Any]) -> dict[str, Any]:
-        """As it is."""
+        """Return the answer unchanged."""
         return output
 
 

@@ -1,8 +1,8 @@
 """MLServer: a custom runtime with adaptive batching, up to 64 requests.
 
-It speaks the Open Inference Protocol only, so the row comes as a tensor and the answer goes as two; the protocol's
-schema is its validation (shape and number type are checked when the tensor is decoded).
-It predicts in the server's process: one or two parallel workers gained nothing on two cores at 64 connections.
+It speaks the Open Inference Protocol only, so the row arrives as a tensor and the answer leaves as two; the protocol's
+schema is its validation (shape and number type are checked when the tensor is decoded). It predicts in the server's
+process: one or two parallel workers gained nothing on two cores at 64 connections.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from bench.peers.model import answer, load
 
 
 class Iris(MLModel):
-    """Rows in, their classes and probabilities out."""
+    """A runtime that takes rows and returns their classes and probabilities."""
 
     async def load(self) -> bool:
         """Load the model in the process that predicts."""

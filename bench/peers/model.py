@@ -1,7 +1,7 @@
-"""The model that all peers serve, and the work that each of them does for a batch of rows.
+"""The model that all peers serve, and the work of each for a batch of rows.
 
-One pass, as this project does it: the class of the greatest probability, which for a logistic regression is what
-`predict` says. So what differs between systems is the serving, not the arithmetic.
+The work is one pass, as in this project: the class of the greatest probability, which for a logistic regression is the
+result of `predict`. So the systems differ in serving, not in arithmetic.
 """
 
 import os
@@ -14,12 +14,12 @@ FEATURES = ("sepal_length", "sepal_width", "petal_length", "petal_width")
 
 
 def load(artifact: str | None = None) -> Any:
-    """The estimator of an artifact, by default the one that ARTIFACT names."""
+    """Return the estimator of an artifact, by default of the one that ARTIFACT names."""
     return joblib.load(artifact or os.environ["ARTIFACT"])
 
 
 def answer(model: Any, rows: Any) -> list[dict[str, Any]]:
-    """The class and the probabilities of each row; rows has shape (n rows, 4)."""
+    """Return the class and the probabilities of each row; rows has shape (n rows, 4)."""
     probabilities = model.predict_proba(np.asarray(rows, dtype=np.float64))
     classes = model.classes_[probabilities.argmax(axis=1)]
     names = model.classes_.tolist()

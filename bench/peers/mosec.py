@@ -1,8 +1,8 @@
 """mosec: a Rust front that batches dynamically, up to 64 rows.
 
-Validation is what its documentation shows: JSON is parsed by the worker, which raises its ValidationError (422) for
-a row that isn't four numbers by name.
-Two workers, one per core. The window is 1 ms, the smallest: with its default of 10 ms one caller waits 13 ms.
+Validation follows its documentation: the worker parses the JSON and raises mosec's ValidationError (422) for a row that
+isn't four numbers by name. Two workers, one per core. The window is 1 ms, the smallest: with its default of 10 ms one
+caller waits 13 ms.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from bench.peers.model import FEATURES, answer, load
 
 
 class Iris(Worker):
-    """Rows in, their classes and probabilities out."""
+    """A worker that takes rows and returns their classes and probabilities."""
 
     def __init__(self) -> None:
         self.model = load()

@@ -1,6 +1,6 @@
-"""FastAPI + Celery as tutorials show it: one task per request, `delay().get()` in a thread, results in Redis.
+"""FastAPI + Celery as in tutorials: one task per request, `delay().get()` in a thread, results in Redis.
 
-Pydantic validates the row: four numbers by name. `/jobs` calls `delay()` and answers the task's id.
+Pydantic validates the row: four numbers by name. `/jobs` calls `delay()` and answers with the task's id.
 """
 
 import os
@@ -27,13 +27,13 @@ class Row(BaseModel):
     petal_width: float
 
     def values(self) -> list[float]:
-        """In the order of the model's features."""
+        """Return the values in the order of the model's features."""
         return [self.sepal_length, self.sepal_width, self.petal_length, self.petal_width]
 
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]
 def load_model(**_: Any) -> None:
-    """Once per pool child."""
+    """Load the model, once per pool child."""
     loaded.append(load())
 
 

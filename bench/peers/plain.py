@@ -1,6 +1,6 @@
 """The plain app: FastAPI with the model in its own process, as `def` (in a thread) and as `async def`.
 
-What most people write first. Pydantic validates the row: four numbers by name. No queue, no batching, no metrics.
+The usual first version. Pydantic validates the row: four numbers by name. It has no queue, no batching and no metrics.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ class Row(BaseModel):
 
 
 def predict_row(row: Row) -> dict[str, Any]:
-    """The class and probabilities of one row."""
+    """Return the class and probabilities of one row."""
     return answer(model, [[row.sepal_length, row.sepal_width, row.petal_length, row.petal_width]])[0]
 
 

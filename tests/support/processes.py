@@ -24,8 +24,11 @@ def free_port() -> int:
 
 
 PATIENCE_SECONDS = 60.0
-"""How long a test waits for an event before it fails. Generous: on a busy machine everything takes longer, and a test
-that passes never waits for it. A bound that a test is about is measured and asserted, not waited for."""
+"""Seconds that a test waits for an event before it fails.
+
+The time is generous, because everything takes longer on a busy machine, and a passing test never waits for it. A bound
+that a test is about is measured and asserted, not waited for.
+"""
 
 
 def wait_for(what: str, probe: Callable[[], Found | None], seconds: float = PATIENCE_SECONDS) -> Found:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import redis
 
+from gateway.broker.dead_letters import main as dead_letters
 from shared.queue import keys
 from tests.support.processes import wait_for
 from tests.support.stack import Stack
@@ -135,7 +136,15 @@ def test_each_has_its_own_work_only(stack: Stack, user: str, command: list[str])
         connection.execute_command(*command)
 
 
-def test_an_operator_can_look_and_mend_and_not_destroy(stack: Stack) -> None:
+def test_an_operator_can_clear_dead_letters(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", stack.url_of("operator"))
+    stack.redis.lpush(keys.DEAD_LETTERS, b"not in the form of this version")
+    assert dead_letters(["list"]) == 0
+    assert dead_letters(["drop", "--all"]) == 0
+    assert stack.redis.llen(keys.DEAD_LETTERS) == 0
+
+
+def test_an_operator_can_look_and_repair_and_not_destroy(stack: Stack) -> None:
     asked = ["PING", "INFO memory", "CONFIG GET maxmemory-policy", "CLIENT LIST", "SCAN 0", "HGETALL headrace:workers"]
     asked += ["LLEN bulk", "LINDEX bulk -1", "ZSCORE headrace:jobs:open x", "ZADD headrace:jobs:open 0 x"]
     asked += ["ZREM headrace:jobs:open x", "DEL headrace:dead_letters", "HINCRBY headrace:jobs:counts accepted 0"]

@@ -9,7 +9,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from gateway.broker.batch_client import BatchClient
-from gateway.broker.redis_client import soon
+from gateway.broker.redis_client import bounded
 from gateway.broker.workers import Workers
 from headrace.models.manifest import Manifest
 from shared.queue.broker_clock import BrokerClock
@@ -62,7 +62,7 @@ class ReadinessProbe:
         manifest = self._manifest()
         sample = manifest.samples[0]
         answer: asyncio.Future[BatchReply] = asyncio.get_running_loop().create_future()
-        batch = self._batch_client.open(lambda reply: None if answer.done() else answer.set_result(reply))
+        batch = self._batch_client.expect_reply(lambda reply: None if answer.done() else answer.set_result(reply))
         now = self._clock.now()
         message = PredictMessage(
             batch=batch,
@@ -74,14 +74,14 @@ class ReadinessProbe:
             probe=True,
         )
         try:
-            await soon(self._batch_client.publish(message, self._workers.group_for(manifest.name)))
+            await bounded(self._batch_client.publish(message, self._workers.group_for(manifest.name)))
             reply = await asyncio.wait_for(answer, ANSWER_SECONDS)
         except asyncio.TimeoutError:
             return f"no answer through the queue within {ANSWER_SECONDS:g} s"
         except (RedisError, OSError):
             return "the queue can't be reached"
         finally:
-            self._batch_client.close(batch)
+            self._batch_client.ignore_reply(batch)
         result = reply.results[0]
         if "error" in result:
             return f"the worker answered {result['error']['code']}"

@@ -118,7 +118,7 @@ class Services:
         """Stop the loops and close the connections."""
         await self._loops.stop()
         try:
-            await self.batch_client.forget()
+            await self.batch_client.delete_replies()
         except (RedisError, OSError, asyncio.TimeoutError) as error:
             logger.info("reply stream left to expire: %s", type(error).__name__)
         await self._pubsub.aclose()  # type: ignore[no-untyped-call]
@@ -141,7 +141,7 @@ class Services:
         try:
             await self.workers.refresh()
             self.worker_groups.follow_workers()
-            self._jobs_admission.observe(*await self.monitor.jobs())
+            self._jobs_admission.observe(*await self.monitor.read_jobs())
         finally:
             # If the broker does not answer, nobody is known to work.
             self._jobs_admission.decide(self.workers.slots)

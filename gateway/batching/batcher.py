@@ -194,7 +194,7 @@ class Batcher:
         return limit
 
     def _send(self, chunks: list[Chunk], slots: Slots) -> None:
-        batch = self._batch_client.open(self._on_reply)
+        batch = self._batch_client.expect_reply(self._on_reply)
         permit = slots.issue_permit(self)
         blocked = bool(self._queue) and slots.free_for(self) < 1
         left_at = self._wait.batch_left(sum(chunk.n_rows for chunk in chunks), blocked)
@@ -243,7 +243,7 @@ class Batcher:
             return
         lost = self._in_flight.pop(batch)
         lost.permit.give_back()
-        self._batch_client.close(batch)
+        self._batch_client.ignore_reply(batch)
         for chunk in lost.chunks:
             if not chunk.call.answer.done():
                 chunk.call.answer.set_exception(failure())

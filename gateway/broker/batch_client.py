@@ -1,4 +1,4 @@
-"""Batches out, replies in: publishes on the asyncio client and reads this process's reply stream."""
+"""Client of the queue: publishes messages to the workers, and reads the replies to this process."""
 
 import asyncio
 import itertools
@@ -10,7 +10,7 @@ from typing import Any
 from celery import Celery
 from redis.asyncio import Redis
 
-from gateway.broker.celery_message import NOT_TRACED, Traces, envelope, lane_of
+from gateway.broker.celery_message import NOT_TRACED, Traces, lane_of, queue_entry
 from gateway.broker.raw_connection import RawConnection
 from shared.queue import keys
 from shared.queue.broker_clock import BrokerClock
@@ -20,16 +20,18 @@ logger = logging.getLogger(__name__)
 
 READ_BLOCK_MILLISECONDS = 1000
 READ_COUNT = 64
+
 TRIM_EVERY = 256
+"""Number of replies that are read between two trims of the stream."""
 
 OnReply = Callable[[BatchReply], None]
 
 
 class BatchClient:
-    """The queue as one gateway process sees it.
+    """Publisher of one gateway process, and reader of its reply stream.
 
-    Replies come through a stream, not a list: reading takes nothing away, so a connection that breaks in the middle
-    of a read loses nothing. What was read is trimmed now and then.
+    Replies are in a stream instead of a list, because reading does not remove them: a connection that breaks in the
+    middle of a read loses none. Replies that were read are trimmed now and then.
     """
 
     def __init__(
@@ -40,7 +42,7 @@ class BatchClient:
         app: Celery,
         clock: BrokerClock,
     ) -> None:
-        """`redis` is for what is seldom done; `reader` waits for replies, so it is nobody else's."""
+        """Take a connection for rare commands, one for messages, and one for blocking reads only."""
         self._redis = redis
         self._publisher = publisher
         self._reader = reader
@@ -52,30 +54,31 @@ class BatchClient:
         self._last_read = b"0"
         self._read_since_trim = 0
 
-    def open(self, on_reply: OnReply) -> int:
-        """A new batch id, and who wants its reply."""
+    def expect_reply(self, on_reply: OnReply) -> int:
+        """Return a new batch id; `on_reply` is called with the reply to that batch, at most once."""
         batch = next(self._ids)
         self._waiting[batch] = on_reply
         return batch
 
-    def close(self, batch: int) -> None:
-        """Nobody waits for this reply any more."""
+    def ignore_reply(self, batch: int) -> None:
+        """Stop expecting the reply to a batch."""
         self._waiting.pop(batch, None)
 
-    def entry(self, message: Message, pool: str, traces: Traces = NOT_TRACED) -> bytes:
-        """The queue entry of a message to the workers of a pool."""
-        return envelope(self._app, message, pool, self._clock.now(), traces)
+    def queue_entry(self, message: Message, worker_group: str, traces: Traces = NOT_TRACED) -> bytes:
+        """Return the queue entry of a message to a worker group, published now."""
+        return queue_entry(self._app, message, worker_group, self._clock.now(), traces)
 
-    async def publish(self, message: Message, pool: str, traces: Traces = NOT_TRACED) -> None:
-        """Put a message into its lane, for the workers of a pool.
+    async def publish(self, message: Message, worker_group: str, traces: Traces = NOT_TRACED) -> None:
+        """Put a message into its lane of a worker group.
 
         Raises:
-            RedisError: if the broker did not confirm it; it may be there all the same.
+            RedisError: if the broker did not confirm the entry; it may be in the queue all the same.
         """
-        await self._publisher.lpush(queue_name(lane_of(message), pool), self.entry(message, pool, traces))
+        entry = self.queue_entry(message, worker_group, traces)
+        await self._publisher.lpush(queue_name(lane_of(message), worker_group), entry)
 
     async def read_step(self) -> None:
-        """Wait for replies and hand them on: a background loop's step."""
+        """Wait for replies and deliver them: a step of a background loop."""
         answer: Any = await self._reader.xread(
             {self.reply_to: self._last_read}, count=READ_COUNT, block=READ_BLOCK_MILLISECONDS
         )
@@ -83,26 +86,26 @@ class BatchClient:
             return
         ((_, entries),) = answer
         for entry_id, fields in entries:
-            self._dispatch(fields.get(b"reply", b""))
+            self._deliver(fields.get(b"reply", b""))
             self._last_read = entry_id
-        # Who was waiting writes its answer before this asks for the next.
+        # Let the callers write their responses before the next read.
         await asyncio.sleep(0)
         self._read_since_trim += len(entries)
         if self._read_since_trim >= TRIM_EVERY:
             self._read_since_trim = 0
             await self._redis.xtrim(self.reply_to, minid=self._last_read, approximate=True)
 
-    def _dispatch(self, payload: bytes) -> None:
+    def _deliver(self, payload: bytes) -> None:
         try:
             reply = BatchReply.from_json(payload)
         except ValueError as error:
-            # Without what is wrong in it: that may be rows.
+            # The error's text is left out: it may quote rows.
             logger.error("dropped a reply that can't be read: %s", type(error).__name__)
             return
         on_reply = self._waiting.pop(reply.batch, None)
         if on_reply is not None:
             on_reply(reply)
 
-    async def forget(self) -> None:
-        """Delete the reply stream; the process ends."""
+    async def delete_replies(self) -> None:
+        """Delete the reply stream, at the end of the process."""
         await self._redis.delete(self.reply_to)

@@ -1,4 +1,4 @@
-"""The queue entry of a task, as a Celery producer would write it, without Celery's blocking connection."""
+"""Queue entries as a Celery producer would write them, but without Celery's blocking connection."""
 
 import uuid
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from shared.queue.contract import (
 )
 
 Traces = Mapping[str, Mapping[str, str]]
-"""Position of a call in its batch, in digits -> `traceparent` and the like; of the calls that are sampled."""
+"""Trace context (`traceparent`, `tracestate`) of each sampled call, by the call's position in its batch, in digits."""
 
 NOT_TRACED: Final[Traces] = {}
 
@@ -32,20 +32,22 @@ _DESTINATION: dict[type[Message], tuple[str, Lane]] = {
 
 
 def lane_of(message: Message) -> Lane:
-    """The queue that a message belongs to."""
+    """Return the lane that a message belongs to."""
     return _DESTINATION[type(message)][1]
 
 
-def envelope(app: Celery, message: Message, pool: str, published_at: float, traces: Traces = NOT_TRACED) -> bytes:
-    """The entry to LPUSH: Celery's message protocol 2 inside kombu's virtual transport format.
+def queue_entry(
+    app: Celery, message: Message, worker_group: str, published_at: float, traces: Traces = NOT_TRACED
+) -> bytes:
+    """Write a message as an entry to LPUSH: Celery's message protocol 2 inside kombu's virtual transport format.
 
-    `published_at`, in seconds of the broker's clock, is ours: the age of the oldest entry tells whether an overdue
-    job still waits in the queue or was lost. So is `traces`, a header that is there only if it says something; a
-    worker that does not know it does not mind.
+    Two headers are not Celery's. `published_at`, in seconds of the broker's clock, gives the age of the oldest entry,
+    which tells whether an overdue job still waits in the queue or was lost. `traces` is left out where it is empty; a
+    worker that does not know it ignores it.
     """
     task, lane = _DESTINATION[type(message)]
     task_id = str(uuid.uuid4())
-    # Without the reprs Celery would put the rows in front of everyone who watches its events.
+    # Empty reprs: by default Celery writes the arguments, which are rows, into headers that its event monitors show.
     headers, properties, body, _ = app.amqp.as_task_v2(
         task_id, task, args=[message.to_json()], kwargs={}, argsrepr="", kwargsrepr="", ignore_result=True
     )
@@ -53,7 +55,7 @@ def envelope(app: Celery, message: Message, pool: str, published_at: float, trac
     if traces:
         headers["traces"] = traces
     entry: dict[str, Any] = {
-        # As text: in base64, which Celery puts around it, thousands of rows take a third more room in every hand.
+        # Plain text. Celery's producer encodes the body in base64, which makes it a third larger at every step.
         "body": orjson.dumps(body).decode(),
         "content-encoding": "utf-8",
         "content-type": "application/json",
@@ -61,7 +63,7 @@ def envelope(app: Celery, message: Message, pool: str, published_at: float, trac
         "properties": {
             **properties,
             "delivery_mode": 2,
-            "delivery_info": {"exchange": "", "routing_key": queue_name(lane, pool)},
+            "delivery_info": {"exchange": "", "routing_key": queue_name(lane, worker_group)},
             "priority": 0,
             "delivery_tag": task_id,
         },

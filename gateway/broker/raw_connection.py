@@ -1,8 +1,8 @@
-"""The two commands that every batch costs, without the layers of a general client.
+"""Connection for the two commands that every batch needs, without the layers of a general client.
 
-redis-py's asyncio client makes a stream, a timeout and a dozen calls of each command: with one caller that was a third
-of what the gateway does. Here a command is one write and one future. redis-py still connects: addresses, TLS, users and
-protocol versions are its own.
+redis-py's asyncio client goes through a stream, a timeout and a dozen calls for each command: with one caller that was
+a third of the gateway's work. Here a command is one write and one future. redis-py still opens the connection, so
+addresses, TLS, users and protocol versions work as everywhere else.
 """
 
 import asyncio
@@ -18,16 +18,16 @@ from redis.exceptions import TimeoutError as TooLate
 
 from gateway.broker.redis_client import connect
 
-NOT_ALL = object()
-"""What the parser says when an answer is not complete."""
+INCOMPLETE = object()
+"""Returned by the parser while an answer is not complete."""
 
 Entry = tuple[bytes, dict[bytes, bytes]]
 
 
 class RawConnection:
-    """One connection to Redis, made when it is needed; commands are written at once, and answered in order.
+    """One connection to Redis, opened at the first command; commands are written at once and answered in order.
 
-    A command whose connection breaks is sent once more: it may be executed twice.
+    A command whose connection breaks is sent once more, so it may be executed twice.
     """
 
     def __init__(self, redis_url: str, timeout_seconds: float) -> None:
@@ -37,15 +37,17 @@ class RawConnection:
         self._connecting = asyncio.Lock()
 
     async def lpush(self, name: str, value: bytes) -> None:
-        """Put a value before the others of a list.
+        """Put a value at the head of a list.
 
         Raises:
-            RedisError: if Redis did not confirm it; it may be there all the same.
+            RedisError: if Redis did not confirm it; the value may be there all the same.
         """
         await self._execute("LPUSH", name, value)
 
     async def xread(self, streams: Mapping[str, bytes], count: int, block: int) -> list[tuple[bytes, list[Entry]]]:
-        """The entries of streams after the given ids, as redis-py has them; waits `block` milliseconds for some.
+        """Return the entries of streams after the given ids, in redis-py's form.
+
+        Waits `block` milliseconds for the first entry, and returns an empty list if there is none.
 
         Raises:
             RedisError: if Redis does not answer.
@@ -54,7 +56,7 @@ class RawConnection:
         answer = await self._execute("XREAD", "COUNT", count, "BLOCK", block, "STREAMS", *streams, *ids)
         if answer is None:
             return []
-        # A map since RESP3.
+        # RESP3 answers with a map, RESP2 with a list of pairs.
         found = answer.items() if isinstance(answer, dict) else answer
         return [
             (name, [(entry_id, dict(zip(fields[::2], fields[1::2], strict=True))) for entry_id, fields in entries])
@@ -67,19 +69,19 @@ class RawConnection:
             self._link.close()
 
     async def _execute(self, *command: str | bytes | int) -> Any:
-        packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub knows tuples of one
+        packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub takes tuples of one element only
         link = self._link
-        if link is None or link.lost:
-            link = await self._connected()
+        if link is None or link.closed:
+            link = await self._open_link()
         try:
-            return await link.ask(packed)
+            return await link.send(packed)
         except Lost:
-            link = await self._connected()
-        return await link.ask(packed)
+            link = await self._open_link()
+        return await link.send(packed)
 
-    async def _connected(self) -> "_Link":
+    async def _open_link(self) -> "_Link":
         async with self._connecting:
-            if self._link is None or self._link.lost:
+            if self._link is None or self._link.closed:
                 connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
                 await connection.connect()
                 self._link = _Link(connection, self._timeout_seconds)
@@ -87,39 +89,40 @@ class RawConnection:
 
 
 class _Link(asyncio.Protocol):
-    """A connection that redis-py has made, taken over."""
+    """A connection that redis-py has opened, taken over from it."""
 
     def __init__(self, connection: Connection, timeout_seconds: float) -> None:
         self._connection = connection
         self._transport: Any = connection._writer.transport  # type: ignore[union-attr]
         self._timeout_seconds = timeout_seconds
         self._loop = asyncio.get_running_loop()
-        self._parser = hiredis.Reader(replyError=ResponseError, notEnoughData=NOT_ALL)
-        self._asked: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._parser = hiredis.Reader(replyError=ResponseError, notEnoughData=INCOMPLETE)
+        self._unanswered: deque[tuple[asyncio.Future[Any], float]] = deque()
+        """Answers that are due, each with its deadline in seconds of the event loop's clock."""
         self._timer: asyncio.TimerHandle | None = None
-        self.lost = False
+        self.closed = False
         self._transport.set_protocol(self)
 
-    def ask(self, packed: bytes) -> "asyncio.Future[Any]":
-        """Write a command; its answer is an exception if Redis refuses it, or does not answer in time."""
+    def send(self, packed: bytes) -> "asyncio.Future[Any]":
+        """Write a command and return its future answer, which fails if Redis refuses or does not answer in time."""
         answer = self._loop.create_future()
-        self._asked.append((answer, self._loop.time() + self._timeout_seconds))
+        self._unanswered.append((answer, self._loop.time() + self._timeout_seconds))
         if self._timer is None:
-            self._timer = self._loop.call_later(self._timeout_seconds, self._look)
+            self._timer = self._loop.call_later(self._timeout_seconds, self._check_deadline)
         try:
             self._transport.write(packed)
         except RuntimeError as error:
-            # Which is what uvloop calls a connection that is closed.
-            self._give_up(Lost(str(error)))
+            # uvloop's exception for a closed connection.
+            self._fail(Lost(str(error)))
         return answer
 
     def data_received(self, data: bytes) -> None:
-        """Answers, in the order of the commands."""
+        """Give the answers to the commands, in their order."""
         self._parser.feed(data)
-        while (answer := self._parser.gets()) is not NOT_ALL:
+        while (answer := self._parser.gets()) is not INCOMPLETE:
             if isinstance(answer, hiredis.PushNotification):
                 continue
-            waiting, _ = self._asked.popleft()
+            waiting, _ = self._unanswered.popleft()
             if waiting.done():
                 continue
             if isinstance(answer, ResponseError):
@@ -128,35 +131,35 @@ class _Link(asyncio.Protocol):
                 waiting.set_result(answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing that was asked will be answered."""
-        self._give_up(Lost(str(exc) if exc else "closed by Redis"))
+        """Fail the commands that have no answer yet."""
+        self._fail(Lost(str(exc) if exc else "closed by Redis"))
 
     def close(self) -> None:
-        """Give it up."""
-        self._give_up(Lost("closed"))
+        """Close the connection and fail the commands that have no answer yet."""
+        self._fail(Lost("closed"))
 
-    def _look(self) -> None:
-        # One timer for all that is asked; it is not worth cancelling.
+    def _check_deadline(self) -> None:
+        # One timer serves all commands. Cancelling it at every answer would cost more than this call.
         self._timer = None
-        if not self._asked:
+        if not self._unanswered:
             return
-        _, due = self._asked[0]
+        _, due = self._unanswered[0]
         if due <= self._loop.time():
-            # An answer that is late would be taken for the next one's.
-            self._give_up(TooLate("Redis does not answer"))
+            # The connection is of no use any more: a late answer would be taken for the one to the next command.
+            self._fail(TooLate("Redis does not answer"))
         else:
-            self._timer = self._loop.call_at(due, self._look)
+            self._timer = self._loop.call_at(due, self._check_deadline)
 
-    def _give_up(self, error: Exception) -> None:
-        if self.lost:
+    def _fail(self, error: Exception) -> None:
+        if self.closed:
             return
-        self.lost = True
+        self.closed = True
         if self._timer is not None:
             self._timer.cancel()
         self._transport.abort()
-        # Its destructor would complain of a connection that was left open.
+        # Without this, the destructor of redis-py's connection would warn that it was left open.
         self._connection._reader = self._connection._writer = None
-        while self._asked:
-            waiting, _ = self._asked.popleft()
+        while self._unanswered:
+            waiting, _ = self._unanswered.popleft()
             if not waiting.done():
                 waiting.set_exception(error)

@@ -1,4 +1,4 @@
-"""The gateway's connections to Redis: they fail soon, and in one way."""
+"""Redis clients that fail within seconds, and with redis-py's exceptions only."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -10,16 +10,16 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as Lost
 
 COMMAND_SECONDS = 1.0
-"""How long a command to Redis may take before its caller gets 503."""
+"""How long a command to Redis may take before the caller gets 503."""
 
 BLOCKING_READ_SECONDS = 3.0
-"""The same for connections that wait for something, at most a second at a time."""
+"""Timeout of connections for blocking reads, which block for a second at most."""
 
 Answer = TypeVar("Answer")
 
 
-class _Closed:
-    """Writing to a closed connection is a lost connection, for which uvloop has a RuntimeError."""
+class _ClosedIsLost:
+    """Mixin that turns uvloop's RuntimeError on writing to a closed connection into redis-py's ConnectionError."""
 
     async def send_packed_command(self, *args: Any, **options: Any) -> None:
         try:
@@ -28,33 +28,33 @@ class _Closed:
             raise Lost(str(error)) from error
 
 
-class _Connection(_Closed, Connection):
+class _Connection(_ClosedIsLost, Connection):
     pass
 
 
-class _TlsConnection(_Closed, SSLConnection):
+class _TlsConnection(_ClosedIsLost, SSLConnection):
     pass
 
 
 def connect(redis_url: str, timeout_seconds: float) -> Redis:
-    """A client that fails fast: redis-py's own defaults take a minute on a Redis that hangs."""
+    """Return a client that fails fast; with redis-py's defaults a call to a Redis that hangs takes a minute."""
     pool = ConnectionPool.from_url(
         redis_url,
         socket_timeout=timeout_seconds,
         socket_connect_timeout=timeout_seconds,
         socket_keepalive=True,
-        # One new try at once: a pooled connection may have died while it was idle.
+        # One retry, at once: a pooled connection may have died while it was idle.
         retry=Retry(NoBackoff(), 1),
     )
-    # The URL says which of redis-py's two it is.
+    # The URL decides between redis-py's two classes of connection.
     pool.connection_class = _TlsConnection if issubclass(pool.connection_class, SSLConnection) else _Connection
     return Redis.from_pool(pool)
 
 
-async def soon(answer: Awaitable[Answer]) -> Answer:
-    """The answer to a command, within COMMAND_SECONDS in all.
+async def bounded(answer: Awaitable[Answer]) -> Answer:
+    """Await the answer to a command for COMMAND_SECONDS in all.
 
-    The timeouts of a connection hold for each step: to connect, to say hello, to write, to read, and all that again.
+    The timeout of a connection is for each step alone: to connect, to say hello, to write, to read, and to retry.
 
     Raises:
         asyncio.TimeoutError: if it takes longer. The command may have been executed.

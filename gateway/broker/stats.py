@@ -1,12 +1,12 @@
-"""The state of the queue, read from Redis when someone asks, and its metrics.
+"""State of the queue, read from Redis on request, and its metrics.
 
-Every gateway reads the same numbers: over replicas take the maximum, not the sum.
+All gateways read the same numbers: over replicas take the maximum, not the sum.
 """
 
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from gateway.broker.redis_client import soon
+from gateway.broker.redis_client import bounded
 from gateway.broker.workers import Workers
 from shared.observability.metric_names import PREFIX
 from shared.queue import keys
@@ -24,12 +24,12 @@ from shared.queue.contract import OUTCOMES, Lane, queue_name
 from shared.queue.heartbeat import STALLED
 
 UNACKED_KEY = "unacked"
-"""kombu's hash of the messages that workers hold."""
+"""kombu's hash of the entries that workers hold."""
 
 
 @dataclass(frozen=True)
 class QueueStats:
-    """Depths in messages, ages in seconds; zeros while the broker is down."""
+    """Numbers of the queue: depths in entries, ages in seconds; all zero while the broker is down."""
 
     broker_up: bool = False
     depth: dict[str, int] = field(default_factory=lambda: {lane.value: 0 for lane in Lane})
@@ -41,12 +41,24 @@ class QueueStats:
     dead_letters: int = 0
     workers_stalled: int = 0
     memory_bytes: int | None = None
-    """What the broker's data take, and at most may take (0: no limit); None if it does not tell."""
+    """Memory of the broker's data; None if the broker does not allow INFO."""
     memory_limit_bytes: int | None = None
+    """Most memory that the broker's data may take, 0 for no limit; None as above."""
+
+
+class JobsState(NamedTuple):
+    """Numbers from which the admission of jobs estimates their wait."""
+
+    waiting: int
+    """Open jobs, or 0 while the bulk lane is empty: the few that run are not counted apart."""
+    ended: int
+    """Jobs that have ended since the counters began."""
+    memory_share: float
+    """Used share of Redis' memory limit, 0 without a limit."""
 
 
 class QueueMonitor(Collector):
-    """Reads the stats; as a collector, exports those that were read last."""
+    """Reader of the queue's state, and collector that exports the state that was read last."""
 
     def __init__(self, redis: Redis, clock: BrokerClock, workers: Workers) -> None:
         self._redis = redis
@@ -55,9 +67,9 @@ class QueueMonitor(Collector):
         self.stats = QueueStats()
 
     async def refresh(self) -> QueueStats:
-        """Read the queue; a broker that does not answer gives stats that say so."""
+        """Read and return the stats; `broker_up` is False if the broker does not answer."""
         try:
-            # One transaction: accepted = outcomes + open must hold in what is read together.
+            # One transaction, so that the sum holds: accepted jobs = ended jobs + open jobs.
             queues = [(lane, queue_name(lane, group)) for lane in Lane for group in self._workers.groups]
             async with self._redis.pipeline(transaction=True) as pipe:
                 for _, queue in queues:
@@ -68,7 +80,7 @@ class QueueMonitor(Collector):
                 pipe.hgetall(keys.JOB_COUNTS)
                 pipe.llen(keys.DEAD_LETTERS)
                 pipe.hget(keys.WORKER_COUNTS, STALLED)
-                *answers, unacked, jobs_open, counts, dead_letters, stalled = await soon(pipe.execute())
+                *answers, unacked, jobs_open, counts, dead_letters, stalled = await bounded(pipe.execute())
             memory = await self._memory()
         except (RedisError, OSError, asyncio.TimeoutError):
             self.stats = QueueStats()
@@ -93,17 +105,15 @@ class QueueMonitor(Collector):
         return self.stats
 
     async def _memory(self) -> dict[str, Any]:
-        # Not in the transaction, which would fail as a whole: a broker of others may allow no INFO.
+        # Not in the transaction, which would fail as a whole on a hosted broker that does not allow INFO.
         try:
-            memory: dict[str, Any] = await soon(self._redis.info("memory"))
+            memory: dict[str, Any] = await bounded(self._redis.info("memory"))
         except ResponseError:
             return {}
         return memory
 
-    async def jobs(self) -> tuple[int, int, float]:
-        """How many jobs wait, about, how many have ended since ever, and the share of its memory that Redis has in use.
-
-        As waiting count all that are open while the queue holds any: those that run are few beside them.
+    async def read_jobs(self) -> JobsState:
+        """Read the numbers for the admission of jobs.
 
         Raises:
             RedisError: if the broker does not answer.
@@ -116,7 +126,7 @@ class QueueMonitor(Collector):
             n_open, counts, *depths = await pipe.execute()
         memory = await self._memory()
         share = memory["used_memory"] / memory["maxmemory"] if memory.get("maxmemory") else 0.0
-        return n_open if any(depths) else 0, sum(int(count or 0) for count in counts), share
+        return JobsState(n_open if any(depths) else 0, sum(int(count or 0) for count in counts), share)
 
     def _age(self, entry: bytes | None) -> float:
         if entry is None:
@@ -128,28 +138,30 @@ class QueueMonitor(Collector):
             return 0.0
 
     def collect(self) -> Iterator[Metric]:
-        """The stats as metrics."""
+        """Yield the stats that were read last."""
         stats = self.stats
-        yield _gauge("broker_up", "Whether Redis answers.", int(stats.broker_up))
-        yield _gauge("workers", "Workers that announce themselves.", len(self._workers.heartbeats))
+        yield _gauge("broker_up", "1 while Redis answers.", int(stats.broker_up))
+        yield _gauge("workers", "Workers with a fresh heartbeat.", len(self._workers.heartbeats))
         yield _gauge("worker_slots", "Pool children of those workers.", self._workers.slots)
-        yield _gauge("queue_unacked", "Tasks that workers hold.", stats.unacked)
+        yield _gauge("queue_unacked", "Queue entries that workers hold.", stats.unacked)
         yield _gauge("jobs_open", "Accepted jobs without an outcome.", stats.jobs_open)
-        yield _gauge("dead_letters", "Queue entries that were no tasks.", stats.dead_letters)
+        yield _gauge("dead_letters", "Queue entries that workers could not understand.", stats.dead_letters)
         if stats.memory_bytes is not None:
-            yield _gauge("broker_memory_bytes", "Memory that Redis' data take.", stats.memory_bytes)
+            yield _gauge("broker_memory_bytes", "Memory of Redis' data.", stats.memory_bytes)
         if stats.memory_limit_bytes is not None:
             yield _gauge("broker_memory_limit_bytes", "Redis' maxmemory; 0: no limit.", stats.memory_limit_bytes)
-        yield _by_lane("queue_depth", "Tasks that wait in the queue.", stats.depth)
-        yield _by_lane("queue_oldest_job_age_seconds", "Age of the task that has waited longest.", stats.oldest_seconds)
+        yield _by_lane("queue_depth", "Queue entries that wait.", stats.depth)
+        yield _by_lane("queue_oldest_job_age_seconds", "Age of the oldest queue entry.", stats.oldest_seconds)
         if not stats.broker_up:
-            # Zeros would look like a restart of these counters, and their whole history like a burst afterwards.
+            # A zero would look like a reset of the counter, and the next true value like a burst.
             return
         yield CounterMetricFamily(f"{PREFIX}jobs_accepted", "Jobs accepted.", value=stats.jobs_accepted)
         yield CounterMetricFamily(
-            f"{PREFIX}workers_stalled", "Workers that had stopped consuming, and ended.", value=stats.workers_stalled
+            f"{PREFIX}workers_stalled",
+            "Workers that had stopped consuming and were ended.",
+            value=stats.workers_stalled,
         )
-        ended = CounterMetricFamily(f"{PREFIX}jobs_ended", "Jobs that got their outcome.", labels=["outcome"])
+        ended = CounterMetricFamily(f"{PREFIX}jobs_ended", "Jobs that reached an outcome.", labels=["outcome"])
         for outcome, count in stats.jobs_ended.items():
             ended.add_metric([outcome], count)
         yield ended

@@ -1,4 +1,4 @@
-"""The workers that announce themselves, what their children have loaded, and the broker's clock."""
+"""The live workers, the versions that their pool children have loaded, and the broker's clock."""
 
 import math
 import time
@@ -14,24 +14,29 @@ from shared.queue.contract import COMMON_GROUP
 from shared.queue.heartbeat import LIVE_SECONDS, ChildHeartbeat, Heartbeat
 
 REFRESH_SECONDS = 0.5
-FORGET_SECONDS = 60.0
 
-Said = TypeVar("Said", Heartbeat, ChildHeartbeat)
+FORGET_SECONDS = 60.0
+"""Age from which a heartbeat is deleted from Redis."""
+
+Beat = TypeVar("Beat", Heartbeat, ChildHeartbeat)
 
 
 class Workers:
-    """What is known of the workers; empty while the broker does not answer."""
+    """The workers with a fresh heartbeat; empty while the broker does not answer."""
 
     def __init__(self, redis: Redis, clock: BrokerClock) -> None:
         self._redis = redis
         self._clock = clock
         self.heartbeats: dict[str, Heartbeat] = {}
+        """Heartbeats by worker."""
         self.children: dict[str, list[ChildHeartbeat]] = {}
+        """Heartbeats of the pool children, by worker."""
         self._slots: dict[str, int] = {}
+        """Number of slots by worker group."""
 
     @property
     def slots(self) -> int:
-        """Pool children of all live workers."""
+        """Number of pool children of all live workers."""
         return sum(worker.slots for worker in self.heartbeats.values())
 
     def slots_of(self, worker_group: str) -> int:
@@ -48,14 +53,14 @@ class Workers:
         return sorted({COMMON_GROUP, *self._slots})
 
     def loaded_by(self, model: str) -> dict[str, bool]:
-        """Worker -> whether all of its children have `<name> <version>` loaded; only workers of the model's pool."""
+        """Map each worker of a model's group to True if all of its children have `<name> <version>` loaded."""
         return {
             worker: bool(children) and all(model in child.loaded for child in children)
             for worker, children in self._children_for(model).items()
         }
 
     def holders(self, name: str) -> set[str]:
-        """Workers of which a child has any version of a model loaded."""
+        """Return the workers of which at least one child has any version of a model loaded."""
         prefix = f"{name} "
         return {
             worker
@@ -64,23 +69,23 @@ class Workers:
         }
 
     def refusals(self, model: str) -> set[str]:
-        """Why children could not load `<name> <version>`."""
-        every = (child for children in self.children.values() for child in children)
-        return {child.refused[model] for child in every if model in child.refused}
+        """Return the reasons for which children could not load `<name> <version>`."""
+        all_children = (child for children in self.children.values() for child in children)
+        return {child.refused[model] for child in all_children if model in child.refused}
 
     def _children_for(self, model: str) -> dict[str, list[ChildHeartbeat]]:
         group = self.group_for(model.partition(" ")[0])
         return {
             worker: self.children.get(worker, [])
-            for worker, said in self.heartbeats.items()
-            if (group in said.pinned if group else not said.pinned)
+            for worker, heartbeat in self.heartbeats.items()
+            if (group in heartbeat.pinned if group else not heartbeat.pinned)
         }
 
     async def refresh(self) -> None:
-        """Read the announcements and the clock.
+        """Read the heartbeats and the clock.
 
         Raises:
-            RedisError: if the broker does not answer; then nobody is known to be alive.
+            RedisError: if the broker does not answer; then no worker counts as live.
         """
         try:
             asked = time.monotonic()
@@ -91,36 +96,36 @@ class Workers:
                 server_time, workers, children = await pipe.execute()
             self._clock.calibrate(server_time, asked, time.monotonic())
         except Exception:
-            self._take({}, {})
+            self._replace({}, {})
             raise
-        self._take(
+        self._replace(
             await self._live(keys.WORKERS, workers, Heartbeat),
             await self._live(keys.CHILDREN, children, ChildHeartbeat),
         )
 
-    async def _live(self, key: str, announcements: dict[bytes, bytes], form: type[Said]) -> dict[str, Said]:
-        """The announcements of now; old ones are swept away."""
+    async def _live(self, key: str, heartbeats: dict[bytes, bytes], form: type[Beat]) -> dict[str, Beat]:
+        """Return the fresh heartbeats of a hash, and delete the old ones from it."""
         now = self._clock.now()
-        live: dict[str, Said] = {}
+        live: dict[str, Beat] = {}
         gone: list[Any] = []
-        for name, value in announcements.items():
-            said = _read(value, form)
-            # One from the future is of a time before the broker's clock was set back.
-            age_seconds = abs(now - said.at) if said else math.inf
-            if said and age_seconds < LIVE_SECONDS:
-                live[name.decode(errors="replace")] = said
+        for name, value in heartbeats.items():
+            heartbeat = _parsed(value, form)
+            # A heartbeat from the future was written before the broker's clock was set back.
+            age_seconds = abs(now - heartbeat.at) if heartbeat else math.inf
+            if heartbeat and age_seconds < LIVE_SECONDS:
+                live[name.decode(errors="replace")] = heartbeat
             elif age_seconds > FORGET_SECONDS:
                 gone.append(name)
         if gone:
             await self._redis.hdel(key, *gone)
         return live
 
-    def _take(self, workers: dict[str, Heartbeat], children: dict[str, ChildHeartbeat]) -> None:
+    def _replace(self, workers: dict[str, Heartbeat], children: dict[str, ChildHeartbeat]) -> None:
         self.heartbeats = workers
         slots: dict[str, int] = defaultdict(int)
         for worker in workers.values():
-            for pool in worker.pinned or [COMMON_GROUP]:
-                slots[pool] += worker.slots
+            for group in worker.pinned or [COMMON_GROUP]:
+                slots[group] += worker.slots
         self._slots = dict(slots)
         by_worker: dict[str, list[ChildHeartbeat]] = defaultdict(list)
         for name, child in children.items():
@@ -128,7 +133,7 @@ class Workers:
         self.children = dict(by_worker)
 
 
-def _read(value: bytes, form: type[BaseModel]) -> Any:
+def _parsed(value: bytes, form: type[BaseModel]) -> Any:
     try:
         return form.model_validate_json(value)
     except ValidationError:

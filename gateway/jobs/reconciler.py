@@ -80,7 +80,7 @@ class Reconciler:
                 args=[
                     keys.JOBS_ENDED,
                     job_id,
-                    self._batch_client.entry(RunJobsMessage(jobs=[job_id]), worker_group),
+                    self._batch_client.queue_entry(RunJobsMessage(jobs=[job_id]), worker_group),
                     self._check_seconds,
                     GRACE_SECONDS,
                 ],

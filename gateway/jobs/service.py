@@ -15,7 +15,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.admission.jobs import JobsAdmission
 from gateway.broker.batch_client import BatchClient
-from gateway.broker.redis_client import soon
+from gateway.broker.redis_client import bounded
 from gateway.broker.workers import Workers
 from gateway.errors import BrokerUnavailable, IdempotencyKeyReused, QueueFull
 from gateway.jobs.record import Job, Record, job_of
@@ -160,7 +160,7 @@ class JobService:
         worker_group = batch[0].worker_group
         names: list[str] = [keys.JOBS_OPEN, keys.JOB_COUNTS, queue_name(Lane.BULK, worker_group)]
         args: list[Any] = [
-            self._batch_client.entry(RunJobsMessage(jobs=[submission.id for submission in batch]), worker_group),
+            self._batch_client.queue_entry(RunJobsMessage(jobs=[submission.id for submission in batch]), worker_group),
             settings.jobs_open_max,
             settings.job_check_seconds,
             settings.job_expiry_seconds,
@@ -172,7 +172,7 @@ class JobService:
             args += [item.id, item.manifest.name, item.manifest.version, item.rows, int(item.single)]
             args += [item.fingerprint, item.owner, item.trace]
         try:
-            answers: Any = await soon(self._submit_script(keys=names, args=args))
+            answers: Any = await bounded(self._submit_script(keys=names, args=args))
         except (RedisError, OSError, asyncio.TimeoutError) as error:
             if isinstance(error, TimeoutError | asyncio.TimeoutError | RedisTimeoutError):
                 # The submissions that came meanwhile have waited too, and would wait as long again.
@@ -206,7 +206,7 @@ class JobService:
     async def _read(self, job_id: str) -> Record | None:
         """Return a job's record, None if Redis does not answer."""
         try:
-            record: Any = await soon(self._redis.hgetall(keys.job(job_id)))
+            record: Any = await bounded(self._redis.hgetall(keys.job(job_id)))
         except (RedisError, OSError, asyncio.TimeoutError):
             return None
         return dict(record)
@@ -219,7 +219,7 @@ class JobService:
         """
         try:
             names = [keys.JOBS_OPEN, keys.JOB_COUNTS, keys.job(job_id)]
-            status: Any = await soon(self._cancel_script(keys=names, args=[keys.JOBS_ENDED, job_id, owner]))
+            status: Any = await bounded(self._cancel_script(keys=names, args=[keys.JOBS_ENDED, job_id, owner]))
         except (RedisError, OSError, asyncio.TimeoutError):
             raise BrokerUnavailable() from None
         return JobStatus(status.decode()) if status else None

@@ -14,7 +14,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["gateway", "shared", "worker"]):
-    from gateway.broker.celery_message import envelope
+    from gateway.broker.celery_message import queue_entry
     from gateway.catalog.row_parser import RowParser
     from shared.queue.celery_app import make_celery
     from shared.queue.contract import Call, PredictMessage, RunJobsMessage, ShadowMessage
@@ -50,7 +50,7 @@ Target = tuple[Callable[[bytes], None], Callable[[], Iterable[bytes]]]
 
 TARGETS: dict[str, Target] = {
     "bodies": (body, lambda: [json.dumps(each).encode() for each in (ROW, {"instances": [ROW, ROW]})]),
-    "entries": (entry, lambda: [envelope(make_celery(CommonSettings()), message, "", 1.0) for message in SENT]),
+    "entries": (entry, lambda: [queue_entry(make_celery(CommonSettings()), message, "", 1.0) for message in SENT]),
     "manifests": (check_manifest, lambda: [each.model_dump_json().encode() for each in (MANIFEST, classifier())]),
 }
 """Name -> the check that must hold for any bytes, and valid bytes to begin with."""

@@ -1,4 +1,4 @@
-"""Stand-ins for what the gateway talks to."""
+"""Fakes of the broker and of the workers."""
 
 import asyncio
 import base64
@@ -30,7 +30,7 @@ async def error_of(answer: Awaitable[Any], expected: type[Failure]) -> Failure:
 
 @asynccontextmanager
 async def connected(server: FakeServer) -> AsyncIterator[redis.asyncio.Redis]:
-    """A client of a Redis in memory."""
+    """Connect to a Redis in memory."""
     client = FakeAsyncRedis(server=server)
     try:
         yield client
@@ -104,4 +104,4 @@ class FakeBatchClient(BatchClient):
         reply = BatchReply(
             batch=message.batch, started_at=started_at, compute_seconds=compute_seconds, results=list(results)
         )
-        self._dispatch(reply.to_json().encode())
+        self._deliver(reply.to_json().encode())

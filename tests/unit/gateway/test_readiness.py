@@ -204,7 +204,7 @@ def test_nobody_is_left_waiting_for_a_reply() -> None:
         mine = Mine()
         await mine.hear(GOOD)
         second: list[BatchReply] = []
-        assert mine.batch_client.open(second.append) == mine.sent[0].batch + 1
+        assert mine.batch_client.expect_reply(second.append) == mine.sent[0].batch + 1
         assert list(mine.batch_client._waiting) == [mine.sent[0].batch + 1]
 
     run(scenario())

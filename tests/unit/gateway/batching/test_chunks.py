@@ -24,7 +24,7 @@ def reply(lane: Lane, at: int, started_at: float, compute_seconds: float) -> Non
     message = lane.batch_client.published[at]
     results = [{"predictions": [row[0] for row in message.rows], "probabilities": [[row[0]] for row in message.rows]}]
     answer = BatchReply(batch=message.batch, started_at=started_at, compute_seconds=compute_seconds, results=results)
-    lane.batch_client._dispatch(answer.to_json().encode())
+    lane.batch_client._deliver(answer.to_json().encode())
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])

@@ -27,7 +27,7 @@ def short_reads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def opened(server: FakeServer) -> AsyncIterator[tuple[BatchClient, Any]]:
-    """An exchange, and the Redis behind it."""
+    """Open a batch client and a plain client of the same Redis."""
     async with connected(server) as client, connected(server) as reader:
         yield BatchClient(client, client, reader, APP, BrokerClock()), client
 
@@ -37,14 +37,14 @@ def reply(batch: int) -> str:
 
 
 async def put(client: Any, batch_client: BatchClient, *payloads: str | bytes) -> None:
-    """What a worker does."""
+    """Reply as a worker does."""
     for payload in payloads:
         await client.xadd(batch_client.reply_to, {"reply": payload})
 
 
-@pytest.mark.parametrize("pool", ["", "m"])
-def test_a_batch_goes_to_the_interactive_lane_and_what_nobody_waits_for_to_the_bulk_lane(
-    broker: FakeServer, pool: str
+@pytest.mark.parametrize("worker_group", ["", "m"])
+def test_batches_go_to_the_interactive_lane_and_everything_else_to_the_bulk_lane(
+    broker: FakeServer, worker_group: str
 ) -> None:
     async def scenario() -> None:
         async with opened(broker) as (batch_client, client):
@@ -53,8 +53,8 @@ def test_a_batch_goes_to_the_interactive_lane_and_what_nobody_waits_for_to_the_b
             )
             shadow = ShadowMessage(model="m", version="w", primary="v", rows=[[1.0]], predictions=[2.0])
             for message, lane in ((predict, "interactive"), (RunJobsMessage(jobs=["a"]), "bulk"), (shadow, "bulk")):
-                await batch_client.publish(message, pool)
-                queue = f"{lane}.{pool}" if pool else lane
+                await batch_client.publish(message, worker_group)
+                queue = f"{lane}.{worker_group}" if worker_group else lane
                 entry = await client.rpop(queue)
                 assert json.loads(entry)["properties"]["delivery_info"]["routing_key"] == queue
                 assert await client.keys() == []
@@ -64,7 +64,7 @@ def test_a_batch_goes_to_the_interactive_lane_and_what_nobody_waits_for_to_the_b
     run(scenario())
 
 
-def test_what_is_published_first_is_taken_first(broker: FakeServer) -> None:
+def test_messages_are_taken_in_the_order_in_which_they_were_published(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with opened(broker) as (batch_client, client):
             for name in "abc":
@@ -85,14 +85,14 @@ def test_a_broker_that_does_not_take_a_message_is_an_error(broker: FakeServer) -
     run(scenario())
 
 
-def test_replies_go_to_those_who_opened_the_batch(broker: FakeServer) -> None:
+def test_a_reply_goes_to_the_one_who_expects_it(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with opened(broker) as (batch_client, client):
             first: list[int] = []
             second: list[int] = []
             ids = [
-                batch_client.open(lambda reply: first.append(reply.batch)),
-                batch_client.open(lambda reply: second.append(reply.batch)),
+                batch_client.expect_reply(lambda reply: first.append(reply.batch)),
+                batch_client.expect_reply(lambda reply: second.append(reply.batch)),
             ]
             await put(client, batch_client, reply(ids[1]), reply(ids[0]))
             await batch_client.read_step()
@@ -101,16 +101,16 @@ def test_replies_go_to_those_who_opened_the_batch(broker: FakeServer) -> None:
     run(scenario())
 
 
-def test_a_reply_counts_once_and_only_while_someone_waits_for_it(broker: FakeServer) -> None:
+def test_a_reply_counts_once_and_only_while_it_is_expected(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with opened(broker) as (batch_client, client):
             got: list[int] = []
-            open_, closed = (batch_client.open(lambda reply: got.append(reply.batch)) for _ in range(2))
-            batch_client.close(closed)
-            batch_client.close(closed)
-            await put(client, batch_client, reply(closed), reply(open_), reply(open_), reply(12345))
+            expected, ignored = (batch_client.expect_reply(lambda reply: got.append(reply.batch)) for _ in range(2))
+            batch_client.ignore_reply(ignored)
+            batch_client.ignore_reply(ignored)
+            await put(client, batch_client, reply(ignored), reply(expected), reply(expected), reply(12345))
             await batch_client.read_step()
-            assert got == [open_]
+            assert got == [expected]
 
     run(scenario())
 
@@ -119,7 +119,7 @@ def test_two_gateways_do_not_read_each_others_replies(broker: FakeServer) -> Non
     async def scenario() -> None:
         async with opened(broker) as (one, client), opened(broker) as (other, _):
             got: list[str] = []
-            batches = one.open(lambda _: got.append("one")), other.open(lambda _: got.append("other"))
+            batches = one.expect_reply(lambda _: got.append("one")), other.expect_reply(lambda _: got.append("other"))
             assert batches[0] == batches[1], "so only the stream tells them apart"
             await put(client, other, reply(batches[1]))
             await one.read_step()
@@ -152,13 +152,13 @@ def test_a_step_without_replies_ends_by_itself(broker: FakeServer) -> None:
         b'{"sesame":1,' + reply(1).encode()[1:],
     ],
 )
-def test_what_can_not_be_read_is_dropped_and_the_rest_is_not(
+def test_a_reply_that_can_not_be_read_is_dropped_and_the_others_are_delivered(
     broker: FakeServer, caplog: pytest.LogCaptureFixture, garbage: bytes
 ) -> None:
     async def scenario() -> None:
         async with opened(broker) as (batch_client, client):
             got: list[int] = []
-            batch = batch_client.open(lambda reply: got.append(reply.batch))
+            batch = batch_client.expect_reply(lambda reply: got.append(reply.batch))
             await put(client, batch_client, garbage)
             await client.xadd(batch_client.reply_to, {"other": "field"})
             await batch_client.read_step()
@@ -177,7 +177,7 @@ def test_a_broken_connection_loses_no_reply(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with opened(broker) as (batch_client, client):
             got: list[int] = []
-            batches = [batch_client.open(lambda reply: got.append(reply.batch)) for _ in range(4)]
+            batches = [batch_client.expect_reply(lambda reply: got.append(reply.batch)) for _ in range(4)]
             await put(client, batch_client, reply(batches[0]))
             await batch_client.read_step()
             await put(client, batch_client, reply(batches[1]), reply(batches[2]))
@@ -202,7 +202,10 @@ def test_a_receiver_that_fails_costs_nobody_else_a_reply(broker: FakeServer) -> 
                 got.append(-1)
                 raise RuntimeError("asked to")
 
-            bad, good = batch_client.open(fail), batch_client.open(lambda reply: got.append(reply.batch))
+            bad, good = (
+                batch_client.expect_reply(fail),
+                batch_client.expect_reply(lambda reply: got.append(reply.batch)),
+            )
             await put(client, batch_client, reply(bad), reply(good))
             with pytest.raises(RuntimeError):
                 await batch_client.read_step()
@@ -212,11 +215,11 @@ def test_a_receiver_that_fails_costs_nobody_else_a_reply(broker: FakeServer) -> 
     run(scenario())
 
 
-def test_what_was_read_is_trimmed_and_what_was_not_is_kept(broker: FakeServer) -> None:
+def test_replies_that_were_read_are_trimmed_and_others_are_kept(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with opened(broker) as (batch_client, client):
             got: list[int] = []
-            batches = [batch_client.open(lambda reply: got.append(reply.batch)) for _ in range(600)]
+            batches = [batch_client.expect_reply(lambda reply: got.append(reply.batch)) for _ in range(600)]
             await put(client, batch_client, *map(reply, batches))
             while len(got) < len(batches):
                 await batch_client.read_step()
@@ -231,7 +234,7 @@ def test_a_gateway_that_ends_leaves_no_stream_behind(broker: FakeServer) -> None
     async def scenario() -> None:
         async with opened(broker) as (batch_client, client):
             await put(client, batch_client, reply(1))
-            await batch_client.forget()
+            await batch_client.delete_replies()
             assert await client.keys() == []
 
     run(scenario())

@@ -23,7 +23,7 @@ def put_aside(client: Any, entry: bytes, queue: str = "bulk") -> str:
     return letter.id
 
 
-def test_they_are_listed_with_where_they_came_from_and_why(client: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_list_shows_their_queues_and_reasons(client: Any, capsys: pytest.CaptureFixture[str]) -> None:
     id_ = put_aside(client, b"text", "interactive")
     client.lpush(keys.DEAD_LETTERS, b"of an older version")
 
@@ -34,7 +34,7 @@ def test_they_are_listed_with_where_they_came_from_and_why(client: Any, capsys: 
     assert lines[2].split() == [id_, "2026-11-18T11:06:40Z", "interactive", "4", "malformed"]
 
 
-def test_one_is_shown_so_that_no_terminal_obeys_it(client: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_entry_is_shown_with_its_control_characters_escaped(client: Any, capsys: pytest.CaptureFixture[str]) -> None:
     id_ = put_aside(client, ESCAPE)
 
     assert main(["show", id_]) == 0
@@ -81,7 +81,9 @@ def test_an_unknown_one_is_refused(client: Any, command: str, capsys: pytest.Cap
     assert "no dead letter has the id nobody" in capsys.readouterr().err
 
 
-def test_without_redis_it_says_so(client: Any, broker: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_redis_that_does_not_answer_is_reported(
+    client: Any, broker: FakeServer, capsys: pytest.CaptureFixture[str]
+) -> None:
     broker.connected = False
 
     assert main(["list"]) == 1

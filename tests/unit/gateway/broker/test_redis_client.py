@@ -5,12 +5,12 @@ import redis
 from redis.asyncio import Connection, SSLConnection
 
 from gateway.broker import redis_client as module
-from gateway.broker.redis_client import connect, soon
+from gateway.broker.redis_client import bounded, connect
 from tests.support.coroutines import run
 
 
 @pytest.mark.parametrize(("url", "kind"), [("redis://h:1/0", Connection), ("rediss://h:1/0", SSLConnection)])
-def test_a_closed_connection_is_a_lost_one_whatever_the_event_loop_calls_it(
+def test_a_closed_connection_is_a_lost_one_with_uvloop_too(
     url: str, kind: type[Connection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def closed(*_: object, **__: object) -> None:
@@ -30,12 +30,12 @@ def test_a_closed_connection_is_a_lost_one_whatever_the_event_loop_calls_it(
     run(scenario())
 
 
-def test_an_answer_comes_soon_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_has_its_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "COMMAND_SECONDS", 0.02)
 
     async def scenario() -> None:
-        assert await soon(asyncio.sleep(0, "answer")) == "answer"
+        assert await bounded(asyncio.sleep(0, "answer")) == "answer"
         with pytest.raises(asyncio.TimeoutError):
-            await soon(asyncio.sleep(5))
+            await bounded(asyncio.sleep(5))
 
     run(scenario())

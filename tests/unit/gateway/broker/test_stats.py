@@ -44,7 +44,7 @@ def test_an_empty_queue_is_all_zeros(broker: FakeServer) -> None:
     run(scenario())
 
 
-def test_what_waits_and_what_has_ended_is_counted(broker: FakeServer) -> None:
+def test_waiting_entries_and_ended_jobs_are_counted(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with monitored(broker) as (monitor, redis):
             await redis.lpush("interactive", entry(30), entry(10), entry(0))
@@ -84,7 +84,7 @@ def test_what_waits_and_what_has_ended_is_counted(broker: FakeServer) -> None:
         '{"headers":{"published_at":9999999999}}',
     ],
 )
-def test_an_entry_that_does_not_say_when_it_came_has_no_age(broker: FakeServer, oldest: str) -> None:
+def test_an_entry_without_its_time_of_publication_has_age_0(broker: FakeServer, oldest: str) -> None:
     async def scenario() -> None:
         async with monitored(broker) as (monitor, redis):
             await redis.lpush("bulk", oldest)
@@ -94,7 +94,7 @@ def test_an_entry_that_does_not_say_when_it_came_has_no_age(broker: FakeServer, 
     run(scenario())
 
 
-def test_while_the_broker_is_down_only_that_is_said(broker: FakeServer) -> None:
+def test_a_broker_that_is_down_gives_zeros_and_no_counters(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with monitored(broker) as (monitor, redis):
             await redis.hset(keys.JOB_COUNTS, mapping={"accepted": 10, "succeeded": 10})
@@ -112,10 +112,12 @@ def test_while_the_broker_is_down_only_that_is_said(broker: FakeServer) -> None:
     run(scenario())
 
 
-def test_the_brokers_memory_is_told_if_the_broker_tells(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_brokers_memory_is_exported_if_the_broker_allows_info(
+    broker: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def scenario() -> None:
         async with monitored(broker) as (monitor, redis):
-            # fakeredis knows no INFO, as little as a broker that does not allow it.
+            # fakeredis has no INFO, like a broker that does not allow it.
             assert await monitor.refresh() == QueueStats(broker_up=True)
             assert not [name for name in samples(monitor) if "broker_memory" in name]
 
@@ -128,25 +130,25 @@ def test_the_brokers_memory_is_told_if_the_broker_tells(broker: FakeServer, monk
             exported = samples(monitor)
             assert exported["inference_broker_memory_bytes"] == 1_000_000
             assert exported["inference_broker_memory_limit_bytes"] == 0
-            assert await monitor.jobs() == (0, 0, 0.0), "no limit is never full"
+            assert await monitor.read_jobs() == (0, 0, 0.0), "no limit is never full"
 
             async def tight(section: str) -> dict[str, int]:
                 return {"used_memory": 1_000_000, "maxmemory": 4_000_000}
 
             monkeypatch.setattr(redis, "info", tight)
-            assert await monitor.jobs() == (0, 0, 0.25)
+            assert await monitor.read_jobs() == (0, 0, 0.25)
 
     run(scenario())
 
 
-def test_jobs_wait_if_the_queue_holds_any(broker: FakeServer) -> None:
+def test_open_jobs_count_as_waiting_while_the_queue_holds_any(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with monitored(broker) as (monitor, redis):
             await redis.zadd(keys.JOBS_OPEN, {"j1": 1, "j2": 2, "j3": 3})
             await redis.hset(keys.JOB_COUNTS, mapping={"accepted": 10, "succeeded": 4, "failed": 2, "cancelled": 1})
-            assert await monitor.jobs() == (0, 7, 0.0), "all of them run"
+            assert await monitor.read_jobs() == (0, 7, 0.0), "all of them run"
             await redis.lpush("bulk", entry(0))
-            assert await monitor.jobs() == (3, 7, 0.0)
+            assert await monitor.read_jobs() == (3, 7, 0.0)
 
     run(scenario())
 
@@ -154,6 +156,6 @@ def test_jobs_wait_if_the_queue_holds_any(broker: FakeServer) -> None:
 def test_a_broker_that_has_counted_nothing_yet_has_no_jobs(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with monitored(broker) as (monitor, _):
-            assert await monitor.jobs() == (0, 0, 0.0)
+            assert await monitor.read_jobs() == (0, 0, 0.0)
 
     run(scenario())

@@ -22,15 +22,15 @@ async def workers(broker: FakeServer, clock: BrokerClock | None = None) -> Async
         yield Workers(client, clock or BrokerClock()), client
 
 
-def announcement(age_seconds: float = 0.0, slots: Any = 2, **more: Any) -> str:
+def heartbeat(age_seconds: float = 0.0, slots: Any = 2, **more: Any) -> str:
     return json.dumps({"at": time.time() - age_seconds, "slots": slots, **more})
 
 
-async def announce(client: Any, **announcements: str) -> None:
-    await client.hset(keys.WORKERS, mapping=announcements)
+async def announce(client: Any, **heartbeats: str) -> None:
+    await client.hset(keys.WORKERS, mapping=heartbeats)
 
 
-def test_before_the_first_look_nobody_is_known(broker: FakeServer) -> None:
+def test_before_the_first_read_no_worker_is_known(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with workers(broker) as (known, _):
             assert (known.heartbeats, known.slots) == ({}, 0)
@@ -41,7 +41,7 @@ def test_before_the_first_look_nobody_is_known(broker: FakeServer) -> None:
 def test_the_slots_of_all_live_workers_add_up(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with workers(broker) as (known, client):
-            await announce(client, a=announcement(slots=2), b=announcement(slots=3, age_seconds=1))
+            await announce(client, a=heartbeat(slots=2), b=heartbeat(slots=3, age_seconds=1))
             await known.refresh()
             assert set(known.heartbeats) == {"a", "b"}
             assert known.slots == 5
@@ -58,17 +58,15 @@ def test_the_slots_of_all_live_workers_add_up(broker: FakeServer) -> None:
         (LIVE_SECONDS + 2, False, True),
         (FORGET_SECONDS - 5, False, True),
         (FORGET_SECONDS + 5, False, False),
-        # From before the broker's clock was set back: it would count for as long as that step was.
+        # Written before the broker's clock was set back: it would count until the clock has caught up.
         (-LIVE_SECONDS - 2, False, True),
         (-3600.0, False, False),
     ],
 )
-def test_an_announcement_counts_while_it_is_fresh(
-    broker: FakeServer, age_seconds: float, counts: bool, kept: bool
-) -> None:
+def test_a_heartbeat_counts_while_it_is_fresh(broker: FakeServer, age_seconds: float, counts: bool, kept: bool) -> None:
     async def scenario() -> None:
         async with workers(broker) as (known, client):
-            await announce(client, fresh=announcement(), a=announcement(age_seconds))
+            await announce(client, fresh=heartbeat(), a=heartbeat(age_seconds))
             await known.refresh()
             assert set(known.heartbeats) == ({"fresh", "a"} if counts else {"fresh"})
             assert known.slots == (4 if counts else 2)
@@ -79,13 +77,13 @@ def test_an_announcement_counts_while_it_is_fresh(
 
 @pytest.mark.parametrize(
     "garbage",
-    ["", "text", "null", "[]", "{}", announcement(slots="many"), announcement(slots=1.5)],
+    ["", "text", "null", "[]", "{}", heartbeat(slots="many"), heartbeat(slots=1.5)],
     ids=["nothing", "text", "null", "list", "empty", "a number in words", "half a slot"],
 )
-def test_garbage_is_ignored_and_put_away(broker: FakeServer, garbage: str) -> None:
+def test_garbage_is_ignored_and_deleted(broker: FakeServer, garbage: str) -> None:
     async def scenario() -> None:
         async with workers(broker) as (known, client):
-            await announce(client, a=announcement(), b=garbage)
+            await announce(client, a=heartbeat(), b=garbage)
             await client.hset(keys.WORKERS, b"\xff", garbage)
             await known.refresh()
             assert set(known.heartbeats) == {"a"}
@@ -97,28 +95,28 @@ def test_garbage_is_ignored_and_put_away(broker: FakeServer, garbage: str) -> No
 def test_a_name_that_is_no_text_hides_nobody(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with workers(broker) as (known, client):
-            await announce(client, a=announcement())
-            await client.hset(keys.WORKERS, b"\xff", announcement())
+            await announce(client, a=heartbeat())
+            await client.hset(keys.WORKERS, b"\xff", heartbeat())
             await known.refresh()
             assert known.slots == 4
 
     run(scenario())
 
 
-def test_what_a_newer_worker_says_besides_is_no_garbage(broker: FakeServer) -> None:
+def test_unknown_fields_of_a_newer_worker_are_ignored(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with workers(broker) as (known, client):
-            await announce(client, a=announcement(zone="north"))
+            await announce(client, a=heartbeat(zone="north"))
             await known.refresh()
             assert known.slots == 2
 
     run(scenario())
 
 
-def test_while_redis_does_not_answer_nobody_is_known_to_be_alive(broker: FakeServer) -> None:
+def test_while_redis_does_not_answer_no_worker_counts_as_live(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with workers(broker) as (known, client):
-            await announce(client, a=announcement())
+            await announce(client, a=heartbeat())
             await known.refresh()
             assert known.slots == 2
             broker.connected = False
@@ -132,14 +130,14 @@ def test_while_redis_does_not_answer_nobody_is_known_to_be_alive(broker: FakeSer
     run(scenario())
 
 
-def test_a_look_also_reads_the_brokers_clock(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refresh_also_reads_the_brokers_clock(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = BrokerClock()
     true_time = time.time
 
     async def scenario() -> None:
         monkeypatch.setattr(time, "time", lambda: true_time() + 3600)
         async with workers(broker, clock) as (known, client):
-            await announce(client, a=announcement())
+            await announce(client, a=heartbeat())
             await known.refresh()
             assert abs(clock.now() - true_time() - 3600) < 1
             assert known.slots == 2, "ages are counted by that clock"
@@ -152,24 +150,28 @@ def child(*loaded: str, age_seconds: float = 0.0, refused: dict[str, str] | None
 
 
 async def announce_children(client: Any, **children: str) -> None:
-    """By worker and slot: `a_0` is `a/0`."""
-    await client.hset(keys.CHILDREN, mapping={name.replace("_", "/"): said for name, said in children.items()})
+    """Announce children by worker and slot: `a_0` is `a/0`."""
+    await client.hset(keys.CHILDREN, mapping={name.replace("_", "/"): beat for name, beat in children.items()})
 
 
-def test_pinned_workers_are_a_pool_of_their_own(broker: FakeServer) -> None:
+def test_pinned_workers_are_a_group_of_their_own(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with workers(broker) as (known, client):
             assert known.groups == [""]
             await announce(
                 client,
-                a=announcement(slots=2),
-                b=announcement(slots=3, pinned=["iris"]),
-                c=announcement(slots=5, pinned=["iris", "sticks"]),
+                a=heartbeat(slots=2),
+                b=heartbeat(slots=3, pinned=["iris"]),
+                c=heartbeat(slots=5, pinned=["iris", "sticks"]),
             )
             await known.refresh()
-            assert [known.slots_of(pool) for pool in ("", "iris", "sticks", "stones")] == [2, 8, 5, 0]
+            assert [known.slots_of(group) for group in ("", "iris", "sticks", "stones")] == [2, 8, 5, 0]
             assert known.slots == 10
             assert known.groups == ["", "iris", "sticks"]
+            assert [known.group_for(model) for model in ("iris", "stones")] == ["iris", ""]
+            await client.hdel(keys.WORKERS, "b", "c")
+            await known.refresh()
+            assert known.group_for("iris") == "", "its own workers are gone"
 
     run(scenario())
 
@@ -177,7 +179,7 @@ def test_pinned_workers_are_a_pool_of_their_own(broker: FakeServer) -> None:
 def test_a_worker_has_a_version_when_all_of_its_children_have(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with workers(broker) as (known, client):
-            await announce(client, a=announcement(), b=announcement(), c=announcement())
+            await announce(client, a=heartbeat(), b=heartbeat(), c=heartbeat())
             await announce_children(
                 client,
                 a_0=child("iris v1", "iris v2"),
@@ -193,10 +195,10 @@ def test_a_worker_has_a_version_when_all_of_its_children_have(broker: FakeServer
     run(scenario())
 
 
-def test_only_the_workers_of_a_models_pool_count(broker: FakeServer) -> None:
+def test_only_the_workers_of_a_models_group_count(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with workers(broker) as (known, client):
-            await announce(client, a=announcement(), b=announcement(pinned=["iris"]))
+            await announce(client, a=heartbeat(), b=heartbeat(pinned=["iris"]))
             await announce_children(client, a_0=child("iris v1", "sticks v1"), b_0=child("iris v2"))
             await known.refresh()
             assert known.holders("iris") == {"b"}
@@ -206,10 +208,10 @@ def test_only_the_workers_of_a_models_pool_count(broker: FakeServer) -> None:
     run(scenario())
 
 
-def test_refusals_are_told_by_their_reasons(broker: FakeServer) -> None:
+def test_refusals_are_reported_by_their_reasons(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with workers(broker) as (known, client):
-            await announce(client, a=announcement())
+            await announce(client, a=heartbeat())
             refused = {"iris v2": "no such file"}
             await announce_children(
                 client, a_0=child(refused=refused), a_1=child(refused=refused), a_2=child("iris v1")
@@ -224,7 +226,7 @@ def test_refusals_are_told_by_their_reasons(broker: FakeServer) -> None:
 def test_a_child_that_is_silent_counts_no_more(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with workers(broker) as (known, client):
-            await announce(client, a=announcement())
+            await announce(client, a=heartbeat())
             await announce_children(
                 client,
                 a_0=child("iris v1"),

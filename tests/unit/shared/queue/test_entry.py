@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.broker.celery_message import envelope
+from gateway.broker.celery_message import queue_entry
 from shared.queue.celery_app import make_celery
 from shared.queue.contract import Call, Message, PredictMessage, RunJobsMessage, ShadowMessage
 from shared.queue.entry import problem
@@ -23,7 +23,7 @@ MESSAGES = [
     RunJobsMessage(jobs=["a", "b"]),
     ShadowMessage(model="m", version="v2", primary="v1", rows=[[1.0, None]], predictions=["Straße"]),
 ]
-GOOD: dict[str, Any] = orjson.loads(envelope(APP, MESSAGES[1], "", 1.0))
+GOOD: dict[str, Any] = orjson.loads(queue_entry(APP, MESSAGES[1], "", 1.0))
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -43,7 +43,7 @@ def in_base64(entry: dict[str, Any], arguments: bytes = GOOD["body"].encode()) -
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
 @pytest.mark.parametrize("group", ["", "iris"])
 def test_what_the_gateway_writes_is_a_task(message: Message, group: str) -> None:
-    assert problem(envelope(APP, message, group, 1.0)) is None
+    assert problem(queue_entry(APP, message, group, 1.0)) is None
 
 
 @pytest.mark.parametrize(

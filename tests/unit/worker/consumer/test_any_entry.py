@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from kombu.transport.virtual import Channel
 from kombu.transport.virtual import Message as Delivered
 
-from gateway.broker.celery_message import envelope
+from gateway.broker.celery_message import queue_entry
 from shared.queue.celery_app import make_celery
 from shared.queue.contract import Call, Message, PredictMessage, Row, RunJobsMessage, ShadowMessage, packed
 from shared.settings import CommonSettings
@@ -50,7 +50,7 @@ SENT = [
     RunJobsMessage(jobs=["a", "b"]),
     ShadowMessage(model="m", version="v2", primary="v1", rows=[[1.0, None]], predictions=["Straße"]),
 ]
-ENTRIES = [orjson.loads(envelope(APP, message, "", 1.0, {"0": {"traceparent": "x"}})) for message in SENT]
+ENTRIES = [orjson.loads(queue_entry(APP, message, "", 1.0, {"0": {"traceparent": "x"}})) for message in SENT]
 
 
 def consume(entry: bytes) -> None:
@@ -89,7 +89,7 @@ def consume(entry: bytes) -> None:
 @pytest.mark.parametrize("sent", SENT, ids=lambda sent: type(sent).__name__)
 def test_what_the_gateway_writes_runs(sent: Message) -> None:
     RAN.messages.clear()
-    consume(envelope(APP, sent, "", 1.0))
+    consume(queue_entry(APP, sent, "", 1.0))
 
     assert RAN.messages == [sent]
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from fakeredis import FakeRedis
 
-from gateway.broker.celery_message import envelope
+from gateway.broker.celery_message import queue_entry
 from shared.queue import keys
 from shared.queue.celery_app import make_celery
 from shared.queue.contract import Message, RunJobsMessage, ShadowMessage
@@ -30,16 +30,16 @@ class Queue:
         return JobRuns(self.redis, lease_seconds=35, result_max_bytes=1000)
 
     def push(self, message: Message) -> None:
-        self.redis.lpush("bulk", envelope(APP, message, "", 1.0))
+        self.redis.lpush("bulk", queue_entry(APP, message, "", 1.0))
 
     def push_redelivered(self) -> None:
-        entry = json.loads(envelope(APP, RunJobsMessage(jobs=["x"]), "", 1.0))
+        entry = json.loads(queue_entry(APP, RunJobsMessage(jobs=["x"]), "", 1.0))
         entry["properties"]["delivery_info"]["redelivered"] = True
         self.redis.lpush("bulk", json.dumps(entry))
 
     def submit(self, *ids: str) -> None:
         names = [keys.JOBS_OPEN, keys.JOB_COUNTS, "bulk"]
-        args: list[Any] = [envelope(APP, RunJobsMessage(jobs=list(ids)), "", 1.0), 100_000, 10, 3600, 600, 3]
+        args: list[Any] = [queue_entry(APP, RunJobsMessage(jobs=list(ids)), "", 1.0), 100_000, 10, 3600, 600, 3]
         for id_ in ids:
             names += [keys.job(id_), keys.job(id_)]
             args += [id_, "m", "v", "[[1.0]]", 1, "f", "", ""]

@@ -10,7 +10,7 @@ import pytest
 import redis
 from celery import Celery
 
-from gateway.broker.celery_message import envelope, lane_of
+from gateway.broker.celery_message import lane_of, queue_entry
 from shared.queue.celery_app import make_celery
 from shared.queue.contract import (
     PREDICT_TASK,
@@ -97,7 +97,7 @@ def celerys(app: Celery, broker_port: int, message: Message) -> dict[str, Any]:
 
 @pytest.fixture
 def ours(app: Celery, message: Message) -> dict[str, Any]:
-    entry: dict[str, Any] = orjson.loads(envelope(app, message, "", 1_795_000_000.5))
+    entry: dict[str, Any] = orjson.loads(queue_entry(app, message, "", 1_795_000_000.5))
     return entry
 
 
@@ -149,15 +149,15 @@ def test_identities_agree_within_an_entry_as_celerys_do(celerys: dict[str, Any],
 
 
 def test_the_entry_for_pinned_workers_says_their_queue(app: Celery, message: Message) -> None:
-    entry = orjson.loads(envelope(app, message, "iris", 1.0))
+    entry = orjson.loads(queue_entry(app, message, "iris", 1.0))
 
     assert entry["properties"]["delivery_info"]["routing_key"] == f"{lane_of(message).value}.iris"
-    common = orjson.loads(envelope(app, message, "", 1.0))
+    common = orjson.loads(queue_entry(app, message, "", 1.0))
     assert set(flat(entry)) == set(flat(common)), "and is like any other otherwise"
 
 
 def test_two_entries_of_one_message_are_two_tasks(app: Celery, message: Message) -> None:
-    one, other = (orjson.loads(envelope(app, message, "", 1.0)) for _ in range(2))
+    one, other = (orjson.loads(queue_entry(app, message, "", 1.0)) for _ in range(2))
 
     assert one["headers"]["id"] != other["headers"]["id"]
     assert one["properties"]["delivery_tag"] != other["properties"]["delivery_tag"]
@@ -165,12 +165,12 @@ def test_two_entries_of_one_message_are_two_tasks(app: Celery, message: Message)
 
 def test_traces_are_a_header_of_their_own_if_there_are_any(app: Celery, message: Message) -> None:
     traces = {"3": {"traceparent": "00-1-2-01"}}
-    without = orjson.loads(envelope(app, message, "", 1.0))
-    entry = orjson.loads(envelope(app, message, "", 1.0, traces))
+    without = orjson.loads(queue_entry(app, message, "", 1.0))
+    entry = orjson.loads(queue_entry(app, message, "", 1.0, traces))
 
     assert entry["headers"].pop("traces") == traces
     assert comparable(entry) == comparable(without)
-    assert problem(envelope(app, message, "", 1.0, traces)) is None
+    assert problem(queue_entry(app, message, "", 1.0, traces)) is None
 
 
 def test_the_argument_is_the_message(celerys: dict[str, Any], ours: dict[str, Any], message: Message) -> None:

@@ -1,4 +1,4 @@
-"""`python -m monitoring.preview`: draws every dashboard from what a running Prometheus says."""
+"""`python -m monitoring.preview`: draw every dashboard from the data of a running Prometheus."""
 
 import argparse
 import os
@@ -7,12 +7,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from monitoring.preview.colours import THEMES
 from monitoring.preview.dashboard import duration_seconds, load_all
-from monitoring.preview.page import browser, index, photograph
-from monitoring.preview.period import SCRAPE_SECONDS, Period
-from monitoring.preview.picture import draw, size
+from monitoring.preview.page import draw
 from monitoring.preview.prometheus import PreviewError, Prometheus, Unreachable
+from monitoring.preview.queries import SCRAPE_SECONDS, Period
 
 DASHBOARDS = Path(__file__).parents[1] / "grafana" / "dashboards"
 ADVICE = (
@@ -23,59 +21,32 @@ ADVICE = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; `arguments` default to those of the process. Returns its exit code."""
-    options = _parser().parse_args(arguments)
-    try:
-        _write(options)
-    except Unreachable as error:
-        sys.stderr.write(f"headrace: {error}\n{ADVICE}\n")
-        return 1
-    except (PreviewError, OSError) as error:
-        sys.stderr.write(f"headrace: {error}\n")
-        return 1
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
+    """Run the command, and return its exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m monitoring.preview", description="Draw the dashboards without Grafana."
+        prog="python -m monitoring.preview", description="Draw the dashboards without Grafana, for a browser to show."
     )
     port = os.environ.get("PROMETHEUS_PORT") or "9090"
     parser.add_argument("--url", default=f"http://127.0.0.1:{port}", help="Prometheus (default: that of `make up`)")
     parser.add_argument("--range", type=duration_seconds, help="time to show, such as 5m (default: as dashboards say)")
     parser.add_argument("--output", type=Path, default=Path("docs/images"), help="folder (default: docs/images)")
-    parser.add_argument("--dashboards", type=Path, default=DASHBOARDS, help="folder of their JSON files")
-    parser.add_argument("--theme", choices=THEMES, default="dark")
     parser.add_argument("--scrape-seconds", type=float, default=SCRAPE_SECONDS, help="Prometheus' scrape interval")
-    parser.add_argument("--png", action="store_true", help="make a PNG of each too; needs chromium")
-    return parser
-
-
-def _write(options: argparse.Namespace) -> None:
-    program = browser() if options.png else None
-    theme, now = THEMES[options.theme], time.time()
-    dashboards = load_all(options.dashboards)
-    if not dashboards:
-        raise PreviewError(f"no dashboards in {options.dashboards}")
-    with Prometheus(options.url.rstrip("/")) as prometheus:
-        pictures = [
-            draw(
-                dashboard,
-                prometheus,
-                Period(now - (options.range or dashboard.range_seconds), now, options.scrape_seconds),
-                theme,
-            )
-            for dashboard in dashboards
-        ]
-    # Nothing is written before everything could be drawn.
-    options.output.mkdir(parents=True, exist_ok=True)
-    for dashboard, picture in zip(dashboards, pictures, strict=True):
-        path = options.output / f"{dashboard.name}.svg"
-        path.write_text(picture, "utf-8")
-        sys.stdout.write(f"{path}: {len(picture.encode()) / 1000:.0f} KB\n")
-        if program:
-            photograph(program, path, *size(dashboard))
-    (options.output / "index.html").write_text(index(dashboards, theme), "utf-8")
+    options = parser.parse_args(arguments)
+    now, pictures = time.time(), {}
+    try:
+        with Prometheus(options.url.rstrip("/")) as prometheus:
+            for board in load_all(DASHBOARDS):
+                period = Period(now - (options.range or board.range_seconds), now, options.scrape_seconds)
+                pictures[options.output / f"{board.name}.svg"] = draw(board, prometheus, period)
+        # Nothing is written before everything could be drawn.
+        options.output.mkdir(parents=True, exist_ok=True)
+        for path, picture in pictures.items():
+            path.write_text(picture, "utf-8")
+            sys.stdout.write(f"{path}: {len(picture.encode()) / 1000:.0f} KB\n")
+    except (PreviewError, OSError) as error:
+        advice = f"{ADVICE}\n" if isinstance(error, Unreachable) else ""
+        sys.stderr.write(f"headrace: {error}\n{advice}")
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

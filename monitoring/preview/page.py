@@ -1,73 +1,182 @@
-"""The page that shows all pictures, and pictures as PNG."""
+"""A dashboard as one SVG file: HTML on Grafana's grid inside a `foreignObject`, which lets the browser lay out text."""
 
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from html import escape
-from pathlib import Path
 
-from monitoring.preview.colours import Theme
-from monitoring.preview.dashboard import Dashboard
-from monitoring.preview.prometheus import PreviewError
+from monitoring.preview import charts
+from monitoring.preview.dashboard import Dashboard, Panel
+from monitoring.preview.prometheus import PreviewError, Prometheus
+from monitoring.preview.queries import Answer, Event, Period, ask, choose, events_of, substitute
+from monitoring.preview.tables import Cell, table_of
+from monitoring.preview.values import PANEL_COLOUR, TEXT_COLOUR, Field
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-TIMEOUT_SECONDS = 60
+WIDTH, MARGIN, GAP, CELL_HEIGHT = 1440, 16, 8, 30
+COLUMN = (WIDTH - 2 * MARGIN + GAP) / 24
+HEADER_HEIGHT, TITLE_HEIGHT, LEGEND_HEIGHT, TABLE_ROW_HEIGHT = 60, 36, 18, 27
+PIXELS_PER_POINT = 3
 
-
-def index(dashboards: Sequence[Dashboard], theme: Theme) -> str:
-    """HTML with every picture, which are beside it."""
-    links = " · ".join(f'<a href="#{escape(each.name)}">{escape(each.title)}</a>' for each in dashboards)
-    images = "\n".join(
-        f'<section id="{escape(each.name)}"><img src="{escape(each.name)}.svg" alt="{escape(each.title)}"></section>'
-        for each in dashboards
-    )
-    return f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Dashboards</title>
-<style>
-body {{ margin: 0; background: {theme.canvas}; color: {theme.muted}; font: 14px/1.5 system-ui, sans-serif; }}
-nav {{ padding: 12px 16px; }} a {{ color: {theme.text}; }}
-img {{ display: block; max-width: 100%; margin: 0 auto 32px; }}
-</style>
-<nav>{links}</nav>
-{images}
-</html>
+STYLE = f"""
+.board {{ position: relative; font: 12px Inter, Roboto, 'Helvetica Neue', Arial, sans-serif; color: {TEXT_COLOUR}; }}
+.board * {{ box-sizing: border-box; white-space: nowrap; }}
+.board svg {{ display: block; fill: none; }} .board text {{ font-size: 11px; fill: #9a9bab; }}
+.header {{ display: flex; align-items: center; height: 56px; padding: 0 16px; gap: 10px; }}
+.header b {{ font-size: 20px; font-weight: 500; margin-right: 14px; }} .header i {{ margin-left: auto; }}
+.header span {{ background: {PANEL_COLOUR}; border: 1px solid #2c2f36; border-radius: 3px; padding: 5px 10px; }}
+i {{ font-style: normal; color: #9a9bab; }}
+.panel, .row {{ position: absolute; overflow: hidden; }}
+.panel {{ background: {PANEL_COLOUR}; border: 1px solid #2c2f36; border-radius: 3px; padding: 0 9px; }}
+h2 {{ font-size: 14px; font-weight: 500; margin: 0; line-height: {TITLE_HEIGHT}px; overflow: hidden;
+ text-overflow: ellipsis; }}
+.row h2 {{ font-size: 15px; line-height: 34px; padding-left: 4px; }}
+.legend {{ overflow: hidden; line-height: {LEGEND_HEIGHT}px; }}
+.legend div {{ display: flex; flex-wrap: wrap; }} .legend span {{ margin-right: 16px; }}
+.legend u {{ display: inline-block; width: 14px; height: 4px; border-radius: 2px; margin: 0 6px 3px 0; }}
+.stats {{ display: flex; gap: 6px; }} .stats.tall {{ flex-direction: column; }}
+.stats div {{ flex: 1; min-width: 0; border-radius: 3px; display: flex; flex-direction: column; align-items: center;
+ justify-content: center; overflow: hidden; font-weight: 500; }}
+.stats small {{ font-size: 13px; font-weight: 400; }}
+.none {{ display: flex; align-items: center; justify-content: center; font-size: 14px; color: #9a9bab; }}
+table {{ border-collapse: collapse; width: 100%; }} tr {{ height: {TABLE_ROW_HEIGHT}px; }}
+th, td {{ text-align: left; padding: 0 8px; border-bottom: 1px solid #2a2d33; max-width: 190px; overflow: hidden;
+ text-overflow: ellipsis; }}
+th {{ font-weight: 500; }} .number {{ text-align: right; }}
 """
 
 
-def browser() -> str:
-    """The program that makes a PNG.
+@dataclass(frozen=True)
+class View:
+    """The data source, time, events and values of variables that all panels of a dashboard share."""
+
+    prometheus: Prometheus
+    period: Period
+    events: Sequence[Event]
+    for_queries: dict[str, str]
+    for_people: dict[str, str]
+
+
+def draw(dashboard: Dashboard, prometheus: Prometheus, period: Period) -> str:
+    """Return the content of an SVG file.
 
     Raises:
-        PreviewError: if there is none.
+        PreviewError: if Prometheus does not answer or refuses a query, or a panel has an option that is not known here.
     """
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        raise PreviewError("--png needs chromium on PATH (Debian: apt install chromium); the SVG files need nothing")
-    return found
+    choices = choose(dashboard, prometheus, period)
+    known = {name: choice.query for name, choice in choices.items()}
+    events = [event for each in dashboard.annotations for event in events_of(each, prometheus, period, known)]
+    view = View(prometheus, period, events, known, {name: choice.shown for name, choice in choices.items()})
+    cells = max(panel.y + panel.height for panel in dashboard.panels)
+    height = HEADER_HEIGHT + cells * (CELL_HEIGHT + GAP) + MARGIN - GAP
+    chosen = "".join(f"<span><i>{escape(name)}</i> {escape(shown)}</span>" for name, shown in view.for_people.items())
+    end = datetime.fromtimestamp(period.end, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    shown = f"{(period.end - period.start) / 60:g} minutes to {end}"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}">'
+        f"<title>{escape(dashboard.title)}</title><style>{STYLE}</style>"
+        f'<rect width="{WIDTH}" height="{height}" fill="#111217"/><foreignObject width="{WIDTH}" height="{height}">'
+        f'<div xmlns="http://www.w3.org/1999/xhtml" class="board">'
+        f'<div class="header"><b>{escape(dashboard.title)}</b>{chosen}<i>{shown}</i></div>\n'
+        + "\n".join(_panel(panel, view) for panel in dashboard.panels)
+        + "</div></foreignObject></svg>\n"
+    )
 
 
-def photograph(program: str, picture: Path, width: int, height: int) -> None:
-    """Write a PNG beside an SVG file.
+def _panel(panel: Panel, view: View) -> str:
+    title = substitute(panel.title, view.for_people)
+    width, height = panel.width * COLUMN - GAP, panel.height * (CELL_HEIGHT + GAP) - GAP
+    left, top = MARGIN + panel.x * COLUMN, HEADER_HEIGHT + panel.y * (CELL_HEIGHT + GAP)
+    place = f"left:{left:.0f}px;top:{top}px;width:{width:.0f}px;height:{height}px"
+    headline = f"<h2>{escape(title)}</h2>"
+    if panel.kind == "row":
+        return f'<div class="row" style="{place}">{headline}</div>'
+    try:
+        answers = ask(panel, view.prometheus, view.period, view.for_queries, int(width / PIXELS_PER_POINT))
+        content = _content(panel, answers, width - 20, height - TITLE_HEIGHT - 10, view)
+    except PreviewError as error:
+        raise type(error)(f"{title}: {error}") from None
+    return f'<div class="panel" style="{place}">{headline}{content}</div>'
 
-    Raises:
-        PreviewError: if the browser makes none.
-    """
-    target = picture.with_suffix(".png")
-    with tempfile.TemporaryDirectory() as profile:
-        command = [
-            program,
-            "--headless",
-            # Its sandbox refuses to run as root; it opens nothing but our own file.
-            "--no-sandbox",
-            "--disable-gpu",
-            "--hide-scrollbars",
-            f"--user-data-dir={profile}",
-            f"--window-size={width},{height}",
-            f"--screenshot={target.resolve()}",
-            picture.resolve().as_uri(),
-        ]
-        try:
-            subprocess.run(command, check=True, capture_output=True, timeout=TIMEOUT_SECONDS)
-        except (OSError, subprocess.SubprocessError) as error:
-            raise PreviewError(f"{program} made no {target.name}: {error}") from None
+
+def _content(panel: Panel, answers: Sequence[Answer], width: float, height: float, view: View) -> str:
+    if panel.kind not in ("stat", "table"):
+        answers = [answer for answer in answers if answer.series.last() is not None]
+    if not answers:
+        return _box("none", height, escape(str(panel.defaults.get("noValue") or "No data")))
+    if panel.kind == "timeseries":
+        values = [Field.of(panel, answer.name).write(answer.series.last()) for answer in answers]
+        legend, used = _legend([answer.name for answer in answers], values, width, height)
+        return charts.timeseries(panel, answers, width, height - used, view.period, view.events) + legend
+    if panel.kind == "heatmap":
+        return charts.heatmap(panel, answers, width, height, view.period)
+    if panel.kind == "barchart":
+        return _bars(panel, answers, width, height)
+    if panel.kind == "stat":
+        return _stats(panel, answers, width, height)
+    if panel.kind == "table":
+        return _table(panel, answers, height)
+    raise PreviewError(f"panels of the kind {panel.kind} are not known here")
+
+
+def _box(kind: str, height: float, content: str) -> str:
+    return f'<div class="{kind}" style="height:{height:.0f}px">{content}</div>'
+
+
+def _legend(names: Sequence[str], values: Sequence[str], width: float, height: float) -> tuple[str, float]:
+    """Return colours, names and values below a chart, and their height; entries beyond a third of it are cut off."""
+    entries = [
+        f'<span><u style="background:{charts.colour_of(index)}"></u>{escape(name)} <i>{escape(value)}</i></span>'
+        for index, (name, value) in enumerate(zip(names, values, strict=True))
+    ]
+    wide = sum(len(name + value) * 6.3 + 44 for name, value in zip(names, values, strict=True))
+    lines = min(int(wide / width) + 1, max(1, int(height * 0.3 / LEGEND_HEIGHT)))
+    used = lines * LEGEND_HEIGHT
+    return _box("legend", used, f"<div>{''.join(entries)}</div>"), used + 4
+
+
+def _bars(panel: Panel, answers: Sequence[Answer], width: float, height: float) -> str:
+    table = table_of(panel, answers)
+    names = [name for name in table.columns if table.is_numeric(name)]
+    legend, used = _legend(names, [""] * len(names), width, height)
+    rows = [
+        [cell if isinstance(cell := row.get(name), float) else float("nan") for name in names] for row in table.rows
+    ]
+    labels = [str(cell) for cell in table.column(panel.options["xField"])]
+    return charts.bars(names, labels, rows, Field.of(panel, names[0]), (width, height - used)) + legend
+
+
+def _stats(panel: Panel, answers: Sequence[Answer], width: float, height: float) -> str:
+    """Return big numbers, one for each series: side by side, or one below the other if that is wider than high."""
+    tall = width < height
+    each = height / (len(answers) if tall else 1), width / (1 if tall else len(answers))
+    parts = []
+    for answer in answers:
+        field, value = Field.of(panel, answer.name), answer.series.last()
+        shown, filled = field.write(value), panel.options["colorMode"].startswith("background")
+        name = f"<small>{escape(answer.name)}</small>" if "name" in panel.options["textMode"] else ""
+        size = max(13.0, min(40.0, each[0] * (0.4 if name else 0.62), (each[1] - 16) / (0.58 * max(1, len(shown)))))
+        colours = f";background:{field.colour(value)};color:#fff" if filled else ""
+        parts.append(f'<div style="font-size:{size:.0f}px{colours}">{name}{escape(shown)}</div>')
+    return _box("stats tall" if tall else "stats", height, "".join(parts))
+
+
+def _table(panel: Panel, answers: Sequence[Answer], height: float) -> str:
+    """Return a table; rows that do not fit are counted."""
+    table = table_of(panel, answers)
+    fields = {name: Field.of(panel, name) for name in table.columns}
+    fitting = int(height / TABLE_ROW_HEIGHT) - 1
+    shown = table.rows if len(table.rows) <= fitting else table.rows[: fitting - 1]
+    numbers = {name: ' class="number"' if table.is_numeric(name) else "" for name in table.columns}
+    head = "".join(f"<th{numbers[name]}>{escape(name)}</th>" for name in table.columns)
+    rows = ["".join(_cell(row.get(name), fields[name], numbers[name]) for name in table.columns) for row in shown]
+    if len(shown) < len(table.rows):
+        rows.append(f"<td><i>+{len(table.rows) - len(shown)} more</i></td>")
+    return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+
+
+def _cell(cell: Cell, field: Field, attributes: str) -> str:
+    if cell is None:
+        return "<td></td>"
+    if field.config.get("custom.cellOptions", {}).get("type") == "color-background":
+        attributes += f' style="background:{field.colour(cell)};color:#fff"'
+    return f"<td{attributes}>{escape(field.write(cell))}</td>"

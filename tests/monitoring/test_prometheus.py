@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from monitoring.preview.dashboard import duration_seconds
-from monitoring.preview.period import SCRAPE_SECONDS
+from monitoring.preview.queries import SCRAPE_SECONDS
 from tests.support.promtool import promtool
 
 FOLDER = Path(__file__).parents[2] / "monitoring" / "prometheus"

@@ -1,1 +1,1 @@
-"""What watches the service: configuration of Prometheus and Grafana, and the source of the dashboards."""
+"""The observing side: configuration of Prometheus and Grafana, and the sources of dashboards and rules."""

@@ -1,4 +1,4 @@
-"""`python -m monitoring.dashboards`: writes the dashboards, or with `--check` says whether they are up to date."""
+"""`python -m monitoring.dashboards`: write the dashboards, or check with `--check` that they are up to date."""
 
 import argparse
 import sys
@@ -15,22 +15,22 @@ from monitoring.dashboards.queue import queue
 FOLDER = Path(__file__).parents[1] / "grafana" / "dashboards"
 
 FILES = {"model.json": model, "overview.json": overview, "platform.json": platform, "queue.json": queue}
-"""File -> what makes its content."""
+"""File name -> function that makes its content."""
 
 
 def render() -> dict[Path, str]:
-    """File -> content. Keys are sorted, so that a difference between two versions is a difference in meaning."""
+    """Return file and content. Keys are sorted, so that two versions differ only where their meaning does."""
     encoder = JSONEncoder(sort_keys=True, indent=2, ensure_ascii=False)
     return {FOLDER / name: encoder.encode(make()) + "\n" for name, make in FILES.items()}
 
 
 def outdated() -> list[Path]:
-    """The committed files that differ from what would be written."""
+    """Return the committed files that differ from what would be written."""
     return [path for path, text in render().items() if not path.is_file() or path.read_text("utf-8") != text]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; `arguments` default to those of the process. Returns its exit code."""
+    """Run the command, by default with the arguments of the process, and return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m monitoring.dashboards", description="Write Grafana's dashboards.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a file is not up to date")
     if parser.parse_args(arguments).check:

@@ -1,4 +1,4 @@
-"""Alerts: which fire, and since when."""
+"""Panels of alerts: which fire, and since when."""
 
 from grafana_foundation_sdk.models import dashboard as model
 
@@ -6,7 +6,7 @@ from monitoring.dashboards.panels import BLUE, GREEN, ORANGE, RED, YELLOW, Colum
 from monitoring.dashboards.promql import otherwise
 
 NOTHING = {"alertname": "nothing", "severity": "–"}
-"""A row that says so, instead of an empty table."""
+"""The labels of a row that replaces an empty table."""
 
 SEVERITY = Column(
     names={"critical": ("critical", RED), "warning": ("warning", ORANGE), "info": ("info", BLUE), "–": ("–", GREEN)}
@@ -15,10 +15,10 @@ STATE = Column(names={"firing": ("firing", RED), "pending": ("pending", YELLOW),
 
 
 def firing_count() -> model.Panel:
-    """How many fire that somebody has to look at."""
+    """Return the number of firing alerts that need attention."""
     return number(
         "Firing alerts",
-        "Alerts that fire, without those of severity info. docs/runbook.md says what to do about each.",
+        "Firing alerts, except those of severity info. docs/runbook.md says what to do about each.",
         "none",
         Query('sum(ALERTS{alertstate="firing", severity!="info"}) or vector(0)'),
         steps=((0, GREEN), (1, RED)),
@@ -26,11 +26,11 @@ def firing_count() -> model.Panel:
 
 
 def firing() -> model.Panel:
-    """Which fire."""
+    """Return the table of firing alerts."""
     return listing(
-        "What fires",
-        "Alerts that fire, and for how many models, instances or lanes; which ones stands in the dashboard of the "
-        "platform. docs/runbook.md says what to do about each.",
+        "Firing alerts by name",
+        "Firing alerts, and for how many models, instances or lanes; the platform dashboard names them. "
+        "docs/runbook.md says what to do about each.",
         Query(
             otherwise('count by (severity, alertname) (ALERTS{alertstate="firing"})', "vector(0)", **NOTHING),
             "series",
@@ -41,11 +41,11 @@ def firing() -> model.Panel:
 
 
 def open_alerts() -> model.Panel:
-    """Which fire or will, with all that is known of them."""
+    """Return the table of firing and pending alerts with all of their labels."""
     return listing(
         "Open alerts",
-        "Every alert that fires, or will if it lasts (pending), with its labels and since when. docs/runbook.md says "
-        "what to do about each.",
+        "Firing alerts, and pending ones, which fire if their condition lasts; with labels and start. docs/runbook.md "
+        "says what to do about each.",
         Query(
             otherwise(
                 "ALERTS * ignoring (alertstate) group_left () (ALERTS_FOR_STATE * 1000)",

@@ -1,4 +1,4 @@
-"""Marks on the time axis: what changed, and what was wrong."""
+"""Marks on the time axis: model loads, deploys and alerts."""
 
 from grafana_foundation_sdk.builders.dashboard import AnnotationQuery
 
@@ -17,7 +17,7 @@ FIRING = """max by (alertname, severity) (ALERTS{alertstate="firing"})"""
 
 
 def annotations() -> list[AnnotationQuery]:
-    """The same on every dashboard. A deploy shows as starts with another version."""
+    """Return the annotations of every dashboard. A deploy shows as starts with another version."""
     return [
         _moments("Model loads", BLUE, LOADS, "{{model}} {{version}} loaded", "model"),
         _moments("Deploys and restarts", PURPLE, STARTS, "{{job}} {{instance}} started, version {{version}}", "job"),
@@ -26,7 +26,7 @@ def annotations() -> list[AnnotationQuery]:
 
 
 def _moments(name: str, color: str, expr: str, title: str, tags: str) -> AnnotationQuery:
-    """Marks where the value says, which is a time."""
+    """Return an annotation whose value is the time to mark."""
     return _annotation(name, color, expr, title, tags).use_value_for_time(True)
 
 

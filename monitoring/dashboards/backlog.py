@@ -1,4 +1,4 @@
-"""The backlog: how much waits, how long it has and will, and how near the limits are."""
+"""Panels of the backlog: its size, its age, the expected wait, and the distance to the limits."""
 
 from grafana_foundation_sdk.models import dashboard as model
 
@@ -15,21 +15,20 @@ LANES = ("interactive", "bulk")
 
 
 def waiting() -> model.Panel:
-    """All that waits."""
+    """Return the depth of both lanes together."""
     return number(
         "Queue depth",
-        "Tasks that no worker has taken yet, in both lanes. A task holds the rows of many requests.",
+        "Queue entries that no worker has taken yet, in both lanes. An entry holds the rows of many requests.",
         "short",
         Query(f"sum({agreed(DEPTH, 'lane')})"),
     )
 
 
 def saturation() -> model.Panel:
-    """How near the nearest limit is."""
+    """Return the share of the limit that is nearest."""
     return number(
         "Saturation",
-        "Of what is accepted at most, open jobs or rows that wait, how much is there: the greater of both. At 100 % "
-        "callers get 503.",
+        "Open jobs or waiting rows as a share of their limit, whichever is greater. At 100 % callers get 503.",
         "percentunit",
         Query(agreed(SATURATION)),
         steps=((0, GREEN), (SATURATED, YELLOW), (1, RED)),
@@ -37,12 +36,12 @@ def saturation() -> model.Panel:
 
 
 def numbers() -> list[model.Panel]:
-    """The present moment, by lane or limit."""
+    """Return the numbers of the present moment, by lane or limit."""
     return [_depth_now(), _age_now(), _estimated_now(), _saturation_now()]
 
 
 def backlog_row() -> Row:
-    """The same over time, and whether it grows."""
+    """Return the row that shows the backlog over time, and whether it grows."""
     return Row(
         "Backlog",
         8,
@@ -51,20 +50,23 @@ def backlog_row() -> Row:
 
 
 def time_row() -> Row:
-    """Where the time of a request goes."""
+    """Return the row that splits the time of a request."""
     return Row("Time", 8, [(12, _split()), (12, _jobs()), *((12, _waits(lane)) for lane in LANES)])
 
 
 def _depth_now() -> model.Panel:
     return number(
-        "Waiting tasks", "Tasks that no worker has taken yet.", "short", Query(agreed(DEPTH, "lane"), "{{lane}}")
+        "Waiting entries",
+        "Queue entries that no worker has taken yet.",
+        "short",
+        Query(agreed(DEPTH, "lane"), "{{lane}}"),
     )
 
 
 def _age_now() -> model.Panel:
     return number(
-        "Oldest now",
-        "Age of the task that has waited longest. Yellow: so old that an alert fires unless the queue gets shorter.",
+        "Oldest entry now",
+        "Age of the entry that has waited longest. Yellow: an alert fires unless the queue gets shorter.",
         "s",
         Query(agreed(AGE, "lane"), "{{lane}}"),
         steps=((0, GREEN), (STUCK_SECONDS, YELLOW)),
@@ -73,8 +75,8 @@ def _age_now() -> model.Panel:
 
 def _estimated_now() -> model.Panel:
     return number(
-        "Wait of a new one",
-        "How long what is accepted now would wait, by what is in front of it and how fast that goes.",
+        "Estimated wait now",
+        "Expected wait of a request that is accepted now, from the rows in front of it and their pace.",
         "s",
         Query(agreed(ESTIMATED, "lane"), "{{lane}}"),
     )
@@ -82,9 +84,9 @@ def _estimated_now() -> model.Panel:
 
 def _saturation_now() -> model.Panel:
     return number(
-        "Share of the limits",
-        "Jobs without an outcome, and rows that wait in a gateway, of those that are accepted at most. At 100 % "
-        "callers get 503.",
+        "Saturation by limit now",
+        "Jobs without an outcome, and rows that wait in a gateway, as shares of their limits. At 100 % callers get "
+        "503.",
         "percentunit",
         Query(agreed(SATURATION, "limit"), "{{limit}}"),
         steps=((0, GREEN), (SATURATED, YELLOW), (1, RED)),
@@ -94,18 +96,18 @@ def _saturation_now() -> model.Panel:
 def _depth() -> model.Panel:
     return lines(
         "Depth by lane",
-        "Tasks that no worker has taken yet, and rows that wait in the gateways for a free slot.",
+        "Queue entries that no worker has taken yet, and rows that wait in the gateways for a permit.",
         "short",
-        Query(agreed(DEPTH, "lane"), "{{lane}} tasks"),
+        Query(agreed(DEPTH, "lane"), "{{lane}} entries"),
         Query(total("inference_waiting_rows"), "rows in gateways"),
     )
 
 
 def _age() -> model.Panel:
     return lines(
-        "Oldest task",
-        "Age of the task that has waited longest: the best sign of a backlog, whatever its length. From the line on, "
-        "an alert fires unless the queue gets shorter.",
+        "Oldest entry",
+        "Age of the entry that has waited longest: the best sign of a backlog, whatever its length. Above the line, an "
+        "alert fires unless the queue gets shorter.",
         "s",
         Query(agreed(AGE, "lane"), "{{lane}}"),
         limits=((STUCK_SECONDS, RED),),
@@ -115,8 +117,8 @@ def _age() -> model.Panel:
 def _saturation() -> model.Panel:
     return lines(
         "Saturation by limit",
-        "Jobs without an outcome, and rows that wait in a gateway, of those that are accepted at most. At 100 % "
-        "callers get 503; an alert fires at the line.",
+        "Jobs without an outcome, and rows that wait in a gateway, as shares of their limits. At 100 % callers get "
+        "503; an alert fires at the line.",
         "percentunit",
         Query(agreed(SATURATION, "limit"), "{{limit}}"),
         limits=((SATURATED, RED),),
@@ -126,19 +128,19 @@ def _saturation() -> model.Panel:
 def _flow() -> model.Panel:
     entered = rate("inference_requests_total", 'outcome!~"invalid|rejected"')
     return lines(
-        "In and out",
-        "Requests and jobs that were let in, and those whose batch was started. More in than out: the queue grows. "
-        "More out than in: it shrinks, jobs run again, or a shadow gets its copies.",
+        "Accepted and started",
+        "Requests and jobs that were accepted, and those whose batch was started. More accepted: the queue grows. "
+        "More started: it shrinks, jobs run again, or a shadow gets its copies.",
         "ops",
-        Query(total(entered, "lane"), "{{lane}} in"),
-        Query(total(rate(f"{WAIT}_count"), "lane"), "{{lane}} out"),
+        Query(total(entered, "lane"), "{{lane}} accepted"),
+        Query(total(rate(f"{WAIT}_count"), "lane"), "{{lane}} started"),
     )
 
 
 def _estimated() -> model.Panel:
     return lines(
         "Estimated wait",
-        "How long what is accepted at this moment would wait, by what is in front of it and how fast that goes.",
+        "Expected wait of a request that is accepted at this moment, from the rows in front of it and their pace.",
         "s",
         Query(agreed(ESTIMATED, "lane"), "{{lane}}"),
     )
@@ -147,18 +149,18 @@ def _estimated() -> model.Panel:
 def _held() -> model.Panel:
     return lines(
         "Open and unacknowledged",
-        "Jobs without an outcome yet, and tasks in the hands of a worker.",
+        "Jobs without an outcome yet, and queue entries that a worker has taken.",
         "short",
         Query(agreed("inference_jobs_open"), "open jobs"),
-        Query(agreed("inference_queue_unacked"), "unacknowledged tasks"),
+        Query(agreed("inference_queue_unacked"), "unacknowledged entries"),
     )
 
 
 def _split() -> model.Panel:
     return lines(
         "Queue, compute and total",
-        "P95 of how long calls waited, batches computed, and callers got their prediction. What is in the total and in "
-        "neither of the others is transport.",
+        "P95 of the time that calls waited, that batches computed, and until callers got their prediction. The rest of "
+        "the total is transport.",
         "s",
         Query(quantile(0.95, "inference_request_duration_seconds", 'lane="interactive"'), "total"),
         Query(quantile(0.95, WAIT, 'lane="interactive"'), "queue"),
@@ -170,7 +172,7 @@ def _jobs() -> model.Panel:
     seconds = "inference_job_duration_seconds"
     return lines(
         "Job duration",
-        "From acceptance to the outcome that a worker gave the job.",
+        "Time from acceptance to the outcome that a worker stored.",
         "s",
         Query(quantile(0.5, seconds, by=("model",)), "P50 {{model}}"),
         Query(quantile(0.95, seconds, by=("model",)), "P95 {{model}}"),
@@ -180,7 +182,7 @@ def _jobs() -> model.Panel:
 def _waits(lane: str) -> model.Panel:
     return heat(
         f"Queue wait, {lane}",
-        "From acceptance to the start of the batch, as the workers measured it.",
+        "Time from acceptance to the start of the batch, measured by the workers.",
         "s",
         Query(total(increase(f"{WAIT}_bucket", f'lane="{lane}"'), "le"), "{{le}}"),
     )

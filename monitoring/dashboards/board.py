@@ -1,4 +1,4 @@
-"""What all dashboards have in common."""
+"""The frame of all dashboards."""
 
 from grafana_foundation_sdk.builders.dashboard import CustomVariable, Dashboard, QueryVariable
 from grafana_foundation_sdk.models import dashboard as model
@@ -11,7 +11,7 @@ from monitoring.dashboards.links import TAG, menu
 def board(
     uid: str, name: str, description: str, rows: list[Row], *variables: QueryVariable | CustomVariable
 ) -> model.Dashboard:
-    """A dashboard, ready to be written as JSON."""
+    """Return a dashboard, ready to be written as JSON."""
     builder = (
         Dashboard(f"Headrace: {name}")
         .uid(uid)

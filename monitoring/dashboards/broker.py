@@ -1,4 +1,4 @@
-"""The broker: whether it answers, and how full it is."""
+"""Panels of the broker: its reachability and its memory."""
 
 from grafana_foundation_sdk.models import dashboard as model
 
@@ -9,10 +9,10 @@ USED, LIMIT = "inference_broker_memory_bytes", "inference_broker_memory_limit_by
 
 
 def broker() -> model.Panel:
-    """Whether it answers."""
+    """Return the reachability."""
     return number(
         "Broker",
-        "Whether every gateway reaches Redis. If not, new requests get 503; accepted jobs are safe in it.",
+        "Down if a gateway does not reach Redis: new requests there get 503, and accepted jobs are safe.",
         "none",
         Query("min(inference_broker_up)"),
         names={"0": ("down", RED), "1": ("up", GREEN)},
@@ -20,10 +20,10 @@ def broker() -> model.Panel:
 
 
 def memory() -> model.Panel:
-    """How full it is."""
+    """Return the memory over time."""
     return lines(
         "Broker memory",
-        "What Redis uses, and its limit (maxmemory; 0: none). At the limit it refuses writes: new jobs get 503, "
+        "Memory that Redis uses, and its limit (maxmemory; 0: none). At the limit it refuses writes: new jobs get 503, "
         "accepted ones stay.",
         "bytes",
         Query(agreed(USED), "used"),

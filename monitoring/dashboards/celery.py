@@ -1,4 +1,4 @@
-"""Celery's own view, as celery-exporter tells it from events: a second opinion, every 15 s instead of every 5 s."""
+"""Celery's own view, which celery-exporter takes from events: a second opinion, every 15 s instead of every 5 s."""
 
 from grafana_foundation_sdk.models import dashboard as model
 
@@ -12,7 +12,7 @@ NO_EXPORTER = "no celery-exporter, or no task yet"
 
 
 def celery_row() -> Row:
-    """Tasks, then workers."""
+    """Return the row of tasks and workers."""
     return Row(
         "Celery's own view",
         8,
@@ -24,10 +24,10 @@ def celery_row() -> Row:
 def _tasks() -> model.Panel:
     return lines(
         "Celery tasks",
-        "Tasks by Celery's events. A task is a batch of rows or of jobs; what a worker claims from the queue beside "
-        "the task that it runs has no events.",
+        "Tasks by Celery's events. A task is a batch of rows or of jobs; entries that a worker claims beside the task "
+        "that it runs have no events.",
         "ops",
-        # There are none of them before the first task.
+        # The counters do not exist before the first task.
         *(Query(f"{total(rate(f'celery_task_{event}_total'))} or vector(0)", event, INTERVAL) for event in EVENTS),
         no_value=NO_EXPORTER,
     )
@@ -46,7 +46,7 @@ def _runtime() -> model.Panel:
 def _up() -> model.Panel:
     return lines(
         "Celery workers up",
-        "1: the worker sent a heartbeat lately. Workers that ended stay here as 0 for ten minutes.",
+        "1: the worker has sent a heartbeat lately. Workers that have ended stay here as 0 for ten minutes.",
         "none",
         Query(agreed("celery_worker_up", "hostname"), "{{hostname}}", INTERVAL),
         no_value=NO_EXPORTER,
@@ -66,7 +66,7 @@ def _active() -> model.Panel:
 def _length() -> model.Panel:
     return lines(
         "Queue length",
-        "Tasks that wait, by Celery's queue. The depth by lane above comes from the gateways and is read more often.",
+        "Entries that wait, by Celery's queue. The depth by lane above comes from the gateways and is read more often.",
         "short",
         Query(agreed("celery_queue_length", "queue_name"), "{{queue_name}}", INTERVAL),
         no_value=NO_EXPORTER,

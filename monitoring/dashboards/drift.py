@@ -1,4 +1,4 @@
-"""Drift: how far inputs and outputs are from the training data, as the recording rules tell it."""
+"""Panels of drift: the distance of inputs and outputs from the training data, from the recording rules."""
 
 from grafana_foundation_sdk.models import dashboard as model
 
@@ -33,38 +33,38 @@ PSI_STEPS = ((0, GREEN), (0.1, YELLOW), (PSI_MAX, RED))
 """The rule of thumb: below 0.1 no change, above 0.25 a shift."""
 
 TOO_FEW = f"fewer than {ROWS_MIN} rows"
-RULE = f"Below 0.1 nothing has changed, above {PSI_MAX} it has, if it is above the noise floor too."
+RULE = f"Below 0.1 nothing has changed; above {PSI_MAX}, and above the noise floor, the data has shifted."
 
 
 def summary_row() -> Row:
-    """For the overview: all models at once."""
+    """Return the row of the overview with all models."""
     panels = [outputs(VERSION, MODELS), _worst(), _medians()]
     return Row("Models and data", 8, [(8, leading_to(links.MODEL, panel)) for panel in panels])
 
 
 def now_row() -> Row:
-    """Numbers of the present moment, for each version of a model."""
+    """Return the numbers of the present moment, for each version of a model."""
     panels = [_rate(), _failed(), _unsure(), _rows(), _feature_psi(), _output_psi()]
     return Row("Now", 4, [(8, panel) for panel in panels])
 
 
 def drift_row() -> Row:
-    """All features at once."""
+    """Return the row with all features."""
     return Row("Drift over the last $window", 9, [(24, _table()), (8, _psi()), (8, _output()), (8, _excess())])
 
 
 def _of_features(operation: str) -> str:
-    """What is recorded of every feature of the chosen versions over the chosen window."""
+    """Return a recorded series of every feature of the chosen versions over the chosen window."""
     return agreed(select(FEATURES.recorded(f"{operation}{WINDOW}"), MODEL, VERSIONS), *FEATURE)
 
 
 def _share_of_features(operation: str) -> str:
-    """None is recorded of features that can't be missing, or of whose values training knew all: 0 then."""
+    """Return a recorded share, or 0 for features that have none: values that are never missing or always known."""
     return f"{_of_features(operation)} or {_of_features('psi')} * 0"
 
 
 def _of_outputs(operation: str) -> str:
-    # Of a single output there is no name.
+    # A single output has no name.
     return named(agreed(select(OUTPUTS.recorded(f"{operation}{WINDOW}"), MODEL, VERSIONS), *TARGET), "target", "output")
 
 
@@ -77,8 +77,8 @@ def _worst() -> model.Panel:
     said = select(OUTPUTS.recorded(f"psi{ALERT_WINDOW}"), MODELS)
     return lines(
         "Drift",
-        f"Distance (PSI) of the last {ALERT_WINDOW} from the training data: of the feature that is farthest, and of "
-        f"the predictions. {RULE}",
+        f"Distance (PSI) of the last {ALERT_WINDOW} from the training data: of the worst feature, and of the "
+        f"predictions. {RULE}",
         "none",
         Query(agreed(features, *VERSION), "{{model}} {{version}} worst feature"),
         Query(agreed(said, *VERSION), "{{model}} {{version}} predictions"),
@@ -100,7 +100,7 @@ def _medians() -> model.Panel:
 def _rate() -> model.Panel:
     rows = rate("inference_predictions_total", MODEL, VERSIONS)
     return number(
-        "Rows per second", "Rows predicted, or failed.", "rowsps", Query(total(rows, "version"), "{{version}}")
+        "Rows per second", "Predicted and failed rows.", "rowsps", Query(total(rows, "version"), "{{version}}")
     )
 
 
@@ -109,7 +109,7 @@ def _failed() -> model.Panel:
     failed = fraction(rate(rows, MODEL, VERSIONS, 'outcome="error"'), rate(rows, MODEL, VERSIONS), "version")
     return number(
         "Failed",
-        "Share of the rows that got no prediction. Below, by reason.",
+        "Share of the rows without a prediction; the reasons are below.",
         "percentunit",
         Query(failed, "{{version}}"),
         steps=((0, GREEN), (0.005, YELLOW), (0.05, RED)),
@@ -119,7 +119,7 @@ def _failed() -> model.Panel:
 def _rows() -> model.Panel:
     return number(
         "Rows in $window",
-        f"How many rows drift is computed from. With fewer than {ROWS_MIN}, it says nothing: choose a longer window.",
+        f"Rows that drift is computed from. Fewer than {ROWS_MIN} are too few: choose a longer window.",
         "short",
         Query(agreed(_of_features("increase"), "version"), "{{version}}"),
         steps=((0, YELLOW), (ROWS_MIN, GREEN)),
@@ -129,7 +129,7 @@ def _rows() -> model.Panel:
 def _feature_psi() -> model.Panel:
     return number(
         "Feature drift",
-        f"PSI of the feature that is farthest from the training data. {RULE}",
+        f"PSI of the worst feature against the training data. {RULE}",
         "none",
         Query(agreed(_of_features("psi"), "version"), "{{version}}"),
         steps=PSI_STEPS,
@@ -140,7 +140,7 @@ def _feature_psi() -> model.Panel:
 def _output_psi() -> model.Panel:
     return number(
         "Output drift",
-        f"PSI of what the model says against what it says of the training data. {RULE}",
+        f"PSI of the predictions against those for the training data. {RULE}",
         "none",
         Query(agreed(_of_outputs("psi"), "version"), "{{version}}"),
         steps=PSI_STEPS,
@@ -151,7 +151,7 @@ def _output_psi() -> model.Panel:
 def _unsure() -> model.Panel:
     return number(
         "Low confidence",
-        f"Share of the rows whose greatest probability is at most {LOW_CONFIDENCE}. Classifiers only.",
+        f"Share of the rows whose highest class probability is at most {LOW_CONFIDENCE}. Classifiers only.",
         "percentunit",
         Query(agreed(_of_confidence("low_ratio"), "version"), "{{version}}"),
         no_value=TOO_FEW,
@@ -162,9 +162,9 @@ def _table() -> model.Panel:
     share = Column("percentunit", decimals=1)
     return listing(
         "Each feature against training",
-        f"Rows in the window, distances from the training data, and the noise floor, which the PSI of data that has "
-        f"not shifted stays below in 99 of 100 cases. {RULE} Missing and out of range: shares of the rows. A feature "
-        "leads to its distribution.",
+        f"Rows in the window, distances from the training data, and the noise floor: the PSI of unshifted data stays "
+        f"below it in 99 of 100 cases. {RULE} Missing and out of range are shares of the rows. A feature links to its "
+        "distribution.",
         Query(_of_features("increase"), "rows"),
         Query(_of_features("psi"), "PSI"),
         Query(_of_features("psi_noise"), "noise floor"),
@@ -192,7 +192,7 @@ def _table() -> model.Panel:
 def _psi() -> model.Panel:
     return lines(
         "PSI of each feature",
-        f"Distance from the training data over the window, at every moment. {RULE}",
+        f"Distance of the window from the training data, over time. {RULE}",
         "none",
         Query(_of_features("psi"), "{{version}} {{feature}}"),
         limits=PSI_STEPS[1:],
@@ -203,7 +203,7 @@ def _psi() -> model.Panel:
 def _output() -> model.Panel:
     return lines(
         "PSI of the predictions",
-        f"Distance of what the model says from what it says of the training data, and its noise floor. {RULE}",
+        f"Distance of the predictions from those for the training data, and its noise floor. {RULE}",
         "none",
         Query(_of_outputs("psi"), "{{version}} {{target}} PSI"),
         Query(_of_outputs("psi_noise"), "{{version}} {{target}} noise floor"),
@@ -216,8 +216,8 @@ def _output() -> model.Panel:
 def _excess() -> model.Panel:
     return lines(
         "Missing and out of range",
-        "Shares of the rows that are without a feature, or hold a number or text that training did not know, beyond "
-        "what training had and chance explains. Alerts fire at the lines: out of range at the lower one.",
+        "Shares of the rows that lack a feature, or hold a number or text unknown to training, beyond what training "
+        "had and chance explains. Alerts fire at the lines: out of range at the lower one.",
         "percentunit",
         Query(_share_of_features("missing_excess"), "{{version}} {{feature}} missing"),
         Query(_share_of_features("out_of_range_excess"), "{{version}} {{feature}} out of range"),

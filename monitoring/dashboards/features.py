@@ -1,7 +1,7 @@
 """One feature in depth, and each version's distributions beside those of training.
 
 Quantiles and bins instead of means: features can be negative, and then the sum of a histogram goes down as well as up,
-which Prometheus takes for a restart. Versions have bins and buckets of their own, so none are added up over versions.
+which Prometheus takes for a restart. Versions have bins and buckets of their own, so nothing is summed over versions.
 """
 
 from grafana_foundation_sdk.models import dashboard as model
@@ -28,12 +28,12 @@ VALUES = "inference_feature_value"
 
 
 def feature_row() -> Row:
-    """The chosen feature over time."""
+    """Return the row of the chosen feature over time."""
     return Row("Feature $feature", 8, [(12, _quantiles()), (12, _distance())])
 
 
 def version_row() -> Row:
-    """Once for each version."""
+    """Return the row that is repeated for each version."""
     return Row(
         "Version $version",
         8,
@@ -62,7 +62,7 @@ def _distance() -> model.Panel:
 
     return lines(
         "PSI of $feature",
-        f"Distance from the training data over the window, and the noise floor that goes with so many rows. {RULE}",
+        f"Distance from the training data over the window, and the noise floor for that number of rows. {RULE}",
         "none",
         Query(of_feature("psi"), "{{version}} PSI"),
         Query(of_feature("psi_noise"), "{{version}} noise floor"),
@@ -73,13 +73,13 @@ def _distance() -> model.Panel:
 
 def _outputs() -> model.Panel:
     return _against_training(
-        "Prediction distribution", "What the model says: classes, or bins of its numbers.", OUTPUTS, MODEL, VERSIONS
+        "Prediction distribution", "Predicted classes, or bins of predicted numbers.", OUTPUTS, MODEL, VERSIONS
     )
 
 
 def _bins() -> model.Panel:
     return _against_training(
-        "Bins of $feature", "What it sees of the feature, in the bins of training.", FEATURES, MODEL, VERSIONS, FEATURE
+        "Bins of $feature", "Values of the feature, in the bins of training.", FEATURES, MODEL, VERSIONS, FEATURE
     )
 
 
@@ -90,7 +90,7 @@ def _against_training(title: str, of: str, distribution: Distribution, *matchers
     return bars(
         title,
         f"{of} Shares of the rows in the window, beside those of the training data: where they differ for long, the "
-        "model is asked about other things than it was trained on.",
+        "model gets other data than it was trained on.",
         "percentunit",
         bin_,
         within,
@@ -102,7 +102,7 @@ def _against_training(title: str, of: str, distribution: Distribution, *matchers
 def _confidence() -> model.Panel:
     return heat(
         "Confidence",
-        "The greatest probability of each row, over time. Classifiers only.",
+        "Highest class probability of each row, over time. Classifiers only.",
         "percentunit",
         Query(total(increase(f"{CONFIDENCE}_bucket", MODEL, VERSIONS), "le"), "{{le}}"),
     )
@@ -111,7 +111,7 @@ def _confidence() -> model.Panel:
 def _values() -> model.Panel:
     return heat(
         "Values of $feature",
-        "How many values fell into each bucket, over time, in the feature's own unit. Numeric features only.",
+        "Number of values in each bucket, over time, in the feature's own unit. Numeric features only.",
         "none",
         Query(total(increase(f"{VALUES}_bucket", MODEL, VERSIONS, FEATURE), "le"), "{{le}}"),
     )

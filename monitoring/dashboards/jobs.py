@@ -1,4 +1,4 @@
-"""Jobs: what became of them, and whether any got lost."""
+"""Panels of jobs: their outcomes, and whether any got lost."""
 
 from grafana_foundation_sdk.models import dashboard as model
 
@@ -11,7 +11,7 @@ ANYTHING_BUT_ZERO = "Anything but 0 means that a job was lost or ended twice, or
 
 
 def unaccounted() -> model.Panel:
-    """Whether any got lost."""
+    """Return the number of jobs that are lost or counted twice."""
     return number(
         "Unaccounted jobs",
         f"Accepted jobs minus ended jobs minus open jobs. {ANYTHING_BUT_ZERO}",
@@ -22,10 +22,10 @@ def unaccounted() -> model.Panel:
 
 
 def dead_letters() -> model.Panel:
-    """What was in the queue and was none."""
+    """Return the number of queue entries that were put aside."""
     return number(
         "Dead letters",
-        "Queue entries that were not tasks and were put aside. Something else writes to this Redis.",
+        "Queue entries that no worker understands and that were put aside. Something else writes to this Redis.",
         "none",
         Query(agreed("inference_dead_letters")),
         steps=((0, GREEN), (1, YELLOW)),
@@ -33,14 +33,14 @@ def dead_letters() -> model.Panel:
 
 
 def jobs_row() -> Row:
-    """Rates, then what is out of order."""
+    """Return the row of rates and losses."""
     return Row("Jobs", 8, [(8, _outcomes()), (8, _reconciled()), (8, _losses())])
 
 
 def _outcomes() -> model.Panel:
     return lines(
         "Jobs by outcome",
-        "Jobs accepted and jobs ended. Over time both are equal.",
+        "Accepted and ended jobs. Over time both are equal.",
         "ops",
         Query(agreed(rate("inference_jobs_accepted_total")), "accepted"),
         Query(agreed(rate("inference_jobs_ended_total"), "outcome"), "{{outcome}}"),
@@ -50,7 +50,7 @@ def _outcomes() -> model.Panel:
 def _reconciled() -> model.Panel:
     return lines(
         "Reconciled jobs",
-        "Overdue jobs, by what a gateway did about them. All but waiting: a message or a worker was lost.",
+        "Overdue jobs, by what a gateway did about them. All but waiting mean that an entry or a worker was lost.",
         "ops",
         Query(total(rate("inference_jobs_reconciled_total"), "action"), "{{action}}"),
     )
@@ -59,8 +59,8 @@ def _reconciled() -> model.Panel:
 def _losses() -> model.Panel:
     return lines(
         "Accepted − ended − open",
-        f"Every accepted job is open or has exactly one outcome, so this is 0. {ANYTHING_BUT_ZERO} Beside it, queue "
-        "entries that were no tasks.",
+        f"Every accepted job is open or has exactly one outcome, so this is 0. {ANYTHING_BUT_ZERO} Beside it, the "
+        "queue entries that were put aside.",
         "short",
         Query(UNACCOUNTED_JOBS, "unaccounted jobs"),
         Query(agreed("inference_dead_letters"), "dead letters"),

@@ -1,4 +1,4 @@
-"""Rows, and the place of panels on Grafana's grid."""
+"""Rows, and the places of panels on Grafana's grid."""
 
 from dataclasses import dataclass
 
@@ -11,8 +11,8 @@ GRID_WIDTH = 24
 class Row:
     """A headline, and panels with their widths, which fill the grid's width from left to right, line by line.
 
-    A collapsed row shows and asks nothing until it is opened. With `repeat`, the row is there once for each chosen
-    value of that variable, which its queries then see alone.
+    A collapsed row sends no queries until it is opened. With `repeat`, the row appears once for each chosen value of
+    that variable, and its queries see that value alone.
     """
 
     title: str
@@ -49,7 +49,7 @@ def lay_out(rows: list[Row]) -> list[model.Panel | model.RowPanel]:
 
 
 def _place(row: Row, top: int) -> int:
-    """Place the panels of a row from `top` on; returns where the next row begins."""
+    """Place the panels of a row from `top` on, and return where the next row begins."""
     x, y = 0, top
     for width, panel in row.panels:
         if x + width > GRID_WIDTH:

@@ -1,4 +1,4 @@
-"""The dashboards' uids, and how they lead to each other. Alerts name them too."""
+"""The uids of the dashboards, which alerts name too, and the links between them."""
 
 from urllib.parse import urlencode
 
@@ -10,7 +10,7 @@ OVERVIEW, QUEUE, MODEL, PLATFORM = "headrace-overview", "headrace-queue", "headr
 
 
 def menu() -> model.DashboardLink:
-    """A menu of all dashboards; the time and the variables are taken along."""
+    """Return a menu of all dashboards; links keep the time and the variables."""
     return _link(
         "Headrace",
         type_val=model.DashboardLinkType.DASHBOARDS,
@@ -22,7 +22,7 @@ def menu() -> model.DashboardLink:
 
 
 def leading_to(uid: str, panel: model.Panel) -> model.Panel:
-    """A panel with a link to the dashboard that has more of it: at its title, and of a single number at the number."""
+    """Add a link to the dashboard with more details: at the title, and at the number of a panel with a single one."""
     link = _link("More", url=url(uid))
     panel.links = [link]
     if panel.type_val == "stat" and panel.field_config and panel.field_config.defaults:
@@ -31,13 +31,13 @@ def leading_to(uid: str, panel: model.Panel) -> model.Panel:
 
 
 def url(uid: str, **variables: str) -> str:
-    """Where a dashboard is, for the time shown; without `variables`, with the values of those here."""
+    """Return the address of a dashboard, with the time shown here, and with these variables or those shown here."""
     chosen = urlencode({f"var-{name}": value for name, value in variables.items()}, safe="${}.")
     return f"/d/{uid}?${{__url_time_range}}&{chosen or '${__all_variables}'}"
 
 
 def _link(title: str, **properties: object) -> model.DashboardLink:
     link = model.DashboardLink(title, **properties)  # type: ignore[arg-type]
-    # The SDK knows one place only, inside a menu; without it, links are in sight.
+    # The SDK offers one place only, inside a menu; without it, the links are visible.
     link.placement = None  # type: ignore[assignment]
     return link

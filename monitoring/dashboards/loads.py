@@ -1,4 +1,4 @@
-"""Loads: which versions are in memory, and which were refused."""
+"""Panels of model loads: versions in memory, and refused versions."""
 
 from grafana_foundation_sdk.models import dashboard as model
 
@@ -10,7 +10,7 @@ INFO = ("version", "estimator", "scikit_learn", "digest")
 
 
 def loads_row() -> Row:
-    """What is loaded, and what came of loading it."""
+    """Return the row of loaded versions and the outcomes of loads."""
     return Row("Versions", 8, [(12, _loaded()), (6, _outcomes()), (6, _dropped())])
 
 
@@ -20,8 +20,8 @@ def _loaded() -> model.Panel:
     seconds = agreed(select("inference_model_load_seconds", MODEL), "version")
     return listing(
         "Loaded versions",
-        "Versions that workers have loaded since they started: from which file (start of its SHA-256), when last, and "
-        "how long it took.",
+        "Versions that workers have loaded since they started: the file (start of its SHA-256), the time of the last "
+        "load, and how long it took.",
         Query(workers, "workers"),
         Query(f"{loaded} * 1000", "loaded"),
         Query(seconds, "took"),
@@ -39,8 +39,8 @@ def _outcomes() -> model.Panel:
     loads = increase("inference_model_loads_total", MODEL)
     return lines(
         "Loads and refusals",
-        "Loads into pool children. Refused: digest, library versions, types or samples are not as in the manifest; the "
-        "version before goes on answering.",
+        "Loads into pool children. Refused: digest, library versions, types or samples differ from the manifest; "
+        "the previous version goes on answering.",
         "short",
         Query(total(loads, "outcome"), "{{outcome}}"),
     )
@@ -49,7 +49,7 @@ def _outcomes() -> model.Panel:
 def _dropped() -> model.Panel:
     return lines(
         "Shadow rows dropped",
-        "Rows that were not sent to a version on trial since there was too much to do; of all models.",
+        "Rows that were not sent to a shadow version because the workers were busy; all models.",
         "rowsps",
         Query(total(rate("inference_shadow_rows_dropped_total")), "dropped"),
     )

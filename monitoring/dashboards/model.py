@@ -1,4 +1,4 @@
-"""Model and data: what a model says, what it sees, and whether both are as in training."""
+"""The dashboard of one model: predictions, inputs, and their distance from training."""
 
 from grafana_foundation_sdk.models import dashboard
 
@@ -13,7 +13,7 @@ from monitoring.dashboards.variables import feature, one_model, versions, window
 
 
 def model() -> dashboard.Dashboard:
-    """The dashboard, ready to be written as JSON."""
+    """Return the dashboard, ready to be written as JSON."""
     return board(
         MODEL,
         "model and data",

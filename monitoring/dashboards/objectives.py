@@ -1,4 +1,4 @@
-"""Objectives: how many errors are allowed, how many are left, and how fast they are spent."""
+"""Panels of objectives: the error budget, what is left of it, and how fast it is spent."""
 
 from grafana_foundation_sdk.models import dashboard as model
 
@@ -13,12 +13,12 @@ PACES = ((0, GREEN), (1, YELLOW), (6, ORANGE), (14.4, RED))
 
 
 def objectives_row() -> Row:
-    """What is wrong, and how bad it is."""
+    """Return the row of firing alerts and error budgets."""
     return Row("Alerts and objectives", 8, [(7, leading_to(PLATFORM, firing())), (10, _objectives()), (7, _burn())])
 
 
 def _recorded(series: str) -> str:
-    """A series of every objective. Those of jobs are about all models."""
+    """Return a series of every objective. Those of jobs are about all models."""
     return named(agreed(select(f"slo:inference_{series}", MODELS_OR_NONE), "slo", "model", "lane"), "model", "all")
 
 
@@ -26,8 +26,8 @@ def _objectives() -> model.Panel:
     burn = Column(decimals=1, steps=PACES)
     return listing(
         "Error budget",
-        "What is left of the errors that each objective allows in 30 days, and how fast they are being spent: at 1 "
-        "they last 30 days; alerts fire at 14.4 over 1h, 6 over 6h, 1 over 3d. docs/runbook.md has the objectives.",
+        "Share of the errors allowed in 30 days that is left, and burn rates: at 1 the budget lasts 30 days; alerts "
+        "fire at 14.4 over 1h, 6 over 6h, 1 over 3d. docs/runbook.md has the objectives.",
         Query(_recorded("budget_left:ratio30d"), "left"),
         Query(_recorded("burn:rate5m"), "5m"),
         Query(_recorded("burn:rate1h"), "1h"),
@@ -51,7 +51,7 @@ def _objectives() -> model.Panel:
 def _burn() -> model.Panel:
     return lines(
         "Burn rate",
-        "How many times faster than allowed errors came in the last hour. At 1 the budget lasts 30 days.",
+        "Errors of the last hour, as a multiple of the allowed rate. At 1 the budget lasts 30 days.",
         "none",
         Query(_recorded("burn:rate1h"), "{{slo}} {{model}} {{lane}}"),
         limits=PACES[1:],

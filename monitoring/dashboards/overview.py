@@ -1,4 +1,4 @@
-"""The overview: the home page, and the one that says to whoever is on call what is wrong, and where to go on."""
+"""The overview dashboard: the home page, which shows what is wrong and links to the details."""
 
 from grafana_foundation_sdk.models import dashboard as model
 
@@ -18,18 +18,18 @@ from monitoring.dashboards.workers import workers
 
 
 def overview() -> model.Dashboard:
-    """The dashboard, ready to be written as JSON."""
+    """Return the dashboard, ready to be written as JSON."""
     return board(
         OVERVIEW,
         "overview",
-        "Is it healthy, what do callers see, and do the models see what they were trained on?",
+        "Health of the service, requests as callers see them, and drift of the models' inputs and predictions.",
         [_now_row(), objectives_row(), requests_row(), summary_row(), depth_row()],
         models(),
     )
 
 
 def _now_row() -> Row:
-    """What callers see, then what they don't: is it up, can it work, has anything got lost?"""
+    """Return the numbers of the present moment: requests first, then processes, limits and losses."""
     return Row(
         "Now",
         4,

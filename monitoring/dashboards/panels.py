@@ -1,4 +1,4 @@
-"""The kinds of panels, as all of this project's dashboards want them."""
+"""The kinds of panels, with the options of all our dashboards."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,29 +30,29 @@ DATASOURCE = DataSourceRef(type_val="prometheus", uid="prometheus")
 GREEN, YELLOW, ORANGE, RED, BLUE, PURPLE = "green", "yellow", "orange", "red", "blue", "purple"
 
 ONLY = "__auto"
-"""Legend of a series that is alone."""
+"""The legend of a single series."""
 
 NO_TRAFFIC = "no traffic yet"
 UNKNOWN = "unknown"
 
 AnyPanel = TypeVar("AnyPanel", stat.Panel, timeseries.Panel, heatmap.Panel, barchart.Panel, table.Panel)
 Steps = tuple[tuple[float, str], ...]
-"""Thresholds: from this value on, this colour."""
+"""Thresholds, each a value and the colour from there on."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """What a panel asks, and how it calls the answer."""
+    """A query of a panel, and the name of its answer in the legend."""
 
     expr: str
     legend: str = ONLY
     interval: str | None = None
-    """The scrape interval of its job, where it is not the usual one."""
+    """The scrape interval of its job, if it is not the usual one."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """How a column of a table is shown; in its colour, if `steps` or `names` give one to the value."""
+    """The look of a table column; `steps` and `names` colour its cells."""
 
     unit: str | None = None
     decimals: int | None = None
@@ -61,7 +61,7 @@ class Column:
     link: str | None = None
 
     def properties(self) -> Iterator[model.DynamicConfigValue]:
-        """What Grafana calls overrides."""
+        """Yield the column's overrides, as Grafana calls them."""
         if self.unit:
             yield model.DynamicConfigValue(id_val="unit", value=self.unit)
         if self.decimals is not None:
@@ -87,7 +87,7 @@ def number(
     names: dict[str, tuple[str, str]] | None = None,
     no_value: str = UNKNOWN,
 ) -> model.Panel:
-    """One big number for each query, or each series of one, as it is now. `names` maps values to (text, colour)."""
+    """Return one big number for each series, as it is now. `names` maps values to (text, colour)."""
     panel = _common(stat.Panel(), title, description, unit, no_value, _targets(queries, _instant))
     panel.color_mode(BigValueColorMode.BACKGROUND_SOLID if steps or names else BigValueColorMode.NONE)
     panel.graph_mode(BigValueGraphMode.NONE)
@@ -111,8 +111,9 @@ def lines(
     negative: bool = False,
     no_value: str = NO_TRAFFIC,
 ) -> model.Panel:
-    """Values over time; `limits` draws lines above which something is wrong. The axis starts at 0 unless `negative`
-    values are possible.
+    """Return a chart of values over time.
+
+    `limits` draws lines above which something is wrong. The axis starts at 0 unless `negative` values are possible.
     """
     panel = _common(timeseries.Panel(), title, description, unit, no_value, _targets(queries, _range))
     if not negative:
@@ -129,7 +130,7 @@ def lines(
 
 
 def heat(title: str, description: str, unit: str, query: Query) -> model.Panel:
-    """The buckets of a histogram over time, as darker and lighter cells."""
+    """Return the buckets of a histogram over time, as darker and lighter cells."""
     panel = _common(heatmap.Panel(), title, description, "short", NO_TRAFFIC, _targets((query,), _heatmap))
     panel.calculate(False)
     panel.y_axis(heatmap.YAxisConfig().unit(unit))
@@ -139,8 +140,9 @@ def heat(title: str, description: str, unit: str, query: Query) -> model.Panel:
 
 
 def bars(title: str, description: str, unit: str, x: str, hidden: tuple[str, ...], *queries: Query) -> model.Panel:
-    """Two or more instant queries side by side for each value of the label `x`; other labels are hidden, and must be
-    alike in all series.
+    """Return instant queries side by side for each value of the label `x`.
+
+    Other labels are hidden, and must be the same in all series.
     """
     panel = _common(barchart.Panel(), title, description, unit, NO_TRAFFIC, _targets(queries, _table))
     panel.min(0).x_field(x).fill_opacity(80).group_width(0.8)
@@ -160,8 +162,9 @@ def listing(
     descending: str = "",
     no_value: str = UNKNOWN,
 ) -> model.Panel:
-    """A table: one row for each set of labels, one column for each label and query. `columns` says how some are shown;
-    labels that are in there come first, in this order.
+    """Return a table with a row for each set of labels, and a column for each label and query.
+
+    `columns` gives some of them a look; labels in it are the first columns, in this order.
     """
     panel = _common(table.Panel(), title, description, "short", no_value, _targets(queries, _table))
     for step in _joined(queries, hidden, first=tuple(columns)):
@@ -219,12 +222,12 @@ def _table(target: prometheus.Dataquery) -> prometheus.Dataquery:
 def _joined(
     queries: tuple[Query, ...], hidden: tuple[str, ...], first: tuple[str, ...] = (), sort: str = ""
 ) -> Iterator[model.DataTransformerConfig]:
-    """Rows with the same labels become one row, and a query's value is called as its legend says."""
+    """Yield the steps that join rows with the same labels, and name each value as its query's legend does."""
     yield model.DataTransformerConfig(id_val="merge", options={})
     names = {f"Value #{letter}": query.legend for letter, query in zip(ascii_uppercase, queries, strict=False)}
     if len(queries) == 1:
         names = {"Value": queries[0].legend}
-    # Grafana puts in order before it renames.
+    # Grafana sorts the columns before it renames them.
     labels = [name for name in first if name not in names.values()]
     yield model.DataTransformerConfig(
         id_val="organize",

@@ -1,4 +1,4 @@
-"""Platform: does the observing itself work, and what do the processes cost?"""
+"""The dashboard of the platform: the monitoring itself, and the cost of the processes."""
 
 from grafana_foundation_sdk.models import dashboard as model
 
@@ -13,7 +13,7 @@ from monitoring.dashboards.variables import instances
 
 
 def platform() -> model.Dashboard:
-    """The dashboard, ready to be written as JSON."""
+    """Return the dashboard, ready to be written as JSON."""
     return board(
         PLATFORM,
         "platform",

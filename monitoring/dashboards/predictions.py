@@ -1,4 +1,4 @@
-"""Predictions: what models say, how sure they are, how long it takes, and what fails."""
+"""Panels of predictions: outputs, confidence, compute time and failures."""
 
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.common import StackingMode
@@ -11,11 +11,11 @@ from monitoring.rules.drift import CONFIDENCE
 
 
 def outputs(of: tuple[str, ...], *matchers: str) -> model.Panel:
-    """What they say, `of` being the labels that tell them apart."""
+    """Return the predictions by class or bin; `of` are the labels that tell the models apart."""
     said = rate("inference_output_total", *matchers)
     return lines(
         "Predictions by output",
-        "What the model says, over time: classes, or bins of its numbers.",
+        "Predicted classes, or bins of predicted numbers, over time.",
         "rowsps",
         Query(total(said, *of, "output"), f"{' '.join(f'{{{{{label}}}}}' for label in of)}: {{{{output}}}}"),
         stacked=StackingMode.NORMAL,
@@ -23,7 +23,7 @@ def outputs(of: tuple[str, ...], *matchers: str) -> model.Panel:
 
 
 def predictions_row() -> Row:
-    """By version, so that a rollout shows as a hand-over."""
+    """Return the row of predictions by version, so that a rollout shows as a hand-over."""
     return Row(
         "Predictions",
         8,
@@ -41,7 +41,7 @@ def _rows() -> model.Panel:
     rows = rate("inference_predictions_total", MODEL, VERSIONS)
     return lines(
         "Predictions by outcome",
-        "Rows predicted, and rows that failed.",
+        "Predicted rows, and failed rows.",
         "rowsps",
         Query(total(rows, "version", "outcome"), "{{version}} {{outcome}}"),
     )
@@ -61,7 +61,7 @@ def _compute() -> model.Panel:
     seconds = "inference_compute_seconds"
     return lines(
         "Compute time of a batch",
-        "Time inside the estimator. Latency that is not in here is waiting or transport.",
+        "Time inside the estimator. The rest of the latency is waiting and transport.",
         "s",
         Query(quantile(0.5, seconds, MODEL, VERSIONS, by=("version",)), "P50 {{version}}"),
         Query(quantile(0.95, seconds, MODEL, VERSIONS, by=("version",)), "P95 {{version}}"),
@@ -74,8 +74,8 @@ def _confidence() -> model.Panel:
 
     return lines(
         "Confidence over $window",
-        f"Median of the greatest probability of a row, and share of the rows where it is at most {LOW_CONFIDENCE}. "
-        "Classifiers only.",
+        f"Median of the highest class probability of a row, and share of the rows where it is at most "
+        f"{LOW_CONFIDENCE}. Classifiers only.",
         "percentunit",
         Query(recorded("median"), "median {{version}}"),
         Query(recorded("low_ratio"), "low {{version}}"),

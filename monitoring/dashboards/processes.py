@@ -1,4 +1,4 @@
-"""Processes: what they cost, since when they run, and which release they are."""
+"""Panels of processes: their cost, uptime and release."""
 
 from grafana_foundation_sdk.models import dashboard as model
 
@@ -9,13 +9,11 @@ from monitoring.dashboards.promql import INSTANCES, OURS, agreed, rate, select, 
 
 TARGET = ("job", "instance")
 START = "process_start_time_seconds"
-MAIN = (
-    "Of the main process of a worker, without its pool children; of several gateway processes, the one that answered."
-)
+MAIN = "A worker's main process, without its pool children; of several gateway processes, the one that answered."
 
 
 def releases() -> model.Panel:
-    """Whether all run the same."""
+    """Return the number of releases that run."""
     return number(
         "Releases",
         "Versions of Headrace among the running processes. Two while a deploy goes on, one otherwise.",
@@ -26,7 +24,7 @@ def releases() -> model.Panel:
 
 
 def processes_row() -> Row:
-    """Gateways and workers; the broker beside them."""
+    """Return the row of gateways, workers and the broker's memory."""
     return Row(
         "Processes",
         8,
@@ -43,7 +41,7 @@ def _cpu() -> model.Panel:
     used = total(rate("process_cpu_seconds_total", OURS, INSTANCES), *TARGET)
     return lines(
         "Process CPU",
-        f"In cores: a gateway process or a worker's main process can use one. {MAIN}",
+        f"In cores; a process can use one. {MAIN}",
         "none",
         Query(used, "{{job}} {{instance}}"),
     )
@@ -63,7 +61,7 @@ def _builds() -> model.Panel:
     info = select("inference_build_info", INSTANCES)
     return listing(
         "Builds",
-        "Release and Python of each process, and since when it runs.",
+        "Release, Python and start of each process.",
         Query(f"count by (job, instance, version, python) ({info})", "processes"),
         Query(f"{agreed(select(START, OURS, INSTANCES), *TARGET)} * 1000", "started"),
         columns={

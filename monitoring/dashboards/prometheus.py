@@ -1,4 +1,4 @@
-"""Prometheus itself: its rules, on which alerts and half of the dashboards depend, and its size."""
+"""Panels of Prometheus: its rules, on which alerts and half of the dashboards depend, and its size."""
 
 from grafana_foundation_sdk.models import dashboard as model
 
@@ -10,10 +10,10 @@ FAILURES = "prometheus_rule_evaluation_failures_total"
 
 
 def failures() -> model.Panel:
-    """Whether rules fail."""
+    """Return the number of failed evaluations."""
     return number(
         "Failed rules",
-        "Evaluations of rules that failed lately. Alerts and panels that need them are blind.",
+        "Rule evaluations that failed lately. Alerts and panels that need these rules are blind.",
         "none",
         Query(f"{total(increase(FAILURES))} or vector(0)"),
         steps=((0, GREEN), (0.5, RED)),
@@ -21,15 +21,15 @@ def failures() -> model.Panel:
 
 
 def prometheus_row() -> Row:
-    """Rules, then size."""
+    """Return the row of rules and size."""
     return Row("Prometheus", 8, [(9, _duration()), (9, _failures()), (6, _series())])
 
 
 def _duration() -> model.Panel:
     return lines(
         "Rule evaluation",
-        "Time of the last evaluation of each group. drift-24h reads a day of samples every two minutes and is the dear "
-        "one.",
+        "Time of the last evaluation of each group. drift-24h reads a day of samples every two minutes and takes the "
+        "longest.",
         "s",
         Query(_by_group(agreed("prometheus_rule_group_last_duration_seconds", "rule_group")), "{{rule_group}}"),
     )
@@ -46,14 +46,14 @@ def _failures() -> model.Panel:
 
 
 def _by_group(expression: str) -> str:
-    """By the name of a group alone: Prometheus puts the path of its file in front."""
+    """Shorten the label to the name of the group: Prometheus puts the path of its file in front."""
     return f'label_replace({expression}, "rule_group", "$1", "rule_group", ".*;(.*)")'
 
 
 def _series() -> model.Panel:
     return lines(
         "Series in memory",
-        "Of all targets and rules. Growth without new models or versions means a label that is not from a closed set.",
+        "Series of all targets and rules. Growth without new models or versions means a label with unbounded values.",
         "short",
         Query(total("prometheus_tsdb_head_series"), "series"),
     )

@@ -1,4 +1,4 @@
-"""Queue and workers: does what comes in also go out, and if not, what holds it up?"""
+"""The dashboard of queue and workers: the backlog, and its causes."""
 
 from grafana_foundation_sdk.models import dashboard as model
 
@@ -14,17 +14,17 @@ from monitoring.dashboards.workers import workers, workers_row
 
 
 def queue() -> model.Dashboard:
-    """The dashboard, ready to be written as JSON."""
+    """Return the dashboard, ready to be written as JSON."""
     return board(
         QUEUE,
         "queue and workers",
-        "How full, how late, who computes, and what became of jobs.",
+        "Length and age of the queue, work of the workers, and outcomes of jobs.",
         [_now_row(), backlog_row(), time_row(), workers_row(), jobs_row(), celery_row()],
         instances('up{job="worker"}', "Workers whose throughput, memory and children are shown."),
     )
 
 
 def _now_row() -> Row:
-    """How full and how late; then what could be the reason."""
+    """Return the numbers of the backlog, then its possible causes."""
     reasons = [broker(), workers(), unaccounted(), dead_letters()]
     return Row("Now", 4, [(6, panel) for panel in (*numbers(), *reasons)])

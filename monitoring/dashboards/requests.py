@@ -1,4 +1,4 @@
-"""Requests as callers see them: rate, errors, duration."""
+"""Panels of requests as callers see them: rate, errors, duration."""
 
 from grafana_foundation_sdk.models import dashboard as model
 
@@ -17,21 +17,21 @@ ERRORS_ALLOWED = next(round(1 - objective.ratio, 6) for objective in OBJECTIVES 
 
 
 def request_rate() -> model.Panel:
-    """How much is asked."""
+    """Return the rate of requests."""
     return number(
         "Traffic",
-        "Predictions and submissions of jobs per second.",
+        "Predictions and job submissions per second.",
         "reqps",
         Query(f"{total(rate(REQUESTS, MODELS))} or vector(0)"),
     )
 
 
 def success() -> model.Panel:
-    """How much of it is answered."""
+    """Return the share of requests that did not fail."""
     return number(
         "Success",
-        "Share of the requests that did not fail through our fault (rejected, failed, timeout). Yellow: fewer than "
-        "the objective asks for. 100 % without requests.",
+        "Share of the requests that did not fail through our fault (rejected, failed, timeout). Yellow: below the "
+        "objective. 100 % without requests.",
         "percentunit",
         Query(f"1 - ({fraction(rate(REQUESTS, MODELS, OUR_FAULT), rate(REQUESTS, MODELS))})"),
         steps=((0, RED), (1 - 10 * ERRORS_ALLOWED, YELLOW), (1 - ERRORS_ALLOWED, GREEN)),
@@ -39,7 +39,7 @@ def success() -> model.Panel:
 
 
 def p95() -> model.Panel:
-    """How long it takes."""
+    """Return the P95 latency."""
     return number(
         "P95 latency",
         "19 of 20 predictions took at most this long, waiting in the queue included. Red: above the objective.",
@@ -51,12 +51,12 @@ def p95() -> model.Panel:
 
 
 def requests_row() -> Row:
-    """Rate, errors and duration of each model."""
+    """Return the row of rate, errors and duration of each model."""
     return Row("Requests", 8, [(8, _rate()), (8, _errors()), (8, _latency()), (12, _rejections()), (12, _outcomes())])
 
 
 def depth_row() -> Row:
-    """What lies behind it."""
+    """Return the row of details."""
     return Row(
         "Requests in depth",
         8,
@@ -68,7 +68,7 @@ def depth_row() -> Row:
 def _rate() -> model.Panel:
     return lines(
         "Request rate",
-        "Prediction requests (interactive) and submissions of jobs (bulk) of each model.",
+        "Prediction requests (interactive) and job submissions (bulk) of each model.",
         "reqps",
         Query(total(rate(REQUESTS, MODELS), "model", "lane"), "{{model}} {{lane}}"),
     )
@@ -77,9 +77,8 @@ def _rate() -> model.Panel:
 def _errors() -> model.Panel:
     return lines(
         "Error rate",
-        "Share of each model's requests that got no prediction through our fault (rejected, failed, timeout), and "
-        "share of all that was refused because the caller sent something invalid, or named a model that there is not. "
-        "The line: what the objective allows.",
+        "Share of each model's requests that failed through our fault (rejected, failed, timeout), and share of all "
+        "requests that were invalid or named an unknown model. The line: the share that the objective allows.",
         "percentunit",
         Query(fraction(rate(REQUESTS, MODELS, OUR_FAULT), rate(REQUESTS, MODELS), "model"), "{{model}} our fault"),
         Query(fraction(rate(REQUESTS, MODELS, 'outcome="invalid"'), rate(REQUESTS, MODELS)), "invalid"),
@@ -103,7 +102,7 @@ def _latency() -> model.Panel:
 def _rejections() -> model.Panel:
     return lines(
         "Rejections by reason",
-        "Requests that were turned away before any work: no broker, no worker, full queue, too large.",
+        "Requests that were rejected before any work, for example without a broker or with a full queue.",
         "reqps",
         Query(total(rate("inference_rejections_total"), "reason"), "{{reason}}"),
     )
@@ -112,7 +111,7 @@ def _rejections() -> model.Panel:
 def _outcomes() -> model.Panel:
     return lines(
         "Requests by outcome",
-        "How requests ended for their callers. In the bulk lane, ok means accepted as a job.",
+        "Outcomes of requests for their callers. In the bulk lane, ok means accepted as a job.",
         "reqps",
         Query(total(rate(REQUESTS, MODELS), "lane", "outcome"), "{{lane}} {{outcome}}"),
     )
@@ -122,7 +121,7 @@ def _quantiles() -> model.Panel:
     levels = ((0.5, "P50"), (0.95, "P95"), (0.99, "P99"))
     return lines(
         "Latency of all models",
-        "Interactive requests that got a prediction, and how long it took to accept a job.",
+        "Duration of interactive requests that got a prediction, and of accepting a job.",
         "s",
         *(Query(quantile(level, DURATION, MODELS, INTERACTIVE), name) for level, name in levels),
         Query(quantile(0.95, DURATION, MODELS, BULK), "P95 of accepting a job"),
@@ -141,7 +140,7 @@ def _distribution() -> model.Panel:
 def _in_progress() -> model.Panel:
     return lines(
         "Requests in progress",
-        "Callers that wait for an answer right now.",
+        "Requests whose callers wait for an answer at this moment.",
         "short",
         Query(total("inference_requests_in_progress", "lane"), "{{lane}}"),
     )
@@ -150,7 +149,7 @@ def _in_progress() -> model.Panel:
 def _http_rate() -> model.Panel:
     return lines(
         "HTTP answers by status",
-        "Everything that the gateways answered, probes and scrapes included.",
+        "All answers of the gateways, to probes and scrapes too.",
         "reqps",
         Query(total(rate("inference_http_requests_total"), "status"), "{{status}}"),
     )

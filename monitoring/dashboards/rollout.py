@@ -1,4 +1,4 @@
-"""A rollout: how a second version compares with the one that serves."""
+"""Panels of a rollout: a second version compared with the one that serves."""
 
 from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models.common import StackingMode
@@ -12,7 +12,7 @@ PAIR = ("version", "shadow")
 
 
 def rollout_row() -> Row:
-    """What decides whether a version is promoted: agreement, confidence, and its share of the traffic."""
+    """Return the row that decides about a promotion: share of the traffic, agreement and confidence."""
     return Row("Rollout", 8, [(8, _shares()), (8, _agreement()), (8, _confidence())], collapsed=True)
 
 
@@ -20,7 +20,7 @@ def _shares() -> model.Panel:
     rows = rate("inference_predictions_total", MODEL, VERSIONS)
     return lines(
         "Share of each version",
-        "Which version answers how much: a split shows as its share, a swap as a hand-over.",
+        "Share of the rows that each version answers: a split trial shows as its share, a promotion as a hand-over.",
         "rowsps",
         Query(total(rows, "version"), "{{version}}"),
         stacked=StackingMode.PERCENT,
@@ -32,7 +32,7 @@ def _agreement() -> model.Panel:
     same = total(rate(SHADOW_ROWS, MODEL, 'agreement="same"'), *PAIR)
     return lines(
         "Shadow agreement",
-        "Share of the rows for which a version on trial says the same as the one that answers.",
+        "Share of the rows for which a shadow version predicts the same as the version that answers.",
         "percentunit",
         Query(f"{same} / {rows}", "{{shadow}} with {{version}}"),
         no_value="no shadow",
@@ -43,7 +43,7 @@ def _confidence() -> model.Panel:
     confidence = "inference_prediction_confidence"
     return lines(
         "Confidence by version",
-        "The greatest probability of a row: its median, and what nine of ten rows exceed. Classifiers only.",
+        "Highest class probability of a row: its median, and the value that nine of ten rows exceed. Classifiers only.",
         "percentunit",
         Query(quantile(0.5, confidence, MODEL, VERSIONS, by=("version",)), "median {{version}}"),
         Query(quantile(0.1, confidence, MODEL, VERSIONS, by=("version",)), "lowest tenth {{version}}"),

@@ -1,4 +1,4 @@
-"""Scrapes: whom Prometheus reaches, how long it takes, and how much it gets."""
+"""Panels of scrapes: targets that Prometheus reaches, duration and size."""
 
 from grafana_foundation_sdk.models import dashboard as model
 
@@ -12,12 +12,12 @@ TARGET = ("job", "instance")
 
 
 def targets() -> model.Panel:
-    """How many processes of each kind there are."""
+    """Return the number of processes of each kind."""
     return number(
         "Targets up",
-        "How many processes of each kind Prometheus can scrape.",
+        "Number of processes of each kind that Prometheus can scrape.",
         "none",
-        # A job whose name DNS no longer knows has no `up` at all, hence the zero.
+        # A job whose name is gone from DNS has no `up` at all, hence the zero.
         *(Query(f'sum(up{{job="{job}"}}) or vector(0)', job) for job in JOBS),
         steps=((0, RED), (1, GREEN)),
         names={"0": ("down", RED)},
@@ -25,14 +25,14 @@ def targets() -> model.Panel:
 
 
 def scrapes_row() -> Row:
-    """Of each target."""
+    """Return the row of each target."""
     return Row("Scrapes", 8, [(12, _up()), (12, _duration()), (12, _samples()), (12, _workers())])
 
 
 def _up() -> model.Panel:
     return lines(
         "Up by target",
-        "1: the last scrape succeeded. A replica that was removed on purpose ends; one that died falls to 0.",
+        "1: the last scrape succeeded. The line of a replica that was removed ends; that of one that died falls to 0.",
         "none",
         Query(agreed(select("up", INSTANCES), *TARGET), "{{job}} {{instance}}"),
     )
@@ -41,7 +41,7 @@ def _up() -> model.Panel:
 def _duration() -> model.Panel:
     return lines(
         "Scrape duration",
-        "An alert fires at the line. celery-exporter needs 2 s always, and has a limit of its own.",
+        "An alert fires at the line. celery-exporter always needs 2 s, and has a limit of its own.",
         "s",
         Query(agreed(select("scrape_duration_seconds", INSTANCES), *TARGET), "{{job}} {{instance}}"),
         limits=((SCRAPE_SLOW_SECONDS, RED),),
@@ -51,9 +51,9 @@ def _duration() -> model.Panel:
 def _samples() -> model.Panel:
     samples = agreed(select("scrape_samples_scraped", INSTANCES), *TARGET)
     return lines(
-        "Series of the sample limit",
-        f"How much each target exports of the {SAMPLE_LIMIT} series that are taken from it at most. Beyond 100 % "
-        "the whole scrape is dropped and the target is down; an alert fires at the line.",
+        "Share of the sample limit",
+        f"Series of each target, as a share of the {SAMPLE_LIMIT} that Prometheus accepts. Beyond 100 % it drops the "
+        "whole scrape and the target is down; an alert fires at the line.",
         "percentunit",
         Query(f"{samples} / {SAMPLE_LIMIT}", "{{job}} {{instance}}"),
         limits=((SAMPLES_NEAR_LIMIT, RED),),
@@ -63,8 +63,8 @@ def _samples() -> model.Panel:
 def _workers() -> model.Panel:
     return lines(
         "Workers by gateway",
-        "How many workers each gateway sees. They read the same announcements: one that sees fewer hangs, or is "
-        "connected to another Redis.",
+        "Workers that each gateway sees. All read the same heartbeats: one that sees fewer hangs, or is connected to "
+        "another Redis.",
         "short",
         Query(agreed(select("inference_workers", INSTANCES), "instance"), "{{instance}}"),
     )

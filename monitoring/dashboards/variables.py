@@ -1,4 +1,4 @@
-"""What can be chosen at the top of a dashboard."""
+"""The variables at the top of a dashboard."""
 
 from grafana_foundation_sdk.builders.dashboard import CustomVariable, QueryVariable
 from grafana_foundation_sdk.models import dashboard as model
@@ -8,38 +8,40 @@ from monitoring.dashboards.promql import MODEL, select
 from monitoring.rules.drift import WINDOWS
 
 DEFAULT_WINDOW = "1h"
-"""The one that alerts look at first."""
+"""The window that alerts look at first."""
 
 
 def models() -> QueryVariable:
-    """Any number of models, compared with `=~`."""
+    """Return a choice of any number of models, compared with `=~`."""
     return _several("model", "Model", "Models that are shown.", "label_values(inference_requests_total, model)")
 
 
 def one_model() -> QueryVariable:
-    """One model, compared with `=`: its features and outputs have names and units of their own."""
+    """Return a choice of one model, compared with `=`: its features and outputs have names and units of their own."""
     return _single("model", "Model", "The model that is shown.", "label_values(inference_model_info, model)")
 
 
 def versions() -> QueryVariable:
-    """Any number of versions of that model, compared with `=~`."""
+    """Return a choice of any number of versions of that model, compared with `=~`."""
     query = f"label_values({select('inference_model_info', MODEL)}, version)"
     return _several("version", "Version", "Versions of the model that are shown.", query)
 
 
 def feature() -> QueryVariable:
-    """One feature of that model, compared with `=`."""
+    """Return a choice of one feature of that model, compared with `=`."""
     query = f"label_values({select('inference_feature_bin_total', MODEL)}, feature)"
-    return _single("feature", "Feature", "The feature that is looked at in depth.", query)
+    return _single("feature", "Feature", "The feature that is shown in detail.", query)
 
 
 def window() -> CustomVariable:
-    """The time that drift is measured over: recording rules know no other times than these."""
+    """Return a choice of the time that drift is measured over; recording rules exist for these times only."""
     lengths = [window.length for window in WINDOWS]
     return (
         CustomVariable("window")
         .label("Drift over")
-        .description("Drift is computed over these windows, whatever time is shown. Alerts look at 1h, else at 24h.")
+        .description(
+            "Drift is computed over these windows, whatever time is shown. Alerts use 1h, or 24h with little traffic."
+        )
         .values(",".join(lengths))
         .current(model.VariableOption(selected=True, text=DEFAULT_WINDOW, value=DEFAULT_WINDOW))
         .options([model.VariableOption(selected=text == DEFAULT_WINDOW, text=text, value=text) for text in lengths])
@@ -49,7 +51,7 @@ def window() -> CustomVariable:
 
 
 def instances(of: str, description: str) -> QueryVariable:
-    """Any number of targets, compared with `=~`; `of` selects the series of `up` that name them."""
+    """Return a choice of any number of targets, compared with `=~`; `of` selects the series of `up` that name them."""
     return _several("instance", "Instance", description, f"label_values({of}, instance)")
 
 

@@ -1,4 +1,4 @@
-"""Workers: how many there are, how busy, and what their children cost."""
+"""Panels of workers: their number, their load, and the cost of their pool children."""
 
 from grafana_foundation_sdk.models import dashboard as model
 
@@ -8,10 +8,10 @@ from monitoring.dashboards.promql import INSTANCES, agreed, increase, mean, quan
 
 
 def workers() -> model.Panel:
-    """How many there are."""
+    """Return the number of workers."""
     return number(
         "Workers",
-        "Workers that announced themselves through the broker within the last seconds.",
+        "Workers whose heartbeat reached the broker within the last seconds.",
         "none",
         Query(agreed("inference_workers")),
         steps=((0, RED), (1, GREEN)),
@@ -19,9 +19,9 @@ def workers() -> model.Panel:
 
 
 def workers_row() -> Row:
-    """All together, then each."""
+    """Return the row of all workers together, and of each."""
     return Row(
-        "Workers and their children",
+        "Workers and their pool children",
         8,
         [(8, _slots()), (8, _batches()), (8, _throughput()), (8, _memory()), (8, _children()), (8, _started())],
     )
@@ -30,11 +30,10 @@ def workers_row() -> Row:
 def _slots() -> model.Panel:
     return lines(
         "Slots in use",
-        "Batches being computed, and batches that could be: pool children of all workers. At the limit for long: add "
-        "workers.",
+        "Batches that are being computed, and the slots of all workers. If all are in use for long, add workers.",
         "short",
         Query(total("inference_batches_in_progress"), "in use"),
-        Query(agreed("inference_worker_slots"), "announced"),
+        Query(agreed("inference_worker_slots"), "slots"),
     )
 
 
@@ -42,7 +41,7 @@ def _batches() -> model.Panel:
     rows = "inference_batch_rows"
     return lines(
         "Rows per batch",
-        "How many rows left together. One row per batch at high traffic means that coalescing does not work.",
+        "Rows that are computed together. One row per batch at high traffic means that batching does not work.",
         "short",
         Query(mean(rows, by=("model",)), "mean {{model}}"),
         Query(quantile(0.95, rows, by=("model",)), "P95 {{model}}"),
@@ -52,7 +51,7 @@ def _batches() -> model.Panel:
 def _throughput() -> model.Panel:
     return lines(
         "Throughput by worker",
-        "Rows that each worker predicted, or failed to. Workers that are alike should do alike.",
+        "Predicted and failed rows of each worker. Equal workers should have equal rates.",
         "rowsps",
         Query(total(rate("inference_predictions_total", INSTANCES), "instance"), "{{instance}}"),
     )
@@ -62,8 +61,8 @@ def _memory() -> model.Panel:
     memory = select("inference_worker_children_memory_bytes", INSTANCES)
     return lines(
         "Memory of the children",
-        "Of all pool children of a worker together; pages that they share count once. Models that are loaded later "
-        "than the fork are in here, up to WORKER_MEMORY_BUDGET_BYTES for each child.",
+        "Memory of all pool children of a worker together; shared pages count once. It includes models that were "
+        "loaded after the fork, up to WORKER_MEMORY_BUDGET_BYTES for each child.",
         "bytes",
         Query(total(memory, "instance"), "{{instance}}"),
     )
@@ -73,7 +72,7 @@ def _children() -> model.Panel:
     processes = select("inference_worker_pool_processes", INSTANCES)
     return lines(
         "Pool processes",
-        "Live children of each worker. Fewer than WORKER_CONCURRENCY for longer than a moment: they die.",
+        "Live pool children of each worker. Fewer than WORKER_CONCURRENCY for more than a moment means that they die.",
         "short",
         Query(total(processes, "instance"), "{{instance}}"),
     )
@@ -84,8 +83,8 @@ def _started() -> model.Panel:
     lost = increase("inference_errors_total", 'code="worker_lost"')
     return lines(
         "Children started, rows lost, workers stalled",
-        "Children that were forked lately: but for a restart of the worker, each takes the place of one that died. And "
-        "rows that were lost with their process, of all workers, and workers that had stopped consuming and ended.",
+        "Pool children that were started lately: unless the worker restarted, each replaces one that died. Also rows "
+        "that were lost with their process, and workers that stopped consuming and ended themselves.",
         "short",
         Query(total(started, "instance"), "started by {{instance}}"),
         Query(total(lost, "model", "version"), "lost of {{model}} {{version}}"),

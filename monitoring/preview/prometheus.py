@@ -15,11 +15,11 @@ class PreviewError(Exception):
 
 
 class Unreachable(PreviewError):
-    """Nothing answers at the address of Prometheus."""
+    """The error if no Prometheus answers."""
 
 
 class QueryFailed(PreviewError):
-    """Prometheus refused a query."""
+    """The error if Prometheus refuses a query."""
 
 
 @dataclass(frozen=True)

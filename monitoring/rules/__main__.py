@@ -1,4 +1,4 @@
-"""`python -m monitoring.rules`: writes Prometheus' rules, or with `--check` says whether they are up to date."""
+"""`python -m monitoring.rules`: write Prometheus' rules, or check with `--check` that they are up to date."""
 
 import argparse
 import sys
@@ -19,11 +19,11 @@ FILES: dict[str, Callable[[], dict[str, Any]]] = {
     "drift.yml": drift.rules,
     "slo.yml": slo.rules,
 }
-"""File -> what makes its content."""
+"""File name -> function that makes its content."""
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes texts of several lines as such."""
+    """A YAML writer that keeps the lines of a text."""
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -34,23 +34,23 @@ _Dumper.add_representer(str, _text)
 
 
 def dump(rules: Mapping[str, Any]) -> str:
-    """The content of a rule file."""
+    """Return the content of a rule file."""
     text = yaml.dump(dict(rules), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000)
     return f"# Made by `python -m monitoring.rules`; changes belong there.\n{text}"
 
 
 def render() -> dict[Path, str]:
-    """File -> content."""
+    """Return file and content."""
     return {FOLDER / name: dump(make()) for name, make in FILES.items()}
 
 
 def outdated() -> list[Path]:
-    """The committed files that differ from what would be written."""
+    """Return the committed files that differ from what would be written."""
     return [path for path, text in render().items() if not path.is_file() or path.read_text("utf-8") != text]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; `arguments` default to those of the process. Returns its exit code."""
+    """Run the command, by default with the arguments of the process, and return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m monitoring.rules", description="Write Prometheus' rules.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a file is not up to date")
     if parser.parse_args(arguments).check:

@@ -1,15 +1,15 @@
-"""Alerts of models and their versions: those that workers refuse, and those that answer side by side."""
+"""Alerts about models and their versions: refused versions, and versions that answer side by side."""
 
 from typing import Any
 
 from monitoring.rules.forms import INTERVAL, alert, grew, group
 
-#: What has answered, not what is loaded: workers keep versions for those who ask for them by name.
+#: Versions that have answered, not those that are loaded: workers keep versions for calls that name them.
 ANSWERING = 'sum by (model, version) (rate(inference_predictions_total{outcome="ok"}[10m])) > 0'
 
 
 def rules() -> dict[str, Any]:
-    """The alerts."""
+    """Return the alerts."""
     return {
         "groups": [
             group(
@@ -22,7 +22,7 @@ def rules() -> dict[str, Any]:
                     dashboard="headrace-model",
                     summary="Workers refuse a version of {{ $labels.model }}",
                     description="About {{ $value | humanize }} loads were refused in 15 minutes. Callers still get the "
-                    "version before, if there is one; otherwise 503 model_unavailable.",
+                    "previous version, if there is one; otherwise 503 model_unavailable.",
                 ),
                 alert(
                     "HeadraceModelVersionSkew",
@@ -31,8 +31,8 @@ def rules() -> dict[str, Any]:
                     severity="info",
                     dashboard="headrace-model",
                     summary="Several versions of {{ $labels.model }} answer",
-                    description="{{ $value }} versions have predicted for half an hour. Right if there is a trial, or "
-                    "if callers name versions; otherwise a worker or a gateway has not followed an alias.",
+                    description="{{ $value }} versions have predicted for half an hour. This is right during a trial, "
+                    "or if callers name versions; otherwise a worker or a gateway has not followed an alias.",
                 ),
                 interval=INTERVAL,
             )

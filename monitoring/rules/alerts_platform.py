@@ -1,11 +1,11 @@
-"""Alerts of the observing itself: an alert that has no data never fires, so its absence must be told."""
+"""Alerts about the monitoring itself: an alert without data never fires, so missing data has an alert of its own."""
 
 from typing import Any
 
 from monitoring.rules.forms import INTERVAL, alert, group
 
 SAMPLE_LIMIT = 30_000
-"""As in prometheus.yml, for every job: a worker makes 20,000 series of model versions at most."""
+"""The limit of every job in prometheus.yml: a worker makes 20,000 series of model versions at most."""
 
 SAMPLES_NEAR_LIMIT = 0.8
 SCRAPE_SLOW_SECONDS = 2
@@ -16,20 +16,20 @@ ABSENT = "\nor\n".join(
 
 
 def rules() -> dict[str, Any]:
-    """The alerts."""
+    """Return the alerts."""
     return {
         "groups": [
             group(
                 "alerts-platform",
                 alert(
                     "HeadraceMetricsAbsent",
-                    # A replica that DNS no longer knows leaves no `up` of 0 behind.
+                    # A replica that is gone from DNS leaves no `up` of 0 behind.
                     ABSENT,
                     wait="3m",
                     severity="critical",
                     dashboard="headrace-platform",
                     summary="No {{ $labels.job }} can be scraped",
-                    description="Prometheus knows nothing of any {{ $labels.job }}: it is gone, or can't be reached. "
+                    description="Prometheus has no data from any {{ $labels.job }}: it is gone, or can't be reached. "
                     "Alerts that need its metrics can't fire.",
                 ),
                 alert(
@@ -52,8 +52,8 @@ scrape_duration_seconds{{job="celery-exporter"}} > 5
                     wait="5m",
                     severity="warning",
                     dashboard="headrace-platform",
-                    summary="Scrapes of {{ $labels.job }} at {{ $labels.instance }} take long",
-                    description="The last one took {{ $value | humanizeDuration }}.",
+                    summary="Scrapes of {{ $labels.job }} at {{ $labels.instance }} are slow",
+                    description="The last scrape took {{ $value | humanizeDuration }}.",
                 ),
                 alert(
                     "HeadraceSampleLimitNear",
@@ -61,9 +61,9 @@ scrape_duration_seconds{{job="celery-exporter"}} > 5
                     wait="5m",
                     severity="warning",
                     dashboard="headrace-platform",
-                    summary="{{ $labels.job }} at {{ $labels.instance }} has almost too many series",
-                    description=f"{{{{ $value | humanizePercentage }}}} of {SAMPLE_LIMIT}. Beyond it Prometheus drops "
-                    "the whole scrape, and the target shows as down.",
+                    summary="{{ $labels.job }} at {{ $labels.instance }} is close to the sample limit",
+                    description=f"It exports {{{{ $value | humanizePercentage }}}} of {SAMPLE_LIMIT} series. Beyond "
+                    "the limit Prometheus drops the whole scrape, and the target shows as down.",
                 ),
                 alert(
                     "HeadraceGatewaysDisagree",
@@ -73,7 +73,7 @@ scrape_duration_seconds{{job="celery-exporter"}} > 5
                     dashboard="headrace-platform",
                     summary="A gateway does not see all workers",
                     description="One gateway sees {{ $value }} workers fewer than another: it reads stale "
-                    "announcements, or another Redis.",
+                    "heartbeats, or another Redis.",
                 ),
                 alert(
                     "HeadraceRulesFailing",
@@ -83,7 +83,7 @@ scrape_duration_seconds{{job="celery-exporter"}} > 5
                     dashboard="headrace-platform",
                     summary="Prometheus can't evaluate its rules",
                     description="About {{ $value | humanize }} evaluations of {{ $labels.rule_group }} failed in 15 "
-                    "minutes. Its alerts can't be relied on.",
+                    "minutes. Its alerts are not reliable.",
                 ),
                 interval=INTERVAL,
             )

@@ -1,7 +1,7 @@
-"""Alerts of the queue: broker, workers, backlog, limits, and jobs that could be lost.
+"""Alerts about the queue: broker, workers, backlog, limits, and jobs that could be lost.
 
-What every gateway reads from Redis is taken as the maximum over gateways. While Redis does not answer they export
-zeros, so what compares two moments asks that it answered at both.
+Every gateway reads the same numbers from Redis, so rules take the maximum over gateways. While Redis does not answer
+they export zeros, so a rule that compares two moments requires that Redis answered at both.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ max(abs(
   - on (job, instance) sum by (job, instance) (inference_jobs_ended_total)
   - on (job, instance) inference_jobs_open
 ))"""
-"""Each gateway's own three numbers are compared, because those were read in the same moment."""
+"""The three numbers of one gateway are compared, because it read them at the same moment."""
 
 NOT_DRAINING = f"""
 max by (lane) (inference_queue_oldest_job_age_seconds) > {STUCK_SECONDS}
@@ -26,13 +26,13 @@ and max by (lane) (deriv(inference_queue_oldest_job_age_seconds[2m])) > 0.95
 and max by (lane) (delta(inference_queue_depth[2m])) >= 0
 and on () min(min_over_time(inference_broker_up[2m])) == 1
 """
-"""The oldest entry ages as fast as time goes by, so nobody takes it, and the queue is not getting shorter."""
+"""The oldest entry ages as fast as time passes, so no worker takes it, and the queue does not get shorter."""
 
 REJECTED = 'sum by (model, lane) (increase(inference_requests_total{outcome="rejected"}[5m]))'
 
 
 def rules() -> dict[str, Any]:
-    """Saturation as a ratio, then the alerts."""
+    """Return saturation as a ratio, then the alerts."""
     return {
         "groups": [
             group("saturation", *_saturation(), interval=INTERVAL),
@@ -46,7 +46,7 @@ def _saturation() -> list[Rule]:
         record(
             SATURATION, "max(inference_jobs_open / on (job, instance) inference_jobs_open_limit)", limit="open_jobs"
         ),
-        # Each gateway has its own.
+        # Each gateway has a limit of its own.
         record(
             SATURATION,
             "max(inference_waiting_rows / on (job, instance) inference_waiting_rows_limit)",
@@ -63,9 +63,9 @@ def _parts() -> list[Rule]:
             wait="1m",
             severity="critical",
             dashboard="headrace-queue",
-            summary="{{ $labels.instance }} does not reach Redis",
+            summary="{{ $labels.instance }} can't reach Redis",
             description="The gateway {{ $labels.instance }} gets no answer from Redis: every prediction and submission "
-            "there gets 503. Accepted jobs are safe in it, and go on when it is back.",
+            "there gets 503. Accepted jobs are safe, and go on when Redis is back.",
         ),
         alert(
             "HeadraceWorkersAbsent",
@@ -73,9 +73,9 @@ def _parts() -> list[Rule]:
             wait="1m",
             severity="critical",
             dashboard="headrace-queue",
-            summary="No worker takes anything from the queue",
-            description="{{ $value }} workers announce themselves through Redis. Predictions end as 503 no_worker at "
-            "their deadline; jobs are accepted and wait.",
+            summary="There is no worker",
+            description="{{ $value }} workers send heartbeats through Redis. Predictions end as 503 no_worker at their "
+            "deadline; jobs are accepted and wait.",
         ),
     ]
 
@@ -88,7 +88,7 @@ def _backlog() -> list[Rule]:
             wait="1m",
             severity="critical",
             dashboard="headrace-queue",
-            summary="Nobody takes the oldest task of the {{ $labels.lane }} queue",
+            summary="No worker takes the oldest entry of the {{ $labels.lane }} queue",
             description="It has waited for {{ $value | humanizeDuration }}, and the queue does not get shorter.",
         ),
         alert(
@@ -97,8 +97,8 @@ def _backlog() -> list[Rule]:
             wait="2m",
             severity="warning",
             dashboard="headrace-queue",
-            summary="Almost at the limit of {{ $labels.limit }}",
-            description="{{ $value | humanizePercentage }} of what is accepted at most. At 100 % callers get 503.",
+            summary="{{ $labels.limit }} is close to its limit",
+            description="{{ $value | humanizePercentage }} of the limit is used. At 100 % callers get 503.",
         ),
         alert(
             "HeadraceRejecting",
@@ -109,7 +109,7 @@ and {REJECTED} >= 10
             wait="2m",
             severity="warning",
             dashboard="headrace-overview",
-            summary="Requests for {{ $labels.model }} ({{ $labels.lane }}) are turned away",
+            summary="Requests for {{ $labels.model }} ({{ $labels.lane }}) are rejected",
             description="{{ $value | humanizePercentage }} of the requests of the last 5 minutes got 503.",
         ),
     ]
@@ -124,17 +124,17 @@ def _losses() -> list[Rule]:
             severity="critical",
             dashboard="headrace-queue",
             summary="Accepted jobs are missing, or ended twice",
-            description="Accepted − ended − open is {{ $value }} jobs from 0, where it is at every moment.",
+            description="Accepted − ended − open must be 0 at every moment, and is {{ $value }} jobs away from it.",
         ),
         alert(
             "HeadraceDeadLetters",
-            # Not its growth: it stays until somebody has looked, and 1000 of them are kept at most.
+            # Not its growth: it fires until the entries are removed, and 1000 of them are kept at most.
             "max(inference_dead_letters) > 0",
             wait="1m",
             severity="warning",
             dashboard="headrace-queue",
-            summary="Something that is no task was in the queue",
-            description="{{ $value }} queue entries that no worker understands were put aside.",
+            summary="Entries of the queue were put aside",
+            description="No worker understands {{ $value }} entries of the queue.",
         ),
         alert(
             "HeadraceJobsRescued",
@@ -142,7 +142,7 @@ def _losses() -> list[Rule]:
             wait="0s",
             severity="warning",
             dashboard="headrace-queue",
-            summary="Jobs lost their message or their worker ({{ $labels.action }})",
+            summary="Jobs lost their queue entry or their worker ({{ $labels.action }})",
             description="In 15 minutes, the reconciler dealt with about {{ $value | humanize }} such jobs: republished "
             "ones run again, worker_lost ones have failed for good.",
         ),
@@ -161,8 +161,8 @@ def _losses() -> list[Rule]:
             wait="0s",
             severity="warning",
             dashboard="headrace-queue",
-            summary="Workers had stopped consuming, and ended themselves",
+            summary="Workers stopped consuming, and ended themselves",
             description="About {{ $value | humanize }} workers in 15 minutes took nothing from the queue although "
-            "they could. Whoever supervises them starts new ones; what they had in hand runs again.",
+            "they could. Their supervisor starts new ones; the batches that they had taken run again.",
         ),
     ]

@@ -1,4 +1,4 @@
-"""What is recorded of a distribution over bins: its shares now, and how far they are from those in training."""
+"""Recording rules of a distribution over bins: its shares now, and their distance from those in training."""
 
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -10,18 +10,18 @@ TRAINING_ROWS = "version:inference_model_training_rows:max"
 
 
 Z = f"{NormalDist().inv_cdf(NOISE_LEVEL):.15g}"
-"""What a normal variable stays below with this chance, in standard deviations."""
+"""The normal quantile of NOISE_LEVEL, in standard deviations."""
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """A metric that counts by bin, beside one that gives the share of each bin in training."""
+    """A metric that counts by bin, and one that gives the share of each bin in training."""
 
     name: str
     counter: str
     reference: str
     level: str
-    """What has a distribution."""
+    """The label of the thing that has a distribution."""
     bin_level: str
     bin_label: str
 
@@ -31,23 +31,23 @@ class Distribution:
         return f"model, version, {self.level}"
 
     def recorded(self, operation: str) -> str:
-        """The name of what is recorded of the whole distribution."""
+        """Return the name of a series about the whole distribution."""
         return f"{self.level}:{self.name}:{operation}"
 
     def recorded_bins(self, operation: str) -> str:
-        """The name of what is recorded of its bins."""
+        """Return the name of a series about its bins."""
         return f"{self.bin_level}:{self.name}:{operation}"
 
     def total(self, expression: str) -> str:
-        """The sum over its bins."""
+        """Return the sum over its bins."""
         return f"sum by ({self.within}) ({expression})"
 
     def reference_rules(self) -> list[Rule]:
-        """What does not depend on a window."""
+        """Return the rules that do not depend on a window."""
         shares = self.recorded_bins("reference_ratio")
         spread = f"(2 / (9 * {self.recorded('degrees')}))"
         return [
-            # Every replica says the same, so never a sum.
+            # Every replica reports the same value, so never a sum.
             record(shares, f"max by ({self.within}, {self.bin_label}) ({self.reference})"),
             # A single bin has nothing to deviate from.
             record(self.recorded("degrees"), f"count by ({self.within}) ({shares}) - 1 > 0"),
@@ -58,13 +58,13 @@ class Distribution:
         ]
 
     def window_rules(self, window: str) -> list[Rule]:
-        """Shares, distances and noise floor of the rows in a window. Distances exist from ROWS_MIN rows on."""
+        """Return shares, distances and noise floor of the rows in a window. Distances exist from ROWS_MIN rows on."""
         counts, shares = self.recorded_bins(f"increase{window}"), self.recorded_bins(f"ratio{window}")
         training, rows = self.recorded_bins("reference_ratio"), self.recorded(f"increase{window}")
         chi_square = self.recorded("chi_square")
         enough = f"{rows} >= {ROWS_MIN}"
         return [
-            # A bin that nobody has counted into is 0.
+            # A bin without a count is 0.
             record(
                 counts,
                 f"sum by ({self.within}, {self.bin_label}) (increase({self.counter}[{window}]))\nor\n{training} * 0",

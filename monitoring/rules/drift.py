@@ -1,7 +1,7 @@
-"""Drift: how far inputs and outputs are from the training data, and how sure the model is.
+"""Rules of drift: the distance of inputs and outputs from the training data, and the confidence of the model.
 
-The formulas and limits are those of `monitoring.drift`. A window says nothing before it holds enough rows; alerts look
-at the shortest of theirs that does, so that a service with little traffic is judged by its day instead of its hour.
+The formulas and limits are those of `monitoring.drift`. A window has no result before it holds enough rows; alerts use
+the shortest of theirs that does, so that a service with little traffic is judged by its day instead of its hour.
 """
 
 from collections.abc import Sequence
@@ -38,14 +38,14 @@ CONFIDENCE = "inference_prediction_confidence"
 
 @dataclass(frozen=True)
 class Window:
-    """A time that is looked back on, and how often; None is Prometheus' evaluation interval."""
+    """A time to look back on, and how often; None is Prometheus' evaluation interval."""
 
     length: str
     interval: str | None = None
 
 
 WINDOWS = (
-    # For whoever looks: what the demo does shows within the minute.
+    # For dashboards: the drift of the demo shows within the minute.
     Window("15m", interval="15s"),
     Window("1h"),
     # Reads a day of samples, and may not be older than 5 minutes when it is used.
@@ -55,7 +55,7 @@ ALERT_AFTER = "10m"
 
 
 def rules(windows: Sequence[Window] = WINDOWS, alert_after: str = ALERT_AFTER) -> dict[str, Any]:
-    """The content of the rule file. `windows`, shortest first; the first is for looking only, alerts use the others."""
+    """Return the content of the rule file. `windows` are sorted; the first is for dashboards, alerts use the others."""
     return {
         "groups": [
             group(
@@ -84,7 +84,7 @@ def _rules(window: str) -> list[Rule]:
 
 
 def _share_rules(window: str) -> list[Rule]:
-    """Missing values and values that training did not know, as shares of all rows."""
+    """Return missing values and values unknown to training, as shares of all rows."""
     counts = FEATURES.recorded_bins(f"increase{window}")
     enough = f"({FEATURES.recorded(f'increase{window}')} >= {drift.ROWS_MIN})"
     buckets = f"feature_le:inference_feature_value:increase{window}"
@@ -104,7 +104,7 @@ def _share_rules(window: str) -> list[Rule]:
         record(buckets, f"sum by ({FEATURES.within}, le) (increase(inference_feature_value_bucket[{window}]))"),
         record(unknown_share, f"(\n{beyond}\n) / {enough}\nor\n{other} / {enough}"),
         record(FEATURES.recorded(f"missing_excess{window}"), f"{missing_share}\n-\n({_usual(MISSING_BIN, enough)})"),
-        # Of numbers, the training rows have none out of range.
+        # The training rows have no numbers out of range.
         record(
             FEATURES.recorded(f"out_of_range_excess{window}"),
             f"{unknown_share}\n-\n({_usual(OTHER_BIN, enough)})\nor\n{unknown_share}",
@@ -113,7 +113,7 @@ def _share_rules(window: str) -> list[Rule]:
 
 
 def _usual(bin_: str, rows: str) -> str:
-    """The share of a bin in training, with what chance may add to it."""
+    """Return the share of a bin in training, plus the most that chance may add to it."""
     share = FEATURES.total(where(FEATURES.recorded_bins("reference_ratio"), f'bin="{bin_}"'))
     return (
         f"{share}\n"

@@ -1,4 +1,4 @@
-"""The alerts of drift."""
+"""Alerts about drift."""
 
 from collections.abc import Sequence
 
@@ -12,13 +12,13 @@ DASHBOARD = "headrace-model"
 def alerts(
     features: Distribution, outputs: Distribution, confidence: str, windows: Sequence[str], after: str
 ) -> list[Rule]:
-    """One per way to drift; each looks at the first of `windows` that holds enough rows."""
+    """Return an alert for each kind of drift; each uses the first of `windows` that holds enough rows."""
     return [
         _alert(
             "FeatureDrift",
             _shifted(features, windows),
             after,
-            summary="{{ $labels.model }} {{ $labels.version }}: {{ $labels.feature }} is not as in training",
+            summary="{{ $labels.model }} {{ $labels.version }}: {{ $labels.feature }} has drifted",
             description="Its PSI against the training rows is {{ $value | humanize }}, "
             f"above {drift.PSI_MAX} and above what chance explains.",
         ),
@@ -26,7 +26,7 @@ def alerts(
             "OutputDrift",
             _shifted(outputs, windows),
             after,
-            summary="{{ $labels.model }} {{ $labels.version }} says other things than of the training rows",
+            summary="{{ $labels.model }} {{ $labels.version }}: the predictions have drifted",
             description="The PSI of its predictions {{ with $labels.target }}({{ . }}) {{ end }}is "
             f"{{{{ $value | humanize }}}}, above {drift.PSI_MAX} and above what chance explains.",
         ),
@@ -34,9 +34,9 @@ def alerts(
             "LowConfidence",
             _unsure(outputs, confidence, windows),
             after,
-            summary="{{ $labels.model }} {{ $labels.version }} is unsure of its answers",
-            description="The median of the greatest probability of a row is {{ $value | humanizePercentage }}, "
-            "little more than guessing gives.",
+            summary="{{ $labels.model }} {{ $labels.version }} has a low confidence",
+            description="The median of the highest class probability of a row is {{ $value | humanizePercentage }}, "
+            "little more than by guessing.",
         ),
         _alert(
             "MissingFeatures",
@@ -44,7 +44,7 @@ def alerts(
             after,
             summary="{{ $labels.model }} {{ $labels.version }}: {{ $labels.feature }} is missing more often",
             description="{{ $value | humanizePercentage }} of the rows, beyond what training had and chance explains, "
-            "are without it.",
+            "lack it.",
         ),
         _alert(
             "OutOfRange",
@@ -52,7 +52,7 @@ def alerts(
             after,
             summary="{{ $labels.model }} {{ $labels.version }}: {{ $labels.feature }} has values unknown to training",
             description="{{ $value | humanizePercentage }} of the rows, beyond what training had and chance explains, "
-            "hold a number outside the training range or a text that it did not know.",
+            "hold a number outside the training range or an unknown text.",
         ),
     ]
 
@@ -70,7 +70,7 @@ def _alert(name: str, expression: str, after: str, summary: str, description: st
 
 
 def _first(recorded: str, windows: Sequence[str]) -> str:
-    """The value of the first window that has one: `or` compares all labels but the name."""
+    """Return the value of the first window that has one: `or` compares all labels but the name."""
     return f"({' or '.join(f'{recorded}{window}' for window in windows)})"
 
 
@@ -81,7 +81,7 @@ def _shifted(distribution: Distribution, windows: Sequence[str]) -> str:
 
 
 def _unsure(outputs: Distribution, confidence: str, windows: Sequence[str]) -> str:
-    """The median against chance, which is one over the number of classes. One output only: others have no median."""
+    """Compare the median with chance, one over the number of classes. Models with several outputs have no median."""
     classes = f"(sum by (model, version) ({outputs.recorded('degrees')}) + 1)"
     least = drift.CONFIDENCE_ABOVE_CHANCE_MIN
     return f"{_first(f'version:{confidence}:median', windows)}\n<\n{least} + {1 - least} / {classes}"

@@ -1,4 +1,4 @@
-"""The forms that a rule takes.
+"""The forms of rules.
 
 Recording rules are named `level:metric:operations`; the level says which labels are left beside `model` and `version`.
 """
@@ -10,16 +10,16 @@ Severity = Literal["critical", "warning", "info"]
 
 
 INTERVAL = "15s"
-"""How often alerts are evaluated."""
+"""Time between two evaluations of an alert."""
 
 
 def where(metric: str, matcher: str) -> str:
-    """The series of a metric whose labels match."""
+    """Return the series of a metric whose labels match."""
     return f"{metric}{{{matcher}}}"
 
 
 def record(name: str, expression: str, **labels: str) -> Rule:
-    """A series that is computed at every evaluation, with `labels` beside those of the expression."""
+    """Return a rule that records a series, with `labels` beside those of the expression."""
     return {"record": name, "expr": expression, **({"labels": labels} if labels else {})}
 
 
@@ -33,7 +33,7 @@ def alert(
     description: str,
     dashboard: str,
 ) -> Rule:
-    """An alert that fires once the expression has had a result for `wait`, such as `10m`.
+    """Return an alert that fires once the expression has had a result for `wait`, such as `10m`.
 
     `summary` and `description` are templates of Prometheus; `dashboard` is the uid of one. The runbook has a section
     under the alert's name.
@@ -53,12 +53,12 @@ def alert(
 
 
 def group(name: str, *rules: Rule, interval: str | None = None) -> dict[str, Any]:
-    """Rules that are evaluated in this order, so that later ones can use earlier ones; by default once a minute."""
+    """Return rules that are evaluated in this order, by default once a minute; later ones can use earlier ones."""
     return {"name": name, **({"interval": interval} if interval else {}), "rules": list(rules)}
 
 
 def grew(counter: str, within: str, *by: str) -> str:
-    """What a counter grew by, if it did: also one that did not exist before, of which `increase` sees no step."""
+    """Return the growth of a counter, if any. `increase` alone sees no step of one that did not exist before."""
     total = f"sum by ({', '.join(by)})"
     return f"""\
 {total} (increase({counter}[{within}])) > 0

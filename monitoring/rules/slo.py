@@ -1,6 +1,6 @@
-"""Service level objectives: what callers may expect, how much of the error budget is left, how fast it is spent.
+"""Service level objectives: promises to callers, the error budget that is left, and how fast it is spent.
 
-Each objective is a rate of events and a rate of errors among them. Everything else follows for all of them alike:
+Each objective is a rate of events and a rate of errors among them. The rest is the same for all of them:
 ratios over several windows, burn rates (1 spends the budget in exactly 30 days), and the alerts of table 5-8 of
 Google's SRE workbook, chapter "Alerting on SLOs". Longer windows add up the recorded 5-minute rates, so that they
 weigh requests and not minutes, and cost a few thousand samples instead of millions.
@@ -12,18 +12,18 @@ from typing import Any
 from monitoring.rules.forms import Rule, alert, group, record
 
 INTERVAL_SECONDS = 30
-"""How often rates are recorded: so much time one of their samples stands for."""
+"""Time between two recordings of a rate, for which one of its samples stands."""
 
 WINDOWS = ("5m", "30m", "1h", "6h", "3d")
 
 ERRORS_AT_LEAST = 10
-"""Fewer errors in the long window of an alert alert nobody: at low traffic, one would be a large share."""
+"""Errors in the long window that an alert requires: at low traffic, a single one would be a large share."""
 
 LATENCY_SECONDS = "0.25"
-"""Objective for an answer, queue included; a bound of LATENCY_BUCKETS_SECONDS as it stands in the label."""
+"""Objective for an answer, queue included; a bound of LATENCY_BUCKETS_SECONDS as written in the label."""
 
 JOB_START_SECONDS = "300.0"
-"""Objective for the start of a job; a bound of QUEUE_WAIT_BUCKETS_SECONDS as it stands in the label."""
+"""Objective for the start of a job; a bound of QUEUE_WAIT_BUCKETS_SECONDS as written in the label."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Objective:
 
 
 def _slower(histogram: str, bound: str, by: str, *matchers: str) -> tuple[str, str]:
-    """Rates of all observations of a histogram, and of those above a bound."""
+    """Return the rates of all observations of a histogram, and of those above a bound."""
     of_all = f"sum by ({by}) (rate({histogram}_count{_braces(*matchers)}[5m]))"
     quick = f"""sum by ({by}) (rate({histogram}_bucket{_braces(*matchers, f'le="{bound}"')}[5m]))"""
     return of_all, f"clamp_min({of_all} - {quick}, 0)"
@@ -54,7 +54,7 @@ def _jobs(outcomes: str) -> str:
 
 
 OBJECTIVES = (
-    # What the caller did wrong was answered as it should be.
+    # An invalid request is no error of the service.
     Objective(
         "availability",
         0.995,
@@ -62,7 +62,7 @@ OBJECTIVES = (
         'sum by (model, lane) (rate(inference_requests_total{outcome=~"failed|rejected|timeout"}[5m]))',
     ),
     Objective("latency", 0.99, *_slower("inference_request_duration_seconds", LATENCY_SECONDS, "model, lane")),
-    # Those that were cancelled ended as their caller wanted.
+    # Cancelled jobs ended as their caller wanted.
     Objective("jobs", 0.995, _jobs("succeeded|failed|expired"), _jobs("failed|expired")),
     Objective(
         "job_start", 0.99, *_slower("inference_queue_wait_seconds", JOB_START_SECONDS, "lane", 'lane="bulk"')
@@ -71,7 +71,7 @@ OBJECTIVES = (
 
 
 def rules() -> dict[str, Any]:
-    """The rules of all objectives, in the order in which they need each other."""
+    """Return the rules of all objectives, each after those that it needs."""
     recorded: list[Rule] = []
     for objective in OBJECTIVES:
         recorded += [
@@ -97,7 +97,7 @@ def rules() -> dict[str, Any]:
 
 
 def _ratio(window: str) -> str:
-    """The share of errors; 0 without traffic, because the divisor is never 0."""
+    """Return the share of errors; 0 without traffic, because the divisor is never 0."""
     if window == "5m":
         return "slo:inference_errors:rate5m / clamp_min(slo:inference_events:rate5m, 1e-9)"
     errors, events = (f"sum_over_time(slo:inference_{what}:rate5m[{window}])" for what in ("errors", "events"))
@@ -109,7 +109,7 @@ def _burn(ratio: str) -> str:
 
 
 def _burning(rate: float, long: str, short: str) -> str:
-    """The burn rate, if it is above `rate` over both windows: for long, and still."""
+    """Return the burn rate if it is above `rate` over both windows: for long, and still."""
     errors = f"sum_over_time(slo:inference_errors:rate5m[{long}]) * {INTERVAL_SECONDS}"
     return f"""\
 (slo:inference_burn:rate{long} > {rate:g}
@@ -128,9 +128,9 @@ def _fast() -> Rule:
         wait="2m",
         severity="critical",
         dashboard="headrace-overview",
-        summary=f"Callers are being failed: {WHICH}",
+        summary=f"The error budget burns fast: {WHICH}",
         description="The error budget of 30 days is being spent {{ $value | humanize }} times too fast: "
-        "a rate of 14.4 takes 2 % of it in an hour, a rate of 6 takes 5 % in six hours.",
+        "a rate of 14.4 uses 2 % of it in an hour, a rate of 6 uses 5 % in six hours.",
     )
 
 
@@ -143,5 +143,5 @@ def _slow() -> Rule:
         severity="warning",
         dashboard="headrace-overview",
         summary=f"More errors than the objective allows: {WHICH}",
-        description="For three days and still, there are {{ $value | humanize }} times as many errors as allowed.",
+        description="Over three days, and still, there are {{ $value | humanize }} times as many errors as allowed.",
     )

@@ -1,4 +1,4 @@
-"""What makes each alert fire, and what is like it but must not: for promtool, in its notation of series.
+"""Cases in which each alert fires, and similar ones in which it must not, in promtool's notation of series.
 
 `fires` and `silent` are the series of the two situations, one value a minute unless `interval` says otherwise; `at` is
 when one looks. The series of `IDLE` are there in both, unless a situation has series of the same name and job.
@@ -16,7 +16,7 @@ WORKER = 'job="worker", instance="worker:9101"'
 
 @dataclass(frozen=True)
 class Case:
-    """`labels` are those with which it fires, beside its name and severity."""
+    """One case; `labels` are those of the firing alert, beside its name and severity."""
 
     fires: Series
     silent: Series
@@ -89,7 +89,7 @@ IDLE: Series = {
     **worker("model_loads_total", "2" + FOREVER, 'model="iris", outcome="ok"'),
     **worker("model_loads_total", "0" + FOREVER, 'model="iris", outcome="refused"'),
 }
-"""A stack that has just been started, and that nobody asks."""
+"""A stack that has just been started, without traffic."""
 
 OF_REQUESTS = {"slo": "availability", "model": "iris", "lane": "interactive"}
 
@@ -104,13 +104,13 @@ def old_entry(age: str, depth: str, lane: str = "bulk") -> Series:
 CASES: Mapping[str, Case] = {
     "HeadraceErrorBudgetBurnFast": Case(
         fires={**requests("ok", "0+100x90"), **requests("failed", "0+10x90")},
-        # All failed, but there were few.
+        # All requests failed, but there were few.
         silent=requests("failed", "0x20 1 2 3 4 5 5x90"),
         labels=OF_REQUESTS,
     ),
     "HeadraceErrorBudgetBurnSlow": Case(
         fires={**requests("ok", "0+200x900"), **requests("timeout", "0+2x900")},
-        # Callers' own mistakes.
+        # Invalid requests.
         silent={**requests("ok", "0+200x900"), **requests("invalid", "0+50x900")},
         at="10h",
         labels=OF_REQUESTS,
@@ -122,12 +122,12 @@ CASES: Mapping[str, Case] = {
     ),
     "HeadraceWorkersAbsent": Case(
         fires=gateway("workers", "1x10 0x50"),
-        # Of workers nothing is known while the broker is down; that is told by itself.
+        # Nothing is known about workers while the broker is down, which has an alert of its own.
         silent={**gateway("workers", "1x10 0x50"), **gateway("broker_up", "1x10 0x50")},
     ),
     "HeadraceQueueNotDraining": Case(
         fires=old_entry("0x20 0+60x30", "0x20 5+1x30"),
-        # A great many jobs at once: the oldest grows older, but there are ever fewer of them.
+        # Many jobs at once: the oldest gets older, but fewer and fewer wait.
         silent=old_entry("0x20 0+60x30", "0x20 5000-100x30"),
         labels={"lane": "bulk"},
     ),
@@ -151,7 +151,7 @@ CASES: Mapping[str, Case] = {
     ),
     "HeadraceDeadLetters": Case(
         fires=gateway("dead_letters", "0x10 1x50"),
-        # Somebody has looked at it and thrown it away.
+        # The entry was looked at and removed.
         silent=gateway("dead_letters", "0x10 1x5 0x50"),
     ),
     "HeadraceJobsRescued": Case(
@@ -170,7 +170,7 @@ CASES: Mapping[str, Case] = {
         labels={},
     ),
     "HeadraceModelRefused": Case(
-        # The series comes into being with the first refusal.
+        # The series begins with the first refusal.
         fires=worker("model_loads_total", "_x25 1x30", 'model="wine", outcome="refused"'),
         silent=worker("model_loads_total", "1x60", 'model="wine", outcome="refused"'),
         labels={"model": "wine"},
@@ -180,7 +180,7 @@ CASES: Mapping[str, Case] = {
             **worker("predictions_total", "0+60x90", 'model="iris", version="1", outcome="ok"'),
             **worker("predictions_total", "0+60x90", 'model="iris", version="2", outcome="ok"'),
         },
-        # A change of versions.
+        # A promotion.
         silent={
             **worker("predictions_total", "0+60x30 1800x60", 'model="iris", version="1", outcome="ok"'),
             **worker("predictions_total", "0x30 0+60x60", 'model="iris", version="2", outcome="ok"'),

@@ -20,7 +20,7 @@ VARIABLES = {
     "window": "15m",
     "instance": ".*",
     "version": ".*",
-    # These are compared with `=` on the model's dashboard, so whoever runs the queries names some that are there.
+    # The model's dashboard compares these with `=`, so a test that runs the queries names existing ones.
     "model": ".*",
     "feature": "feature",
 }
@@ -37,10 +37,10 @@ class DashboardQuery:
     expr: str
     instant: bool
     texts: tuple[str, ...] = ()
-    """Legends and the like, which name labels of the result as `{{label}}`."""
+    """Legends and texts, which name labels of the result as `{{label}}`."""
 
     def substituted(self, **variables: str) -> str:
-        """PromQL that Prometheus understands; for other values than the usual, name them."""
+        """Return the query with values for its variables."""
         return substitute(self.expr, VARIABLES | variables)
 
     def __str__(self) -> str:
@@ -49,7 +49,7 @@ class DashboardQuery:
 
 @dataclass(frozen=True)
 class Selection:
-    """A metric inside an expression, and what is around it, from the outside to the inside."""
+    """A metric inside an expression, and the operators around it, from the outside to the inside."""
 
     metric: str
     functions: tuple[str, ...]
@@ -59,24 +59,24 @@ class Selection:
 
 
 def load_dashboards() -> dict[str, dict[str, Any]]:
-    """File name -> dashboard."""
+    """Return file name and dashboard."""
     return {path.name: json.loads(path.read_text("utf-8")) for path in sorted(DASHBOARDS.glob("*.json"))}
 
 
 def all_panels(dashboard: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Rows and panels, those inside collapsed rows too."""
+    """Yield rows and panels, those inside collapsed rows too."""
     for panel in dashboard["panels"]:
         yield panel
         yield from panel.get("panels", [])
 
 
 def charts(dashboard: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Everything that shows data."""
+    """Yield every panel with data."""
     return [panel for panel in all_panels(dashboard) if panel["type"] != "row"]
 
 
 def dashboard_queries() -> list[DashboardQuery]:
-    """Every query of every panel of every dashboard."""
+    """Return every query of every panel of every dashboard."""
     return [
         DashboardQuery(
             name,
@@ -93,12 +93,12 @@ def dashboard_queries() -> list[DashboardQuery]:
 
 
 def annotations(dashboard: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Those of our own; Grafana adds one of its own to every dashboard."""
+    """Return our annotations; Grafana adds one of its own to every dashboard."""
     return [annotation for annotation in dashboard["annotations"]["list"] if not annotation.get("builtIn")]
 
 
 def annotation_queries() -> list[DashboardQuery]:
-    """Every query of every annotation of every dashboard."""
+    """Return every query of every annotation of every dashboard."""
     return [
         DashboardQuery(
             name,
@@ -114,7 +114,7 @@ def annotation_queries() -> list[DashboardQuery]:
 
 
 def variable_queries() -> list[str]:
-    """What the dashboards' variables ask, such as `label_values(metric, label)`, each once."""
+    """Return the queries of variables, such as `label_values(metric, label)`, each once."""
     asked = {
         variable["query"]: None
         for dashboard in load_dashboards().values()
@@ -134,31 +134,31 @@ def substitute(text: str, variables: Mapping[str, str] = VARIABLES) -> str:
 
 
 def selections(expr: str) -> list[Selection]:
-    """Every use of a metric in an expression without variables."""
+    """Yield every use of a metric in an expression without variables."""
     return list(_walk(promql.parse(expr), (), (), is_range=False))
 
 
 def metric_names(expr: str) -> set[str]:
-    """The names as they stand there: of a histogram `…_bucket`, `…_sum` or `…_count`."""
+    """Return the names in an expression: of a histogram `…_bucket`, `…_sum` or `…_count`."""
     return {selection.metric for selection in selections(expr)}
 
 
 def label_values(text: str) -> tuple[str, str]:
-    """(selector, label) of what a variable asks."""
+    """Return selector and label of a variable's query."""
     match = re.fullmatch(r"label_values\((.+), (\w+)\)", substitute(text))
     assert match, f"not understood: {text}"
     return match[1], match[2]
 
 
 def dashboard_metric_names() -> set[str]:
-    """All metrics that the dashboards read, in panels, annotations and variables."""
+    """Return all metrics that the dashboards read, in panels, annotations and variables."""
     asked = [query.substituted() for query in (*dashboard_queries(), *annotation_queries())]
     asked += [label_values(text)[0] for text in variable_queries()]
     return {name for expr in asked for name in metric_names(expr)}
 
 
 def rules() -> list[dict[str, Any]]:
-    """All rules, of recording and alerting."""
+    """Return all recording and alerting rules."""
     return [
         rule
         for path in sorted(RULES.glob("*.yml"))
@@ -168,12 +168,12 @@ def rules() -> list[dict[str, Any]]:
 
 
 def recorded_names() -> set[str]:
-    """What the rules record."""
+    """Return the names of recorded series."""
     return {rule["record"] for rule in rules() if "record" in rule}
 
 
 def rule_metric_names() -> set[str]:
-    """All metrics that rules read, those that other rules record left out."""
+    """Return all metrics that rules read, without recorded series."""
     return {name for rule in rules() for name in metric_names(rule["expr"])} - recorded_names()
 
 

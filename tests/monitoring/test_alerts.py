@@ -1,4 +1,4 @@
-"""Each alert fires when it should, is silent when it should be, and says how to go on."""
+"""Each alert fires when it should, is silent when it should be, and links to the runbook."""
 
 import json
 import re
@@ -26,7 +26,7 @@ ALERTS: dict[str, dict[str, Any]] = {
     if "alert" in rule
 }
 OURS = {name: rule for name, rule in ALERTS.items() if name.startswith("Headrace")}
-"""Those of drift have tests of their own, which are made from data."""
+"""The alerts without those of drift, which have tests of their own, made from data."""
 
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text("utf-8")
 
@@ -36,7 +36,7 @@ each_alert = pytest.mark.parametrize("name", ALERTS)
 
 
 def firing(labels: Mapping[str, str] | None, **selected: str) -> dict[str, Any]:
-    """A query of promtool for alerts that fire: exactly one with these labels, or none."""
+    """Return a query of promtool for firing alerts: exactly one with these labels, or none."""
     matchers = ", ".join(f'{name}="{value}"' for name, value in {**selected, "alertstate": "firing"}.items())
     samples = [] if labels is None else [{"labels": _selector({**labels, "alertstate": "firing"}), "value": 1}]
     return {"expr": f"ALERTS{{{matchers}}}", "exp_samples": samples}
@@ -47,7 +47,7 @@ def _selector(labels: Mapping[str, str]) -> str:
 
 
 def situation(name: str, series: Series, at: str, interval: str, *queries: dict[str, Any]) -> dict[str, Any]:
-    """A test of promtool: the idle stack with other values for some of its series."""
+    """Return a test of promtool: the idle stack with other values for some of its series."""
     parsed = {_identity(text): (text, values) for text, values in {**IDLE, **series}.items()}
     return {
         "name": name,
@@ -80,7 +80,7 @@ def test_it_fires_and_is_silent(name: str, tmp_path: Path) -> None:
 
 
 def test_nothing_fires_in_an_idle_stack(tmp_path: Path) -> None:
-    # Pending ones are not asked for: at the start, nothing has been scraped yet.
+    # Pending alerts do not matter: at the start, nothing has been scraped yet.
     run(
         tmp_path,
         list(command.render()),
@@ -129,7 +129,7 @@ def test_rules_read_metrics_of_ours_and_of_prometheus() -> None:
 
 
 def test_objectives_are_bounds_of_buckets() -> None:
-    """As client_python writes them; Prometheus 3 would also read `1` as `1.0`, and 2 would not."""
+    """The rules need the notation of client_python: Prometheus 3 reads `1` as `1.0`, and Prometheus 2 does not."""
     assert LATENCY_SECONDS in map(str, LATENCY_BUCKETS_SECONDS)
     assert JOB_START_SECONDS in map(str, QUEUE_WAIT_BUCKETS_SECONDS)
 

@@ -46,7 +46,7 @@ def test_it_reads_back_as_the_same_dashboard(command: Any) -> None:
     from grafana_foundation_sdk.models.dashboard import Dashboard
 
     def without_placement(content: dict[str, Any]) -> dict[str, Any]:
-        # The SDK gives one to every link that it reads.
+        # The SDK adds one to every link that it reads.
         content.pop("placement", None)
         return content
 

@@ -1,4 +1,4 @@
-"""What makes a dashboard worth its place: it can be read, and its queries mean what they say."""
+"""Dashboards can be read, and their queries are correct for these metrics."""
 
 import re
 from collections.abc import Iterator
@@ -28,13 +28,13 @@ from tests.monitoring.queries import (
 RATES = {"rate", "increase", "irate"}
 COUNTER = re.compile(r"_(total|bucket|sum|count)$")
 
-#: Every gateway reads these from Redis and says the same.
+#: Every gateway reads these from Redis and reports the same values.
 SAID_BY_EVERY_GATEWAY = re.compile(
     r"inference_(queue_(depth|oldest_job_age_seconds|unacked|estimated_wait_seconds)"
     r"|jobs_(accepted_total|ended_total|open)|workers|worker_slots|dead_letters|broker_(up|memory_(limit_)?bytes))"
 )
 
-#: Compares how often things happened since the beginning, so counters themselves are what it needs.
+#: It compares totals since the beginning, so it needs the counters themselves.
 COMPARES_TOTALS = {"Unaccounted jobs", "Accepted − ended − open"}
 
 DASHBOARDS = load_dashboards()
@@ -88,7 +88,7 @@ def test_panels_fill_the_grid_without_overlap(dashboard: dict[str, Any]) -> None
     _is_full(dashboard["panels"], from_y=0)
     for panel in dashboard["panels"]:
         if panel["type"] == "row" and panel["collapsed"]:
-            # Grafana moves what follows down when the row is opened.
+            # Grafana moves the panels below down when the row is opened.
             _is_full(panel["panels"], from_y=panel["gridPos"]["y"] + 1)
 
 
@@ -109,7 +109,7 @@ def _is_full(panels: list[dict[str, Any]], from_y: int) -> None:
 
 @each_dashboard
 def test_panels_can_be_read_on_a_screen_of_1440_pixels(dashboard: dict[str, Any]) -> None:
-    """A column of the grid has about 58 of them there."""
+    """A column of the grid is about 58 pixels wide."""
     for panel in charts(dashboard):
         least = 3 if panel["type"] == "stat" else 6
         assert panel["gridPos"]["w"] >= least, panel["title"]
@@ -118,7 +118,7 @@ def test_panels_can_be_read_on_a_screen_of_1440_pixels(dashboard: dict[str, Any]
 
 @each_dashboard
 def test_what_is_always_shown_is_not_much(dashboard: dict[str, Any]) -> None:
-    """Depth is in rows that are collapsed; half of the first screen is for the present moment."""
+    """Details are in collapsed rows; half of the first screen shows the present moment."""
     assert len([panel for panel in dashboard["panels"] if panel["type"] not in {"row", "stat"}]) <= 20
     first, *others = [panel for panel in dashboard["panels"] if panel["type"] == "row"]
     assert first["title"] == "Now"
@@ -178,7 +178,7 @@ def test_legends_name_labels_that_the_result_has(query: DashboardQuery) -> None:
 
 @each_query
 def test_rates_follow_the_scrape_interval(query: DashboardQuery) -> None:
-    """Other times are for recording rules, which are asked for what they have recorded."""
+    """Other windows belong to recording rules, whose series the panels read."""
     for period in re.findall(r"\[([^\]]*)\]", query.expr):
         assert period == "$__rate_interval"
 
@@ -205,7 +205,7 @@ def _is_agreed(selection: Selection) -> bool:
 
 @each_query
 def test_a_sum_of_features_is_not_a_counter(query: DashboardQuery) -> None:
-    """It falls when values are negative, and `rate` would take that for a restart."""
+    """A sum falls when values are negative, and `rate` would take that for a restart."""
     assert "inference_feature_value_sum" not in metric_names(query.substituted())
 
 
@@ -250,7 +250,7 @@ def test_metrics_are_ours_or_those_of_known_exporters() -> None:
 
 
 def _texts(dashboard: dict[str, Any]) -> Iterator[str]:
-    """Whatever Grafana puts the values of variables into."""
+    """Yield all texts into which Grafana puts the values of variables."""
     for panel in all_panels(dashboard):
         yield from (panel["title"], panel.get("description", ""), f"${panel.get('repeat') or '__none'}")
         yield from (part for target in panel.get("targets", []) for part in (target["expr"], target["legendFormat"]))
@@ -273,7 +273,7 @@ def test_variables_are_asked_in_promql() -> None:
 
 
 def test_one_model_is_compared_as_it_is() -> None:
-    """Grafana makes a pattern of the values of a variable only if there may be several."""
+    """Grafana escapes the values of a variable as a pattern only if it may have several."""
     for name, dashboard in DASHBOARDS.items():
         for variable in dashboard["templating"]["list"]:
             if variable["type"] == "query":
@@ -287,7 +287,7 @@ def test_one_model_is_compared_as_it_is() -> None:
 
 
 def test_versions_are_never_added_up() -> None:
-    """They have bins and buckets of their own. In a row that is repeated, there is one version at a time."""
+    """Versions have bins and buckets of their own. A repeated row sees one version at a time."""
     [repeated] = [panel for panel in all_panels(DASHBOARDS["model.json"]) if panel.get("repeat")]
     assert repeated["repeat"] == "version"
     following = DASHBOARDS["model.json"]["panels"][DASHBOARDS["model.json"]["panels"].index(repeated) + 1 :]
@@ -333,7 +333,7 @@ def test_a_menu_leads_to_all_dashboards(dashboard: dict[str, Any]) -> None:
     [menu] = dashboard["links"]
     assert (menu["title"], menu["type"], menu["tags"]) == ("Headrace", "dashboards", ["headrace"])
     assert menu["asDropdown"] and menu["keepTime"] and menu["includeVars"]
-    # Or it would be inside another menu.
+    # With a placement, the link would be inside another menu.
     assert "placement" not in menu
     assert "headrace" in dashboard["tags"]
 
@@ -361,17 +361,17 @@ def thresholds(dashboard: str, title: str) -> list[float]:
 
 
 def test_limits_are_those_of_the_alerts() -> None:
-    """As the rules say them, not as the dashboards' source imports them."""
+    """The limits come from the committed rules, not from the constants that the source imports."""
     exprs = {rule["alert"]: rule["expr"] for rule in rules() if "alert" in rule}
     assert f"> {PSI_MAX}" in exprs["FeatureDrift"] and thresholds("model.json", "PSI of each feature")[-1] == PSI_MAX
     for limit in thresholds("overview.json", "Burn rate"):
         burns = exprs["HeadraceErrorBudgetBurnFast"] + exprs["HeadraceErrorBudgetBurnSlow"]
         assert re.search(rf"> {limit:g}\s", burns)
-    assert "> 30\n" in exprs["HeadraceQueueNotDraining"] and thresholds("queue.json", "Oldest task") == [30]
+    assert "> 30\n" in exprs["HeadraceQueueNotDraining"] and thresholds("queue.json", "Oldest entry") == [30]
     assert exprs["HeadraceQueueSaturated"].endswith("> 0.8")
     assert thresholds("queue.json", "Saturation by limit") == [0.8]
     assert exprs["HeadraceSampleLimitNear"].endswith("> 0.8")
-    assert thresholds("platform.json", "Series of the sample limit") == [0.8]
+    assert thresholds("platform.json", "Share of the sample limit") == [0.8]
     assert "> 2\n" in exprs["HeadraceScrapeSlow"] and thresholds("platform.json", "Scrape duration") == [2]
 
 
@@ -397,7 +397,7 @@ REQUIRED = {
     },
     "queue.json": {
         "Depth by lane": "inference_queue_depth",
-        "Oldest task": "inference_queue_oldest_job_age_seconds",
+        "Oldest entry": "inference_queue_oldest_job_age_seconds",
         "Estimated wait": "inference_queue_estimated_wait_seconds",
         "Saturation by limit": "limit:inference_saturation:ratio",
         "Queue, compute and total": "inference_compute_seconds_bucket",
@@ -426,7 +426,7 @@ REQUIRED = {
         "Open alerts": "ALERTS",
         "Up by target": "up",
         "Scrape duration": "scrape_duration_seconds",
-        "Series of the sample limit": "scrape_samples_scraped",
+        "Share of the sample limit": "scrape_samples_scraped",
         "Rule evaluation": "prometheus_rule_group_last_duration_seconds",
         "Rule failures": "prometheus_rule_evaluation_failures_total",
         "Process memory": "process_resident_memory_bytes",

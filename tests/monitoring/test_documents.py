@@ -1,4 +1,4 @@
-"""Metrics as documents name them: each exists, and each that exists is of use somewhere."""
+"""Every metric in a document exists, and every metric is documented and used."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> list[Exported]:
 
 
 def series_of(metrics: list[Exported]) -> dict[str, str]:
-    """What may be named -> the metric that it belongs to."""
+    """Return every name that a document may use, and the metric that it belongs to."""
     names = {metric.name: metric.name for metric in metrics}
     for metric in metrics:
         if metric.type == "histogram":
@@ -29,7 +29,7 @@ def series_of(metrics: list[Exported]) -> dict[str, str]:
 
 
 def prose(document: Path) -> str:
-    """A document without the table of all metrics, in which everything is named."""
+    """Return a document without the table of all metrics."""
     return re.sub(r"<!-- metrics:.*?<!-- /metrics -->", "", document.read_text("utf-8"), flags=re.DOTALL)
 
 

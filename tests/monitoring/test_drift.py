@@ -29,7 +29,7 @@ def test_js_divergence() -> None:
 
 @pytest.mark.parametrize(("degrees", "value"), [(1, 6.6349), (2, 9.2103), (4, 13.2767), (9, 21.6660), (20, 37.5662)])
 def test_chi_square_quantile(degrees: int, value: float) -> None:
-    """Against a table of the 99 % points."""
+    """The reference is a table of the 99 % points."""
     assert drift.chi_square_quantile(0.99, degrees) == pytest.approx(value, rel=0.01)
 
 

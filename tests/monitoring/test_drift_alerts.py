@@ -1,4 +1,4 @@
-"""Each alert of drift fires when it should, and is silent of few rows, without traffic, and without drift."""
+"""Each alert of drift fires when it should, and is silent with few rows, without traffic, and without drift."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ ALERTS = {rule["alert"] for group in rules()["groups"] for rule in group["rules"
 
 
 def worked(per_minute: float, *, shifted: str = "", training_rows: int = 10_000) -> Worked:
-    """A model with so many rows a minute; `shifted` names what is not as in training."""
+    """Return a model with so many rows a minute; `shifted` names the parts that have drifted."""
     worker = Worked()
     worker.trained_on(training_rows)
 
@@ -60,7 +60,7 @@ def test_unknown_texts_are_out_of_range(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("alert", CASES)
 def test_the_others_are_silent(alert: str, tmp_path: Path) -> None:
-    """What one alert is for does not raise another."""
+    """Each kind of drift raises its own alert only."""
     run_drift_rules(tmp_path, worked(50, shifted=alert).series, absent(f'ALERTS{{alertname!="{alert}"}}'))
 
 

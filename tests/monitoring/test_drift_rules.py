@@ -1,4 +1,4 @@
-"""The recording rules compute what the formulas in Python do, whatever was counted."""
+"""The recording rules and the formulas in Python have equal results for any counts."""
 
 import math
 import random
@@ -16,7 +16,7 @@ MINUTES = {"15m": 15, "1h": 60, "24h": 1440}
 
 
 def some_counts(chance: random.Random, bins: int) -> list[int]:
-    """Rows per minute and bin; some bins are empty, and some distributions far from even."""
+    """Return rows per minute and bin; some bins are empty, and some distributions far from even."""
     tilt = chance.choice([0.0, 1.0, 3.0])
     return [
         0 if chance.random() < 0.2 else round(40 * chance.random() * math.exp(-tilt * at / bins)) for at in range(bins)
@@ -26,7 +26,7 @@ def some_counts(chance: random.Random, bins: int) -> list[int]:
 def expected(
     metric: str, labels: dict[str, str], counts: Sequence[int], reference: list[float], training_rows: int
 ) -> list[dict[str, Any]]:
-    """Queries for what the rules say of a distribution, in all windows; `counts` are rows per minute."""
+    """Return queries for the recorded series of a distribution in all windows; `counts` are rows per minute."""
     queries = []
     for window, minutes in MINUTES.items():
         seen = [count * minutes for count in counts]
@@ -50,7 +50,7 @@ def _selector(labels: dict[str, str]) -> str:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_rules_are_the_formulas(seed: int, tmp_path: Path) -> None:
-    """Two replicas count; what they know of the training rows is the same, and is not added up."""
+    """Two replicas count; both report the same about the training rows, which is not added up."""
     chance = random.Random(seed)
     training_rows = chance.choice([120, 1_000, 50_000])
     replicas = [Worked("worker1"), Worked("worker2")]
@@ -81,7 +81,7 @@ def test_the_only_output_of_a_model_has_no_target(tmp_path: Path) -> None:
 
 
 def test_nothing_is_said_of_few_rows(tmp_path: Path) -> None:
-    """10 rows a minute are too few for 15 minutes; a bin that nobody has counted into is known all the same."""
+    """10 rows a minute are too few for 15 minutes; a bin without a count exists all the same."""
     worker = Worked()
     worker.trained_on(1000)
     worker.feature("x", [10, 0], [0.5, 0.5])
@@ -93,7 +93,7 @@ def test_nothing_is_said_of_few_rows(tmp_path: Path) -> None:
 
 
 def test_a_single_bin_cannot_drift(tmp_path: Path) -> None:
-    """Texts of which none is frequent enough for a bin of its own."""
+    """No text is frequent enough for a bin of its own."""
     worker = Worked()
     worker.trained_on(1000)
     worker.feature("x", [100], [1.0], last="other")

@@ -77,7 +77,7 @@ def test_what_celery_exporter_makes_up_is_left_out(
 
 
 def relabelled(series: dict[str, str], rules: list[dict[str, Any]]) -> dict[str, str] | None:
-    """The labels beside the name after Prometheus' relabelling, as far as these rules use it; None if dropped."""
+    """Return the labels after relabelling, without the name, as far as these rules use it; None if dropped."""
     labels = dict(series)
     for rule in rules:
         value = ";".join(labels.get(label, "") for label in rule["source_labels"])
@@ -111,5 +111,5 @@ def test_the_datasource_knows_the_scrape_interval() -> None:
     [datasource] = yaml.safe_load(path.read_text())["datasources"]
     config = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
     assert datasource["jsonData"]["timeInterval"] == config["global"]["scrape_interval"]
-    # What draws the dashboards without Grafana does the same.
+    # The preview without Grafana uses the same interval.
     assert duration_seconds(datasource["jsonData"]["timeInterval"]) == SCRAPE_SECONDS

@@ -62,7 +62,7 @@ def test_the_error_budget_fits_into_what_prometheus_keeps() -> None:
 
 def test_prometheus_finds_alertmanager_if_it_is_there() -> None:
     config = yaml.safe_load((ROOT / "monitoring" / "prometheus" / "prometheus.yml").read_text())
-    # By DNS: a static target that is not there would fail at every alert.
+    # By DNS: a static target that does not exist would fail at every alert.
     assert config["alerting"] == {
         "alertmanagers": [{"dns_sd_configs": [{"names": ["alertmanager"], "type": "A", "port": 9093}]}]
     }
@@ -91,7 +91,7 @@ def test_alerts_lead_to_receivers_that_exist() -> None:
 def test_amtool_accepts_it() -> None:
     amtool = shutil.which("amtool")
     if amtool is None:
-        # In the image; the tests above hold what this one would miss most.
+        # In the image only; the tests above check the most important settings.
         return
     result = subprocess.run([amtool, "check-config", ALERTMANAGER], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -53,7 +53,7 @@ class RemoteStorage:
         if self._protocol not in fsspec.available_protocols():
             raise ModelError(f"{root}: no such kind of model store")
         # Their threads don't survive a fork. Those of other processes stay referenced: their end would wait for one.
-        self._by_process: dict[int, Any] = {}
+        self._by_process: dict[int, tuple[Any, str]] = {}
 
     def location(self, path: str) -> str:
         """What people call it."""
@@ -76,10 +76,10 @@ class RemoteStorage:
         Raises:
             StoreUnavailable: if it can't be read.
         """
-        base = self._full("")
         with self._explained():
+            base, below = self._full(""), self._full(folder).rstrip("/")
             found: list[str] = self._files().find(self._full(folder))
-        return sorted(path[len(base) :] for path in found if path.startswith(f"{self._full(folder).rstrip('/')}/"))
+        return sorted(path[len(base) :] for path in found if path.startswith(f"{below}/"))
 
     def replace(self, path: str, content: bytes) -> None:
         """Write a file, new or not, in one step.
@@ -138,24 +138,26 @@ class RemoteStorage:
             self._files().put_file(str(source), self._full(path), mode="create")
 
     def _files(self) -> Any:
-        files = self._by_process.get(os.getpid())
-        if files is None:
-            kind = fsspec.get_filesystem_class(self._protocol)
+        return self._opened()[0]
+
+    def _full(self, path: str) -> str:
+        """Return the path as fsspec's backend takes and gives it."""
+        return f"{self._opened()[1].rstrip('/')}/{path}"
+
+    def _opened(self) -> tuple[Any, str]:
+        """Return this process's fsspec backend, and the root as the backend names it."""
+        opened = self._by_process.get(os.getpid())
+        if opened is None:
             # What another process has just written must be seen at once.
             options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
             if self._protocol in ("s3", "s3a"):
                 # With one request per file; otherwise each file is asked for its size first.
                 options |= {"max_concurrency": 1, "config_kwargs": S3_CONFIGURATION}
-            files = kind(**options)
-            if hasattr(files, "retries"):
-                files.retries = TRIES
-            self._by_process[os.getpid()] = files
-        return files
-
-    def _full(self, path: str) -> str:
-        """The path as fsspec's backend takes and gives it."""
-        base: str = fsspec.get_filesystem_class(self._protocol)._strip_protocol(self.root)
-        return f"{base.rstrip('/')}/{path}"
+            opened = fsspec.url_to_fs(self.root, **options)
+            if hasattr(opened[0], "retries"):
+                opened[0].retries = TRIES
+            self._by_process[os.getpid()] = opened
+        return opened
 
     @contextmanager
     def _explained(self, missing_is_trouble: bool = True) -> Iterator[None]:

@@ -5,9 +5,6 @@ from weakref import ref
 
 import pytest
 import redis
-from celery.concurrency.asynpool import AsynPool
-from celery.events.dispatcher import EventDispatcher
-from celery.worker.consumer import Consumer
 
 from worker.consumer.dispatch import EVENTS_SECONDS, DispatchStep, write_to_idle_children
 
@@ -121,13 +118,3 @@ def test_without_a_broker_it_stops_all_the_same(consumer: FakeConsumer) -> None:
     consumer.event_dispatcher.on_send_buffered()
 
     step.stop(consumer)
-
-
-def test_celery_still_has_the_parts_that_this_relies_on() -> None:
-    names = AsynPool._create_write_handlers.__code__
-    assert {"consolidate_callback"} <= set(names.co_names)
-    assert {"_all_inqueues", "_active_writes", "_busy_workers"} <= set(names.co_names)
-    assert {"on_send_buffered", "buffer_limit", "_group_buffer"} <= set(EventDispatcher.send.__code__.co_names)
-    # Steps are made after the consumer has its callback, and before it hands the callback to the tasks' strategies.
-    init = list(Consumer.__init__.__code__.co_names)
-    assert init.index("on_task_request") < init.index("apply")

@@ -1,4 +1,3 @@
-import inspect
 import os
 import pickle
 import select
@@ -10,7 +9,6 @@ import redis
 from billiard import einfo
 from celery import Celery
 from celery.app.trace import build_tracer
-from celery.concurrency.asynpool import AsynPool
 from celery.utils.serialization import get_pickled_exception
 
 from worker.consumer.pool import MAINTAIN_SECONDS, PoolMonitor, keep_failures_small
@@ -53,11 +51,6 @@ def test_a_child_that_was_seen_to_die_can_be_registered_again() -> None:
     readable, _, _ = select.select([dead._sentinel_poll], [], [], 0)
     assert readable == [dead._sentinel_poll], "the event loop sees its end at once"
     os.close(dead._sentinel_poll)
-
-
-def test_that_is_what_celery_needs() -> None:
-    source = inspect.getsource(AsynPool._track_child_process)
-    assert "fd = proc._sentinel_poll\n" in source
 
 
 def test_the_report_of_a_failed_task_fits_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,8 @@ from fastapi import FastAPI
 
 from gateway.app import create_app
 from gateway.settings import GatewaySettings
-from gateway.web.http_protocol import Protocol
-from gateway.web.slow_clients import allow_files
+from gateway.web.http_protocol import HttpProtocol
+from gateway.web.slow_clients import raise_file_limit
 from headrace.errors import HeadraceError
 from shared.observability.logs import set_up_logging
 from shared.settings import load_settings
@@ -25,7 +25,7 @@ def main() -> None:
     settings = load_settings(GatewaySettings)
     set_up_logging("gateway", settings.log_level, settings.log_format)
     # Processes that are spawned from here inherit it.
-    allow_files(settings.connections_max)
+    raise_file_limit(settings.connections_max)
     try:
         # Where there are several processes, each makes its own; this one says at once what would be wrong with them.
         app = create_app(settings.model_copy(update={"gateway_processes": 1}))
@@ -55,7 +55,7 @@ def serve(settings: GatewaySettings, app: FastAPI | str) -> None:
         workers=settings.gateway_processes,
         host=settings.gateway_host,
         port=settings.gateway_port,
-        http=Protocol,
+        http=HttpProtocol,
         ws="none",
         # Nobody asks for the caller's address.
         proxy_headers=False,

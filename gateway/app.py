@@ -26,9 +26,10 @@ from gateway.gc_tuning import settle
 from gateway.problems import Problem
 from gateway.services import Services
 from gateway.settings import GatewaySettings
-from gateway.web.error_log import FailureLog
+from gateway.web.error_log import ErrorLog
 from gateway.web.http_protocol import STATE
-from gateway.web.middleware import METHODS, PROBLEM, Observed
+from gateway.web.middleware import METHODS, RequestMiddleware
+from gateway.web.request_context import context_of
 from headrace.models.store import ModelStore
 from headrace.version import __version__
 
@@ -74,7 +75,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         yield {STATE: services.connections}
         await services.stop()
 
-    observing = (services.metrics, FailureLog(), services.tracing)
+    observing = (services.metrics, ErrorLog(), services.tracing)
     app = Gateway(
         title="Headrace",
         version=__version__,
@@ -86,7 +87,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json" if settings.serves_docs else None,
-        middleware=[Middleware(Observed, *observing)],
+        middleware=[Middleware(RequestMiddleware, *observing)],
         exception_handlers={
             Problem: _problem,
             RequestError: _request_error,
@@ -100,7 +101,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             template = f"{prefix}/{resource}"
             answering = endpoint(services, template)
             app.router.routes.append(Route(template, answering, methods=["POST"]))
-            app.hot[template] = Observed(answering, *observing)
+            app.hot[template] = RequestMiddleware(answering, *observing)
     app.include_router(job_routes(services))
     app.include_router(catalog_routes(services))
     app.include_router(health_routes(services))
@@ -111,7 +112,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
 
 async def _problem(request: Request, problem: Any) -> Response:
-    request.scope[PROBLEM] = problem.code
+    context_of(request.scope).problem = problem.code
     response: Response = problem.response()
     return response
 

@@ -26,8 +26,8 @@ from gateway.jobs.service import JobService
 from gateway.metrics import GatewayMetrics
 from gateway.readiness import ReadinessProbe
 from gateway.settings import GatewaySettings
-from gateway.web.bodies import Bodies
-from gateway.web.slow_clients import Connections
+from gateway.web.bodies import BodyReader
+from gateway.web.slow_clients import ConnectionMonitor
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
 from shared.queue import keys
@@ -68,8 +68,8 @@ class Services:
         self.clock = BrokerClock()
         self.tracing = _request_tracing(self.clock) if settings.tracing else None
         self.metrics = GatewayMetrics(settings.gateway_processes > 1)
-        self.bodies = Bodies(settings.body_max_bytes, settings.bodies_max_bytes)
-        self.connections = Connections(settings, self.metrics.rejected)
+        self.body_reader = BodyReader(settings.body_max_bytes, settings.bodies_max_bytes)
+        self.connections = ConnectionMonitor(settings, self.metrics.rejected)
         self.workers = Workers(self.redis, self.clock)
         self.worker_groups = WorkerGroups(self.workers)
         self.batch_client = BatchClient(self.redis, self._publisher, self._reader, make_celery(settings), self.clock)

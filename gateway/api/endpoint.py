@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -18,26 +18,25 @@ from gateway.errors import RequestError
 from gateway.jobs.record import Job
 from gateway.problems import CONTENT_TYPE, Problem
 from gateway.services import Services
-from gateway.web.middleware import PROBLEM
-from gateway.web.single_write import WHOLE, TakesWhole
+from gateway.web.request_context import HeaderPairs, context_of
 from shared.queue.contract import Lane
 
 JSON = "application/json"
 POLL_AGAIN_SECONDS = "1"
 IDEMPOTENCY_KEY_MAX_CHARACTERS = 255
 
-RawHeaders = Mapping[bytes, bytes]
-"""The headers of a request as ASGI has them, names in lower case."""
+RequestHeaders = Mapping[bytes, bytes]
+"""Headers of a request as ASGI has them, names in lower case."""
 
 
-class Encoded(Response):
+class EncodedResponse(Response):
     """A JSON answer whose headers are bytes already: starlette's own constructor costs as much as the routing."""
 
     def __init__(
         self,
         body: bytes,
         status: int,
-        headers: Iterable[tuple[bytes, bytes]],
+        headers: HeaderPairs,
         content_type: bytes = b"application/json",
     ) -> None:
         self.status_code = status
@@ -51,8 +50,8 @@ class Encoded(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it, in one write where that can be done."""
-        whole: TakesWhole | None = scope.get(WHOLE)
-        if whole is None or not whole(self.status_code, self.raw_headers, bytes(self.body)):
+        write = context_of(scope).write_response
+        if write is None or not write(self.status_code, self.raw_headers, bytes(self.body)):
             await super().__call__(scope, receive, send)
 
 
@@ -73,7 +72,7 @@ class HotEndpoint(ABC):
         started = time.perf_counter()
         # As the router says it: what the request is counted as.
         scope["endpoint"] = self
-        catalog, metrics, bodies = self.service.catalog, self.service.metrics, self.service.bodies
+        catalog, metrics, bodies = self.service.catalog, self.service.metrics, self.service.body_reader
         path: Mapping[str, Any] = scope.get("path_params") or {}
         headers = dict(scope["headers"])
         name = path.get("name") or catalog.default_model
@@ -92,10 +91,10 @@ class HotEndpoint(ABC):
             metrics.succeeded(name, self.lane, seconds)
         except (Problem, RequestError) as error:
             problem = error if isinstance(error, Problem) else problem_of(error)
-            scope[PROBLEM] = problem.code
+            context_of(scope).problem = problem.code
             metrics.ended_with(name, self.lane, problem.status, problem.code)
-            told = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
-            response = Encoded(problem.body(), problem.status, told, CONTENT_TYPE.encode())
+            problem_headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
+            response = EncodedResponse(problem.body(), problem.status, problem_headers, CONTENT_TYPE.encode())
         finally:
             bodies.release(held_bytes)
             metrics.in_progress[self.lane] -= 1
@@ -103,7 +102,7 @@ class HotEndpoint(ABC):
 
     @abstractmethod
     async def answer(
-        self, served: ServedModel, scope: Scope, headers: RawHeaders, body: bytes, started: float
+        self, served: ServedModel, scope: Scope, headers: RequestHeaders, body: bytes, started: float
     ) -> tuple[Response, float]:
         """The answer to a request that came at `started` (`time.perf_counter()`), and the seconds that it took.
 
@@ -128,7 +127,7 @@ def hot_path(path: str) -> tuple[str, Mapping[str, str]]:
     return "", {}
 
 
-def idempotency_key(headers: RawHeaders) -> str | None:
+def idempotency_key(headers: RequestHeaders) -> str | None:
     """The caller's key, if there is one.
 
     Raises:

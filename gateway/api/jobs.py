@@ -10,20 +10,19 @@ from starlette.types import Scope
 
 from gateway.api.endpoint import (
     POLL_AGAIN_SECONDS,
-    Encoded,
+    EncodedResponse,
     HotEndpoint,
-    RawHeaders,
+    RequestHeaders,
     idempotency_key,
     job_response,
     unknown_job,
 )
 from gateway.api.schemas import CANCEL_JOB, GET_JOB, JobView, job_links, problems
 from gateway.auth.api_keys import KeyScope
-from gateway.auth.guard import owner_of
 from gateway.catalog.served_model import ServedModel
 from gateway.problems import Problem
 from gateway.services import Services
-from gateway.web.middleware import TRACE
+from gateway.web.request_context import context_of
 from shared.observability.log_context import bind
 from shared.queue.contract import JobStatus, Lane
 
@@ -37,13 +36,14 @@ class SubmitEndpoint(HotEndpoint):
     needed = KeyScope.JOBS
 
     async def answer(
-        self, served: ServedModel, scope: Scope, headers: RawHeaders, body: bytes, started: float
+        self, served: ServedModel, scope: Scope, headers: RequestHeaders, body: bytes, started: float
     ) -> tuple[Response, float]:
         """202 with a job that is durable."""
         services = self.service
         key = idempotency_key(headers)
         parsed = served.parser.parse(body)
-        owner, trace = owner_of(scope), scope.get(TRACE)
+        context = context_of(scope)
+        owner, trace = context.owner, context.trace
         job_id, replay = await services.jobs.submit(served.manifest, parsed.rows, parsed.single, key, owner, trace)
         if replay:
             job = await services.jobs.get(job_id, owner)
@@ -53,7 +53,8 @@ class SubmitEndpoint(HotEndpoint):
         manifest = served.manifest
         content = {"id": job_id, "status": JobStatus.QUEUED.value, "model": manifest.name, "version": manifest.version}
         location = (b"location", b"/jobs/" + job_id.encode())
-        response = Encoded(orjson.dumps(content), 202, (location, (b"retry-after", POLL_AGAIN_SECONDS.encode())))
+        retry_after = (b"retry-after", POLL_AGAIN_SECONDS.encode())
+        response = EncodedResponse(orjson.dumps(content), 202, (location, retry_after))
         return response, time.perf_counter() - started
 
 
@@ -75,7 +76,7 @@ def job_routes(services: Services) -> APIRouter:
         wait: Annotated[float, Query(ge=0, le=wait_max, description="Seconds to wait for the outcome.")] = 0,
     ) -> Any:
         bind(job_id=job_id)
-        owner = owner_of(request.scope)
+        owner = context_of(request.scope).owner
         job = await (services.jobs.waiters.wait(job_id, wait, owner) if wait else services.jobs.get(job_id, owner))
         if job is None:
             raise unknown_job()
@@ -91,7 +92,7 @@ def job_routes(services: Services) -> APIRouter:
     )
     async def cancel_job(request: Request, job_id: JobId) -> Any:
         bind(job_id=job_id)
-        owner = owner_of(request.scope)
+        owner = context_of(request.scope).owner
         status = await services.jobs.cancel(job_id, owner)
         if status is None:
             raise unknown_job()

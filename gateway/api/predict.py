@@ -3,7 +3,6 @@
 import math
 import re
 import time
-from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -11,16 +10,15 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Scope
 
-from gateway.api.endpoint import Encoded, HotEndpoint, RawHeaders, idempotency_key, job_response
+from gateway.api.endpoint import EncodedResponse, HotEndpoint, RequestHeaders, idempotency_key, job_response
 from gateway.api.responses import job_prediction, outputs_of, predicted, server_timing, timing
 from gateway.api.statuses import SOON_SECONDS, problem_of_result
 from gateway.auth.api_keys import KeyScope
-from gateway.auth.guard import owner_of, require
+from gateway.auth.guard import require
 from gateway.catalog.row_parser import ParsedRows
 from gateway.catalog.served_model import ServedModel
 from gateway.problems import Problem, overloaded
-from gateway.web.disconnect import AWAITED
-from gateway.web.middleware import TRACE
+from gateway.web.request_context import RequestContext, context_of
 from shared.queue.contract import JobStatus, Lane
 
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?")
@@ -33,23 +31,23 @@ class PredictEndpoint(HotEndpoint):
     needed = KeyScope.PREDICT
 
     async def answer(
-        self, served: ServedModel, scope: Scope, headers: RawHeaders, body: bytes, started: float
+        self, served: ServedModel, scope: Scope, headers: RequestHeaders, body: bytes, started: float
     ) -> tuple[Response, float]:
         """200 with the prediction; with `Prefer`, possibly 202 with a job."""
+        context = context_of(scope)
         prefer = headers.get(b"prefer", b"").decode("latin-1")
         if "wait" in prefer or "respond-async" in prefer:
             # The job can be picked up with this scope only.
-            require(scope, KeyScope.JOBS)
+            require(context, KeyScope.JOBS)
             parsed = served.parser.parse(body)
-            response = await self._as_job(served, parsed, prefer, idempotency_key(headers), scope)
+            response = await self._as_job(served, parsed, prefer, idempotency_key(headers), context)
             return response, time.perf_counter() - started
         deadline_seconds = self._deadline_seconds(scope)
         # What is refused for one row would be so for more: in an overload nothing of it is parsed.
         served.batcher.admit(1, deadline_seconds)
         parsed = served.parser.parse(body)
-        trace = scope.get(TRACE)
-        awaited = partial(scope.__setitem__, AWAITED)
-        answer = await served.batcher.predict(parsed.rows, deadline_seconds, trace, awaited)
+        trace = context.trace
+        answer = await served.batcher.predict(parsed.rows, deadline_seconds, trace, context.wait_for)
         result: dict[str, Any] = answer.result
         if "error" in result:
             raise problem_of_result(result["error"])
@@ -68,15 +66,15 @@ class PredictEndpoint(HotEndpoint):
         return _response(members, manifest.name, manifest.version, parts), seconds
 
     async def _as_job(
-        self, served: ServedModel, parsed: ParsedRows, prefer: str, key: str | None, scope: Scope
+        self, served: ServedModel, parsed: ParsedRows, prefer: str, key: str | None, context: RequestContext
     ) -> Response:
         """RFC 7240: the caller rather takes a job than an error when it takes longer."""
         services = self.service
         found = _WAIT.search(prefer)
         wait_seconds = min(float(found[1]), services.settings.wait_max_seconds) if found else 0.0
         headers = {"Preference-Applied": f"wait={wait_seconds:g}" if found else "respond-async"}
-        owner, trace = owner_of(scope), scope.get(TRACE)
-        job_id, _ = await services.jobs.submit(served.manifest, parsed.rows, parsed.single, key, owner, trace)
+        owner = context.owner
+        job_id, _ = await services.jobs.submit(served.manifest, parsed.rows, parsed.single, key, owner, context.trace)
         job = await services.jobs.waiters.wait(job_id, wait_seconds, owner)
         if job is None:
             raise overloaded("broker_unavailable", "the job was accepted, and its record can't be read", SOON_SECONDS)
@@ -107,4 +105,4 @@ class PredictEndpoint(HotEndpoint):
 
 def _response(members: dict[str, Any], model: str, version: str, parts: dict[str, float]) -> Response:
     content = {**members, "model": model, "version": version, "timing": parts}
-    return Encoded(orjson.dumps(content), 200, ((b"server-timing", server_timing(parts).encode()),))
+    return EncodedResponse(orjson.dumps(content), 200, ((b"server-timing", server_timing(parts).encode()),))

@@ -9,13 +9,12 @@ from starlette.types import Scope
 
 from gateway.auth.api_keys import KeyRing, KeyScope
 from gateway.problems import Problem, retry_after
+from gateway.web.request_context import RequestContext, context_of
 
 SCHEME = "api_key"
 """Name of the security scheme in OpenAPI."""
 
 _CHALLENGE = 'Bearer realm="headrace"'
-_OWNER = "headrace.owner"
-_SCOPES = "headrace.scopes"
 
 
 class Guard:
@@ -42,8 +41,9 @@ class Guard:
         if key is None:
             challenge = {"WWW-Authenticate": f'{_CHALLENGE}, error="invalid_token"'}
             raise Problem(401, "unauthorized", "this is no API key of this gateway", challenge)
-        scope[_OWNER], scope[_SCOPES] = key.grant.owner, key.grant.scopes
-        require(scope, needed)
+        context = context_of(scope)
+        context.owner, context.key_scopes = key.grant.owner, key.grant.scopes
+        require(context, needed)
         seconds = key.bucket.take() if key.bucket is not None else 0.0
         if seconds:
             raise Problem(429, "rate_limited", "more requests than this key may make", retry_after(seconds))
@@ -60,18 +60,12 @@ class Guard:
         return [Security(admitted, scopes=[needed.value])]
 
 
-def owner_of(scope: Scope) -> str:
-    """Whose request it is; empty where nobody is asked."""
-    owner: str = scope.get(_OWNER, "")
-    return owner
-
-
-def require(scope: Scope, needed: KeyScope) -> None:
-    """The key of an admitted request is good for something else, too.
+def require(context: RequestContext, needed: KeyScope) -> None:
+    """Check that the key of an admitted request has another scope, too.
 
     Raises:
         Problem: 403 if not.
     """
-    if needed not in scope.get(_SCOPES, (needed,)):
+    if context.key_scopes is not None and needed not in context.key_scopes:
         challenge = {"WWW-Authenticate": f'{_CHALLENGE}, error="insufficient_scope", scope="{needed.value}"'}
         raise Problem(403, "forbidden", f"this API key lacks the scope {needed.value}", challenge)

@@ -1,4 +1,4 @@
-"""Bodies of requests: of the right type, not too large, and not too many at once."""
+"""Request bodies: of the right media type, not too large, and not too many at once."""
 
 from collections.abc import Mapping
 
@@ -8,37 +8,40 @@ from starlette.types import Receive
 from gateway.problems import Problem, overloaded
 
 
-class Bodies:
-    """Reads them. What is still arriving, and what waits for its answer, counts against a common limit."""
+class BodyReader:
+    """A reader of request bodies with a limit on the bytes held in this process.
+
+    Bodies that are still arriving and bodies whose requests are not answered yet count against the limit.
+    """
 
     def __init__(self, max_bytes: int, all_max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._all_max_bytes = all_max_bytes
         self.arriving_bytes = 0
-        """Held at the moment of bodies that are not complete."""
+        """Bytes held of incomplete bodies."""
         self.held_bytes = 0
-        """Those of bodies that are, and whose requests are not answered."""
+        """Bytes of complete bodies whose requests are not answered yet."""
 
     def hold(self, size: int) -> None:
-        """A request with so large a body is being answered; to be released.
+        """Count a complete body against the limit until `release`.
 
         Raises:
-            Problem: 503 if there are too many.
+            Problem: 503 if the limit would be exceeded.
         """
         if self.arriving_bytes + self.held_bytes + size > self._all_max_bytes:
             raise overloaded("bodies_full", "too many large requests are being answered", 2)
         self.held_bytes += size
 
     def release(self, size: int) -> None:
-        """It was answered."""
+        """Take a body off the count: its request was answered."""
         self.held_bytes -= size
 
     async def read_json(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-        """The body of a request with these headers, names in lower case.
+        """Read the body of a request with these headers, names in lower case.
 
         Raises:
-            Problem: 415 if it does not say that it is JSON, or is compressed, 413 if it is too large, 503 if too much
-                is arriving.
+            Problem: 415 if the body is not declared as JSON, or is compressed, 413 if it is too large, 503 if too many
+                bytes are arriving.
             ClientDisconnect: if the caller left.
         """
         if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
@@ -46,7 +49,7 @@ class Bodies:
         if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):
             raise Problem(415, "unsupported_media_type", "send it uncompressed", {"Accept-Encoding": "identity"})
         length = headers.get(b"content-length", b"")
-        # Refused before it is read, if it says so itself; more digits than 20 are no length.
+        # A body that declares itself too large is refused unread. 20 digits exceed every limit: no more are parsed.
         if length.isdigit() and int(length[:20]) > self._max_bytes:
             raise self._too_large()
         body, more = await _next(receive)

@@ -1,123 +1,155 @@
-"""HTTP/1.1 as uvicorn speaks it, with limits on what a caller may send and how long it may take."""
+"""uvicorn's HTTP/1.1 protocol with limits on what a caller may send and how long it may take."""
 
+from enum import Enum
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from gateway.problems import CONTENT_TYPE, Problem, overloaded
-from gateway.web.disconnect import left
-from gateway.web.single_write import WHOLE, RawHeaders, send_whole
-from gateway.web.slow_clients import Connections, Phase
+from gateway.web.request_context import CONTEXT, HeaderPairs, RequestContext
+from gateway.web.single_write import write_response
+from gateway.web.slow_clients import ConnectionMonitor, Phase
 
 STATE = "connections"
-"""Name in the lifespan's state under which a connection finds those of its process."""
+"""Key of the lifespan's state that holds the process's `ConnectionMonitor`."""
 
 HEAD_MAX_BYTES = 65_536
-"""Request line and headers at most, beyond what the first read brings; the same for what follows a chunked body."""
+"""Bytes of request line and headers at most, beyond those of the first read; the same for a chunked body's trailers."""
 
 DISCARDED_MAX_BYTES = 16_000_000
-"""What is still read of a chunked body whose request was answered already. More may be headers behind it."""
+"""Bytes still read of a chunked body whose request is answered already; trailers may follow it."""
 
 REFUSED_SECONDS = 2.0
-"""How long a refused caller may take to read why."""
+"""Seconds that a refused caller may take to read the reason."""
 
 _INVALID = Problem(400, "invalid_http", "this is not HTTP/1.1")
 _HEAD_TOO_LARGE = Problem(431, "head_too_large", f"request line and headers are larger than {HEAD_MAX_BYTES} bytes")
 _TOO_SLOW = Problem(408, "too_slow", "the request took too long to arrive")
 
 
-class Protocol(HttpToolsProtocol):
+class Incoming(Enum):
+    """The part of a request that a connection receives."""
+
+    HEAD = "head"
+    """Request line and headers; also before the first request."""
+
+    BODY = "body"
+    """The body of a request that is not answered yet."""
+
+    DISCARDED_BODY = "discarded body"
+    """The rest of a body whose request was answered without it. uvicorn does not note its end."""
+
+    NOTHING = "nothing"
+    """No part: the last request is complete."""
+
+
+class HttpProtocol(HttpToolsProtocol):
     """One connection."""
 
-    _piece_bytes = 0
-    """What came of a head, or between two pieces of a body, with the second read of a request and later ones."""
+    _part_bytes = 0
+    """Bytes of a head, or between two pieces of a body, from a request's second read on."""
 
-    _piece_of: object = None
-    """The request that it belongs to."""
+    _part_scope: object = None
+    """Scope of the request that these bytes belong to."""
 
     _running: RequestResponseCycle | None = None
-    """The request that is being answered; `cycle` is the last that has come."""
+    """The request that is being answered; uvicorn's `cycle` is the last one received."""
 
     def connection_made(self, transport: Any) -> None:
-        """A caller has connected."""
+        """Admit a new connection, or refuse it if too many are open."""
         super().connection_made(transport)
-        self._watch: Connections = self.app_state[STATE]
-        if not self._watch.add(self):
+        self._monitor: ConnectionMonitor = self.app_state[STATE]
+        if not self._monitor.add(self):
             self._refuse(overloaded("connections_full", "too many connections are open", 2))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is over."""
-        self._watch.remove(self)
+        """Tell the request that is being answered that its caller left."""
+        self._monitor.remove(self)
         if self._running is not None:
-            # uvicorn tells the last one only; one before it would write where nothing can be written any more.
+            # uvicorn marks only the last request; an earlier one would write to a closed transport.
             self._running.disconnected = True
-            left(self._running.scope)
+            context: RequestContext = self._running.scope[CONTEXT]  # type: ignore[literal-required]
+            context.caller_left()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes have come."""
+        """Parse what has arrived, and enforce the limits on heads, trailers and discarded bodies."""
         super().data_received(data)
-        cycle = self.cycle
-        if cycle is not None and cycle.scope is self.scope and not cycle.more_body:
-            # All there, as nearly always.
+        incoming = self._incoming()
+        if incoming is Incoming.NOTHING:
             return
-        if self._piece_of is not self.scope:
-            # Some of it may be the end of the request before.
-            self._piece_of, self._piece_bytes = self.scope, 0
+        if self._part_scope is not self.scope:
+            # The first read of a request is not counted: part of it may be the end of the request before.
+            self._part_scope, self._part_bytes = self.scope, 0
             return
-        self._piece_bytes += len(data)
-        if self._in_head():
-            if self._piece_bytes > HEAD_MAX_BYTES:
+        self._part_bytes += len(data)
+        if incoming is Incoming.HEAD:
+            if self._part_bytes > HEAD_MAX_BYTES:
                 self._refuse(_HEAD_TOO_LARGE)
-        elif cycle.response_complete:
-            if self._piece_bytes > DISCARDED_MAX_BYTES and (b"transfer-encoding", b"chunked") in cycle.scope["headers"]:
+        elif incoming is Incoming.DISCARDED_BODY:
+            chunked = (b"transfer-encoding", b"chunked") in self.cycle.scope["headers"]
+            if chunked and self._part_bytes > DISCARDED_MAX_BYTES:
                 self.transport.abort()
-        elif cycle.body:
-            self._piece_bytes = 0
-        elif self._piece_bytes > HEAD_MAX_BYTES:
+        elif self.cycle.body:
+            self._part_bytes = 0
+        elif self._part_bytes > HEAD_MAX_BYTES:
             self.transport.abort()
 
+    def _incoming(self) -> Incoming:
+        """Derive from uvicorn's fields which part of a request is being received."""
+        cycle = self.cycle
+        # A request begins with a scope of its own, and gets its cycle when its headers are complete.
+        if cycle is None or cycle.scope is not self.scope:
+            return Incoming.HEAD
+        if not cycle.more_body:
+            return Incoming.NOTHING
+        return Incoming.DISCARDED_BODY if cycle.response_complete else Incoming.BODY
+
     def on_headers_complete(self) -> None:
-        """A head is there."""
-        # RFC 9112, section 3.2. A proxy in front may have looked at another of two.
+        """Start a request whose head is complete.
+
+        Raises:
+            ValueError: if an HTTP/1.1 request does not have exactly one `Host` (RFC 9112, section 3.2): of two, a proxy
+                in front may have used the other one. The parser turns the error into `send_400_response`.
+        """
         if self.parser.get_http_version() == "1.1" and [name for name, _ in self.headers].count(b"host") != 1:
             raise ValueError("not one host")
         super().on_headers_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
-        # A key of our own.
-        cycle.scope[WHOLE] = self._send_whole  # type: ignore[literal-required]
+        cycle.scope[CONTEXT] = RequestContext(self._write_response)  # type: ignore[literal-required]
         super()._start_asgi_task(cycle, app)
 
-    def _send_whole(self, status: int, headers: RawHeaders, body: bytes) -> bool:
-        # Of the connection and not of the request: that would refer to itself, and wait for the garbage collector.
+    def _write_response(self, status: int, headers: HeaderPairs, body: bytes) -> bool:
+        # Bound to the connection: a request that held its own method would wait for the garbage collector.
         assert self._running is not None
-        return send_whole(self._running, status, headers, body)
+        return write_response(self._running, status, headers, body)
 
     def send_400_response(self, msg: str) -> None:
-        """The parser gave up."""
+        """Refuse what the parser could not read."""
         self._refuse(_INVALID)
 
-    def waits_for(self) -> tuple[Phase, Any] | None:
-        """What the caller is to do, and of which request."""
+    def awaited_phase(self) -> tuple[Phase, Any] | None:
+        """Return what the caller must do next and for which request; None if it need do nothing."""
         cycle = self.cycle
         if self.transport.get_write_buffer_size():
             return Phase.ANSWER, cycle
-        if self._in_head():
+        incoming = self._incoming()
+        if incoming is Incoming.HEAD:
             return Phase.HEAD, self.scope
-        # Requests that were sent ahead are not read before it is their turn.
-        if cycle.more_body and not self.pipeline:
+        # Reading pauses while requests that were sent ahead wait for their turn.
+        if incoming is not Incoming.NOTHING and not self.pipeline:
             return Phase.BODY, cycle
-        # Line breaks before a request end uvicorn's own patience, and begin nothing.
+        # Line breaks before a request end uvicorn's keep-alive timeout, and begin no request.
         if cycle.response_complete and self.timeout_keep_alive_task is None:
             return Phase.HEAD, cycle
         return None
 
     def cut_off(self, phase: Phase) -> None:
-        """End it; with an answer, if the caller has asked for something and nothing else is on its way."""
+        """End the connection: with a response if the caller has begun a request and no other response is due."""
         cycle = self.cycle
-        if self._in_head():
+        if self._incoming() is Incoming.HEAD:
             answerable = self.scope is not None and (cycle is None or cycle.response_complete)
         else:
             answerable = not cycle.response_started and not self.pipeline
@@ -125,10 +157,6 @@ class Protocol(HttpToolsProtocol):
             self._refuse(_TOO_SLOW)
         else:
             self.transport.abort()
-
-    def _in_head(self) -> bool:
-        """Whether a request has begun, or is the first to come, and its headers are not complete."""
-        return self.cycle is None or self.cycle.scope is not self.scope
 
     def _refuse(self, problem: Problem) -> None:
         if self.transport.is_closing():
@@ -143,5 +171,5 @@ class Protocol(HttpToolsProtocol):
         lines = b"".join(f"{name}: {value}\r\n".encode() for name, value in headers.items())
         self.transport.write(STATUS_LINE[problem.status] + lines + b"\r\n" + body)
         self.transport.close()
-        # Who does not even read this is not waited for.
+        # `close` waits until the caller has read the response, for ever if need be.
         self.loop.call_later(REFUSED_SECONDS, self.transport.abort)

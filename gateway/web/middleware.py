@@ -1,4 +1,4 @@
-"""What every request passes: id, metrics, log and trace, problem details for what nobody caught, headers of safety."""
+"""ASGI middleware for every request: id, metrics, log, trace, safe headers, problem details for uncaught errors."""
 
 import logging
 import random
@@ -11,8 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.metrics import GatewayMetrics
 from gateway.problems import Problem
-from gateway.web.error_log import FailureLog
-from gateway.web.single_write import WHOLE, RawHeaders, TakesWhole
+from gateway.web.error_log import ErrorLog
+from gateway.web.request_context import CONTEXT, HeaderPairs, RequestContext, WriteResponse
 from shared.observability.log_context import bind
 
 if TYPE_CHECKING:
@@ -21,37 +21,31 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 REQUEST_ID = b"x-request-id"
-PRIVATE = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
-"""Of every answer: it is nobody else's, and what it says it is."""
+SAFE_HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+"""Headers of every response: no cache may keep it, and no browser may guess its type."""
 
 UNMATCHED = "__unmatched__"
 
-PROBLEM = "headrace.problem"
-"""Key of a request's scope: the code of the problem that it was answered with."""
-
-TRACE = "headrace.trace"
-"""Key of a request's scope: its RequestTrace, if it is traced and sampled."""
-
 PROBES = frozenset({"/health", "/livez", "/readyz", "/metrics"})
-"""Asked every few seconds by machines: neither traced nor logged when they say no."""
+"""Paths that machines ask every few seconds: they are not traced, and their errors are not logged."""
 _ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-"""Counted by their names; any other is one label."""
+"""HTTP methods with a metric label of their own; all others share the label `OTHER`."""
 
 
-class Observed:
+class RequestMiddleware:
     """ASGI middleware around everything that answers."""
 
     def __init__(
         self,
         app: ASGIApp,
         metrics: GatewayMetrics,
-        failures: FailureLog | None = None,
+        error_log: ErrorLog | None = None,
         tracing: "RequestTracing | None" = None,
     ) -> None:
         self._app = app
         self._metrics = metrics
-        self._failures = failures or FailureLog()
+        self._error_log = error_log or ErrorLog()
         self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,62 +54,61 @@ class Observed:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
+        context: RequestContext = scope.get(CONTEXT) or scope.setdefault(CONTEXT, RequestContext())
         request_id = _request_id(scope)
         bind(request_id=request_id)
-        trace = None
         if self._tracing is not None and scope["path"] not in PROBES:
-            trace, ids = self._tracing.begin(scope, request_id.decode())
-            scope[TRACE] = trace
+            context.trace, ids = self._tracing.begin(scope, request_id.decode())
             bind(**ids)
-        answer = _Answer(request_id, send, scope.get(WHOLE))
-        if answer.whole is not None:
-            scope[WHOLE] = answer.take_whole
-        told = False
+        response = _Response(request_id, send, context)
+        logged = False
         try:
-            await self._app(scope, receive, answer.send)
+            await self._app(scope, receive, response.send)
         except ClientDisconnect:
             logger.debug("request %s: the caller left", request_id.decode())
         except Exception:
-            told = True
+            logged = True
             logger.exception("request %s failed", request_id.decode())
-            scope[PROBLEM] = "internal_error"
-            if not answer.status:
+            context.problem = "internal_error"
+            if not response.status:
                 problem = Problem(500, "internal_error", f"see the log for request {request_id.decode()}")
-                await problem.response()(scope, receive, answer.send)
+                await problem.response()(scope, receive, response.send)
         finally:
-            # It refers to the request, which refers to the scope.
-            scope.pop(WHOLE, None)
+            # The function refers to the request, which refers to the scope: a cycle for the garbage collector.
+            context.write_response = None
             method = scope["method"] if scope["method"] in METHODS else "OTHER"
             route = _template(scope)
-            status = answer.status or 499
+            status = response.status or 499
             self._metrics.answered(method, route, status, time.perf_counter() - started)
-            if trace is not None:
-                trace.end(method, route, status, scope.get(PROBLEM, ""))
-            if status >= 500 and not told and route not in PROBES:
-                self._failures.tell(method, route, status, scope.get(PROBLEM, ""))
+            if context.trace is not None:
+                context.trace.end(method, route, status, context.problem)
+            if status >= 500 and not logged and route not in PROBES:
+                self._error_log.write(method, route, status, context.problem)
 
 
-class _Answer:
-    """What goes out for one request: sees its status, and adds what every answer has."""
+class _Response:
+    """The response to one request: records its status and adds the headers that every response has."""
 
-    def __init__(self, request_id: bytes, send: Send, whole: TakesWhole | None) -> None:
-        self._headers = (*PRIVATE, (REQUEST_ID, request_id))
+    def __init__(self, request_id: bytes, send: Send, context: RequestContext) -> None:
+        self._headers = (*SAFE_HEADERS, (REQUEST_ID, request_id))
         self._send = send
-        self.whole = whole
+        self._write: WriteResponse | None = context.write_response
         self.status = 0
-        """0 until it has begun."""
+        """HTTP status; 0 until the response has begun."""
+        if self._write is not None:
+            context.write_response = self.write
 
     async def send(self, message: Message) -> None:
-        """Pass on a piece."""
+        """Pass on one ASGI message."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"] = [*message["headers"], *self._headers]
         await self._send(message)
 
-    def take_whole(self, status: int, headers: RawHeaders, body: bytes) -> bool:
-        """Pass on all of it at once, if that can be done."""
-        assert self.whole is not None
-        if not self.whole(status, (*headers, *self._headers), body):
+    def write(self, status: int, headers: HeaderPairs, body: bytes) -> bool:
+        """Pass on the whole response; False if it must go through `send`."""
+        assert self._write is not None
+        if not self._write(status, (*headers, *self._headers), body):
             return False
         self.status = status
         return True
@@ -125,12 +118,12 @@ def _request_id(scope: Scope) -> bytes:
     for name, value in scope["headers"]:
         if name == REQUEST_ID and _ACCEPTABLE_ID.fullmatch(value):
             return bytes(value)
-    # To be told apart, not to be secret: no call of the system's source of randomness.
+    # Ids must differ, not be secret: the system's source of randomness would cost a system call.
     return b"%032x" % random.getrandbits(128)
 
 
 def _template(scope: Scope) -> str:
-    """The route's path with its parameters unfilled: a closed set of labels."""
+    """Return the route's path with its parameters unfilled: a closed set of labels."""
     if "endpoint" not in scope:
         return UNMATCHED
     template: str = getattr(scope["endpoint"], "template", "") or getattr(scope.get("route"), "path", "")

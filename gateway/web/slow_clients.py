@@ -1,8 +1,8 @@
-"""The open connections of a gateway process: how many there may be, and how long a caller may take for its part.
+"""Limits on open connections: how many a gateway process has, and how long a caller may take for its part.
 
-uvicorn waits for ever for a request that does not end and for an answer that nobody takes. Timers for each
-request would cost each of them something; instead all connections are looked at once a second, and what has been the
-same for too long is cut off.
+uvicorn waits for ever for a request that does not end and for a response that nobody reads. A timer per request would
+cost every request something. Instead all connections are checked once a second, and one that has waited for the same
+thing too long is cut off.
 """
 
 import asyncio
@@ -17,85 +17,101 @@ from gateway.settings import GatewaySettings
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 1.0
-"""How often all connections are looked at, and twice in the shortest time that they may take."""
+CHECK_SECONDS = 1.0
+"""Seconds between two checks of all connections; less where half of the shortest time limit is less."""
 
-LOOKED_AT_TOGETHER = 1000
-"""Connections at most, in a millisecond or two: then it is the turn of the requests."""
+CHECKED_AT_ONCE = 1000
+"""Connections checked in one turn of the event loop, which takes a millisecond or two."""
 
 OTHER_FILES = 200
-"""File descriptors beside those of the connections: libraries, Redis, the model store."""
+"""File descriptors besides those of the connections: libraries, Redis, the model store."""
 
 
 class Phase(Enum):
-    """What a connection waits for its caller to do."""
+    """The caller's part that a connection waits for."""
 
     HEAD = "head"
+    """Sending request line and headers."""
+
     BODY = "body"
+    """Sending the body."""
+
     ANSWER = "answer"
+    """Reading the response."""
 
 
 class Connection(Protocol):
-    """What is watched."""
+    """A connection that can be checked and cut off."""
 
-    def waits_for(self) -> tuple[Phase, Any] | None:
-        """What its caller is to do, and of which request; None while it is our turn, or nobody's."""
+    def awaited_phase(self) -> tuple[Phase, Any] | None:
+        """Return what the caller must do next and for which request; None if it need do nothing."""
 
     def cut_off(self, phase: Phase) -> None:
-        """End it."""
+        """End the connection."""
 
 
 class _Wait(NamedTuple):
-    """What a connection waits for, and since when."""
+    """What a connection waits for, and since when (`time.monotonic()`)."""
 
     phase: Phase | None
     request: object
     since: float
 
 
-class Connections:
-    """Watches them all."""
+class ConnectionMonitor:
+    """The open connections of a process: limits their number, and cuts off the slow ones."""
 
     def __init__(self, settings: GatewaySettings, rejected: Callable[[str], None]) -> None:
+        """Take the limits from the settings.
+
+        Args:
+            settings: the gateway's settings.
+            rejected: counts a caller turned away, by reason.
+        """
         self._max = settings.connections_max
         self._seconds = {
             Phase.HEAD: settings.head_receive_seconds,
             Phase.BODY: settings.body_receive_seconds,
             Phase.ANSWER: settings.answer_send_seconds,
         }
-        self._look_seconds = min(LOOK_SECONDS, *(seconds / 2 for seconds in self._seconds.values()))
+        self._check_seconds = min(CHECK_SECONDS, *(seconds / 2 for seconds in self._seconds.values()))
         self._rejected = rejected
         self._waits: dict[Connection, _Wait] = {}
 
     def add(self, connection: Connection) -> bool:
-        """Watch one more; False if there are too many."""
+        """Add an opened connection; False if there are too many."""
         if len(self._waits) >= self._max:
             self._rejected("connections_full")
             return False
-        # It is to say something.
+        # The caller has to begin a request.
         self._waits[connection] = _Wait(Phase.HEAD, None, time.monotonic())
         return True
 
     def remove(self, connection: Connection) -> None:
-        """It is closed."""
+        """Remove a closed connection."""
         self._waits.pop(connection, None)
 
     async def step(self) -> None:
-        """Look at all of them, a little later."""
-        await asyncio.sleep(self._look_seconds)
-        everyone = list(self._waits)
-        for at in range(0, len(everyone), LOOKED_AT_TOGETHER):
-            self.look(time.monotonic(), everyone[at : at + LOOKED_AT_TOGETHER])
+        """Check all connections, after a pause."""
+        await asyncio.sleep(self._check_seconds)
+        connections = list(self._waits)
+        for start in range(0, len(connections), CHECKED_AT_ONCE):
+            self.check(time.monotonic(), connections[start : start + CHECKED_AT_ONCE])
             await asyncio.sleep(0)
 
-    def look(self, now: float, connections: Iterable[Connection] | None = None) -> None:
-        """Cut off those of these, or of all, that take too long; `now` as `time.monotonic()` has it."""
+    def check(self, now: float, connections: Iterable[Connection] | None = None) -> None:
+        """Cut off connections that have waited too long.
+
+        Args:
+            now: the time of `time.monotonic()`.
+            connections: the connections to check; by default all.
+        """
         slow: list[tuple[Connection, Phase]] = []
         for connection in list(self._waits) if connections is None else connections:
             wait = self._waits.get(connection)
             if wait is None:
                 continue
-            phase, request = connection.waits_for() or (None, None)
+            phase, request = connection.awaited_phase() or (None, None)
             if phase is not wait.phase or request is not wait.request:
                 self._waits[connection] = _Wait(phase, request, now)
             elif phase is not None and now - wait.since > self._seconds[phase]:
@@ -108,8 +124,8 @@ class Connections:
             logger.info("%d slow connections were cut off", len(slow))
 
 
-def allow_files(connections: int) -> None:
-    """Raise this process' limit of open files so that so many connections fit, or say that they don't."""
+def raise_file_limit(connections: int) -> None:
+    """Raise this process's limit of open files to fit so many connections; log a warning if the limit stays lower."""
     needed = connections + OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
@@ -118,7 +134,7 @@ def allow_files(connections: int) -> None:
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     except (ValueError, OSError):
-        # macOS has a limit beside the one that it tells.
+        # macOS enforces a lower limit than the one that it reports.
         allowed = soft
     if allowed < needed:
         logger.warning("CONNECTIONS_MAX is %d, and this process may have %d open files only", connections, allowed)

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.web.slow_clients import allow_files
+from gateway.web.slow_clients import raise_file_limit
 from tests.chaos.conftest import WHOLE, Measure
 from tests.support.crowd import crowd
 from tests.support.exposition import Scrape
@@ -32,7 +32,7 @@ ANSWER = {"value": 1, "act": int(Act.ANSWER)}
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, puppet_models: Path) -> Iterator[Stack]:
-    allow_files(MANY + OTHERS)
+    raise_file_limit(MANY + OTHERS)
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     require(soft > MANY + OTHERS, f"{MANY:,} connections need more open files than {soft:,}")
     stack = Stack(

@@ -16,7 +16,8 @@ from gateway.errors import RequestError
 from gateway.metrics import GatewayMetrics
 from gateway.settings import GatewaySettings
 from gateway.tracing import RequestTracing
-from gateway.web.middleware import PROBLEM, TRACE, Observed
+from gateway.web.middleware import RequestMiddleware
+from gateway.web.request_context import context_of
 from shared.observability.log_context import log_context
 from shared.observability.tracing import Tracing
 from shared.queue.broker_clock import BrokerClock
@@ -53,10 +54,10 @@ class Bench:
         if self.failure is not None:
             raise self.failure
         try:
-            await self.batcher.predict([[1.0, 2.0]], 5.0, scope.get(TRACE))
+            await self.batcher.predict([[1.0, 2.0]], 5.0, context_of(scope).trace)
         except RequestError as error:
             problem = problem_of(error)
-            scope[PROBLEM] = problem.code
+            context_of(scope).problem = problem.code
             status = problem.status
         await send({"type": "http.response.start", "status": status, "headers": []})
 
@@ -67,7 +68,7 @@ class Bench:
         headers = [(b"traceparent", each) for each in traceparents]
         scope = {"type": "http", "method": "POST", "path": path, "headers": headers}
         metrics = GatewayMetrics()
-        await Observed(self.answer, metrics, tracing=self.requests)(scope, _nothing, _sent)
+        await RequestMiddleware(self.answer, metrics, tracing=self.requests)(scope, _nothing, _sent)
 
     def spans(self) -> dict[str, Any]:
         """By name, once all are exported."""

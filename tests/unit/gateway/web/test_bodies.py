@@ -7,7 +7,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from gateway.problems import Problem
-from gateway.web.bodies import Bodies
+from gateway.web.bodies import BodyReader
 from tests.support.coroutines import run, until
 
 JSON = {b"content-type": b"application/json"}
@@ -34,7 +34,7 @@ class Caller:
 def read(caller: Caller, max_bytes: int = 10, **headers: str) -> bytes:
     names = {"content_type": "application/json", **headers}
     sent = {name.replace("_", "-").encode(): value.encode() for name, value in names.items() if value}
-    return run(Bodies(max_bytes, 1000).read_json(sent, caller))
+    return run(BodyReader(max_bytes, 1000).read_json(sent, caller))
 
 
 @pytest.mark.parametrize("parts", [(b"",), (b"{}",), (b"{", b"", b"}"), (b"12345", b"67890")])
@@ -46,7 +46,7 @@ def test_a_message_may_leave_out_what_is_empty() -> None:
     async def receive() -> Message:
         return {"type": "http.request"}
 
-    assert run(Bodies(1, 1).read_json(JSON, receive)) == b""
+    assert run(BodyReader(1, 1).read_json(JSON, receive)) == b""
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_caller_who_leaves_in_the_middle_is_noticed(parts: tuple[bytes, ...]) 
 
 def test_bodies_that_are_still_arriving_have_a_limit_together() -> None:
     async def scenario() -> None:
-        bodies = Bodies(100, 150)
+        bodies = BodyReader(100, 150)
         more = asyncio.Event()
 
         async def slow() -> Message:
@@ -146,7 +146,7 @@ def test_bodies_that_are_still_arriving_have_a_limit_together() -> None:
 
 
 def test_bodies_that_wait_for_their_answer_have_the_same_limit() -> None:
-    bodies = Bodies(100, 150)
+    bodies = BodyReader(100, 150)
     bodies.hold(100)
     with pytest.raises(Problem) as caught:
         bodies.hold(60)
@@ -158,7 +158,7 @@ def test_bodies_that_wait_for_their_answer_have_the_same_limit() -> None:
 
 
 def test_a_body_that_ends_badly_is_not_held_against_others() -> None:
-    bodies = Bodies(10, 20)
+    bodies = BodyReader(10, 20)
     for caller in (Caller(b"12345", leaves=True), Caller(b"12345", b"123456", b"1")):
         with pytest.raises((ClientDisconnect, Problem)):
             run(bodies.read_json(JSON, caller))

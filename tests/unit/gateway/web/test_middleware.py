@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from gateway.metrics import GatewayMetrics
-from gateway.web.middleware import Observed
+from gateway.web.middleware import RequestMiddleware
 from tests.support.coroutines import run
 
 
@@ -57,7 +57,7 @@ class Site:
         async def job(job_id: str) -> dict[str, str]:
             return {"id": job_id}
 
-        app = FastAPI(middleware=[Middleware(Observed, metrics=self.metrics)])
+        app = FastAPI(middleware=[Middleware(RequestMiddleware, metrics=self.metrics)])
         app.router.routes += [
             Route("/fine", fine, methods=["GET", "POST"]),
             Route("/broken", broken),
@@ -198,7 +198,7 @@ def test_what_is_not_http_passes_uncounted() -> None:
         seen.append(scope["type"])
 
     metrics = GatewayMetrics()
-    run(Observed(app, metrics)({"type": "lifespan"}, _nothing, _nothing))  # type: ignore[arg-type]
+    run(RequestMiddleware(app, metrics)({"type": "lifespan"}, _nothing, _nothing))  # type: ignore[arg-type]
 
     assert seen == ["lifespan"]
     [family] = metrics.http_requests.collect()

@@ -1,9 +1,10 @@
-"""Answers in one write, on a transport that keeps what it is given."""
+"""Responses in one write, on a transport that records what is written."""
 
 import asyncio
 import gc
 import logging
 import weakref
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,37 +12,24 @@ from starlette.types import Message
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from gateway.api.endpoint import Encoded
+from gateway.api.endpoint import EncodedResponse
 from gateway.metrics import GatewayMetrics
-from gateway.web.middleware import Observed
-from gateway.web.single_write import WHOLE, send_whole
+from gateway.web.middleware import RequestMiddleware
+from gateway.web.request_context import CONTEXT, RequestContext
+from gateway.web.single_write import write_response
 from tests.support.coroutines import run
+from tests.unit.gateway.web.transports import RecordingTransport
 
 HEADERS = [(b"content-type", b"text/plain"), (b"content-length", b"2")]
 
 
-class RawConnection(asyncio.Transport):
-    """Keeps each write."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.writes: list[bytes] = []
-        self.closed = False
-
-    def write(self, data: Any) -> None:
-        self.writes.append(data)
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def cycle(wire: RawConnection, keep_alive: bool = True) -> RequestResponseCycle:
+def cycle(transport: RecordingTransport, keep_alive: bool = True) -> RequestResponseCycle:
     logger = logging.getLogger(__name__)
     scope: Any = {"type": "http", "method": "POST", "path": "/predict", "headers": []}
     return RequestResponseCycle(
         scope=scope,
-        transport=wire,
-        flow=FlowControl(wire),
+        transport=transport,
+        flow=FlowControl(transport),
         logger=logger,
         access_logger=logger,
         access_log=False,
@@ -54,52 +42,52 @@ def cycle(wire: RawConnection, keep_alive: bool = True) -> RequestResponseCycle:
 
 
 def test_head_and_body_leave_together() -> None:
-    wire = RawConnection()
-    answering = cycle(wire)
+    transport = RecordingTransport()
+    request_cycle = cycle(transport)
 
-    assert send_whole(answering, 200, HEADERS, b"ok")
+    assert write_response(request_cycle, 200, HEADERS, b"ok")
 
     head = b"HTTP/1.1 200 OK\r\ndate: today\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\n"
-    assert wire.writes == [head + b"ok"]
-    assert answering.response_complete and answering.message_event.is_set()
-    assert not wire.closed
+    assert transport.writes == [head + b"ok"]
+    assert request_cycle.response_complete and request_cycle.message_event.is_set()
+    assert not transport.closed
 
 
 def test_a_connection_that_is_not_kept_is_told_and_closed() -> None:
-    wire = RawConnection()
+    transport = RecordingTransport()
 
-    assert send_whole(cycle(wire, keep_alive=False), 200, HEADERS, b"ok")
+    assert write_response(cycle(transport, keep_alive=False), 200, HEADERS, b"ok")
 
-    assert b"\r\nconnection: close\r\n\r\nok" in wire.writes[0]
-    assert wire.closed
+    assert b"\r\nconnection: close\r\n\r\nok" in transport.writes[0]
+    assert transport.closed
 
 
 @pytest.mark.parametrize("why", ["response_started", "disconnected", "write_paused"])
 def test_what_can_not_leave_at_once_goes_the_usual_way(why: str) -> None:
-    wire = RawConnection()
-    answering = cycle(wire)
-    setattr(answering.flow if why == "write_paused" else answering, why, True)
+    transport = RecordingTransport()
+    request_cycle = cycle(transport)
+    setattr(request_cycle.flow if why == "write_paused" else request_cycle, why, True)
 
-    assert not send_whole(answering, 200, HEADERS, b"ok")
-    assert wire.writes == []
+    assert not write_response(request_cycle, 200, HEADERS, b"ok")
+    assert transport.writes == []
 
 
 def test_the_usual_way_sends_the_same() -> None:
-    whole, usual = RawConnection(), RawConnection()
+    whole, usual = RecordingTransport(), RecordingTransport()
 
     async def scenario() -> None:
-        for wire in (whole, usual):
-            answering: Any = cycle(wire)
-            scope = answering.scope
-            if wire is whole:
-                scope[WHOLE] = lambda *answer, answering=answering: send_whole(answering, *answer)
+        for transport in (whole, usual):
+            request_cycle: Any = cycle(transport)
+            scope = request_cycle.scope
+            if transport is whole:
+                scope[CONTEXT] = RequestContext(partial(write_response, request_cycle))
             scope["headers"] = [(b"x-request-id", b"7")]
 
             async def receive() -> Message:
                 raise AssertionError("nothing is asked for")
 
-            observed = Observed(Encoded(b"{}", 200, [(b"retry-after", b"1")]), GatewayMetrics())
-            await observed(scope, receive, answering.send)
+            observed = RequestMiddleware(EncodedResponse(b"{}", 200, [(b"retry-after", b"1")]), GatewayMetrics())
+            await observed(scope, receive, request_cycle.send)
 
     run(scenario())
     assert len(whole.writes) == 1
@@ -110,11 +98,12 @@ def test_the_usual_way_sends_the_same() -> None:
 
 def test_an_answered_request_needs_no_garbage_collector() -> None:
     async def scenario() -> "weakref.ref[RequestResponseCycle]":
-        answering: Any = cycle(RawConnection())
-        scope = answering.scope
-        scope[WHOLE] = lambda *answer: True
-        await Observed(Encoded(b"{}", 200, []), GatewayMetrics())(scope, answering.receive, answering.send)
-        return weakref.ref(answering)
+        request_cycle: Any = cycle(RecordingTransport())
+        scope = request_cycle.scope
+        scope[CONTEXT] = RequestContext(lambda *response: True)
+        middleware = RequestMiddleware(EncodedResponse(b"{}", 200, []), GatewayMetrics())
+        await middleware(scope, request_cycle.receive, request_cycle.send)
+        return weakref.ref(request_cycle)
 
     gc.disable()
     try:

@@ -1,0 +1,70 @@
+"""State of one request that the connection, the middleware, the API key check and the endpoint share.
+
+One object under one key of the request's ASGI scope. The protocol makes it; behind another server, as in tests, the
+middleware does.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Scope
+
+if TYPE_CHECKING:
+    from gateway.tracing import RequestTrace
+
+CONTEXT = "headrace.context"
+"""Key of a request's scope that holds its `RequestContext`."""
+
+HeaderPairs = Iterable[tuple[bytes, bytes]]
+"""Response headers, names in lower case. They are written as they are, so a caller's input must be checked first."""
+
+WriteResponse = Callable[[int, HeaderPairs, bytes], bool]
+"""Sends status, headers and body in one write; False, with nothing sent, if the response must go through ASGI."""
+
+
+@dataclass(slots=True, eq=False)
+class RequestContext:
+    """State of one request. Each field says who sets it and who reads it."""
+
+    write_response: WriteResponse | None = None
+    """Sends a complete response in one write; None if the server can't.
+
+    Set by `HttpProtocol`; wrapped, and removed after the response, by `RequestMiddleware`; called by `EncodedResponse`.
+    """
+
+    trace: "RequestTrace | None" = None
+    """Spans of a sampled request. Set by `RequestMiddleware`, read by the endpoints."""
+
+    owner: str = ""
+    """Owner of the API key, empty where no keys are asked for. Set by `Guard.admit`, read by the endpoints."""
+
+    key_scopes: frozenset[str] | None = None
+    """Scopes of the API key, None where no keys are asked for. Set by `Guard.admit`, read by `guard.require`."""
+
+    awaited: "asyncio.Future[Any] | None" = None
+    """Answer that the caller of `/predict` waits for.
+
+    Set by the batcher through `wait_for`, failed by `HttpProtocol` when the connection is lost. ASGI reports that only
+    to whoever receives, and a task that receives beside each request would cost more than it saves.
+    """
+
+    problem: str = ""
+    """Code of the problem that answers the request. Set where problems become responses, read by the middleware."""
+
+    def wait_for(self, answer: "asyncio.Future[Any]") -> None:
+        """Note the answer that the caller waits for."""
+        self.awaited = answer
+
+    def caller_left(self) -> None:
+        """Fail the awaited answer with `ClientDisconnect`: it need not be computed any more."""
+        if self.awaited is not None and not self.awaited.done():
+            self.awaited.set_exception(ClientDisconnect())
+
+
+def context_of(scope: Scope) -> RequestContext:
+    """Return the context of a request that has passed the middleware."""
+    context: RequestContext = scope[CONTEXT]
+    return context

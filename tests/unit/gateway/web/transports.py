@@ -1,0 +1,37 @@
+"""A transport without a socket."""
+
+import asyncio
+from typing import Any
+
+
+class RecordingTransport(asyncio.Transport):
+    """Keeps what is written, and how it was closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+        self.closed = False
+        self.aborted = False
+        self.unread_bytes = 0
+        """Bytes of the write buffer: written, and not read by the other side."""
+
+    def write(self, data: Any) -> None:
+        self.writes.append(data)
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread_bytes
+
+    def is_closing(self) -> bool:
+        return self.closed or self.aborted
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def pause_reading(self) -> None:
+        """Leave reading to the test."""
+
+    def resume_reading(self) -> None:
+        """Leave reading to the test."""

@@ -1,1 +1,1 @@
-"""The process that callers talk to: validates, enqueues, waits, answers. Never imports an ML library."""
+"""The process that callers talk to: it validates, enqueues, waits and answers. It never imports an ML library."""

@@ -1,4 +1,4 @@
-"""`python -m gateway`: serve until a signal ends it, in one process or several."""
+"""`python -m gateway`: serve in one process or several, until a signal."""
 
 import os
 import shutil
@@ -17,37 +17,42 @@ from shared.observability.logs import set_up_logging
 from shared.settings import load_settings
 
 GRACEFUL_SECONDS = 10
-"""How long open requests may finish when the gateway stops."""
+"""Seconds that open requests have to finish when the gateway stops."""
 
 
 def main() -> None:
     """Read the settings and run uvicorn."""
     settings = load_settings(GatewaySettings)
     set_up_logging("gateway", settings.log_level, settings.log_format)
-    # Processes that are spawned from here inherit it.
+    # Processes that are spawned from here inherit the limit.
     raise_file_limit(settings.connections_max)
     try:
-        # Where there are several processes, each makes its own; this one says at once what would be wrong with them.
+        # Each of several processes makes its own app. This one shows at once an error that all of them would meet.
         app = create_app(settings.model_copy(update={"gateway_processes": 1}))
     except HeadraceError as error:
         sys.exit(f"headrace: {error}")
     if settings.gateway_processes == 1:
         serve(settings, app)
         return
-    # A folder of its own in any case: in a worker's, both would show the counts of both.
+    # A folder of our own, whatever the environment says: in a worker's, each would show the counts of both.
     folder = tempfile.mkdtemp(prefix="headrace-gateway-")
-    # Read when Python starts, and so in every process that is spawned from here.
+    # prometheus-client reads it when it is imported, in every process that is spawned from here.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
     try:
-        serve(settings, "gateway.multiprocess:app_of_one")
+        serve(settings, "gateway.multiprocess:make_app")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def serve(settings: GatewaySettings, app: FastAPI | str) -> None:
-    """Serve an app in this process; or name what makes one, in as many processes as the settings say.
+    """Serve until a signal.
 
     uvicorn's supervisor replaces processes that died or hang for 5 s, and passes SIGTERM and SIGINT on.
+
+    Args:
+        settings: the gateway's settings.
+        app: the app, to serve it in this process; or the import path of its factory, to serve it in as many processes
+            as the settings say.
     """
     uvicorn.run(
         app,
@@ -57,7 +62,7 @@ def serve(settings: GatewaySettings, app: FastAPI | str) -> None:
         port=settings.gateway_port,
         http=HttpProtocol,
         ws="none",
-        # Nobody asks for the caller's address.
+        # The gateway does not use the caller's address.
         proxy_headers=False,
         log_config=None,
         access_log=False,

@@ -1,4 +1,4 @@
-"""The gateway's app: wiring only."""
+"""The gateway's ASGI app: wiring only."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +14,7 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.api.docs import docs_routes
-from gateway.api.endpoint import hot_path
+from gateway.api.endpoint import match_path
 from gateway.api.health import health_routes
 from gateway.api.jobs import SubmitEndpoint, job_routes
 from gateway.api.models import catalog_routes
@@ -22,7 +22,7 @@ from gateway.api.openapi import install_openapi
 from gateway.api.predict import PredictEndpoint
 from gateway.api.statuses import problem_of
 from gateway.errors import RequestError
-from gateway.gc_tuning import settle
+from gateway.gc_tuning import freeze_startup_objects
 from gateway.problems import Problem
 from gateway.services import Services
 from gateway.settings import GatewaySettings
@@ -37,32 +37,32 @@ DESCRIPTION = "Serves scikit-learn models behind a queue."
 
 
 class Gateway(FastAPI):
-    """The app, with a short way to the hot routes: middlewares and routes tried in turn cost more than an answer.
+    """The app, with a shortcut to the hot routes: FastAPI's middleware and routing cost more than an answer.
 
-    What the short way does not take (another method, a path with a slash too many) goes the usual one, on which the
-    hot routes have their place too.
+    Requests that the shortcut does not match (another method, a path with a slash too many) go through FastAPI, where
+    the hot routes are registered too.
     """
 
-    hot: dict[str, ASGIApp]
-    """Template -> what answers POST requests to such paths."""
+    hot_routes: dict[str, ASGIApp]
+    """Apps that answer POST requests, by path template."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] == "http" and scope["method"] == "POST":
-            template, parameters = hot_path(scope["path"])
-            if template in self.hot:
+            template, parameters = match_path(scope["path"])
+            if template in self.hot_routes:
                 scope["path_params"] = parameters
-                await self.hot[template](scope, receive, send)
+                await self.hot_routes[template](scope, receive, send)
                 return
         await super().__call__(scope, receive, send)
 
 
 def create_app(settings: GatewaySettings) -> FastAPI:
-    """The gateway for the models of the store; it connects to Redis when it is started.
+    """Make the gateway for the models of the store; it connects to Redis when it is started.
 
     Raises:
         ModelError: if the model store does not have the default model.
-        KeyFileError: if there is a file of API keys that can't be used.
+        KeyFileError: if the file of API keys can't be used.
     """
     services = Services(settings, ModelStore(settings.model_store))
     services.catalog.load()
@@ -70,24 +70,24 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await services.start()
-        settle()
-        # Where the protocol finds it.
+        freeze_startup_objects()
+        # The protocol reads it.
         yield {STATE: services.connections}
         await services.stop()
 
-    observing = (services.metrics, ErrorLog(), services.tracing)
+    middleware_arguments = (services.metrics, ErrorLog(), services.tracing)
     app = Gateway(
         title="Headrace",
         version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
-        # A redirect would name the host and the scheme that the caller made up.
+        # A redirect would repeat the host and the scheme of the request, which the caller chose.
         redirect_slashes=False,
-        # Pages of our own instead, which say what a browser may load.
+        # Served by `docs_routes` instead, with a policy of what a browser may load.
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json" if settings.serves_docs else None,
-        middleware=[Middleware(RequestMiddleware, *observing)],
+        middleware=[Middleware(RequestMiddleware, *middleware_arguments)],
         exception_handlers={
             Problem: _problem,
             RequestError: _request_error,
@@ -95,13 +95,13 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             RequestValidationError: _invalid_parameter,
         },
     )
-    app.hot = {}
-    for endpoint, resource in ((PredictEndpoint, "predict"), (SubmitEndpoint, "jobs")):
+    app.hot_routes = {}
+    for endpoint_class, resource in ((PredictEndpoint, "predict"), (SubmitEndpoint, "jobs")):
         for prefix in ("", "/models/{name}", "/models/{name}/versions/{version}"):
             template = f"{prefix}/{resource}"
-            answering = endpoint(services, template)
-            app.router.routes.append(Route(template, answering, methods=["POST"]))
-            app.hot[template] = RequestMiddleware(answering, *observing)
+            endpoint = endpoint_class(services, template)
+            app.router.routes.append(Route(template, endpoint, methods=["POST"]))
+            app.hot_routes[template] = RequestMiddleware(endpoint, *middleware_arguments)
     app.include_router(job_routes(services))
     app.include_router(catalog_routes(services))
     app.include_router(health_routes(services))
@@ -122,17 +122,17 @@ async def _request_error(request: Request, error: Any) -> Response:
 
 
 async def _http_exception(request: Request, error: Any) -> Response:
-    """404 for unknown paths, 405 and the like."""
+    """Answer with 404 for unknown paths, 405 and the like."""
     codes = {404: "not_found", 405: "method_not_allowed"}
     code = codes.get(error.status_code, "http_error")
     headers = dict(error.headers or {})
     if error.status_code == 405:
-        # The router names those of the first route with this path, and there may be another.
-        headers["Allow"] = ", ".join(_allowed(request))
+        # The router names only the methods of the first route with this path.
+        headers["Allow"] = ", ".join(_allowed_methods(request))
     return Problem(error.status_code, code, str(error.detail), headers).response()
 
 
-def _allowed(request: Request) -> list[str]:
+def _allowed_methods(request: Request) -> list[str]:
     return [
         method
         for method in sorted(METHODS)
@@ -141,6 +141,6 @@ def _allowed(request: Request) -> list[str]:
 
 
 async def _invalid_parameter(_: Request, error: Any) -> Response:
-    """A path or query parameter that is not what the route takes."""
+    """Answer with 422 for a path or query parameter that the route does not accept."""
     items = [{"parameter": str(item["loc"][-1]), "detail": item["msg"]} for item in error.errors()]
     return Problem(422, "invalid_parameter", "a parameter is not acceptable", extra={"errors": items}).response()

@@ -1,4 +1,4 @@
-"""Loops that live as long as the gateway and survive every fault of the broker."""
+"""Loops that run as long as the gateway and survive every fault of the broker."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ CANCEL_AGAIN_SECONDS = 0.2
 
 
 class BackgroundLoops:
-    """Runs steps again and again; a failing step is repeated after a pause and logged once per outage."""
+    """Tasks that repeat a step each; a failing step is repeated after a pause and logged once per outage."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
@@ -24,11 +24,11 @@ class BackgroundLoops:
         self._tasks.add(asyncio.create_task(_repeat(name, step), name=name))
 
     async def stop(self) -> None:
-        """Cancel all loops and wait for their ends."""
+        """Cancel all loops and wait until they have ended."""
         while self._tasks:
             for task in self._tasks:
                 task.cancel()
-            # Again if need be: a cancellation that meets a time-out inside the Redis client can come out as either.
+            # A cancellation that meets a time-out inside the Redis client can be lost: cancel again until all end.
             _, self._tasks = await asyncio.wait(self._tasks, timeout=CANCEL_AGAIN_SECONDS)
 
 

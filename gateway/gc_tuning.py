@@ -1,17 +1,18 @@
-"""How often the garbage collector looks at what a gateway process holds.
+"""Frequency of garbage collection in a gateway process.
 
-With hundreds of requests on their way it would look after every few of them, find all of them in use, and now and then
-look at all that was imported too: a quarter of the gateway's time, and pauses of tens of milliseconds.
+By Python's defaults, with hundreds of requests in progress, the collector would run after every few of them, find all
+of them in use, and now and then traverse all imported modules too: that was a quarter of the gateway's time, with
+pauses of tens of milliseconds.
 """
 
 import gc
 
 YOUNG_OBJECTS = 20_000
-"""Containers that may be made, and not be freed, before a look at them: those of about a thousand requests."""
+"""Container objects allocated and not freed before a collection: those of about a thousand requests."""
 
 
-def settle() -> None:
-    """Call when everything that stays has been made: it is never looked at again."""
+def freeze_startup_objects() -> None:
+    """Exclude all objects that exist now from collection; call when everything that stays has been made."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, 20, 20)

@@ -19,44 +19,44 @@ from shared.observability.multiprocess import forget_predecessor, name_files_by
 from shared.settings import load_settings
 
 
-def app_of_one() -> FastAPI:
-    """The app, in a process that has taken its slot; uvicorn calls this.
+def make_app() -> FastAPI:
+    """Make the app of one of several processes; uvicorn calls this.
 
     Raises:
-        SystemExit: if the model store fails. The supervisor tries again, while the others serve on.
+        SystemExit: if the model store fails. The supervisor tries again, while the other processes serve on.
     """
     settings = load_settings(GatewaySettings)
     set_up_logging("gateway", settings.log_level, settings.log_format)
-    _end_with_the_supervisor()
-    slot = take_slot(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
-    name_files_by(lambda: slot)
-    forget_predecessor(slot)
+    _end_with_supervisor()
+    shard = take_metrics_shard(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
+    name_files_by(lambda: shard)
+    forget_predecessor(shard)
     try:
         return create_app(settings)
     except HeadraceError as error:
         sys.exit(f"headrace: {error}")
 
 
-def take_slot(folder: Path) -> str:
-    """The first slot that no living process has: `slot0`, `slot1`, ….
+def take_metrics_shard(folder: Path) -> str:
+    """Take the first name for metrics files that no living process has: `shard0`, `shard1`, ….
 
-    It is this process's until it ends, in whatever way: then the kernel lets go of the lock.
+    The name is this process's until it ends, in whatever way: then the kernel releases the lock.
     """
     for index in itertools.count():
-        slot = f"slot{index}"
-        # Never closed, and not inherited either.
-        lock = os.open(folder / f"{slot}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        shard = f"shard{index}"
+        # The lock file is never closed, and not inherited either.
+        lock = os.open(folder / f"{shard}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
         else:
-            return slot
-    raise AssertionError("slots are endless")
+            return shard
+    raise AssertionError("the names are endless")
 
 
-def _end_with_the_supervisor() -> None:
-    """If the supervisor is killed, nobody would ever stop this process, which holds the port."""
+def _end_with_supervisor() -> None:
+    """Stop this process if the supervisor is killed: otherwise it would hold the port for ever."""
     supervisor = multiprocessing.parent_process()
     assert supervisor is not None, "spawned by uvicorn"
 

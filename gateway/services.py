@@ -1,4 +1,4 @@
-"""All parts of a running gateway, wired; the app's routes find them here."""
+"""All parts of a running gateway, wired; the app's routes get them from here."""
 
 import asyncio
 import logging
@@ -42,20 +42,20 @@ logger = logging.getLogger(__name__)
 
 
 def _request_tracing(clock: BrokerClock) -> "RequestTracing":
-    # Not above: nothing of OpenTelemetry's is loaded if nobody asked for it.
+    # Imported here: OpenTelemetry is loaded only if TRACING is on.
     from gateway.tracing import RequestTracing
 
     return RequestTracing(clock.now)
 
 
 class Services:
-    """Built once per process, started and stopped with the app."""
+    """The parts of a gateway process; built once, started and stopped with the app."""
 
     def __init__(self, settings: GatewaySettings, store: ModelStore) -> None:
         """Wire everything.
 
         Raises:
-            KeyFileError: if there is a file of API keys that can't be used.
+            KeyFileError: if the file of API keys can't be used.
         """
         self.settings = settings
         self._keys = KeyRing(settings.api_keys_file) if settings.api_keys_file is not None else None
@@ -98,11 +98,11 @@ class Services:
         )
 
     async def start(self) -> None:
-        """Start the background loops; Redis need not be there yet."""
+        """Start the background loops; Redis need not be reachable yet."""
         if self.tracing is not None:
             self.tracing.start()
         for name, step in {
-            "fleet": self._workers_step,
+            "workers": self._workers_step,
             "catalog": self.catalog.step,
             "shadows": self.shadows.step,
             "replies": self.batch_client.read_step,
@@ -128,7 +128,7 @@ class Services:
             await asyncio.to_thread(self.tracing.close)
 
     async def trouble(self) -> str | None:
-        """Why predictions can't be served now, or None: asks Redis, the announcements, then the queue itself."""
+        """Return why predictions can't be served now, or None; check Redis, the workers' heartbeats, then the queue."""
         if not (await self.monitor.refresh()).broker_up:
             return "Redis does not answer"
         if not self.workers.slots_of(self.workers.group_for(self.catalog.default_model)):
@@ -136,14 +136,14 @@ class Services:
         return await self.probe.trouble()
 
     async def _workers_step(self) -> None:
-        # Where another of several processes is asked for metrics, it sees of this one what is written.
+        # Of several processes, the one that is asked for metrics sees only what the others have written.
         self.metrics.write()
         try:
             await self.workers.refresh()
             self.worker_groups.follow_workers()
             self._jobs_admission.observe(*await self.monitor.read_jobs())
         finally:
-            # If the broker does not answer, nobody is known to work.
+            # If the broker does not answer, no worker is known.
             self._jobs_admission.decide(self.workers.slots)
             waits = {Lane.INTERACTIVE: self._rows_wait_seconds(), Lane.BULK: self._jobs_admission.wait_seconds}
             for lane, seconds in waits.items():

@@ -1,4 +1,4 @@
-"""A request's spans in the gateway: for itself, and for its way through the queue. Imported if TRACING is on."""
+"""Spans of a request in the gateway: one for itself, one for its time in the queue. Imported only if TRACING is on."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,23 +11,26 @@ from shared.observability.tracing import Carrier, Tracing, carried_by, context_o
 from shared.queue.contract import Lane
 
 PROPAGATED = (b"traceparent", b"tracestate")
+"""Request headers that carry the caller's trace (W3C Trace Context)."""
+
 PATH_SHOWN_CHARACTERS = 256
+"""Characters of the path in a span at most."""
 
 
 class RequestTrace:
-    """The spans of one request that is sampled. Times are seconds of the broker's clock."""
+    """The spans of one sampled request. Times are seconds of the broker's clock."""
 
     def __init__(self, tracing: Tracing, now: Callable[[], float], span: Span) -> None:
         self._tracing = tracing
         self._now = now
         self._span = span
-        self._way: Span | None = None
+        self._queue_span: Span | None = None
         self.carrier: Carrier = {}
-        """What goes along with the request's rows, once they are on their way."""
+        """Trace context that is sent to the worker with the request's rows; empty until they are accepted."""
 
     def accepted(self, lane: Lane, at: float, operation: str = "queue") -> None:
-        """The rows wait for a worker from now on, or are being sent to the queue."""
-        self._way = self._tracing.start(
+        """Begin the span of the rows' time in the queue, or of sending them there."""
+        self._queue_span = self._tracing.start(
             f"{operation} {lane.value}",
             SpanKind.PRODUCER,
             at,
@@ -39,66 +42,69 @@ class RequestTrace:
                 "messaging.destination.name": lane.value,
             },
         )
-        self.carrier = carried_by(self._way)
+        self.carrier = carried_by(self._queue_span)
 
     def started(self, at: float) -> None:
-        """A worker started the first batch with the rows; 0 if the one that did it is lost."""
-        if self._way is not None and at:
-            end(self._way, at)
-            self._way = None
+        """End the queue span: a worker started the first batch with the rows. At 0, of a lost worker, it stays open."""
+        if self._queue_span is not None and at:
+            end(self._queue_span, at)
+            self._queue_span = None
 
     def submitting(self) -> None:
-        """A job goes to the queue."""
+        """Begin the span of sending a job to the queue."""
         self.accepted(Lane.BULK, self._now(), "send")
 
     def submitted(self) -> None:
-        """It is there."""
+        """End the span of sending a job."""
         self.started(self._now())
 
-    def about(self, model: str, version: str, parts: Mapping[str, float] | None = None) -> None:
-        """Which version answered, and the answer's `timing`."""
+    def describe(self, model: str, version: str, parts: Mapping[str, float] | None = None) -> None:
+        """Note which version answered, and the answer's `timing` in milliseconds."""
         self._span.set_attribute("headrace.model", model)
         self._span.set_attribute("headrace.version", version)
         for name, value in (parts or {}).items():
             self._span.set_attribute(f"headrace.{name}", value)
 
     def end(self, method: str, route: str, status: int, error: str) -> None:
-        """The request was answered; `error` is a problem's code, or empty."""
+        """End the spans when the request was answered; `error` is a problem's code, or empty."""
         now = self._now()
-        # One that broke off in the middle had said 200.
+        # A response that broke off in the middle had the status 200.
         failed = status >= 500 or error == "internal_error"
-        if self._way is not None:
-            # No worker got to them: nobody is there, the broker is down, the caller left.
-            end(self._way, now, error or str(status))
+        if self._queue_span is not None:
+            # No worker started the rows: none is running, the broker is down, or the caller left.
+            end(self._queue_span, now, error or str(status))
         self._span.update_name(f"{method} {route}")
         self._span.set_attribute("http.route", route)
         self._span.set_attribute("http.response.status_code", status)
         if error and not failed:
-            # The caller's fault, which by the conventions is none of the server's.
+            # By OpenTelemetry's HTTP conventions a 4xx is no error of the server's span.
             self._span.set_attribute("error.type", error)
         end(self._span, now, (error or str(status)) if failed else "")
 
 
 class RequestTracing:
-    """Makes the spans of requests, from its start on."""
+    """A maker of request traces; makes none before `start`."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._tracing: Tracing | None = None
 
     def start(self) -> None:
-        """Begin to export, in the process that serves."""
+        """Begin to export; call in the process that serves."""
         self._tracing = Tracing("gateway")
 
     def close(self) -> None:
-        """Export what is left; takes up to two seconds."""
+        """Export the remaining spans; takes up to two seconds."""
         if self._tracing is not None:
             self._tracing.close()
 
     def begin(self, scope: Scope, request_id: str) -> tuple[RequestTrace | None, dict[str, str]]:
-        """The trace of a request if it is sampled, and its ids for the log.
+        """Begin the trace of a request.
 
-        It goes on with the caller's, whose decision about sampling is kept by the default sampler.
+        The trace continues the caller's, and the default sampler keeps the caller's decision about sampling.
+
+        Returns:
+            The trace, None if it is not sampled; and its ids for the log.
         """
         if self._tracing is None:
             return None, {}

@@ -79,7 +79,7 @@ class HotEndpoint(ABC):
         held_bytes = 0
         metrics.in_progress[self.lane] += 1
         try:
-            if self.service.guard.asks:
+            if self.service.guard.required:
                 self.service.guard.admit(scope, headers, self.needed)
             reference = path.get("version")
             split_key = headers.get(b"x-split-key", b"").decode("latin-1")
@@ -115,7 +115,7 @@ class HotEndpoint(ABC):
 
 
 @lru_cache(maxsize=1024)
-def hot_path(path: str) -> tuple[str, Mapping[str, str]]:
+def match_path(path: str) -> tuple[str, Mapping[str, str]]:
     """The template that a path would fit and its parameters, whatever the resource; empty if it is of another form."""
     match path.split("/"):
         case ["", resource]:

@@ -60,7 +60,7 @@ def install_openapi(app: FastAPI, services: Services) -> None:
         served = services.catalog.default
         if app.openapi_schema is None or made_for != [served]:
             app.openapi_schema = _document(app, served)
-            if services.guard.asks:
+            if services.guard.required:
                 _ask_for_keys(app.openapi_schema)
             made_for[:] = [served]
         return app.openapi_schema

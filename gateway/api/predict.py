@@ -55,7 +55,7 @@ class PredictEndpoint(HotEndpoint):
         parts = timing(answer.started_at - answer.accepted_at, answer.compute_seconds, seconds)
         manifest = served.manifest
         if trace is not None:
-            trace.about(manifest.name, manifest.version, parts)
+            trace.describe(manifest.name, manifest.version, parts)
         reference = (scope.get("path_params") or {}).get("version")
         shadow = self.service.catalog.shadow_of(manifest.name, reference, served)
         if shadow is not None:

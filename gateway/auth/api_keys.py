@@ -3,8 +3,8 @@
     # owner    hash of the key   scopes         limit, in requests per second
     pricing    sha256:9f86d0…    predict,jobs   rate=50 burst=100
 
-An owner may have several lines, so that a key can be replaced: a new one is added, callers move over, the old line
-goes.
+An owner may have several lines, so that a key can be replaced: add the new key, move the callers over, remove the old
+line.
 """
 
 import asyncio
@@ -25,14 +25,14 @@ logger = logging.getLogger(__name__)
 
 REREAD_SECONDS = 2.0
 PREFIX = "headrace_"
-"""Of every key that is made here: scanners for leaked secrets know it by that."""
+"""Prefix of every key made here, by which scanners for leaked secrets recognise it."""
 
 _HASH = re.compile(r"sha256:([0-9a-f]{64})")
 _LIMIT = re.compile(r"(rate|burst)=(\d{1,9}(?:\.\d{1,9})?)")
 
 
 class KeyScope(str, Enum):
-    """What a key may be good for."""
+    """A permission that a key can have."""
 
     PREDICT = "predict"
     JOBS = "jobs"
@@ -41,12 +41,12 @@ class KeyScope(str, Enum):
 
 
 class KeyFileError(HeadraceError):
-    """A key file that can't be used; says which line and why, and never quotes it."""
+    """A key file that can't be used. The message names the line and the reason, and never quotes the line."""
 
 
 @dataclass(frozen=True)
 class Grant:
-    """What a line of the file says. Rate in requests per second; 0 is no limit."""
+    """One line of the key file. Rate in requests per second; 0 is no limit."""
 
     owner: str
     digest: bytes
@@ -57,24 +57,27 @@ class Grant:
 
 @dataclass(frozen=True)
 class ApiKey:
-    """A key in use: its grant, and how much of its limit is left in this process."""
+    """A key in use: its grant, and the rest of its limit in this process."""
 
     grant: Grant
     bucket: TokenBucket | None
 
 
 def make_key() -> str:
-    """A new key, of 256 random bits."""
+    """Make a new key of 256 random bits."""
     return PREFIX + secrets.token_urlsafe(32)
 
 
 def digest_of(key: bytes) -> bytes:
-    """What is stored of a key. A plain hash, not a slow one: nobody can try 2**256 keys."""
+    """Return the hash that is stored of a key. A plain hash, not a slow one: nobody can try 2**256 keys."""
     return hashlib.sha256(key).digest()
 
 
 def read_grants(text: str) -> dict[bytes, Grant]:
-    """The grants of a key file by the hash of their key.
+    """Read the grants of a key file.
+
+    Returns:
+        Grants by the hash of their key.
 
     Raises:
         KeyFileError: if a line is malformed, or there is no key.
@@ -92,7 +95,7 @@ def read_grants(text: str) -> dict[bytes, Grant]:
             raise KeyFileError(f"line {number}: an earlier line has the same key")
         grants[grant.digest] = grant
     if not grants:
-        raise KeyFileError("it holds no key, so nobody could be let in")
+        raise KeyFileError("it holds no key, so every caller would be refused")
     return grants
 
 
@@ -116,7 +119,7 @@ def _limit(words: list[str]) -> tuple[float, float]:
     found = [_LIMIT.fullmatch(word) for word in words]
     values = {match[1]: float(match[2]) for match in found if match is not None}
     if len(values) < len(words) or (values and "rate" not in values):
-        raise ValueError("a limit is rate=<requests per second>, and burst=<requests at once> if it is to be greater")
+        raise ValueError("a limit is rate=<requests per second>, and optionally burst=<requests at once>")
     if not values:
         return 0.0, 0.0
     rate = values["rate"]
@@ -127,14 +130,14 @@ def _limit(words: list[str]) -> tuple[float, float]:
 
 
 class KeyRing:
-    """The keys of a file, which is read again when it changes."""
+    """The keys of a file that is read again when it changes."""
 
     def __init__(self, path: Path) -> None:
         """Read the file.
 
         Raises:
-            KeyFileError: if there is no key in it or it is malformed; so a gateway that is to ask for keys never starts
-                without.
+            KeyFileError: if the file holds no key or is malformed: a gateway that must ask for keys never starts
+                without any.
         """
         self._path = path
         self._version: object = None
@@ -142,11 +145,11 @@ class KeyRing:
         self._use(*_read(path))
 
     def find(self, key: bytes) -> ApiKey | None:
-        """Who has this key. Found by its hash: how long that takes says nothing about the keys that there are."""
+        """Return a key in use, or None. The lookup is by hash, so its duration tells nothing about the keys on file."""
         return self._keys.get(digest_of(key))
 
     async def step(self) -> None:
-        """Read the file again if it has changed; one that can't be used is reported once, and the last keys stay."""
+        """Read the file again if it has changed. A file that can't be used is logged once, and the last keys stay."""
         await asyncio.sleep(REREAD_SECONDS)
         version = await asyncio.to_thread(_version, self._path)
         if version == self._version:
@@ -162,14 +165,14 @@ class KeyRing:
     def _use(self, version: object, grants: dict[bytes, Grant]) -> None:
         self._version = version
         earlier = self._keys
-        # What was used of a limit stays used.
+        # An unchanged line keeps its bucket, and so the part of its limit that is used up.
         self._keys = {
-            digest: earlier[digest] if digest in earlier and earlier[digest].grant == grant else _issued(grant)
+            digest: earlier[digest] if digest in earlier and earlier[digest].grant == grant else _in_use(grant)
             for digest, grant in grants.items()
         }
 
 
-def _issued(grant: Grant) -> ApiKey:
+def _in_use(grant: Grant) -> ApiKey:
     return ApiKey(grant, TokenBucket(grant.rate, grant.burst) if grant.rate else None)
 
 
@@ -180,13 +183,13 @@ def _read(path: Path) -> tuple[object, dict[bytes, Grant]]:
     except OSError as error:
         raise KeyFileError(f"API_KEYS_FILE: {path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise KeyFileError(f"API_KEYS_FILE: {path}: it is no text") from None
+        raise KeyFileError(f"API_KEYS_FILE: {path}: it is not text") from None
     except KeyFileError as error:
         raise KeyFileError(f"API_KEYS_FILE: {path}: {error}") from None
 
 
 def _version(path: Path) -> object:
-    """What is another when the file has been written or replaced."""
+    """Return a value that differs after the file was written or replaced."""
     try:
         status = path.stat()
     except OSError:

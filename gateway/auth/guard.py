@@ -1,4 +1,4 @@
-"""Who may do what: asks for an API key where there are keys, and for nothing where there are none."""
+"""Access by API key: required where keys are configured, open where they are not."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -18,19 +18,19 @@ _CHALLENGE = 'Bearer realm="headrace"'
 
 
 class Guard:
-    """Lets a request in, or says why not."""
+    """Admission of requests by their API key."""
 
     def __init__(self, keys: KeyRing | None) -> None:
         self._keys = keys
-        self.asks = keys is not None
-        """Whether a key is needed."""
+        self.required = keys is not None
+        """True if a request needs a key."""
 
     def admit(self, scope: Scope, headers: Mapping[bytes, bytes], needed: KeyScope) -> None:
-        """Let a request with a key of this scope in, and note whose it is.
+        """Admit a request whose key has a scope, and note the key's owner and scopes in the request's context.
 
         Raises:
-            Problem: 401 without a key or with an unknown one, 403 if it is good for other things, 429 if its limit is
-                used up.
+            Problem: 401 without a key or with an unknown one, 403 if the key lacks the scope, 429 if its limit is used
+                up.
         """
         if self._keys is None:
             return
@@ -49,15 +49,15 @@ class Guard:
             raise Problem(429, "rate_limited", "more requests than this key may make", retry_after(seconds))
 
     def dependencies(self, needed: KeyScope) -> list[Any]:
-        """For routes of FastAPI: what admits their requests and shows in OpenAPI; nothing where no key is needed."""
-        if not self.asks:
+        """Return dependencies that admit requests of FastAPI routes and show in OpenAPI; none if no key is required."""
+        if not self.required:
             return []
         bearer = HTTPBearer(auto_error=False, scheme_name=SCHEME)
 
-        async def admitted(request: Request, scopes: SecurityScopes, _: Annotated[Any, Depends(bearer)] = None) -> None:
+        async def admit(request: Request, scopes: SecurityScopes, _: Annotated[Any, Depends(bearer)] = None) -> None:
             self.admit(request.scope, dict(request.scope["headers"]), KeyScope(scopes.scopes[0]))
 
-        return [Security(admitted, scopes=[needed.value])]
+        return [Security(admit, scopes=[needed.value])]
 
 
 def require(context: RequestContext, needed: KeyScope) -> None:

@@ -1,11 +1,11 @@
-"""How often a caller may ask: a token bucket."""
+"""Rate limit of a caller: a token bucket."""
 
 import time
 from collections.abc import Callable
 
 
 class TokenBucket:
-    """Fills with `rate` tokens a second up to `burst`; a request takes one."""
+    """A bucket that fills with `rate` tokens a second up to `burst`; a request takes one."""
 
     def __init__(self, rate: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = rate
@@ -15,7 +15,7 @@ class TokenBucket:
         self._at = clock()
 
     def take(self) -> float:
-        """Take a token: 0.0 if there was one, else the seconds until there will be."""
+        """Take a token; return 0.0, or the seconds until there is one."""
         now = self._clock()
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
         self._at = now

@@ -165,7 +165,7 @@ def test_a_killed_process_is_replaced_and_the_counts_go_on(stack: Stack, iris: M
         assert abs(told.total("inference_requests_total", **OK) - answered) <= 4
         assert told.total("inference_requests_in_progress") == 0, "none of the killed process"
     names = {path.stem.rsplit("_", 1)[-1] for path in (tmp_path / "counts").glob("headrace-gateway-*/*")}
-    assert names == {"slot0", "slot1"}
+    assert names == {"shard0", "shard1"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

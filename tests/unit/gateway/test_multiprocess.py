@@ -1,4 +1,4 @@
-"""One of several processes: its slot, and what all of them counted."""
+"""One of several processes: the name of its metrics files, and the sum of what all of them counted."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gateway.multiprocess import take_slot
+from gateway.multiprocess import take_metrics_shard
 from tests.support.processes import REPOSITORY
 
 COUNT = """
@@ -15,13 +15,13 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client import generate_latest
 from gateway.metrics import GatewayMetrics
-from gateway.multiprocess import take_slot
+from gateway.multiprocess import take_metrics_shard
 from shared.queue.contract import Lane
 from shared.observability.multiprocess import forget_predecessor, name_files_by
 
-slot = take_slot(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
-name_files_by(lambda: slot)
-forget_predecessor(slot)
+shard = take_metrics_shard(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
+name_files_by(lambda: shard)
+forget_predecessor(shard)
 metrics = GatewayMetrics(one_of_several=True)
 metrics.know("iris")
 metrics.succeeded("iris", Lane.BULK, 0.25)
@@ -39,7 +39,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Counting:
-    """A process that counts one submission, and is killed in the middle of others."""
+    """A process that counts one submission, and is killed while others are in progress."""
 
     def __init__(self, folder: Path) -> None:
         self._process = subprocess.Popen(
@@ -51,7 +51,7 @@ class Counting:
             text=True,
         )
         assert self._process.stdout
-        self.told: dict[str, float] = json.loads(self._process.stdout.readline())
+        self.samples: dict[str, float] = json.loads(self._process.stdout.readline())
 
     def kill(self) -> None:
         self._process.communicate(timeout=30)
@@ -66,13 +66,13 @@ def test_processes_add_up_and_a_successor_counts_on_without_what_was_in_progress
 
     ok, count = "inference_requests_total/bulk/iris/ok", "inference_request_duration_seconds_count/bulk/iris"
     waiting, in_progress = "inference_waiting_rows", "inference_requests_in_progress/bulk"
-    assert [process.told[ok] for process in (first, second, third)] == [1, 2, 3]
-    assert [process.told[count] for process in (first, second, third)] == [1, 2, 3]
-    assert [process.told[waiting] for process in (first, second, third)] == [5, 10, 10]
-    assert [process.told[in_progress] for process in (first, second, third)] == [3, 6, 6]
-    assert third.told["inference_rejections_total/queue_full"] == 0, "every label set is there from the start"
-    assert {path.stem.rsplit("_", 1)[-1] for path in tmp_path.iterdir()} == {"slot0", "slot1"}
+    assert [process.samples[ok] for process in (first, second, third)] == [1, 2, 3]
+    assert [process.samples[count] for process in (first, second, third)] == [1, 2, 3]
+    assert [process.samples[waiting] for process in (first, second, third)] == [5, 10, 10]
+    assert [process.samples[in_progress] for process in (first, second, third)] == [3, 6, 6]
+    assert third.samples["inference_rejections_total/queue_full"] == 0, "every label set is there from the start"
+    assert {path.stem.rsplit("_", 1)[-1] for path in tmp_path.iterdir()} == {"shard0", "shard1"}
 
 
-def test_a_slot_is_its_holders_alone(tmp_path: Path) -> None:
-    assert [take_slot(tmp_path) for _ in range(3)] == ["slot0", "slot1", "slot2"]
+def test_a_metrics_shard_belongs_to_one_process(tmp_path: Path) -> None:
+    assert [take_metrics_shard(tmp_path) for _ in range(3)] == ["shard0", "shard1", "shard2"]

@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.api.endpoint import hot_path
+from gateway.api.endpoint import match_path
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from gateway.api.endpoint import hot_path
     ],
 )
 def test_a_path_tells_its_template(path: str, template: str, parameters: dict[str, str]) -> None:
-    assert hot_path(path) == (template, parameters)
+    assert match_path(path) == (template, parameters)
 
 
 @pytest.mark.parametrize(
@@ -36,4 +36,4 @@ def test_a_path_tells_its_template(path: str, template: str, parameters: dict[st
     ],
 )
 def test_what_the_routes_do_not_match_is_left_to_them(path: str) -> None:
-    assert hot_path(path)[0] == ""
+    assert match_path(path)[0] == ""

@@ -17,7 +17,7 @@ from gateway.api.docs import docs_routes
 from gateway.api.endpoint import match_path
 from gateway.api.health import health_routes
 from gateway.api.jobs import SubmitEndpoint, job_routes
-from gateway.api.models import catalog_routes
+from gateway.api.models import model_routes
 from gateway.api.openapi import install_openapi
 from gateway.api.predict import PredictEndpoint
 from gateway.api.statuses import problem_of
@@ -103,7 +103,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             app.router.routes.append(Route(template, endpoint, methods=["POST"]))
             app.hot_routes[template] = RequestMiddleware(endpoint, *middleware_arguments)
     app.include_router(job_routes(services))
-    app.include_router(catalog_routes(services))
+    app.include_router(model_routes(services))
     app.include_router(health_routes(services))
     if settings.serves_docs:
         app.include_router(docs_routes(app))

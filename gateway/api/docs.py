@@ -1,4 +1,4 @@
-"""`/docs`: the OpenAPI document for people."""
+"""`/docs`: the OpenAPI document as a page."""
 
 import base64
 import hashlib
@@ -13,12 +13,12 @@ _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
 
 def docs_routes(app: FastAPI) -> APIRouter:
-    """The page, which may load Swagger's own files and ask this gateway, and nothing else."""
+    """Return the route of the page, which may load Swagger UI's files and call this gateway, and nothing else."""
     router = APIRouter()
     page = get_swagger_ui_html(
         openapi_url=app.openapi_url or "", title=f"{app.title} API", swagger_favicon_url="data:,"
     )
-    # Scripts in the page run only if they are these.
+    # The browser runs only the inline scripts with these hashes.
     hashes = " ".join(
         f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'"
         for script in _INLINE_SCRIPT.findall(bytes(page.body))

@@ -1,21 +1,19 @@
-"""Health and metrics."""
+"""`/health`, `/livez`, `/readyz` and `/metrics`."""
 
-import orjson
 from fastapi import APIRouter
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
+from gateway.api.responses import json_response
 from gateway.api.schemas import HealthView, problems
 from gateway.auth.api_keys import KeyScope
 from gateway.problems import overloaded
 from gateway.services import Services
 
-JSON = "application/json"
-
 
 def health_routes(services: Services) -> APIRouter:
-    """`/health`, `/livez`, `/readyz` and `/metrics`."""
+    """Return the routes of probes and metrics."""
     router = APIRouter(tags=["operations"])
     guard = services.guard
 
@@ -39,11 +37,11 @@ def health_routes(services: Services) -> APIRouter:
             "model": manifest.name,
             "version": manifest.version,
         }
-        return Response(orjson.dumps(content), 503 if trouble else 200, media_type=JSON)
+        return json_response(content, 503 if trouble else 200)
 
     @router.get("/livez", summary="Whether this process runs", response_class=Response)
     async def livez() -> Response:
-        return Response(b'{"status":"ok"}', media_type=JSON)
+        return json_response({"status": "ok"})
 
     @router.get(
         "/readyz",
@@ -55,7 +53,7 @@ def health_routes(services: Services) -> APIRouter:
         trouble = await services.trouble()
         if trouble:
             raise overloaded("not_ready", trouble, 1)
-        return Response(b'{"status":"ok"}', media_type=JSON)
+        return json_response({"status": "ok"})
 
     @router.get(
         "/metrics",

@@ -8,15 +8,8 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 from starlette.types import Scope
 
-from gateway.api.endpoint import (
-    POLL_AGAIN_SECONDS,
-    EncodedResponse,
-    HotEndpoint,
-    RequestHeaders,
-    idempotency_key,
-    job_response,
-    unknown_job,
-)
+from gateway.api.endpoint import HotEndpoint, RequestHeaders, idempotency_key
+from gateway.api.responses import POLL_AGAIN_SECONDS, EncodedResponse, job_response
 from gateway.api.schemas import CANCEL_JOB, GET_JOB, JobView, job_links, problems
 from gateway.auth.api_keys import KeyScope
 from gateway.catalog.served_model import ServedModel
@@ -26,20 +19,20 @@ from gateway.web.request_context import context_of
 from shared.observability.log_context import bind
 from shared.queue.contract import JobStatus, Lane
 
-JobId = Annotated[str, Path(max_length=64, description="The id that the submission was answered with.")]
+JobId = Annotated[str, Path(max_length=64, description="The id in the answer to the submission.")]
 
 
 class SubmitEndpoint(HotEndpoint):
     """`POST /jobs`."""
 
     lane = Lane.BULK
-    needed = KeyScope.JOBS
+    required_scope = KeyScope.JOBS
 
     async def answer(
         self, served: ServedModel, scope: Scope, headers: RequestHeaders, body: bytes, started: float
     ) -> tuple[Response, float]:
-        """202 with a job that is durable."""
-        services = self.service
+        """Answer with 202 and a durable job."""
+        services = self.services
         key = idempotency_key(headers)
         parsed = served.parser.parse(body)
         context = context_of(scope)
@@ -48,7 +41,7 @@ class SubmitEndpoint(HotEndpoint):
         if replay:
             job = await services.jobs.get(job_id, owner)
             if job is None:
-                raise unknown_job()
+                raise _unknown_job()
             return job_response(job, 202, {"Idempotent-Replayed": "true"}), time.perf_counter() - started
         manifest = served.manifest
         content = {"id": job_id, "status": JobStatus.QUEUED.value, "model": manifest.name, "version": manifest.version}
@@ -59,7 +52,7 @@ class SubmitEndpoint(HotEndpoint):
 
 
 def job_routes(services: Services) -> APIRouter:
-    """Looking a job up and cancelling it."""
+    """Return the routes that look a job up and cancel it."""
     router = APIRouter(tags=["jobs"], dependencies=services.guard.dependencies(KeyScope.JOBS))
     wait_max = services.settings.wait_max_seconds
 
@@ -79,7 +72,7 @@ def job_routes(services: Services) -> APIRouter:
         owner = context_of(request.scope).owner
         job = await (services.jobs.waiters.wait(job_id, wait, owner) if wait else services.jobs.get(job_id, owner))
         if job is None:
-            raise unknown_job()
+            raise _unknown_job()
         return job_response(job, 200)
 
     @router.delete(
@@ -95,12 +88,17 @@ def job_routes(services: Services) -> APIRouter:
         owner = context_of(request.scope).owner
         status = await services.jobs.cancel(job_id, owner)
         if status is None:
-            raise unknown_job()
+            raise _unknown_job()
         if status is not JobStatus.CANCELLED:
             raise Problem(409, "job_ended", f"the job has ended: {status.value}")
         job = await services.jobs.get(job_id, owner)
         if job is None:
-            raise unknown_job()
+            raise _unknown_job()
         return job_response(job, 200)
 
     return router
+
+
+def _unknown_job() -> Problem:
+    """Return 404: the job was never accepted, or its record expired."""
+    return Problem(404, "unknown_job", "no job has this id, or it ended too long ago")

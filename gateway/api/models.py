@@ -1,12 +1,11 @@
-"""What is served: models, their versions and aliases, and where they are loaded."""
+"""`/models` and `/model-info`: models, their versions and aliases, and the workers that have them loaded."""
 
 from typing import Annotated, Any
 
-import orjson
 from fastapi import APIRouter, Path
 from starlette.responses import Response
 
-from gateway.api.endpoint import JSON
+from gateway.api.responses import json_response
 from gateway.api.schemas import problems
 from gateway.auth.api_keys import KeyScope
 from gateway.catalog.served_model import ServedModel
@@ -15,12 +14,12 @@ from gateway.services import Services
 ModelName = Annotated[str, Path(max_length=64)]
 
 
-def catalog_routes(services: Services) -> APIRouter:
-    """`/model-info`, `/models` and `/models/{name}`."""
+def model_routes(services: Services) -> APIRouter:
+    """Return the routes that describe models."""
     router = APIRouter(tags=["models"], dependencies=services.guard.dependencies(KeyScope.READ))
     catalog, workers = services.catalog, services.workers
 
-    def described(served: ServedModel) -> dict[str, Any]:
+    def describe(served: ServedModel) -> dict[str, Any]:
         manifest = served.manifest
         loaded = workers.loaded_by(served.label)
         return {
@@ -34,7 +33,7 @@ def catalog_routes(services: Services) -> APIRouter:
 
     @router.get("/model-info", summary="The default model, and where it is loaded", response_class=Response)
     async def model_info() -> Response:
-        return Response(orjson.dumps(described(catalog.default)), media_type=JSON)
+        return json_response(describe(catalog.default))
 
     @router.get("/models", summary="All models", response_class=Response)
     async def models() -> Response:
@@ -42,13 +41,13 @@ def catalog_routes(services: Services) -> APIRouter:
             {"name": name, "default": name == catalog.default_model, "aliases": catalog.aliases(name)}
             for name in catalog.names
         ]
-        return Response(orjson.dumps({"models": content}), media_type=JSON)
+        return json_response({"models": content})
 
     @router.get(
         "/models/{name}", summary="A model as it is served", response_class=Response, responses=problems(404, 422, 503)
     )
     async def model(name: ModelName) -> Response:
-        return Response(orjson.dumps(described(await catalog.get(name))), media_type=JSON)
+        return json_response(describe(await catalog.get(name)))
 
     @router.get(
         "/models/{name}/versions/{version}",
@@ -57,6 +56,6 @@ def catalog_routes(services: Services) -> APIRouter:
         responses=problems(404, 422, 503),
     )
     async def version(name: ModelName, version: ModelName) -> Response:
-        return Response(orjson.dumps(described(await catalog.get(name, version))), media_type=JSON)
+        return json_response(describe(await catalog.get(name, version)))
 
     return router

@@ -1,4 +1,4 @@
-"""The OpenAPI document: FastAPI's own, and the two hot routes, with the model's real schema and examples."""
+"""The OpenAPI document: FastAPI's, plus the hot routes with the default model's schema and examples."""
 
 from typing import Any
 
@@ -48,12 +48,12 @@ _VERSION = {
 _PREFERRED_KEY = {
     **_IDEMPOTENCY_KEY,
     "schema": {"type": "string"},
-    "description": "Of the job, 1 to 255 characters; without `Prefer` there is none, and it is not looked at.",
+    "description": "Key of the job, 1 to 255 characters; ignored without `Prefer`.",
 }
 
 
 def install_openapi(app: FastAPI, services: Services) -> None:
-    """Replace `app.openapi`; the document is made anew when the default model is another version."""
+    """Replace `app.openapi`; the document is rebuilt when the default model changes its version."""
     made_for: list[ServedModel] = []
 
     def openapi() -> dict[str, Any]:
@@ -61,7 +61,7 @@ def install_openapi(app: FastAPI, services: Services) -> None:
         if app.openapi_schema is None or made_for != [served]:
             app.openapi_schema = _document(app, served)
             if services.guard.required:
-                _ask_for_keys(app.openapi_schema)
+                _require_keys(app.openapi_schema)
             made_for[:] = [served]
         return app.openapi_schema
 
@@ -78,20 +78,20 @@ def _document(app: FastAPI, served: ServedModel) -> dict[str, Any]:
     schemas.update(definitions["$defs"])
     schemas["Rows"] = served.parser.json_schema()
     paths = document["paths"]
-    ours, others = _own_rows(served.manifest), _other_rows()
-    paths["/predict"] = {"post": _predict("predict", ours)}
-    paths["/jobs"] = {"post": _submit("submit_job", ours)}
+    default_rows, any_rows = _default_rows(served.manifest), _any_rows()
+    paths["/predict"] = {"post": _predict("predict", default_rows)}
+    paths["/jobs"] = {"post": _submit("submit_job", default_rows)}
     for prefix, parameters, suffix in (
         ("/models/{name}", [_NAME], "with_model"),
         ("/models/{name}/versions/{version}", [_NAME, _VERSION], "with_version"),
     ):
-        paths[f"{prefix}/predict"] = {"parameters": parameters, "post": _predict(f"predict_{suffix}", others)}
-        paths[f"{prefix}/jobs"] = {"parameters": parameters, "post": _submit(f"submit_job_{suffix}", others)}
+        paths[f"{prefix}/predict"] = {"parameters": parameters, "post": _predict(f"predict_{suffix}", any_rows)}
+        paths[f"{prefix}/jobs"] = {"parameters": parameters, "post": _submit(f"submit_job_{suffix}", any_rows)}
     return document
 
 
-def _ask_for_keys(document: dict[str, Any]) -> None:
-    """What FastAPI says of its own routes, for the hot ones too, and what a refused caller gets."""
+def _require_keys(document: dict[str, Any]) -> None:
+    """Document the API key of the hot routes, as FastAPI does for its own, and the errors of all."""
     for path, operations in document["paths"].items():
         resource = path.rpartition("/")[2]
         if "post" in operations and resource in ("predict", "jobs"):
@@ -101,7 +101,7 @@ def _ask_for_keys(document: dict[str, Any]) -> None:
                 operation["responses"] |= _errors(401, 403, 429)
 
 
-def _own_rows(manifest: Manifest) -> dict[str, Any]:
+def _default_rows(manifest: Manifest) -> dict[str, Any]:
     rows = [flat_row(manifest, sample.row) for sample in manifest.samples[:2]]
     return {
         "required": True,
@@ -114,8 +114,8 @@ def _own_rows(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _other_rows() -> dict[str, Any]:
-    """A row's form depends on the model: `GET /models/{name}` tells."""
+def _any_rows() -> dict[str, Any]:
+    """Describe rows of any model; `GET /models/{name}` tells the features of one."""
     return {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
 
 
@@ -129,7 +129,7 @@ def _predict(operation: str, body: dict[str, Any]) -> dict[str, Any]:
         "requestBody": body,
         "responses": {
             "200": {"description": "The prediction.", "content": {"application/json": {"schema": answer}}},
-            "202": _accepted("Only with `Prefer`: a job, to be picked up at `Location`."),
+            "202": _accepted("Only with `Prefer`: a job; poll `Location` for the outcome."),
             **_errors(400, 404, 413, 415, 422, 500, 503, 504),
         },
     }

@@ -1,19 +1,87 @@
-"""The JSON of successful answers."""
+"""Successful HTTP responses, and their JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from itertools import chain
 from typing import Any
 
 import orjson
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from gateway.jobs.record import Job
+from gateway.web.request_context import HeaderPairs, context_of
 from headrace.models.manifest import Manifest
 from shared.queue.contract import JobStatus
 
+JSON = "application/json"
+
+POLL_AGAIN_SECONDS = "1"
+"""Value of `Retry-After` for a job that has not ended."""
+
+WRITTEN_ROWS_MIN = 16
+"""Rows above which probabilities are written as JSON text directly; an object per row takes three times as long."""
+
+Outputs = Sequence[tuple[str, Sequence[Any] | None]]
+"""Name and classes of each output of a model."""
+
+
+class EncodedResponse(Response):
+    """A JSON response with encoded headers: starlette's own constructor costs as much time as the routing."""
+
+    def __init__(
+        self,
+        body: bytes,
+        status: int,
+        headers: HeaderPairs,
+        content_type: bytes = JSON.encode(),
+    ) -> None:
+        self.status_code = status
+        self.body = body
+        self.background = None
+        self.raw_headers = [
+            (b"content-type", content_type),
+            (b"content-length", b"%d" % len(body)),
+            *headers,
+        ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response, in one write if the server can."""
+        write = context_of(scope).write_response
+        if write is None or not write(self.status_code, self.raw_headers, bytes(self.body)):
+            await super().__call__(scope, receive, send)
+
+
+def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a JSON response."""
+    return Response(orjson.dumps(content), status, headers, JSON)
+
+
+def prediction_response(members: dict[str, Any], model: str, version: str, parts: dict[str, float]) -> Response:
+    """Return the response with a prediction.
+
+    Args:
+        members: members of the body as of `predicted`.
+        model: name of the model.
+        version: version that predicted.
+        parts: times of the request, as of `timing`.
+    """
+    content = {**members, "model": model, "version": version, "timing": parts}
+    return EncodedResponse(orjson.dumps(content), 200, ((b"server-timing", server_timing(parts).encode()),))
+
+
+def job_response(job: Job, status: int, headers: Mapping[str, str] | None = None) -> Response:
+    """Return the response with a job; with 202, the job's `Location` too."""
+    all_headers = dict(headers or {})
+    if status == 202:
+        all_headers["Location"] = f"/jobs/{job.id}"
+    if not job.ended:
+        all_headers["Retry-After"] = POLL_AGAIN_SECONDS
+    return json_response(job_view(job), status, all_headers)
+
 
 def timing(queue_seconds: float, compute_seconds: float, total_seconds: float) -> dict[str, float]:
-    """Where the time went, in milliseconds. What is neither queue nor compute is the way there and back."""
+    """Return the times of a request in milliseconds; the rest of the total is the way to the worker and back."""
     return {
         "queue_ms": round(max(0.0, queue_seconds) * 1000, 3),
         "compute_ms": round(compute_seconds * 1000, 3),
@@ -22,26 +90,28 @@ def timing(queue_seconds: float, compute_seconds: float, total_seconds: float) -
 
 
 def server_timing(parts: dict[str, float]) -> str:
-    """The same as a `Server-Timing` header."""
+    """Return these times as a `Server-Timing` header."""
     return f"queue;dur={parts['queue_ms']}, compute;dur={parts['compute_ms']}, total;dur={parts['total_ms']}"
 
 
-WRITTEN_ROWS_MIN = 16
-"""Rows above which the probabilities are written as JSON text at once; objects for all of them take thrice as long."""
-
-Outputs = Sequence[tuple[str, Sequence[Any] | None]]
-"""Name and classes of each output of a model."""
-
-
 def outputs_of(manifest: Manifest) -> Outputs:
-    """The outputs as a manifest describes them."""
+    """Return the outputs that a manifest describes."""
     return [(output.name, output.classes) for output in manifest.outputs]
 
 
 def predicted(outputs: Outputs, result: dict[str, Any], single: bool) -> dict[str, Any]:
-    """What the model said: flat for a flat row, lists for instances.
+    """Return predictions and probabilities as members of a JSON body.
 
-    With several outputs a prediction is an object by output; probabilities are an object by class.
+    With several outputs, a prediction is an object by output. Probabilities are an object by class, and by output first
+    if there are several.
+
+    Args:
+        outputs: the model's outputs.
+        result: a worker's `predictions` and `probabilities`, lists over rows; of several outputs, a row is a list.
+        single: True for a single flat row, whose members are values, not lists.
+
+    Raises:
+        ValueError: if the result does not fit the outputs.
     """
     predictions: list[Any] = result["predictions"]
     probabilities: list[Any] | None = result["probabilities"]
@@ -69,26 +139,26 @@ def predicted(outputs: Outputs, result: dict[str, Any], single: bool) -> dict[st
     return members
 
 
-def _by_label(labels: list[str], shares: list[list[float]]) -> bytes:
-    """The JSON of `[{label: share, ...}, ...]`, without an object for each of the rows."""
-    numbers = orjson.dumps([*chain.from_iterable(shares)])[1:-1].split(b",")
-    if len(numbers) != len(labels) * len(shares):
+def _by_label(labels: list[str], probabilities: list[list[float]]) -> bytes:
+    """Encode `[{label: probability, ...}, ...]` without an object per row."""
+    numbers = orjson.dumps([*chain.from_iterable(probabilities)])[1:-1].split(b",")
+    if len(numbers) != len(labels) * len(probabilities):
         raise ValueError("not one probability per class")
     names = [orjson.dumps(label) for label in labels]
     pieces = [b""] * (2 * len(numbers))
-    pieces[0::2] = [b"},{" + names[0] + b":", *(b"," + name + b":" for name in names[1:])] * len(shares)
+    pieces[0::2] = [b"},{" + names[0] + b":", *(b"," + name + b":" for name in names[1:])] * len(probabilities)
     pieces[1::2] = numbers
     return b"[" + b"".join(pieces)[2:] + b"}]"
 
 
 def job_prediction(job: Job) -> dict[str, Any]:
-    """What the model said of a succeeded job; its outcome names the outputs, whatever became of the manifest."""
+    """Return the result of a succeeded job. The outcome names the outputs: the manifest may be gone."""
     outcome = job.outcome or {}
     return predicted(outcome["outputs"], outcome, job.single)
 
 
 def job_view(job: Job) -> dict[str, Any]:
-    """A job as its caller sees it; what has not happened yet is absent."""
+    """Return a job as its caller sees it; members for what has not happened yet are absent."""
     view: dict[str, Any] = {
         "id": job.id,
         "status": job.status.value,

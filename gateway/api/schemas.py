@@ -1,4 +1,4 @@
-"""HTTP bodies, for OpenAPI; distinct from the queue's contract, so that either can change alone."""
+"""HTTP bodies for OpenAPI; separate from the queue's contract, so that either can change alone."""
 
 from typing import Any, Literal
 
@@ -8,14 +8,14 @@ Value = str | int | float | bool | dict[str, str | int | float | bool]
 """One value, or one per output of a model that has several."""
 
 Probabilities = dict[str, float] | dict[str, dict[str, float]]
-"""By class, or by output and class."""
+"""Probabilities by class, or by output and class."""
 
 
 class Timing(BaseModel):
-    """Where the time went, in milliseconds; the same numbers are in the header `Server-Timing`."""
+    """Times of the request in milliseconds; the header `Server-Timing` has the same numbers."""
 
     queue_ms: float = Field(description="From acceptance to the start of the first batch.")
-    compute_ms: float = Field(description="Inside the estimator, for the whole batch; added up if there were several.")
+    compute_ms: float = Field(description="Inside the estimator, for the whole batch; the sum if there were several.")
     total_ms: float = Field(description="From the request to the answer.")
 
 
@@ -23,7 +23,7 @@ class Prediction(BaseModel):
     """The answer to one row."""
 
     prediction: Value
-    probabilities: Probabilities | None = Field(None, description="By class, if the model knows them.")
+    probabilities: Probabilities | None = Field(None, description="By class, if the model has them.")
     model: str
     version: str
     timing: Timing
@@ -40,7 +40,7 @@ class Predictions(BaseModel):
 
 
 class JobError(BaseModel):
-    """Why a job failed."""
+    """Reason for a job's failure."""
 
     code: str
     message: str
@@ -48,7 +48,7 @@ class JobError(BaseModel):
 
 
 class JobResult(BaseModel):
-    """What the model said: `prediction` for one row, `predictions` for instances."""
+    """Result of a job: `prediction` for one row, `predictions` for instances."""
 
     prediction: Value | None = None
     predictions: list[Value] | None = None
@@ -56,7 +56,7 @@ class JobResult(BaseModel):
 
 
 class JobView(BaseModel):
-    """A job; what has not happened yet is absent."""
+    """A job; members for what has not happened yet are absent."""
 
     id: str
     status: Literal["queued", "running", "succeeded", "failed", "cancelled", "expired"]
@@ -82,7 +82,7 @@ class ProblemView(BaseModel):
 
 
 class HealthView(BaseModel):
-    """A readable summary."""
+    """A summary for people."""
 
     status: Literal["ok", "unavailable"]
     reason: str | None
@@ -96,26 +96,26 @@ class HealthView(BaseModel):
 
 _TEXT = {
     400: "Not JSON.",
-    401: "No API key of this gateway.",
-    403: "The API key is not good for this.",
-    404: "Unknown, or aged out.",
+    401: "The API key is missing or unknown.",
+    403: "The API key lacks the scope.",
+    404: "Unknown, or expired.",
     409: "In conflict with the job's state.",
     413: "The body is too large.",
     415: "Not application/json.",
-    422: "JSON, but not what this model takes.",
-    429: "More requests than the API key may make; see Retry-After.",
+    422: "JSON that does not fit the model, or an unacceptable parameter.",
+    429: "More requests than the API key allows; see Retry-After.",
     500: "The model failed.",
-    503: "Overloaded, or a part is down; see Retry-After.",
+    503: "Overloaded, or a component is down; see Retry-After.",
     504: "No prediction before the deadline.",
 }
 
 
 GET_JOB, CANCEL_JOB = "get_job", "cancel_job"
-"""Ids of the operations that an answer with a job leads to."""
+"""Ids of the operations that a response with a job links to."""
 
 
 def job_links() -> dict[str, dict[str, Any]]:
-    """OpenAPI links from a job in an answer to what can be asked about it."""
+    """Return OpenAPI links from a job in a response to the operations on it."""
     return {
         operation: {"operationId": operation, "parameters": {"job_id": "$response.body#/id"}}
         for operation in (GET_JOB, CANCEL_JOB)
@@ -123,7 +123,7 @@ def job_links() -> dict[str, dict[str, Any]]:
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI responses for these errors."""
+    """Return OpenAPI responses for these statuses."""
     return {
         status: {
             "description": _TEXT[status],

@@ -12,7 +12,7 @@ from starlette.types import Message
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from gateway.api.endpoint import EncodedResponse
+from gateway.api.responses import EncodedResponse
 from gateway.metrics import GatewayMetrics
 from gateway.web.middleware import RequestMiddleware
 from gateway.web.request_context import CONTEXT, RequestContext

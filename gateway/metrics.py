@@ -1,4 +1,4 @@
-"""The gateway's metrics: what callers asked, what they got, and how long it took them."""
+"""The gateway's metrics: requests, their outcomes and their duration, as callers see them."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ from shared.observability.processes import ProcessesAsOne
 from shared.queue.contract import Lane
 
 OUTCOMES = ("ok", "invalid", "rejected", "failed", "timeout")
-"""How a prediction request or a submission ended for its caller; a submission is `ok` when the job is accepted."""
+"""Outcomes of a prediction request or submission for its caller; a submission is `ok` when the job is accepted."""
 
 REJECTIONS = (
     "bodies_full",
@@ -32,33 +32,34 @@ REJECTIONS = (
     "too_large",
 )
 
-#: Outcomes by status code, for what did not succeed. Who exceeds its own limit (429) is `invalid`: no fault of ours.
+#: Outcome by status code of an error. Other statuses are `invalid` below 500: a caller beyond its own rate limit (429)
+#: does not count against the service.
 _OUTCOME_OF_STATUS = {500: "failed", 503: "rejected", 504: "timeout"}
 
 
 class _Histogram(Histogram):
-    """A histogram that takes many observations at once: one write per bucket, not two per value."""
+    """A histogram that takes many observations at once, with one write per bucket instead of two per value."""
 
     def observe_many(self, values: Sequence[float]) -> None:
         """Add observations."""
-        # As `observe`: the first bucket whose bound is not less.
+        # Like `observe`: the first bucket whose upper bound is not less than the value.
         for bucket, count in Tally(bisect_left(self._upper_bounds, value) for value in values).items():
             self._buckets[bucket].inc(count)
         self._sum.inc(sum(values))
 
 
 class GatewayMetrics(Collector):
-    """All metrics of a gateway process, in a registry of its own, every label set made at once.
+    """All metrics of a gateway process, in a registry of its own, with every label set created at the start.
 
-    What happens in one turn of the event loop is noted, and written to the metrics together after it: a write costs a
-    lock and a search each, as much as a good part of an answer. Whoever collects has everything written first.
+    Events of one turn of the event loop are noted, and written to the metrics together after it: each write costs a
+    lock and a search, a good part of the time of an answer. Collecting writes everything first.
 
-    As one of several processes, the registry shows what all of them have written, gauges added up.
+    In one of several processes, the registry shows the sums over all of them.
     """
 
     def __init__(self, one_of_several: bool = False) -> None:
         self.registry = CollectorRegistry(support_collectors_without_names=True)
-        # Before the metrics, so that these are complete when their turn comes.
+        # Collected before the metrics, so that these are complete.
         self.registry.register(self)
         own = None if one_of_several else self.registry
         self.registry.register(BuildInfo())
@@ -82,13 +83,13 @@ class GatewayMetrics(Collector):
         )
         self._requests = Counter(
             f"{names.PREFIX}requests_total",
-            "Prediction requests (lane interactive) and job submissions (lane bulk), by how they ended.",
+            "Prediction requests (lane interactive) and job submissions (lane bulk), by outcome.",
             ["model", "lane", "outcome"],
             registry=own,
         )
         self._request_seconds = _Histogram(
             f"{names.PREFIX}request_duration_seconds",
-            "Time of successful prediction requests and submissions as the caller sees it, queue included.",
+            "Time of successful prediction requests and submissions as the caller sees it, including the queue.",
             ["model", "lane"],
             buckets=names.LATENCY_BUCKETS_SECONDS,
             registry=own,
@@ -102,43 +103,43 @@ class GatewayMetrics(Collector):
         )
         self._rejections = Counter(
             f"{names.PREFIX}rejections_total",
-            "Requests turned away, by reason.",
+            "Rejected requests, by reason.",
             ["reason"],
             registry=own,
         )
         self._waiting_rows = Gauge(
             f"{names.PREFIX}waiting_rows",
-            "Interactive rows in this gateway that wait for a free slot.",
+            "Interactive rows in this gateway that wait for a permit.",
             multiprocess_mode="livesum",
             registry=own,
         )
         self.waiting_rows_limit = Gauge(
             f"{names.PREFIX}waiting_rows_limit",
-            "Interactive rows that may wait in this gateway at most.",
+            "Most interactive rows that may wait in this gateway.",
             multiprocess_mode="livesum",
             registry=own,
         )
         self.jobs_open_limit = Gauge(
             f"{names.PREFIX}jobs_open_limit",
-            "Jobs without an outcome at most.",
+            "Most jobs without an outcome.",
             multiprocess_mode="livemax",
             registry=own,
         )
         self.estimated_wait_seconds = Gauge(
             f"{names.PREFIX}queue_estimated_wait_seconds",
-            "How long a row or a job that is accepted now would wait for a worker.",
+            "Time that a row or a job accepted now would wait for a worker.",
             ["lane"],
             multiprocess_mode="livemax",
             registry=own,
         )
         self.shadow_rows_dropped = Counter(
             f"{names.PREFIX}shadow_rows_dropped_total",
-            "Rows that were not sent to a version on trial, since there was too much to do.",
+            "Rows not sent to a version on trial because of overload.",
             registry=own,
         )
         self.reconciled = Counter(
             f"{names.PREFIX}jobs_reconciled_total",
-            "Overdue jobs, by what was done about them.",
+            "Overdue jobs, by the reconciler's action.",
             ["action"],
             registry=own,
         )
@@ -149,18 +150,18 @@ class GatewayMetrics(Collector):
         for lane in Lane:
             self.estimated_wait_seconds.labels(lane.value)
         self._label_of: dict[str, str] = {}
-        """Models that exist, and what they are called in labels."""
+        """Labels of the models that exist, by name."""
         self._capped = names.CappedLabel()
         self.in_progress = {lane: 0 for lane in Lane}
-        """Requests that wait for their answer now."""
+        """Number of requests that wait for their answer, by lane."""
         self.waiting: Callable[[], int] = lambda: 0
-        """Tells how many rows wait in this process."""
+        """Return the number of rows that wait in this process."""
         self._answered: list[tuple[str, str, int, float]] = []
         self._ended: list[tuple[str, Lane, str]] = []
         self._seconds: defaultdict[tuple[str, Lane], list[float]] = defaultdict(list)
 
     def know(self, model: str) -> None:
-        """Make the label sets of a model that exists; other names are counted as `unknown`."""
+        """Create the label sets of a model that exists; other names are counted as `unknown`."""
         label = self._label_of[model] = self._capped(model)
         for lane in Lane:
             self._request_seconds.labels(label, lane.value)
@@ -168,26 +169,26 @@ class GatewayMetrics(Collector):
                 self._requests.labels(label, lane.value, outcome)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A request was answered; called in the event loop."""
+        """Count an answered request; call in the event loop."""
         if not self._answered:
             asyncio.get_running_loop().call_soon(self.write)
         self._answered.append((method, route, status, seconds))
 
     def succeeded(self, model: str, lane: Lane, seconds: float) -> None:
-        """A request got what it asked for."""
+        """Count a successful prediction request or submission."""
         model = self._label(model)
         self._ended.append((model, lane, "ok"))
         self._seconds[model, lane].append(seconds)
 
     def ended_with(self, model: str, lane: Lane, status: int, code: str) -> None:
-        """A request got an error."""
+        """Count a prediction request or submission that ended with an error."""
         outcome = _OUTCOME_OF_STATUS.get(status, "invalid" if status < 500 else "failed")
         self._ended.append((self._label(model), lane, outcome))
         if code in REJECTIONS:
             self.rejected(code)
 
     def rejected(self, reason: str) -> None:
-        """A caller was turned away for one of `REJECTIONS`."""
+        """Count a rejection; the reason is one of `REJECTIONS`."""
         self._rejections.labels(reason).inc()
 
     def _label(self, model: str) -> str:
@@ -199,7 +200,7 @@ class GatewayMetrics(Collector):
         return self._label_of[names.UNKNOWN_MODEL]
 
     def write(self) -> None:
-        """Write what was noted."""
+        """Write the noted events to the metrics."""
         answered, self._answered = self._answered, []
         ended, self._ended = self._ended, []
         succeeded, self._seconds = self._seconds, defaultdict(list)
@@ -219,6 +220,6 @@ class GatewayMetrics(Collector):
         self._waiting_rows.set(self.waiting())
 
     def collect(self) -> Iterator[Metric]:
-        """Nothing of its own: the metrics are in the registry themselves."""
+        """Write the noted events; return no metrics, since they are in the registry themselves."""
         self.write()
         return iter(())

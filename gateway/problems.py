@@ -1,4 +1,4 @@
-"""Every error that a caller can meet, as RFC 9457 problem details. Input is never echoed."""
+"""Errors that a caller can get, as RFC 9457 problem details. Input is never echoed."""
 
 import math
 import random
@@ -14,7 +14,7 @@ CONTENT_TYPE = "application/problem+json"
 
 @dataclass(eq=False)
 class Problem(Exception):
-    """An error answer. `code` makes the stable `type` URI; `extra` are further members of the body."""
+    """An error response. `code` makes the stable `type` URI; `extra` holds further members of the body."""
 
     status: int
     code: str
@@ -23,7 +23,7 @@ class Problem(Exception):
     extra: dict[str, Any] = field(default_factory=dict)
 
     def body(self) -> bytes:
-        """The JSON document."""
+        """Return the JSON document."""
         return orjson.dumps(
             {
                 "type": f"urn:headrace:problem:{self.code}",
@@ -35,18 +35,18 @@ class Problem(Exception):
         )
 
     def response(self) -> Response:
-        """The answer."""
+        """Return the response."""
         return Response(self.body(), self.status, self.headers, CONTENT_TYPE)
 
 
 def retry_after(seconds: float) -> dict[str, str]:
-    """The header `Retry-After`: whole seconds, not less than these, and jittered.
+    """Return the header `Retry-After`: whole seconds, at least these, with jitter.
 
-    Those who were turned away together must not come back together, also if the wait is short.
+    Callers who are refused together must not come back together, even after a short wait.
     """
     return {"Retry-After": str(max(1, math.ceil(random.uniform(seconds, 1.5 * seconds + 1))))}
 
 
 def overloaded(code: str, detail: str, retry_after_seconds: float) -> Problem:
-    """503 for a state of ours."""
+    """Return a 503 with `Retry-After`: the gateway, not the request, is at fault."""
     return Problem(503, code, detail, retry_after(retry_after_seconds))

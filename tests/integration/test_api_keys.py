@@ -1,4 +1,4 @@
-"""Two callers with keys of their own, and the jobs of each."""
+"""Two callers with API keys of their own, and the jobs of each."""
 
 import json
 import subprocess
@@ -95,9 +95,9 @@ def test_no_key_is_in_a_log_or_in_redis(stack: Stack, alice: dict[str, str], bob
         assert secret not in json.dumps(str(dumped))
 
 
-@pytest.mark.parametrize(("text", "told"), [("", "it holds no key"), ("alice sesame predict\n", "line 1")])
+@pytest.mark.parametrize(("text", "reason"), [("", "it holds no key"), ("alice sesame predict\n", "line 1")])
 def test_a_gateway_that_should_ask_and_could_not_does_not_start(
-    tmp_path: Path, iris_models: Path, text: str, told: str
+    tmp_path: Path, iris_models: Path, text: str, reason: str
 ) -> None:
     path = tmp_path / "keys"
     path.write_text(text)
@@ -113,4 +113,4 @@ def test_a_gateway_that_should_ask_and_could_not_does_not_start(
 
     assert ended.returncode == 1
     [line] = [line for line in ended.stderr.splitlines() if line.startswith("headrace: ")]
-    assert told in line and "sesame" not in ended.stderr
+    assert reason in line and "sesame" not in ended.stderr

@@ -77,8 +77,8 @@ def test_answer_says_which_model_and_where_the_time_went(stack: Stack, iris: Man
     assert (answer["model"], answer["version"]) == ("iris", iris.version)
     assert response.headers["x-request-id"] == "mine-1"
     timing = answer["timing"]
-    told = dict(re.findall(r"(\w+);dur=([\d.]+)", response.headers["server-timing"]))
-    assert {f"{name}_ms": float(value) for name, value in told.items()} == timing
+    header = dict(re.findall(r"(\w+);dur=([\d.]+)", response.headers["server-timing"]))
+    assert {f"{name}_ms": float(value) for name, value in header.items()} == timing
     assert 0 < timing["compute_ms"] < timing["total_ms"]
     # Queue and total are read from two clocks, which agree within their round trips.
     assert timing["queue_ms"] < timing["total_ms"] + 5

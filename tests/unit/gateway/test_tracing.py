@@ -1,4 +1,4 @@
-"""A request's spans: the app is driven as a server would, the queue is the fake one, the clock is the test's."""
+"""Spans of a request: the app is called as a server would, with a fake queue and a clock of the test's."""
 
 import asyncio
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ UNSAMPLED = SAMPLED[:-2] + b"00"
 
 
 class Bench:
-    """Requests that end up in a batcher, and the spans that came of them."""
+    """Requests that go to a batcher, and their spans."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -47,7 +47,7 @@ class Bench:
         self.failure: Exception | None = None
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """What is behind the middleware."""
+        """Answer behind the middleware."""
         self.bound.append(dict(log_context()))
         scope["endpoint"] = self
         status = 200
@@ -64,14 +64,14 @@ class Bench:
     template = "/predict"
 
     async def ask(self, *traceparents: bytes, path: str = "/predict") -> None:
-        """A request."""
+        """Send a request."""
         headers = [(b"traceparent", each) for each in traceparents]
         scope = {"type": "http", "method": "POST", "path": path, "headers": headers}
         metrics = GatewayMetrics()
         await RequestMiddleware(self.answer, metrics, tracing=self.requests)(scope, _nothing, _sent)
 
     def spans(self) -> dict[str, Any]:
-        """By name, once all are exported."""
+        """Return the spans by name, once all are exported."""
         self.requests.close()
         found = {span.name: span for span in self.exporter.get_finished_spans()}
         assert len(found) == len(self.exporter.get_finished_spans())
@@ -83,7 +83,7 @@ async def _nothing() -> Message:
 
 
 async def _sent(_: Message) -> None:
-    """Somebody got it."""
+    """Drop the response."""
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def bench() -> Iterator[Bench]:
 
 
 async def answered(bench: Bench, *traceparents: bytes, started_at: float = 100.5) -> None:
-    """A request that gets its answer at 101."""
+    """Send a request and answer it at 101 s."""
     asking = asyncio.create_task(bench.ask(*traceparents))
     await turns()
     (message,) = bench.batch_client.published

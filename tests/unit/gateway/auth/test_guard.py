@@ -1,4 +1,4 @@
-"""Who gets in where there are API keys: the whole app, without a Redis."""
+"""Access by API keys: the whole app, without a Redis."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -23,7 +23,7 @@ Asked = Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]
 
 @pytest.fixture
 def app_with(tmp_path: Path) -> Callable[..., FastAPI]:
-    """Makes a gateway whose keys are named after their scopes, and `slow`, which may ask once."""
+    """A maker of gateways whose keys are named after their scopes, and `slow`, whose limit is one request."""
     stored(tmp_path / "models", MANIFEST)
     keys = tmp_path / "keys"
     lines = [f"{scope.value} sha256:{digest_of(scope.value.encode()).hex()} {scope.value}\n" for scope in KeyScope]
@@ -73,7 +73,7 @@ def answers(app: FastAPI, *requests: tuple[str, str, dict[str, str]]) -> list[ht
 
 
 def operations(app: FastAPI) -> list[tuple[str, str, str]]:
-    """Method, path and scope of whatever the gateway does."""
+    """Method, path and scope of every operation of the gateway."""
     found = []
     for path, item in app.openapi()["paths"].items():
         for method, operation in item.items():
@@ -148,7 +148,7 @@ def test_a_used_up_limit_is_429_and_counted(app: FastAPI) -> None:
     assert used_up.json()["type"] == "urn:headrace:problem:rate_limited"
     assert 10 <= int(used_up.headers["retry-after"]) <= 16
     assert 'inference_rejections_total{reason="rate_limited"} 1.0' in metrics.text
-    # Rejected ones are ours to answer for, and burn the error budget.
+    # Counted as `invalid`: `rejected` requests would burn the error budget.
     assert 'inference_requests_total{lane="interactive",model="sticks",outcome="invalid"} 1.0' in metrics.text
 
 

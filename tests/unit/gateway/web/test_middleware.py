@@ -29,8 +29,8 @@ async def left(_: Request) -> Response:
     raise ClientDisconnect
 
 
-class Half:
-    """Starts its answer, then breaks."""
+class BreaksOff:
+    """An app that starts its response, then fails."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -38,7 +38,7 @@ class Half:
 
 
 class Hot:
-    """Knows its template itself, as the hot routes do."""
+    """An app that has its own template, as the hot routes do."""
 
     template = "/models/{name}/fine"
 
@@ -62,7 +62,7 @@ class Site:
             Route("/fine", fine, methods=["GET", "POST"]),
             Route("/broken", broken),
             Route("/left", left),
-            Route("/half", Half()),
+            Route("/half", BreaksOff()),
             Route("/models/{name}/fine", Hot(), methods=["POST"]),
             Route("/made-up/{name}", fine),
         ]
@@ -78,7 +78,7 @@ class Site:
         return run(asking())
 
     def requests(self) -> dict[tuple[str, str, str], float]:
-        """How many by method, route and status."""
+        """Number of requests by method, route and status."""
         [family] = self.metrics.http_requests.collect()
         return {
             (sample.labels["method"], sample.labels["route"], sample.labels["status"]): sample.value

@@ -65,8 +65,8 @@ def test_the_table_is_what_a_worker_exports(tmp_path: Path) -> None:
 
 
 def test_the_bounds_are_those_of_the_code() -> None:
-    told = {name: [float(bound) for bound in bounds.split(", ")] for name, bounds, _ in table("buckets")}
-    assert told == {name: [float(bound) for bound in bounds] for name, bounds in BUCKETS.items()}
+    documented = {name: [float(bound) for bound in bounds.split(", ")] for name, bounds, _ in table("buckets")}
+    assert documented == {name: [float(bound) for bound in bounds] for name, bounds in BUCKETS.items()}
 
 
 @pytest.mark.parametrize("cells", [*table("metrics"), *table("buckets")], ids=lambda cells: cells[0])

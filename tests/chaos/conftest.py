@@ -124,9 +124,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
     marker = item.get_closest_marker("fault")
     if marker is not None and (report.when == "call" or report.skipped or report.failed):
-        told = dict(item.user_properties)
-        measured = told.get(MEASURED)
-        note = str(told.get(REMARK, ""))
+        properties = dict(item.user_properties)
+        measured = properties.get(MEASURED)
+        note = str(properties.get(REMARK, ""))
         if isinstance(report.longrepr, tuple):
             note = str(report.longrepr[2]).removeprefix("Skipped: ")
         item.config.stash[RESULTS][item.nodeid] = matrix.Result(

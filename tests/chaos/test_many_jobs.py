@@ -160,7 +160,7 @@ class _Progress:
     def __init__(self, stack: Stack, submitter: Submitter) -> None:
         self._stack = stack
         self._submitter = submitter
-        self._began = self._told = time.monotonic()
+        self._began = self._reported = time.monotonic()
         self._accepted = 0
 
     def open_jobs(self) -> int:
@@ -173,9 +173,9 @@ class _Progress:
     def now_and_then(self) -> None:
         """Print a line if the last one is a few seconds old."""
         now, accepted = time.monotonic(), self._submitter.accepted
-        if now - self._told >= PROGRESS_SECONDS:
-            rate = (accepted - self._accepted) / (now - self._told)
-            self._told, self._accepted = now, accepted
+        if now - self._reported >= PROGRESS_SECONDS:
+            rate = (accepted - self._accepted) / (now - self._reported)
+            self._reported, self._accepted = now, accepted
             self.tell(f"{accepted:,} accepted ({rate:,.0f}/s), {self.open_jobs():,} open")
 
     def tell(self, what: str) -> None:

@@ -77,7 +77,7 @@ def run(url: str, headers: Mapping[str, str], examples: int, seed: int) -> Findi
     for event in engine.from_schema(schema).execute():
         _take(event, findings, statistic)
     findings.cases, findings.operations = statistic.total_cases, statistic.tested_operations
-    findings.failures += _told(statistic)
+    findings.failures += _failure_texts(statistic)
     return findings
 
 
@@ -149,10 +149,10 @@ def _take(event: EngineEvent, findings: Findings, statistic: Statistic) -> None:
         raise event.exception
 
 
-def _told(statistic: Statistic) -> Iterator[str]:
+def _failure_texts(statistic: Statistic) -> Iterator[str]:
     for operation, groups in statistic.failures.items():
         for group in groups.values():
             answer = f"{group.response.status_code} {group.response.text}" if group.response is not None else ""
             for failure in group.failures:
-                told = (operation, str(failure), answer, group.code_sample or "")
-                yield "\n".join(text[:SHOWN_CHARACTERS] for text in told if text)
+                parts = (operation, str(failure), answer, group.code_sample or "")
+                yield "\n".join(text[:SHOWN_CHARACTERS] for text in parts if text)

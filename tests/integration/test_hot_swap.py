@@ -181,7 +181,7 @@ def test_a_broken_version_is_refused_and_the_old_one_stays(
     def refused() -> Any:
         return stack.http.get("/model-info").json()["moving"].get("production", {}).get("refused")
 
-    reasons = wait_for("the refusal is told", refused)
+    reasons = wait_for("the refusal is reported", refused)
     assert all(expected in reason and "\n" not in reason for reason in reasons)
     assert expected in next(line for line in stack.workers[0].log().splitlines() if "refused swapped broken" in line)
     counted = Scrape(f"http://127.0.0.1:{stack.metrics_ports[0]}/metrics")

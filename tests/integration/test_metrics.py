@@ -74,13 +74,13 @@ def send(stack: Stack) -> None:
 ROWS, FAILED_ROWS = 200 + 500 + 100, 20
 
 
-def assert_exact(stack: Stack, puppet: Manifest, before: Scrape, told_before: Scrape) -> None:
+def assert_exact(stack: Stack, puppet: Manifest, before: Scrape, gateway_before: Scrape) -> None:
     """Check that the counts equal what `send` sent."""
     model = {"model": "puppet", "version": puppet.version}
     # Counted after the answers.
     wait_for("all rows", lambda: workers(stack).grown(before, "inference_predictions_total", **model) >= ROWS)
-    seen, told = workers(stack), gateway(stack)
-    new, new_told = partial(seen.grown, before), partial(told.grown, told_before)
+    seen, from_gateway = workers(stack), gateway(stack)
+    new, new_from_gateway = partial(seen.grown, before), partial(from_gateway.grown, gateway_before)
     assert new("inference_predictions_total", outcome="ok", **model) == ROWS - FAILED_ROWS
     assert new("inference_predictions_total", outcome="error", **model) == FAILED_ROWS
     assert new("inference_errors_total", **model) == FAILED_ROWS
@@ -99,24 +99,24 @@ def assert_exact(stack: Stack, puppet: Manifest, before: Scrape, told_before: Sc
     assert new("inference_compute_seconds_count", **model) == new("inference_batch_rows_count")
     assert seen.total("inference_batches_in_progress") == 0
 
-    assert new_told("inference_requests_total", model="puppet", lane="interactive", outcome="ok") == 190
-    assert new_told("inference_requests_total", model="puppet", lane="interactive", outcome="failed") == 20
-    assert new_told("inference_requests_total", model="puppet", lane="bulk", outcome="ok") == 100
-    assert new_told("inference_request_duration_seconds_count", lane="interactive") == 190
-    assert new_told("inference_http_requests_total", route="/predict", status="200") == 190
-    assert new_told("inference_http_requests_total", route="/jobs", method="POST") == 100
-    assert new_told("inference_jobs_accepted_total") == 100
-    assert new_told("inference_jobs_ended_total", outcome="succeeded") == 100
-    assert told.total("inference_jobs_open") == 0
-    assert told.total("inference_requests_in_progress") == 0
-    assert told.total("inference_queue_depth") == 0
+    assert new_from_gateway("inference_requests_total", model="puppet", lane="interactive", outcome="ok") == 190
+    assert new_from_gateway("inference_requests_total", model="puppet", lane="interactive", outcome="failed") == 20
+    assert new_from_gateway("inference_requests_total", model="puppet", lane="bulk", outcome="ok") == 100
+    assert new_from_gateway("inference_request_duration_seconds_count", lane="interactive") == 190
+    assert new_from_gateway("inference_http_requests_total", route="/predict", status="200") == 190
+    assert new_from_gateway("inference_http_requests_total", route="/jobs", method="POST") == 100
+    assert new_from_gateway("inference_jobs_accepted_total") == 100
+    assert new_from_gateway("inference_jobs_ended_total", outcome="succeeded") == 100
+    assert from_gateway.total("inference_jobs_open") == 0
+    assert from_gateway.total("inference_requests_in_progress") == 0
+    assert from_gateway.total("inference_queue_depth") == 0
 
 
 def test_sums_are_exact(stack: Stack, puppet: Manifest) -> None:
-    before, told_before = workers(stack), gateway(stack)
+    before, gateway_before = workers(stack), gateway(stack)
     send(stack)
 
-    assert_exact(stack, puppet, before, told_before)
+    assert_exact(stack, puppet, before, gateway_before)
     assert workers(stack).total("inference_model_info", version=puppet.version) == 2, "one per worker, not per child"
     assert gateway(stack).total("inference_worker_slots") == 4
 
@@ -127,12 +127,12 @@ def test_sums_are_exact_over_recycled_children_and_several_gateway_processes(
     options = {"DEFAULT_MODEL": "puppet", "GATEWAY_PROCESSES": "2", "WORKER_MAX_TASKS_PER_CHILD": "10"}
     stack = new_stack(puppet_models, workers=2, PREDICT_DEADLINE_SECONDS="30", **options).start()
     stack.wait_for_slots(4)
-    before, told_before = workers(stack), gateway(stack)
+    before, gateway_before = workers(stack), gateway(stack)
     for name in ("inference_predictions_total", "inference_queue_wait_seconds_count"):
-        assert before.total(name) == 0, "the canary was here, and is no traffic"
+        assert before.total(name) == 0, "the row of the readiness probe does not count"
     send(stack)
 
-    assert_exact(stack, puppet, before, told_before)
+    assert_exact(stack, puppet, before, gateway_before)
     started = workers(stack).grown(before, "inference_worker_children_started_total")
     assert started >= 4, "children were recycled"
 
@@ -177,19 +177,19 @@ def server_timing(header: str) -> dict[str, float]:
 
 @pytest.mark.parametrize("rows", [1, 200], ids=["one row", "chunks"])
 def test_an_answer_its_header_and_the_histograms_say_the_same(stack: Stack, rows: int) -> None:
-    before, told_before = workers(stack), gateway(stack)
+    before, gateway_before = workers(stack), gateway(stack)
 
     answer = stack.predict([HIGH] * rows)
 
     timing: dict[str, float] = answer.json()["timing"]
     assert server_timing(answer.headers["server-timing"]) == timing
     seen = wait_for("its counts", partial(counted, stack, before, "inference_batch_rows_sum", rows))
-    told = gateway(stack)
+    from_gateway = gateway(stack)
     assert timing["total_ms"] + CLOCKS_APART_MS > timing["queue_ms"] > 0
     sums = {
         "queue_ms": seen.grown(before, "inference_queue_wait_seconds_sum", lane="interactive"),
         "compute_ms": seen.grown(before, "inference_compute_seconds_sum"),
-        "total_ms": told.grown(told_before, "inference_request_duration_seconds_sum", lane="interactive"),
+        "total_ms": from_gateway.grown(gateway_before, "inference_request_duration_seconds_sum", lane="interactive"),
     }
     assert {part: seconds * 1000 for part, seconds in sums.items()} == pytest.approx(timing, abs=PRINTED_MS)
 
@@ -214,15 +214,15 @@ def counted(stack: Stack, before: Scrape, name: str, expected: float) -> Any:
 
 
 def test_a_worker_tells_of_its_children_and_both_of_themselves(stack: Stack) -> None:
-    seen, told = workers(stack), gateway(stack)
+    seen, from_gateway = workers(stack), gateway(stack)
 
     assert seen.total("inference_worker_pool_processes") == 4
     assert seen.total("inference_worker_children_started_total") == 4
     assert 20e6 < seen.total("inference_worker_children_memory_bytes") < 2e9
-    assert told.total("inference_broker_memory_bytes") > 100_000
-    assert told.total("inference_broker_memory_limit_bytes") == 0
-    assert told.total("inference_queue_estimated_wait_seconds") == 0
-    for scrape, n in ((seen, 2), (told, 1)):
+    assert from_gateway.total("inference_broker_memory_bytes") > 100_000
+    assert from_gateway.total("inference_broker_memory_limit_bytes") == 0
+    assert from_gateway.total("inference_queue_estimated_wait_seconds") == 0
+    for scrape, n in ((seen, 2), (from_gateway, 1)):
         assert scrape.total("inference_build_info") == n
         assert scrape.total("process_resident_memory_bytes") > n * 20e6
         assert scrape.total("process_start_time_seconds") > n * 1e9
@@ -253,9 +253,9 @@ def test_bad_input_is_counted_as_such(stack: Stack) -> None:
     before = gateway(stack)
     assert stack.predict({"value": True, "act": 0}).status_code == 422
     assert stack.http.post("/jobs", content="{}").status_code == 415
-    told = gateway(stack)
-    assert told.grown(before, "inference_requests_total", lane="interactive", outcome="invalid") == 1
-    assert told.grown(before, "inference_requests_total", lane="bulk", outcome="invalid") == 1
+    from_gateway = gateway(stack)
+    assert from_gateway.grown(before, "inference_requests_total", lane="interactive", outcome="invalid") == 1
+    assert from_gateway.grown(before, "inference_requests_total", lane="bulk", outcome="invalid") == 1
 
 
 def test_promtool_finds_nothing_to_say(stack: Stack) -> None:

@@ -96,7 +96,7 @@ def test_three_times_too_much(overloaded: Stack) -> None:
     waits = {int(each.headers["retry-after"]) for each in refused}
     assert min(waits) >= 1
     assert len(waits) > 1, "they would all come back at once"
-    assert median(each.seconds for each in refused) < DEADLINE_SECONDS / 2, "they are told, not kept waiting"
+    assert median(each.seconds for each in refused) < DEADLINE_SECONDS / 2, "they are refused at once"
     assert rejections(overloaded) - before == len(refused)
 
     after = overloaded.predict(SLOW, params={"deadline": DEADLINE_SECONDS})

@@ -28,8 +28,8 @@ def server_with_tls() -> None:
     """
     server = find_server()
     command = [server, "--port", "0", "--tls-port", str(free_port()), "--bind", "127.0.0.1", "--save", ""]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout
-    require("tls-cert-file" in told, f"{server} was built without TLS")
+    output = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout
+    require("tls-cert-file" in output, f"{server} was built without TLS")
 
 
 def test_a_stack_over_tls(new_stack: NewStack, iris_models: Path, tmp_path: Path) -> None:

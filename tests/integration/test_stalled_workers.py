@@ -48,8 +48,8 @@ def cancel(stack: Stack, worker: Process, *queues: str) -> None:
     with make_celery(CommonSettings(redis_url=stack.redis_url)) as app:
         for queue in queues:
             # A worker that has just started may not listen yet.
-            told = partial(app.control.cancel_consumer, queue, destination=[name], reply=True, timeout=1)
-            wait_for(f"{name} consumes {queue} no longer", told)
+            stopped = partial(app.control.cancel_consumer, queue, destination=[name], reply=True, timeout=1)
+            wait_for(f"{name} consumes {queue} no longer", stopped)
 
 
 @pytest.mark.timeout(400)

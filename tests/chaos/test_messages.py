@@ -75,7 +75,7 @@ def test_an_answer_that_is_too_large(arena: Arena, measure: Measure) -> None:
 )
 def test_clocks_that_differ(arena: Arena, measure: Measure) -> None:
     def run(numbers: range) -> None:
-        # At most three: more in one task would reach the time limit together, and then again.
+        # At most three: more in one batch would reach the time limit together, and then again.
         for number in numbers:
             arena.wait_for_end(arena.submit(question(number, sleep_seconds=0.6)), 30)
 

@@ -134,5 +134,5 @@ def _sleepy_jobs_that_run(arena: Arena) -> list[str]:
     with ThreadPoolExecutor(8) as pool:
         jobs = list(pool.map(lambda n: arena.submit(question(n, sleep_seconds=0.8)), range(8)))
     # While there are calls, bulk may use one slot of each worker.
-    wait_for("every worker has a task", lambda: arena.stack.redis.hlen("unacked") >= len(arena.stack.workers))
+    wait_for("every worker has an entry", lambda: arena.stack.redis.hlen("unacked") >= len(arena.stack.workers))
     return jobs

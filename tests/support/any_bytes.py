@@ -75,7 +75,7 @@ def check_entry(entry: bytes) -> bool:
 
 
 def check_payload(of: type[Message], payload: str | bytes) -> None:
-    """Check that the text of a task is a message or a ValueError, and that a message survives another journey."""
+    """Check that the text of an entry is a message or a ValueError, and that a message survives another journey."""
     try:
         message = of.from_json(payload)
     except ValueError:

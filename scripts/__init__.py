@@ -1,1 +1,1 @@
-"""What the Makefile calls: the virtual environments, and everything running on one machine without Docker."""
+"""Programs behind the Makefile: virtual environments, locks, and the whole service on one machine without Docker."""

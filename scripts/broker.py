@@ -15,25 +15,25 @@ from scripts.refusal import Refusal
 TIMEOUT_SECONDS = 3.0
 PATIENCE_SECONDS = 60.0
 POLL_SECONDS = 0.05
-WRONG_PASSWORD = "it refuses the password, or wants one"
+WRONG_PASSWORD = "it refuses the password, or needs one"
 
 
 def redacted(url: str) -> str:
-    """The URL without what may be secret in it."""
+    """Return the URL without its secrets."""
     try:
         parts = urlsplit(url)
         port = f":{parts.port}" if parts.port else ""
     except ValueError:
         return "that URL"
     if "@" in parts.path + parts.query + parts.fragment:
-        # A password with an unquoted slash or the like: what looks like a path may be the rest of it.
+        # The password may hold an unquoted slash; then the rest of it looks like a path.
         return f"{parts.scheme}://***"
     user = "***@" if "@" in parts.netloc else ""
     return f"{parts.scheme}://{user}{parts.hostname or ''}{port}{parts.path}"
 
 
 def why_unreachable(url: str) -> str | None:
-    """Why there is no Redis at a URL; None if one answers."""
+    """Return the reason why no Redis answers at a URL; None if one does."""
     try:
         client = Redis.from_url(
             url,
@@ -56,18 +56,18 @@ def why_unreachable(url: str) -> str | None:
 
 
 def check_reachable(url: str) -> None:
-    """A Redis answers at REDIS_URL.
+    """Check that a Redis answers at REDIS_URL.
 
     Raises:
-        Refusal: if none does. The line shows no credentials.
+        Refusal: if none does. Its message shows no credentials.
     """
     problem = why_unreachable(url)
     if problem:
-        raise Refusal(f"no Redis to be used at REDIS_URL {redacted(url)}: {problem}")
+        raise Refusal(f"no Redis answers at REDIS_URL {redacted(url)}: {problem}")
 
 
 def find_server() -> str:
-    """The server program for a broker of our own.
+    """Return the server program for a broker of our own.
 
     Raises:
         Refusal: if there is none.
@@ -88,10 +88,10 @@ def find_server() -> str:
 
 
 def check_not_foreign(port: Port) -> None:
-    """Somebody else's Redis does not sit on the port of ours.
+    """Check that no other Redis uses the port of ours.
 
     Raises:
-        Refusal: if one does; it says how to use that one.
+        Refusal: if one does; its message says how to use that one.
     """
     if port.why_not_free() is None:
         return
@@ -104,12 +104,12 @@ def check_not_foreign(port: Port) -> None:
 
 
 def own_url(port: Port) -> str:
-    """The URL of a broker of our own."""
+    """Return the URL of a broker of our own."""
     return f"redis://{port.host}:{port.number}/0"
 
 
 async def answers(url: str) -> None:
-    """Wait until the broker that was just started has read its file and answers.
+    """Wait until the broker that was just started has loaded its data and answers.
 
     Raises:
         Refusal: if that takes too long.

@@ -1,4 +1,4 @@
-"""What `make up` prints when everything answers: the addresses, and a line to paste."""
+"""The greeting of `make up`: the addresses, and a command to paste."""
 
 import asyncio
 import json
@@ -17,15 +17,15 @@ PATIENCE_SECONDS = 60.0
 
 
 def sample_row(manifest: Manifest) -> dict[str, Any]:
-    """A row that the model knows, by feature."""
+    """Return a row of the model's samples, by feature."""
     names = (feature.name for feature in manifest.features)
     return dict(zip(names, manifest.samples[0].row, strict=True))
 
 
 def curl_line(gateway: str, row: Mapping[str, Any], with_key: bool = False) -> str:
-    """A prediction of the row, for a shell; with an API key, which it takes from a variable."""
+    """Return a shell command that predicts the row; it takes an API key from a variable."""
     body = json.dumps(row, ensure_ascii=False)
-    # A proxy for everything else can't reach this machine.
+    # A proxy can't reach this machine.
     proxy = "" if proxy_bypass(urlsplit(gateway).netloc) or "http" not in getproxies() else " --noproxy '*'"
     key = ' -H "Authorization: Bearer $API_KEY"' if with_key else ""
     json_type = "-H 'Content-Type: application/json'"
@@ -33,7 +33,7 @@ def curl_line(gateway: str, row: Mapping[str, Any], with_key: bool = False) -> s
 
 
 def greeting(addresses: dict[str, str], command: str) -> str:
-    """The whole block."""
+    """Return the whole greeting."""
     width = max(len(name) for name in addresses)
     lines = [f"  {name:<{width}}  {address}" for name, address in addresses.items()]
     return "\n".join(
@@ -42,7 +42,7 @@ def greeting(addresses: dict[str, str], command: str) -> str:
 
 
 def why_not_ready(gateway: str) -> str | None:
-    """What `/readyz` objects to; None if nothing."""
+    """Return the objection of `/readyz`; None if the service is ready."""
     # No proxy: the gateway is on this machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
@@ -55,7 +55,7 @@ def why_not_ready(gateway: str) -> str | None:
 
 
 def _detail(body: bytes) -> str:
-    """The `detail` of a problem document, or the body as it is."""
+    """Return the `detail` of a problem document, or the body as it is."""
     try:
         problem: Any = json.loads(body)
         return str(problem["detail"])
@@ -64,7 +64,7 @@ def _detail(body: bytes) -> str:
 
 
 async def wait_until_ready(gateway: str, patience_seconds: float = PATIENCE_SECONDS) -> str | None:
-    """Wait for `/readyz`; the answer is the last objection if patience ended before."""
+    """Wait for `/readyz`; return its last objection if the patience ends before."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + patience_seconds
     while problem := await asyncio.to_thread(why_not_ready, gateway):

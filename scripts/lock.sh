@@ -1,5 +1,5 @@
 #!/bin/sh
-# Writes requirements/*.txt anew; versions stay as they are where they still fit, unless called with --upgrade.
+# Writes requirements/*.txt anew; versions that still fit stay, unless called with --upgrade.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -12,8 +12,8 @@ if ! command -v uv >/dev/null 2>&1; then
     PATH="$PWD/.venv-lock/bin:$PATH"
 fi
 
-# --universal: one file for every platform and every Python from the named one on, told apart by markers.
-# --no-header: the header would hold the command line of whoever ran this.
+# --universal: one file for every platform and every Python from the named one on, with markers.
+# --no-header: the header would hold the command line of this machine.
 compile() {
     python=$1 target=$2
     shift 2

@@ -1,4 +1,4 @@
-"""The ports of the processes: which variable sets them, and whether they are free."""
+"""The ports of the processes, the variables that set them, and a check that they are free."""
 
 import errno
 import re
@@ -14,7 +14,7 @@ HIGHEST = 65535
 
 @dataclass(frozen=True)
 class Port:
-    """A port and the variable that chooses it."""
+    """A port, and the variable that sets it."""
 
     variable: str
     number: int
@@ -23,7 +23,7 @@ class Port:
 
     @classmethod
     def read(cls, environ: Mapping[str, str], variable: str, default: int, purpose: str, host: str = HOST) -> "Port":
-        """The port that the environment names, or the default.
+        """Return the port that the environment names, or the default.
 
         Raises:
             Refusal: if it names something else.
@@ -32,16 +32,16 @@ class Port:
 
     @property
     def url(self) -> str:
-        """Where this machine reaches an HTTP server on it."""
+        """The URL of an HTTP server on this port, for this machine."""
         everywhere = {"0.0.0.0": HOST, "::": "::1"}
         host = everywhere.get(self.host, self.host)
         return f"http://[{host}]:{self.number}" if ":" in host else f"http://{host}:{self.number}"
 
     def why_not_free(self) -> str | None:
-        """Why nothing could listen there; None if it could."""
+        """Return the reason why nothing could listen there; None if the port is free."""
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as probe:
-            # As servers do it: connections of an earlier run that are still in TIME_WAIT are no obstacle.
+            # Servers set this too: connections of an earlier run that are still in TIME_WAIT do no harm.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((self.host, self.number))
@@ -54,14 +54,18 @@ class Port:
         return None
 
     def next_free(self) -> int | None:
-        """A number above it that is free, to suggest; None if it is not the number that is wrong."""
+        """Return a higher number that is free, as a suggestion; None if there is none."""
         first = max(self.number + 1, 1024)
         candidates = (replace(self, number=number) for number in range(first, min(first + 100, HIGHEST + 1)))
         return next((port.number for port in candidates if port.why_not_free() is None), None)
 
 
 def read_number(environ: Mapping[str, str], variable: str, default: int, highest: int = HIGHEST) -> int:
-    """A number from 1 that the environment names, or the default."""
+    """Return a number from 1 that the environment names, or the default.
+
+    Raises:
+        Refusal: if it names something else.
+    """
     text = environ.get(variable) or str(default)
     if not re.fullmatch("[0-9]{1,5}", text) or not 1 <= int(text) <= highest:
         raise Refusal(f"{variable} is not a number from 1 to {highest}")
@@ -69,10 +73,10 @@ def read_number(environ: Mapping[str, str], variable: str, default: int, highest
 
 
 def check_free(ports: list[Port]) -> None:
-    """Every port is free, and no two are the same.
+    """Check that every port is free, and that no two are equal.
 
     Raises:
-        Refusal: at the first that isn't; it says which variable helps.
+        Refusal: at the first port that fails; its message names the variable to change.
     """
     seen: dict[int, Port] = {}
     for port in ports:

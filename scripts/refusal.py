@@ -1,5 +1,5 @@
-"""The one error of these scripts."""
+"""The error of `make up`."""
 
 
 class Refusal(Exception):
-    """Why `make up` does not start, in one line for a person."""
+    """The reason why `make up` does not start, in one line for a person."""

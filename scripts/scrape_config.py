@@ -9,9 +9,9 @@ from scripts.ports import HOST
 
 
 def localize(source: Path, ports: dict[int, list[int]]) -> str:
-    """The configuration in `source` with other targets: usual port -> the ports of this run.
+    """Return the configuration in `source` with other targets; `ports` maps a usual port to those of this run.
 
-    Relative paths are relative to the file, which will be elsewhere, so they become absolute.
+    Relative paths become absolute, because the configuration is written to another folder.
     """
     config: dict[str, Any] = yaml.safe_load(source.read_text())
     folder = source.parent.resolve()

@@ -1,4 +1,4 @@
-"""What `make up` runs on this machine, and where each part listens."""
+"""The programs of `make up`, and the addresses on which they listen."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,21 +15,21 @@ MOST_WORKERS = 64
 
 EXPORTER_SETTINGS = {
     "CE_LOG_LEVEL": "WARNING",
-    # By default it ends when the broker is gone for a moment.
+    # By default the exporter ends when the broker is gone for a moment.
     "CE_RETRY_INTERVAL": "2",
-    # Shows the queues before the first worker does.
+    # The queues are shown before the first worker starts.
     "CE_QUEUES": "interactive,bulk",
-    # A killed worker is seen to be down after this many seconds instead of 300; each sends a heartbeat every 2 s.
+    # A killed worker counts as down after this many seconds instead of 300; each sends a heartbeat every 2 s.
     "CE_WORKER_TIMEOUT": "30",
     # Tasks take milliseconds, and by default the first bound is 5 of them.
     "CE_BUCKETS": "0.001,0.0025,0.005,0.01,0.025,0.05,0.1,0.25,0.5,1,2.5,10,30",
 }
-"""The same as in docker-compose.yml."""
+"""Settings of celery-exporter, as in docker-compose.yml."""
 
 
 @dataclass(frozen=True)
 class Ports:
-    """The defaults are those that `prometheus-local.yml` names."""
+    """The ports of all programs; the defaults are those in `prometheus-local.yml`."""
 
     gateway: Port
     workers: list[Port]
@@ -39,7 +39,7 @@ class Ports:
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> "Ports":
-        """From the environment."""
+        """Read the ports from the environment."""
         worker = read_number(environ, "WORKER_METRICS_PORT", 9101)
         count = read_number(environ, "WORKERS", 1, highest=MOST_WORKERS)
         return cls(
@@ -63,10 +63,10 @@ class Stack:
     ports: Ports
     redis_url: str
     left_out: Mapping[str, str]
-    """Program -> why it does not run."""
+    """Program -> the reason why it does not run."""
 
     def used_ports(self) -> list[Port]:
-        """Every port that must be free."""
+        """Return every port that must be free."""
         optional = {
             "broker": self.ports.broker,
             "exporter": self.ports.exporter,
@@ -76,14 +76,14 @@ class Stack:
         return [self.ports.gateway, *self.ports.workers, *used]
 
     def environment(self) -> dict[str, str]:
-        """What every program finds in its environment."""
+        """Return the environment variables of all programs."""
         return {
             "REDIS_URL": self.redis_url,
             "REDIS_PORT": str(self.ports.broker.number),
             "GATEWAY_HOST": self.ports.gateway.host,
             "GATEWAY_PORT": str(self.ports.gateway.number),
             "PROMETHEUS_PORT": str(self.ports.prometheus.number),
-            # celery-exporter reads CE_*. The URL is not in its command line, where everybody could read the password.
+            # celery-exporter reads CE_*. In a command line, every user of the machine could read the password.
             "CE_BROKER_URL": self.redis_url,
             "CE_HOST": self.ports.exporter.host,
             "CE_PORT": str(self.ports.exporter.number),
@@ -91,7 +91,7 @@ class Stack:
         }
 
     def programs(self) -> list[Program]:
-        """In the order of the Procfile."""
+        """Return the programs in the order of the Procfile."""
         programs = []
         for name, command in read_procfile(PROCFILE).items():
             if name == "worker":
@@ -111,7 +111,7 @@ class Stack:
         ]
 
     def addresses(self) -> dict[str, str]:
-        """What is where, for people."""
+        """Return the name and address of each part, for people."""
         gateway = self.ports.gateway.url
         addresses = {"Gateway": gateway, "API docs": f"{gateway}/docs", "Gateway metrics": f"{gateway}/metrics"}
         for number, port in enumerate(self.ports.workers, start=1):
@@ -124,7 +124,7 @@ class Stack:
         return addresses
 
     def scrape_config(self) -> str:
-        """Prometheus' configuration for these ports."""
+        """Return Prometheus' configuration for these ports."""
         return localize(
             SCRAPE_CONFIG,
             {

@@ -1,8 +1,9 @@
-"""Runs programs side by side: started in order, ended in the reverse order. If one ends by itself, all end, or it is
-started again.
+"""A supervisor of programs, which starts them in order and ends them in the reverse order.
 
-The order is why this is not honcho, which ends all at once and kills after 5 s: a worker needs its broker until it has
-handed back what it could not finish.
+If one ends by itself, the supervisor ends all, or starts that one again.
+
+Honcho is no alternative: it ends all at once and kills after 5 s, but a worker needs its broker until it has handed
+back the batches that it could not finish.
 """
 
 import asyncio
@@ -20,16 +21,16 @@ COLOURS = (36, 33, 32, 35, 34, 31)
 """ANSI foregrounds of the prefixes: cyan, yellow, green, magenta, blue, red."""
 
 SETTLED_SECONDS = 30.0
-"""A program that ends by itself sooner than this would do so again: its settings or its model are wrong."""
+"""A program that ends by itself within this time would do so again, because of wrong settings or a wrong model."""
 
 STOP_WAIT_SECONDS = 40.0
-"""How long a program may take to end: a worker lets a batch finish for 20 s, and then hands back the others."""
+"""Time for a program to end: a worker lets a batch finish for 20 s, and then hands back the others."""
 
 Ready = Callable[[], Awaitable[None]]
 
 
 def read_procfile(path: Path) -> dict[str, str]:
-    """Name -> command, in the order of the file."""
+    """Return name and command, in the order of the file."""
     lines = (line.strip() for line in path.read_text().splitlines())
     entries = (line.partition(":") for line in lines if line and not line.startswith("#"))
     return {name.strip(): command.strip() for name, _, command in entries}
@@ -37,24 +38,24 @@ def read_procfile(path: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Program:
-    """What to run: a command for the shell, and what it has in its environment beside ours."""
+    """A command for the shell, and the variables that it has in its environment beside ours."""
 
     name: str
     command: str
     environment: Mapping[str, str] = field(default_factory=dict)
     ready: Ready | None = None
-    """Awaited before the next one starts."""
+    """A function that is awaited before the next program starts."""
     again: bool = False
-    """Whether it is started again if it ends by itself, once it has run for a while; otherwise all end with it."""
+    """True to start it again if it ends by itself, once it has run for a while; otherwise all end with it."""
 
     @property
     def kind(self) -> str:
-        """`worker` of `worker.2`: programs of a kind end together."""
+        """The name without its number, `worker` for `worker.2`: programs of a kind end together."""
         return self.name.partition(".")[0]
 
 
 class Supervisor:
-    """Owns the processes of the programs, and everything that they print."""
+    """The owner of the programs' processes and of their output."""
 
     def __init__(
         self,
@@ -99,19 +100,19 @@ class Supervisor:
             self._out.write(text)
             self._out.flush()
         except OSError:
-            # The terminal or the pipe is gone: nobody is left to stop us.
+            # The terminal or the pipe is gone, so no person can stop us.
             self._ending.set()
 
     def _catch_signals(self) -> None:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGINT, self._signalled)
         loop.add_signal_handler(signal.SIGTERM, self._signalled)
-        # nohup ignores it, and means that.
+        # Under nohup, SIGHUP is ignored on purpose.
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             loop.add_signal_handler(signal.SIGHUP, self._signalled)
 
     def _signalled(self) -> None:
-        # A second Ctrl-C means: now.
+        # At the second Ctrl-C, the programs are killed.
         (self._hurry if self._ending.is_set() else self._ending).set()
 
     async def _start_all(self, announce: Ready | None) -> None:
@@ -135,20 +136,20 @@ class Supervisor:
         task.cancel()
 
     async def _start(self, program: Program) -> tuple[Process, int]:
-        """The process, and where its output can be read."""
+        """Return the process, and the file descriptor of its output."""
         # Not asyncio's own pipe: with it, `wait` waits for every grandchild that holds the other end too.
         read_end, write_end = os.pipe()
         try:
             process = await asyncio.create_subprocess_exec(
                 "/bin/sh",
                 "-c",
-                # Without exec the shell would stay in between, and end at a signal before its child does.
+                # Without exec the shell would stay as the parent, and end at a signal before its child does.
                 f"exec {program.command}",
                 stdin=DEVNULL,
                 stdout=write_end,
                 stderr=write_end,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **program.environment},
-                # Ctrl-C reaches the whole foreground group; in sessions of their own it reaches only us.
+                # Ctrl-C reaches the whole foreground group; programs in sessions of their own don't get it.
                 start_new_session=True,
             )
         finally:
@@ -173,19 +174,19 @@ class Supervisor:
         self._ending.set()
 
     async def _until_its_end(self, program: Program, process: Process, output: int, colour: int) -> int:
-        """Pass on what a process prints until it has ended; its exit code."""
+        """Pass on the output of a process until it has ended, and return its exit code."""
         relay = asyncio.create_task(self._relay(program.name, output, colour))
         code = await process.wait()
-        # Children that it left behind, which hold its ports and our end of the pipe.
+        # Children that it left behind hold its ports and our end of the pipe.
         _kill_group(process.pid)
         with suppress(asyncio.TimeoutError):
-            # Something that left the group may still hold the pipe.
+            # A process that left the group may still hold the pipe.
             await asyncio.wait_for(relay, timeout=2)
         del self._running[program.name]
         return code
 
     async def _relay(self, name: str, output: int, colour: int) -> None:
-        """Pass on what a program prints, line by line. Not by `readline`, which raises at a very long line."""
+        """Pass on the output of a program line by line; `readline` would raise at a very long line."""
         prefix = f"{name:<{self._width}} | "
         if self._colours:
             prefix = f"\x1b[{colour}m{prefix}\x1b[0m"

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Runs the tests on every named Python version that is there, each in an environment of its own; says how each ended.
+# Runs the tests on every named Python version on PATH, each in an environment of its own, and prints each result.
 set -u
 cd "$(dirname "$0")/.."
 summary="" failed=0
 
 for version in "$@"; do
-    # Started, not only found: version managers put names on PATH that answer with an error.
+    # Version managers put names on PATH that fail when they are started.
     if ! "python$version" -c '' 2>/dev/null; then
         summary="$summary  python$version  not found on PATH
 "

@@ -1,6 +1,6 @@
 """`make up`: everything on one machine without Docker, from the Procfile.
 
-First it looks at whatever could be in the way, so that a person gets one line instead of the log of five programs.
+It first checks everything that could go wrong, so that a person gets one line instead of the logs of five programs.
 """
 
 import asyncio
@@ -37,16 +37,16 @@ GRAFANA_LEFT_OUT = "only Docker Compose starts it; `make dashboards-preview` dra
 
 
 def say(text: str) -> None:
-    """One line for the person at the terminal."""
+    """Print one line for the person at the terminal."""
     print(f"headrace: {text}", flush=True)
 
 
 @contextmanager
 def only_one_here() -> Iterator[None]:
-    """Hold `.run/` for this process: two brokers would write the same file.
+    """Hold `.run/` for this process; two brokers would write to the same file.
 
     Raises:
-        Refusal: if another one holds it.
+        Refusal: if another process holds it.
     """
     RUN.mkdir(exist_ok=True)
     with (RUN / "lock").open("a+") as file:
@@ -62,10 +62,10 @@ def only_one_here() -> Iterator[None]:
 
 
 def plan() -> Stack:
-    """Decide what runs, and see that nothing is in the way.
+    """Decide what runs, and check that it can.
 
     Raises:
-        Refusal: if something is.
+        Refusal: if it can't.
     """
     ports = Ports.read(os.environ)
     left_out: dict[str, str] = {}
@@ -88,7 +88,7 @@ def plan() -> Stack:
 
 
 def exporter_python() -> str | None:
-    """An interpreter that celery-exporter accepts."""
+    """Return an interpreter that celery-exporter accepts."""
     if (3, 11) <= sys.version_info < (3, 13):
         return environment.base_python()
     found = (shutil.which(name) for name in ("python3.12", "python3.11"))
@@ -96,15 +96,15 @@ def exporter_python() -> str | None:
 
 
 def starts(python: str) -> bool:
-    """Version managers put names on PATH that answer with an error."""
+    """Return True if it runs: version managers put names on PATH that fail."""
     return subprocess.run([python, "-c", ""], check=False, capture_output=True).returncode == 0
 
 
 def model_to_serve(settings: CommonSettings) -> Manifest:
-    """The manifest of the default model, which is trained if there is none.
+    """Return the manifest of the default model, which is trained if there is none.
 
     Raises:
-        Refusal: if there is none then either.
+        Refusal: if training fails, or the model can't be read.
     """
     store = ModelStore(settings.model_store)
     try:
@@ -120,8 +120,8 @@ def model_to_serve(settings: CommonSettings) -> Manifest:
 
 
 def train() -> int:
-    """Train the default model; the answer is the exit code."""
-    # In a session of its own: at Ctrl-C it would print a traceback.
+    """Train the default model, and return the exit code."""
+    # It has a session of its own, or it would print a traceback at Ctrl-C.
     with subprocess.Popen([sys.executable, "-m", "training", "--if-missing"], start_new_session=True) as process:
         try:
             return process.wait()
@@ -131,7 +131,7 @@ def train() -> int:
 
 
 def prepare_exporter(left_out: dict[str, str]) -> None:
-    """Make the environment of celery-exporter; without it the rest runs too."""
+    """Make the environment of celery-exporter; the rest runs without it too."""
     python = exporter_python()
     if "exporter" in left_out or python is None:
         return
@@ -142,7 +142,7 @@ def prepare_exporter(left_out: dict[str, str]) -> None:
 
 
 async def run(stack: Stack, manifest: Manifest) -> int:
-    """Run it until it is to end; the answer is the exit code."""
+    """Run the programs until a signal or until one of them ends; return the exit code."""
     supervisor = Supervisor(stack.programs())
     gateway = stack.ports.gateway.url
 
@@ -161,11 +161,11 @@ async def run(stack: Stack, manifest: Manifest) -> int:
 
 
 def prepare_and_run() -> int:
-    """All of it, in the order in which a person wants to hear of trouble."""
+    """Check, prepare and run everything, in the order in which errors help a person most."""
     with only_one_here():
         stack = plan()
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        # Worker processes choose one each; shared, they would count together.
+        # Each worker chooses a folder of its own; in a shared one they would count together.
         os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
         manifest = model_to_serve(load_settings(CommonSettings))
         left_out = dict(stack.left_out)
@@ -183,12 +183,12 @@ def prepare_and_run() -> int:
 
 
 def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    """SIGTERM while preparing is as Ctrl-C; later the supervisor listens itself."""
+    """Treat SIGTERM while preparing like Ctrl-C; later the supervisor handles it."""
     raise KeyboardInterrupt
 
 
 def main() -> int:
-    """Run, or say in one line why not."""
+    """Run the command, and return its exit code; a refusal is one line."""
     os.chdir(ROOT)
     signal.signal(signal.SIGTERM, interrupt)
     try:

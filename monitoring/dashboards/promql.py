@@ -1,4 +1,6 @@
-"""The forms of queries. Two rules hold for this service:
+"""The forms of queries.
+
+Two rules hold for this service:
 
 - Every gateway reads the same numbers from Redis, so those are taken as the maximum over gateways, never as a sum.
 - `or vector(0)` belongs only behind an expression without labels: behind others it would add a series of its own.

@@ -1,4 +1,4 @@
-"""The ledger notices what it is there to notice."""
+"""The ledger finds every kind of broken promise."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Small fake programs, and servers that answer one thing."""
+"""Small fake programs and servers."""
 
 import asyncio
 import http.server
@@ -38,7 +38,7 @@ while True:
 
 @dataclass
 class Fakes:
-    """Makes commands of programs that write into one log when they start and when they are told to end."""
+    """Commands of programs that write into one log when they start and when a signal ends them."""
 
     folder: Path
 
@@ -51,7 +51,7 @@ class Fakes:
         return shlex.join([sys.executable, "-c", FAKE, name, str(self.folder / "log"), behaviour])
 
     def logged(self, line: str, times: int = 1) -> Callable[[], "asyncio.Future[None]"]:
-        """A coroutine function that waits for a line of the log."""
+        """Return a coroutine function that waits for a line of the log."""
 
         async def wait() -> None:
             deadline = time.monotonic() + DEADLINE_SECONDS
@@ -69,7 +69,7 @@ def fakes(tmp_path: Path) -> Fakes:
 
 @pytest.fixture(autouse=True)
 def _signals() -> Iterator[None]:
-    """The code under test sets handlers, as a program may."""
+    """Restore the signal handlers that the code under test sets."""
     kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in kept.items():
@@ -78,7 +78,7 @@ def _signals() -> Iterator[None]:
 
 @pytest.fixture
 def taken_port() -> Iterator[int]:
-    """A port on which something listens that never answers."""
+    """The port of a server that never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield int(server.getsockname()[1])
 
@@ -91,7 +91,7 @@ def free_port() -> int:
 
 @pytest.fixture
 def guarded_redis() -> Iterator[int]:
-    """The port of something that speaks like a Redis with a password."""
+    """The port of a fake Redis that needs a password."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         ended = threading.Event()
 
@@ -113,7 +113,7 @@ def guarded_redis() -> Iterator[int]:
 
 @dataclass
 class Answer:
-    """What the fake gateway answers, and what it was asked."""
+    """The answer of the fake gateway, and the request that it got."""
 
     port: int
     status: int = 200

@@ -32,7 +32,7 @@ def test_an_unreachable_url_is_one_line_without_credentials(free_port: int, secr
     with pytest.raises(Refusal) as refusal:
         broker.check_reachable(f"redis://user:{secret}@127.0.0.1:{free_port}/0")
 
-    assert str(refusal.value).startswith("no Redis to be used at REDIS_URL ")
+    assert str(refusal.value).startswith("no Redis answers at REDIS_URL ")
     assert "secret" not in str(refusal.value)
     assert "\n" not in str(refusal.value)
 

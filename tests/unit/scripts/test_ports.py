@@ -41,7 +41,7 @@ def test_an_address_of_another_machine_is_refused(free_port: int) -> None:
 
 
 def test_a_port_past_the_last_is_refused() -> None:
-    """As the second worker's when the first has the last port."""
+    """The second worker would get it if the first has the last port."""
     with pytest.raises(Refusal, match=r"^port 65536 \(worker metrics\) does not exist$"):
         check_free([Port("WORKER_METRICS_PORT", 65536, "worker metrics")])
 

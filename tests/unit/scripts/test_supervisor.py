@@ -44,7 +44,7 @@ def test_other_signals_end_it_too(fakes: Fakes, number: signal.Signals) -> None:
     async def announce() -> None:
         os.kill(os.getpid(), number)
 
-    # Also where the tests themselves run under nohup.
+    # The tests themselves may run under nohup.
     signal.signal(number, signal.SIG_DFL)
     assert run(Supervisor([program(fakes, "broker")], io.StringIO()), announce) == 0
     assert fakes.log == ["broker up", "broker down"]
@@ -162,7 +162,7 @@ def test_an_error_while_starting_ends_all(fakes: Fakes) -> None:
 
 
 def test_children_of_a_program_end_with_it(fakes: Fakes, tmp_path: Path) -> None:
-    """As the pool of a worker that is killed."""
+    """The pool children of a killed worker are in this position."""
     child = fakes.command("child", "stubborn")
     parent = f"import os, subprocess, sys; subprocess.Popen({shlex.split(child)!r}); os.kill(os.getpid(), 9)"
     out = io.StringIO()
@@ -175,7 +175,7 @@ def test_children_of_a_program_end_with_it(fakes: Fakes, tmp_path: Path) -> None
 
 
 def running(argument: str) -> bool:
-    """Whether any process has this argument."""
+    """Return True if a process has this argument."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     found = True
     while found and time.monotonic() < deadline:

@@ -12,7 +12,7 @@ from shared.settings import CommonSettings
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a folder of its own, so that a stack that runs from this one is no matter; `os.environ` is put back."""
+    """Run in a folder of its own, beside any stack that runs from this one, and restore `os.environ`."""
     monkeypatch.setattr(up, "ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "environ", os.environ.copy())
@@ -21,7 +21,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refusal_of_main(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line that it prints."""
+    """Return the one line that it prints."""
     assert up.main() == 1
     output = capsys.readouterr()
     assert output.out == ""
@@ -45,7 +45,7 @@ def test_an_unreachable_broker_is_one_line(
 
     line = refusal_of_main(capsys)
 
-    assert line.startswith(f"headrace: no Redis to be used at REDIS_URL redis://***@127.0.0.1:{free_port}/0: ")
+    assert line.startswith(f"headrace: no Redis answers at REDIS_URL redis://***@127.0.0.1:{free_port}/0: ")
     assert "secret" not in line
 
 

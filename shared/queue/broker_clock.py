@@ -1,10 +1,10 @@
-"""The broker's clock, so that deadlines mean the same on every machine and survive a step of the wall clock."""
+"""The broker's clock: deadlines mean the same on every machine, and survive a step of the wall clock."""
 
 import math
 import time
 
 DRIFT = 1e-4
-"""How fast two machines' clocks part at most, in seconds per second: ten times what quartz does."""
+"""Largest drift between the clocks of two machines, in seconds per second: ten times that of quartz."""
 
 
 class BrokerClock:
@@ -19,15 +19,20 @@ class BrokerClock:
         self._calibrated_at = 0.0
 
     def now(self) -> float:
-        """The broker's time, in seconds."""
+        """Return the broker's time, in seconds."""
         return time.monotonic() + self._offset_seconds
 
     def calibrate(self, reply: tuple[int, int], asked: float, answered: float) -> None:
         """Take a reply to Redis' TIME into account.
 
-        `reply` is (seconds, microseconds); `asked` and `answered` are `time.monotonic()` around the command. The
-        reading is wrong by half the round trip at most (Cristian 1989), so a slow one does not replace a quick one
-        until drift has made that worse, or unless the two contradict each other: then the broker's clock was set.
+        A reading is wrong by half the round trip at most (Cristian 1989). So a slow reading does not replace a quick
+        one until drift has made the quick one worse, unless the two contradict each other: then the broker's clock was
+        set.
+
+        Args:
+            reply: Seconds and microseconds.
+            asked: `time.monotonic()` before the command.
+            answered: `time.monotonic()` after it.
         """
         seconds, microseconds = reply
         offset_seconds = seconds + microseconds / 1e6 - (asked + answered) / 2

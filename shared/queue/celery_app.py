@@ -10,7 +10,7 @@ from shared.settings import CommonSettings
 
 
 def make_celery(settings: CommonSettings) -> Celery:
-    """A Celery application that is configured, and connected to nothing yet."""
+    """Return a configured Celery application that is not connected yet."""
     app = Celery("headrace", broker=settings.redis_url, set_as_current=False)
     app.conf.update(_configuration(settings))
     return app
@@ -18,12 +18,13 @@ def make_celery(settings: CommonSettings) -> Celery:
 
 def _configuration(settings: CommonSettings) -> dict[str, Any]:
     return {
-        # Anyone who can write to the queue must not be able to run code: JSON only. Outcomes go to the job's record
-        # and to reply streams, so there is no result backend.
+        # JSON only, so that a writer to the queue cannot run code. Outcomes go to the jobs' records and to reply
+        # streams, so there is no result backend.
         "accept_content": ["json"],
         "task_serializer": "json",
         "task_ignore_result": True,
-        # The anonymous exchange: a list named as the lane, and no bindings in Redis that an eviction could take away.
+        # The anonymous exchange: a list with the name of the lane, and no bindings in Redis that an eviction could
+        # remove.
         "task_queues": [Queue(lane.value, Exchange(""), routing_key=lane.value) for lane in Lane],
         "task_routes": {
             PREDICT_TASK: {"queue": Lane.INTERACTIVE.value},
@@ -31,8 +32,8 @@ def _configuration(settings: CommonSettings) -> dict[str, Any]:
             SHADOW_TASK: {"queue": Lane.BULK.value},
         },
         "task_create_missing_queues": False,
-        # A killed worker's task comes back; a task that kills its child does not (it would loop: the job's record
-        # counts attempts instead); failing and timing out are final.
+        # A killed worker's task is delivered again. A task that kills its child is not, because it would loop: the
+        # job's record counts attempts instead. A failure and a timeout are final.
         "task_acks_late": True,
         "task_reject_on_worker_lost": False,
         "task_acks_on_failure": True,
@@ -40,7 +41,7 @@ def _configuration(settings: CommonSettings) -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,
         "task_soft_time_limit": settings.task_soft_time_limit_seconds,
         "task_time_limit": settings.task_time_limit_seconds,
-        # How long the result of a dead child may still be in its pipe; 10 s by default.
+        # Time for which the result of a dead child may still be in its pipe; 10 s by default.
         "worker_lost_wait": 0.5,
         # 4 s by default: a slower warm-up would be killed and forked again for ever.
         "worker_proc_alive_timeout": 60.0,
@@ -50,7 +51,7 @@ def _configuration(settings: CommonSettings) -> dict[str, Any]:
         "worker_redirect_stdouts": False,
         # For celery-exporter.
         "worker_send_task_events": True,
-        # The worker recovers from every broker fault by itself, however long it takes.
+        # The worker recovers from every fault of the broker by itself, however long that takes.
         "broker_connection_max_retries": None,
         "broker_connection_retry_on_startup": True,
         "broker_channel_error_retry": True,

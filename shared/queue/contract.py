@@ -1,4 +1,4 @@
-"""What crosses the queue: lanes, task names, messages, replies, statuses. Versioned JSON, never pickle."""
+"""The contract of the queue: lanes, task names, messages, replies, statuses. Versioned JSON, never pickle."""
 
 import base64
 import sys
@@ -22,10 +22,10 @@ Row = list[Any]
 
 
 def packed(rows: Sequence[Row]) -> str:
-    """Rows of numbers one after another as little-endian float64 in base64: no digits to write or to read.
+    """Return rows of numbers one after another as little-endian float64 in base64: no digits to write or to read.
 
     Raises:
-        TypeError: if a value is no number, null for example.
+        TypeError: if a value is not a number, null for example.
     """
     numbers = array("d", [*chain.from_iterable(rows)])
     if sys.byteorder == "big":
@@ -40,9 +40,9 @@ COMMON_GROUP = ""
 class Lane(str, Enum):
     """A queue with its policy. The value is also the name of the Redis list that workers for any model consume."""
 
-    #: Someone waits for the answer; past its deadline it is never computed.
+    #: A caller waits for the answer; past its deadline it is never computed.
     INTERACTIVE = "interactive"
-    #: Someone polls for the outcome; durable.
+    #: Durable; a caller polls for the outcome.
     BULK = "bulk"
 
 
@@ -66,7 +66,7 @@ OUTCOMES = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatu
 
 
 class ErrorCode(str, Enum):
-    """Why a call or a job got no prediction: a closed set, used as a metric label."""
+    """The reason why a call or a job got no prediction: a closed set, used as a metric label."""
 
     #: The estimator raised for a row.
     PREDICTION_FAILED = "prediction_failed"
@@ -95,16 +95,16 @@ class Message(BaseModel):
     v: Literal[2] = CONTRACT_VERSION
 
     def to_json(self) -> str:
-        """The message as the single positional argument of its task."""
+        """Return the message as JSON, the single positional argument of its task."""
         # orjson takes tuples, but not their subclasses.
         return orjson.dumps(self.__dict__, default=tuple).decode()
 
     @classmethod
     def from_json(cls: type[AnyMessage], payload: str | bytes) -> AnyMessage:
-        """The message of a payload. Its fields are checked, what is inside of rows and results is not.
+        """Return the message of a payload. Its fields are checked, the values inside rows and results are not.
 
         Raises:
-            ValueError: if it is no such message.
+            ValueError: if the payload is not such a message.
         """
         # orjson reads long lists twice as fast as pydantic.
         return cls.model_validate(orjson.loads(payload))
@@ -117,7 +117,7 @@ class Call(NamedTuple):
     accepted_at: float
     deadline: float
     first: bool = True
-    """Whether it holds the first of the caller's rows: the wait in the queue is counted once."""
+    """True if it holds the first of the caller's rows: the wait in the queue is counted once."""
 
 
 class PredictMessage(Message):
@@ -142,7 +142,7 @@ class RunJobsMessage(Message):
 
 
 class ShadowMessage(Message):
-    """Rows that `primary` has answered, for a version that is on trial: to be compared, never answered."""
+    """Rows that version `primary` has answered, for a version on trial: to be compared, never answered."""
 
     model: str
     version: str

@@ -1,4 +1,4 @@
-"""Queue entries that were no tasks, put aside in Redis with what is known of them."""
+"""Dead letters: queue entries that were not tasks of ours, kept in Redis with the reason."""
 
 import base64
 import uuid
@@ -6,11 +6,11 @@ import uuid
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 KEPT = 1000
-"""Dead letters at most; beyond it the oldest are forgotten."""
+"""Number of dead letters that are kept; older ones are dropped."""
 
 
 class DeadLetter(BaseModel):
-    """One of `keys.DEAD_LETTERS`; `at` is the broker's time in seconds, `queue` where it came from."""
+    """A member of `keys.DEAD_LETTERS`; `at` is the broker's time in seconds, `queue` the list that the entry was in."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -19,23 +19,23 @@ class DeadLetter(BaseModel):
     queue: str
     reason: str
     entry: str
-    """As it came, in base64: it need not be text."""
+    """The entry in base64, because it need not be text."""
 
     @classmethod
     def of(cls, entry: bytes, queue: str, reason: str, at: float) -> "DeadLetter":
-        """A new one."""
+        """Return the dead letter of an entry."""
         return cls(
             id=uuid.uuid4().hex[:12], at=at, queue=queue, reason=reason, entry=base64.b64encode(entry).decode("ascii")
         )
 
     @property
     def content(self) -> bytes:
-        """The entry as it came."""
+        """The entry as it was in the queue."""
         return base64.b64decode(self.entry)
 
 
 def read(letter: bytes) -> DeadLetter | None:
-    """A dead letter as it is kept, None for what is none."""
+    """Return a dead letter as it is kept in Redis, None if it cannot be read."""
     try:
         return DeadLetter.model_validate_json(letter)
     except ValidationError:

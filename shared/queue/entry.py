@@ -1,4 +1,4 @@
-"""Queue entries: the check that one is a task of ours, before anything else reads it."""
+"""The check that a queue entry is a task of ours, made before anything else reads the entry."""
 
 import base64
 from typing import Any
@@ -8,11 +8,11 @@ import orjson
 from shared.queue.contract import PREDICT_TASK, RUN_JOBS_TASK, SHADOW_TASK
 
 UNUSED_HEADERS = {"compression": None, "eta": None, "expires": None, "stamped_headers": None, "timelimit": [None, None]}
-"""Celery's headers for what Headrace does not use, as they are then. Other values can end the worker."""
+"""Celery's headers for features that Headrace does not use, with their unset values; others can end the worker."""
 
 
 def problem(entry: bytes) -> str | None:
-    """Why an entry is no task of ours, or None if it is one."""
+    """Return why an entry is not a task of ours, or None if it is one."""
     try:
         message = orjson.loads(entry)
         headers, properties = message["headers"], message["properties"]
@@ -24,9 +24,10 @@ def problem(entry: bytes) -> str | None:
             return "wrong headers"
         if (message["content-type"], message["content-encoding"]) != ("application/json", "utf-8"):
             return "wrong content type"
-        came = properties["delivery_info"]
+        delivery = properties["delivery_info"]
         if not all(
-            isinstance(text, str) for text in (properties["delivery_tag"], came["exchange"], came["routing_key"])
+            isinstance(text, str)
+            for text in (properties["delivery_tag"], delivery["exchange"], delivery["routing_key"])
         ):
             return "wrong properties"
         args, kwargs, embed = orjson.loads(_body(message["body"], properties.get("body_encoding")))
@@ -37,7 +38,7 @@ def problem(entry: bytes) -> str | None:
 
 
 def argument(entry: bytes) -> tuple[str, str, bool]:
-    """The task of an entry, its argument, and whether it was redelivered; the task is "" if it is none of ours."""
+    """Return an entry's task name, argument and redelivered flag; the name is "" if the entry is not a task of ours."""
     if problem(entry) is not None:
         return "", "", False
     message = orjson.loads(entry)
@@ -48,5 +49,5 @@ def argument(entry: bytes) -> tuple[str, str, bool]:
 
 def _body(body: Any, encoding: Any) -> bytes:
     if not isinstance(body, str):
-        raise TypeError("the body is no text")
+        raise TypeError("the body is not text")
     return base64.b64decode(body, validate=True) if encoding == "base64" else body.encode()

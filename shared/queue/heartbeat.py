@@ -1,15 +1,15 @@
-"""What workers and their children say of themselves in Redis."""
+"""The heartbeats that workers and their pool children write to Redis."""
 
 from pydantic import BaseModel, ConfigDict
 
 HEARTBEAT_SECONDS = 1.0
-"""Time between two announcements."""
+"""Time between two heartbeats."""
 
 LIVE_SECONDS = 5.0
-"""Age at which an announcement counts no more."""
+"""Age above which a heartbeat does not count any more."""
 
 STALLED = "stalled"
-"""Field of `keys.WORKER_COUNTS`: workers that had stopped consuming, and ended themselves."""
+"""Field of `keys.WORKER_COUNTS`: the number of workers that stopped consuming, and therefore ended themselves."""
 
 
 class Heartbeat(BaseModel):
@@ -20,7 +20,7 @@ class Heartbeat(BaseModel):
     at: float
     slots: int
     pinned: list[str] = []
-    """The models that it serves alone, from queues of their own; empty: it serves all others."""
+    """The models that the worker is pinned to, which have queues of their own; empty: it serves all other models."""
 
 
 class ChildHeartbeat(BaseModel):

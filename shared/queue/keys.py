@@ -1,4 +1,4 @@
-"""Every Redis key and channel that is ours; Celery's own are the lane lists, `unacked*` and `_kombu.*`."""
+"""The Redis keys and channels of Headrace; Celery's own are the lane lists, `unacked*` and `_kombu.*`."""
 
 import hashlib
 
@@ -14,32 +14,35 @@ JOBS_ENDED = f"{PREFIX}jobs:ended"
 """Channel: ids of jobs that just got their outcome, separated by spaces."""
 
 RECONCILER_LOCK = f"{PREFIX}reconciler"
-"""Lock: held by the one gateway that looks after overdue jobs."""
+"""Lock: held by the one gateway process that looks after overdue jobs."""
 
 WORKERS = f"{PREFIX}workers"
-"""Hash: worker name -> its announcement (JSON)."""
+"""Hash: worker name -> its heartbeat (JSON)."""
 
 WORKER_COUNTS = f"{PREFIX}workers:counts"
-"""Hash: what workers count that do not live to be scraped."""
+"""Hash: counters of workers that end before they can be scraped."""
 
 CHILDREN = f"{PREFIX}children"
-"""Hash: `<worker>/<slot>` -> the announcement of a pool child (JSON)."""
+"""Hash: `<worker>/<slot>` -> the heartbeat of a pool child (JSON)."""
 
 DEAD_LETTERS = f"{PREFIX}dead_letters"
-"""List: queue entries that were not tasks, each with where it came from and why (JSON)."""
+"""List: queue entries that were not tasks of ours, each with its queue and the reason (JSON)."""
 
 
 def job(job_id: str) -> str:
-    """Hash: the record of a job."""
+    """Return the key of a job's record, a hash."""
     return f"{PREFIX}job:{job_id}"
 
 
 def idempotency(key: str, owner: str = "") -> str:
-    """String: `<job id> <fingerprint of the rows>` for an owner's Idempotency-Key, hashed because a caller chose it."""
+    """Return the key of an owner's Idempotency-Key, hashed because a caller chose it.
+
+    Its value is a string: `<job id> <fingerprint of the rows>`.
+    """
     text = f"{owner}\0{key}" if owner else key
     return f"{PREFIX}idempotency:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def replies(gateway: str) -> str:
-    """Stream: the batch replies for one gateway process."""
+    """Return the key of a gateway process's reply stream."""
     return f"{PREFIX}replies:{gateway}"

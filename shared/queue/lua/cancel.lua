@@ -2,13 +2,14 @@
 -- KEYS: open, counts, record   ARGV: channel, id, owner
 -- Returns the status after the call, or false for an id that is unknown or another owner's.
 local key = KEYS[3]
-local job = redis.call('HMGET', key, 'status', 'retention_seconds', 'owner')
-if (job[3] or '') ~= ARGV[3] then
+local channel, id, owner = unpack(ARGV)
+local job = read(key, {'status', 'retention_seconds', 'owner'})
+if (job.owner or '') ~= owner then
   return false
 end
-if is_open(job[1]) then
-  end_job(key, ARGV[2], 'cancelled', '{}', job[2])
-  settle(ARGV[1])
+if is_open(job.status) then
+  end_job(key, id, 'cancelled', '{}', job.retention_seconds)
+  settle(channel)
   return 'cancelled'
 end
-return job[1]
+return job.status

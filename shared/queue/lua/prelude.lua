@@ -1,20 +1,42 @@
--- Put before every script. KEYS[1] is jobs:open, KEYS[2] is jobs:counts.
+-- Put before every script. Holds the time, how a record is read, and what the transitions of jobs have in common.
+-- KEYS[1] is jobs:open, KEYS[2] is jobs:counts.
 local OPEN, COUNTS = KEYS[1], KEYS[2]
-local time = redis.call('TIME')
-local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local WORKER_LOST = '{"error":{"code":"worker_lost","message":"every attempt ended with its worker","rows":[]}}'
--- Arguments of one command at most; Lua's stack is not endless.
-local MANY = 1000
+-- Most arguments of one command, because Lua's stack is limited.
+local ARGUMENTS_MAX = 1000
 
 local function stamp(seconds)
   return string.format('%.6f', seconds)
 end
+
+local time = redis.call('TIME')
+local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local NOW = stamp(now)
 
--- Ids that got their outcome, how many of each status, and score, id, score, id of those that are looked at later.
+-- Returns the i-th group of `size` values, after the first `before` ones.
+local function group(values, before, size, i)
+  local first = before + (i - 1) * size + 1
+  return unpack(values, first, first + size - 1)
+end
+
+-- Returns these fields of a job's record by name; a field that the record lacks is false.
+local function read(key, fields)
+  local values, job = redis.call('HMGET', key, unpack(fields)), {}
+  for i, field in ipairs(fields) do
+    job[field] = values[i]
+  end
+  return job
+end
+
+local function is_open(status)
+  return status == 'queued' or status == 'running'
+end
+
+-- Collected for settle(): the ids of the jobs that got their outcome, the number of them per status, and
+-- time, id, time, id, … of the next checks by the reconciler.
 local ended, ended_as, checks = {}, {}, {}
 
--- The only place where an outcome is written. The caller has seen a status that is not an outcome, and calls settle().
+-- Writes an outcome; no other function does. The caller has checked that the job is open, and calls settle().
 local function end_job(key, id, status, outcome, retention_seconds, ...)
   redis.call('HSET', key, 'status', status, 'ended_at', NOW, 'outcome', outcome, ...)
   redis.call('HDEL', key, 'rows', 'claimed')
@@ -23,23 +45,19 @@ local function end_job(key, id, status, outcome, retention_seconds, ...)
   ended_as[status] = (ended_as[status] or 0) + 1
 end
 
--- The caller calls settle().
+-- Sets the time of a job's next check by the reconciler. The caller calls settle().
 local function check_at(seconds, id)
   checks[#checks + 1], checks[#checks + 2] = seconds, id
 end
 
-local function is_open(status)
-  return status == 'queued' or status == 'running'
-end
-
 local function in_parts(arguments, call)
-  for from = 1, #arguments, MANY do
-    call(unpack(arguments, from, math.min(from + MANY - 1, #arguments)))
+  for first = 1, #arguments, ARGUMENTS_MAX do
+    call(unpack(arguments, first, math.min(first + ARGUMENTS_MAX - 1, #arguments)))
   end
 end
 
--- What concerns all jobs of a call: their places in jobs:open, the counts, and the wake-up of those who wait for an
--- outcome. They also poll: a message may be missed.
+-- Writes what was collected for all jobs of the call: their places in jobs:open and the counts; and wakes the callers
+-- that wait for an outcome. They also poll, because a message may be missed.
 local function settle(channel)
   in_parts(checks, function(...) redis.call('ZADD', OPEN, ...) end)
   if #ended > 0 then
@@ -51,29 +69,32 @@ local function settle(channel)
   end
 end
 
--- Starts an attempt if the job may run now; returns {model, version, rows, accepted_at, attempt, started_at, trace},
--- the last one only of a job that is traced, or false.
+-- The fields that start_job needs.
 local STARTING = {'status', 'lease_until', 'expires_at', 'attempt', 'max_attempts', 'retention_seconds',
   'model', 'version', 'rows', 'accepted_at', 'trace'}
+
+-- Starts an attempt of a job if it may run now: if it is queued, or runs under a lease that is over, or runs and its
+-- entry was redelivered. Returns {model, version, rows, accepted_at, attempt, started_at, trace}, where trace is false
+-- for a job that is not traced; or false if the job must not run. The caller calls settle().
 local function start_job(key, id, job, redelivered, lease_until)
-  local status = job[1]
-  if status ~= 'queued' and not (status == 'running' and (redelivered or tonumber(job[2] or '0') <= now)) then
+  local lease_over = job.status == 'running' and (redelivered or tonumber(job.lease_until or '0') <= now)
+  if job.status ~= 'queued' and not lease_over then
     return false
   end
-  local attempt = tonumber(job[4]) + 1
-  if tonumber(job[3]) <= now then
-    end_job(key, id, 'expired', '{}', job[6])
+  local attempt = tonumber(job.attempt) + 1
+  if tonumber(job.expires_at) <= now then
+    end_job(key, id, 'expired', '{}', job.retention_seconds)
     return false
   end
-  if attempt > tonumber(job[5]) then
-    end_job(key, id, 'failed', WORKER_LOST, job[6])
+  if attempt > tonumber(job.max_attempts) then
+    end_job(key, id, 'failed', WORKER_LOST, job.retention_seconds)
     return false
   end
   if attempt > 1 then
-    -- Those run on their own now, if they have not ended.
+    -- The jobs that were claimed with it and have not ended run on their own from now on.
     redis.call('HDEL', key, 'claimed')
   end
   redis.call('HSET', key, 'status', 'running', 'attempt', attempt, 'started_at', NOW, 'lease_until', lease_until)
   check_at(lease_until, id)
-  return {job[7], job[8], job[9], job[10], attempt, NOW, job[11]}
+  return {job.model, job.version, job.rows, job.accepted_at, attempt, NOW, job.trace}
 end

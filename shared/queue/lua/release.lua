@@ -1,5 +1,5 @@
--- Ends the leases of jobs whose attempt is over without an outcome, so that the reconciler takes them up at its next look;
--- and of those that were claimed with them.
+-- Ends the leases of jobs whose attempt is over without an outcome, and of the jobs that were claimed with them, so
+-- that the reconciler looks after all of them within its next second.
 -- KEYS: open, counts, then one record per job   ARGV: one id per job
 local function release(key, id)
   if redis.call('HGET', key, 'status') == 'running' then
@@ -7,15 +7,16 @@ local function release(key, id)
     redis.call('ZADD', OPEN, NOW, id)
   end
 end
-for i = 1, #KEYS - 2 do
-  local key, id = KEYS[2 + i], ARGV[i]
-  local before_id = string.sub(key, 1, -#id - 1)
+
+for i, id in ipairs(ARGV) do
+  local key = KEYS[2 + i]
+  local prefix = string.sub(key, 1, -#id - 1)
   local claimed = redis.call('HGET', key, 'claimed')
   release(key, id)
   if claimed then
     redis.call('HDEL', key, 'claimed')
     for other in string.gmatch(claimed, '%S+') do
-      release(before_id .. other, other)
+      release(prefix .. other, other)
     end
   end
 end

@@ -1,14 +1,15 @@
--- Starts an attempt for each job that may run now: queued, or running under a lease that is over.
--- A redelivered message proves that the earlier attempt is over too: it comes back after the hard time limit, or
--- from a worker that stopped.
+-- Starts an attempt for each job that may run now: one that is queued, or that runs under a lease that is over.
+-- A redelivered entry proves that the earlier attempt is over too: it comes back after the hard time limit, or from a
+-- worker that stopped.
 -- KEYS: open, counts, then one record per job
 -- ARGV: channel, lease_seconds, redelivered 0|1, then one id per job
--- Returns per job what start_job returns, or false where there is nothing to do.
-local lease_until, redelivered = stamp(now + tonumber(ARGV[2])), ARGV[3] == '1'
+-- Returns per job what start_job returns.
+local channel, lease_seconds, redelivered = unpack(ARGV, 1, 3)
+local lease_until, n_jobs = stamp(now + tonumber(lease_seconds)), #KEYS - 2
 local answers = {}
-for i = 1, #KEYS - 2 do
-  local key = KEYS[2 + i]
-  answers[i] = start_job(key, ARGV[3 + i], redis.call('HMGET', key, unpack(STARTING)), redelivered, lease_until)
+for i = 1, n_jobs do
+  local key, id = KEYS[2 + i], ARGV[3 + i]
+  answers[i] = start_job(key, id, read(key, STARTING), redelivered == '1', lease_until)
 end
-settle(ARGV[1])
+settle(channel)
 return answers

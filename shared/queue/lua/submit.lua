@@ -1,26 +1,23 @@
--- Accepts jobs: record, idempotency key, place in jobs:open and the message to the workers, all or nothing.
+-- Accepts jobs: record, idempotency key, place in jobs:open and the entry for the workers, all or nothing.
 -- KEYS: open, counts, queue, then per job: record, idempotency key (the record again for none)
 -- ARGV: envelope, max_open, check_seconds, expiry_seconds, retention_seconds, max_attempts,
---       then per job: id, model, version, rows, single 0|1, fingerprint, owner ('' for nobody), trace ('' for none)
--- Returns per job {created 0|1, id, fingerprint}, or false for a new one that would be one too many.
+--       then per job: id, model, version, rows, single 0|1, fingerprint, owner ('' for none), trace ('' for none)
+-- Returns per job {created 0|1, id, fingerprint}, or false for a new job that would be one too many.
 local QUEUE = KEYS[3]
-local envelope, max_open, check_seconds = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local expiry_seconds, retention_seconds, max_attempts = tonumber(ARGV[4]), ARGV[5], ARGV[6]
-local n_jobs = (#KEYS - 3) / 2
-local due, expires_at = stamp(now + check_seconds), stamp(now + expiry_seconds)
+local envelope, max_open, check_seconds, expiry_seconds, retention_seconds, max_attempts = unpack(ARGV, 1, 6)
+local next_check, expires_at = stamp(now + tonumber(check_seconds)), stamp(now + tonumber(expiry_seconds))
+local n_jobs, room = (#KEYS - 3) / 2, tonumber(max_open) - redis.call('ZCARD', OPEN)
 
-local answers, created, room = {}, 0, max_open - redis.call('ZCARD', OPEN)
+local answers, created = {}, 0
 for i = 1, n_jobs do
-  local key, idempotency = KEYS[2 + 2 * i], KEYS[3 + 2 * i]
-  local at = 8 * i - 2
-  local id, model, version, rows, single, fingerprint, owner, trace =
-    ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
+  local key, idempotency = group(KEYS, 3, 2, i)
+  local id, model, version, rows, single, fingerprint, owner, trace = group(ARGV, 6, 8, i)
   local earlier = idempotency ~= key and redis.call('GET', idempotency)
   if earlier then
     local earlier_id, earlier_fingerprint = string.match(earlier, '(%S+) (%S+)')
     answers[i] = {earlier_id == id and 1 or 0, earlier_id, earlier_fingerprint}
   elseif redis.call('EXISTS', key) == 1 then
-    -- This very call was executed, its answer was lost, and the client's connection sent it again.
+    -- This very call was executed before: its answer was lost, and the client's connection sent it again.
     answers[i] = {1, id, fingerprint}
   elseif created >= room then
     answers[i] = false
@@ -34,7 +31,7 @@ for i = 1, n_jobs do
     if trace ~= '' then
       redis.call('HSET', key, 'trace', trace)
     end
-    check_at(due, id)
+    check_at(next_check, id)
     if idempotency ~= key then
       redis.call('SET', idempotency, id .. ' ' .. fingerprint, 'EX', retention_seconds)
     end

@@ -59,7 +59,7 @@ class WaitQueue:
                 continue
             if call.deadline < earliest_deadline:
                 call.answer.set_exception(Overloaded("its turn came too late", retry_after_seconds))
-            elif self._should_give_way(call):
+            elif call.sent and self._should_give_way(call):
                 call.gave_way = True
                 self._calls[call] = None
             elif chunks and self._should_stay_whole(call, limit):
@@ -72,8 +72,8 @@ class WaitQueue:
         return chunks
 
     def _should_give_way(self, call: WaitingCall) -> bool:
-        """Return True for the rest of a large call that has not let the calls behind it go first yet."""
-        return bool(call.sent and self._calls and not call.gave_way)
+        """Return True if the rest of a large call has not let the calls behind it go first yet."""
+        return bool(self._calls) and not call.gave_way
 
     def _should_stay_whole(self, call: WaitingCall, limit: int) -> bool:
         """Return True if the waiting rows fit into one batch, but not into the `limit` rows left of this one."""
@@ -87,9 +87,10 @@ class WaitQueue:
         """Take the call's next rows; the rest is appended, and overtaken by calls that come now."""
         chunk = call.take(limit)
         self._count(-chunk.n_rows)
-        if call.waiting or call.yielding:
-            self._let_overtake(call, call.waiting)
-        if call.waiting:
+        rest = call.waiting
+        if rest or call.yielding:
+            self._let_overtake(call, rest)
+        if rest:
             self._calls[call] = None
         return chunk
 

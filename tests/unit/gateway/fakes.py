@@ -54,19 +54,19 @@ class FakeWorkers(Workers):
 
 
 def common(slots: int = 1) -> WorkerGroups:
-    """Return the worker groups of workers that serve every model, with so many slots together."""
+    """Return the worker groups of workers that serve every model, with this many slots together."""
     return WorkerGroups(FakeWorkers(slots))
 
 
 def rows_of(message: PredictMessage) -> list[Row]:
-    """The rows of a message, also if they are packed; then each has one value, as those of the tests have."""
+    """Return the rows of a message, also if they are packed; each packed row has one value, as in the tests."""
     if isinstance(message.rows, str):
         return [[value] for (value,) in struct.iter_unpack("<d", base64.b64decode(message.rows))]
     return message.rows
 
 
 class FakeBatchClient(BatchClient):
-    """The queue without a broker: keeps what is published, and answers when a test says so."""
+    """A queue without a broker: it keeps the published messages, and a test answers them."""
 
     def __init__(self) -> None:
         nobody = cast(Any, None)

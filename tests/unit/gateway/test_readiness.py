@@ -18,7 +18,7 @@ GOOD = {"predictions": ["short"], "probabilities": [[1.0, 0.0]]}
 
 
 class Mine:
-    """A canary, and whoever comes to ask how it is."""
+    """A readiness probe, and callers that ask it."""
 
     def __init__(self, manifest: Manifest | None = None, workers: FakeWorkers | None = None) -> None:
         self.batch_client = FakeBatchClient()
@@ -35,7 +35,7 @@ class Mine:
         return asyncio.create_task(self.probe.trouble())
 
     async def hear(self, result: dict[str, Any]) -> str | None:
-        """What someone hears who asks, when the worker answers with this result."""
+        """Return the probe's answer when the worker answers with this result."""
         asked = self.ask()
         await turns()
         self.batch_client.answer(self.sent[-1], [result])
@@ -74,7 +74,7 @@ def test_it_takes_the_way_that_requests_for_the_model_take(pinned: str, worker_g
     run(scenario())
 
 
-def test_all_who_ask_at_a_time_hear_of_the_same_canary() -> None:
+def test_all_who_ask_at_a_time_share_one_probe() -> None:
     async def scenario() -> None:
         mine = Mine()
         asked = [mine.ask() for _ in range(5)]

@@ -7,7 +7,7 @@ import redis
 
 from gateway.admission.jobs import WaitingRows
 from gateway.admission.wait_estimates import RowWaitEstimate
-from gateway.batching import batcher as batcher
+from gateway.batching import batcher
 from gateway.batching.batcher import PACKED_ROWS_MIN, Batcher
 from gateway.batching.calls import Answer
 from gateway.batching.slots import WorkerGroups
@@ -37,7 +37,7 @@ class Lane:
         self.asked: list[Asked] = []
 
     def ask(self, *values: float, deadline_seconds: float = 5.0) -> Asked:
-        """A request with a row for each value."""
+        """Start a request with a row for each value."""
         rows = [[value] for value in values]
         task = asyncio.create_task(self.batcher.predict(rows, deadline_seconds))
         self.asked.append(task)
@@ -45,7 +45,7 @@ class Lane:
 
     @property
     def batches(self) -> list[list[float]]:
-        """What was published, by values."""
+        """The values of each batch that was published."""
         return [[row[0] for row in rows_of(message)] for message in self.batch_client.published]
 
     @property
@@ -54,19 +54,19 @@ class Lane:
         return self.batch_client.published[-1]
 
     async def answer(self, message: PredictMessage, compute_seconds: float = 0.0) -> None:
-        """Answer a batch, and let happen what comes of it."""
+        """Answer a batch, and let everything run that this makes ready."""
         self.batch_client.answer(message, compute_seconds=compute_seconds)
         await turns()
 
     async def answer_everything(self, first: int = 0) -> None:
-        """Answer batch after batch until nobody waits."""
+        """Answer batch after batch until no caller waits."""
         done = first
         while done < len(self.batch_client.published):
             await self.answer(self.batch_client.published[done])
             done += 1
 
     async def learn(self, row_seconds: float, rows: int = 1) -> None:
-        """One batch, computed in that time per row."""
+        """Have one batch computed, which takes this time per row."""
         task = self.ask(*[0.0] * rows)
         await turns()
         await self.answer(self.last, compute_seconds=row_seconds * rows)
@@ -75,7 +75,7 @@ class Lane:
 
 
 def predictions(task: Asked) -> Any:
-    """What a caller got."""
+    """Return the predictions that a caller got."""
     return task.result().result["predictions"]
 
 
@@ -235,7 +235,7 @@ def test_a_batch_holds_so_many_rows_at_most_and_only_what_fits_into_none_is_spli
 
 
 async def batches_of(lane: Lane, n_rows: int, slots: int) -> list[int]:
-    """The sizes of the batches that leave at once when this many rows wait and slots become free."""
+    """Return the sizes of the batches that leave at once when this many rows wait and slots become free."""
     lane.workers.common = 0
     for i in range(n_rows):
         lane.ask(float(i))
@@ -401,7 +401,7 @@ class Clock:
         monkeypatch.setattr(batcher, "RowWaitEstimate", lambda: RowWaitEstimate(lambda: self.now))
 
     async def serve(self, lane: Lane, batches: int, seconds: float) -> None:
-        """Answer batch after batch, each after so many seconds."""
+        """Answer a number of batches, each after this many seconds."""
         for _ in range(batches):
             self.now += seconds
             await lane.answer(lane.last)
@@ -412,8 +412,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-async def gone(lane: Lane) -> None:
-    """Everyone leaves."""
+async def leave(lane: Lane) -> None:
+    """Let all callers leave."""
     for task in lane.asked:
         task.cancel()
     await asyncio.gather(*lane.asked, return_exceptions=True)
@@ -461,7 +461,7 @@ def test_the_rest_of_a_large_call_keeps_no_small_one_from_coming_in(clock: Clock
         await clock.serve(lane, 3, seconds=0.1)
         assert predictions(small) == [7.0]
         assert not any(task.done() for task in large)
-        await gone(lane)
+        await leave(lane)
         assert lane.batcher.wait_seconds == 0
 
     run(scenario())
@@ -503,7 +503,7 @@ def test_without_workers_who_waits_for_one_is_not_refused(clock: Clock) -> None:
         waits = lane.ask(20.0, deadline_seconds=1.0)
         await turns()
         assert not waits.done()
-        await gone(lane)
+        await leave(lane)
 
     run(scenario())
 
@@ -593,7 +593,7 @@ def test_an_answered_batch_is_not_given_up_later(monkeypatch: pytest.MonkeyPatch
 
 
 class Traffic:
-    """Callers of any size who come, wait and sometimes leave, and workers that answer in any order."""
+    """Callers with any number of rows that come, wait and sometimes leave, and workers that answer in any order."""
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
@@ -610,7 +610,7 @@ class Traffic:
         self.chance.choice(list(self.wanted)).cancel()
 
     def in_flight(self) -> int:
-        """How many batches are."""
+        """Return the number of batches in flight."""
         self._in_flight += self.lane.batch_client.published[self._seen :]
         self._seen = len(self.lane.batch_client.published)
         return len(self._in_flight)

@@ -1,4 +1,4 @@
-"""Requests of more rows than a batch takes."""
+"""Requests of more rows than one batch may hold."""
 
 import asyncio
 from typing import Any
@@ -20,7 +20,7 @@ def failure(*rows: int) -> dict[str, Any]:
 
 
 def reply(lane: Lane, at: int, started_at: float, compute_seconds: float) -> None:
-    """Answer a batch that was started then."""
+    """Answer a batch that was started at this time."""
     message = lane.batch_client.published[at]
     results = [{"predictions": [row[0] for row in message.rows], "probabilities": [[row[0]] for row in message.rows]}]
     answer = BatchReply(batch=message.batch, started_at=started_at, compute_seconds=compute_seconds, results=results)

@@ -9,7 +9,7 @@ TARGET = 0.02
 
 
 def batches(seconds: Callable[[int], float], number: int, rows_max: int = 512) -> tuple[BatchCost, list[int]]:
-    """Batches as large as they may be, one after the other, timed on a machine that is up to 40 % off; their rows."""
+    """Return the rows of batches as large as allowed, one after another, with compute times up to 40 % off."""
     chance = random.Random(0)
     cost, sizes = BatchCost(), [1]
     for _ in range(number):

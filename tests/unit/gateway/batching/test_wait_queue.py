@@ -27,7 +27,7 @@ class Waiting:
         return call
 
     def pop(self, limit: int = BATCH_ROWS, earliest_deadline: float = 0.0) -> list[tuple[int, int]]:
-        """Return the number of each call in the next batch, and how many rows of it are there."""
+        """Return the calls in the next batch: the number of each, and of its rows there."""
         chunks = self.queue.pop_batch(limit, earliest_deadline, 2.5)
         return [(self.calls.index(chunk.call), chunk.n_rows) for chunk in chunks]
 

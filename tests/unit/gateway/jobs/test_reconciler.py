@@ -44,7 +44,7 @@ class Office:
         self.counted: Counter[str] = Counter()
 
     async def submit(self, overdue: bool = True) -> str:
-        """A job whose message got lost, long ago if it is overdue."""
+        """Submit a job whose queue entry is lost; if `overdue`, long ago."""
         job_id, _ = await self.jobs.submit(classifier(), [[1.0, 2.0]], True, None)
         await self.redis.delete("bulk")
         if overdue:

@@ -12,7 +12,7 @@ from gateway.admission.jobs import JobsAdmission
 from gateway.broker import redis_client as connection
 from gateway.broker.batch_client import BatchClient
 from gateway.errors import BrokerUnavailable, IdempotencyKeyReused, Overloaded, QueueFull
-from gateway.jobs import waiters as job_watch
+from gateway.jobs import waiters
 from gateway.jobs.record import Record
 from gateway.jobs.service import JobService
 from gateway.settings import GatewaySettings
@@ -54,7 +54,7 @@ class Desk:
         return await self.jobs.submit(manifest, rows, single, key, owner)
 
     async def finish(self, job_id: str, status: str = "succeeded", outcome: str = '{"predictions":["short"]}') -> None:
-        """What a worker does."""
+        """Write an outcome as a worker does."""
         finish = self.redis.register_script(script("finish"))
         names = [keys.JOBS_OPEN, keys.JOB_COUNTS, keys.job(job_id)]
         _, *written = await finish(keys=names, args=[keys.JOBS_ENDED, job_id, status, outcome, 0.5])
@@ -361,7 +361,7 @@ def test_a_job_that_has_ended_is_not_waited_for(broker: FakeServer) -> None:
 
 
 def test_all_who_wait_are_woken_by_the_end(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_watch, "POLL_SECONDS", 1000.0)
+    monkeypatch.setattr(waiters, "POLL_SECONDS", 1000.0)
 
     async def scenario() -> None:
         async with desk(broker) as at:
@@ -418,7 +418,7 @@ def test_a_crowd_that_waits_for_one_job_reads_its_record_once(
                 return await read(looked_at)
 
             monkeypatch.setattr(at.jobs.waiters, "_read", counted)
-            many = 10 * job_watch.WOKEN_TOGETHER
+            many = 10 * waiters.WOKEN_TOGETHER
             callers = [asyncio.create_task(at.jobs.waiters.wait(job_id, 1000)) for _ in range(many)]
             await until("all wait", lambda: len(at.jobs.waiters.waiting.get(job_id, ())) == many)
             callers.pop().cancel()
@@ -434,8 +434,8 @@ def test_a_crowd_that_waits_for_one_job_reads_its_record_once(
 
 
 def test_the_more_wait_the_less_often_each_is_looked_up(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_watch, "POLL_SECONDS", 0.0)
-    monkeypatch.setattr(job_watch, "POLLS_PER_SECOND_MAX", 0.01)
+    monkeypatch.setattr(waiters, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(waiters, "POLLS_PER_SECOND_MAX", 0.01)
 
     async def scenario() -> None:
         async with desk(broker) as at:
@@ -453,7 +453,7 @@ def test_the_more_wait_the_less_often_each_is_looked_up(broker: FakeServer, monk
 
 
 def test_a_missed_wake_up_is_made_up_for_by_looking(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_watch, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(waiters, "POLL_SECONDS", 0.01)
 
     async def scenario() -> None:
         async with desk(broker) as at:

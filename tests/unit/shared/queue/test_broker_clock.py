@@ -7,7 +7,7 @@ from shared.queue.broker_clock import DRIFT, BrokerClock
 
 
 class Machines:
-    """This machine's two clocks and the broker's, as a test turns them."""
+    """This machine's two clocks and the broker's, all set by a test."""
 
     def __init__(self) -> None:
         self.monotonic_seconds = 5_000.0
@@ -22,7 +22,7 @@ class Machines:
 
     @property
     def broker(self) -> float:
-        """The true time there."""
+        """The true time at the broker."""
         return self.monotonic_seconds + self.broker_ahead_seconds
 
     def pass_(self, seconds: float) -> None:
@@ -30,7 +30,7 @@ class Machines:
         self.wall_seconds += seconds
 
     def ask(self, clock: BrokerClock, there_seconds: float, back_seconds: float) -> None:
-        """TIME, with so long a way there and back."""
+        """Ask for the broker's TIME, with these seconds for the way there and back."""
         asked = self.monotonic_seconds
         self.pass_(there_seconds)
         seconds, microseconds = divmod(round(self.broker * 1e6), 1_000_000)

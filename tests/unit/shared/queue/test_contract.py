@@ -125,11 +125,11 @@ def test_outcomes_are_the_statuses_that_are_neither_queued_nor_running() -> None
 
 
 def test_lanes_are_the_names_of_redis_lists_for_ever() -> None:
-    """Renaming one would leave what is queued behind at the next update."""
+    """A renamed lane would leave the entries in its queue behind at the next update."""
     assert [lane.value for lane in Lane] == ["interactive", "bulk"]
 
 
 def test_workers_that_are_pinned_to_a_model_have_lists_of_their_own() -> None:
-    """Renaming them would do the same."""
+    """Renamed lists would leave their entries behind too."""
     assert [queue_name(lane, "") for lane in Lane] == ["interactive", "bulk"]
     assert [queue_name(lane, "iris") for lane in Lane] == ["interactive.iris", "bulk.iris"]

@@ -38,7 +38,7 @@ def board(clock: Clock) -> Iterator[JobBoard]:
 
 
 def bring_to(board: JobBoard, state: str, id_: str = "a") -> None:
-    """A job in a state; `lease over` is running, and its process has not been heard of for too long."""
+    """Bring a job to a state; `lease over` is running, without news from its process for too long."""
     if state == "unknown":
         return
     board.submit(New(id_), envelope=board.envelope())
@@ -309,7 +309,7 @@ def test_after_the_last_attempt_it_fails_as_worker_lost(board: JobBoard, max_att
 @pytest.mark.parametrize("state", ["queued", "running", "lease over"])
 @pytest.mark.parametrize("status", ["succeeded", "failed"])
 def test_an_open_job_gets_the_outcome_that_comes_first(board: JobBoard, state: str, status: str) -> None:
-    """Queued too: it was published again, and then the worker that had seemed lost came up with an answer."""
+    """Also a queued job: it was published again, and then the worker that seemed lost answered."""
     bring_to(board, state)
 
     assert board.finish("a", status=status, outcome='{"answer":1}') == [1]
@@ -384,7 +384,7 @@ def test_cancelling_what_never_was_leaves_no_trace(board: JobBoard) -> None:
 
 @pytest.mark.parametrize("key", ["", "k"])
 def test_a_submission_that_is_sent_twice_is_accepted_once(board: JobBoard, key: str) -> None:
-    """By the Redis client itself, when the connection breaks before the answer."""
+    """The Redis client does that itself when the connection breaks before the answer."""
     for _ in range(2):
         assert board.submit(New("a", key)) == [(1, "a", "f")]
         board.start("a")
@@ -767,7 +767,7 @@ def test_a_batch_that_ends_is_told_in_one_message(board: JobBoard) -> None:
 
 
 class Chaos:
-    """Submits, workers, callers and reconcilers in any order, and time that goes by in between."""
+    """Submissions, workers, callers and reconcilers in any order, with time between them."""
 
     def __init__(self, board: JobBoard, seed: int) -> None:
         self.board = board
@@ -789,7 +789,7 @@ class Chaos:
         ]
 
     def some(self, most: int) -> list[str]:
-        """Some ids, the newer ones more often, and now and then one that never was."""
+        """Return some ids, newer ones more often, and sometimes one that no job has."""
         known = self.ids[-12:] if self.chance.random() < 0.8 else self.ids
         picked = self.chance.sample(known, min(len(known), self.chance.randint(1, most)))
         return picked if picked and self.chance.random() < 0.95 else ["never-was"]
@@ -826,7 +826,7 @@ class Chaos:
             assert int(record["attempt"]) <= int(record["max_attempts"])
 
     def drain(self) -> None:
-        """No more jobs, no workers: only the reconciler, and messages that come to nothing."""
+        """Let only the reconciler run: no new jobs, no workers, and entries that come to nothing."""
         for _ in range(100):
             now = self.board.clock.seconds
             for id_ in self.board.redis.zrangebyscore(keys.JOBS_OPEN, "-inf", now):

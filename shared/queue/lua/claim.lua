@@ -14,10 +14,10 @@ local lease_until, bytes_left = stamp(now + tonumber(lease_seconds)), tonumber(b
 local function read_jobs(first_key, n_jobs)
   local jobs, bytes, fresh = {}, 0, true
   for i = 1, n_jobs do
-    local job = read(KEYS[first_key + i - 1], STARTING)
-    bytes = bytes + #(job.rows or '')
-    fresh = fresh and (job.attempt or '0') == '0'
-    jobs[i] = job
+    jobs[i] = read_startable(KEYS[first_key + i - 1])
+    local attempts, rows = unpack(jobs[i], 1, 2)
+    bytes = bytes + #(rows or '')
+    fresh = fresh and (attempts or '0') == '0'
   end
   return jobs, bytes, fresh
 end
@@ -34,9 +34,9 @@ while entry_at <= #ARGV do
       break
     end
     redis.call('RPOP', QUEUE)
-    for i, job in ipairs(jobs) do
+    for i, fields in ipairs(jobs) do
       local id = ARGV[first_id + i - 1]
-      local answer = start_job(KEYS[first_key + i - 1], id, job, false, lease_until)
+      local answer = start_job(KEYS[first_key + i - 1], id, fields, false, lease_until)
       if answer then
         started[#started + 1] = {id, answer}
         ids[#ids + 1] = id

@@ -7,10 +7,10 @@ local answers = {NOW}
 for i = 1, n_jobs do
   local key = KEYS[2 + i]
   local id, status, outcome, compute_seconds = group(ARGV, 1, 4, i)
-  local job = read(key, {'status', 'retention_seconds'})
-  local open = is_open(job.status)
+  local old_status, retention_seconds = read(key, 'status', 'retention_seconds')
+  local open = is_open(old_status)
   if open then
-    end_job(key, id, status, outcome, job.retention_seconds, 'compute_seconds', compute_seconds)
+    end_job(key, id, status, outcome, retention_seconds, 'compute_seconds', compute_seconds)
   end
   answers[i + 1] = open and 1 or 0
 end

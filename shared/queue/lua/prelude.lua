@@ -1,4 +1,4 @@
--- Put before every script. Holds the time, how a record is read, and what the transitions of jobs have in common.
+-- Put before every script. Holds the time, and what the transitions of jobs have in common.
 -- KEYS[1] is jobs:open, KEYS[2] is jobs:counts.
 local OPEN, COUNTS = KEYS[1], KEYS[2]
 local WORKER_LOST = '{"error":{"code":"worker_lost","message":"every attempt ended with its worker","rows":[]}}'
@@ -19,13 +19,9 @@ local function group(values, before, size, i)
   return unpack(values, first, first + size - 1)
 end
 
--- Returns these fields of a job's record by name; a field that the record lacks is false.
-local function read(key, fields)
-  local values, job = redis.call('HMGET', key, unpack(fields)), {}
-  for i, field in ipairs(fields) do
-    job[field] = values[i]
-  end
-  return job
+-- Returns these fields of a job's record; a field that the record lacks is false.
+local function read(key, ...)
+  return unpack(redis.call('HMGET', key, ...))
 end
 
 local function is_open(status)
@@ -69,25 +65,30 @@ local function settle(channel)
   end
 end
 
--- The fields that start_job needs.
-local STARTING = {'status', 'lease_until', 'expires_at', 'attempt', 'max_attempts', 'retention_seconds',
-  'model', 'version', 'rows', 'accepted_at', 'trace'}
+-- Returns the fields of a job's record that start_job needs, the number of attempts and the rows first.
+local function read_startable(key)
+  return redis.call('HMGET', key, 'attempt', 'rows', 'status', 'lease_until', 'expires_at', 'max_attempts',
+    'retention_seconds', 'model', 'version', 'accepted_at', 'trace')
+end
 
 -- Starts an attempt of a job if it may run now: if it is queued, or runs under a lease that is over, or runs and its
--- entry was redelivered. Returns {model, version, rows, accepted_at, attempt, started_at, trace}, where trace is false
--- for a job that is not traced; or false if the job must not run. The caller calls settle().
-local function start_job(key, id, job, redelivered, lease_until)
-  local lease_over = job.status == 'running' and (redelivered or tonumber(job.lease_until or '0') <= now)
-  if job.status ~= 'queued' and not lease_over then
+-- entry was redelivered. `fields` is what read_startable returns.
+-- Returns {model, version, rows, accepted_at, attempt, started_at, trace}, where trace is false for a job that is not
+-- traced; or false if the job must not run. The caller calls settle().
+local function start_job(key, id, fields, redelivered, lease_until)
+  local attempts, rows, status, old_lease_until, expires_at, max_attempts, retention_seconds, model, version,
+    accepted_at, trace = unpack(fields)
+  local lease_over = status == 'running' and (redelivered or tonumber(old_lease_until or '0') <= now)
+  if status ~= 'queued' and not lease_over then
     return false
   end
-  local attempt = tonumber(job.attempt) + 1
-  if tonumber(job.expires_at) <= now then
-    end_job(key, id, 'expired', '{}', job.retention_seconds)
+  local attempt = tonumber(attempts) + 1
+  if tonumber(expires_at) <= now then
+    end_job(key, id, 'expired', '{}', retention_seconds)
     return false
   end
-  if attempt > tonumber(job.max_attempts) then
-    end_job(key, id, 'failed', WORKER_LOST, job.retention_seconds)
+  if attempt > tonumber(max_attempts) then
+    end_job(key, id, 'failed', WORKER_LOST, retention_seconds)
     return false
   end
   if attempt > 1 then
@@ -96,5 +97,5 @@ local function start_job(key, id, job, redelivered, lease_until)
   end
   redis.call('HSET', key, 'status', 'running', 'attempt', attempt, 'started_at', NOW, 'lease_until', lease_until)
   check_at(lease_until, id)
-  return {job.model, job.version, job.rows, job.accepted_at, attempt, NOW, job.trace}
+  return {model, version, rows, accepted_at, attempt, NOW, trace}
 end

@@ -8,32 +8,32 @@ local QUEUE, key = KEYS[3], KEYS[4]
 local channel, id, envelope, check_seconds, grace_seconds = unpack(ARGV)
 local next_check = stamp(now + tonumber(check_seconds))
 
-local job = read(key, {'status', 'lease_until', 'expires_at', 'attempt', 'max_attempts', 'published_at',
-  'retention_seconds'})
-if not is_open(job.status) then
+local status, lease_until, expires_at, attempt, max_attempts, published_at, retention_seconds = read(key,
+  'status', 'lease_until', 'expires_at', 'attempt', 'max_attempts', 'published_at', 'retention_seconds')
+if not is_open(status) then
   redis.call('ZREM', OPEN, id)
   return 'gone'
 end
-if job.status == 'running' and tonumber(job.lease_until) > now then
-  redis.call('ZADD', OPEN, job.lease_until, id)
+if status == 'running' and tonumber(lease_until) > now then
+  redis.call('ZADD', OPEN, lease_until, id)
   return 'waiting'
 end
-if tonumber(job.expires_at) <= now then
-  end_job(key, id, 'expired', '{}', job.retention_seconds)
+if tonumber(expires_at) <= now then
+  end_job(key, id, 'expired', '{}', retention_seconds)
   settle(channel)
   return 'expired'
 end
-if job.status == 'running' and tonumber(job.attempt) >= tonumber(job.max_attempts) then
-  end_job(key, id, 'failed', WORKER_LOST, job.retention_seconds)
+if status == 'running' and tonumber(attempt) >= tonumber(max_attempts) then
+  end_job(key, id, 'failed', WORKER_LOST, retention_seconds)
   settle(channel)
   return 'worker_lost'
 end
-if job.status == 'queued' then
+if status == 'queued' then
   local oldest = redis.call('LINDEX', QUEUE, -1)
   local readable, message = pcall(cjson.decode, oldest or '')
-  local published_at = readable and type(message) == 'table' and type(message.headers) == 'table'
+  local oldest_published_at = readable and type(message) == 'table' and type(message.headers) == 'table'
     and tonumber(message.headers.published_at)
-  if published_at and published_at <= tonumber(job.published_at) + tonumber(grace_seconds) then
+  if oldest_published_at and oldest_published_at <= tonumber(published_at) + tonumber(grace_seconds) then
     redis.call('ZADD', OPEN, next_check, id)
     return 'waiting'
   end

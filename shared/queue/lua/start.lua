@@ -9,7 +9,7 @@ local lease_until, n_jobs = stamp(now + tonumber(lease_seconds)), #KEYS - 2
 local answers = {}
 for i = 1, n_jobs do
   local key, id = KEYS[2 + i], ARGV[3 + i]
-  answers[i] = start_job(key, id, read(key, STARTING), redelivered == '1', lease_until)
+  answers[i] = start_job(key, id, read_startable(key), redelivered == '1', lease_until)
 end
 settle(channel)
 return answers

@@ -20,10 +20,10 @@ class WorkerSettings(CommonSettings):
     """Pool children, each predicting one batch at a time. Default: one per core."""
 
     worker_interactive_slots: int = Field(default=1, ge=0)
-    """Pool children that take no jobs while someone waits for predictions; one takes them in any case."""
+    """Pool children that take no jobs while callers wait for predictions; one child takes jobs in any case."""
 
     worker_max_tasks_per_child: int = Field(default=0, ge=0)
-    """Batches after which a pool child is replaced by a new one, against leaks of memory; 0: never."""
+    """Batches after which a new pool child replaces an old one, against memory leaks; 0: never."""
 
     worker_metrics_host: str = "127.0.0.1"
     """Address of the worker's metrics endpoint."""
@@ -35,38 +35,38 @@ class WorkerSettings(CommonSettings):
     """Names of the models that this worker serves alone, separated by commas; empty: all others."""
 
     worker_memory_budget_bytes: int = Field(default=2_000_000_000, gt=0)
-    """Memory for models in each pool child, about; beyond it the least recently used is dropped."""
+    """Approximate memory for models in each pool child; beyond it the least recently used model is dropped."""
 
     trusted_modules: str = Field(default="", pattern=rf"^$|^{_DOTTED}(,{_DOTTED})*$")
     """Modules beside scikit-learn, NumPy, SciPy and pandas that a joblib artifact may use, separated by commas."""
 
     skops_trusted_types: str = Field(default="", pattern=rf"^$|^{_DOTTED}(,{_DOTTED})*$")
-    """Types beside those that skops trusts that a skops artifact may hold, separated by commas."""
+    """Types that a skops artifact may hold beside those that skops trusts, separated by commas."""
 
     model_public_key: Path | None = None
-    """A PEM file of Ed25519 public keys: versions that none of them has signed are refused; without it, none are."""
+    """PEM file of Ed25519 public keys; versions signed by none of them are refused. Without it none are checked."""
 
     worker_drain_seconds: float = Field(default=20.0, gt=0)
-    """How long a stopping worker lets running batches finish before it hands them back to the queue."""
+    """Seconds that running batches have to finish when the worker stops; then they go back to the queue."""
 
     worker_stalled_seconds: float = Field(default=60.0, ge=5)
-    """A worker that consumes nothing for so long, although it could, ends itself to be started again."""
+    """Seconds without consuming after which a worker that could consume ends, to be started again."""
 
     result_max_bytes: int = Field(default=64_000_000, gt=0)
-    """A job whose outcome, or a batch whose reply is larger (JSON) fails as `result_too_large`: Redis would hold it."""
+    """Bytes of JSON that a job's outcome or a batch's reply may have; a larger one fails as `result_too_large`."""
 
     model_cache_dir: Path = Path("~/.cache/headrace")
-    """Where artifacts of a model store behind a URL are kept, each under its digest; a directory needs no cache."""
+    """Directory of cached artifacts of a model store behind a URL, each under its digest; a local store needs none."""
 
     model_cache_max_bytes: int = Field(default=10_000_000_000, ge=0)
-    """The cache drops the artifacts that were not loaded for the longest time to stay below this; 0 is no cache."""
+    """Bytes that the cache may hold; beyond them it drops the artifacts loaded longest ago. 0: no cache."""
 
     prometheus_multiproc_dir: Path
-    """Where the pool children keep their counts; set by `python -m worker` if it isn't, and emptied at start."""
+    """Directory of the pool children's counts; `python -m worker` sets it if it isn't set, and empties it at start."""
 
     @property
     def pinned_models(self) -> list[str]:
-        """`worker_models`, one by one."""
+        """The names in `worker_models`."""
         return _parts(self.worker_models)
 
     @property

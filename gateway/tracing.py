@@ -28,7 +28,7 @@ class RequestTrace:
         self.carrier: Carrier = {}
         """Trace context that is sent to the worker with the request's rows; empty until they are accepted."""
 
-    def accepted(self, lane: Lane, at: float, operation: str = "queue") -> None:
+    def begin_queue(self, lane: Lane, at: float, operation: str = "queue") -> None:
         """Begin the span of the rows' time in the queue, or of sending them there."""
         self._queue_span = self._tracing.start(
             f"{operation} {lane.value}",
@@ -44,19 +44,19 @@ class RequestTrace:
         )
         self.carrier = carried_by(self._queue_span)
 
-    def started(self, at: float) -> None:
+    def end_queue(self, at: float) -> None:
         """End the queue span: a worker started the first batch with the rows. At 0, of a lost worker, it stays open."""
         if self._queue_span is not None and at:
             end(self._queue_span, at)
             self._queue_span = None
 
-    def submitting(self) -> None:
+    def begin_submission(self) -> None:
         """Begin the span of sending a job to the queue."""
-        self.accepted(Lane.BULK, self._now(), "send")
+        self.begin_queue(Lane.BULK, self._now(), "send")
 
-    def submitted(self) -> None:
+    def end_submission(self) -> None:
         """End the span of sending a job."""
-        self.started(self._now())
+        self.end_queue(self._now())
 
     def describe(self, model: str, version: str, parts: Mapping[str, float] | None = None) -> None:
         """Note which version answered, and the answer's `timing` in milliseconds."""

@@ -99,7 +99,7 @@ class JobService:
         """
         self._admission.check()
         if trace is not None:
-            trace.submitting()
+            trace.begin_submission()
         body = orjson.dumps(rows)
         fingerprint = hashlib.sha256(manifest.name.encode() + b"\0" + body).hexdigest()[:32]
         job_id = str(uuid.uuid4())
@@ -121,7 +121,7 @@ class JobService:
             self._submitting = detached(self._submit_pending())
         job_id, replay = await submission.answer
         if trace is not None:
-            trace.submitted()
+            trace.end_submission()
         return job_id, replay
 
     async def _submit_pending(self) -> None:

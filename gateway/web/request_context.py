@@ -47,8 +47,8 @@ class RequestContext:
     awaited: "asyncio.Future[Any] | None" = None
     """Answer that the caller of `/predict` waits for.
 
-    Set by the batcher through `wait_for`, failed by `HttpProtocol` when the connection is lost. ASGI reports that only
-    to whoever receives, and a task that receives beside each request would cost more than it saves.
+    Set by the batcher through `wait_for`, failed by `HttpProtocol` when the connection is lost. ASGI reports a
+    lost connection only through `receive`, and a task per request that receives would cost more than it saves.
     """
 
     problem: str = ""

@@ -51,7 +51,7 @@ class Connection(Protocol):
 
 
 class _Wait(NamedTuple):
-    """What a connection waits for, and since when (`time.monotonic()`)."""
+    """The part of its caller that a connection waits for, and the start of the wait (`time.monotonic()`)."""
 
     phase: Phase | None
     request: object

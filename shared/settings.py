@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class CommonSettings(BaseSettings):
-    """Where the broker and the models are, and how to log."""
+    """Settings of the broker, the model store, the log and the limits of a batch."""
 
     model_config = SettingsConfigDict(use_attribute_docstrings=True, frozen=True, hide_input_in_errors=True)
 
@@ -27,7 +27,7 @@ class CommonSettings(BaseSettings):
     """Least severe level that is logged."""
 
     log_format: Literal["console", "json"] = "console"
-    """How a line looks: `console` for people, `json` for machines, one object per line."""
+    """Format of a log line: `console` for people, `json` for machines, one object per line."""
 
     tracing: bool = False
     """Export a span tree per request by OTLP over HTTP; the standard `OTEL_*` variables say where to and how many."""
@@ -42,13 +42,16 @@ class CommonSettings(BaseSettings):
     @classmethod
     def _packages_are_there(cls, tracing: bool) -> bool:
         if tracing and not _has_exporter():
-            raise ValueError("it needs OpenTelemetry's exporter: install headrace[tracing]")
+            raise ValueError(
+                "it needs the packages opentelemetry-sdk and opentelemetry-exporter-otlp-proto-http, "
+                "which `make up` installs in a clone of the project"
+            )
         return tracing
 
     @field_validator("redis_url")
     @classmethod
     def _verified(cls, url: str) -> str:
-        """Certificates are verified unless the URL says otherwise: redis-py does so by default, kombu does not."""
+        """Add `ssl_cert_reqs=required` to a TLS URL without it: redis-py verifies by default, kombu does not."""
         parts = urlsplit(url)
         if parts.scheme != "rediss" or "ssl_cert_reqs=" in parts.query:
             return url
@@ -65,15 +68,15 @@ class CommonSettings(BaseSettings):
 
     @property
     def visibility_timeout_seconds(self) -> float:
-        """Seconds after which the broker hands an unacknowledged task to another worker.
+        """Seconds after which the broker hands an unacknowledged entry to another worker.
 
-        Just above the hard limit: smaller would run tasks twice, larger delays recovery after a killed worker.
+        Just above the hard limit: less would run entries twice, more would delay the recovery after a killed worker.
         """
         return self.task_time_limit_seconds + 10.0
 
     @property
     def lease_seconds(self) -> float:
-        """Seconds for which a started job belongs to its worker: no attempt can outlive the hard limit."""
+        """Seconds for which a started job belongs to its worker; above the hard limit, which no attempt outlives."""
         return self.task_time_limit_seconds + 5.0
 
 
@@ -91,7 +94,7 @@ def load_settings(settings_class: type[SettingsT]) -> SettingsT:
     """Read the settings, or end the process with one line per wrong field.
 
     Raises:
-        SystemExit: with code 2 if a value is not acceptable. The value itself is not printed: it may be a secret.
+        SystemExit: with code 2 if a value is not acceptable. The value is not printed, since it may be a secret.
     """
     try:
         return settings_class()

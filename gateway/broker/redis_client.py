@@ -10,7 +10,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as Lost
 
 COMMAND_SECONDS = 1.0
-"""How long a command to Redis may take before the caller gets 503."""
+"""Time that a command to Redis may take before the caller gets 503."""
 
 BLOCKING_READ_SECONDS = 3.0
 """Timeout of connections for blocking reads, which block for a second at most."""

@@ -22,7 +22,7 @@ class AliasState:
     """The version that the alias names in the store, while that is another one."""
 
     since: float = 0.0
-    """When the store was first seen to name `wanted`, in seconds of the monotonic clock."""
+    """Time at which the store was first seen to name `wanted`, in seconds of the monotonic clock."""
 
     rollout: Rollout[ServedModel] = _NO_TRIALS
 

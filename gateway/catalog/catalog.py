@@ -22,10 +22,10 @@ from headrace.models.store import ModelStore
 logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 30.0
-"""How long a move waits for the last workers, once one worker has the new version."""
+"""Time that a move waits for the last workers, once one worker has the new version."""
 
 KEEP_SECONDS = 60.0
-"""How long a version that no name means any more stays in memory after its last request."""
+"""Time that a version which no alias means stays in memory after its last request."""
 
 _UNKNOWN = AliasState()
 

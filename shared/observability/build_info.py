@@ -1,4 +1,4 @@
-"""Which build runs."""
+"""The metric of the build that runs."""
 
 import platform
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ from shared.observability.metric_names import PREFIX
 
 
 class BuildInfo(Collector):
-    """`inference_build_info` of a process."""
+    """Collector of `inference_build_info`."""
 
     def __init__(self) -> None:
         self._info = GaugeMetricFamily(f"{PREFIX}build_info", "The build that runs.", labels=["version", "python"])
         self._info.add_metric([__version__, platform.python_version()], 1)
 
     def collect(self) -> Iterator[Metric]:
-        """One series, always 1."""
+        """Yield one series, whose value is always 1."""
         yield self._info

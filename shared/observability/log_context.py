@@ -1,4 +1,4 @@
-"""What a log line is about: ids that whoever handles a request or a batch sets once, for every line until its end."""
+"""Context of log lines: ids that are set once for a request or a batch, and appear in each of its lines."""
 
 import asyncio
 from collections.abc import Coroutine, Iterator, Mapping
@@ -13,18 +13,18 @@ _fields: ContextVar[Mapping[str, Any]] = ContextVar("log_context", default=_NOTH
 
 
 def log_context() -> Mapping[str, Any]:
-    """The fields that a line has now; their values are texts, bytes or lists of texts."""
+    """Return the fields of a line that is logged now; their values are texts, bytes or lists of texts."""
     return _fields.get()
 
 
 def bind(**fields: Any) -> None:
-    """Add fields for the rest of this asyncio task, or of what `bound` surrounds."""
+    """Add fields for the rest of this asyncio task, or of the `with bound(..)` block around the call."""
     _fields.set({**_fields.get(), **fields})
 
 
 @contextmanager
 def bound(**fields: Any) -> Iterator[None]:
-    """Have these fields in addition, then what was before."""
+    """Add fields inside a `with` block."""
     token = _fields.set({**_fields.get(), **fields})
     try:
         yield
@@ -33,5 +33,5 @@ def bound(**fields: Any) -> Iterator[None]:
 
 
 def detached(coroutine: Coroutine[Any, Any, Result]) -> "asyncio.Task[Result]":
-    """A task for more than the request that happens to start it, so without its fields."""
+    """Start a task without the fields of the request that starts it, since it works for other requests too."""
     return Context().run(asyncio.create_task, coroutine)

@@ -1,4 +1,4 @@
-"""Log set-up: a line per event on stderr, for people or as JSON; never payloads, keys or broker URLs' passwords."""
+"""Log set-up: one line per event on stderr, for people or as JSON, without payloads, keys and passwords of URLs."""
 
 import logging
 import logging.config
@@ -13,30 +13,31 @@ import orjson
 from shared.observability.log_context import log_context
 
 FIELD_ITEMS_MAX = 20
-"""Ids shown of a list; a batch may be of hundreds of jobs."""
+"""Number of ids that are shown of a list; a batch may have hundreds of jobs."""
 
 PRIVATE = {"private": True}
-"""`extra` of a line whose exception may quote rows: its type and where it was raised are told, its message is not."""
+"""`extra` of a line whose exception may quote rows: its type and traceback are logged, its message is not."""
 
 _MASKS = (
-    # redis://user:password@host, and what URLs carry behind the question mark.
+    # Passwords as in redis://user:password@host, and secrets in the query of a URL.
     (re.compile(r"(?<=://)([^\s/?#:@]*):[^\s/?#]*@"), r"\1:**@"),
     (re.compile(r"([?&][\w.-]*(?:password|secret|token|key|signature)=)[^\s&#'\"]+", re.IGNORECASE), r"\1**"),
-    # pydantic's errors quote what is wrong, up to the last such words of the line.
+    # pydantic's errors quote the wrong value. The pattern reaches to the last ", input_type=" of the line, since the
+    # value itself may contain these characters.
     (re.compile(r"input_value=.*(?=, input_type=)"), "input_value=**"),
 )
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def masked(text: str) -> str:
-    """A text without secrets, without control characters other than newlines, and writable as UTF-8."""
+    """Return a text without secrets and without control characters except newlines, which UTF-8 can encode."""
     for pattern, replacement in _MASKS:
         text = pattern.sub(replacement, text)
     return _CONTROL.sub("", text).encode("utf-8", "backslashreplace").decode()
 
 
 def exception_text(error: BaseException, trace: TracebackType | None, private: bool = False) -> str:
-    """The traceback with those of its causes; `private`: with the types of the exceptions, not their messages."""
+    """Format an exception and its causes with their tracebacks; if `private`, without their messages."""
     if not private:
         return masked("".join(traceback.format_exception(type(error), error, trace)).rstrip())
     parts, seen = [], set()
@@ -66,25 +67,25 @@ class _Formatter(logging.Formatter):
 
 
 class ConsoleFormatter(_Formatter):
-    """A line for people, with what it is about at its end; what follows it of a longer text is indented."""
+    """Formatter for people: the fields are at the end of the line, and further lines of the same event are indented."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, or lines."""
+        """Return the line or lines of a record."""
         at = datetime.fromtimestamp(record.created).isoformat(" ", "milliseconds")
         head = f"{at} {record.levelname:7} {self._process}[{record.process}] {record.name}: {self._message(record)}"
-        about = " ".join(
+        fields = " ".join(
             f"{name}={','.join(value) if isinstance(value, list) else value}" for name, value in self._context().items()
         )
-        text = "\n".join(part for part in (f"{head} [{about}]" if about else head, self._exception(record)) if part)
-        # Nobody can make up a line of the log: one that is not the first of its event does not start at the margin.
+        text = "\n".join(part for part in (f"{head} [{fields}]" if fields else head, self._exception(record)) if part)
+        # Only the first line of an event starts at the margin, so that a text from outside can't forge a log line.
         return text.replace("\n", "\n    ")
 
 
 class JsonFormatter(_Formatter):
-    """An object per line: time (UTC), level, logger, process, pid, message, what it is about, exception."""
+    """Formatter for machines: one object per line, with the time in UTC and the fields of the log context."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Return the line of a record."""
         at = datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds")
         line = {
             "time": at.replace("+00:00", "Z"),
@@ -113,11 +114,11 @@ def _id(value: Any) -> str:
 
 
 FORMATTERS = {"console": ConsoleFormatter, "json": JsonFormatter}
-"""LOG_FORMAT -> how a line looks."""
+"""Formatters by the value of LOG_FORMAT."""
 
 
 def logging_configuration(process: str, level: str, log_format: str = "console") -> dict[str, Any]:
-    """A `logging.config.dictConfig` for one process: a line per event on stderr."""
+    """Return a `logging.config.dictConfig` for a process: one line per event on stderr."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
@@ -125,12 +126,12 @@ def logging_configuration(process: str, level: str, log_format: str = "console")
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
         "root": {"level": level, "handlers": ["stderr"]},
         "loggers": {
-            # One line for every batch, and a warning for each of Celery's start-up choices that we made on purpose.
+            # On INFO these log a line for every batch.
             "celery.app.trace": {"level": "WARNING"},
             "celery.worker.strategy": {"level": "WARNING"},
-            # On DEBUG it shows the arguments of every task, which are rows.
+            # On DEBUG it logs the arguments of every task, which are rows.
             "celery.pool": {"level": _at_least(level, "INFO")},
-            # What these say of a collector that is down, shared/observability/tracing.py says once.
+            # shared/observability/tracing.py reports a collector that is down, once per outage.
             "opentelemetry.exporter": {"level": "CRITICAL"},
             "opentelemetry.sdk._shared_internal": {"level": "CRITICAL"},
         },
@@ -142,6 +143,6 @@ def _at_least(level: str, least: str) -> str:
 
 
 def set_up_logging(process: str, level: str, log_format: str = "console") -> None:
-    """Configure the root logger of this process; warnings of Python go there too."""
+    """Configure the root logger of this process, which also gets the warnings of Python."""
     logging.config.dictConfig(logging_configuration(process, level, log_format))
     logging.captureWarnings(True)

@@ -1,7 +1,8 @@
-"""Several processes that count as one: prometheus-client's multiprocess files, named by slot instead of process id.
+"""Metrics of several processes as one: prometheus-client's multiprocess files, named by shard instead of process id.
 
-Processes come and go, and no more files stay behind than there are slots: who takes a slot counts on where the process
-before it ended. `PROMETHEUS_MULTIPROC_DIR` must have been set before Python started.
+A metrics shard is the name of a process's place among its siblings. A new process takes over the shard of one that
+ended and counts on in its files, so that the number of files stays the number of places, however many processes start.
+`PROMETHEUS_MULTIPROC_DIR` must be set before Python starts.
 """
 
 import os
@@ -13,16 +14,19 @@ from prometheus_client import CollectorRegistry, multiprocess, values
 from shared.observability.multiprocess_sums import Sums
 
 
-def name_files_by(slot: Callable[[], str]) -> None:
-    """Call before the first metric is made; no underscore in a slot's name, since file names are split there."""
-    values.ValueClass = values.MultiProcessValue(slot)  # type: ignore[no-untyped-call]
+def name_files_by(metrics_shard: Callable[[], str]) -> None:
+    """Name the files of this process by its shard; to be called before the first metric is defined.
+
+    The name of a shard has no underscore: file names are split there.
+    """
+    values.ValueClass = values.MultiProcessValue(metrics_shard)  # type: ignore[no-untyped-call]
 
 
-def forget_predecessor(slot: str) -> None:
-    """Drop the live gauges of the process that had this slot before; it may have been killed in the middle of work."""
-    multiprocess.mark_process_dead(slot)  # type: ignore[no-untyped-call]
+def forget_predecessor(metrics_shard: str) -> None:
+    """Delete the live gauges of the process that had this shard before, which may have been killed in mid-work."""
+    multiprocess.mark_process_dead(metrics_shard)  # type: ignore[no-untyped-call]
 
 
 def add_up_files(registry: CollectorRegistry) -> None:
-    """Let a registry show what all processes counted; beside the metrics themselves, each would be there twice."""
+    """Register the sums over all processes, in a registry without the metrics themselves: each would be there twice."""
     registry.register(Sums(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])))

@@ -1,8 +1,7 @@
-"""What several processes have counted, added up: what prometheus-client's own collector does, in a third of its time.
+"""Sums of the metrics of several processes, in a third of the time of prometheus-client's MultiProcessCollector.
 
-A file holds its entries one after another: the length of a key, the key (JSON), a value and a time. The same series has
-the same key in all files, so values are added up under the keys as they stand there, and each key is parsed once in
-the life of the collector.
+A file is a sequence of entries: length of the key, key (JSON), value, time. The key of a series is the same in all
+files. So values are added up by their raw keys, and each key is parsed once in the life of the collector.
 """
 
 import json
@@ -22,7 +21,7 @@ _value = struct.Struct("d").unpack_from
 
 
 class _Series(NamedTuple):
-    """What a key says. A bucket of a histogram has `bound`, and not `le` among its labels."""
+    """A parsed key."""
 
     family: str
     kind: str
@@ -30,14 +29,15 @@ class _Series(NamedTuple):
     name: str
     labels: dict[str, str]
     group: tuple[Any, ...]
-    """Family and labels: what belongs together in the exposition."""
+    """Family and label values; samples with the same ones stand together in the exposition."""
     bound: str | None
+    """Upper bound of a histogram's bucket, which is not among the labels; None for other samples."""
 
 
 class Sums(Collector):
-    """Counters and histograms are added up; so are gauges of mode `livesum`, of `max` and `livemax` the greatest stays.
+    """Collector of the sums over all processes; for gauges of mode `max` and `livemax`, of the maxima.
 
-    An info (a gauge that says with its labels what there is) that is 0 everywhere is not there.
+    An info metric (a gauge named `.._info`, whose labels describe an object) that is 0 in all processes is left out.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,7 +45,7 @@ class Sums(Collector):
         self._series: dict[tuple[str, bytes], _Series] = {}
 
     def collect(self) -> Iterator[Metric]:
-        """One family per metric."""
+        """Return the families of all files."""
         families: dict[str, Metric] = {}
         groups: dict[tuple[Any, ...], list[tuple[_Series, float]]] = {}
         for kind, values in self._values().items():
@@ -60,7 +60,7 @@ class Sums(Collector):
         return iter(families.values())
 
     def _parsed(self, kind: str, key: bytes) -> _Series:
-        # The same key may be a counter here and a gauge there only if two metrics have one name.
+        # With the kind, since two metrics of different kinds may have the same name, and then the same key.
         known = self._series.get((kind, key))
         if known is None:
             family, name, labels, text = json.loads(key)
@@ -70,10 +70,10 @@ class Sums(Collector):
         return known
 
     def _values(self) -> dict[str, dict[bytes, float]]:
-        """Type of metric -> key -> value over all files."""
+        """Return the values over all files, by kind of metric and key."""
         values: dict[str, dict[bytes, float]] = {}
         for path in sorted(self._folder.glob("*.db")):
-            kind, *mode, _slot = path.stem.split("_")
+            kind, *mode, _shard = path.stem.split("_")
             of_kind = values.setdefault(kind, {})
             if mode in (["max"], ["livemax"]):
                 for key, value in _entries(path):
@@ -87,7 +87,7 @@ class Sums(Collector):
 
 
 def _samples(members: list[tuple[_Series, float]]) -> Iterator[Sample]:
-    """The samples of one label set."""
+    """Yield the samples of one set of labels."""
     buckets = sorted((float(series.bound), series, value) for series, value in members if series.bound is not None)
     count = 0.0
     for _, series, value in buckets:
@@ -102,7 +102,7 @@ def _samples(members: list[tuple[_Series, float]]) -> Iterator[Sample]:
 
 
 def _entries(path: Path) -> Iterator[tuple[bytes, float]]:
-    """The entries of a file that a process may be writing to; none if it is gone or was made this very moment.
+    """Yield the entries of a file, which its process may be writing to; a file that is new or gone has none.
 
     Raises:
         RuntimeError: if the file is corrupt.
@@ -113,7 +113,7 @@ def _entries(path: Path) -> Iterator[tuple[bytes, float]]:
             if len(data) < _HEADER_BYTES:
                 return
             used = _length(data)[0]
-            # Entries that are added meanwhile are behind it.
+            # Entries that are added meanwhile are behind this position.
             if used > len(data):
                 data += file.read(used - len(data))
     except FileNotFoundError:
@@ -122,7 +122,7 @@ def _entries(path: Path) -> Iterator[tuple[bytes, float]]:
     while at < used:
         start = at + 4
         end = start + _length(data, at)[0]
-        # Padded, so that the value is aligned.
+        # The key is padded, so that the value is aligned to 8 bytes.
         at = end + 8 - (end - at) % 8
         if at + 16 > len(data):
             raise RuntimeError(f"{path.name} is corrupt: an entry ends behind its end")

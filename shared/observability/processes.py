@@ -1,4 +1,4 @@
-"""Processes as the kernel sees them. Reads /proc and nothing else; where there is none (macOS), nothing is told."""
+"""Memory, CPU time and children of processes, read from /proc; where there is none (macOS), no metrics."""
 
 import os
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from prometheus_client.registry import Collector
 
 PROC = Path("/proc")
 
-#: These are added up; of the others the greatest stays.
+#: Metrics of a family of processes that are sums; the others are maxima.
 _ADDED_UP = ("process_virtual_memory_bytes", "process_resident_memory_bytes", "process_cpu_seconds")
 
 
 def live_children(pid: int) -> list[int]:
-    """Process ids of the children that a process's main thread has forked, without those that are dead.
+    """Return the ids of the live processes that a process's main thread has forked.
 
     Raises:
         OSError: if there is no such process, or no /proc.
@@ -26,9 +26,9 @@ def live_children(pid: int) -> list[int]:
 
 
 def memory_bytes(pid: int) -> int:
-    """The memory of a process, a page that n processes share as an nth of it (PSS); 0 if it is gone.
+    """Return the memory of a process in bytes, 0 if it is gone.
 
-    Where that can't be read, shared pages count in full (RSS).
+    A page that n processes share counts as 1/n (PSS). Where that can't be read, it counts in full (RSS).
     """
     try:
         with (PROC / f"{pid}/smaps_rollup").open() as file:
@@ -42,7 +42,7 @@ def memory_bytes(pid: int) -> int:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of /proc/<pid>/stat from the state on; none if the process is gone."""
+    """Return the fields of /proc/<pid>/stat from the state on; empty if the process is gone."""
     try:
         return (PROC / f"{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -50,16 +50,16 @@ def _stat(pid: int) -> list[str]:
 
 
 class ProcessesAsOne(Collector):
-    """`process_*` of a process and its children, as if they were one.
+    """Collector of the `process_*` metrics of a process and its children, as if they were one process.
 
-    Any of several gateway processes may be asked: their own figures would jump up and down.
+    A scrape reaches any one of several gateway processes: with figures of that one alone, series would jump.
     """
 
     def __init__(self, parent: int) -> None:
         self._parent = parent
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics of prometheus-client's own collector; the start is that of the parent."""
+        """Return the metrics of prometheus-client's ProcessCollector; the start time is the parent's."""
         merged = {metric.name: metric for metric in _metrics_of(self._parent)}
         try:
             children = live_children(self._parent)
@@ -71,7 +71,7 @@ class ProcessesAsOne(Collector):
                     _merge(merged[metric.name], metric)
         stat = _stat(self._parent)
         if stat and "process_cpu_seconds" in merged:
-            # What its children took that are dead: else the sum would fall with each of them.
+            # CPU time of dead children; without it the sum would fall whenever one ends.
             _add(merged["process_cpu_seconds"], (int(stat[13]) + int(stat[14])) / os.sysconf("SC_CLK_TCK"))
         return iter(merged.values())
 

@@ -1,7 +1,7 @@
-"""OpenTelemetry spans of one process, exported by OTLP over HTTP. Imported only where TRACING is on.
+"""OpenTelemetry spans of one process, exported by OTLP over HTTP; imported only if TRACING is on.
 
-Where to, how many and how they are buffered: OpenTelemetry's own OTEL_* variables. The provider is not made the global
-one: FastAPI would trace the same requests once more.
+OpenTelemetry's own OTEL_* variables set the endpoint, the sampling and the buffers. The provider is not made the global
+one: FastAPI would then trace the same requests once more.
 """
 
 import logging
@@ -30,10 +30,10 @@ from opentelemetry.util.types import AttributeValue
 logger = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 2.0
-"""How long an ending process waits for its last spans to be taken."""
+"""Time that an ending process gives to the export of its last spans."""
 
 Carrier = dict[str, str]
-"""A span's context on its way: `traceparent`, and `tracestate` if there is one (W3C Trace Context)."""
+"""Context of a span between processes: `traceparent`, and `tracestate` if there is one (W3C Trace Context)."""
 
 Attributes = Mapping[str, AttributeValue]
 
@@ -41,37 +41,37 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 
 
 def carried_by(span: Span) -> Carrier:
-    """The context of a span for others to carry on."""
+    """Return the context of a span as a carrier."""
     carrier: Carrier = {}
     _PROPAGATOR.inject(carrier, set_span_in_context(span, Context()))
     return carrier
 
 
 def context_of(carrier: Mapping[str, str]) -> Context:
-    """What a carrier says; without a readable `traceparent`, a context in which a new trace begins."""
+    """Return the context of a carrier; without a readable `traceparent` a new trace begins in it."""
     return _PROPAGATOR.extract(carrier, Context())
 
 
 def span_context_of(carrier: Mapping[str, str]) -> SpanContext:
-    """The span that a carrier names; not valid if it names none."""
+    """Return the span context of a carrier, which is not valid if the carrier names no span."""
     return get_current_span(context_of(carrier)).get_span_context()
 
 
 def ids_of(span: Span) -> dict[str, str]:
-    """Trace and span id, for the log."""
+    """Return trace and span id as fields for the log."""
     context = span.get_span_context()
     return {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
 
 
 class SpanExport(SpanExporter):
-    """Exports, and says once per outage that it can't, instead of several lines every few seconds."""
+    """Exporter that logs one line per outage, where OpenTelemetry logs several every few seconds."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
         self.failing = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Called in the thread of the span processor, so that nobody waits for it."""
+        """Export spans; runs in the thread of the span processor, so that no request waits for it."""
         result = self._exporter.export(spans)
         failing = result is not SpanExportResult.SUCCESS
         if failing and not self.failing:
@@ -82,27 +82,27 @@ class SpanExport(SpanExporter):
         return result
 
     def shutdown(self) -> None:
-        """Also wakes one that waits before it tries again."""
+        """Shut the exporter down, also one that sleeps before its next try."""
         self._exporter.shutdown()
 
 
 class Tracing:
-    """The spans of one process. To be made after a fork: a thread exports them.
+    """Maker and exporter of the spans of one process, to be built after a fork, since it starts a thread.
 
-    Times are seconds of the broker's clock, so that the spans of a trace fit into each other whatever the machines'
-    clocks say.
+    Times are seconds of the broker's clock, so that the spans of a trace nest correctly even if the clocks of the
+    machines differ.
     """
 
     def __init__(self, process: str, exporter: SpanExporter | None = None) -> None:
-        # What OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say comes before this.
-        known: Attributes = {
+        # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES take precedence over these.
+        defaults: Attributes = {
             SERVICE_NAME: f"headrace-{process}",
             SERVICE_NAMESPACE: "headrace",
             "process.pid": os.getpid(),
         }
         self._export = SpanExport(exporter or OTLPSpanExporter())
         self._provider = TracerProvider(
-            resource=Resource.create(known).merge(OTELResourceDetector().detect()), shutdown_on_exit=False
+            resource=Resource.create(defaults).merge(OTELResourceDetector().detect()), shutdown_on_exit=False
         )
         self._provider.add_span_processor(BatchSpanProcessor(self._export))
         self._tracer = self._provider.get_tracer("headrace")
@@ -116,7 +116,7 @@ class Tracing:
         attributes: Attributes | None = None,
         links: Sequence[SpanContext] = (),
     ) -> Span:
-        """Begin a span; one that is not sampled records nothing."""
+        """Start a span, which records nothing if it is not sampled."""
         return self._tracer.start_span(
             name,
             context=parent,
@@ -127,18 +127,18 @@ class Tracing:
         )
 
     def close(self) -> None:
-        """Export what is left, within CLOSE_SECONDS; not at all while the collector does not answer."""
+        """Export the last spans, within CLOSE_SECONDS; drop them if the collector does not answer."""
         if self._export.failing:
             self._export.shutdown()
             return
-        # It would wait for up to 30 s.
+        # In a thread, as the provider's shutdown may wait for up to 30 s.
         closing = threading.Thread(target=self._provider.shutdown, name="last spans", daemon=True)
         closing.start()
         closing.join(CLOSE_SECONDS)
 
 
 def end(span: Span, at: float, error: str = "") -> None:
-    """End a span; `error` is a code of a closed set."""
+    """End a span; `error` is empty or one of a closed set of codes."""
     if error:
         span.set_attribute("error.type", error)
         span.set_status(Status(StatusCode.ERROR))

@@ -141,14 +141,14 @@ def test_the_same_keys_and_values_as_a_celery_producers(celerys: dict[str, Any],
     assert written == expected
 
 
-def test_identities_agree_within_an_entry_as_celerys_do(celerys: dict[str, Any], ours: dict[str, Any]) -> None:
+def test_the_ids_within_an_entry_agree_as_in_celerys(celerys: dict[str, Any], ours: dict[str, Any]) -> None:
     for entry in (celerys, ours):
         headers, properties = entry["headers"], entry["properties"]
         assert headers["id"] == headers["root_id"] == properties["correlation_id"]
         assert len(headers["id"]) == len(properties["delivery_tag"]) == 36
 
 
-def test_the_entry_for_pinned_workers_says_their_queue(app: Celery, message: Message) -> None:
+def test_the_entry_for_pinned_workers_names_their_queue(app: Celery, message: Message) -> None:
     entry = orjson.loads(queue_entry(app, message, "iris", 1.0))
 
     assert entry["properties"]["delivery_info"]["routing_key"] == f"{lane_of(message).value}.iris"
@@ -156,7 +156,7 @@ def test_the_entry_for_pinned_workers_says_their_queue(app: Celery, message: Mes
     assert set(flat(entry)) == set(flat(common)), "and is like any other otherwise"
 
 
-def test_two_entries_of_one_message_are_two_tasks(app: Celery, message: Message) -> None:
+def test_two_entries_of_one_message_have_their_own_ids(app: Celery, message: Message) -> None:
     one, other = (orjson.loads(queue_entry(app, message, "", 1.0)) for _ in range(2))
 
     assert one["headers"]["id"] != other["headers"]["id"]

@@ -88,7 +88,7 @@ def resident_bytes(pids: list[int]) -> int:
 
 
 @pytest.mark.timeout(SWAP_SECONDS + 120)
-def test_promoting_under_load_fails_nobody(stack: Stack, store: ModelStore) -> None:
+def test_promotions_under_load_fail_no_caller(stack: Stack, store: ModelStore) -> None:
     callers = [Caller(stack.url, path) for path in ["/predict"] * 6 + ["/jobs"] * 2]
     pinned = Caller(stack.url, "/models/swapped/versions/v1/predict")
     for caller in (*callers, pinned):
@@ -197,7 +197,7 @@ def test_a_broken_version_is_refused_and_the_old_one_stays(
     wait_for("v2 is served", lambda: version_served(stack) == "v2")
 
 
-def test_model_info_tells_who_has_it_loaded(stack: Stack, store: ModelStore) -> None:
+def test_model_info_lists_the_workers_that_have_it_loaded(stack: Stack, store: ModelStore) -> None:
     store.set_alias("swapped", "production", "v2")
     wait_for("v2 is served", lambda: version_served(stack) == "v2")
     info = stack.http.get("/model-info").json()

@@ -27,7 +27,7 @@ def store(tmp_path: Path) -> ModelStore:
     return store
 
 
-def test_a_slow_model_does_not_hold_up_a_quick_one(new_stack: NewStack, store: ModelStore) -> None:
+def test_a_slow_model_does_not_delay_a_quick_one(new_stack: NewStack, store: ModelStore) -> None:
     stack = new_stack(Path(store.root), DEFAULT_MODEL="quick").start()
     stop = Event()
 
@@ -46,18 +46,18 @@ def test_a_slow_model_does_not_hold_up_a_quick_one(new_stack: NewStack, store: M
     for _ in range(5):
         seconds()
     with ThreadPoolExecutor(6) as pool:
-        hogs = [pool.submit(keep_asking) for _ in range(6)]
+        callers = [pool.submit(keep_asking) for _ in range(6)]
         try:
-            # Until its first answer the gateway does not know that it is slow.
+            # The gateway learns from the first answer that the model is slow.
             stack.http.post("/models/slow/predict", json={"value": SLOW_SECONDS, "act": Act.SLEEP})
             waits = [seconds() for _ in range(50)]
         finally:
             stop.set()
-        assert sum(hog.result() for hog in hogs) >= len(hogs)
+        assert sum(caller.result() for caller in callers) >= len(callers)
     assert sorted(waits)[len(waits) * 9 // 10] < SLOW_SECONDS / 4, waits
 
 
-def test_slow_jobs_do_not_hold_up_predictions_nor_the_other_way_round(new_stack: NewStack, store: ModelStore) -> None:
+def test_slow_jobs_do_not_delay_predictions_nor_predictions_jobs(new_stack: NewStack, store: ModelStore) -> None:
     stack = new_stack(Path(store.root), DEFAULT_MODEL="quick").start()
 
     def seconds() -> float:

@@ -32,7 +32,7 @@ def find(source: Process, text: str, **fields: Any) -> dict[str, Any]:
     return wait_for(f"{text} {fields}", probe)
 
 
-def test_logs_have_one_form_and_the_ids_and_no_secrets(new_stack: NewStack, puppet_models: Path) -> None:
+def test_logs_have_one_format_and_the_ids_and_no_secrets(new_stack: NewStack, puppet_models: Path) -> None:
     stack = new_stack(
         puppet_models,
         broker_password=PASSWORD,

@@ -77,7 +77,7 @@ ROWS, FAILED_ROWS = 200 + 500 + 100, 20
 def assert_exact(stack: Stack, puppet: Manifest, before: Scrape, gateway_before: Scrape) -> None:
     """Check that the counts equal what `send` sent."""
     model = {"model": "puppet", "version": puppet.version}
-    # Counted after the answers.
+    # Rows are counted after their answers are sent.
     wait_for("all rows", lambda: workers(stack).grown(before, "inference_predictions_total", **model) >= ROWS)
     seen, from_gateway = workers(stack), gateway(stack)
     new, new_from_gateway = partial(seen.grown, before), partial(from_gateway.grown, gateway_before)
@@ -166,7 +166,7 @@ def test_totals_survive_killed_children(new_stack: NewStack, puppet_models: Path
     seen = wait_for("all rows", all_counted)
     assert seen.total("inference_errors_total", code="worker_lost") == 3
     wait_for("no batch in progress", lambda: workers(stack).total("inference_batches_in_progress") == 0)
-    # Named by position in the pool and not by process id, so that files do not pile up.
+    # Files are named by position in the pool and not by process id, so that they do not pile up.
     files = [path.name for path in stack.folder.glob("counts*/*.db")]
     assert {name.rsplit("_", 1)[-1].removesuffix(".db").rstrip("0123456789") for name in files} == {"slot", "main"}
 
@@ -176,7 +176,7 @@ def server_timing(header: str) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("rows", [1, 200], ids=["one row", "chunks"])
-def test_an_answer_its_header_and_the_histograms_say_the_same(stack: Stack, rows: int) -> None:
+def test_an_answer_its_header_and_the_histograms_agree(stack: Stack, rows: int) -> None:
     before, gateway_before = workers(stack), gateway(stack)
 
     answer = stack.predict([HIGH] * rows)
@@ -194,7 +194,7 @@ def test_an_answer_its_header_and_the_histograms_say_the_same(stack: Stack, rows
     assert {part: seconds * 1000 for part, seconds in sums.items()} == pytest.approx(timing, abs=PRINTED_MS)
 
 
-def test_a_job_and_the_histograms_say_the_same(stack: Stack) -> None:
+def test_a_job_and_the_histograms_agree(stack: Stack) -> None:
     before = workers(stack)
 
     timing = stack.outcome(stack.submit(HIGH))["timing"]
@@ -213,7 +213,7 @@ def counted(stack: Stack, before: Scrape, name: str, expected: float) -> Any:
     return seen if seen.grown(before, name) == expected else None
 
 
-def test_a_worker_tells_of_its_children_and_both_of_themselves(stack: Stack) -> None:
+def test_workers_export_their_children_and_gateways_their_broker(stack: Stack) -> None:
     seen, from_gateway = workers(stack), gateway(stack)
 
     assert seen.total("inference_worker_pool_processes") == 4
@@ -258,7 +258,7 @@ def test_bad_input_is_counted_as_such(stack: Stack) -> None:
     assert from_gateway.grown(before, "inference_requests_total", lane="bulk", outcome="invalid") == 1
 
 
-def test_promtool_finds_nothing_to_say(stack: Stack) -> None:
+def test_promtool_finds_no_mistake(stack: Stack) -> None:
     tool = promtool()
     assert stack.predict(HIGH).status_code == 200
     stack.outcome(stack.submit(HIGH))

@@ -15,6 +15,7 @@ from tests.support.coroutines import run, until
 from tests.support.stack import Stack
 
 HANGS_SECONDS = 0.3
+CLIENT_NAME = "raw"
 
 
 @pytest.fixture(scope="module")
@@ -30,17 +31,17 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @asynccontextmanager
-async def wired(stack: Stack, timeout_seconds: float = 5.0, protocol: int = 3) -> AsyncIterator[RawConnection]:
-    wire = RawConnection(f"{stack.redis_url}?protocol={protocol}&client_name=wire", timeout_seconds)
+async def opened(stack: Stack, timeout_seconds: float = 5.0, protocol: int = 3) -> AsyncIterator[RawConnection]:
+    connection = RawConnection(f"{stack.redis_url}?protocol={protocol}&client_name={CLIENT_NAME}", timeout_seconds)
     try:
-        yield wire
+        yield connection
     finally:
-        await wire.aclose()
+        await connection.aclose()
 
 
-def connections(stack: Stack, what: str = "id") -> list[str]:
+def connections(stack: Stack, field: str = "id") -> list[str]:
     clients: Any = stack.redis.client_list()
-    return [client[what] for client in clients if client["name"] == "wire"]
+    return [client[field] for client in clients if client["name"] == CLIENT_NAME]
 
 
 def play(stack: Stack, scenario: Coroutine[Any, Any, None]) -> None:
@@ -51,18 +52,18 @@ def play(stack: Stack, scenario: Coroutine[Any, Any, None]) -> None:
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
-def test_it_answers_as_redis_py_does(stack: Stack, protocol: int) -> None:
+def test_answers_equal_those_of_redis_py(stack: Stack, protocol: int) -> None:
     async def scenario() -> None:
         client = connect(stack.redis_url, 5.0)
-        async with wired(stack, protocol=protocol) as wire:
+        async with opened(stack, protocol=protocol) as connection:
             for value in (b"a", b"\r\n\x00", b"c" * 1_000_000):
-                await wire.lpush("list", value)
-            assert await wire.xread({"stream": b"0"}, 10, 1) == []
+                await connection.lpush("list", value)
+            assert await connection.xread({"stream": b"0"}, 10, 1) == []
             for number in range(3):
                 await client.xadd("stream", {"reply": str(number), "other": b"\xff"})
             assert await client.lrange("list", 0, -1) == [b"c" * 1_000_000, b"\r\n\x00", b"a"]
             theirs: Any = await client.xread({"stream": b"0"}, count=2, block=1)
-            assert await wire.xread({"stream": b"0"}, 2, 1) == [
+            assert await connection.xread({"stream": b"0"}, 2, 1) == [
                 (name, [tuple(entry) for entry in entries]) for name, entries in theirs
             ]
         await client.aclose()
@@ -72,20 +73,20 @@ def test_it_answers_as_redis_py_does(stack: Stack, protocol: int) -> None:
 
 def test_many_at_once_share_one_connection(stack: Stack) -> None:
     async def scenario() -> None:
-        async with wired(stack) as wire:
-            await asyncio.gather(*(wire.lpush("list", b"%d" % number) for number in range(500)))
+        async with opened(stack) as connection:
+            await asyncio.gather(*(connection.lpush("list", b"%d" % number) for number in range(500)))
             assert len(connections(stack)) == 1
         assert stack.redis.llen("list") == 500
 
     play(stack, scenario())
 
 
-def test_what_redis_refuses_is_an_error_and_the_connection_is_kept(stack: Stack) -> None:
+def test_a_refused_command_is_an_error_and_the_connection_is_kept(stack: Stack) -> None:
     async def scenario() -> None:
         stack.redis.set("text", "x")
-        async with wired(stack) as wire:
+        async with opened(stack) as connection:
             refused, taken = await asyncio.gather(
-                wire.lpush("text", b"1"), wire.lpush("list", b"1"), return_exceptions=True
+                connection.lpush("text", b"1"), connection.lpush("list", b"1"), return_exceptions=True
             )
             assert isinstance(refused, redis.ResponseError)
             assert taken is None
@@ -96,10 +97,10 @@ def test_what_redis_refuses_is_an_error_and_the_connection_is_kept(stack: Stack)
 
 def test_a_connection_that_was_dropped_is_made_again_and_the_command_sent_again(stack: Stack) -> None:
     async def scenario() -> None:
-        async with wired(stack) as wire:
-            await wire.lpush("list", b"1")
+        async with opened(stack) as connection:
+            await connection.lpush("list", b"1")
             [first] = connections(stack)
-            waiting = asyncio.create_task(wire.xread({"stream": b"0"}, 10, 4000))
+            waiting = asyncio.create_task(connection.xread({"stream": b"0"}, 10, 4000))
             await until("it waits", lambda: "b" in connections(stack, "flags")[0])
             stack.redis.client_kill_filter(_id=first)
             await until("another connection", lambda: connections(stack) not in ([], [first]))
@@ -110,20 +111,20 @@ def test_a_connection_that_was_dropped_is_made_again_and_the_command_sent_again(
     play(stack, scenario())
 
 
-def test_a_redis_that_hangs_is_an_error_in_time_and_its_late_answers_are_nobodys(stack: Stack) -> None:
+def test_a_redis_that_hangs_is_an_error_in_time_and_its_late_answers_are_dropped(stack: Stack) -> None:
     async def scenario() -> None:
-        async with wired(stack, HANGS_SECONDS) as wire:
-            await wire.lpush("list", b"before")
+        async with opened(stack, HANGS_SECONDS) as connection:
+            await connection.lpush("list", b"before")
             stack.broker.signal(signal.SIGSTOP)
             try:
                 # The first ends by its own deadline, the ones after it with the connection.
                 ends = await asyncio.gather(
-                    *(wire.lpush("list", b"%d" % number) for number in range(3)), return_exceptions=True
+                    *(connection.lpush("list", b"%d" % number) for number in range(3)), return_exceptions=True
                 )
             finally:
                 stack.broker.signal(signal.SIGCONT)
             assert [type(end) for end in ends] == [redis.TimeoutError] * 3
-            await wire.lpush("list", b"after")
+            await connection.lpush("list", b"after")
             assert stack.redis.lindex("list", 0) == b"after"
 
     play(stack, scenario())
@@ -131,11 +132,11 @@ def test_a_redis_that_hangs_is_an_error_in_time_and_its_late_answers_are_nobodys
 
 def test_a_caller_who_gives_up_leaves_the_others_their_answers(stack: Stack) -> None:
     async def scenario() -> None:
-        async with wired(stack) as wire:
+        async with opened(stack) as connection:
             stack.redis.xadd("stream", {"reply": "1"})
-            await wire.lpush("list", b"0")
-            given_up = asyncio.create_task(wire.lpush("list", b"1"))
-            stays = asyncio.create_task(wire.xread({"stream": b"0"}, 10, 1))
+            await connection.lpush("list", b"0")
+            given_up = asyncio.create_task(connection.lpush("list", b"1"))
+            stays = asyncio.create_task(connection.xread({"stream": b"0"}, 10, 1))
             await asyncio.sleep(0)
             given_up.cancel()
             [(name, _)] = await stays
@@ -145,28 +146,28 @@ def test_a_caller_who_gives_up_leaves_the_others_their_answers(stack: Stack) -> 
     play(stack, scenario())
 
 
-def test_a_redis_that_is_away_is_an_error_at_once_and_then_forgotten(stack: Stack) -> None:
+def test_a_redis_that_is_away_is_an_error_at_once_until_it_is_back(stack: Stack) -> None:
     async def scenario() -> None:
-        async with wired(stack) as wire:
-            await wire.lpush("list", b"1")
+        async with opened(stack) as connection:
+            await connection.lpush("list", b"1")
             stack.broker.kill()
             try:
                 for _ in range(2):
                     with pytest.raises(redis.ConnectionError):
-                        await wire.lpush("list", b"2")
+                        await connection.lpush("list", b"2")
             finally:
                 stack.start_broker()
-            await wire.lpush("list", b"3")
+            await connection.lpush("list", b"3")
 
     play(stack, scenario())
 
 
 def test_nothing_is_left_of_a_wire_that_was_closed_twice_or_never_used(stack: Stack) -> None:
     async def scenario() -> None:
-        async with wired(stack):
+        async with opened(stack):
             pass
-        async with wired(stack) as wire:
-            await wire.lpush("list", b"1")
-            await wire.aclose()
+        async with opened(stack) as connection:
+            await connection.lpush("list", b"1")
+            await connection.aclose()
 
     play(stack, scenario())

@@ -39,12 +39,12 @@ def test_a_stack_over_tls(new_stack: NewStack, iris_models: Path, tmp_path: Path
     assert stack.outcome(stack.submit(GOOD))["status"] == "succeeded"
 
 
-def of_a_client(url: str) -> None:
+def ping_from_redis_py(url: str) -> None:
     with redis.Redis.from_url(CommonSettings(redis_url=url).redis_url) as connection:
         connection.ping()
 
 
-def of_celery(url: str) -> None:
+def ping_from_celery(url: str) -> None:
     app = make_celery(CommonSettings(redis_url=url))
     try:
         with app.connection() as connection:
@@ -53,7 +53,7 @@ def of_celery(url: str) -> None:
         app.close()
 
 
-@pytest.mark.parametrize("ping", [of_a_client, of_celery])
+@pytest.mark.parametrize("ping", [ping_from_redis_py, ping_from_celery])
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2"], ids=["another authority", "another name"])
 def test_a_certificate_that_is_not_the_servers_is_refused(
     new_stack: NewStack, iris_models: Path, tmp_path: Path, ping: Callable[[str], None], address: str

@@ -43,20 +43,20 @@ def test_all_that_a_stack_does_is_allowed(stack: Stack) -> None:
     jobs = [stack.submit(GOOD, headers={"Idempotency-Key": str(number % 15)}) for number in range(20)]
     assert {stack.outcome(job)["status"] for job in jobs} == {"succeeded"}
     assert stack.http.delete(f"/jobs/{jobs[0]}").status_code == 409
-    stack.redis.lpush("interactive", "no task")
+    stack.redis.lpush("interactive", "not an entry")
     wait_for("a dead letter", lambda: stack.redis.llen(keys.DEAD_LETTERS) == 1)
 
     [worker] = stack.workers
     worker.stop()
     lost, held = stack.submit(GOOD), stack.submit(GOOD)
     entry: Any = stack.redis.lpop("bulk")
-    # The older job's entry is lost, the younger job is in the hands of a worker that died.
+    # The older job's entry is lost, the younger job is held by a worker that died.
     stack.redis.delete("bulk")
     stack.redis.hset("unacked", "tag", json.dumps([json.loads(entry), "", "bulk"]))
     stack.redis.zadd("unacked_index", {"tag": 1})
     worker.start()
     assert {stack.outcome(job)["status"] for job in (lost, held)} == {"succeeded"}
-    wait_for("nothing is in hand", lambda: stack.redis.hlen("unacked") == 0)
+    wait_for("no entry is held", lambda: stack.redis.hlen("unacked") == 0)
     assert stack.http.get("/metrics").status_code == 200
     stack.assert_conserved()
 
@@ -107,7 +107,7 @@ def test_accepted_jobs_are_still_there_when_redis_was_restarted(stack: Stack) ->
     ],
     ids=" ".join,
 )
-def test_nobody_may_do_more(stack: Stack, user: str, command: list[str]) -> None:
+def test_no_user_may_do_more(stack: Stack, user: str, command: list[str]) -> None:
     with client(stack, user) as connection, pytest.raises(redis.exceptions.NoPermissionError):
         connection.execute_command(*command)
 
@@ -131,7 +131,7 @@ def test_nobody_may_do_more(stack: Stack, user: str, command: list[str]) -> None
     ],
     ids=str,
 )
-def test_each_has_its_own_work_only(stack: Stack, user: str, command: list[str]) -> None:
+def test_each_user_has_its_own_work_only(stack: Stack, user: str, command: list[str]) -> None:
     with client(stack, user) as connection, pytest.raises(redis.exceptions.NoPermissionError):
         connection.execute_command(*command)
 
@@ -144,13 +144,20 @@ def test_an_operator_can_clear_dead_letters(stack: Stack, monkeypatch: pytest.Mo
     assert stack.redis.llen(keys.DEAD_LETTERS) == 0
 
 
-def test_an_operator_can_look_and_repair_and_not_destroy(stack: Stack) -> None:
-    asked = ["PING", "INFO memory", "CONFIG GET maxmemory-policy", "CLIENT LIST", "SCAN 0", "HGETALL headrace:workers"]
-    asked += ["LLEN bulk", "LINDEX bulk -1", "ZSCORE headrace:jobs:open x", "ZADD headrace:jobs:open 0 x"]
-    asked += ["ZREM headrace:jobs:open x", "DEL headrace:dead_letters", "HINCRBY headrace:jobs:counts accepted 0"]
+def test_an_operator_can_inspect_and_repair_and_not_destroy(stack: Stack) -> None:
+    allowed = [
+        "PING",
+        "INFO memory",
+        "CONFIG GET maxmemory-policy",
+        "CLIENT LIST",
+        "SCAN 0",
+        "HGETALL headrace:workers",
+    ]
+    allowed += ["LLEN bulk", "LINDEX bulk -1", "ZSCORE headrace:jobs:open x", "ZADD headrace:jobs:open 0 x"]
+    allowed += ["ZREM headrace:jobs:open x", "DEL headrace:dead_letters", "HINCRBY headrace:jobs:counts accepted 0"]
     refused = ["FLUSHALL", "CONFIG SET dir /tmp", "SHUTDOWN", "ACL LIST", "MODULE LIST", "REPLICAOF no one", "MONITOR"]
     with client(stack, "operator") as connection:
-        for command in asked:
+        for command in allowed:
             connection.execute_command(*command.split())
         for command in [*refused, "EVAL 1 0"]:
             with pytest.raises(redis.exceptions.NoPermissionError):
@@ -158,7 +165,7 @@ def test_an_operator_can_look_and_repair_and_not_destroy(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("credentials", ["", "default:@", ":gateway@", "gateway:worker@", "nobody:nobody@"])
-def test_nobody_else_gets_in(stack: Stack, credentials: str) -> None:
+def test_no_other_user_gets_in(stack: Stack, credentials: str) -> None:
     with (
         redis.Redis.from_url(stack.redis_url.replace("//", f"//{credentials}")) as connection,
         pytest.raises(redis.exceptions.AuthenticationError),

@@ -59,7 +59,7 @@ def test_a_split_answers_a_share_and_sticks_to_its_key(stack: Stack, store: Mode
     assert {stack.predict(ROW).json()["version"] for _ in range(50)} == {"v1"}
 
 
-def test_a_shadow_is_asked_and_compared_and_never_answers(stack: Stack, store: ModelStore) -> None:
+def test_a_shadow_is_compared_and_never_answers(stack: Stack, store: ModelStore) -> None:
     store.set_trials("tried", "latest", split=None, shadow=Trial(version="v2", share=1.0))
     wait_for("the shadow", lambda: trials(stack))
     assert {stack.predict(ROW).json()["version"] for _ in range(50)} == {"v1"}
@@ -73,7 +73,7 @@ def test_a_shadow_is_asked_and_compared_and_never_answers(stack: Stack, store: M
     assert stack.jobs()["accepted"] == 0
 
 
-def test_promoting_ends_trials(stack: Stack, store: ModelStore) -> None:
+def test_a_promotion_ends_trials(stack: Stack, store: ModelStore) -> None:
     store.set_trials("tried", "latest", split=Trial(version="v2", share=0.5), shadow=None)
     wait_for("the split", lambda: trials(stack))
     store.set_alias("tried", "latest", "v2")

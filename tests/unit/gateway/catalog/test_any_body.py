@@ -1,4 +1,4 @@
-"""Nothing that a caller can send is an error of ours: not any bytes as a body, nor any headers and query with them."""
+"""Robustness against callers: no bytes, headers or query make the gateway fail with an error of its own."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ PARSER = RowParser(MANIFEST, 3)
 
 STICKS = classifier()
 INSTANCES = mixed(feature("instances", nullable=True), text("x"))
-"""Whose feature is called like the list of all."""
+"""A manifest with a feature that is called `instances` like the list of rows."""
 INSTANCES_PARSER = RowParser(INSTANCES, 3)
 
 PATHS = ["/predict", "/predict", "/jobs", "/models/sticks/predict", "/models/sticks/versions/v1/jobs", "/models/ü/jobs"]
@@ -37,7 +37,7 @@ BEGINNINGS = [b"", b"0", b"9" * 5000, b"00-" + b"1" * 32 + b"-" + b"1" * 16 + b"
 
 
 def headers() -> st.SearchStrategy[list[tuple[bytes, bytes]]]:
-    """Names as they are, and values that are nearly so."""
+    """Return a strategy of headers with real names and nearly real values."""
 
     def named(names: list[bytes], beginnings: list[bytes]) -> st.SearchStrategy[tuple[bytes, bytes]]:
         value = st.builds(bytes.__add__, st.sampled_from(beginnings), st.binary(max_size=9))
@@ -65,10 +65,10 @@ def test_a_manifest_is_invalid_or_good_for_everything(content: Any) -> None:
     check_manifest(json.dumps(content).encode())
 
 
-def test_no_request_is_an_error_of_ours(tmp_path: Path) -> None:
+def test_no_request_is_an_error_of_the_gateway(tmp_path: Path) -> None:
     stored(tmp_path / "models", STICKS)
     settings = GatewaySettings(
-        # Nobody listens there: what is fine otherwise ends as 503, and at once.
+        # Nothing listens on this port: a good request ends at once, as 503.
         redis_url="redis://127.0.0.1:1/0",
         model_store=str(tmp_path / "models"),
         default_model="sticks",
@@ -103,20 +103,20 @@ Ask = Callable[[str, list[tuple[bytes, bytes]], bytes, list[bytes]], tuple[Messa
 
 @contextmanager
 def running(app: FastAPI) -> Iterator[Ask]:
-    """A started gateway: what it says to POST requests, as ASGI has them."""
+    """Run a gateway; yield a function that sends a POST request by ASGI and returns start and body of the response."""
     loop = asyncio.new_event_loop()
     context = app.router.lifespan_context(app)
 
     async def answer(path: str, headers: Any, query: bytes, pieces: list[bytes]) -> tuple[Message, bytes]:
         scope = {"type": "http", "method": "POST", "path": path, "query_string": query, "headers": headers}
-        coming = iter(pieces)
+        chunks = iter(pieces)
         left = len(pieces)
         sent: list[Message] = []
 
         async def receive() -> Message:
             nonlocal left
             left -= 1
-            return {"type": "http.request", "body": next(coming), "more_body": left > 0}
+            return {"type": "http.request", "body": next(chunks), "more_body": left > 0}
 
         async def send(message: Message) -> None:
             sent.append(message)

@@ -136,7 +136,7 @@ def at(monkeypatch: pytest.MonkeyPatch) -> Gateway:
     return Gateway(monkeypatch)
 
 
-# --- what is there
+# --- models and versions
 
 
 def test_the_default_model_is_there_from_the_start(at: Gateway) -> None:
@@ -145,7 +145,7 @@ def test_the_default_model_is_there_from_the_start(at: Gateway) -> None:
     assert at.catalog.default.label == "sticks v1"
 
 
-def test_other_models_are_read_when_they_are_asked_for_and_once(at: Gateway) -> None:
+def test_other_models_are_read_at_their_first_request_and_once(at: Gateway) -> None:
     at.store.put("stones", "latest", "v7")
     at.look()
     assert at.catalog.names == ["sticks", "stones"]
@@ -215,7 +215,7 @@ def test_an_alias_is_followed_when_the_workers_have_its_version(at: Gateway) -> 
     at.look()
     assert at.serves() == "v2"
     assert at.catalog.moves("sticks") == {}
-    assert at.serves(reference="v1") == "v1", "for those who ask for it"
+    assert at.serves(reference="v1") == "v1", "for callers who name it"
 
 
 def test_the_first_request_after_a_move_does_not_wait_for_the_store(at: Gateway) -> None:
@@ -238,7 +238,7 @@ def test_a_version_whose_manifest_can_not_be_read_is_not_followed(at: Gateway) -
     assert "latest" in at.catalog.moves("sticks")
 
 
-def test_all_who_hold_the_model_must_have_the_version(at: Gateway) -> None:
+def test_all_workers_that_hold_the_model_must_have_the_version(at: Gateway) -> None:
     at.workers.hold("b", "sticks v1")
     at.workers.hold("idle")
     at.workers.hold("other", "stones v1")
@@ -249,7 +249,7 @@ def test_all_who_hold_the_model_must_have_the_version(at: Gateway) -> None:
 
     at.workers.hold("b", "sticks v2")
     at.look()
-    assert at.serves() == "v2", "those who hold none of it load it when they are asked"
+    assert at.serves() == "v2", "workers that hold none of its versions load it on demand"
 
 
 def test_patience_with_the_last_workers_has_an_end(at: Gateway) -> None:
@@ -263,7 +263,7 @@ def test_patience_with_the_last_workers_has_an_end(at: Gateway) -> None:
     assert at.serves() == "v2"
 
 
-def test_without_anybody_who_has_it_patience_has_none(at: Gateway) -> None:
+def test_a_move_waits_for_ever_while_no_worker_has_the_version(at: Gateway) -> None:
     at.store.put("sticks", "latest", "v2")
     at.look()
     at.look(100 * PATIENCE_SECONDS)
@@ -293,7 +293,7 @@ def test_while_no_worker_is_there_nothing_moves(at: Gateway) -> None:
     assert at.serves() == "v1"
 
 
-def test_a_refused_version_is_never_followed_and_the_reason_is_told(at: Gateway) -> None:
+def test_a_refused_version_is_never_followed_and_the_reason_is_shown(at: Gateway) -> None:
     at.workers.hold("b", "sticks v1")
     at.workers.hold("a", "sticks v2")
     at.workers.refused["sticks v2"] = {"of another library"}
@@ -322,7 +322,7 @@ def test_production_is_preferred_to_latest(at: Gateway) -> None:
     assert at.serves() == "v2"
 
 
-def test_the_first_alias_of_a_model_that_nobody_uses_waits_for_nobody(at: Gateway) -> None:
+def test_the_first_alias_of_an_unused_model_does_not_wait(at: Gateway) -> None:
     at.store.put("stones", "latest", "v1")
     at.look()
 
@@ -377,10 +377,10 @@ def test_a_model_that_was_removed_is_unknown(at: Gateway) -> None:
     assert isinstance(at.refusal("stones"), UnknownModel)
 
 
-# --- what is kept
+# --- memory
 
 
-def test_versions_that_nobody_uses_are_forgotten(at: Gateway) -> None:
+def test_unused_versions_are_forgotten(at: Gateway) -> None:
     at.store.put("sticks", "latest", "v2")
     at.workers.hold("a", "sticks v2")
     at.look()
@@ -405,7 +405,7 @@ def test_versions_that_an_alias_means_are_kept(at: Gateway) -> None:
     assert (at.serves(), at.serves(reference="old")) == ("v2", "v1")
 
 
-def test_versions_that_somebody_waits_for_are_kept(at: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_versions_with_waiting_callers_are_kept(at: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeBatcher, "idle", False)
     at.store.put("sticks", "latest", "v2")
     at.workers.hold("a", "sticks v2")
@@ -472,7 +472,7 @@ def test_a_trial_ends_when_the_version_is_refused_or_gone_from_memory(at: Gatewa
     assert at.serves() == "v1"
 
 
-def test_a_shadow_is_asked_after_the_others_and_answers_nobody(at: Gateway) -> None:
+def test_a_shadow_gets_a_copy_and_answers_no_caller(at: Gateway) -> None:
     at.workers.hold("a", "sticks v1", "sticks v2")
     at.store.put("sticks", "latest", "v1", shadow=Trial(version="v2", share=1.0))
     at.look()

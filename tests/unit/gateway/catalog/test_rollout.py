@@ -23,12 +23,12 @@ KEYS = [f"user-{i}" for i in range(10_000)]
 
 
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 0.9])
-def test_the_share_of_the_keys_is_as_asked(share: float) -> None:
+def test_the_new_version_gets_its_share_of_the_keys(share: float) -> None:
     rollout = Rollout(RunningTrial("new", share))
 
     answered = Counter(rollout.choose("old", "iris", key) for key in KEYS)
 
-    # Four standard deviations at most; it is always the same keys.
+    # At most four standard deviations, and the keys are the same in every run.
     assert answered["new"] / len(KEYS) == pytest.approx(share, abs=0.02)
 
 
@@ -42,7 +42,7 @@ def test_a_key_always_gets_the_same_version() -> None:
         assert (answers == {"new"}) == (others.choose("old", "iris", key) == "newer")
 
 
-def test_a_greater_share_keeps_those_who_have_the_new_version() -> None:
+def test_a_greater_share_keeps_the_keys_of_the_smaller_one() -> None:
     few, many = (
         {key for key in KEYS[:2000] if Rollout(RunningTrial("new", share)).choose("old", "iris", key) == "new"}
         for share in (0.1, 0.4)
@@ -51,7 +51,7 @@ def test_a_greater_share_keeps_those_who_have_the_new_version() -> None:
     assert few < many
 
 
-def test_the_same_keys_are_not_always_the_guinea_pigs() -> None:
+def test_each_model_splits_the_keys_in_its_own_way() -> None:
     rollout = Rollout(RunningTrial("new", 0.5))
     both = [key for key in KEYS if all(rollout.choose("old", name, key) == "new" for name in ("iris", "sticks"))]
 
@@ -69,13 +69,13 @@ def test_without_a_key_chance_decides(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("key", ["", *KEYS[:20]])
-def test_all_or_nobody(key: str) -> None:
+def test_a_share_may_be_all_or_nothing(key: str) -> None:
     assert Rollout(RunningTrial("new", 1.0)).choose("old", "iris", key) == "new"
     assert Rollout(RunningTrial("new", 0.0)).choose("old", "iris", key) == "old"
     assert Rollout[str]().choose("old", "iris", key) == "old"
 
 
-def test_a_shadow_is_asked_its_share() -> None:
+def test_a_shadow_is_drawn_by_its_share() -> None:
     asked = Counter(Rollout(shadow=RunningTrial("new", 0.25)).draw_shadow() for _ in range(10_000))
 
     assert asked["new"] / 10_000 == pytest.approx(0.25, abs=0.03)
@@ -92,7 +92,7 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Theatre:
-    """Shadows, and the Redis behind them."""
+    """Shadows with a Redis in memory."""
 
     def __init__(self, client: Any) -> None:
         self.redis = client
@@ -110,7 +110,7 @@ class Theatre:
         self.shadows.add(model, version, primary, rows, [row[0] * 2 for row in rows])
 
     async def sent(self, queue: str = "bulk") -> list[ShadowMessage]:
-        """What the workers get, in order."""
+        """Take the messages from a queue, in the order in which workers would."""
         messages = []
         while entry := await self.redis.rpop(queue):
             [[payload], _, _] = orjson.loads(orjson.loads(entry)["body"])
@@ -124,7 +124,7 @@ async def theatre(broker: FakeServer) -> AsyncIterator[Theatre]:
         yield Theatre(client)
 
 
-def test_rows_of_many_calls_leave_as_one_task_with_what_was_answered(broker: FakeServer) -> None:
+def test_rows_of_many_calls_leave_as_one_entry_with_their_predictions(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with theatre(broker) as it:
             it.shadows.add("iris", "v2", "v1", [[1.0], [2.0]], ["a", "b"])
@@ -142,7 +142,7 @@ def test_rows_of_many_calls_leave_as_one_task_with_what_was_answered(broker: Fak
     run(scenario())
 
 
-def test_each_comparison_has_a_task_of_its_own(broker: FakeServer) -> None:
+def test_each_comparison_has_an_entry_of_its_own(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with theatre(broker) as it:
             it.workers.pinned = {"sticks": 1}
@@ -158,7 +158,7 @@ def test_each_comparison_has_a_task_of_its_own(broker: FakeServer) -> None:
     run(scenario())
 
 
-def test_many_rows_are_several_tasks(broker: FakeServer) -> None:
+def test_many_rows_are_several_entries(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with theatre(broker) as it:
             it.add(2 * ROWS_PER_ENTRY + 1)
@@ -206,7 +206,7 @@ def test_jobs_go_first(broker: FakeServer, backlog: int, sent: bool) -> None:
     run(scenario())
 
 
-def test_what_a_broken_broker_takes_away_is_counted_and_the_rest_is_kept(broker: FakeServer) -> None:
+def test_rows_that_a_broken_broker_loses_are_counted_and_the_others_are_kept(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with theatre(broker) as it:
             it.add(3)
@@ -217,7 +217,7 @@ def test_what_a_broken_broker_takes_away_is_counted_and_the_rest_is_kept(broker:
             assert it.dropped == 3
             broker.connected = True
             it.add(ROWS_WAITING_MAX - 4)
-            assert it.dropped == 3, "what was dropped waits no more"
+            assert it.dropped == 3, "dropped rows do not count as waiting"
             await it.shadows.step()
             assert sum(len(each.rows) for each in await it.sent()) == ROWS_WAITING_MAX
 

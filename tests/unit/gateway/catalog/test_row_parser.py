@@ -75,7 +75,7 @@ def test_numbers_are_taken_as_they_are(value: str) -> None:
     ["true", "false", "null", '"1.5"', '"NaN"', "[1]", "{}", "NaN", "Infinity", "-Infinity", "1e400", "9" * 400],
 )
 @pytest.mark.parametrize("form", ['{"length":%s,"width":2}', '{"instances":[{"length":%s,"width":2}]}'])
-def test_what_is_no_finite_number_is_refused_where_it_is(form: str, value: str) -> None:
+def test_a_value_that_is_no_finite_number_is_refused_by_its_pointer(form: str, value: str) -> None:
     problem = refusal((form % value).encode())
 
     assert (problem.status, problem.code) == (422, "invalid_rows")
@@ -111,7 +111,7 @@ def test_errors_point_at_what_is_wrong(body: Any, where: Sequence[str]) -> None:
     assert sorted(pointers(problem)) == sorted(where)
 
 
-def test_so_many_rows_are_enough() -> None:
+def test_the_largest_request_is_taken() -> None:
     assert (
         len(parser(rows_max=10).parse(json.dumps({"instances": [{"length": 1, "width": 2}] * 10}).encode()).rows) == 10
     )
@@ -130,7 +130,7 @@ def test_every_wrong_value_is_counted_but_only_some_are_shown() -> None:
     "body", [b"", b" ", b"{", b'{"length":1,}', b"'length'", b"\xff", b'{"length":"\\ud800"}', b"[" * 100_000, b"{}{}"]
 )
 @pytest.mark.parametrize("around", [b"%s", b'{"instances":[%s'])
-def test_what_is_not_json_is_400(body: bytes, around: bytes) -> None:
+def test_a_body_that_is_not_json_is_400(body: bytes, around: bytes) -> None:
     problem = refusal(around % body)
 
     assert (problem.status, problem.code) == (400, "invalid_json")
@@ -145,12 +145,12 @@ def test_the_place_where_a_body_stops_being_json_is_told() -> None:
 
 @pytest.mark.parametrize("body", [{"length": "sesame"}, {"sesame": 1}, {"instances": "sesame"}, "sesame"])
 def test_values_are_not_echoed(body: Any) -> None:
-    told = refusal(json.dumps(body).encode()).body()
+    answer = refusal(json.dumps(body).encode()).body()
 
-    assert told.count(b"sesame") == (1 if "sesame" in body and isinstance(body, dict) else 0), "names are, once"
+    assert answer.count(b"sesame") == (1 if "sesame" in body and isinstance(body, dict) else 0), "names are, once"
 
 
-def test_what_validates_is_what_is_documented() -> None:
+def test_the_documented_schema_is_the_validating_one() -> None:
     one, many = parser("petal length (cm)", "b").json_schema()["oneOf"]
 
     assert list(one["properties"]) == one["required"] == ["petal length (cm)", "b"]
@@ -181,10 +181,10 @@ NULLABLE = mixed(*(make(name, nullable=True) for name, make in (("size", feature
 def test_texts_and_truth_values_are_taken_as_they_are(form: str, colour: str, broken: bool) -> None:
     body = form % json.dumps({"broken": broken, "colour": colour, "size": 1})
 
-    [[size, taken, whether]] = RowParser(MIXED, 10).parse(body.encode()).rows
+    [[size, taken, flag_taken]] = RowParser(MIXED, 10).parse(body.encode()).rows
 
     assert (size, taken) == (1.0, colour)
-    assert whether is broken
+    assert flag_taken is broken
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_texts_and_truth_values_are_taken_as_they_are(form: str, colour: str, br
         ("size", True),
     ],
 )
-def test_a_value_of_another_type_is_refused_where_it_is(name: str, value: Any) -> None:
+def test_a_value_of_another_type_is_refused_by_its_pointer(name: str, value: Any) -> None:
     row = {"size": 1, "colour": "red", "broken": True, name: value}
 
     for body, pointer in ((row, f"/{name}"), ({"instances": [row]}, f"/instances/0/{name}")):
@@ -216,7 +216,7 @@ def test_a_value_of_another_type_is_refused_where_it_is(name: str, value: Any) -
         assert pointers(problem) == [pointer]
 
 
-def test_null_is_taken_where_it_was_in_training() -> None:
+def test_null_is_taken_for_nullable_features() -> None:
     body = b'{"size":null,"colour":null,"broken":null}'
 
     assert RowParser(NULLABLE, 10).parse(body).rows == [[None, None, None]]
@@ -224,7 +224,7 @@ def test_null_is_taken_where_it_was_in_training() -> None:
     assert sorted(pointers(refusal(body, RowParser(MIXED, 10)))) == ["/broken", "/colour", "/size"]
 
 
-def test_null_is_said_and_not_left_out() -> None:
+def test_a_nullable_value_may_not_be_left_out() -> None:
     assert sorted(pointers(refusal(b"{}", RowParser(NULLABLE, 10)))) == ["/broken", "/colour", "/size"]
 
 
@@ -241,7 +241,7 @@ def test_a_value_that_may_be_null_is_no_less_strict(name: str, value: Any) -> No
 
 
 @pytest.mark.parametrize("length", [TEXT_MAX_CHARACTERS, TEXT_MAX_CHARACTERS + 1])
-def test_a_text_may_be_so_long(length: int) -> None:
+def test_a_text_has_a_longest_length(length: int) -> None:
     body = json.dumps({"size": 1, "colour": "ü" * length, "broken": True}).encode()
 
     if length > TEXT_MAX_CHARACTERS:
@@ -253,7 +253,7 @@ def test_a_text_may_be_so_long(length: int) -> None:
 
 
 @pytest.mark.parametrize("colour", ["instances", '"instances":', '"instances"', "instances:", '{"instances": []}'])
-def test_a_text_about_instances_is_no_instances(colour: str) -> None:
+def test_a_text_that_mentions_instances_is_a_value(colour: str) -> None:
     row = {"size": 1, "colour": colour, "broken": True}
     rows = RowParser(MIXED, 10)
 
@@ -289,7 +289,7 @@ def test_every_type_is_documented() -> None:
         ([str(i) for i in range(11)], "In training: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, …."),
     ],
 )
-def test_a_text_is_described_by_what_was_seen(categories: list[str] | None, description: str) -> None:
+def test_a_text_is_described_by_its_categories(categories: list[str] | None, description: str) -> None:
     one, _ = RowParser(mixed(text("colour", categories)), 10).json_schema()["oneOf"]
 
     assert one["properties"]["colour"]["description"] == description
@@ -316,7 +316,7 @@ VALUES += ['"red"', '"1"', '"\\ud800"', "[]", "[1]", "{}", json.dumps("ü" * (TE
 
 @pytest.mark.parametrize("of", [MIXED, NULLABLE], ids=["mixed", "nullable"])
 @pytest.mark.parametrize("name", ["size", "colour", "broken"])
-def test_the_quick_way_takes_what_the_validator_takes(of: Any, name: str) -> None:
+def test_the_fast_path_takes_what_the_validator_takes(of: Any, name: str) -> None:
     rows = RowParser(of, 10)
     good = {"size": "1", "colour": '"red"', "broken": "true"}
     for value in VALUES:

@@ -27,7 +27,7 @@ URL = "rediss://user:sesame@redis.example:6379/0"
 
 
 class Log:
-    """A logger that writes one of the forms into memory."""
+    """A logger that writes one of the formats into memory."""
 
     def __init__(self, log_format: str) -> None:
         self._stream = io.StringIO()
@@ -38,7 +38,7 @@ class Log:
 
     @property
     def text(self) -> str:
-        """What was written."""
+        """The written lines."""
         return self._stream.getvalue()
 
     @property
@@ -69,7 +69,7 @@ def nothing_bound() -> Iterator[None]:
         yield
 
 
-# --- the two forms
+# --- the two formats
 
 
 def test_a_line_for_machines_is_an_object(as_json: Log) -> None:
@@ -88,7 +88,7 @@ def test_a_line_for_machines_is_an_object(as_json: Log) -> None:
     }
 
 
-def test_a_line_for_people_begins_with_when_and_ends_with_what_it_is_about(console: Log) -> None:
+def test_a_line_for_people_begins_with_its_time_and_ends_with_its_fields(console: Log) -> None:
     bind(request_id=b"abc", job_ids=["a", "b"])
     console.logger.warning("%d jobs", 3)
 
@@ -97,7 +97,7 @@ def test_a_line_for_people_begins_with_when_and_ends_with_what_it_is_about(conso
     datetime.strptime(console.text[:23], "%Y-%m-%d %H:%M:%S.%f")
 
 
-def test_what_is_bound_is_in_every_line(as_json: Log) -> None:
+def test_bound_fields_are_in_every_line(as_json: Log) -> None:
     bind(request_id=b"abc")
     with bound(model="iris", job_ids=["a", "b"], trace_id="0" * 32):
         as_json.logger.warning("x")
@@ -144,7 +144,7 @@ def test_exception_information_without_an_exception_is_nothing(log: Log) -> None
     assert "None" not in log.text
 
 
-# --- what must not be in it
+# --- secrets and inputs
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_neither_secrets_nor_inputs_are_in_messages_and_exceptions(log: Log, err
     assert "sesame" not in log.text
 
 
-def test_of_a_private_exception_types_and_places_are_told(log: Log) -> None:
+def test_a_private_exception_is_logged_by_its_type_and_place(log: Log) -> None:
     def convert(value: str) -> float:
         return float(value)
 
@@ -213,9 +213,9 @@ def test_of_a_private_exception_types_and_places_are_told(log: Log) -> None:
     except TypeError:
         log.logger.warning("row failed", exc_info=True, extra=PRIVATE)
 
-    for told in ("ValueError", "TypeError", "in convert", "test_logs.py"):
-        assert told in log.text
-    # The lines of code are ours; the values are not.
+    for expected in ("ValueError", "TypeError", "in convert", "test_logs.py"):
+        assert expected in log.text
+    # The traceback quotes lines of code, not values.
     assert "of sesame\n" not in log.text
     assert "'sesame'" not in log.text
 
@@ -230,7 +230,7 @@ def test_control_characters_of_ids_are_stripped(id_: str | bytes) -> None:
         assert not any(ord(character) < 32 or character == "\u2028" for character in log.text[:-1])
 
 
-def test_nobody_makes_up_a_line_for_people(console: Log) -> None:
+def test_a_message_can_not_forge_a_line_for_people(console: Log) -> None:
     console.logger.warning("unknown model %s", "x\n2026-01-01 00:00:00.000 ERROR   gateway[1] made up")
 
     _, second = console.text.splitlines()
@@ -245,24 +245,24 @@ def test_any_text_can_be_written(as_json: Log, text: str) -> None:
     as_json.text.encode()
 
 
-# --- what is bound, and where
+# --- the context
 
 
-def test_a_task_of_a_request_is_about_it_and_a_detached_one_is_not() -> None:
-    async def about() -> Any:
+def test_a_task_has_the_fields_of_its_request_and_a_detached_one_has_not() -> None:
+    async def bound_id() -> Any:
         return log_context().get("request_id")
 
     async def request(id_: str) -> list[Any]:
         bind(request_id=id_)
-        return [await about(), await asyncio.create_task(about()), await detached(about())]
+        return [await bound_id(), await asyncio.create_task(bound_id()), await detached(bound_id())]
 
     async def two() -> Any:
-        return await asyncio.gather(request("a"), request("b"), about())
+        return await asyncio.gather(request("a"), request("b"), bound_id())
 
     assert run(two()) == [["a", "a", None], ["b", "b", None], None]
 
 
-def test_what_was_bound_before_is_there_again_after_an_error() -> None:
+def test_the_fields_from_before_are_back_after_an_error() -> None:
     with bound(model="iris"):
         with pytest.raises(ZeroDivisionError), bound(model="wine", x="y"):
             raise ZeroDivisionError
@@ -273,7 +273,7 @@ def test_what_was_bound_before_is_there_again_after_an_error() -> None:
 
 
 @pytest.mark.parametrize(("log_format", "formatter"), [("console", ConsoleFormatter), ("json", JsonFormatter)])
-def test_the_configuration_makes_the_form(log_format: str, formatter: Callable[..., Any]) -> None:
+def test_the_configuration_has_the_formatter(log_format: str, formatter: Callable[..., Any]) -> None:
     configuration = logging_configuration("gateway", "INFO", log_format)
 
     assert configuration["formatters"]["line"] == {"()": formatter, "process": "gateway"}

@@ -1,4 +1,4 @@
-"""The sums against prometheus-client's own."""
+"""Comparison of the sums with those of prometheus-client's MultiProcessCollector."""
 
 import random
 from pathlib import Path
@@ -15,10 +15,10 @@ BOUNDS = ("-1.5", "0.1", "2.5", "10.0", "+Inf")
 
 
 def write(path: Path, *entries: tuple[str, str, dict[str, str], float]) -> None:
-    """Entries as (metric, sample, labels, value)."""
+    """Write a file of entries: metric, sample, labels, value."""
     file = MmapedDict(str(path))  # type: ignore[no-untyped-call]
     for metric, sample, labels, value in entries:
-        key = mmap_key(metric, sample, list(labels), list(labels.values()), f"What {metric} is.")
+        key = mmap_key(metric, sample, list(labels), list(labels.values()), f"Help of {metric}.")
         file.write_value(key, value, 0.0)  # type: ignore[no-untyped-call]
     file.close()  # type: ignore[no-untyped-call]
 
@@ -46,24 +46,24 @@ def theirs(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_they_are_those_of_prometheus_client(tmp_path: Path, seed: int) -> None:
+def test_the_sums_equal_those_of_prometheus_client(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
 
     def some() -> float:
         return float(chance.randint(0, 9))
 
-    for slot in ("slot0", "slot1", "slot2", "main7"):
+    for shard in ("slot0", "slot1", "slot2", "main7"):
         models = chance.sample(["a", "b", 'ü"\\\n', ""], chance.randint(1, 4))
-        write(tmp_path / f"counter_{slot}.db", *[("c", "c_total", {"model": each}, some()) for each in models])
-        write(tmp_path / f"gauge_livesum_{slot}.db", ("busy", "busy", {}, some()))
-        write(tmp_path / f"gauge_max_{slot}.db", *[("top", "top", {"model": each}, -some()) for each in models])
-        write(tmp_path / f"gauge_livemax_{slot}.db", ("limit", "limit", {}, some()))
+        write(tmp_path / f"counter_{shard}.db", *[("c", "c_total", {"model": each}, some()) for each in models])
+        write(tmp_path / f"gauge_livesum_{shard}.db", ("busy", "busy", {}, some()))
+        write(tmp_path / f"gauge_max_{shard}.db", *[("top", "top", {"model": each}, -some()) for each in models])
+        write(tmp_path / f"gauge_livemax_{shard}.db", ("limit", "limit", {}, some()))
         entries = [
             entry
             for each in models
             for entry in histogram("h", {"model": each, "feature": "f"}, [some() for _ in BOUNDS])
         ]
-        write(tmp_path / f"histogram_{slot}.db", *entries)
+        write(tmp_path / f"histogram_{shard}.db", *entries)
     sums = Sums(tmp_path)
 
     assert plain(sums.collect()) == theirs(tmp_path)
@@ -72,9 +72,9 @@ def test_they_are_those_of_prometheus_client(tmp_path: Path, seed: int) -> None:
 
 
 def test_samples_of_a_label_set_stand_together_with_rising_buckets(tmp_path: Path) -> None:
-    for slot, models in (("slot0", "ab"), ("slot1", "ba")):
+    for shard, models in (("slot0", "ab"), ("slot1", "ba")):
         entries = [entry for each in models for entry in reversed(histogram("h", {"model": each}, [1.0] * len(BOUNDS)))]
-        write(tmp_path / f"histogram_{slot}.db", *entries)
+        write(tmp_path / f"histogram_{shard}.db", *entries)
 
     [family] = Sums(tmp_path).collect()
 
@@ -91,7 +91,7 @@ def test_a_file_that_grows_past_its_first_page_is_read_to_its_end(tmp_path: Path
     assert len(family.samples) == 2000
 
 
-def test_an_info_that_no_process_stands_for_is_not_there(tmp_path: Path) -> None:
+def test_an_info_that_is_0_in_all_processes_is_left_out(tmp_path: Path) -> None:
     def info(version: str, value: float) -> tuple[str, str, dict[str, str], float]:
         return "model_info", "model_info", {"version": version}, value
 
@@ -104,7 +104,7 @@ def test_an_info_that_no_process_stands_for_is_not_there(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("content", [b"", b"\0\0\0", b"\0" * 65_536])
-def test_a_file_that_was_made_this_very_moment_holds_nothing(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_was_just_created_is_empty(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "counter_slot0.db").write_bytes(content)
 
     assert list(Sums(tmp_path).collect()) == []
@@ -119,7 +119,7 @@ def test_a_corrupt_file_is_named(tmp_path: Path) -> None:
         list(Sums(tmp_path).collect())
 
 
-def test_gauges_of_which_there_would_be_one_per_process_are_refused(tmp_path: Path) -> None:
+def test_gauges_with_a_series_per_process_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "gauge_all_slot0.db", ("g", "g", {}, 1.0))
 
     with pytest.raises(ValueError, match="gauge_all_slot0"):

@@ -32,7 +32,7 @@ def needs_proc() -> None:
 
 @contextmanager
 def family(*megabytes: int) -> Iterator[int]:
-    """A process with children that hold so much memory; its process id."""
+    """Run a process with children that hold so many megabytes each, and yield its process id."""
     command = [sys.executable, "-c", PARENT, *map(str, megabytes)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as parent:
         try:
@@ -48,7 +48,7 @@ def values(parent: int) -> dict[str, float]:
     return {metric.name: metric.samples[0].value for metric in ProcessesAsOne(parent).collect()}
 
 
-def test_the_dead_are_no_children_though_nobody_has_reaped_them() -> None:
+def test_dead_children_do_not_count_even_before_they_are_reaped() -> None:
     with family(1, 1) as parent:
         one, other = live_children(parent)
         os.kill(one, signal.SIGKILL)
@@ -89,12 +89,12 @@ time.sleep(60)
 """
 
 
-def test_what_it_took_stays_when_its_children_are_gone() -> None:
+def test_cpu_time_of_dead_children_stays_in_the_sum() -> None:
     with subprocess.Popen([sys.executable, "-c", SPIN]) as parent:
         try:
             wait_for("its children", lambda: live_children(parent.pid))
             wait_for("their end", lambda: not live_children(parent.pid))
-            # The dead but unreaped are in neither sum, for a moment.
+            # For a moment, dead children that are not reaped yet are in neither sum.
             wait_for("their time", lambda: values(parent.pid)["process_cpu_seconds"] > 0.7)
         finally:
             parent.kill()

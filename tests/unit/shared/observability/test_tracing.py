@@ -25,7 +25,7 @@ def no_settings_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Recorder(SpanExporter):
-    """Keeps spans, or fails, or hangs."""
+    """An exporter that keeps spans, and fails or hangs if a test says so."""
 
     def __init__(self) -> None:
         self.spans: list[ReadableSpan] = []
@@ -75,7 +75,7 @@ def test_a_callers_trace_goes_on_with_its_state(recorder: Recorder) -> None:
     assert (seen.start_time, seen.end_time) == (1_000_000_000, 1_500_000_000)
 
 
-def test_what_a_caller_does_not_sample_records_nothing(recorder: Recorder) -> None:
+def test_a_trace_that_the_caller_does_not_sample_records_nothing(recorder: Recorder) -> None:
     tracing = Tracing("gateway", recorder)
     span = tracing.start("x", SpanKind.SERVER, 1.0, context_of({"traceparent": UNSAMPLED}))
     assert not span.is_recording()
@@ -106,7 +106,7 @@ def test_the_environment_names_the_service(
     assert recorder.spans[0].resource.attributes["service.name"] == service
 
 
-def test_the_environment_says_how_many_are_sampled(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_sets_the_sampling(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_always_off")
     tracing = Tracing("worker", recorder)
 
@@ -115,7 +115,7 @@ def test_the_environment_says_how_many_are_sampled(recorder: Recorder, monkeypat
     tracing.close()
 
 
-def test_spans_go_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spans_go_to_the_endpoint_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     with collecting() as collector:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
         tracing = Tracing("gateway")
@@ -128,7 +128,7 @@ def test_spans_go_where_the_environment_says(monkeypatch: pytest.MonkeyPatch) ->
     assert seen.attributes == {"a": 1, "error.type": "worker_lost"}
 
 
-def test_an_outage_is_told_once_and_so_is_its_end(recorder: Recorder, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_outage_and_its_end_are_logged_once(recorder: Recorder, caplog: pytest.LogCaptureFixture) -> None:
     export = SpanExport(recorder)
     with caplog.at_level(logging.INFO, "shared.observability.tracing"):
         for result in (SpanExportResult.FAILURE,) * 3 + (SpanExportResult.SUCCESS,) * 2 + (SpanExportResult.FAILURE,):
@@ -157,7 +157,7 @@ def test_a_collector_that_hangs_does_not_hold_up_the_end(recorder: Recorder, mon
     wait_for("the thread ends", lambda: not [each for each in threading.enumerate() if each.name == "last spans"])
 
 
-def test_while_the_collector_does_not_answer_nothing_more_is_tried(recorder: Recorder) -> None:
+def test_the_last_spans_are_dropped_while_the_collector_does_not_answer(recorder: Recorder) -> None:
     recorder.result = SpanExportResult.FAILURE
     tracing = Tracing("gateway", recorder)
     tracing._export.export([])

@@ -58,7 +58,7 @@ def test_logs_have_one_format_and_the_ids_and_no_secrets(new_stack: NewStack, pu
     stack.broker.signal(signal.SIGKILL)
     wait_for("Redis is gone", lambda: stack.status("/readyz") == 503)
     assert stack.predict(ROW, headers={"X-Request-ID": "broken"}).status_code == 503
-    find(worker, "not announced")
+    find(worker, "heartbeat not sent")
 
     assert find(gateway, "POST /predict answered 500 prediction_failed")["request_id"] == "bad"
     assert find(gateway, "POST /predict answered 503 worker_lost")["request_id"] == "lost"

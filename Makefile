@@ -18,7 +18,7 @@ demo: venv ## Send traffic to what `make up` or Compose runs: see every dashboar
 	@$(RUN) -m demo $(ARGS)
 
 train: venv ## Train a new version of the example model (ARGS="--help" shows the options)
-	@$(RUN) -m training $(ARGS)
+	@$(RUN) -m headrace train $(ARGS)
 
 # Skips say why; with HEADRACE_REQUIRE_ALL=1 they are failures. Tests wait for processes more than they compute, hence three
 # at once; ARGS="-n 0" runs them one by one, as -s and --pdb need it.

@@ -17,7 +17,7 @@ from bench.report import markdown
 from bench.results import Results
 from bench.systems import SYSTEMS, WITHOUT_INSTALLS, install
 from scripts.environment import EnvironmentFailed
-from training.__main__ import main as train
+from training.command import main as train
 
 CORES = 2
 SYSTEMS_PART = "systems"

@@ -11,7 +11,7 @@ HeadraceError                   base of every error that this project raises on 
 
 
 class HeadraceError(Exception):
-    """Base of all errors raised on purpose."""
+    """Base of the errors that this project raises on purpose."""
 
 
 class ModelError(HeadraceError):
@@ -27,7 +27,7 @@ class ManifestInvalid(ModelError):
 
 
 class ArtifactInvalid(ModelError):
-    """An artifact is not the one that its manifest describes. Nothing of it has been executed."""
+    """An artifact is not the one that its manifest describes, or does not behave like it."""
 
 
 class StoreUnavailable(ModelError):

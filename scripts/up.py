@@ -121,8 +121,9 @@ def model_to_serve(settings: CommonSettings) -> Manifest:
 
 def train() -> int:
     """Train the default model, and return the exit code."""
+    command = [sys.executable, "-m", "headrace", "train", "--if-missing"]
     # It has a session of its own, or it would print a traceback at Ctrl-C.
-    with subprocess.Popen([sys.executable, "-m", "training", "--if-missing"], start_new_session=True) as process:
+    with subprocess.Popen(command, start_new_session=True) as process:
         try:
             return process.wait()
         except KeyboardInterrupt:

@@ -1,14 +1,17 @@
-"""The commands that fit a model: `python -m training`, `python -m training train`."""
+"""`headrace train`: fits and evaluates a model on a data set, and adds it to the model store."""
 
 import argparse
 import re
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace.errors import ModelError, ModelNotFound
+from headrace.errors import HeadraceError, ModelError, ModelNotFound
 from headrace.models.alias import LATEST, served_alias
 from headrace.models.store import ModelStore
+from shared.observability.logs import set_up_logging
+from shared.settings import CommonSettings, load_settings
 from training.dataset import BUILT_IN, Dataset, load_built_in
 from training.errors import DatasetInvalid
 
@@ -17,14 +20,32 @@ if TYPE_CHECKING:
     from training.evaluate import Evaluation
 
 
-def add_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add `train` to the command line."""
-    parser = subparsers.add_parser(
-        "train",
-        help="fit and evaluate a model on a data set, and add it to the store",
-        description="Cross-validate an estimator that suits the data set, fit it on all rows, add it to the store.",
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Set logging up for a process, and run the command."""
+    settings = load_settings(CommonSettings)
+    set_up_logging("training", settings.log_level, settings.log_format)
+    return main(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code; `arguments` are by default those of the process."""
+    settings = load_settings(CommonSettings)
+    options = _parser(settings).parse_args(arguments)
+    try:
+        _train(options, settings.default_model)
+    except (HeadraceError, OSError) as error:
+        print(f"headrace: {_reason(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser(settings: CommonSettings) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="headrace train",
+        description="Cross-validate an estimator that suits the data set, fit it on all rows, add it to the store. "
+        f"Without a source: the built-in data set that DEFAULT_MODEL names (now {settings.default_model}).",
     )
-    source = parser.add_mutually_exclusive_group(required=True)
+    source = parser.add_mutually_exclusive_group()
     source.add_argument("--dataset", choices=BUILT_IN, help="a data set that scikit-learn carries")
     source.add_argument("--csv", type=Path, metavar="FILE", help="a CSV file with a header")
     source.add_argument("--parquet", type=Path, metavar="FILE", help="a Parquet file (needs pyarrow)")
@@ -32,7 +53,7 @@ def add_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]
     parser.add_argument(
         "--leave-out", action="append", default=[], metavar="COLUMN", help="a column that is no feature (repeatable)"
     )
-    parser.add_argument("--task", choices=["classification", "regression"], help="default: what the target looks like")
+    parser.add_argument("--task", choices=["classification", "regression"], help="default: by the target's values")
     parser.add_argument("--name", metavar="N", help="name of the model (default: that of the data set or file)")
     parser.add_argument("--alias", default=LATEST, metavar="A", help="alias for the new version (default: %(default)s)")
     parser.add_argument(
@@ -43,66 +64,77 @@ def add_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]
         help="a type that a skops artifact may hold (repeatable)",
     )
     parser.add_argument("--format", choices=["joblib", "skops"], default="joblib", help="default: %(default)s")
-    parser.add_argument("--store", "--models-dir", metavar="STORE", help="the model store (MODEL_STORE)")
-    # Suppressed, or its default would overwrite what was said before the command.
-    parser.add_argument("--version", default=argparse.SUPPRESS, metavar="V", help="default: the time in UTC")
-    parser.set_defaults(run=_train)
+    parser.add_argument(
+        "--store",
+        default=settings.model_store,
+        metavar="STORE",
+        help="the model store: a directory or URL (MODEL_STORE; now %(default)s)",
+    )
+    parser.add_argument("--version", metavar="V", help="name of the new version (default: the time in UTC)")
+    parser.add_argument(
+        "--if-missing",
+        action="store_true",
+        help="do nothing if the model is there and intact: version V, or else the one that is served",
+    )
+    return parser
 
 
-def train_default(options: argparse.Namespace) -> int:
-    """Train the built-in data set that DEFAULT_MODEL names.
+def _train(options: argparse.Namespace, default_model: str) -> None:
+    """Train from the source that the options name.
 
     Raises:
-        DatasetInvalid: if it names none.
+        DatasetInvalid: if the source can't be trained from, or DEFAULT_MODEL is no built-in data set.
+        ModelError: if the store can't take the version.
     """
-    name = options.default_model
     store = ModelStore(options.store)
+    path: Path | None = options.csv or options.parquet
+    name = options.name or (_model_name(path) if path else options.dataset or default_model)
     if options.if_missing and _is_there(store, name, options.version):
-        return 0
-    if name not in BUILT_IN:
-        raise DatasetInvalid(
-            f"DEFAULT_MODEL is {name!r}, which is no built-in data set ({', '.join(BUILT_IN)}): "
-            "export that model yourself, or use the command train"
-        )
-    _fit_and_export(load_built_in(name), store, name, options.version)
-    return 0
-
-
-def _train(options: argparse.Namespace) -> int:
-    if options.dataset:
-        if options.target or options.task or options.leave_out:
-            raise DatasetInvalid("--target, --task and --leave-out are for files")
-        dataset, name = load_built_in(options.dataset), options.dataset
-    else:
-        if not options.target:
-            raise DatasetInvalid("--target must say which column of the file to predict")
-        # pandas: not for those who only ask if a model is there.
-        from training.tabular_file import read_dataset
-
-        path = options.csv or options.parquet
-        dataset = read_dataset(
-            path,
-            "csv" if options.csv else "parquet",
-            target=options.target,
-            task=options.task,
-            leave_out=options.leave_out,
-        )
-        name = re.sub(r"[^A-Za-z0-9._-]+", "_", path.stem).strip("._-")[:64] or "model"
-    store = ModelStore(options.store)
+        return
     _fit_and_export(
-        dataset,
+        _read_file(path, options) if path else _read_built_in(options, default_model),
         store,
-        options.name or name,
+        name,
         options.version,
         alias=options.alias,
         artifact_format=options.format,
         trusted=options.trust,
     )
-    return 0
+
+
+def _read_built_in(options: argparse.Namespace, default_model: str) -> Dataset:
+    if options.target or options.task or options.leave_out:
+        raise DatasetInvalid("--target, --task and --leave-out are for files")
+    name = options.dataset or default_model
+    if name not in BUILT_IN:
+        raise DatasetInvalid(
+            f"DEFAULT_MODEL is {name!r}, which is no built-in data set ({', '.join(BUILT_IN)}): "
+            "export that model yourself, or name a source (--dataset, --csv, --parquet)"
+        )
+    return load_built_in(name)
+
+
+def _read_file(path: Path, options: argparse.Namespace) -> Dataset:
+    if not options.target:
+        raise DatasetInvalid("--target must say which column of the file to predict")
+    # Imported here: it imports pandas, which `--if-missing` often does without.
+    from training.tabular_file import read_dataset
+
+    return read_dataset(
+        path,
+        "csv" if options.csv else "parquet",
+        target=options.target,
+        task=options.task,
+        leave_out=options.leave_out,
+    )
+
+
+def _model_name(path: Path) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", path.stem).strip("._-")[:64] or "model"
 
 
 def _is_there(store: ModelStore, name: str, version: str | None) -> bool:
-    """Whether a version can be served, said in one line unless there is none at all."""
+    """Tell whether a version can be served; print why, or why not, unless there is none at all."""
     ref = version or LATEST
     try:
         ref = version or served_alias(store.aliases(name))
@@ -111,9 +143,9 @@ def _is_there(store: ModelStore, name: str, version: str | None) -> bool:
     except ModelNotFound:
         return False
     except ModelError as error:
-        _say(f"{name} {ref} is damaged: {error}")
+        print(f"{name} {ref} is damaged: {error}")
         return False
-    _say(f"{name} {manifest.version} is in {store.root} and intact: nothing to do")
+    print(f"{name} {manifest.version} is in {store.root} and intact: nothing to do")
     return True
 
 
@@ -134,18 +166,18 @@ def _fit_and_export(
     estimator = estimator_for(dataset)
     final = type(estimator[-1] if hasattr(estimator, "steps") else estimator).__name__
     description = f"{final} on {dataset.name}"
-    _say(f"{description}: {_size(dataset)}")
+    print(f"{description}: {_size(dataset)}")
     for note in dataset.notes:
-        _say(f"  {note}")
-    _say(f"cross-validation, {FOLDS} folds:", end="")
+        print(f"  {note}")
+    print(f"cross-validation, {FOLDS} folds:", end="", flush=True)
     try:
-        evaluation = evaluate(estimator, dataset, started=lambda fold: _say(f" {fold}", end=""))
+        evaluation = evaluate(estimator, dataset, started=lambda fold: print(f" {fold}", end="", flush=True))
     finally:
-        _say("")
+        print()
     _print_scores(evaluation)
-    _say("fitting on all rows")
+    print("fitting on all rows")
     estimator.fit(dataset.rows, dataset.targets)
-    manifest = export(
+    exported = export(
         estimator,
         dataset.rows,
         dataset.targets,
@@ -160,8 +192,7 @@ def _fit_and_export(
         format=artifact_format,
         trusted=trusted,
     )
-    location = store.location(name, manifest.version)
-    _say(f"written: {location} (now {alias!r} of {name!r}), model card: card.html")
+    print(f"written: {exported.location} (now {alias!r} of {name!r}), model card: card.html")
 
 
 def _size(dataset: Dataset) -> str:
@@ -174,8 +205,10 @@ def _size(dataset: Dataset) -> str:
 def _print_scores(evaluation: "Evaluation") -> None:
     width = max(map(len, evaluation.scores))
     for name, value in evaluation.scores.items():
-        _say(f"  {name:<{width}}  {value:>8.4f} ± {evaluation.deviations[name]:.4f}")
+        print(f"  {name:<{width}}  {value:>8.4f} ± {evaluation.deviations[name]:.4f}")
 
 
-def _say(text: str, end: str = "\n") -> None:
-    print(text, end=end, flush=True)  # noqa: T201 - what a command says is for people
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)

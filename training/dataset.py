@@ -1,4 +1,4 @@
-"""The rows that a model is fitted on, with what is known of them."""
+"""Data sets: training rows with their targets, and those that scikit-learn carries."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -8,16 +8,20 @@ import numpy as np
 Task = Literal["classification", "regression"]
 
 BUILT_IN = ("iris", "wine", "breast_cancer", "digits", "diabetes")
-"""Data sets that scikit-learn carries."""
+"""Names of the data sets that scikit-learn carries."""
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Training rows with a target each.
 
-    `rows` is a float64 array of shape (n rows, n features) with columns in the order of `feature_names`, or a data
-    frame with these names; `targets` has shape (n rows,): classes or, for regression, numbers. `notes` say what was
-    left out.
+    Attributes:
+        name: a title for people.
+        rows: a float64 array of shape (n rows, n features), columns in the order of `feature_names`, or a data frame.
+        targets: shape (n rows,), classes or, for regression, numbers.
+        feature_names: the names of the columns.
+        task: the kind of the targets.
+        notes: sentences about rows and columns that were left out.
     """
 
     name: str
@@ -29,7 +33,7 @@ class Dataset:
 
 
 def load_built_in(name: str) -> Dataset:
-    """A data set of `BUILT_IN`. Its classes are texts, except the digits, which are integers."""
+    """Return a data set of `BUILT_IN`. Its classes are texts, except the digits, which are integers."""
     from sklearn import datasets
 
     if name == "iris":
@@ -45,7 +49,7 @@ def load_built_in(name: str) -> Dataset:
 
 
 def load_iris() -> Dataset:
-    """150 flowers of 3 species, measured in cm (Fisher 1936), from the copy that scikit-learn carries."""
+    """Return 150 flowers of 3 species, measured in cm (Fisher 1936), from the copy that scikit-learn carries."""
     from sklearn import datasets
 
     bunch = datasets.load_iris()

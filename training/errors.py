@@ -4,4 +4,4 @@ from headrace.errors import HeadraceError
 
 
 class DatasetInvalid(HeadraceError, ValueError):
-    """A file can't be trained from."""
+    """A data set can't be read, or a model can't be trained from it."""

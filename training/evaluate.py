@@ -1,4 +1,4 @@
-"""How good an estimator is on rows that it was not fitted on."""
+"""Cross-validation: scores of an estimator on rows that it was not fitted on."""
 
 import warnings
 from collections.abc import Callable
@@ -19,9 +19,12 @@ FOLDS = 5
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Scores by cross-validation: the mean over the folds, and how far the folds deviate from it (standard deviation).
+    """The result of a cross-validation.
 
-    `predictions`, shape (n rows,), come for each row from the estimator that had not seen it.
+    Attributes:
+        scores: the mean over the folds, by name.
+        deviations: the standard deviation over the folds, by name.
+        predictions: shape (n rows,), each by the estimator that was not fitted on the row.
     """
 
     scores: dict[str, float]
@@ -32,9 +35,13 @@ class Evaluation:
 def evaluate(
     estimator: Any, dataset: Dataset, *, seed: int = 0, started: Callable[[int], None] = lambda fold: None
 ) -> Evaluation:
-    """Cross-validate over shuffled folds, for classes stratified; the estimator itself stays unfitted.
+    """Cross-validate over shuffled folds, stratified for classes; the estimator itself stays unfitted.
 
-    `started` is called with the number of each fold, from 1, before it is fitted.
+    Args:
+        estimator: an unfitted estimator.
+        dataset: the rows and targets.
+        seed: of the shuffle.
+        started: called with the number of each fold, from 1, before the estimator is fitted for it.
 
     Returns:
         For classes `accuracy` and `f1_macro` in 0..1, higher is better, and, if the estimator has `predict_proba` and
@@ -67,7 +74,7 @@ def _splits(dataset: Dataset, seed: int) -> list[Any]:
     splitter = KFold if dataset.task == "regression" else StratifiedKFold
     try:
         with warnings.catch_warnings():
-            # Of a class with fewer rows than folds; it takes part where it can.
+            # The warning is about classes with fewer rows than folds: they are absent from some folds.
             warnings.simplefilter("ignore", UserWarning)
             return list(splitter(FOLDS, shuffle=True, random_state=seed).split(dataset.rows, dataset.targets))
     except ValueError:
@@ -84,7 +91,7 @@ def _number_scores(targets: NDArray[Any], predictions: NDArray[Any]) -> dict[str
         "mean_absolute_error": float(mean_absolute_error(targets, predictions)),
         "root_mean_squared_error": float(root_mean_squared_error(targets, predictions)),
     }
-    # Of one row there is no variance to explain.
+    # r2 is undefined for one row: there is no variance to explain.
     return {"r2": float(r2_score(targets, predictions)), **scores} if len(targets) > 1 else scores
 
 

@@ -1,4 +1,4 @@
-"""Estimators for data sets that come without one, of library classes only: workers load them without this package."""
+"""Estimators for data sets, made of library classes only: workers load them without this package."""
 
 from typing import Any
 
@@ -13,21 +13,21 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from training.dataset import Dataset
 
 BOOSTING_ROWS_MIN = 1_000
-"""With fewer rows than this a linear model is as good, and predicts in a tenth of the time."""
+"""Number of rows below which a linear model is as good as boosting; it predicts in a tenth of the time."""
 
 
 def build_estimator() -> LogisticRegression:
-    """An unfitted multinomial logistic regression, for Iris.
+    """Return an unfitted multinomial logistic regression, for Iris.
 
-    Without a scaler: the features share one unit and one order of magnitude, the cross-validated log loss is better
-    so (0.141 against 0.155), and a prediction costs less than half.
+    It has no scaler: the features share one unit and one order of magnitude, the cross-validated log loss is better
+    without (0.141 against 0.155), and a prediction costs less than half.
     """
-    # The default of 100 iterations ends short of convergence on unscaled rows.
+    # On unscaled rows the default of 100 iterations ends before convergence.
     return LogisticRegression(max_iter=1000)
 
 
 def estimator_for(dataset: Dataset) -> Any:
-    """An unfitted estimator that suits a data set: a sound start, not the best that could be found."""
+    """Return an unfitted estimator that suits a data set: a sound start, not the result of a search."""
     if dataset.name == "Iris":
         return build_estimator()
     if not isinstance(dataset.rows, pd.DataFrame):
@@ -43,7 +43,7 @@ def _final(dataset: Dataset, *, boosting: bool) -> Any:
 
 
 def _columns(rows: pd.DataFrame) -> ColumnTransformer:
-    """Numbers imputed and scaled; texts and booleans one-hot, a missing value being a category of its own."""
+    """Impute and scale numbers; encode texts and booleans one-hot, with a category of its own for a missing value."""
     numeric = [
         name
         for name in rows.columns
@@ -51,7 +51,7 @@ def _columns(rows: pd.DataFrame) -> ColumnTransformer:
     ]
     others = [name for name in rows.columns if name not in numeric]
     numbers = make_pipeline(
-        # A fold may hold no value of a column.
+        # `keep_empty_features`: in the rows of a fold all values of a column may be missing.
         SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True),
         StandardScaler(),
     )

@@ -14,7 +14,7 @@ from training.dataset import Dataset, Task
 from training.errors import DatasetInvalid
 
 CLASSES_MAX = 20
-"""Whole numbers with more different values are taken for a quantity, not for classes."""
+"""Number of different values above which whole numbers are taken for a quantity, not for classes."""
 
 
 def read_dataset(
@@ -25,13 +25,13 @@ def read_dataset(
     task: Task | None = None,
     leave_out: Collection[str] = (),
 ) -> Dataset:
-    """Read a table; every column but the target and those that can't be used is a feature.
+    """Read a table. Every column is a feature, except the target and columns that can't be used.
 
-    Without `task`, texts, booleans and few whole numbers are classes, other numbers quantities.
+    Without `task`, targets are classes if they are texts, booleans or few different whole numbers, else quantities.
 
     Raises:
-        DatasetInvalid: if it can't be read, or the target doesn't suit the task.
-        OSError: if there is no such file.
+        DatasetInvalid: if the file can't be parsed, or the target doesn't suit the task.
+        OSError: if the file can't be opened.
     """
     frame = _read(path, form)
     frame.columns = frame.columns.astype(str)
@@ -52,12 +52,12 @@ def read_dataset(
 
 def _read(path: Path, form: Literal["csv", "parquet"]) -> Any:
     try:
-        # In chunks, pandas would guess the type of a column more than once.
+        # With low_memory pandas would read in chunks, and guess the type of a column for each of them.
         return pd.read_csv(path, low_memory=False) if form == "csv" else pd.read_parquet(path)
     except OSError:
         raise
     except Exception as error:
-        # The parsers raise errors of their own, and pandas ImportError where there is none for Parquet.
+        # The parsers raise errors of their own, and pandas an ImportError where it has no reader for Parquet.
         raise DatasetInvalid(f"{path}: not readable as {form}: {' '.join(str(error).split())[:200]}") from None
 
 

@@ -50,7 +50,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"The key of {grant.owner}, shown only this once: {key}", file=sys.stderr)
     print(" ".join(words))
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,4 +1,4 @@
-"""The model card: one HTML page about a version, for people; needs nothing beside itself."""
+"""The model card: one self-contained HTML page about a version, for people."""
 
 from collections.abc import Sequence
 from html import escape
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from headrace.card.style import STYLE
 from headrace.card.svg import bars, confusion, histogram, scatter, short
 from headrace.data.table import Column, Table
-from headrace.data.targets import Truth
+from headrace.data.targets import Comparison
 from headrace.models.manifest import MISSING_BIN, OTHER_BIN, Feature, Manifest, Output, Reference
 
 CARD_FILE = "card.html"
 
 PAGE_BYTES = 250_000
-"""Features and outputs are left out that would make a larger page, which nobody reads either."""
+"""Size of a page, in characters, beyond which features and outputs are left out."""
 
 FEATURES_NOTE = "<p>Ticks below a histogram are the cuts of the reference bins, against which drift is measured.</p>"
 
@@ -26,10 +26,17 @@ CLASSES_SHOWN = 20
 CATEGORIES_SHOWN = 8
 
 
-def card(manifest: Manifest, estimator: Any, table: Table, truth: Truth) -> str:
-    """The page. `table` holds the training rows, `truth` targets with predictions if they are known."""
+def card(manifest: Manifest, estimator: Any, table: Table, comparison: Comparison) -> str:
+    """Return the page of a version.
+
+    Args:
+        manifest: the manifest of the version.
+        estimator: the fitted estimator, for its parameters.
+        table: the training rows.
+        comparison: targets and predictions, empty if the targets are not known.
+    """
     title = escape(f"{manifest.name} {manifest.version}")
-    outputs = [_output(manifest.outputs, i, truth) for i in range(len(manifest.outputs))]
+    outputs = [_output(manifest.outputs, i, comparison) for i in range(len(manifest.outputs))]
     features = [_feature(*pair) for pair in zip(manifest.features, table.columns, strict=True)]
     predictions = _as_fits(outputs, PAGE_BYTES // 2)
     sections = [
@@ -55,7 +62,7 @@ def _header(manifest: Manifest) -> str:
         "Created": manifest.created_at.replace("T", " ").replace("+00:00", " UTC"),
         "Estimator": manifest.estimator,
         "Training rows": f"{manifest.training_rows:,}",
-        "Says": ", ".join(_kind(output) for output in manifest.outputs[:4])
+        "Predicts": ", ".join(_kind(output) for output in manifest.outputs[:4])
         + (", …" if len(manifest.outputs) > 4 else ""),
         "Probabilities": "yes" if manifest.probabilities else "no",
         "Takes rows as": "a data frame" if manifest.input == "frame" else "an array",
@@ -86,13 +93,13 @@ def _scores(manifest: Manifest) -> str:
     return f'<div class="scores">{cells}</div>{note}'
 
 
-def _output(outputs: Sequence[Output], at: int, truth: Truth) -> str:
+def _output(outputs: Sequence[Output], at: int, comparison: Comparison) -> str:
     output = outputs[at]
     heading = f"<h3>{escape(output.name)}</h3>" if len(outputs) > 1 else ""
-    figures = [_figure("What it says of the training rows", _distribution(output, truth, at))]
-    if truth.expected:
-        note = "by models that had not seen the row" if truth.held_out else "for rows that it was fitted on"
-        true, predicted = truth.expected[at], truth.predicted[at]
+    figures = [_figure("Predictions for the training rows", _distribution(output, comparison, at))]
+    if comparison.targets:
+        note = "by models that had not seen the row" if comparison.held_out else "for rows that it was fitted on"
+        true, predicted = comparison.targets[at], comparison.predicted[at]
         if output.classes is None:
             true, predicted = true.astype(np.float64), predicted.astype(np.float64)
             figures.append(_figure(f"Predicted {note}", scatter(true, predicted)))
@@ -102,7 +109,7 @@ def _output(outputs: Sequence[Output], at: int, truth: Truth) -> str:
     return heading + _grid("".join(figures))
 
 
-def _distribution(output: Output, truth: Truth, at: int) -> str:
+def _distribution(output: Output, comparison: Comparison, at: int) -> str:
     reference = output.reference
     if output.classes is None:
         return _reference_table(reference)
@@ -123,7 +130,7 @@ def _confusion(classes: Sequence[Any], true: NDArray[Any], predicted: NDArray[An
 
 
 def _as_fits(parts: Sequence[str], budget: int) -> str:
-    """The first parts, as many as fit into so many characters."""
+    """Join the first parts, as many as fit into `budget` characters."""
     ends = np.cumsum([len(part) for part in parts])
     fitting = max(1, int(np.searchsorted(ends, budget)))
     hidden = len(parts) - fitting
@@ -152,12 +159,12 @@ def _feature(feature: Feature, column: Column) -> str:
 
 def _mean(values: NDArray[np.float64]) -> float:
     mean, spread = float(values.mean()), float(np.ptp(values))
-    # Of centred values only rounding is left.
+    # The mean of centred values is a residue of rounding.
     return 0.0 if abs(mean) < 1e-9 * spread else mean
 
 
 def _most_frequent(reference: Reference) -> list[tuple[str, float]]:
-    """Bins with their ratios, as many as a small chart can hold, with those that are no category."""
+    """Return bins with their ratios, as many as a small chart holds, and the bins that are no category."""
     pairs = [(label, float(ratio)) for label, ratio in zip(reference.bins, reference.ratios, strict=True)]
     special = [pair for pair in pairs[CATEGORIES_SHOWN:] if pair[0] in (OTHER_BIN, MISSING_BIN)]
     return pairs[:CATEGORIES_SHOWN] + special

@@ -16,12 +16,12 @@ Values = NDArray[np.float64]
 
 
 def short(value: float) -> str:
-    """A number as a person reads it."""
+    """Format a number for people."""
     return f"{value:,.0f}" if 10_000 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def bars(labels: Sequence[str], shares: Sequence[float]) -> str:
-    """Horizontal bars, one per label; `shares` are of 1."""
+    """Draw horizontal bars, one per label; `shares` are fractions of 1."""
     top = max([*shares, 1e-12])
     parts = []
     for i, (label, share) in enumerate(zip(labels, shares, strict=True)):
@@ -35,7 +35,7 @@ def bars(labels: Sequence[str], shares: Sequence[float]) -> str:
 
 
 def histogram(values: Values, cuts: Sequence[float] = ()) -> str:
-    """Vertical bars over the range of `values`, shape (n,), n > 0; ticks below the axis at `cuts`."""
+    """Draw a histogram of `values`, shape (n,) with n > 0; ticks below the axis mark `cuts`."""
     edges = _histogram_edges(values)
     counts, _ = np.histogram(values, edges)
     low, width = float(edges[0]), float(edges[-1] - edges[0])
@@ -61,7 +61,7 @@ def histogram(values: Values, cuts: Sequence[float] = ()) -> str:
 
 
 def confusion(labels: Sequence[str], counts: NDArray[np.int_]) -> str:
-    """A confusion matrix; `counts` has shape (n labels, n labels), rows are what was true."""
+    """Draw a confusion matrix; `counts` has shape (n labels, n labels), with a row per true class."""
     n = len(labels)
     side = min(56, max(24, 420 // n))
     left, top = 110, 64
@@ -93,7 +93,7 @@ def confusion(labels: Sequence[str], counts: NDArray[np.int_]) -> str:
 
 
 def scatter(true: Values, predicted: Values) -> str:
-    """Predictions over the true values, with the line on which they would agree."""
+    """Draw predictions over true values, with the line on which both agree."""
     chosen = np.unique(np.linspace(0, len(true) - 1, min(len(true), SCATTER_POINTS_MAX)).astype(int))
     low = float(min(true.min(), predicted.min()))
     width = float(max(true.max(), predicted.max())) - low or 1.0

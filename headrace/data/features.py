@@ -1,4 +1,4 @@
-"""What the manifest says of a column: its type, what was seen of it, its reference distribution."""
+"""Features of the manifest, described from training columns: type, observed values, reference distribution."""
 
 from collections import Counter
 
@@ -16,14 +16,14 @@ DTYPE_CATEGORIES_MAX = 1_000
 BIN_CATEGORIES_MAX = 20
 
 CATEGORY_CHARACTERS_MAX = 128
-"""A longer text is no category: categories are labels of metrics."""
+"""Longest text that counts as a category, in characters: categories become labels of metrics."""
 
 
 def describe(column: Column) -> Feature:
-    """The feature that a column is.
+    """Describe a column as a feature.
 
     Raises:
-        NotExportable: if it is of the dtype `category` with more than 1,000 categories, or its name is no feature name.
+        NotExportable: if it has the dtype `category` with more than 1,000 categories, or its name is empty or too long.
     """
     if not 0 < len(column.name) <= 128:
         raise NotExportable(f"feature name {column.name[:40]!r}… has not 1 to 128 characters")
@@ -36,7 +36,10 @@ def describe(column: Column) -> Feature:
 
 
 def is_categorical(column: Column) -> bool:
-    """Whether texts repeat. Others are names, keys or prose: as categories they would tell nothing, and too much."""
+    """Tell whether the texts of a column repeat.
+
+    Texts that don't are names, keys or prose: as categories they would be useless, and would disclose training data.
+    """
     different = len(set(column.present.tolist()))
     return different <= BIN_CATEGORIES_MAX or different <= len(column.present) / 2
 

@@ -1,4 +1,4 @@
-"""Reference distributions: what the training rows looked like, in bins that a worker counts into."""
+"""Reference distributions: the shares of the training rows in the bins that a worker counts live rows into."""
 
 import math
 from collections.abc import Sequence
@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 from headrace.models.manifest import MISSING_BIN, Reference
 
 SMALL_TRAINING_SET_ROWS = 1_000
-"""Below it there are five bins instead of ten: the ratios of finer bins would be mostly noise."""
+"""Number of rows below which there are five bins instead of ten: the ratios of finer bins would be mostly noise."""
 
 HISTOGRAM_EDGES_MAX = 12
 
 
 def bin_positions(values: NDArray[np.float64], edges: Sequence[float]) -> NDArray[np.intp]:
-    """The bin of each value, from 0: bin k holds `edges[k-1] < value <= edges[k]`. A worker makes the same call."""
+    """Return the bin of each value, from 0: bin k holds `edges[k-1] < value <= edges[k]`. Workers call the same."""
     return np.searchsorted(np.asarray(edges, dtype=np.float64), values, side="left")
 
 
 def numeric_reference(values: NDArray[np.float64], missing: int = 0) -> Reference:
-    """The reference of a number: quantile bins labelled "00", "01", … with their smoothed ratios.
+    """Return the reference of a number: quantile bins labelled "00", "01", … with their smoothed ratios.
 
-    `values` has shape (n,), all finite; if values were `missing` beside them, there is a last bin for these.
+    `values` has shape (n,), all finite. If `missing`, the number of missing values, is above 0, they get a last bin.
     """
     edges = quantile_edges(values, 5 if len(values) < SMALL_TRAINING_SET_ROWS else 10)
     counts = np.bincount(bin_positions(values, edges), minlength=len(edges) + 1).tolist()
@@ -34,7 +34,7 @@ def numeric_reference(values: NDArray[np.float64], missing: int = 0) -> Referenc
 
 
 def class_reference(outputs: NDArray[Any], classes: Sequence[str | int | bool]) -> Reference:
-    """The reference of a class: one bin per class, named by it. `outputs` has shape (n,)."""
+    """Return the reference of a class: one bin per class, with its name. `outputs` has shape (n,)."""
     counts = [int(np.count_nonzero(outputs == each)) for each in classes]
     return Reference(bins=[str(each) for each in classes], ratios=smoothed_ratios(counts))
 

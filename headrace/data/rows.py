@@ -1,4 +1,4 @@
-"""Rows as an estimator takes them: the conversion that `headrace.models.manifest` specifies."""
+"""Conversion of rows into the input of an estimator, as `headrace.models.manifest` specifies it."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -15,7 +15,7 @@ Rows = Sequence[Sequence[Any]]
 
 
 def estimator_input(rows: Rows, features: Sequence[Feature], form: Literal["array", "frame"]) -> Any:
-    """n rows, each with one value per feature, as a float64 array of shape (n, n features) or as a data frame."""
+    """Convert n rows, each with one value per feature, into a float64 array (n, n features) or a data frame."""
     if form == "array":
         return np.asarray(rows, dtype=np.float64)
     columns = zip(*rows, strict=True)
@@ -26,7 +26,7 @@ def _series(values: Sequence[Any], feature: Feature) -> Any:
     if feature.type == "number":
         return pd.Series(_numbers(values, feature.dtype))
     if feature.dtype == "category":
-        # pandas is going to refuse texts that are no category, instead of making them NaN.
+        # A future pandas refuses texts that are no category, instead of turning them into NaN.
         known = set(feature.categories or ())
         values = [value if value in known else None for value in values]
         return pd.Series(values, dtype=pd.CategoricalDtype(feature.categories))

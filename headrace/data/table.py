@@ -1,4 +1,4 @@
-"""The rows that an estimator was fitted on, as columns whose values JSON can say."""
+"""The rows that an estimator was fitted on, as columns whose values JSON can represent."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +15,16 @@ FeatureType = Literal["number", "string", "boolean"]
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """The values of one feature, shape (n rows,); where `missing` is true, `values` holds anything.
+    """The values of one feature.
 
-    `values` are float64, str (as objects) or bool, by `type`. `dtype` is the dtype in a data frame, as the manifest
-    specifies it; `categories` are those of the dtype `category`.
+    Attributes:
+        name: the name of the feature.
+        type: the type of its values in JSON.
+        dtype: the dtype in a data frame, as the manifest specifies it.
+        values: shape (n rows,), float64, str (as objects) or bool, by `type`; arbitrary where a value is missing.
+        missing: shape (n rows,), true where a value is missing.
+        null_as: the value that stood for a missing one, NaN or None, in a column of dtype `object`.
+        categories: the categories of the dtype `category`.
     """
 
     name: str
@@ -38,7 +44,7 @@ class Column:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """n training rows. `given` holds them in the form in which the estimator was fitted on them."""
+    """Training rows by column; `given` holds them in the form in which the estimator was fitted on them."""
 
     form: Literal["array", "frame"]
     given: Any
@@ -48,7 +54,7 @@ class Table:
         return len(self.columns[0].values)
 
     def rows(self, positions: Sequence[int]) -> list[list[Any]]:
-        """Rows by position, with None for missing: what a caller would send."""
+        """Return rows by position as a caller would send them, with None for a missing value."""
         lists = [
             [None if missing else value for value, missing in zip(values.tolist(), gaps.tolist(), strict=True)]
             for values, gaps in ((each.values[positions], each.missing[positions]) for each in self.columns)
@@ -56,18 +62,18 @@ class Table:
         return [list(row) for row in zip(*lists, strict=True)]
 
     def at(self, positions: Sequence[int]) -> Any:
-        """Rows by position, in the form of `given`."""
+        """Return rows by position, in the form of `given`."""
         return self.given.iloc[positions] if self.form == "frame" else self.given[positions]
 
 
 def read_table(estimator: Any, rows: Any, feature_names: Sequence[str] | None = None) -> Table:
-    """Look at the rows that `estimator` was fitted on: a data frame, or numbers of shape (n rows, n features).
+    """Read the rows that `estimator` was fitted on: a data frame, or numbers of shape (n rows, n features).
 
-    It becomes an array if that is what the estimator was fitted on, whatever was passed, and the other way round:
-    otherwise scikit-learn would warn of absent or unexpected names at each prediction.
+    The result has the form, array or frame, that the estimator was fitted on, whichever of them was passed: otherwise
+    scikit-learn would warn of absent or unexpected feature names at each prediction.
 
     Raises:
-        NotExportable: if the rows are of a form that callers can't send, such as sparse, dates or infinity.
+        NotExportable: if callers could not send such rows: if they are sparse, or hold dates, infinity and the like.
     """
     fitted_names = getattr(estimator, "feature_names_in_", None)
     if hasattr(rows, "tocsr"):
@@ -88,7 +94,7 @@ def read_table(estimator: Any, rows: Any, feature_names: Sequence[str] | None = 
     columns = [read_column(name, frame[name]) for name in frame.columns]
     if on_array and all(each.type == "number" for each in columns):
         values = np.column_stack([np.where(each.missing, np.nan, each.values) for each in columns])
-        # A float64 array holds every column alike.
+        # An array has one dtype for all columns.
         columns = [Column(each.name, "number", "float64", each.values, each.missing) for each in columns]
         return Table("array", values, columns)
     if not all(isinstance(name, str) for name in frame.columns):
@@ -116,10 +122,10 @@ def _frame_of_array(rows: Any, feature_names: Sequence[str] | None) -> Any:
 
 
 def read_column(name: Any, series: Any) -> Column:
-    """Look at one column of a data frame.
+    """Read one column of a data frame.
 
     Raises:
-        NotExportable: if its values are of no type that callers can send, or there are none.
+        NotExportable: if all its values are missing, or of a type that callers can't send.
     """
     missing = series.isna().to_numpy(dtype=bool)
     if missing.all():
@@ -140,8 +146,8 @@ def read_column(name: Any, series: Any) -> Column:
 def _numeric(name: Any, series: Any, missing: NDArray[np.bool_]) -> Column:
     values = series.to_numpy(dtype=np.float64, na_value=np.nan)
     if np.isinf(values).any():
-        raise NotExportable(f"column {name!r} holds infinity, which JSON can't say")
-    # Pandas' own Int64 and the like reach an estimator as NumPy's.
+        raise NotExportable(f"column {name!r} holds infinity, which JSON can't represent")
+    # Extension dtypes of pandas, such as Int64, reach an estimator as NumPy dtypes.
     kind = getattr(series.dtype, "numpy_dtype", series.dtype)
     dtype = "float64" if missing.any() and kind.kind in "iu" else str(kind)
     return Column(str(name), "number", dtype, values, missing)

@@ -1,4 +1,4 @@
-"""The targets that an estimator was fitted on, beside what it predicts: for the model card and for scores."""
+"""Targets that an estimator was fitted on, and their comparison with predictions, for the model card and the scores."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,13 +9,19 @@ from numpy.typing import NDArray
 from sklearn.base import is_classifier, is_regressor
 from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, r2_score
 
-from headrace.data.answers import Answers
+from headrace.data.predictions import Predictions
 from headrace.errors import NotExportable
 
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """Names of the outputs and, if known, the targets of each, shape (n rows,)."""
+    """The targets of n rows.
+
+    Attributes:
+        names: the names of the outputs.
+        values: one array of shape (n,) per output; None if the targets are not known.
+        numbers: True for a regressor.
+    """
 
     names: list[str]
     values: list[NDArray[Any]] | None = None
@@ -23,20 +29,24 @@ class Targets:
 
 
 @dataclass(frozen=True, eq=False)
-class Truth:
-    """Targets and predictions of the same rows, per output; nothing if the targets are not known.
+class Comparison:
+    """Targets and predictions for the same rows; empty lists if the targets are not known.
 
-    `held_out` says that no model was asked for rows on which it was fitted.
+    Attributes:
+        targets: one array of shape (n rows,) per output.
+        predicted: one array of shape (n rows,) per output.
+        numbers: True for a regressor.
+        held_out: True if each row was predicted by a model that was not fitted on it.
     """
 
-    expected: list[NDArray[Any]]
+    targets: list[NDArray[Any]]
     predicted: list[NDArray[Any]]
     numbers: bool
     held_out: bool = False
 
     @classmethod
-    def of(cls, targets: Targets, positions: list[int], predictions: NDArray[Any], held_out: Any) -> "Truth":
-        """The truth about the rows at `positions`, of which `predictions` speak, or about all if they are held out.
+    def of(cls, targets: Targets, positions: list[int], predictions: NDArray[Any], held_out: Any) -> "Comparison":
+        """Compare all targets with held-out predictions, or those at `positions` with `predictions`.
 
         Raises:
             NotExportable: if `held_out` does not have the shape of the targets.
@@ -44,20 +54,24 @@ class Truth:
         if targets.values is None:
             return cls([], [], targets.numbers)
         if held_out is None:
-            return cls([each[positions] for each in targets.values], Answers(predictions).columns(), targets.numbers)
-        predicted = Answers(np.asarray(held_out)).columns()
+            chosen = [each[positions] for each in targets.values]
+            return cls(chosen, Predictions(predictions).by_output(), targets.numbers)
+        predicted = Predictions(np.asarray(held_out)).by_output()
         if [each.shape for each in predicted] != [each.shape for each in targets.values]:
             raise NotExportable(f"held_out has shape {np.shape(held_out)}, which is not that of y")
         return cls(targets.values, predicted, targets.numbers, held_out=True)
 
     def scores(self) -> dict[str, float]:
-        """Scores on these rows, the mean over the outputs; their names say if the model was fitted on them."""
-        pairs = list(zip(self.expected, self.predicted, strict=True))
+        """Return scores by name, each the mean over the outputs.
+
+        The names begin with `training_` if the model was fitted on these rows.
+        """
+        pairs = list(zip(self.targets, self.predicted, strict=True))
         if not pairs:
             return {}
         if self.numbers:
             named = {
-                "r2": [r2_score(*pair) for pair in pairs] if len(self.expected[0]) > 1 else [],
+                "r2": [r2_score(*pair) for pair in pairs] if len(self.targets[0]) > 1 else [],
                 "mean_absolute_error": [mean_absolute_error(*pair) for pair in pairs],
             }
         else:
@@ -70,7 +84,7 @@ class Truth:
 
 
 def read_targets(estimator: Any, y: Any, rows: int, outputs: int) -> Targets:
-    """The targets of a classifier or regressor; of others, only names.
+    """Read the targets of a classifier or regressor; for other estimators, only name the outputs.
 
     Raises:
         NotExportable: if `y` does not have one value per row and output.
@@ -83,13 +97,13 @@ def read_targets(estimator: Any, y: Any, rows: int, outputs: int) -> Targets:
         if outputs > 1:
             names = [str(name) for name in y.columns]
     else:
-        columns = Answers(_plain(y)).columns()
+        columns = Predictions(_plain(y)).by_output()
     if len(columns) != outputs or any(each.shape != (rows,) for each in columns):
         raise NotExportable(f"y has shape {np.shape(y)}, expected {(rows,) if outputs == 1 else (rows, outputs)}")
     return Targets(names, columns, numbers=is_regressor(estimator))
 
 
 def _plain(values: Any) -> NDArray[Any]:
-    # Pandas' own dtypes become NumPy's, so that targets and predictions compare.
+    # Extension dtypes of pandas become NumPy dtypes, so that targets and predictions can be compared.
     plain = np.asarray(values)
     return np.asarray(plain.tolist()) if plain.dtype == object else plain

@@ -1,4 +1,4 @@
-"""The file that holds a fitted estimator."""
+"""Artifacts: the files that hold fitted estimators."""
 
 import copy
 import hashlib
@@ -29,10 +29,10 @@ def write_artifact(
     trusted: Collection[str] = (),
     extra_modules: Collection[str] = (),
 ) -> Artifact:
-    """Serialize a fitted estimator into `folder`; the estimator that was passed stays as it is.
+    """Serialize a copy of a fitted estimator into `folder`.
 
     Raises:
-        NotExportable: if a worker could not load it.
+        NotExportable: if a worker could not load the artifact.
     """
     path = folder / ARTIFACT_FILES[format]
     estimator = single_threaded(estimator)
@@ -47,7 +47,7 @@ def write_artifact(
 
 
 def read_artifact(artifact: Artifact, folder: Path, trusted: Collection[str] = ()) -> Any:
-    """The estimator as a worker gets it. Only for what was written just now: it executes what the file says."""
+    """Load an estimator as a worker does. Use it for trusted files only: loading a pickle executes its content."""
     path = folder / artifact.file
     if artifact.format == "skops":
         return skops.io.load(path, trusted=list(trusted))
@@ -55,12 +55,12 @@ def read_artifact(artifact: Artifact, folder: Path, trusted: Collection[str] = (
 
 
 def single_threaded(estimator: Any) -> Any:
-    """A copy in which no part asks for more than one job: the worker's pool is what uses the cores.
+    """Return a copy in which `n_jobs` is 1 everywhere: the cores are used by the children of the worker's pool.
 
-    It walks the fitted parts, because `set_params` does not reach them in searches and ensembles.
+    The copy's fitted parts are walked, because `set_params` does not reach them in searches and ensembles.
 
     Raises:
-        NotExportable: if it can't be copied.
+        NotExportable: if the estimator can't be copied.
     """
     try:
         fitted = copy.deepcopy(estimator)
@@ -74,7 +74,7 @@ def single_threaded(estimator: Any) -> Any:
             pending.extend(part)
         elif isinstance(part, BaseEstimator) and id(part) not in seen:
             seen.add(id(part))
-            # None stays: it means one already, and some estimators deprecate the parameter.
+            # None is left alone: it means one job already, and some estimators deprecate the parameter.
             if getattr(part, "n_jobs", None) not in (None, 1):
                 part.n_jobs = 1
             pending.extend(vars(part).values())

@@ -1,4 +1,4 @@
-"""Writes a fitted estimator into the model store as a new version: artifact, manifest and model card."""
+"""The export of a fitted estimator into a model store, as a version with artifact, manifest and model card."""
 
 import os
 import platform
@@ -12,27 +12,28 @@ import numpy as np
 from pydantic import ValidationError
 
 from headrace.card.page import CARD_FILE, card
-from headrace.data.answers import (
-    Answers,
-    ask,
+from headrace.data.features import describe
+from headrace.data.predictions import (
+    Predictions,
     describe_outputs,
     first_difference,
-    knows_probabilities,
+    has_probabilities,
     output_classes,
+    predict,
 )
-from headrace.data.features import describe
 from headrace.data.rows import estimator_input
 from headrace.data.table import Table, read_table
-from headrace.data.targets import Truth, read_targets
+from headrace.data.targets import Comparison, read_targets
 from headrace.errors import NotExportable
 from headrace.exporting.artifact import ArtifactFormat, read_artifact, write_artifact
+from headrace.exporting.exported import Exported
 from headrace.exporting.samples import sample_positions, samples
 from headrace.models.alias import LATEST
 from headrace.models.manifest import MANIFEST_FILE, Feature, Manifest
 from headrace.models.store import DEFAULT_STORE, ModelStore
 
 PREDICTED_ROWS_MAX = 20_000
-"""Of more training rows, this many, evenly spaced, are predicted for the reference of the output and the checks."""
+"""Number of training rows, evenly spaced, that are predicted for the reference of the outputs and for the checks."""
 
 
 def export(
@@ -51,61 +52,65 @@ def export(
     format: ArtifactFormat = "joblib",  # noqa: A002 - the manifest's word
     trusted: Collection[str] = (),
     extra_modules: Collection[str] = (),
-) -> Manifest:
+) -> Exported:
     """Add a version of a model to the store, with its manifest and model card, and point an alias to it.
 
     Args:
-        estimator: fitted, with `predict`: a classifier, regressor, clusterer, outlier detector, or a Pipeline or
-            search that ends in one; with one output per row or several.
+        estimator: a fitted classifier, regressor, clusterer or outlier detector, or a Pipeline or search that ends in
+            one, with one output per row or several. It must have `predict`.
         X: the rows that it was fitted on, as they were passed to `fit`: numbers of shape (n rows, n features), or a
-            pandas DataFrame of numbers, texts, categories and booleans. Types, ranges and reference distributions of
-            the features come from them; those of the outputs from what the estimator predicts for them, because that
-            is what live predictions are compared with. Where values are missing, callers may send null.
-        y: the targets, shape (n rows,) or (n rows, n outputs): for the card, the names of several outputs, and
-            scores if there are none.
-        version: by default the time, such as 20261123T124500Z (UTC), which sorts.
-        store: a model store, or its folder or URL. By default that of the settings (MODEL_STORE).
-        alias: the alias to point to the new version; None leaves all aliases.
-        scores: what is known of its quality, by name. Without them and with `y`, scores on the training rows, named
-            `training_…`, which flatter.
-        held_out: predictions for X of models that had not seen them, as `cross_val_predict` gives: for the card,
-            instead of predictions on the training rows.
-        feature_names: for an array; by default those that the estimator was fitted with, else x0, x1, ….
+            pandas DataFrame of numbers, texts, categories and booleans. The types, ranges and reference distributions
+            of the features are taken from them. The reference of the outputs is taken from the estimator's predictions
+            for them, because live predictions are compared with it. Where values are missing, callers may send null.
+        y: the targets, shape (n rows,) or (n rows, n outputs): for the card, for the names of several outputs, and
+            for scores if none are given.
+        name: the name of the model, 1 to 64 letters, digits, '.', '_' or '-'.
+        version: the name of the version; by default the time in UTC, such as 20261123T124500Z, which sorts.
+        store: a model store, or its folder or URL; by default the one that the variable MODEL_STORE names, or `models`.
+        alias: the alias to point to the new version; None leaves all aliases alone.
+        description: a sentence for people, for the card.
+        scores: known scores of the estimator, by name. Without them and with `y`, scores on the training rows are
+            computed; they are named `training_…` because they flatter.
+        held_out: predictions for X by models that were not fitted on the row, as `cross_val_predict` returns them. The
+            card shows them instead of predictions for the training rows.
+        feature_names: names for the columns of an array; by default those that the estimator was fitted with, or x0,
+            x1, ….
         format: "joblib" (a pickle), or "skops", which executes nothing and loads known types only.
         trusted: types that a skops file may hold beside those that skops trusts by itself.
-        extra_modules: top-level packages of yours that workers can import.
+        extra_modules: your own top-level packages that workers can import.
 
     Returns:
-        The manifest, as read back from the store.
+        The manifest, as read back from the store, and where it was written. A notebook shows it as a short card.
 
     Raises:
-        NotExportable: if it can't be served; the message says why. Nothing was written.
+        NotExportable: if the estimator can't be served; the message says why. Nothing was written.
         FileExistsError: if the version exists.
-        ModelError: if name or version are not usable as such.
-        OSError: if the store can't be written.
+        ModelError: if the name or the version can't be used, or the store can't be written.
     """
     model_store = _store(store)
     table = read_table(estimator, X, feature_names)
     features = [describe(column) for column in table.columns]
     positions = np.unique(np.linspace(0, len(table) - 1, min(len(table), PREDICTED_ROWS_MAX)).astype(int)).tolist()
-    in_memory = ask(estimator, table.at(positions), probabilities=False)
-    classes = output_classes(estimator, in_memory.predictions)
-    shares = knows_probabilities(estimator, table.at(positions), classes)
+    in_memory = predict(estimator, table.at(positions), probabilities=False)
+    classes = output_classes(estimator, in_memory.values)
+    shares = has_probabilities(estimator, table.at(positions), classes)
     targets = read_targets(estimator, y, len(table), len(classes))
-    truth = Truth.of(targets, positions, in_memory.predictions, held_out)
-    known_scores = dict(scores) if scores is not None else truth.scores()
+    comparison = Comparison.of(targets, positions, in_memory.values, held_out)
+    known_scores = dict(scores) if scores is not None else comparison.scores()
     now = datetime.now(timezone.utc)
     version = version or now.strftime("%Y%m%dT%H%M%SZ")
 
     def write(folder: Path) -> None:
         artifact = write_artifact(estimator, folder, format=format, trusted=trusted, extra_modules=extra_modules)
-        # The estimator as a worker gets it, not the one in memory, and the rows as a worker makes them.
+        # The estimator as a worker loads it, not the one in memory, and the rows as a worker converts them.
         loaded = _Loaded(read_artifact(artifact, folder, trusted), table, features, shares)
-        answers = loaded.ask(positions)
+        predictions = loaded.predict(positions)
         _refuse_difference(
-            in_memory, Answers(answers.predictions), "the stored estimator does not predict what the one in memory does"
+            in_memory,
+            Predictions(predictions.values),
+            "the stored estimator and that in memory differ",
         )
-        chosen = sample_positions(table, positions, answers.predictions)
+        chosen = sample_positions(table, positions, predictions.values)
         try:
             manifest = Manifest(
                 name=name,
@@ -117,54 +122,54 @@ def export(
                 libraries=_libraries(table, format, extra_modules),
                 features=features,
                 input=table.form,
-                outputs=describe_outputs(targets.names, classes, answers.predictions),
+                outputs=describe_outputs(targets.names, classes, predictions.values),
                 probabilities=shares,
                 training_rows=len(table),
                 scores=known_scores,
-                samples=samples(table.rows(chosen), loaded.ask_each(chosen)),
+                samples=samples(table.rows(chosen), loaded.predict_singly(chosen)),
             )
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             raise NotExportable(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
         (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n")
-        (folder / CARD_FILE).write_text(card(manifest, estimator, table, truth), encoding="utf-8")
+        (folder / CARD_FILE).write_text(card(manifest, estimator, table, comparison), encoding="utf-8")
 
     model_store.add(name, version, write)
     if alias is not None:
         model_store.set_alias(name, alias, version)
-    return model_store.manifest(name, version)
+    return Exported(model_store.manifest(name, version), model_store.location(name, version), alias)
 
 
 class _Loaded:
-    """The estimator as stored, asked with rows as callers send them."""
+    """The estimator as stored, for rows as callers send them."""
 
     def __init__(self, estimator: Any, table: Table, features: Sequence[Feature], probabilities: bool) -> None:
         self._estimator, self._table, self._features = estimator, table, features
         self._probabilities = probabilities
 
-    def ask(self, positions: list[int]) -> Answers:
-        """What it says of training rows, asked for all at once."""
+    def predict(self, positions: list[int]) -> Predictions:
+        """Predict training rows, all of them in one call."""
         rows = estimator_input(self._table.rows(positions), self._features, self._table.form)
-        return ask(self._estimator, rows, probabilities=self._probabilities)
+        return predict(self._estimator, rows, probabilities=self._probabilities)
 
-    def ask_each(self, positions: list[int]) -> Answers:
-        """The same, after one by one gave the same.
+    def predict_singly(self, positions: list[int]) -> Predictions:
+        """Predict training rows in one call and one by one, and check that the predictions are the same.
 
         Raises:
-            NotExportable: if it did not: a worker predicts rows of different callers together.
+            NotExportable: if they are not: a worker predicts rows of different callers in one call.
         """
-        together = self.ask(positions)
-        each = [self.ask([position]) for position in positions]
+        together = self.predict(positions)
+        each = [self.predict([position]) for position in positions]
         shares = [np.concatenate(parts) for parts in zip(*(one.probabilities or () for one in each), strict=True)]
-        alone = Answers(np.concatenate([one.predictions for one in each]), shares or None)
+        alone = Predictions(np.concatenate([one.values for one in each]), shares or None)
         _refuse_difference(together, alone, "what it predicts for a row depends on the other rows of the batch")
         return together
 
 
-def _refuse_difference(expected: Answers, found: Answers, complaint: str) -> None:
+def _refuse_difference(expected: Predictions, found: Predictions, complaint: str) -> None:
     row = first_difference(expected, found)
     if row is not None:
-        one, other = expected.plain(row), found.plain(row)
+        one, other = expected.of_row(row), found.of_row(row)
         differing = (one, other) if one[0] == other[0] else (one[0], other[0])
         raise NotExportable(f"{complaint}: row {row}: {differing[0]!r}, then {differing[1]!r}")
 

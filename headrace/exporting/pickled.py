@@ -1,4 +1,4 @@
-"""What a pickle would import, read from its opcodes: nothing is executed."""
+"""Names that a pickle would import, read from its opcodes without executing it."""
 
 import pickletools
 from collections.abc import Collection
@@ -9,7 +9,7 @@ import pandas as pd
 from headrace.models.pickle_allow_list import PACKAGES, PLAIN_CLASSES, PURE_OBJECTS, RECONSTRUCTORS
 
 NAMES = PLAIN_CLASSES | RECONSTRUCTORS | PURE_OBJECTS
-"""What workers take, beside what is in PACKAGES."""
+"""Dotted names that workers accept, beside the content of PACKAGES."""
 
 _TEXTS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE")
 _MEMO_READS = ("BINGET", "LONG_BINGET", "GET")
@@ -17,13 +17,13 @@ _MEMO_WRITES = ("BINPUT", "LONG_BINPUT", "PUT")
 
 
 def imported_names(pickled: bytes) -> set[tuple[str, str]]:
-    """(module, qualified name) of every class and function that a plain pickle refers to.
+    """Return (module, qualified name) of every class and function that a plain pickle refers to.
 
-    Not for the files of joblib, which hold raw arrays between the opcodes.
+    The files of joblib are no plain pickles: they hold raw arrays between the opcodes.
     """
     names: set[tuple[str, str]] = set()
     memo: dict[int, str | None] = {}
-    # Module and name are the last two texts on the stack, whether written out or fetched from the memo.
+    # The module and the name are the last two texts on the stack, whether written out or read from the memo.
     texts: list[str | None] = []
     top: str | None = None
     for opcode, argument, _ in pickletools.genops(pickled):
@@ -46,7 +46,7 @@ def imported_names(pickled: bytes) -> set[tuple[str, str]]:
 
 
 def foreign_names(pickled: bytes, extra_modules: Collection[str] = ()) -> list[str]:
-    """The dotted names that workers don't take; `extra_modules` are modules or packages that they take in addition."""
+    """Return the dotted names that workers refuse; `extra_modules` are modules or packages that they accept as well."""
     packages = (*PACKAGES, *extra_modules)
     return sorted(
         f"{module}.{name}"
@@ -62,7 +62,7 @@ def foreign_names(pickled: bytes, extra_modules: Collection[str] = ()) -> list[s
 
 
 def _is_class_or_ufunc(module: str, name: str) -> bool:
-    """Whether it is one at the top of NumPy or pandas, where not everything is harmless."""
+    """Tell whether the name is a class or ufunc at the top of NumPy or pandas; some functions there do harm."""
     if module not in ("numpy", "pandas"):
         return False
     found = getattr(np if module == "numpy" else pd, name, None)

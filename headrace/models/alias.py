@@ -1,4 +1,4 @@
-"""An alias: a name that moves from version to version of a model, and remembers where it was."""
+"""Aliases: names that move from version to version of a model and remember the earlier versions."""
 
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -15,7 +15,7 @@ MOST_REMEMBERED = 10
 
 
 def served_alias(aliases: Mapping[str, str]) -> str:
-    """The alias by which a model is served when nobody says which: `production` if there is one, or `latest`."""
+    """Return the alias by which a model is served by default: `production` if there is one, or else `latest`."""
     return PRODUCTION if PRODUCTION in aliases else LATEST
 
 
@@ -29,27 +29,27 @@ class Trial(BaseModel):
 
 
 class Alias(BaseModel):
-    """The content of `<name>/aliases/<alias>.json`; moving one is writing it anew."""
+    """The content of `<name>/aliases/<alias>.json`; moving an alias rewrites the file."""
 
     model_config = ConfigDict(frozen=True)
 
     version: Identifier
-    """The version that it names now."""
+    """The version that the alias names now."""
     previous: list[Identifier] = []
-    """Those that it named before, the newest first."""
+    """Versions that the alias named before, the newest first."""
     split: Trial | None = None
-    """A version that answers a share of the requests instead."""
+    """A second version that answers a share of the requests."""
     shadow: Trial | None = None
-    """A version that is asked a share of the requests too; its answers are compared and thrown away."""
+    """A second version that gets a copy of a share of the requests; its predictions are compared and thrown away."""
     moved_at: str
-    """UTC, ISO 8601."""
+    """Time of the last move, in UTC (ISO 8601)."""
 
     @classmethod
     def parse(cls, content: bytes, where: str) -> "Alias":
         """Read an alias; `where` names it in the error.
 
         Raises:
-            ManifestInvalid: if it is none.
+            ManifestInvalid: if the content is not an alias.
         """
         try:
             return cls.model_validate_json(content)
@@ -60,27 +60,27 @@ class Alias(BaseModel):
 
     @property
     def versions(self) -> set[str]:
-        """Every version that gets traffic through this alias."""
+        """The versions that get traffic through this alias."""
         return {self.version, *(trial.version for trial in (self.split, self.shadow) if trial)}
 
     def content(self) -> bytes:
-        """The form in which it is stored, for people too."""
+        """Return the JSON document that is stored."""
         return self.model_dump_json(indent=2).encode() + b"\n"
 
     @classmethod
     def new(cls, version: str, previous: list[str]) -> "Alias":
-        """An alias that moves now."""
+        """Return an alias that names `version` since now."""
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         return cls(version=version, previous=previous[:MOST_REMEMBERED], moved_at=now)
 
     def moved(self, version: str) -> "Alias":
-        """The same alias, naming another version; trials end."""
+        """Return this alias after a move to another version, which ends its trials."""
         return self.new(version, [self.version, *self.previous])
 
     def rolled_back(self, existing: set[str]) -> "Alias | None":
-        """The same alias, naming the newest previous version that exists; None if there is none.
+        """Return this alias after a move to the newest previous version that exists; None if there is none.
 
-        The version that it leaves is not remembered: another step back leads further back.
+        The version that it leaves is not remembered, so that another rollback leads further back.
         """
         for position, version in enumerate(self.previous):
             if version in existing and version != self.version:

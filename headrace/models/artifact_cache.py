@@ -1,4 +1,4 @@
-"""Copies of artifacts on this machine, named by their digest, so that a remote store is asked once for each."""
+"""A cache of artifacts on this machine, by digest, so that each is fetched from a remote store once."""
 
 import hashlib
 import logging
@@ -11,20 +11,20 @@ logger = logging.getLogger(__name__)
 
 
 class ArtifactCache:
-    """A folder of bounded size. It may vanish, be full or be tampered with at any time: then it holds nothing."""
+    """A folder of bounded size. Where it vanishes, is full or was tampered with, lookups miss."""
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
-        """`max_bytes` bounds the sum of the files; the one that was not read for the longest time goes first."""
+        """Use `folder`; if the files exceed `max_bytes` together, those that were read longest ago are removed."""
         self._folder = folder.expanduser()
         self._max_bytes = max_bytes
 
     def get(self, sha256: str) -> bytes | None:
-        """The bytes of this digest, verified; None if they are not here."""
+        """Return the bytes with this digest, after verifying it; None if they are not cached."""
         path = self._folder / sha256
         try:
             content = path.read_bytes()
             if hashlib.sha256(content).hexdigest() != sha256:
-                logger.warning("%s is not what its name says and is removed", path)
+                logger.warning("%s does not have the digest that its name says, and is removed", path)
                 path.unlink()
                 return None
         except FileNotFoundError:
@@ -39,7 +39,7 @@ class ArtifactCache:
         return content
 
     def file(self, sha256: str) -> Path | None:
-        """The file that should hold the bytes of this digest, not verified; None if it is not here."""
+        """Return the file that should hold the bytes with this digest, unverified; None if there is none."""
         path = self._folder / sha256
         try:
             os.utime(path)
@@ -48,7 +48,7 @@ class ArtifactCache:
         return path
 
     def put(self, sha256: str, content: bytes) -> None:
-        """Keep bytes whose digest was found to be this one. If that fails it is logged: the next get is a miss."""
+        """Keep bytes whose digest was verified. A failure is logged, and the next `get` is a miss."""
         if len(content) > self._max_bytes:
             return
         draft = self._folder / f".{sha256}.{uuid.uuid4().hex}"

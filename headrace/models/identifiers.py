@@ -1,4 +1,4 @@
-"""Names of models and versions: the only parts of paths that come from outside."""
+"""Names of models and versions: the only parts of paths that callers choose."""
 
 import re
 
@@ -7,15 +7,15 @@ from headrace.models.manifest import IDENTIFIER_PATTERN
 
 
 def is_identifier(text: str) -> bool:
-    """Whether it can name a model, a version or an alias."""
+    """Tell whether a text can name a model, a version or an alias."""
     return re.fullmatch(IDENTIFIER_PATTERN, text) is not None
 
 
 def identifier(text: str) -> str:
-    """The name itself.
+    """Return the name unchanged after checking it: a `..` would lead out of the store.
 
     Raises:
-        ModelNotFound: if it can't be one; a `..` would lead out of the store.
+        ModelNotFound: if it can't be a name.
     """
     if not is_identifier(text):
         raise ModelNotFound(f"{text!r} is no model name or version: 1 to 64 letters, digits, '.', '_' or '-'")
@@ -23,5 +23,5 @@ def identifier(text: str) -> str:
 
 
 def version_folder(name: str, version: str) -> str:
-    """Where a version is, below the root of the store. Errors as in `identifier`."""
+    """Return the folder of a version, relative to the root of the store; errors as in `identifier`."""
     return f"{identifier(name)}/{identifier(version)}"

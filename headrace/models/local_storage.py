@@ -1,4 +1,4 @@
-"""The model store's files in a directory: what is written is on the disk, and appears whole or not at all."""
+"""Files of a model store in a directory: writes are synchronized to the disk, and visible as a whole or not at all."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ from headrace.errors import StoreUnavailable
 
 
 class LocalStorage:
-    """Files below a directory, named by relative paths with `/`. Hidden ones are drafts and are not listed."""
+    """Files below a directory, named by relative paths with `/`. Hidden files are drafts and are not listed."""
 
     remote = False
 
@@ -22,11 +22,11 @@ class LocalStorage:
         self.root = str(root)
 
     def location(self, path: str) -> str:
-        """What people call it."""
+        """Return the path or URL of a file, for messages."""
         return str(self._root / path)
 
     def read(self, path: str) -> bytes:
-        """The content of a file.
+        """Return the content of a file.
 
         Raises:
             FileNotFoundError: if there is none.
@@ -36,7 +36,7 @@ class LocalStorage:
             return (self._root / path).read_bytes()
 
     def find(self, folder: str = "") -> list[str]:
-        """The paths of all files below a folder; none if there is no such folder.
+        """Return the paths of all files below a folder; none if there is no such folder.
 
         Raises:
             StoreUnavailable: if it can't be read.
@@ -62,11 +62,11 @@ class LocalStorage:
             _sync(target.parent)
 
     def add_folder(self, folder: str, write: Callable[[Path], None], last: str) -> None:
-        """Add a folder that `write` fills; it appears in one step (so that no file need be the `last`).
+        """Add a folder that `write` fills; it appears in one step, so that `last` has no effect.
 
         Raises:
-            FileExistsError: if it is there already.
-            StoreUnavailable: if it can't be written. What `write` raises is passed on.
+            FileExistsError: if the folder exists already.
+            StoreUnavailable: if it can't be written. Exceptions of `write` are passed on.
         """
         target = self._root / folder
         _make_folder(target.parent)
@@ -90,7 +90,7 @@ class LocalStorage:
             shutil.rmtree(scratch, ignore_errors=True)
 
     def remove_folder(self, folder: str, first: str) -> None:
-        """Remove a folder, which disappears in one step (so that no file need be the `first`).
+        """Remove a folder; it disappears in one step, so that `first` has no effect.
 
         Raises:
             FileNotFoundError: if there is none.
@@ -111,7 +111,7 @@ def _files(folder: Path, inner: bool = False) -> Iterator[Path]:
         except FileNotFoundError:
             return
         except PermissionError:
-            # A volume's lost+found must not hide the models beside it.
+            # An unreadable folder, such as the lost+found of a volume, must not hide the models beside it.
             if inner:
                 return
             raise
@@ -132,7 +132,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Bring a file or a folder's entries to the disk, so that a power cut leaves no part of a version."""
+    """Synchronize a file or the entries of a folder to the disk, so that a power cut leaves no part of a version."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -142,7 +142,7 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn the operating system's errors into the store's, except that a file is missing or exists."""
+    """Turn errors of the operating system into StoreUnavailable, except for a file that is missing or exists."""
     try:
         yield
     except (FileNotFoundError, FileExistsError):

@@ -1,7 +1,7 @@
-"""The manifest of a model version: what the gateway and the dashboards know about a model without loading it.
+"""The manifest of a model version: everything that gateway and dashboards know of a model, which they never load.
 
-How rows become what the estimator takes. Training and worker each have this code, because neither may import the
-other and this module no NumPy; a test holds the two together. null is None in a row.
+The conversion of rows into the input of an estimator is specified here. The SDK and the worker implement it once each
+(headrace.data.rows, worker.model.rows), and a test compares the two. A null of JSON is None in a row.
 
 `input` is "array": `np.asarray(rows, dtype=np.float64)`, so null becomes NaN. Shape (n rows, n features).
 
@@ -9,10 +9,10 @@ other and this module no NumPy; a test holds the two together. null is None in a
 
 - number: float64 with NaN for null, then cast to `dtype` (a NumPy dtype). An integer dtype is left at float64 if that
   would change a value of the column, such as 1.5, or 300 in `int8`.
-- boolean: cast to `dtype`: `bool`, `boolean` (null is NA) or `object` (null is what `null_as` says).
-- string: cast to `dtype`: `object` (null is what `null_as` says), `str` (null is NaN; `object` with NaN where pandas
-  is older than 3), `string` (null is NA), or `category`: then `pd.CategoricalDtype(categories)`, in which texts that
-  are none of the categories become NaN.
+- boolean: cast to `dtype`: `bool`, `boolean` (null is NA) or `object` (null becomes the value that `null_as` names).
+- string: cast to `dtype`: `object` (null becomes the value that `null_as` names), `str` (null is NaN; `object` with NaN
+  where pandas is older than 3), `string` (null is NA), or `category`: then `pd.CategoricalDtype(categories)`, in which
+  texts that are not among the categories become NaN.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ Ratio = Annotated[float, Field(gt=0, lt=1)]
 
 
 class _Part(BaseModel):
-    # JSON has no NaN: it would be written as null, which reads back as another manifest or as none.
+    # JSON has no NaN: it would be written as null, and the manifest would differ or be invalid when it is read.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
@@ -52,8 +52,8 @@ class Reference(_Part):
     `bins` are labels in order. For numbers `edges` are the inner cut points, bin k holding
     `edges[k-1] < value <= edges[k]`, the outer bins open. Otherwise `edges` is None and the bins are categories or
     classes as text (Python's `str`: `True`, `1`), for strings after them always `other`: texts not seen often enough
-    in training. Where values may be missing, the last bin is `missing`. A category that is called like one of these
-    two has no bin of its own and counts as `other`.
+    in training. Where values may be missing, the last bin is `missing`. A category with the name of one of these two
+    bins has no bin of its own and counts as `other`.
     """
 
     bins: list[str] = Field(min_length=1)
@@ -62,7 +62,7 @@ class Reference(_Part):
 
     @property
     def has_missing(self) -> bool:
-        """Whether the last bin counts missing values."""
+        """True if the last bin counts missing values."""
         return self.bins[-1] == MISSING_BIN
 
     @model_validator(mode="after")
@@ -81,11 +81,11 @@ class Feature(_Part):
     name: str = Field(min_length=1, max_length=128)
     type: Literal["number", "string", "boolean"] = "number"
     nullable: bool = False
-    """Whether a row may say null."""
+    """True if the value may be null in a row."""
     dtype: str = "float64"
     """The pandas dtype of the column, for models that take data frames."""
     null_as: Literal["nan", "none"] = "nan"
-    """What null is in a column of dtype `object`: NaN or None, as in training."""
+    """Value that stands for null in a column of dtype `object`: NaN or None, as in training."""
     minimum: float | None = None
     """Least value seen in training, of a number."""
     maximum: float | None = None
@@ -110,7 +110,7 @@ class Feature(_Part):
 
 
 class Output(_Part):
-    """One value that the model says of a row; most models have one."""
+    """One value that the model predicts for a row; most models have one output."""
 
     name: str = Field(default="prediction", min_length=1, max_length=128)
     kind: Literal["class", "number"]
@@ -129,7 +129,7 @@ class Artifact(_Part):
 
 
 class Sample(_Part):
-    """A row with what the model said of it when it was exported.
+    """A row with the prediction that the model made for it at export.
 
     With several outputs, `prediction` holds one value and `probabilities` one list per output.
     """
@@ -140,7 +140,7 @@ class Sample(_Part):
 
 
 class Manifest(_Part):
-    """Everything that is known of one version of a model."""
+    """The facts about one version of a model."""
 
     format_version: Literal[1] = 1
     name: Identifier
@@ -155,10 +155,10 @@ class Manifest(_Part):
     """Versions at export: python, scikit-learn, numpy, joblib."""
     features: list[Feature] = Field(min_length=1)
     input: Literal["array", "frame"] = "array"
-    """How the estimator takes rows: a float64 array, or a data frame with the features' names and dtypes."""
+    """Form of the estimator's input: a float64 array, or a data frame with the features' names and dtypes."""
     outputs: list[Output] = Field(min_length=1)
     probabilities: bool = False
-    """Whether it knows the probabilities of the classes."""
+    """True if the model predicts probabilities of the classes."""
     training_rows: int = Field(gt=0)
     scores: dict[str, float]
     samples: list[Sample] = Field(min_length=1)
@@ -181,7 +181,7 @@ class Manifest(_Part):
         """Read the content of a `manifest.json`; `where` names it in the error.
 
         Raises:
-            ManifestInvalid: if it is not JSON, or not of a known format.
+            ManifestInvalid: if the content is not JSON, or not of a known format.
         """
         try:
             return cls.model_validate_json(content)
@@ -205,10 +205,10 @@ class Manifest(_Part):
             raise ManifestInvalid(f"{where}: the manifest is of {self.name} {self.version}")
 
     def verify(self, artifact: bytes, where: str) -> None:
-        """See that these bytes are the artifact; `where` names them in the error.
+        """Compare the digest of an artifact with that of the manifest; `where` names the artifact in the error.
 
         Raises:
-            ArtifactInvalid: if their digest is not the manifest's.
+            ArtifactInvalid: if the digests differ.
         """
         digest = hashlib.sha256(artifact).hexdigest()
         if digest != self.artifact.sha256:

@@ -1,4 +1,4 @@
-"""Names that artifacts may be made of: export refuses others, and so do workers."""
+"""Names that a pickled artifact may refer to: the export and the workers refuse others."""
 
 _PLAIN = {
     "builtins": "object int float complex bool str bytes bytearray list tuple dict set frozenset slice range",
@@ -11,7 +11,7 @@ _PLAIN = {
     "types": "SimpleNamespace",
 }
 PLAIN_CLASSES = frozenset(f"{module}.{name}" for module, names in _PLAIN.items() for name in names.split())
-"""What a pickle may hold, wherever the estimator comes from."""
+"""Classes that a pickle may hold, wherever the estimator comes from."""
 
 _CALLED = {
     "_codecs": "encode",
@@ -27,7 +27,7 @@ _CALLED = {
     "re": "_compile",
 }
 RECONSTRUCTORS = frozenset(f"{module}.{name}" for module, names in _CALLED.items() for name in names.split())
-"""Functions that a pickle may call while it is read."""
+"""Functions that a pickle may call while it is loaded."""
 
 _PURE = {
     "numpy": "around clip cumsum diff mean median nan_to_num ravel reshape round sort sum",
@@ -37,7 +37,7 @@ _PURE = {
     "sklearn.preprocessing._function_transformer": "_identity",
 }
 PURE_OBJECTS = frozenset(f"{module}.{name}" for module, names in _PURE.items() for name in names.split())
-"""What an estimator may hold from modules where not everything is harmless."""
+"""Objects that an estimator may hold, from modules in which other objects do harm."""
 
 PACKAGES = (
     *("numpy._core", "numpy.core", "numpy.dtypes", "numpy.ma", "numpy.matrixlib", "numpy.random"),
@@ -45,7 +45,7 @@ PACKAGES = (
     *("pandas._libs", "pandas.arrays", "pandas.core"),
     "sklearn",
 )
-"""Modules that may be imported from, and their submodules.
+"""Modules from which a pickle may import, with their submodules.
 
-Not scipy.stats: its distributions execute a text that comes out of the pickle.
+scipy.stats is not among them: its distributions execute a text from the pickle.
 """

@@ -1,4 +1,4 @@
-"""The model store's files behind a URL. The only module that knows fsspec, and what its backends raise."""
+"""Files of a model store behind a URL. No other module uses fsspec or knows the errors of its backends."""
 
 import os
 import tempfile
@@ -13,13 +13,13 @@ from headrace.errors import ModelError, StoreUnavailable
 
 CONNECT_TIMEOUT_SECONDS = 2
 READ_TIMEOUT_SECONDS = 5
-"""Longest silence of the server."""
+"""Longest silence of the server, in seconds."""
 TRIES = 2
 
 S3_CONFIGURATION = {
     "connect_timeout": CONNECT_TIMEOUT_SECONDS,
     "read_timeout": READ_TIMEOUT_SECONDS,
-    # s3fs tries again itself; both together would multiply.
+    # s3fs makes retries of its own; the numbers of both would be multiplied.
     "retries": {"total_max_attempts": 1},
 }
 
@@ -27,51 +27,52 @@ REASONS = {
     "ConnectTimeoutError": "it can't be reached",
     "EndpointConnectionError": "it can't be reached",
     "FileNotFoundError": "there is no such bucket",
-    "ImportError": "a library for this kind of URL is missing; for s3:// it is s3fs",
+    "ImportError": "a library for this kind of URL is missing; for s3:// it is s3fs, in the extra 's3'",
     "NoCredentialsError": "there are no credentials in the environment",
     "PermissionError": "access is denied",
     "ReadTimeoutError": "it does not answer",
     "TimeoutError": "it does not answer",
 }
-"""By the name of an error's class or of one of its bases: the backends' own classes can't be imported here."""
+"""Reasons by the name of an error's class or of one of its bases: the classes of backends can't be imported here."""
 
 
 class RemoteStorage:
-    """Files below a URL, named by relative paths with `/`. A file appears as a whole; a folder is not a thing."""
+    """Files below a URL, named by relative paths with `/`. A file appears as a whole; folders exist in names only."""
 
     remote = True
 
     def __init__(self, root: str, reraise: tuple[type[BaseException], ...] = ()) -> None:
-        """Take a URL that fsspec knows; exceptions in `reraise` are the caller's, and pass unchanged.
+        """Use a URL that fsspec knows; exceptions in `reraise` belong to the caller, and are passed on unchanged.
 
         Raises:
-            ModelError: if it knows no such protocol.
+            ModelError: if fsspec does not know the protocol.
         """
         self.root = root.rstrip("/") if "://" in root.rstrip("/") else root
         self._passing: tuple[type[BaseException], ...] = (FileExistsError, *reraise)
         self._protocol = root.partition("://")[0]
         if self._protocol not in fsspec.available_protocols():
             raise ModelError(f"{root}: no such kind of model store")
-        # Their threads don't survive a fork. Those of other processes stay referenced: their end would wait for one.
+        # One per process, because their threads don't survive a fork. Those of other processes stay referenced: their
+        # destructors would wait for such a thread.
         self._by_process: dict[int, tuple[Any, str]] = {}
 
     def location(self, path: str) -> str:
-        """What people call it."""
+        """Return the path or URL of a file, for messages."""
         return f"{self.root}/{path}"
 
     def read(self, path: str) -> bytes:
-        """The content of a file.
+        """Return the content of a file.
 
         Raises:
             FileNotFoundError: if there is none.
             StoreUnavailable: if it can't be read.
         """
-        with self._explained(missing_is_trouble=False):
+        with self._explained(missing_is_error=False):
             content: bytes = self._files().cat_file(self._full(path))
             return content
 
     def find(self, folder: str = "") -> list[str]:
-        """The paths of all files below a folder; none if there is no such folder.
+        """Return the paths of all files below a folder; none if there is no such folder.
 
         Raises:
             StoreUnavailable: if it can't be read.
@@ -91,13 +92,13 @@ class RemoteStorage:
             self._files().pipe_file(self._full(path), content)
 
     def add_folder(self, folder: str, write: Callable[[Path], None], last: str) -> None:
-        """Add files that `write` puts into a local folder; `last` appears when all others have.
+        """Add the files that `write` puts into a local folder; `last` is written after all others.
 
-        None of them replaces one that is there already, so that two processes never mix their files.
+        No file replaces an existing one, so that two processes never mix their files.
 
         Raises:
-            FileExistsError: if one of them is there already.
-            StoreUnavailable: if it can't be written. What `write` raises is passed on.
+            FileExistsError: if one of the files exists already.
+            StoreUnavailable: if it can't be written. Exceptions of `write` are passed on.
         """
         with tempfile.TemporaryDirectory(prefix="headrace-adding-") as scratch:
             write(Path(scratch))
@@ -110,8 +111,8 @@ class RemoteStorage:
                     self._create(begun[-1], path)
             except BaseException as error:
                 if isinstance(error, FileExistsError):
-                    begun.pop()  # somebody else's
-                # The last first: it may have arrived although its answer didn't.
+                    begun.pop()  # it belongs to another process
+                # The last file first: it may have arrived although the answer got lost.
                 for name in reversed(begun):
                     with suppress(Exception):
                         self._files().rm_file(self._full(name))
@@ -129,7 +130,7 @@ class RemoteStorage:
             raise FileNotFoundError(self.location(folder))
         with self._explained():
             for path in sorted(paths, key=lambda path: path != f"{folder}/{first}"):
-                # Somebody else may remove them too.
+                # Another process may remove them at the same time.
                 with suppress(FileNotFoundError):
                     self._files().rm_file(self._full(path))
 
@@ -141,17 +142,17 @@ class RemoteStorage:
         return self._opened()[0]
 
     def _full(self, path: str) -> str:
-        """Return the path as fsspec's backend takes and gives it."""
+        """Return a path in the form that the backend of fsspec uses."""
         return f"{self._opened()[1].rstrip('/')}/{path}"
 
     def _opened(self) -> tuple[Any, str]:
         """Return this process's fsspec backend, and the root as the backend names it."""
         opened = self._by_process.get(os.getpid())
         if opened is None:
-            # What another process has just written must be seen at once.
+            # Without these, files that another process has just written might be hidden by a cache.
             options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
             if self._protocol in ("s3", "s3a"):
-                # With one request per file; otherwise each file is asked for its size first.
+                # A concurrency of 1 takes one request per file; otherwise s3fs asks for the size of each file first.
                 options |= {"max_concurrency": 1, "config_kwargs": S3_CONFIGURATION}
             opened = fsspec.url_to_fs(self.root, **options)
             if hasattr(opened[0], "retries"):
@@ -160,14 +161,14 @@ class RemoteStorage:
         return opened
 
     @contextmanager
-    def _explained(self, missing_is_trouble: bool = True) -> Iterator[None]:
-        """Turn whatever a backend raises into the store's error, without its text: who knows what that holds."""
+    def _explained(self, missing_is_error: bool = True) -> Iterator[None]:
+        """Turn any exception of a backend into StoreUnavailable, without its text, which might hold credentials."""
         try:
             yield
         except self._passing:
             raise
         except FileNotFoundError as error:
-            if not missing_is_trouble:
+            if not missing_is_error:
                 raise
             raise self._unavailable(error) from error
         except Exception as error:

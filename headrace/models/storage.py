@@ -1,4 +1,4 @@
-"""Where the model store keeps its files: in a directory, or behind a URL."""
+"""Storage of the model store's files: in a directory, or behind a URL."""
 
 import re
 from collections.abc import Callable
@@ -15,42 +15,42 @@ Interrupts = tuple[type[BaseException], ...]
 
 
 class Storage(Protocol):
-    """Files below a root, named by relative paths with `/`. All methods raise StoreUnavailable when it fails."""
+    """Files below a root, named by relative paths with `/`. All methods raise StoreUnavailable on failure."""
 
     root: str
     remote: bool
-    """Whether reading goes over a network."""
+    """True if files are read over a network."""
 
     def location(self, path: str) -> str:
-        """What people call it."""
+        """Return the path or URL of a file, for messages."""
 
     def read(self, path: str) -> bytes:
-        """The content of a file, or FileNotFoundError."""
+        """Return the content of a file, or raise FileNotFoundError."""
 
     def find(self, folder: str = "") -> list[str]:
-        """The paths of all files below a folder; none if there is no such folder."""
+        """Return the paths of all files below a folder; none if there is no such folder."""
 
     def replace(self, path: str, content: bytes) -> None:
         """Write a file, new or not, in one step."""
 
     def add_folder(self, folder: str, write: Callable[[Path], None], last: str) -> None:
-        """Add a folder that `write` fills locally, or FileExistsError; its file `last` appears when all others have."""
+        """Add a folder that `write` fills locally, its file `last` after all others, or raise FileExistsError."""
 
     def remove_folder(self, folder: str, first: str) -> None:
-        """Remove a folder, or FileNotFoundError; its file `first` disappears before the others."""
+        """Remove a folder, its file `first` before all others, or raise FileNotFoundError."""
 
 
 def open_storage(root: str | Path, reraise: Interrupts = ()) -> Storage:
-    """The storage of a directory or a URL; nothing is asked of it yet.
+    """Return the storage of a directory or a URL, without accessing it.
 
     Raises:
-        ModelError: if it is a URL that can't be one of a store.
+        ModelError: if the URL can't be that of a store.
     """
     if isinstance(root, Path) or not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", root):
         return LocalStorage(Path(root))
     parts = urlsplit(root)
     if parts.username is not None or parts.password is not None:
-        # Not shown: a URL is printed and logged in many places.
+        # The message does not show the URL; elsewhere URLs are printed and logged, hence the refusal.
         raise ModelError("the model store's URL holds a user or a password: these belong into the environment")
     if parts.scheme == "file":
         if parts.netloc not in ("", "localhost"):

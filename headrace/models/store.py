@@ -14,91 +14,96 @@ ALIASES, DEFAULT_STORE = "aliases", "models"
 
 
 class ModelStore:
-    """Finds versions, adds them so that a half-written one is never seen, and moves aliases between them.
+    """The versions of models in a directory or behind a URL, and the aliases that name them.
 
-    A version is there once its manifest is, and never changes. Every call looks at the store anew and may ask the
-    network: in an event loop, call it from a thread. Where the store can't be reached, read or written, every
-    method raises StoreUnavailable (a ModelError).
+    A version exists as soon as its manifest does, so that a half-written one is never visible, and it never changes.
+    Every call reads the store anew and may use the network: in an event loop, call it from a thread. If the store can't
+    be reached, read or written, every method raises StoreUnavailable (a ModelError).
     """
 
     def __init__(self, root: str | Path, cache: ArtifactCache | None = None, reraise: Interrupts = ()) -> None:
-        """Open a directory or URL; `cache` keeps remote artifacts, and errors in `reraise` are not the store's.
+        """Open a directory or URL without accessing it.
+
+        Args:
+            root: the directory or URL.
+            cache: a cache for artifacts of a remote store.
+            reraise: exceptions that interrupt a call from outside; they are passed on unchanged.
 
         Raises:
-            ModelError: if it is a URL that can't be one of a store.
+            ModelError: if the URL can't be that of a store.
         """
         self._storage = open_storage(root, reraise)
         self._cache = cache if self._storage.remote else None
 
     @property
     def root(self) -> str:
-        """The directory or the URL."""
+        """Directory or URL of the store."""
         return self._storage.root
 
     @property
     def look_seconds(self) -> float:
-        """How often to look whether aliases were moved: over a network every look costs several requests."""
+        """Interval, in seconds, for reading the aliases: over a network each reading costs several requests."""
         return 5.0 if self._storage.remote else 1.0
 
     def location(self, name: str, version: str) -> str:
-        """The path or URL of a version, which may not exist.
+        """Return the path or URL of a version, which need not exist.
 
         Raises:
-            ModelNotFound: if name or version could not be one; a `..` would lead out of the store.
+            ModelNotFound: if name or version are not valid; a `..` would lead out of the store.
         """
         return self._storage.location(version_folder(name, version))
 
     def names(self) -> list[str]:
-        """The models that have a version, sorted."""
+        """Return the names of the models that have a version, sorted."""
         return sorted({name for name, _ in self._existing("")})
 
     def versions(self, name: str) -> list[str]:
-        """The versions of a model, the oldest first; none if there is no such model.
+        """Return the versions of a model, the oldest first; none if there is no such model.
 
-        Reads all their manifests. Damaged ones come first.
+        All their manifests are read. Versions with a damaged manifest come first.
 
         Raises:
-            ModelNotFound: if it could not be the name of a model.
+            ModelNotFound: if the name is not valid.
         """
         return sorted(self._version_names(name), key=lambda version: (self._created_at(name, version), version))
 
     def aliases(self, name: str) -> dict[str, str]:
-        """Alias -> version of a model; none if there is no such model. Errors as in `alias_records`."""
+        """Return the version that each alias names; none if there is no such model. Errors as in `alias_records`."""
         return {alias: record.version for alias, record in self.alias_records(name).items()}
 
     def alias_records(self, name: str) -> dict[str, Alias]:
-        """Alias -> what it names, and its trials; none if there is no such model.
+        """Return the aliases by name, with their trials; none if there is no such model.
 
         Raises:
-            ModelNotFound: if it could not be the name of a model.
+            ModelNotFound: if the name is not valid.
             ManifestInvalid: if an alias is damaged.
         """
         paths = self._storage.find(f"{identifier(name)}/{ALIASES}")
         names = [path.rpartition("/")[2].removesuffix(".json") for path in paths if path.endswith(".json")]
-        # One may have been removed meanwhile.
+        # An alias may have been removed since `find`.
         found = {alias: self._alias(name, alias) for alias in names if is_identifier(alias)}
         return {alias: record for alias, record in sorted(found.items()) if record}
 
     def resolve(self, name: str, ref: str = LATEST) -> str:
-        """The version that an alias names, or the version itself.
+        """Return the version that an alias names, or the version itself.
 
         Raises:
             ModelNotFound: if there is no such model, version or alias.
             ManifestInvalid: if the alias is damaged.
         """
-        version = self._meant(name, ref)
+        version = self._named(name, ref)
         if not self._exists(name, version):
             raise self._not_found(name, version)
         return version
 
     def manifest(self, name: str, ref: str = LATEST) -> Manifest:
-        """The manifest of a version or of the version that an alias names.
+        """Return the manifest of a version or of the version that an alias names.
 
         Raises:
             ModelNotFound: if there is no such model, version or alias.
-            ManifestInvalid: if the alias or the manifest is damaged or speaks of another model.
+            ManifestInvalid: if the alias or the manifest is damaged or belongs to another model.
         """
-        version = self._meant(name, ref)
+        version = self._named(name, ref)
         path = f"{version_folder(name, version)}/{MANIFEST_FILE}"
         where = self._storage.location(path)
         if (content := self._read(path)) is None:
@@ -108,10 +113,10 @@ class ModelStore:
         return manifest
 
     def artifact(self, manifest: Manifest) -> bytes:
-        """The bytes of a version's artifact, after their digest was found to be the manifest's.
+        """Return the artifact of a version, after comparing its digest with that of the manifest.
 
         Raises:
-            ArtifactInvalid: if the file is missing or is another one.
+            ArtifactInvalid: if the file is missing or has another digest.
         """
         if self._cache and (cached := self._cache.get(manifest.artifact.sha256)) is not None:
             return cached
@@ -124,26 +129,26 @@ class ModelStore:
         return content
 
     def file(self, manifest: Manifest, file: str) -> bytes | None:
-        """A file of a version as it is now, unverified; None if there is none."""
+        """Return the content of a file of a version, unverified; None if there is no such file."""
         return self._read(f"{version_folder(manifest.name, manifest.version)}/{file}")
 
     def sign(self, manifest: Manifest, signature: bytes) -> None:
-        """Put a signature of a version's manifest beside it, in the place of another."""
+        """Write a signature of a version's manifest beside the manifest; it replaces an earlier one."""
         self._storage.replace(f"{version_folder(manifest.name, manifest.version)}/{SIGNATURE_FILE}", signature)
 
     def artifact_file(self, manifest: Manifest) -> Path | None:
-        """A file of this machine that may hold the artifact: nothing is verified. None if there is none yet."""
+        """Return the file of this machine that may hold the artifact, unverified; None if there is none yet."""
         local = Path(self.location(manifest.name, manifest.version), manifest.artifact.file)
         cached = self._cache.file(manifest.artifact.sha256) if self._cache else None
         return cached if self._storage.remote else local
 
     def add(self, name: str, version: str, write: Callable[[Path], None]) -> None:
-        """Add a version: `write` fills a folder with its manifest and artifact, which then appears as a whole.
+        """Add a version: `write` fills a folder with manifest and artifact, which then becomes visible as a whole.
 
         Raises:
-            FileExistsError: if the version is there already; versions never change.
+            FileExistsError: if the version exists already; versions never change.
             ManifestInvalid: if `write` left no manifest or one of another version.
-            ModelError: if name or version can't be used as such. What `write` raises is passed on.
+            ModelError: if the name or the version can't be used. Exceptions of `write` are passed on.
         """
         folder = version_folder(name, version)
         if version in (LATEST, ALIASES) or self._alias(name, version):
@@ -167,14 +172,14 @@ class ModelStore:
             raise FileExistsError(taken if self._exists(name, version) else half) from None
 
     def set_alias(self, name: str, alias: str, version: str) -> None:
-        """Point an alias to a version, in one step: readers see the old one or the new one.
+        """Point an alias to a version, in one step: readers see the old version or the new one.
 
-        Of two processes that move it at once, the last one wins.
+        If two processes move an alias at once, the last one wins.
 
         Raises:
             ModelNotFound: if there is no such version.
-            ModelError: if the alias can't be one.
-            ManifestInvalid: if the alias is there and damaged.
+            ModelError: if the name of the alias can't be used.
+            ManifestInvalid: if the alias exists and is damaged.
         """
         if not self._exists(name, version):
             raise self._not_found(name, version)
@@ -185,7 +190,7 @@ class ModelStore:
             self._write_alias(name, alias, record.moved(version) if record else Alias.new(version, []))
 
     def set_trials(self, name: str, alias: str, *, split: Trial | None, shadow: Trial | None) -> None:
-        """Give shares of an alias' traffic to second versions, or end that; moving the alias ends it too.
+        """Give shares of an alias' traffic to second versions, or none of it; a move of the alias ends trials too.
 
         Raises:
             ModelNotFound: if there is no such alias or version.
@@ -198,11 +203,11 @@ class ModelStore:
         self._write_alias(name, alias, record.model_copy(update={"split": split, "shadow": shadow}))
 
     def rollback(self, name: str, alias: str) -> str:
-        """Point an alias to the newest version that it named before and that still exists; the answer is that one.
+        """Point an alias to the newest version that it named before and that still exists, and return that version.
 
         Raises:
             ModelNotFound: if there is no such alias.
-            ModelError: if it named no other version that still exists.
+            ModelError: if no version that it named before still exists.
             ManifestInvalid: if the alias is damaged.
         """
         record = self._known_alias(name, alias)
@@ -212,7 +217,7 @@ class ModelStore:
         return earlier.version
 
     def remove(self, name: str, version: str) -> None:
-        """Remove a version that no alias names, or what is left of one.
+        """Remove a version that no alias names, or the remains of a half-written one.
 
         Raises:
             ModelNotFound: if there is no such version.
@@ -228,7 +233,7 @@ class ModelStore:
             raise self._not_found(name, version) from None
 
     def prunable(self, name: str, keep: int) -> list[str]:
-        """The versions that are neither among the newest `keep` nor named by an alias, the oldest first.
+        """Return the versions that are neither among the newest `keep` nor named by an alias, the oldest first.
 
         Raises:
             ModelNotFound: if there is no such model.
@@ -247,7 +252,7 @@ class ModelStore:
             return None
 
     def _existing(self, folder: str) -> list[tuple[str, str]]:
-        """(name, version) of every version below a folder."""
+        """Return (name, version) of every version below a folder."""
         parts = [tuple(path.split("/")) for path in self._storage.find(folder)]
         return [
             (part[0], part[1])
@@ -261,7 +266,7 @@ class ModelStore:
     def _exists(self, name: str, version: str) -> bool:
         return self._read(f"{version_folder(name, version)}/{MANIFEST_FILE}") is not None
 
-    def _meant(self, name: str, ref: str) -> str:
+    def _named(self, name: str, ref: str) -> str:
         return record.version if (record := self._alias(name, ref)) else ref
 
     def _not_found(self, name: str, ref: str) -> ModelNotFound:

@@ -16,6 +16,7 @@ from opentelemetry.sdk import environment_variables
 
 from gateway.__main__ import GRACEFUL_SECONDS
 from gateway.settings import GatewaySettings
+from headrace.cli import service_commands
 from scripts.stack import EXPORTER_SETTINGS
 from shared.queue.contract import Lane
 from shared.settings import CommonSettings
@@ -139,12 +140,15 @@ def test_the_process_accepts_its_environment(name: str, monkeypatch: pytest.Monk
 @each_of_ours
 def test_commands_are_modules(name: str) -> None:
     command = SERVICES[name].get("command", ["python", "-m", name])
+    if command[0] == "headrace":
+        assert command[1] in service_commands.COMMANDS
+        return
     assert command[:2] == ["python", "-m"]
     assert importlib.util.find_spec(f"{command[2]}.__main__")
 
 
 def test_the_trainer_leaves_a_model_alone() -> None:
-    assert SERVICES["trainer"]["command"] == ["python", "-m", "training", "--if-missing"]
+    assert SERVICES["trainer"]["command"] == ["headrace", "train", "--if-missing"]
 
 
 @each_of_ours

@@ -138,6 +138,14 @@ def test_it_listens_for_others_on_the_port_that_it_exposes(name: str, port: str,
     assert image_environment(name)[host] == "0.0.0.0"
 
 
+@each_dockerfile
+def test_the_command_line_is_on_path(name: str) -> None:
+    [launcher] = [run for run in arguments_of(name, "RUN") if "/usr/local/bin/headrace" in run]
+
+    assert "PYTHONPATH=/app exec python -m headrace" in launcher
+    assert "chmod 755 /usr/local/bin/headrace" in launcher
+
+
 def test_metrics_files_are_not_set_up_by_the_image() -> None:
     """Check this because the trainer and other commands in the container would leave files that count for ever."""
     assert "PROMETHEUS_MULTIPROC_DIR" not in image_environment("Dockerfile.worker")

@@ -50,7 +50,7 @@ def run(*arguments: str) -> str:
         ("gateway.__main__", {"sklearn", "numpy", "scipy", "joblib", "worker", "training"}),
         ("gateway.app", {"sklearn", "numpy", "scipy", "joblib", "worker", "training"}),
         ("worker.app", {"fastapi", "starlette", "uvicorn", "gateway", "training"}),
-        ("training.__main__", {"fastapi", "starlette", "uvicorn", "celery", "gateway", "worker"}),
+        ("training.command", {"fastapi", "starlette", "uvicorn", "celery", "gateway", "worker"}),
     ],
 )
 def test_a_process_loads_what_it_needs_and_not_what_the_others_need(module: str, never: set[str]) -> None:
@@ -60,7 +60,7 @@ def test_a_process_loads_what_it_needs_and_not_what_the_others_need(module: str,
     assert {name.split(".")[0] for name in loaded} & never == set()
 
 
-@pytest.mark.parametrize("module", ["gateway.__main__", "gateway.multiprocess", "worker.app", "training.__main__"])
+@pytest.mark.parametrize("module", ["gateway.__main__", "gateway.multiprocess", "worker.app", "training.command"])
 def test_without_tracing_nothing_of_it_is_loaded(module: str) -> None:
     """Check that no process loads the SDK or the exporter.
 

@@ -29,7 +29,7 @@ def broker_program() -> str:
 
 @pytest.fixture(scope="session")
 def iris_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from training.__main__ import main as train
+    from training.command import main as train
 
     folder = tmp_path_factory.mktemp("iris")
     assert train(["--store", str(folder)]) == 0

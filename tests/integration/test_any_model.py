@@ -39,7 +39,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> ModelStore:
 def exported(store: ModelStore) -> dict[str, Manifest]:
     made = {name: case(name) for name in CASES}
     return {
-        name: export(each.estimator, each.X, each.y, name=model_name(name), store=store) for name, each in made.items()
+        name: export(each.estimator, each.X, each.y, name=model_name(name), store=store).manifest
+        for name, each in made.items()
     }
 
 

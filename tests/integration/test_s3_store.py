@@ -213,7 +213,7 @@ def test_gateway_and_worker_read_the_bucket_that_training_wrote(
     names = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
     estimator = LogisticRegression(max_iter=1000).fit(iris.data, iris.target_names[iris.target])
     store = ModelStore(root)
-    manifest = export(estimator, iris.data, store=store, name="iris", version="v1", feature_names=names)
+    manifest = export(estimator, iris.data, store=store, name="iris", version="v1", feature_names=names).manifest
     cache = tmp_path / "cache"
 
     stack = new_stack(root, **s3_environment, MODEL_CACHE_DIR=str(cache)).start()

@@ -23,7 +23,7 @@ def add_version(store: ModelStore, version: str) -> None:
 
 
 def promote(store: ModelStore, version: str, *options: str) -> None:
-    command = [sys.executable, "-m", "training", "promote", "m", version, "--store", store.root, *options]
+    command = [sys.executable, "-m", "headrace", "promote", "m", version, "--store", store.root, *options]
     subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, timeout=60)
 
 

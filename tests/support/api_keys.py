@@ -9,7 +9,7 @@ from tests.support.processes import REPOSITORY
 
 def new_key(path: Path, owner: str, *options: str) -> dict[str, str]:
     """Append a key to a file, as the command does for an operator, and return the caller's header."""
-    command = [sys.executable, "-m", "gateway.auth.new_key", owner, *options]
+    command = [sys.executable, "-m", "headrace", "new-key", owner, *options]
     made = subprocess.run(command, check=True, capture_output=True, text=True, cwd=REPOSITORY)
     with path.open("a") as file:
         file.write(made.stdout)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-OURS = ("gateway", "worker", "training", "shared")
+OURS = ("headrace", "gateway", "worker", "training", "shared")
 
 # Libraries that are imported once, before the children start: they are slow, and may have effects.
 LIBRARIES = (

@@ -7,7 +7,7 @@ import pytest
 
 from headrace.models.store import ModelStore
 from tests.support.estimators import people
-from training.__main__ import main
+from training.command import main
 from training.dataset import BUILT_IN
 
 REPOSITORY = Path(__file__).parents[3]
@@ -46,7 +46,7 @@ def test_the_environment_names_the_data_set_and_an_option_the_store(
 ) -> None:
     monkeypatch.setenv("DEFAULT_MODEL", "wine")
 
-    assert main(["--models-dir", str(tmp_path / "elsewhere"), "--version", "v1"]) == 0
+    assert main(["--store", str(tmp_path / "elsewhere"), "--version", "v1"]) == 0
 
     assert ModelStore(tmp_path / "elsewhere").manifest("wine").version == "v1"
     assert store.names() == []
@@ -69,7 +69,7 @@ def test_a_model_that_is_no_data_set_is_not_trained_in_its_name(
 def test_if_missing_leaves_a_model_of_ones_own_alone(
     store: ModelStore, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
-    main(["train", "--dataset", "iris", "--name", "churn", "--version", "v1"])
+    main(["--dataset", "iris", "--name", "churn", "--version", "v1"])
     monkeypatch.setenv("DEFAULT_MODEL", "churn")
     capsys.readouterr()
 
@@ -89,7 +89,7 @@ def test_an_existing_version_is_one_line_of_complaint(capsys: Captured) -> None:
 def test_a_store_that_cannot_be_written_is_one_line_of_complaint(tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "file").touch()
 
-    assert main(["--models-dir", str(tmp_path / "file")]) == 1
+    assert main(["--store", str(tmp_path / "file")]) == 1
 
     errors = capsys.readouterr().err
     assert errors.startswith(f"headrace: {tmp_path}/file/iris") and errors.endswith(": Not a directory\n")
@@ -107,7 +107,7 @@ def test_as_a_process_it_ends_with_the_exit_code_and_without_a_traceback(store: 
     Path(store.root).touch()
 
     finished = subprocess.run(
-        [sys.executable, "-m", "training"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "headrace", "train"], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
 
     assert finished.returncode == 1
@@ -129,6 +129,17 @@ def test_if_missing_leaves_an_intact_model_alone(store: ModelStore, capsys: Capt
 
     assert capsys.readouterr() == (f"iris v1 is in {store.root} and intact: nothing to do\n", "")
     assert sorted(path.name for path in (Path(store.root) / "iris").iterdir()) == ["aliases", "v1"]
+
+
+def test_if_missing_asks_for_the_name_that_is_given(
+    store: ModelStore, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    assert main(["--dataset", "iris", "--name", "flowers", "--if-missing", "--version", "v1"]) == 0
+    capsys.readouterr()
+
+    assert main(["--dataset", "iris", "--name", "flowers", "--if-missing"]) == 0
+
+    assert capsys.readouterr().out == f"flowers v1 is in {store.root} and intact: nothing to do\n"
 
 
 def test_if_missing_asks_for_the_version_that_is_named(store: ModelStore) -> None:
@@ -155,7 +166,7 @@ def test_if_missing_replaces_a_damaged_model_by_a_new_version(store: ModelStore,
 
 @pytest.mark.parametrize("dataset", [name for name in BUILT_IN if name != "iris"])
 def test_each_built_in_data_set_can_be_trained(dataset: str, store: ModelStore, capsys: Captured) -> None:
-    assert main(["train", "--dataset", dataset, "--version", "v1"]) == 0
+    assert main(["--dataset", dataset, "--version", "v1"]) == 0
 
     manifest = store.manifest(dataset)
     assert manifest.scores[next(iter(manifest.scores))] > (0.4 if dataset == "diabetes" else 0.9)
@@ -167,7 +178,7 @@ def test_a_csv_file_is_trained_from(tmp_path: Path, store: ModelStore, capsys: C
     path = csv_of_people(tmp_path)
 
     options = ["--alias", "trial", "--format", "skops", "--trust", "numpy.dtype"]
-    assert main(["train", "--csv", str(path), "--target", "outcome", *options]) == 0
+    assert main(["--csv", str(path), "--target", "outcome", *options]) == 0
 
     manifest = store.manifest("some_people", "trial")
     assert store.aliases("some_people").keys() == {"trial"}
@@ -198,21 +209,11 @@ def test_a_csv_file_is_trained_from(tmp_path: Path, store: ModelStore, capsys: C
 def test_a_file_that_does_not_fit_is_one_line_of_complaint(
     tmp_path: Path, capsys: Captured, arguments: list[str], complaint: str
 ) -> None:
-    assert main(["train", "--csv", str(csv_of_people(tmp_path)), *arguments]) == 1
+    assert main(["--csv", str(csv_of_people(tmp_path)), *arguments]) == 1
 
     errors = capsys.readouterr().err
     assert complaint in errors
     assert errors.count("\n") == 1
-
-
-def test_a_store_may_be_named_before_or_after_the_command(tmp_path: Path, capsys: Captured) -> None:
-    main(["--store", str(tmp_path / "one"), "train", "--dataset", "iris", "--version", "v1"])
-    main(["train", "--dataset", "iris", "--version", "v1", "--store", str(tmp_path / "other")])
-
-    assert ModelStore(tmp_path / "one").names() == ModelStore(tmp_path / "other").names() == ["iris"]
-    capsys.readouterr()
-    assert main(["--store", str(tmp_path / "one"), "list"]) == 0
-    assert "iris" in capsys.readouterr().out
 
 
 def csv_of_people(folder: Path) -> Path:

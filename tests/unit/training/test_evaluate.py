@@ -42,7 +42,7 @@ def test_scoring_leaves_the_estimator_unfitted(iris: Dataset) -> None:
 
 
 class NeedsTheTallest(DummyClassifier):  # type: ignore[misc]  # scikit-learn ships no types
-    """Can't be fitted on rows without the longest sepal, which one fold holds back."""
+    """A classifier that can't be fitted without the row of the longest sepal, which one fold holds back."""
 
     def fit(self, rows: NDArray[np.float64], targets: NDArray[np.str_]) -> "NeedsTheTallest":
         if rows[:, 0].max() < 7.9:

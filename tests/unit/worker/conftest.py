@@ -71,7 +71,7 @@ def publish_puppet(store: ModelStore, name: str, version: str = "v1", estimator:
         feature_names=["value", "act"],
         scores={},
         extra_modules=["tests"],
-    )
+    ).manifest
 
 
 @cache
@@ -87,7 +87,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[
     @cache
     def get(case_name: str) -> tuple[ModelStore, Manifest]:
         case = fitted(case_name)
-        return store, export(case.estimator, case.X, case.y, store=store, name=case_name.replace(" ", "-"), scores={})
+        return store, export(
+            case.estimator, case.X, case.y, store=store, name=case_name.replace(" ", "-"), scores={}
+        ).manifest
 
     return get
 
@@ -111,7 +113,7 @@ def publish(store: ModelStore) -> Publish:
             version=version,
             scores={},
             **options,
-        )
+        ).manifest
 
     return publish
 

@@ -19,7 +19,7 @@ CARD_BYTES_MAX = 300_000
 
 
 class Checker(HTMLParser):
-    """Collects the text, and what is not closed or comes from elsewhere."""
+    """A parser that collects the text, unclosed elements and references to other hosts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ def checked(content: str) -> Checker:
 def test_a_card_is_one_small_page_that_loads_nothing(kind: str, store: ModelStore) -> None:
     case = CASES[kind]()
 
-    content = page(store, export(case.estimator, case.X, case.y, name="model", store=store))
+    content = page(store, export(case.estimator, case.X, case.y, name="model", store=store).manifest)
 
     checker = checked(content)
     assert checker.open == []
@@ -71,7 +71,7 @@ def test_a_card_tells_who_the_model_is_and_how_good(store: ModelStore) -> None:
     case = CASES["mixed frame"]()
     manifest = export(
         case.estimator, case.X, case.y, name="people", version="v7", store=store, scores={"roc_auc": 0.875}
-    )
+    ).manifest
 
     text = checked(page(store, manifest)).text
 
@@ -92,7 +92,7 @@ def test_a_card_tells_who_the_model_is_and_how_good(store: ModelStore) -> None:
 
 def test_held_out_predictions_are_said_to_be_held_out(store: ModelStore) -> None:
     rows, targets = np.arange(20.0).reshape(-1, 1), np.arange(20.0)
-    manifest = export(Ridge().fit(rows, targets), rows, targets, name="m", store=store, held_out=targets + 1)
+    manifest = export(Ridge().fit(rows, targets), rows, targets, name="m", store=store, held_out=targets + 1).manifest
 
     text = checked(page(store, manifest)).text
 
@@ -103,7 +103,7 @@ def test_held_out_predictions_are_said_to_be_held_out(store: ModelStore) -> None
 
 def test_scores_on_the_training_rows_are_called_so(store: ModelStore) -> None:
     rows, targets = [[0.0], [1.0]] * 3, ["a", "b"] * 3
-    manifest = export(LogisticRegression(C=100).fit(rows, targets), rows, targets, name="m", store=store)
+    manifest = export(LogisticRegression(C=100).fit(rows, targets), rows, targets, name="m", store=store).manifest
 
     assert manifest.scores == {"training_accuracy": 1.0, "training_f1_macro": 1.0}
     assert "which flatters it" in checked(page(store, manifest)).text
@@ -116,7 +116,7 @@ def test_names_and_texts_can_not_become_markup(store: ModelStore) -> None:
 
     content = page(
         store,
-        export(DummyClassifier().fit(frame, targets), frame, targets, name="m", store=store, description=evil),
+        export(DummyClassifier().fit(frame, targets), frame, targets, name="m", store=store, description=evil).manifest,
     )
 
     assert checked(content).foreign == []
@@ -127,7 +127,7 @@ def test_many_features_and_classes_stay_readable(store: ModelStore) -> None:
     random = np.random.default_rng(0)
     rows, targets = random.normal(size=(600, 200)), np.arange(600) % 60
 
-    content = page(store, export(DummyClassifier().fit(rows, targets), rows, targets, name="m", store=store))
+    content = page(store, export(DummyClassifier().fit(rows, targets), rows, targets, name="m", store=store).manifest)
 
     assert re.search(r"and \d+ more", content) and "and 40 rarer classes" in content
     assert len(content.encode()) < CARD_BYTES_MAX

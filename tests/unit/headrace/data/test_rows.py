@@ -1,4 +1,4 @@
-"""Training and workers each turn rows into what an estimator takes; neither may import the other."""
+"""The conversions of rows by the SDK and by the worker are the same; neither may import the other."""
 
 from typing import Any
 
@@ -52,7 +52,7 @@ STRANGE = [1e300, 1e300, 1.5, 300, -1, "", "None", "nan", "é", "unseen", False,
 
 
 def both(rows: Rows, features: list[Feature], form: Any) -> tuple[Any, Any]:
-    """The rows as training and as a worker make them."""
+    """The input of the estimator as the SDK and as the worker convert it."""
     manifest = Manifest(
         name="m",
         version="v1",
@@ -132,7 +132,7 @@ def test_exports_of_frames_agree_with_the_conversion(tmp_path: Any) -> None:
     frame, _ = people(40)
     case = CASES["mixed frame"]()
 
-    manifest = export(case.estimator, case.X, case.y, name="people", store=tmp_path)
+    manifest = export(case.estimator, case.X, case.y, name="people", store=tmp_path).manifest
 
     rows = read_table(case.estimator, frame).rows(list(range(40)))
     pd.testing.assert_frame_equal(

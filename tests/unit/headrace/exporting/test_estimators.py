@@ -22,7 +22,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Any:
         if kind not in known:
             case = CASES[kind]()
             name = kind.replace(" ", "_")
-            known[kind] = case, export(case.estimator, case.X, case.y, name=name, version="v1", store=store)
+            known[kind] = case, export(case.estimator, case.X, case.y, name=name, version="v1", store=store).manifest
         return *known[kind], store
 
     return get

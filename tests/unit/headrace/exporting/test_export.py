@@ -26,7 +26,7 @@ def add(store: ModelStore, estimator: Any, rows: Any, *, version: str | None = "
     """Export an estimator as the model "iris", with names made up for the columns."""
     names = [f"x{column}" for column in range(np.shape(rows)[-1])]
     arguments = {"name": "iris", "feature_names": names, "scores": SCORES, **changes}
-    return export(estimator, rows, store=store, version=version, **arguments)
+    return export(estimator, rows, store=store, version=version, **arguments).manifest
 
 
 def folder_of(store: ModelStore, version: str) -> Path:

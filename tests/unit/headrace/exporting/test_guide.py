@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from headrace.cli.main import main
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
 from tests.support.signing import signing_key
-from training.__main__ import main
 from worker.model.predictor import Predictor
 
 DOCS = Path(__file__).parents[4] / "docs"

@@ -1,4 +1,4 @@
-"""What can't be served is refused at export, with a reason that says what to do."""
+"""Estimators and rows that can't be served are refused at export, with a reason and a remedy."""
 
 import sys
 import types
@@ -28,7 +28,7 @@ Y = np.array(["a", "b"] * 4)
 
 
 class LeansOnTheBatch(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
-    """Says whether a row is above the mean of the batch."""
+    """A classifier that compares a row with the mean of the batch."""
 
     def fit(self, rows: Any, targets: Any) -> "LeansOnTheBatch":
         self.classes_ = np.unique(targets)
@@ -39,7 +39,7 @@ class LeansOnTheBatch(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
 
 
 class Forgets(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Predicts another class once it was stored."""
+    """A classifier that predicts another class after it was stored."""
 
     def fit(self, rows: Any, targets: Any) -> "Forgets":
         self.classes_ = np.unique(targets)
@@ -53,7 +53,7 @@ class Forgets(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def from_main() -> Any:
-    """An estimator whose class says that it is from the program that was started."""
+    """An estimator whose class belongs to the module `__main__`."""
     of_main = types.new_class("OfMain", (DummyClassifier,))
     of_main.__module__ = "__main__"
     sys.modules["__main__"].OfMain = of_main  # type: ignore[attr-defined]
@@ -93,7 +93,7 @@ ESTIMATORS: dict[str, tuple[Callable[[], Any], str]] = {
     "odd classes": (lambda: DummyClassifier().fit(X, np.array([0.5, 1.5] * 4)), "must be texts, integers or booleans"),
     "other estimator when stored": (
         lambda: Forgets().fit(X, Y),
-        "does not predict what the one in memory does: row 0: 'a', then 'b'",
+        "the stored estimator and that in memory differ: row 0: 'a', then 'b'",
     ),
     "depends on the batch": (lambda: LeansOnTheBatch().fit(X, Y), "depends on the other rows"),
 }
@@ -165,13 +165,13 @@ def test_what_workers_are_told_to_trust_is_exported(store: ModelStore) -> None:
 
     manifest = export(
         Puppet().fit(rows, np.array(["low", "high"] * 3)), rows, name="puppet", store=store, extra_modules=("tests",)
-    )
+    ).manifest
 
     assert manifest.estimator == "tests.support.puppet.Puppet"
 
 
 def test_skops_holds_what_it_knows_and_nothing_else(store: ModelStore) -> None:
-    manifest = export(LogisticRegression().fit(X, Y), X, name="known", store=store, format="skops")
+    manifest = export(LogisticRegression().fit(X, Y), X, name="known", store=store, format="skops").manifest
     assert (manifest.artifact.file, manifest.artifact.format) == ("model.skops", "skops")
     assert "skops" in manifest.libraries
 
@@ -179,5 +179,7 @@ def test_skops_holds_what_it_knows_and_nothing_else(store: ModelStore) -> None:
     with pytest.raises(NotExportable, match=r"skops does not trust .*TreePredictor.*SKOPS_TRUSTED_TYPES="):
         export(boosting.estimator, boosting.X, name="boosting", store=store, format="skops")
     trusted = ["numpy.dtype", "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
-    manifest = export(boosting.estimator, boosting.X, name="boosting", store=store, format="skops", trusted=trusted)
+    manifest = export(
+        boosting.estimator, boosting.X, name="boosting", store=store, format="skops", trusted=trusted
+    ).manifest
     assert manifest.artifact.format == "skops"

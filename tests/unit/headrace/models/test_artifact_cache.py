@@ -42,7 +42,7 @@ def store(folder: Path) -> ModelStore:
 
 @pytest.fixture
 def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The artifacts that were asked of a remote store."""
+    """The artifacts that were read from a remote store."""
     names: list[str] = []
     read = RemoteStorage.read
 

@@ -19,7 +19,7 @@ from tests.unit.headrace.models.test_manifest import document, written
 
 @pytest.fixture
 def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes most of the time, and makes no difference as long as there is power."""
+    """No synchronization to the disk, which takes most of the time and matters at a power cut only."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
@@ -54,7 +54,7 @@ def memory() -> ModelStore:
 
 
 def entries(store: ModelStore) -> list[str]:
-    """All there is of the model "iris", hidden or not."""
+    """All files of the model "iris", hidden or not."""
     return sorted(path.name for path in Path(store.root, "iris").iterdir())
 
 
@@ -231,7 +231,7 @@ def test_a_broken_upload_is_cleaned_up(
 
 
 class Broken(Exception):
-    """Some backend's own."""
+    """An error of a backend."""
 
 
 @pytest.mark.parametrize(

@@ -234,7 +234,7 @@ def test_an_estimator_that_writes_into_its_arrays_is_read(
 def test_of_a_remote_store_the_cache_is_mapped(tmp_path: Path, low_limits: None) -> None:
     cache = ArtifactCache(tmp_path / "cache", max_bytes=10_000_000)
     store = ModelStore(f"memory://{uuid.uuid4()}", cache)
-    manifest = export(brute(), ROWS, store=store, name="m", version="v1", scores={})
+    manifest = export(brute(), ROWS, store=store, name="m", version="v1", scores={}).manifest
 
     first, second = (Predictor.load(store, manifest) for _ in range(2))
 
@@ -246,6 +246,6 @@ def test_of_a_remote_store_the_cache_is_mapped(tmp_path: Path, low_limits: None)
 
 def test_without_a_cache_a_remote_artifact_is_read(low_limits: None) -> None:
     store = ModelStore(f"memory://{uuid.uuid4()}")
-    manifest = export(brute(), ROWS, store=store, name="m", version="v1", scores={})
+    manifest = export(brute(), ROWS, store=store, name="m", version="v1", scores={}).manifest
 
     assert not isinstance(held(Predictor.load(store, manifest)), np.memmap)

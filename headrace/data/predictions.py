@@ -1,4 +1,4 @@
-"""What an estimator says of rows, and the outputs that the manifest makes of it."""
+"""Predictions of an estimator, and the outputs that the manifest describes from them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,45 +15,45 @@ from headrace.models.manifest import Output
 Classes = list[Any]
 
 TOLERANCE = 1e-6
-"""Largest relative or absolute difference of two numbers that are the same answer."""
+"""Largest relative or absolute difference between two numbers that count as the same prediction."""
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """What an estimator says of n rows.
+class Predictions:
+    """The predictions for n rows.
 
-    `predictions` has shape (n,), or (n, outputs) if there are several; `probabilities` has one array of shape
-    (n, classes) per output.
+    Attributes:
+        values: shape (n,), or (n, outputs) if there are several outputs.
+        probabilities: one array of shape (n, classes) per output; None if they were not asked for.
     """
 
-    predictions: NDArray[Any]
+    values: NDArray[Any]
     probabilities: list[NDArray[np.float64]] | None = None
 
-    def plain(self, row: int) -> tuple[Any, Any]:
-        """Prediction and probabilities of a row, as the manifest's samples hold them."""
+    def of_row(self, row: int) -> tuple[Any, Any]:
+        """Return the prediction and the probabilities of a row, as the manifest's samples hold them."""
         # A slice, because a cell of an object array has no tolist().
-        prediction = self.predictions[row : row + 1].tolist()[0]
+        prediction = self.values[row : row + 1].tolist()[0]
         if self.probabilities is None:
             return prediction, None
         shares = [each[row].tolist() for each in self.probabilities]
-        return prediction, shares if self.predictions.ndim == 2 else shares[0]
+        return prediction, shares if self.values.ndim == 2 else shares[0]
 
-    def columns(self) -> list[NDArray[Any]]:
-        """The predictions of each output, shape (n,)."""
-        return list(self.predictions.T) if self.predictions.ndim == 2 else [self.predictions]
+    def by_output(self) -> list[NDArray[Any]]:
+        """Return the values of each output, shape (n,)."""
+        return list(self.values.T) if self.values.ndim == 2 else [self.values]
 
 
-def ask(estimator: Any, rows: Any, *, probabilities: bool) -> Answers:
-    """Predict.
+def predict(estimator: Any, rows: Any, *, probabilities: bool) -> Predictions:
+    """Call the estimator, and check that JSON can represent what it returns.
 
     Raises:
-        NotExportable: if the estimator can't, or answers in a form that JSON can't say.
+        NotExportable: if the estimator can't predict these rows, or returns values that JSON can't represent.
     """
-    predict = getattr(estimator, "predict", None)
-    if predict is None:
-        raise NotExportable(f"{type(estimator).__name__} has no predict: it can't say anything of a new row")
+    if not hasattr(estimator, "predict"):
+        raise NotExportable(f"{type(estimator).__name__} has no predict: it can't predict a new row")
     try:
-        raw = predict(rows)
+        raw = estimator.predict(rows)
         shares = estimator.predict_proba(rows) if probabilities else None
     except Exception as error:
         raise NotExportable(f"it can't predict its own training rows: {type(error).__name__}: {error}") from error
@@ -65,14 +65,15 @@ def ask(estimator: Any, rows: Any, *, probabilities: bool) -> Answers:
     if predictions.ndim not in (1, 2) or len(predictions) != len(rows) or predictions.size == 0:
         raise NotExportable(f"its predictions have shape {predictions.shape} for {len(rows)} rows")
     if predictions.dtype.kind == "f" and not np.isfinite(predictions).all():
-        raise NotExportable("it predicts NaN or infinity for training rows, which JSON can't say")
-    return Answers(predictions, None if shares is None else _by_output(shares, several=predictions.ndim == 2))
+        raise NotExportable("it predicts NaN or infinity for training rows, which JSON can't represent")
+    return Predictions(predictions, None if shares is None else _by_output(shares, several=predictions.ndim == 2))
 
 
-def knows_probabilities(estimator: Any, rows: Any, classes: Sequence[Classes | None]) -> bool:
-    """Whether predict_proba works and says one share per class and output.
+def has_probabilities(estimator: Any, rows: Any, classes: Sequence[Classes | None]) -> bool:
+    """Tell whether `predict_proba` works and returns one probability per class and output.
 
-    Only a call tells: some have the method and raise in it, and multi-label classifiers answer in another form.
+    Only a call can tell: some estimators have the method and raise in it, and multi-label classifiers return another
+    shape.
     """
     if not hasattr(estimator, "predict_proba"):
         return False
@@ -91,18 +92,18 @@ def _by_output(shares: Any, *, several: bool) -> list[NDArray[np.float64]]:
 
 
 def output_classes(estimator: Any, predictions: NDArray[Any]) -> list[Classes | None]:
-    """The classes of each output in the order of their probabilities, None for numbers.
+    """Return the classes of each output in the order of their probabilities; None for an output of numbers.
 
     Raises:
-        NotExportable: if they are neither texts nor integers nor booleans, or a prediction is none of them.
+        NotExportable: if the classes are neither texts nor integers nor booleans, or a prediction is not one of them.
     """
-    columns = Answers(predictions).columns()
+    columns = Predictions(predictions).by_output()
     if is_regressor(estimator):
         for column in columns:
             if column.dtype.kind not in "iuf":
                 raise NotExportable(f"it is a regressor and predicts {column.dtype}, not numbers")
         return [None] * len(columns)
-    if not _says_classes(estimator) and all(column.dtype.kind == "f" for column in columns):
+    if not _predicts_classes(estimator) and all(column.dtype.kind == "f" for column in columns):
         return [None] * len(columns)
     known = _known_classes(estimator, columns)
     for classes, column in zip(known, columns, strict=True):
@@ -113,8 +114,8 @@ def output_classes(estimator: Any, predictions: NDArray[Any]) -> list[Classes | 
 def describe_outputs(
     names: Sequence[str], classes: Sequence[Classes | None], predictions: NDArray[Any]
 ) -> list[Output]:
-    """The manifest's outputs, with the distributions of these predictions as reference."""
-    columns = Answers(predictions).columns()
+    """Describe the outputs for the manifest; the distributions of these predictions become the reference."""
+    columns = Predictions(predictions).by_output()
     return [
         Output(name=name, kind="number", reference=numeric_reference(column.astype(np.float64)))
         if known is None
@@ -123,13 +124,13 @@ def describe_outputs(
     ]
 
 
-def first_difference(expected: Answers, found: Answers) -> int | None:
-    """The first row of which two answers differ: in a class at all, in a number by more than rounding."""
-    n = len(expected.predictions)
-    if expected.predictions.shape != found.predictions.shape:
+def first_difference(expected: Predictions, found: Predictions) -> int | None:
+    """Return the first row whose predictions differ; numbers may differ by rounding (`TOLERANCE`)."""
+    n = len(expected.values)
+    if expected.values.shape != found.values.shape:
         return 0
     differs = np.zeros(n, dtype=bool)
-    pairs = list(zip(expected.columns(), found.columns(), strict=True))
+    pairs = list(zip(expected.by_output(), found.by_output(), strict=True))
     pairs += zip(expected.probabilities or [], found.probabilities or [], strict=True)
     for one, other in pairs:
         if one.dtype.kind == "f" and other.dtype.kind == "f":
@@ -140,7 +141,7 @@ def first_difference(expected: Answers, found: Answers) -> int | None:
     return int(np.argmax(differs)) if differs.any() else None
 
 
-def _says_classes(estimator: Any) -> bool:
+def _predicts_classes(estimator: Any) -> bool:
     return (
         is_classifier(estimator)
         or is_clusterer(estimator)
@@ -159,10 +160,10 @@ def _known_classes(estimator: Any, columns: list[NDArray[Any]]) -> list[Classes]
         return [np.asarray(each).tolist() for each in classes]
     seen = [set(column.tolist()) for column in columns]
     if classes is not None:
-        # Multi-label: classes_ names the labels, each of which a row has or has not.
+        # Multi-label: `classes_` lists the labels; for each of them a row has a 0 or a 1.
         return [sorted(each | {0, 1}) for each in seen]
     final = estimator[-1] if hasattr(estimator, "steps") else estimator
-    # Clusters and components are counted from 0; some may hold none of these rows.
+    # Clusters and components are numbered from 0; some may contain none of these rows.
     centers = getattr(final, "cluster_centers_", getattr(final, "weights_", ()))
     labels = set(np.asarray(getattr(final, "labels_", [])).tolist())
     try:

@@ -1,0 +1,55 @@
+"""Parsers and argument types that the commands have in common."""
+
+import argparse
+import os
+from collections.abc import Callable, Iterator
+
+from headrace.errors import ModelNotFound
+from headrace.models.store import DEFAULT_STORE, ModelStore
+
+StoreCommand = Callable[[ModelStore, argparse.Namespace], int]
+"""A command on a model store; returns the exit code."""
+
+
+def add_store_command(
+    subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, command: StoreCommand, summary: str
+) -> argparse.ArgumentParser:
+    """Add a command with the option `--store`; `run` of the parsed arguments takes these and returns the exit code."""
+    parser = subparsers.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    parser.add_argument("--store", help="the model store, a directory or a URL (MODEL_STORE)")
+
+    def run(options: argparse.Namespace) -> int:
+        return command(ModelStore(options.store or os.environ.get("MODEL_STORE", DEFAULT_STORE)), options)
+
+    parser.set_defaults(run=run)
+    return parser
+
+
+def versions_of(store: ModelStore, name: str | None) -> Iterator[tuple[str, str]]:
+    """Yield the name and version of every version of one model, or of all models if `name` is None.
+
+    Raises:
+        ModelNotFound: if there is no such model.
+    """
+    for each in [name] if name else store.names():
+        versions = store.versions(each)
+        if not versions:
+            raise ModelNotFound(f"no model {each!r} in {store.root}")
+        for version in versions:
+            yield each, version
+
+
+def count(text: str) -> int:
+    """Parse a whole number of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
+
+
+def share(text: str) -> float:
+    """Parse a number above 0 and at most 1."""
+    number = float(text)
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError("above 0, and at most 1")
+    return number

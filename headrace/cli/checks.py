@@ -1,0 +1,128 @@
+"""The commands that check models: `verify` those in a store, `export-check` one that is still in a file.
+
+`headrace export-check MODEL --rows ROWS` tells before an export whether it would succeed. MODEL is a file that
+`joblib.dump` wrote from a fitted estimator, ROWS a CSV or Parquet file with the rows that it was fitted on. The whole
+export runs, into a temporary folder; no model store is read or written. Loading a joblib file executes its content:
+check only your own.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headrace.cli.arguments import add_store_command, versions_of
+from headrace.errors import HeadraceError, NotExportable
+from headrace.models.store import ModelStore
+
+if TYPE_CHECKING:
+    from headrace.models.manifest import Manifest
+
+
+def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `verify` and `export-check`."""
+    command = add_store_command(
+        subparsers, "verify", _verify, "check digests, load the models and predict their samples"
+    )
+    command.add_argument("name", nargs="?", metavar="NAME", help="only this model")
+    command.add_argument("ref", nargs="?", metavar="REF", help="only this version or alias")
+    command.add_argument(
+        "--trusted",
+        default=os.environ.get("SKOPS_TRUSTED_TYPES", ""),
+        metavar="TYPE,...",
+        help="types that skops artifacts may hold (SKOPS_TRUSTED_TYPES)",
+    )
+
+    command = subparsers.add_parser(
+        "export-check",
+        help="check whether a fitted estimator can be exported, without writing to a store",
+        description="Load a fitted estimator from a joblib file (which executes the file: use it for your own only), "
+        "and export it into a temporary folder with the rows that it was fitted on.",
+    )
+    command.add_argument("model", type=Path, metavar="MODEL", help="a file that joblib.dump wrote")
+    command.add_argument("--rows", type=Path, required=True, metavar="FILE", help="training rows: .csv or .parquet")
+    command.add_argument("--target", metavar="COLUMN", help="the column of the targets, which is no feature")
+    command.add_argument("--format", choices=["joblib", "skops"], default="joblib", help="default: %(default)s")
+    command.add_argument("--trusted", default="", metavar="TYPE,...", help="types that a skops artifact may hold")
+    command.add_argument("--extra-modules", default="", metavar="M,...", help="your packages that workers can import")
+    command.set_defaults(run=_export_check)
+
+
+def _verify(store: ModelStore, options: argparse.Namespace) -> int:
+    # Imported here because it imports scikit-learn, which takes seconds.
+    from headrace.exporting.verify import verify
+
+    if options.ref:
+        chosen = [(options.name, store.resolve(options.name, options.ref))]
+    else:
+        chosen = list(versions_of(store, options.name))
+    exit_code = 0
+    for name, version in chosen:
+        try:
+            manifest = store.manifest(name, version)
+            verify(store, manifest, _names(options.trusted))
+        except HeadraceError as error:
+            print(f"headrace: {error}", file=sys.stderr)
+            exit_code = 1
+        else:
+            print(f"{name} {version} is intact and predicts its {len(manifest.samples)} samples")
+    return exit_code
+
+
+def _export_check(options: argparse.Namespace) -> int:
+    from headrace.exporting.exporter import export
+
+    estimator, rows, targets = _load(options)
+    with tempfile.TemporaryDirectory(prefix="headrace-check-") as folder:
+        manifest = export(
+            estimator,
+            rows,
+            targets,
+            name="checked",
+            store=folder,
+            format=options.format,
+            trusted=_names(options.trusted),
+            extra_modules=_names(options.extra_modules),
+        ).manifest
+    print(f"{options.model} can be exported: {_summary(manifest)}")
+    return 0
+
+
+def _load(options: argparse.Namespace) -> tuple[Any, Any, Any]:
+    """Return the estimator, its training rows as a data frame, and the targets or None.
+
+    Raises:
+        NotExportable: if a file can't be read, or the rows lack a column.
+        OSError: if there is no such file.
+    """
+    import joblib
+    import pandas as pd
+
+    read = pd.read_parquet if options.rows.suffix == ".parquet" else pd.read_csv
+    try:
+        frame = read(options.rows)
+        estimator = joblib.load(options.model)
+    except OSError:
+        raise
+    except Exception as error:
+        # Unpickling and the parsers raise errors of any kind, and pandas an ImportError where it has no Parquet reader.
+        raise NotExportable(f"not readable: {type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
+    names = list(getattr(estimator, "feature_names_in_", [name for name in frame.columns if name != options.target]))
+    absent = [name for name in [*names, options.target] if name is not None and name not in frame.columns]
+    if absent:
+        raise NotExportable(f"{options.rows} has no column {absent[0]!r}; it has {', '.join(map(str, frame.columns))}")
+    return estimator, frame[names], None if options.target is None else frame[options.target]
+
+
+def _summary(manifest: "Manifest") -> str:
+    artifact = manifest.artifact
+    return (
+        f"{manifest.estimator.rpartition('.')[2]}, {len(manifest.features)} features, {len(manifest.outputs)} outputs, "
+        f"{artifact.size_bytes:,} bytes as {artifact.format}"
+    )
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]

@@ -1,0 +1,58 @@
+"""The command line: parses arguments, runs a command and turns errors into one line and an exit code."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from headrace.cli import aliases, checks, listing, removal, service_commands
+from headrace.errors import HeadraceError
+from headrace.extras import ExtraMissing, extras_explained
+from headrace.version import __version__
+
+FAILED = 1
+CANNOT_RUN = 2
+"""Exit code for wrong arguments, a missing extra, and a command whose package is not here."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: the words after `headrace`; by default those of the process.
+
+    Returns:
+        The exit code: 0 for success, 1 if the command failed, 2 if it can't run here.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with extras_explained():
+            if words and words[0] in service_commands.COMMANDS:
+                return service_commands.run(words[0], words[1:])
+            options = _parser().parse_args(words)
+            return int(options.run(options))
+    except (ExtraMissing, service_commands.NotHere) as error:
+        return _complain(error, CANNOT_RUN)
+    except (HeadraceError, OSError) as error:
+        return _complain(error, FAILED)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="headrace", description="Fit and export models, and look after the versions in a model store."
+    )
+    parser.add_argument("--version", action="version", version=f"headrace {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    # Listed for --help only: these commands have parsers of their own, which `main` leaves all arguments to.
+    for name, command in service_commands.COMMANDS.items():
+        commands.add_parser(name, help=command.summary, add_help=False)
+    for module in (checks, listing, aliases, removal):
+        module.add_commands(commands)
+    return parser
+
+
+def _complain(error: Exception, code: int) -> int:
+    reason = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    print(f"headrace: {reason}", file=sys.stderr)
+    return code

@@ -1,0 +1,219 @@
+"""A client of the HTTP API: predictions that the caller waits for, and jobs."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import orjson
+
+from headrace.client.errors import GatewayUnreachable, JobFailed, problem_error
+
+Row = Mapping[str, Any]
+"""A value, or None for a missing one, by the name of the feature."""
+
+TIMEOUT_SECONDS = 30.0
+POLL_SECONDS = 5.0
+"""Longest time that one request waits for the outcome of a job."""
+
+ENDED = frozenset({"succeeded", "failed", "cancelled", "expired"})
+"""The statuses in which a job stays."""
+
+
+class Client:
+    """A connection to one gateway; close it, or use it as a context manager. Threads may share it."""
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None = None,
+        timeout: float = TIMEOUT_SECONDS,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        """Prepare a client; nothing is sent yet.
+
+        Args:
+            url: address of the gateway, such as http://127.0.0.1:8000.
+            key: API key, for gateways that ask for one.
+            timeout: seconds without an answer after which a request is given up.
+            transport: an httpx transport instead of the usual one, for tests and proxies.
+        """
+        headers = {"Content-Type": "application/json"}
+        if key is not None:
+            headers["Authorization"] = f"Bearer {key}"
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, transport=transport)
+        self._timeout = timeout
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def predict(
+        self,
+        rows: Row | Sequence[Row],
+        model: str | None = None,
+        version: str | None = None,
+        deadline: float | None = None,
+    ) -> dict[str, Any]:
+        """Predict one row or several, and wait for the answer.
+
+        Args:
+            rows: one row as a mapping, or a sequence of them.
+            model: name of the model; by default the gateway's DEFAULT_MODEL.
+            version: a version or an alias; by default the alias that the gateway serves. It needs `model`.
+            deadline: seconds after which the gateway gives up; by default its own setting.
+
+        Returns:
+            The answer: `prediction` for one row or `predictions` for several, `probabilities` if the model knows them,
+            `model`, `version` and `timing`.
+
+        Raises:
+            ProblemError: if the gateway answers with an error; its subclasses tell which kind.
+            GatewayUnreachable: if it does not answer.
+        """
+        parameters = {} if deadline is None else {"deadline": str(deadline)}
+        # The gateway answers at the deadline; the connection has to outlast it.
+        timeout = self._timeout if deadline is None else max(self._timeout, deadline + 1)
+        path = _path("predict", model, version)
+        return self._request("POST", path, _body(rows), parameters, timeout=timeout)
+
+    def submit(
+        self,
+        rows: Row | Sequence[Row],
+        model: str | None = None,
+        version: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> "Job":
+        """Submit rows as a job, which survives restarts of the service, and return at once.
+
+        Args:
+            rows: one row as a mapping, or a sequence of them.
+            model: as in `predict`.
+            version: as in `predict`.
+            idempotency_key: a text of 1 to 255 characters; a second submission with it returns the job of the first.
+
+        Raises:
+            ProblemError: if the gateway answers with an error.
+            GatewayUnreachable: if it does not answer.
+        """
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        return Job(self, self._request("POST", _path("jobs", model, version), _body(rows), headers=headers)["id"])
+
+    def job(self, job_id: str) -> "Job":
+        """Return a job that was submitted earlier, by its id; nothing is sent yet."""
+        return Job(self, job_id)
+
+    def job_view(self, job_id: str, wait: float = 0.0) -> dict[str, Any]:
+        """Return the gateway's view of a job, after waiting at most `wait` seconds for its outcome.
+
+        Raises:
+            ProblemError: if the gateway answers with an error.
+            GatewayUnreachable: if it does not answer.
+        """
+        parameters = {"wait": str(wait)} if wait else {}
+        return self._request("GET", f"/jobs/{quote(job_id, safe='')}", None, parameters, timeout=self._timeout + wait)
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None,
+        parameters: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> dict[str, Any]:
+        try:
+            answer = self._http.request(
+                method, path, content=content, params=parameters, headers=headers, timeout=timeout or self._timeout
+            )
+        except httpx.HTTPError as error:
+            raise GatewayUnreachable(f"{self._http.base_url}: {type(error).__name__}: {error}") from error
+        document = _document(answer)
+        if answer.is_success:
+            return document
+        raise problem_error(answer.status_code, document, _retry_after(answer))
+
+
+class Job:
+    """A job at the gateway."""
+
+    def __init__(self, client: Client, job_id: str) -> None:
+        self._client = client
+        self.id = job_id
+
+    def __repr__(self) -> str:
+        return f"Job({self.id!r})"
+
+    def status(self) -> str:
+        """Return `queued`, `running`, `succeeded`, `failed`, `cancelled` or `expired`.
+
+        Raises:
+            NotFound: if the job is unknown or aged out.
+        """
+        return str(self._client.job_view(self.id)["status"])
+
+    def result(self, timeout: float | None = None) -> dict[str, Any]:
+        """Wait for the result: `prediction` or `predictions`, and `probabilities` if the model knows them.
+
+        Args:
+            timeout: seconds to wait at most; None waits until the job has ended.
+
+        Raises:
+            TimeoutError: if the job has not ended within `timeout`.
+            JobFailed: if it ended without a result.
+            NotFound: if the job is unknown or aged out.
+            ProblemError: if the gateway answers with another error.
+            GatewayUnreachable: if it does not answer.
+        """
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            wait = max(0.0, min(POLL_SECONDS, deadline - time.monotonic()))
+            view = self._client.job_view(self.id, round(wait, 3))
+            if view["status"] in ENDED:
+                break
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"job {self.id} is {view['status']} after {timeout:g} s")
+        if view["status"] != "succeeded":
+            raise JobFailed(self.id, view["status"], view.get("error") or {})
+        result: dict[str, Any] = view["result"]
+        return result
+
+
+def _path(resource: str, model: str | None, version: str | None) -> str:
+    if model is None:
+        if version is not None:
+            raise ValueError("version needs model: versions belong to a model")
+        return f"/{resource}"
+    base = f"/models/{quote(model, safe='')}"
+    return f"{base}/{resource}" if version is None else f"{base}/versions/{quote(version, safe='')}/{resource}"
+
+
+def _body(rows: Row | Sequence[Row]) -> bytes:
+    # NumPy numbers, as rows of a data frame hold them, are JSON numbers.
+    body = dict(rows) if isinstance(rows, Mapping) else {"instances": [dict(row) for row in rows]}
+    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _document(answer: httpx.Response) -> dict[str, Any]:
+    try:
+        document = orjson.loads(answer.content)
+    except orjson.JSONDecodeError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _retry_after(answer: httpx.Response) -> float | None:
+    # RFC 9110 also has a date here, which this gateway never sends.
+    text = answer.headers.get("Retry-After", "")
+    return float(text) if text.isdigit() else None

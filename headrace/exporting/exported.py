@@ -1,0 +1,57 @@
+"""The result of an export: where the new version is, and a card for notebooks."""
+
+import json
+import shlex
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from headrace.card.page import CARD_FILE
+from headrace.models.manifest import Manifest
+
+EXAMPLE_URL = "http://127.0.0.1:8000"
+"""The gateway of the curl line: where `make up` and Compose publish it."""
+
+
+@dataclass(frozen=True, repr=False)
+class Exported:
+    """A new version in a model store."""
+
+    manifest: Manifest
+    """The manifest, as read back from the store."""
+    location: str
+    """The folder or URL of the version."""
+    alias: str | None
+    """The alias that names the version now; None if none was moved."""
+
+    @property
+    def name(self) -> str:
+        """The name of the model."""
+        return self.manifest.name
+
+    @property
+    def version(self) -> str:
+        """The name of the version."""
+        return self.manifest.version
+
+    def __repr__(self) -> str:
+        alias = f", alias={self.alias!r}" if self.alias else ""
+        return f"Exported({self.name!r}, version={self.version!r}{alias}, location={self.location!r})"
+
+    def curl_line(self) -> str:
+        """Return a shell command that asks a gateway on this machine for a prediction of the first sample."""
+        names = (feature.name for feature in self.manifest.features)
+        body = json.dumps(dict(zip(names, self.manifest.samples[0].row, strict=True)), ensure_ascii=False)
+        url = f"{EXAMPLE_URL}/models/{self.name}/versions/{self.alias or self.version}/predict"
+        return f"curl {url} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+
+    def _repr_html_(self) -> str:
+        """Return the card that a notebook shows."""
+        path = f"{self.location}/{CARD_FILE}"
+        link = path if "://" in path else Path(path).resolve().as_uri()
+        alias = f", now <code>{escape(self.alias)}</code>" if self.alias else ""
+        return (
+            f"<div><strong>{escape(self.name)} {escape(self.version)}</strong>{alias}<br>"
+            f'<code>{escape(self.location)}</code> · <a href="{escape(link)}">model card</a>'
+            f"<pre>{escape(self.curl_line())}</pre></div>"
+        )

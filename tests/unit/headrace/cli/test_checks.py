@@ -1,0 +1,136 @@
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import joblib
+import pytest
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from headrace.models.store import ModelStore
+from tests.support.estimators import people
+from tests.unit.headrace.cli.versions import add, damage, run
+from tests.unit.headrace.models.test_manifest import document
+
+Captured = pytest.CaptureFixture[str]
+
+
+def test_intact_versions_are_said_to_be_intact(filled: ModelStore, capsys: Captured) -> None:
+    assert run("verify") == 0
+
+    output, errors = capsys.readouterr()
+    assert output.splitlines() == [f"iris v{n} is intact and predicts its 1 samples" for n in (1, 2, 3)]
+    assert errors == ""
+
+
+def test_a_tampered_artifact_is_never_loaded(
+    filled: ModelStore, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joblib, "load", lambda *_: pytest.fail("it was loaded"))
+    path = damage(filled, "v2", "model.pkl")
+
+    assert run("verify", "iris", "production") == 1
+
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert errors.startswith(f"headrace: {path}: SHA-256 is ") and errors.count("\n") == 1
+
+
+def test_one_damaged_version_does_not_hide_the_others(filled: ModelStore, capsys: Captured) -> None:
+    damage(filled, "v1", "manifest.json")
+    damage(filled, "v2", "model.pkl")
+
+    assert run("verify", "iris") == 1
+
+    output, errors = capsys.readouterr()
+    assert output == "iris v3 is intact and predicts its 1 samples\n"
+    assert errors.count("\n") == errors.count("headrace: ") == 2
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        {"row": [1.5], "prediction": "b", "probabilities": [0.5, 0.5]},
+        {"row": [1.5], "prediction": "a", "probabilities": [0.5, 0.51]},
+    ],
+)
+def test_other_predictions_than_at_export_are_found(
+    store: ModelStore, capsys: Captured, sample: dict[str, Any]
+) -> None:
+    add(store, "v1", samples=[sample])
+
+    assert run("verify", "iris", "v1") == 1
+    assert capsys.readouterr() == ("", "headrace: iris v1: sample 0 is not predicted as when it was exported\n")
+
+
+def test_an_artifact_that_cannot_be_loaded_is_one_line(store: ModelStore, capsys: Captured) -> None:
+    content = b"no pickle\n"
+
+    def write(folder: Path) -> None:
+        (folder / "model.pkl").write_bytes(content)
+        artifact = {"file": "model.pkl", "format": "joblib", "size_bytes": len(content)}
+        artifact["sha256"] = hashlib.sha256(content).hexdigest()
+        (folder / "manifest.json").write_text(json.dumps({**document(), "artifact": artifact}))
+
+    store.add("iris", "v1", write)
+
+    assert run("verify") == 1
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert errors.startswith("headrace: iris v1: it can't be loaded: ") and errors.count("\n") == 1
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A fitted pipeline of a frame, and beside it `rows.csv` with its training rows and targets."""
+    frame, targets = people()
+    estimator = make_pipeline(
+        make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["city", "plan"])), LogisticRegression()
+    )
+    frame[["city", "plan"]] = frame[["city", "plan"]].fillna("none")
+    joblib.dump(estimator.fit(frame[["city", "plan"]], targets), tmp_path / "churn.joblib")
+    frame.assign(outcome=targets).to_csv(tmp_path / "rows.csv", index=False)
+    return tmp_path / "churn.joblib"
+
+
+def test_an_estimator_that_can_be_exported_is_said_to_be(model: Path, store: ModelStore, capsys: Captured) -> None:
+    rows = str(model.with_name("rows.csv"))
+
+    assert run("export-check", str(model), "--rows", rows, "--target", "outcome") == 0
+
+    output, errors = capsys.readouterr()
+    assert output.startswith(f"{model} can be exported: Pipeline, 2 features, 1 outputs, ")
+    assert errors == ""
+    assert store.names() == []
+
+
+def test_an_estimator_that_can_not_be_exported_is_told_why(
+    model: Path, tmp_path: Path, store: ModelStore, capsys: Captured
+) -> None:
+    joblib.dump(StandardScaler().fit([[1.0], [2.0]]), tmp_path / "scaler.joblib")
+    (tmp_path / "numbers.csv").write_text("x\n1.0\n2.0\n")
+
+    assert run("export-check", str(tmp_path / "scaler.joblib"), "--rows", str(tmp_path / "numbers.csv")) == 1
+
+    assert capsys.readouterr() == ("", "headrace: StandardScaler has no predict: it can't predict a new row\n")
+
+
+@pytest.mark.parametrize(
+    ("file", "rows", "options", "complaint"),
+    [
+        ("absent.joblib", "rows.csv", [], "absent.joblib: No such file or directory"),
+        ("rows.csv", "rows.csv", [], "not readable: "),
+        ("churn.joblib", "rows.csv", ["--target", "nothing"], "has no column 'nothing'; it has age, "),
+    ],
+)
+def test_files_that_do_not_fit_are_one_line(
+    model: Path, file: str, rows: str, options: list[str], complaint: str, capsys: Captured
+) -> None:
+    assert run("export-check", str(model.with_name(file)), "--rows", str(model.with_name(rows)), *options) == 1
+
+    error = capsys.readouterr().err
+    assert complaint in error
+    assert error.startswith("headrace: ") and error.count("\n") == 1

@@ -1,0 +1,165 @@
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from headrace import Client, HeadraceError, ProblemError
+from headrace.client import errors
+
+Handler = Callable[[httpx.Request], httpx.Response]
+
+
+class Gateway:
+    """A transport that answers with the given responses in turn, and keeps the requests."""
+
+    def __init__(self, *responses: httpx.Response) -> None:
+        self.requests: list[httpx.Request] = []
+        self._responses = list(responses)
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        return self._responses.pop(0)
+
+    def client(self, **options: Any) -> Client:
+        return Client("http://gateway:8000", transport=httpx.MockTransport(self), **options)
+
+
+def problem(status: int, code: str, headers: dict[str, str] | None = None, **members: Any) -> httpx.Response:
+    document = {"type": f"urn:headrace:problem:{code}", "title": "t", "status": status, "detail": "a reason", **members}
+    return httpx.Response(status, json=document, headers=headers)
+
+
+def view(status: str, **members: Any) -> httpx.Response:
+    return httpx.Response(200, json={"id": "j1", "status": status, "model": "m", "version": "v1", **members})
+
+
+def test_a_row_is_predicted() -> None:
+    gateway = Gateway(httpx.Response(200, json={"prediction": "stays", "model": "churn", "version": "v1"}))
+
+    with gateway.client(key="secret") as client:
+        answer = client.predict({"age": np.float64(42.0), "city": None}, deadline=0.5)
+
+    assert answer["prediction"] == "stays"
+    [request] = gateway.requests
+    assert (request.method, str(request.url)) == ("POST", "http://gateway:8000/predict?deadline=0.5")
+    assert json.loads(request.content) == {"age": 42.0, "city": None}
+    assert request.headers["authorization"] == "Bearer secret"
+    assert request.headers["content-type"] == "application/json"
+
+
+def test_rows_are_predicted_by_a_version() -> None:
+    gateway = Gateway(httpx.Response(200, json={"predictions": [1, 2]}))
+
+    answer = gateway.client().predict([{"x": 1.0}, {"x": 2.0}], model="m", version="v 1")
+
+    assert answer == {"predictions": [1, 2]}
+    [request] = gateway.requests
+    assert request.url.raw_path == b"/models/m/versions/v%201/predict"
+    assert json.loads(request.content) == {"instances": [{"x": 1.0}, {"x": 2.0}]}
+    assert "authorization" not in request.headers
+
+
+def test_a_deadline_beyond_the_timeout_extends_it() -> None:
+    gateway = Gateway(httpx.Response(200, json={}))
+
+    gateway.client(timeout=2.0).predict({"x": 1.0}, deadline=20.0)
+
+    assert gateway.requests[0].extensions["timeout"]["read"] == 21.0
+
+
+def test_a_version_without_a_model_is_refused() -> None:
+    with pytest.raises(ValueError, match="version needs model"):
+        Gateway().client().predict({"x": 1.0}, version="v1")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, errors.InvalidRequest),
+        (401, errors.Unauthorized),
+        (403, errors.Unauthorized),
+        (404, errors.NotFound),
+        (409, ProblemError),
+        (422, errors.InvalidRequest),
+        (429, errors.RateLimited),
+        (500, ProblemError),
+        (503, errors.Unavailable),
+        (504, errors.DeadlineExceeded),
+    ],
+)
+def test_a_problem_is_an_exception_of_its_kind(status: int, kind: type[ProblemError]) -> None:
+    gateway = Gateway(problem(status, "a_code", {"Retry-After": "3"}, rows=[1]))
+
+    with pytest.raises(ProblemError) as caught:
+        gateway.client().predict({"x": 1.0})
+
+    error = caught.value
+    assert type(error) is kind
+    assert (error.status, error.code, error.detail, error.retry_after) == (status, "a_code", "a reason", 3.0)
+    assert error.members["rows"] == [1]
+    assert str(error) == f"{status} a_code: a reason"
+
+
+@pytest.mark.parametrize("content", [b"<html>", b"[]", b""])
+def test_an_error_of_something_in_between_is_a_problem_too(content: bytes) -> None:
+    with pytest.raises(ProblemError) as caught:
+        Gateway(httpx.Response(502, content=content)).client().predict({"x": 1.0})
+
+    assert (caught.value.status, caught.value.code, caught.value.retry_after) == (502, "", None)
+
+
+def test_no_answer_is_an_exception_that_names_the_gateway() -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused", request=request)
+
+    client = Client("http://gateway:8000", transport=httpx.MockTransport(refuse))
+    with pytest.raises(HeadraceError, match=r"^http://gateway:8000: ConnectError: refused$") as caught:
+        client.predict({"x": 1.0})
+
+    assert type(caught.value) is errors.GatewayUnreachable
+
+
+def test_a_job_is_submitted_and_its_result_waited_for() -> None:
+    gateway = Gateway(
+        httpx.Response(202, json={"id": "j1", "status": "queued"}),
+        view("queued"),
+        view("running"),
+        view("succeeded", result={"predictions": ["a", "b"]}),
+    )
+    job = gateway.client().submit([{"x": 1.0}, {"x": 2.0}], model="m", idempotency_key="k")
+
+    assert repr(job) == "Job('j1')"
+    assert job.status() == "queued"
+    assert job.result() == {"predictions": ["a", "b"]}
+    submitted, asked, *waited = gateway.requests
+    assert (submitted.url.path, submitted.headers["idempotency-key"]) == ("/models/m/jobs", "k")
+    assert asked.url == "http://gateway:8000/jobs/j1"
+    assert [request.url.query for request in waited] == [b"wait=5.0", b"wait=5.0"]
+
+
+def test_a_job_that_takes_too_long_is_a_timeout() -> None:
+    job = Gateway(view("running")).client().job("j1")
+
+    with pytest.raises(TimeoutError, match="job j1 is running after 0 s"):
+        job.result(timeout=0)
+
+
+@pytest.mark.parametrize(
+    ("ended", "message", "rows"),
+    [
+        (
+            view("failed", error={"code": "prediction_failed", "message": "no such city", "rows": [1]}),
+            "job j1 is failed: prediction_failed: no such city",
+            [1],
+        ),
+        (view("cancelled"), "job j1 is cancelled", []),
+    ],
+)
+def test_a_job_without_a_result_is_an_exception(ended: httpx.Response, message: str, rows: list[int]) -> None:
+    with pytest.raises(errors.JobFailed, match=f"^{message}$") as caught:
+        Gateway(ended).client().job("j1").result()
+
+    assert caught.value.rows == rows

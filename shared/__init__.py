@@ -1,4 +1,4 @@
-"""What every process agrees on: settings, messages, the job record, the manifest, metric names.
+"""The agreement between the processes: settings, messages, the job record, metric names.
 
 Imports none of the other packages, and neither FastAPI nor NumPy nor scikit-learn.
 """

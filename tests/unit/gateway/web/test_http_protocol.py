@@ -176,6 +176,21 @@ def test_a_body_in_many_pieces_is_not_taken_for_trailers() -> None:
             await connection.receive(CHUNKED)
             for _ in range(2 * HEAD_MAX_BYTES // 1000):
                 await connection.receive(b"3e8\r\n" + b"x" * 1000 + b"\r\n")
+            await connection.receive(b"0\r\n", MORE_HEADERS)
+            assert not connection.transport.is_closing()
+
+    run(scenario())
+
+
+def test_each_request_has_a_limit_of_its_own() -> None:
+    pieces = [MORE_HEADERS] * (HEAD_MAX_BYTES // len(MORE_HEADERS))
+
+    async def scenario() -> None:
+        with connected(App()) as connection:
+            await connection.answer()
+            for _ in range(2):
+                await connection.receive(HEAD, *pieces, b"\r\n")
+            assert len(connection.app.scopes) == 2
             assert not connection.transport.is_closing()
 
     run(scenario())

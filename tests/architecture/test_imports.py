@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tests.support.requirements import require
 PACKAGES = ("headrace", "gateway", "worker", "training", "shared")
 CODE = (*PACKAGES, "monitoring", "scripts", "bench", "demo")
 LINES_AT_MOST = 300
+MODULES_AT_MOST = 12
 
 
 def modules_of(*folders: str) -> list[Path]:
@@ -137,6 +139,13 @@ def test_and_the_test_before_would_notice(tmp_path: Path) -> None:
         "socket.connect",
     ):
         assert effect in noted, noted
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_room_has_few_enough_modules_to_be_seen_at_once(package: str) -> None:
+    rooms = Counter(path.parent for path in modules_of(package) if path.name != "__init__.py")
+
+    assert {str(room): count for room, count in rooms.items() if count > MODULES_AT_MOST} == {}
 
 
 @pytest.mark.parametrize("path", modules_of(*CODE), ids=str)

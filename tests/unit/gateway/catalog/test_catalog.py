@@ -426,7 +426,7 @@ def test_a_split_starts_when_the_workers_are_ready_and_ends_with_its_record(at: 
     at.look()
     assert at.catalog.trials("sticks") == {"latest": {"split": {"version": "v2", "share": 1.0}}}
     assert (at.serves(), at.serves(reference="latest")) == ("v2", "v2")
-    assert at.serves(reference="v1") == "v1", "whoever asks for a version gets that one"
+    assert at.serves(reference="v1") == "v1", "a caller who names a version gets that one"
 
     at.store.put("sticks", "latest", "v1")
     at.look()

@@ -72,9 +72,14 @@ def test_a_killed_child_costs_its_callers_an_error(puppets: Stack) -> None:
     assert response.json()["type"] == "urn:headrace:problem:worker_lost"
 
 
-def test_a_row_that_makes_the_model_raise_fails_alone(puppets: Stack) -> None:
+def test_a_row_that_makes_the_model_raise_fails_alone(
+    new_stack: NewStack, puppet_models: Path, puppet_folder: Path
+) -> None:
+    # Without short time limits, which a busy machine would reach.
+    puppets = new_stack(puppet_models, **{"DEFAULT_MODEL": "puppet", PUPPET_FOLDER: str(puppet_folder)}).start()
+
     def call(row: dict[str, Any]) -> int:
-        return puppets.predict(row).status_code
+        return puppets.predict(row, params={"deadline": 30}).status_code
 
     # Both slots are busy, so that the other rows leave together in one batch.
     rows = [{"value": 0.3, "act": Act.SLEEP}] * 2 + [ANSWER] * 3 + [{"value": 1, "act": Act.RAISE}] + [ANSWER] * 3

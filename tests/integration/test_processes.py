@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -87,6 +88,13 @@ def send(stack: Stack, content: dict[str, Any], connections: int, each: int) -> 
         list(pool.map(caller, range(connections)))
 
 
+def counts_of_all(stack: Stack, pid: int, requests: int) -> Scrape | None:
+    """Return what one process shows once that has so many requests: each writes its counts twice a second."""
+    with only(stack, pid):
+        shown = scrape(stack)
+    return shown if shown.total("inference_requests_total", **OK) == requests else None
+
+
 def scrape(stack: Stack) -> Scrape:
     return Scrape(f"{stack.url}/metrics")
 
@@ -103,9 +111,7 @@ def test_whichever_process_is_asked_shows_the_requests_of_both(stack: Stack, iri
     send(stack, content, connections=40, each=10)
 
     for pid in (one, other):
-        with only(stack, pid):
-            told = scrape(stack)
-        assert told.total("inference_requests_total", **OK) == 700
+        told = wait_for(f"process {pid} knows the counts of both", partial(counts_of_all, stack, pid, 700))
         assert told.total("inference_http_requests_total", route="/predict", status="200") == 700
         assert told.total("inference_request_duration_seconds_count", lane="interactive") == 700
         assert told.total("inference_request_duration_seconds_bucket", lane="interactive", le="+Inf") == 700

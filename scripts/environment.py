@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+RUN_LOCK = ROOT / ".run" / "lock"
+"""The file that a running `make up` holds."""
 STAMP_FILE = "made-from"
 STAMP_CODE = "import sys; print(sys.version.replace('\\n', ' '), sys.base_prefix)"
 RUNTIME_LOCK = "runtime.txt"
@@ -33,8 +35,10 @@ class EnvironmentFailed(Exception):
     """The reason why there is no environment, in one line."""
 
 
-def ensure(folder: Path, locks: Sequence[Path], python: str) -> bool:
+def ensure(folder: Path, locks: Sequence[Path], python: str, in_use: bool = False) -> bool:
     """Make the environment with that Python, or install into it what it lacks.
+
+    An environment `in_use` is extended, but not replaced: processes that run from it could not start others.
 
     Returns:
         False if it had all of the locks already.
@@ -51,8 +55,14 @@ def ensure(folder: Path, locks: Sequence[Path], python: str) -> bool:
         there = set(stamp.read_text().splitlines()) if stamp.is_file() else set()
         if wanted <= there:
             return False
+        extends = bool(there) and there <= wanted
+        if in_use and folder.exists() and not extends:
+            raise EnvironmentFailed(
+                f"`make up` runs from {folder}, which {locks[0]} or the Python {python} does not fit: "
+                "stop it first, or name the Python that it was started with (PYTHON=...)"
+            )
         stamp.unlink(missing_ok=True)
-        if there and there <= wanted:
+        if extends:
             install = _installer(folder, python)
         else:
             shutil.rmtree(folder, ignore_errors=True)
@@ -133,6 +143,18 @@ def _has(python: str, module: str) -> bool:
     return subprocess.run([python, "-c", f"import {module}"], check=False, capture_output=True).returncode == 0
 
 
+def is_running() -> bool:
+    """Return whether `make up` runs from this clone."""
+    try:
+        with RUN_LOCK.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
 def base_python() -> str:
     """Return the interpreter below the running one: an environment must not be made from the one that it replaces."""
     return str(getattr(sys, "_base_executable", sys.executable))
@@ -142,7 +164,7 @@ def main(arguments: list[str]) -> int:
     """Make the environment that the command line names."""
     folder, *locks = (Path(argument) for argument in arguments)
     try:
-        ensure(folder, locks, base_python())
+        ensure(folder, locks, base_python(), in_use=is_running())
     except EnvironmentFailed as error:
         print(f"headrace: {error}", file=sys.stderr)
         return 1

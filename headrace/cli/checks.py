@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headrace.cli.arguments import add_store_command, versions_of
-from headrace.errors import HeadraceError, NotExportable
+from headrace.errors import HeadraceError, ModelNotFound, NotExportable
 from headrace.models.store import ModelStore
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ def _verify(store: ModelStore, options: argparse.Namespace) -> int:
         chosen = [(options.name, store.resolve(options.name, options.ref))]
     else:
         chosen = list(versions_of(store, options.name))
+    if not chosen:
+        raise ModelNotFound(f"there are no models in {store.root}")
     exit_code = 0
     for name, version in chosen:
         try:

@@ -1,3 +1,4 @@
+import fcntl
 import sys
 from pathlib import Path
 
@@ -40,6 +41,30 @@ def test_a_second_lock_extends_it_and_a_changed_one_makes_it_anew(tmp_path: Path
     assert environment.ensure(folder, [runtime], python)
     assert not mark.exists()
     assert (folder / "bin" / "headrace").stat().st_mode & 0o111
+
+
+def test_an_environment_in_use_is_never_replaced(tmp_path: Path) -> None:
+    folder, lock = tmp_path / "venv", tmp_path / "lock.txt"
+    lock.write_text("# nothing\n")
+    folder.mkdir()
+    (folder / environment.STAMP_FILE).write_text("another Python\n")
+    mark = folder / "mark"
+    mark.touch()
+
+    with pytest.raises(environment.EnvironmentFailed, match="stop it first"):
+        environment.ensure(folder, [lock], environment.base_python(), in_use=True)
+
+    assert mark.exists()
+
+
+def test_a_running_stack_is_noticed_by_the_lock_that_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "RUN_LOCK", tmp_path / "lock")
+    assert not environment.is_running(), "there is no file"
+    with (tmp_path / "lock").open("w") as file:
+        assert not environment.is_running(), "nobody holds it"
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert environment.is_running()
+    assert not environment.is_running()
 
 
 def test_a_python_without_means_gets_one_line(

@@ -26,6 +26,11 @@ def test_intact_versions_are_said_to_be_intact(filled: ModelStore, capsys: Captu
     assert errors == ""
 
 
+def test_a_store_without_models_is_not_said_to_be_intact(filled: ModelStore, tmp_path: Path, capsys: Captured) -> None:
+    assert run("verify", "--store", str(tmp_path / "mistyped")) == 1
+    assert capsys.readouterr() == ("", f"headrace: there are no models in {tmp_path / 'mistyped'}\n")
+
+
 def test_a_tampered_artifact_is_never_loaded(
     filled: ModelStore, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:

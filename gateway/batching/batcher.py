@@ -21,7 +21,7 @@ from gateway.batching.slots import Permit, Slots, WorkerGroups
 from gateway.batching.wait_queue import WaitQueue
 from gateway.broker.batch_client import BatchClient
 from gateway.broker.celery_message import Traces
-from gateway.errors import BrokerUnavailable, DeadlineExceeded, NoWorker, Overloaded, QueueFull
+from gateway.errors import BrokerUnavailable, DeadlineExceeded, Overloaded, QueueFull
 from gateway.settings import GatewaySettings
 from headrace.models.manifest import Manifest
 from shared.queue.broker_clock import BrokerClock
@@ -119,7 +119,7 @@ class Batcher:
         Raises:
             QueueFull: if too many rows wait.
             Overloaded: if there is no time for these, at once or when their turn comes too late.
-            BrokerUnavailable: if Redis does not take them.
+            BrokerUnavailable: if Redis does not take them; at the deadline, if Redis does not answer.
             NoWorker: at the deadline, if no live worker serves the model; after it, if the batch is lost.
             DeadlineExceeded: at the deadline, if a live worker serves the model.
         """
@@ -235,7 +235,7 @@ class Batcher:
             self._give_up(message.batch, lambda: failure)
         else:
             lost_in = max(call.deadline for call in message.calls) - self._clock.now() + REPLY_GRACE_SECONDS
-            asyncio.get_running_loop().call_later(lost_in, self._give_up, message.batch, NoWorker)
+            asyncio.get_running_loop().call_later(lost_in, self._give_up, message.batch, self._worker_groups.no_slots)
 
     def _give_up(self, batch: int, failure: Callable[[], Exception]) -> None:
         """Give up a batch that is still in flight; callers that wait for it get the failure."""
@@ -263,4 +263,5 @@ class Batcher:
         """End a call at its deadline."""
         if not call.answer.done():
             served = self._worker_groups.serving(self.model).total
-            call.answer.set_exception(DeadlineExceeded(call.deadline - call.accepted_at) if served else NoWorker())
+            late = DeadlineExceeded(call.deadline - call.accepted_at)
+            call.answer.set_exception(late if served else self._worker_groups.no_slots())

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.broker.workers import Workers
+from gateway.errors import BrokerUnavailable, NoWorker, RequestError
 
 QUICK_KEEPS_SECONDS = 10.0
 """Time for which one slot is kept free of slow models after a quick model had something to send."""
@@ -126,6 +127,10 @@ class WorkerGroups:
         if group not in self._worker_groups:
             self._worker_groups[group] = Slots(group, self._workers.slots_of)
         return self._worker_groups[group]
+
+    def no_slots(self) -> RequestError:
+        """Return the reason for which a group has no slots: no worker lives, or the broker does not tell."""
+        return NoWorker() if self._workers.known else BrokerUnavailable()
 
     def follow_workers(self) -> None:
         """Let each model that waits for a turn wait in the group that serves it now: workers may have come or gone."""

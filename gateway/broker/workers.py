@@ -33,6 +33,8 @@ class Workers:
         """Heartbeats of the pool children, by worker."""
         self._slots: dict[str, int] = {}
         """Number of slots by worker group."""
+        self.known = True
+        """False after a read that the broker did not answer."""
 
     @property
     def slots(self) -> int:
@@ -96,8 +98,10 @@ class Workers:
                 server_time, workers, children = await pipe.execute()
             self._clock.calibrate(server_time, asked, time.monotonic())
         except Exception:
+            self.known = False
             self._replace({}, {})
             raise
+        self.known = True
         self._replace(
             await self._live(keys.WORKERS, workers, Heartbeat),
             await self._live(keys.CHILDREN, children, ChildHeartbeat),

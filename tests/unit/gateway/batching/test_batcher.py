@@ -344,6 +344,15 @@ def test_if_all_gave_up_no_batch_is_sent() -> None:
     run(scenario())
 
 
+def test_without_a_broker_callers_hear_at_their_deadline_that_it_does_not_answer() -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=0)
+        lane.workers.known = False
+        await error_of(lane.ask(1.0, deadline_seconds=0.01), BrokerUnavailable)
+
+    run(scenario())
+
+
 def test_a_caller_who_left_while_the_batch_was_computed_disturbs_nobody() -> None:
     async def scenario() -> None:
         lane = Lane()

@@ -122,10 +122,10 @@ def test_while_redis_does_not_answer_no_worker_counts_as_live(broker: FakeServer
             broker.connected = False
             with pytest.raises(redis.ConnectionError):
                 await known.refresh()
-            assert (known.heartbeats, known.slots) == ({}, 0)
+            assert (known.known, known.heartbeats, known.slots) == (False, {}, 0)
             broker.connected = True
             await known.refresh()
-            assert known.slots == 2
+            assert (known.known, known.slots) == (True, 2)
 
     run(scenario())
 

@@ -95,8 +95,7 @@ def remembering(value: float) -> dict[str, Any]:
 
 
 def test_a_cancelled_job_never_runs(new_stack: NewStack, puppet_models: Path, puppet_folder: Path) -> None:
-    stack = new_stack(puppet_models, DEFAULT_MODEL="puppet", **{PUPPET_FOLDER: str(puppet_folder)}).start()
-    stack.workers[0].stop()
+    stack = new_stack(puppet_models, DEFAULT_MODEL="puppet", **{PUPPET_FOLDER: str(puppet_folder)}).start_without_workers()
     cancelled, kept = stack.submit(remembering(1)), stack.submit(remembering(2))
     for _ in range(2):
         assert stack.http.delete(f"/jobs/{cancelled}").json()["status"] == "cancelled"
@@ -111,8 +110,7 @@ def test_a_job_that_waited_too_long_expires_and_never_runs(
     new_stack: NewStack, puppet_models: Path, puppet_folder: Path
 ) -> None:
     options = {"DEFAULT_MODEL": "puppet", "JOB_EXPIRY_SECONDS": "0.5", "JOB_CHECK_SECONDS": "0.5"}
-    stack = new_stack(puppet_models, **options, **{PUPPET_FOLDER: str(puppet_folder)}).start()
-    stack.workers[0].stop()
+    stack = new_stack(puppet_models, **options, **{PUPPET_FOLDER: str(puppet_folder)}).start_without_workers()
     job_id = stack.submit(remembering(1))
     # No worker is needed: the reconciler expires the job.
     assert stack.outcome(job_id)["status"] == "expired"
@@ -124,8 +122,7 @@ def test_a_job_that_waited_too_long_expires_and_never_runs(
 
 
 def test_a_lost_message_is_published_again(new_stack: NewStack, iris_models: Path) -> None:
-    stack = new_stack(iris_models, JOB_CHECK_SECONDS="0.5").start()
-    stack.workers[0].stop()
+    stack = new_stack(iris_models, JOB_CHECK_SECONDS="0.5").start_without_workers()
     job_id = stack.submit(SETOSA)
     assert stack.redis.delete("bulk") == 1
     stack.workers[0].start()
@@ -133,8 +130,7 @@ def test_a_lost_message_is_published_again(new_stack: NewStack, iris_models: Pat
 
 
 def test_jobs_that_wait_in_a_long_queue_are_not_published_twice(new_stack: NewStack, iris_models: Path) -> None:
-    stack = new_stack(iris_models, JOB_CHECK_SECONDS="0.2").start()
-    stack.workers[0].stop()
+    stack = new_stack(iris_models, JOB_CHECK_SECONDS="0.2").start_without_workers()
     submitted = [stack.submit(SETOSA) for _ in range(5)]
     entries = stack.redis.llen("bulk")
 
@@ -152,8 +148,7 @@ def test_jobs_that_wait_in_a_long_queue_are_not_published_twice(new_stack: NewSt
 
 
 def test_too_many_open_jobs_are_503_with_retry_after(new_stack: NewStack, iris_models: Path) -> None:
-    stack = new_stack(iris_models, JOBS_OPEN_MAX="2").start()
-    stack.workers[0].stop()
+    stack = new_stack(iris_models, JOBS_OPEN_MAX="2").start_without_workers()
     accepted = [stack.submit(SETOSA), stack.submit(SETOSA)]
     refused = stack.http.post("/jobs", json=SETOSA)
     assert refused.status_code == 503

@@ -20,7 +20,7 @@ OURS = ("headrace", "gateway", "worker", "training", "shared")
 # Libraries that are imported once, before the children start: they are slow, and may have effects.
 LIBRARIES = (
     "celery.app.amqp", "celery.bootsteps", "celery.signals", "fastapi", "joblib", "kombu.transport.redis", "numpy",
-    "orjson", "prometheus_client.multiprocess", "pydantic_settings", "redis.asyncio", "sklearn.linear_model",
+    "orjson", "pandas", "prometheus_client.multiprocess", "pydantic_settings", "redis.asyncio", "sklearn.linear_model",
     "sklearn.datasets", "sklearn.model_selection", "threadpoolctl", "uvicorn",
 )  # fmt: skip
 

@@ -39,6 +39,7 @@ class Stack:
         The broker's data may be in another folder.
         """
         self.folder = folder
+        self.models = models
         self.broker_port = free_port()
         secret = f":{broker_password}@" if broker_password else ""
         self.redis_url = f"redis://{secret}127.0.0.1:{self.broker_port}/0"
@@ -94,6 +95,13 @@ class Stack:
         for process in (self.gateway, *self.workers):
             process.start()
         self.wait_ready()
+        return self
+
+    def start_without_workers(self) -> "Stack":
+        """Start broker and gateway; the workers are left to the test."""
+        self.start_broker()
+        self.gateway.start()
+        self.wait_for_gateway()
         return self
 
     def start_broker(self, patience_seconds: float = 15.0) -> None:

@@ -1,6 +1,7 @@
 """The answers that callers get during faults. tests/chaos shows that no job is lost."""
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,27 @@ ANSWER = {"value": 1, "act": Act.ANSWER}
 SHORT_LIMITS = {"TASK_SOFT_TIME_LIMIT_SECONDS": "1", "TASK_TIME_LIMIT_SECONDS": "2", "JOB_CHECK_SECONDS": "0.5"}
 
 
-@pytest.fixture
-def puppets(new_stack: NewStack, puppet_models: Path, puppet_folder: Path) -> Stack:
-    options = {**SHORT_LIMITS, "DEFAULT_MODEL": "puppet", PUPPET_FOLDER: str(puppet_folder)}
-    return new_stack(puppet_models, **options).start()
+@pytest.fixture(scope="module")
+def hasty_puppets(tmp_path_factory: pytest.TempPathFactory, puppet_models: Path) -> Iterator[Stack]:
+    yield from started(tmp_path_factory.mktemp("hasty"), puppet_models, **SHORT_LIMITS)
+
+
+@pytest.fixture(scope="module")
+def puppets(tmp_path_factory: pytest.TempPathFactory, puppet_models: Path) -> Iterator[Stack]:
+    """Yield a stack without short time limits, which a busy machine would reach."""
+    yield from started(tmp_path_factory.mktemp("puppets"), puppet_models)
+
+
+def started(folder: Path, models: Path, **options: str) -> Iterator[Stack]:
+    stack = Stack(folder, models, DEFAULT_MODEL="puppet", **{PUPPET_FOLDER: str(folder)}, **options)
+    try:
+        yield stack.start()
+    finally:
+        stack.close()
 
 
 def test_without_a_worker_callers_get_a_problem_and_jobs_wait(new_stack: NewStack, iris_models: Path) -> None:
-    stack = new_stack(iris_models, PREDICT_DEADLINE_SECONDS="1").start()
-    stack.workers[0].stop()
+    stack = new_stack(iris_models, PREDICT_DEADLINE_SECONDS="1").start_without_workers()
     assert stack.status("/readyz") == 503
     assert stack.status("/livez") == 200
     assert stack.http.get("/health").json()["reason"] == "no worker is running"
@@ -66,18 +79,13 @@ def test_a_batch_that_outlasts_the_stop_goes_back_to_the_queue(
     assert (outcome["status"], outcome["attempt"]) == ("succeeded", 2)
 
 
-def test_a_killed_child_costs_its_callers_an_error(puppets: Stack) -> None:
-    response = puppets.predict({"value": 1, "act": Act.DIE})
+def test_a_killed_child_costs_its_callers_an_error(hasty_puppets: Stack) -> None:
+    response = hasty_puppets.predict({"value": 1, "act": Act.DIE})
     assert response.status_code == 503
     assert response.json()["type"] == "urn:headrace:problem:worker_lost"
 
 
-def test_a_row_that_makes_the_model_raise_fails_alone(
-    new_stack: NewStack, puppet_models: Path, puppet_folder: Path
-) -> None:
-    # Without short time limits, which a busy machine would reach.
-    puppets = new_stack(puppet_models, **{"DEFAULT_MODEL": "puppet", PUPPET_FOLDER: str(puppet_folder)}).start()
-
+def test_a_row_that_makes_the_model_raise_fails_alone(puppets: Stack) -> None:
     def call(row: dict[str, Any]) -> int:
         return puppets.predict(row, params={"deadline": 30}).status_code
 
@@ -97,19 +105,17 @@ def test_an_answer_that_json_can_not_say_is_an_error(puppets: Stack) -> None:
     assert response.json()["type"] == "urn:headrace:problem:non_finite_output"
 
 
-def test_a_batch_that_runs_too_long_is_ended(puppets: Stack) -> None:
-    response = puppets.predict({"value": 1.5, "act": Act.SLEEP})
+def test_a_batch_that_runs_too_long_is_ended(hasty_puppets: Stack) -> None:
+    hasty_puppets.wait_ready()
+    response = hasty_puppets.predict({"value": 1.5, "act": Act.SLEEP})
     assert response.status_code == 504
     assert response.json()["type"] == "urn:headrace:problem:time_limit"
-    job = puppets.outcome(puppets.submit({"value": 1.5, "act": Act.SLEEP}))
+    job = hasty_puppets.outcome(hasty_puppets.submit({"value": 1.5, "act": Act.SLEEP}))
     assert (job["status"], job["error"]["code"]) == ("failed", "time_limit")
-    assert puppets.predict(ANSWER).status_code == 200
+    assert hasty_puppets.predict(ANSWER).status_code == 200
 
 
-def test_past_its_deadline_a_row_is_never_computed(
-    new_stack: NewStack, puppet_models: Path, puppet_folder: Path
-) -> None:
-    puppets = new_stack(puppet_models, **{"DEFAULT_MODEL": "puppet", PUPPET_FOLDER: str(puppet_folder)}).start()
+def test_past_its_deadline_a_row_is_never_computed(puppets: Stack) -> None:
     # The row of the readiness probe is answered before its entry is acknowledged.
     wait_for("nothing is in hand", lambda: puppets.redis.hlen("unacked") == 0)
     with ThreadPoolExecutor(3) as pool:
@@ -122,4 +128,4 @@ def test_past_its_deadline_a_row_is_never_computed(
         assert late.status_code == 504
         assert all(future.result().status_code == 200 for future in busy)
     assert puppets.predict(ANSWER).status_code == 200
-    assert list(puppet_folder.iterdir()) == []
+    assert not (puppets.folder / "7").exists()

@@ -95,7 +95,9 @@ def remembering(value: float) -> dict[str, Any]:
 
 
 def test_a_cancelled_job_never_runs(new_stack: NewStack, puppet_models: Path, puppet_folder: Path) -> None:
-    stack = new_stack(puppet_models, DEFAULT_MODEL="puppet", **{PUPPET_FOLDER: str(puppet_folder)}).start_without_workers()
+    stack = new_stack(
+        puppet_models, DEFAULT_MODEL="puppet", **{PUPPET_FOLDER: str(puppet_folder)}
+    ).start_without_workers()
     cancelled, kept = stack.submit(remembering(1)), stack.submit(remembering(2))
     for _ in range(2):
         assert stack.http.delete(f"/jobs/{cancelled}").json()["status"] == "cancelled"

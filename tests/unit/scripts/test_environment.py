@@ -7,40 +7,32 @@ import pytest
 from scripts import environment
 
 
-def test_it_is_made_once_per_lock(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    folder, lock = tmp_path / "venv", tmp_path / "lock.txt"
-    lock.write_text("# nothing\n")
-    python = environment.base_python()
-
-    assert environment.ensure(folder, [lock], python)
-    assert (folder / "bin" / "python").exists()
-    assert (folder / ".gitignore").read_text() == "*\n"
-    assert not environment.ensure(folder, [lock], python)
-
-    lock.write_text("not a requirement\n")
-    with pytest.raises(environment.EnvironmentFailed, match=r"installing .*lock\.txt into .* failed"):
-        environment.ensure(folder, [lock], python)
-    assert not (folder / environment.STAMP_FILE).exists(), "half made counts as made"
-    assert capfd.readouterr().out.count("headrace: making") == 2
-
-
-def test_a_second_lock_extends_it_and_a_changed_one_makes_it_anew(tmp_path: Path) -> None:
+def test_it_is_made_once_per_lock_and_extended_by_a_second_one(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     folder, runtime, dev = tmp_path / "venv", tmp_path / environment.RUNTIME_LOCK, tmp_path / "dev.txt"
     runtime.write_text("# nothing\n")
     dev.write_text("# nothing either\n")
     python = environment.base_python()
 
     assert environment.ensure(folder, [runtime], python)
+    assert (folder / "bin" / "python").exists()
+    assert (folder / ".gitignore").read_text() == "*\n"
+    assert not environment.ensure(folder, [runtime], python)
+
     mark = folder / "mark"
     mark.touch()
     assert environment.ensure(folder, [runtime, dev], python)
     assert mark.exists()
     assert not environment.ensure(folder, [runtime], python), "it has more than that already"
-
-    runtime.write_text("# something else\n")
-    assert environment.ensure(folder, [runtime], python)
-    assert not mark.exists()
     assert (folder / "bin" / "headrace").stat().st_mode & 0o111
+
+    runtime.write_text("not a requirement\n")
+    with pytest.raises(environment.EnvironmentFailed, match=r"installing .*txt into .* failed"):
+        environment.ensure(folder, [runtime], python)
+    assert not mark.exists(), "a changed lock makes it anew"
+    assert not (folder / environment.STAMP_FILE).exists(), "half made counts as made"
+    assert capfd.readouterr().out.count("headrace: making") == 3
 
 
 def test_an_environment_in_use_is_never_replaced(tmp_path: Path) -> None:

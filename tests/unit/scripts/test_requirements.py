@@ -45,6 +45,8 @@ def test_a_skip_is_a_failure_where_all_is_required(tmp_path: Path, switch: str, 
     )
 
     assert ended.returncode == (pytest.ExitCode.TESTS_FAILED if fails else pytest.ExitCode.OK), ended.stdout
-    failed = {way for way in TESTS for line in ended.stdout.splitlines() if re.match(rf"(FAILED|ERROR) .*test_{way}", line)}
+    failed = {
+        way for way in TESTS for line in ended.stdout.splitlines() if re.match(rf"(FAILED|ERROR) .*test_{way}", line)
+    }
     assert len(failed) == fails, ended.stdout
     assert ended.stdout.count("no such program") >= len(TESTS)

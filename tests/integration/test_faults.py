@@ -32,7 +32,8 @@ def puppets(tmp_path_factory: pytest.TempPathFactory, puppet_models: Path) -> It
 
 
 def started(folder: Path, models: Path, **options: str) -> Iterator[Stack]:
-    stack = Stack(folder, models, DEFAULT_MODEL="puppet", **{PUPPET_FOLDER: str(folder)}, **options)
+    settings = {"DEFAULT_MODEL": "puppet", PUPPET_FOLDER: str(folder), **options}
+    stack = Stack(folder, models, **settings)  # type: ignore[arg-type]
     try:
         yield stack.start()
     finally:

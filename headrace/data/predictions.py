@@ -39,6 +39,17 @@ class Predictions:
         shares = [each[row].tolist() for each in self.probabilities]
         return prediction, shares if self.values.ndim == 2 else shares[0]
 
+    @classmethod
+    def concatenated(cls, parts: "Sequence[Predictions]") -> "Predictions":
+        """Return the predictions of all parts, one part after another."""
+        shares = [np.concatenate(each) for each in zip(*(part.probabilities or () for part in parts), strict=True)]
+        return cls(np.concatenate([part.values for part in parts]), shares or None)
+
+    def at(self, positions: Any) -> "Predictions":
+        """Return the predictions of the rows at some positions, in the order of the positions."""
+        shares = None if self.probabilities is None else [each[positions] for each in self.probabilities]
+        return Predictions(self.values[positions], shares)
+
     def by_output(self) -> list[NDArray[Any]]:
         """Return the values of each output, shape (n,)."""
         return list(self.values.T) if self.values.ndim == 2 else [self.values]

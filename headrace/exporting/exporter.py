@@ -21,15 +21,15 @@ from headrace.data.predictions import (
     output_classes,
     predict,
 )
-from headrace.data.rows import estimator_input
 from headrace.data.table import Table, read_table
 from headrace.data.targets import Comparison, read_targets
 from headrace.errors import NotExportable
 from headrace.exporting.artifact import ArtifactFormat, read_artifact, write_artifact
 from headrace.exporting.exported import Exported
+from headrace.exporting.independence import Stored, check_independence, refuse_difference
 from headrace.exporting.samples import sample_positions, samples
 from headrace.models.alias import LATEST
-from headrace.models.manifest import MANIFEST_FILE, Feature, Manifest
+from headrace.models.manifest import MANIFEST_FILE, Manifest
 from headrace.models.store import DEFAULT_STORE, ModelStore
 
 PREDICTED_ROWS_MAX = 20_000
@@ -103,14 +103,12 @@ def export(
     def write(folder: Path) -> None:
         artifact = write_artifact(estimator, folder, format=format, trusted=trusted, extra_modules=extra_modules)
         # The estimator as a worker loads it, not the one in memory, and the rows as a worker converts them.
-        loaded = _Loaded(read_artifact(artifact, folder, trusted), table, features, shares)
-        predictions = loaded.predict(positions)
-        _refuse_difference(
-            in_memory,
-            Predictions(predictions.values),
-            "the stored estimator and that in memory differ",
-        )
-        chosen = sample_positions(table, positions, predictions.values)
+        stored = Stored(read_artifact(artifact, folder, trusted), features, table.form, shares)
+        rows = table.rows(positions)
+        predictions = stored.predict(rows)
+        _refuse_change(estimator, table.at(positions), in_memory, Predictions(predictions.values))
+        chosen = np.searchsorted(positions, sample_positions(table, positions, predictions.values)).tolist()
+        check_independence(stored, rows, predictions, chosen)
         try:
             manifest = Manifest(
                 name=name,
@@ -126,7 +124,7 @@ def export(
                 probabilities=shares,
                 training_rows=len(table),
                 scores=known_scores,
-                samples=samples(table.rows(chosen), loaded.predict_singly(chosen)),
+                samples=samples([rows[at] for at in chosen], predictions.at(chosen)),
             )
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
@@ -140,38 +138,12 @@ def export(
     return Exported(model_store.manifest(name, version), model_store.location(name, version), alias)
 
 
-class _Loaded:
-    """The estimator as stored, for rows as callers send them."""
-
-    def __init__(self, estimator: Any, table: Table, features: Sequence[Feature], probabilities: bool) -> None:
-        self._estimator, self._table, self._features = estimator, table, features
-        self._probabilities = probabilities
-
-    def predict(self, positions: list[int]) -> Predictions:
-        """Predict training rows, all of them in one call."""
-        rows = estimator_input(self._table.rows(positions), self._features, self._table.form)
-        return predict(self._estimator, rows, probabilities=self._probabilities)
-
-    def predict_singly(self, positions: list[int]) -> Predictions:
-        """Predict training rows in one call and one by one, and check that the predictions are the same.
-
-        Raises:
-            NotExportable: if they are not: a worker predicts rows of different callers in one call.
-        """
-        together = self.predict(positions)
-        each = [self.predict([position]) for position in positions]
-        shares = [np.concatenate(parts) for parts in zip(*(one.probabilities or () for one in each), strict=True)]
-        alone = Predictions(np.concatenate([one.values for one in each]), shares or None)
-        _refuse_difference(together, alone, "what it predicts for a row depends on the other rows of the batch")
-        return together
-
-
-def _refuse_difference(expected: Predictions, found: Predictions, complaint: str) -> None:
-    row = first_difference(expected, found)
-    if row is not None:
-        one, other = expected.of_row(row), found.of_row(row)
-        differing = (one, other) if one[0] == other[0] else (one[0], other[0])
-        raise NotExportable(f"{complaint}: row {row}: {differing[0]!r}, then {differing[1]!r}")
+def _refuse_change(estimator: Any, rows: Any, in_memory: Predictions, stored: Predictions) -> None:
+    """Refuse an estimator that predicts otherwise since it was stored, or from one call to the next."""
+    if first_difference(in_memory, stored) is not None:
+        again = predict(estimator, rows, probabilities=False)
+        refuse_difference(in_memory, again, "two predictions of the same rows differ: it draws at random")
+    refuse_difference(in_memory, stored, "the stored estimator and that in memory differ")
 
 
 def _store(store: ModelStore | str | Path | None) -> ModelStore:

@@ -7,8 +7,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from headrace.data.predictions import TOLERANCE, predict
-from headrace.data.rows import estimator_input
+from headrace.data.predictions import TOLERANCE
+from headrace.data.rows import predict_rows
 from headrace.errors import ArtifactInvalid, NotExportable
 from headrace.exporting.artifact import read_artifact
 from headrace.models.manifest import Manifest
@@ -39,9 +39,11 @@ def verify(store: ModelStore, manifest: Manifest, trusted: Collection[str] = ())
             estimator = read_artifact(manifest.artifact, Path(folder), trusted)
         except Exception as error:
             raise ArtifactInvalid(f"{label}: it can't be loaded: {_line(error)}") from error
-        rows = estimator_input([sample.row for sample in manifest.samples], manifest.features, manifest.input)
+        rows = [sample.row for sample in manifest.samples]
         try:
-            predictions = predict(estimator, rows, probabilities=manifest.probabilities)
+            predictions = predict_rows(
+                estimator, rows, manifest.features, manifest.input, probabilities=manifest.probabilities
+            )
         except NotExportable as error:
             raise ArtifactInvalid(f"{label}: {_line(error)}") from error
     for number, sample in enumerate(manifest.samples):

@@ -7,12 +7,15 @@ The conversion of rows into the input of an estimator is specified here. The SDK
 
 `input` is "frame": a pandas data frame with the features' names in order and a fresh RangeIndex; then per column:
 
-- number: float64 with NaN for null, then cast to `dtype` (a NumPy dtype). An integer dtype is left at float64 if that
-  would change a value of the column, such as 1.5, or 300 in `int8`.
+- number: float64 with NaN for null, then cast to `dtype` (a NumPy dtype). A value that an integer dtype can't hold,
+  such as 1.5, null, or 300 in `int8`, stays float64.
 - boolean: cast to `dtype`: `bool`, `boolean` (null is NA) or `object` (null becomes the value that `null_as` names).
 - string: cast to `dtype`: `object` (null becomes the value that `null_as` names), `str` (null is NaN; `object` with NaN
   where pandas is older than 3), `string` (null is NA), or `category`: then `pd.CategoricalDtype(categories)`, in which
   texts that are not among the categories become NaN.
+
+The dtypes of a row never depend on the rows beside it: rows that leave different columns at float64 are converted and
+predicted apart.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""An estimator controlled by its rows, for tests that need a slow, raising or dying model."""
+"""An estimator controlled by its rows, for tests that need a slow, raising or dying model, and parts of pipelines."""
 
 import os
 import signal
@@ -49,6 +49,16 @@ class Puppet(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             _perform(value, Act(int(act)))
         answers: NDArray[Any] = self.classes_[(rows[:, 0] < 0).astype(int)]
         return answers
+
+
+def as_text(frame: Any) -> Any:
+    """Return the values of a data frame as text, which shows their dtypes: `1000` or `1000.0`."""
+    return frame.astype(str)
+
+
+def less_the_mean(rows: Any) -> Any:
+    """Return rows less the mean of their batch: a mistake, since it belongs to the training rows."""
+    return rows - rows.mean()
 
 
 def _perform(value: float, act: Act) -> None:

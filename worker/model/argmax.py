@@ -33,10 +33,12 @@ def argmax_without_ties(probabilities: NDArray[np.float64]) -> NDArray[np.intp] 
         probabilities: Shape (n rows, n classes).
 
     Returns:
-        Shape (n rows,); None if a row has a tie.
+        Shape (n rows,); None if a row has a tie or NaN.
     """
     top = probabilities.max(axis=1, keepdims=True)
-    if np.count_nonzero(probabilities >= top - TIE) > len(probabilities):
+    # No row can make up for the tie of another: NaN counts as a tie.
+    n_rows, n_classes = probabilities.shape
+    if np.count_nonzero(probabilities < top - TIE) < n_rows * (n_classes - 1):
         return None
     positions: NDArray[np.intp] = probabilities.argmax(axis=1)
     return positions

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headrace.errors import ArtifactInvalid
 from headrace.models.manifest import Manifest, Sample
@@ -17,7 +18,7 @@ from worker.model.argmax import argmax_without_ties, classes_by_probability
 from worker.model.loader import LoadedEstimator, is_time_limit, load_estimator
 from worker.model.memory_map import verified_file, worth_mapping
 from worker.model.predictions import AnswerReader, MalformedAnswer, Predictions, row_error
-from worker.model.rows import Rows, row_converter
+from worker.model.rows import MixedRows, Rows, row_converter, rows_at
 
 logger = logging.getLogger(__name__)
 
@@ -93,9 +94,10 @@ class Predictor:
         return f"{self.manifest.name} {self.manifest.version}"
 
     def predict(self, rows: Rows) -> Predictions:
-        """Predict n rows in one call of the estimator.
+        """Predict n rows, usually in one call of the estimator.
 
-        If the estimator raises, the rows are predicted in ever smaller parts, so that a bad row fails alone.
+        Rows that must be converted apart are predicted apart. If the estimator raises, or answers for another number
+        of rows, the rows are predicted in ever smaller parts, so that a bad row fails alone.
         `compute_seconds` of the result is the time until the last part, conversions included.
         """
         started = time.perf_counter()
@@ -106,14 +108,16 @@ class Predictor:
         try:
             predictions, probabilities = self._call_estimator(self._convert(rows))
             return self._answers.read(predictions, probabilities, len(rows))
-        except MalformedAnswer as error:
-            logger.error("%s: %s", self, error)
-            return self._all_failed(len(rows), "the model's answer has the wrong shape")
+        except MixedRows as mixed:
+            return self._predict_apart(rows, mixed.held)
         except Exception as error:
             if is_time_limit(error):
                 raise
             # Halving no rows would never end. The gateway sends no empty batch, so this is a precaution.
             if len(rows) <= 1:
+                if isinstance(error, MalformedAnswer):
+                    logger.error("%s: %s", self, error)
+                    return self._all_failed(len(rows), "the model's answer has the wrong shape")
                 # The message of a foreign exception may hold values of the row, so neither log nor caller get it.
                 logger.warning("%s: row failed", self, exc_info=True, extra=PRIVATE)
                 return self._all_failed(len(rows), f"the model raised {type(error).__name__}")
@@ -121,6 +125,13 @@ class Predictor:
         # Halving finds one bad row among n in about 2 log2(n) calls instead of n.
         middle = len(rows) // 2
         return _concatenated(self._predict_or_halve(rows[:middle]), self._predict_or_halve(rows[middle:]))
+
+    def _predict_apart(self, rows: Rows, held: NDArray[np.bool_]) -> Predictions:
+        """Predict the rows where `held`, shape (n rows,), is true, and then the others, whose column is of float64."""
+        order = np.concatenate([np.flatnonzero(held), np.flatnonzero(~held)])
+        n_held = int(np.count_nonzero(held))
+        parts = [self._predict_or_halve(rows_at(rows, part)) for part in (order[:n_held], order[n_held:])]
+        return _in_order(_concatenated(*parts), order.tolist())
 
     def _call_estimator(self, inputs: Any) -> tuple[Any, Any]:
         """Return the estimator's predictions, and its probabilities or None."""
@@ -147,6 +158,18 @@ def _concatenated(first: Predictions, second: Predictions) -> Predictions:
     probabilities = None if first.probabilities is None else first.probabilities + (second.probabilities or [])
     confidence = np.concatenate([first.confidence, second.confidence])
     return Predictions(first.predictions + second.predictions, probabilities, confidence, failures=failures)
+
+
+def _in_order(answer: Predictions, positions: list[int]) -> Predictions:
+    """Return an answer in the order of the rows; its items belong to the rows at `positions`."""
+    at = {position: item for item, position in enumerate(positions)}
+    failures = {
+        positions[item]: row_error(positions[item], ErrorCode(error.code), error.message)
+        for item, error in answer.failures.items()
+    }
+    predictions = [answer.predictions[at[position]] for position in range(len(positions))]
+    probabilities = answer.probabilities and [answer.probabilities[at[position]] for position in range(len(positions))]
+    return Predictions(predictions, probabilities, answer.confidence, failures=failures)
 
 
 def _agrees(prediction: Any, probabilities: Any, sample: Sample) -> bool:

@@ -23,6 +23,15 @@ Column = Callable[[Sequence[Any]], Any]
 """A function that makes one column of a data frame from its n values, None where a row holds null."""
 
 
+class MixedRows(Exception):
+    """Rows that must be converted apart, because the dtype of a column can hold the values of some of them only."""
+
+    def __init__(self, held: NDArray[np.bool_]) -> None:
+        """`held` has shape (n rows,), true where the dtype can hold the value."""
+        super().__init__("some rows have a value that the dtype of its column can't hold")
+        self.held = held
+
+
 def unpack_rows(rows: list[Row] | str, n_rows: int) -> Rows:
     """Return the n rows of a message.
 
@@ -54,11 +63,16 @@ def join_rows(parts: Sequence[Rows]) -> Rows:
     return [row for part in parts for row in part]
 
 
+def rows_at(rows: Rows, positions: NDArray[np.intp]) -> Rows:
+    """Return the rows at some positions, in the order of the positions."""
+    return rows[positions] if isinstance(rows, np.ndarray) else [rows[at] for at in positions.tolist()]
+
+
 def row_converter(manifest: Manifest) -> Callable[[Rows], Any]:
     """Return a function from n rows (values in feature order) to the estimator's input of shape (n, n features).
 
-    The function copies the rows. For values that are not of the features' types it raises the errors of NumPy and
-    pandas.
+    The function copies the rows. It raises MixedRows if they must be converted apart, and for values that are not of
+    the features' types the errors of NumPy and pandas.
     """
     if manifest.input == "array":
         return _array
@@ -105,7 +119,11 @@ def _objects(values: Sequence[Any], nan_for_null: bool = False) -> NDArray[Any]:
 
 
 def _numbers(feature: Feature) -> Column:
-    """Return a function that casts to the dtype of training; values that an integer dtype can't hold stay float64."""
+    """Return a function that casts to the dtype of training, or to float64 where that can hold none of the values.
+
+    The function raises MixedRows if the dtype can hold some of the values only: the dtype of a row's column must not
+    depend on the rows beside it.
+    """
     if feature.dtype == "float64":
         return lambda values: np.asarray(values, dtype=np.float64)
     dtype = np.dtype(feature.dtype)
@@ -114,7 +132,13 @@ def _numbers(feature: Feature) -> Column:
         numbers = np.asarray(values, dtype=np.float64)
         with np.errstate(invalid="ignore", over="ignore"):
             as_trained: NDArray[Any] = numbers.astype(dtype)
-            changed = dtype.kind in "iu" and not np.array_equal(as_trained.astype(np.float64), numbers)
-        return numbers if changed else as_trained
+            if dtype.kind not in "iu":
+                return as_trained
+            held = as_trained.astype(np.float64) == numbers
+        if held.all():
+            return as_trained
+        if held.any():
+            raise MixedRows(held)
+        return numbers
 
     return cast

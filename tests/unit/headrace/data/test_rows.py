@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from headrace import export
-from headrace.data.rows import PANDAS_HAS_STR, Rows, estimator_input
+from headrace.data.rows import PANDAS_HAS_STR, Rows, estimator_input, rows_by_dtypes
 from headrace.data.table import read_table
 from headrace.models.manifest import Artifact, Feature, Manifest, Output, Reference, Sample
 from tests.support.estimators import CASES, people
-from worker.model.rows import row_converter
+from worker.model.rows import MixedRows, row_converter
 
 NUMBER = Reference(bins=["00", "01"], ratios=[0.5, 0.5], edges=[0.0])
 TEXT = Reference(bins=["a", "other"], ratios=[0.5, 0.5])
@@ -72,8 +72,8 @@ def both(rows: Rows, features: list[Feature], form: Any) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize(
     "rows",
-    [[FULL], [NULLS], [STRANGE], [FULL, NULLS, STRANGE], [FULL, FULL]],
-    ids=["full", "nulls", "strange", "all", "two"],
+    [[FULL], [NULLS], [STRANGE], [NULLS, STRANGE], [FULL, FULL]],
+    ids=["full", "nulls", "strange", "odd", "two"],
 )
 def test_frames_are_the_same(rows: list[list[Any]]) -> None:
     of_training, of_worker = both(rows, FEATURES, "frame")
@@ -110,12 +110,33 @@ def _described(column: Any) -> Feature:
     return describe(column)
 
 
-def test_whole_numbers_stay_whole_unless_one_is_not() -> None:
+def test_a_whole_number_stays_whole_and_a_fraction_does_not() -> None:
     feature = [number("age", "int64")]
 
     assert estimator_input([[1], [2.0]], feature, "frame")["age"].dtype == np.int64
-    assert estimator_input([[1], [2.5]], feature, "frame")["age"].tolist() == [1.0, 2.5]
+    assert estimator_input([[2.5]], feature, "frame")["age"].tolist() == [2.5]
     assert estimator_input([[300]], [number("age", "int8")], "frame")["age"].tolist() == [300.0]
+
+
+def test_rows_that_change_different_columns_are_converted_apart() -> None:
+    features = [number("i64", "int64"), text("word", "object"), number("f32", "float32"), number("i8", "int8")]
+    whole: list[Any] = [1, "a", 0.1, 2]
+    fraction: list[Any] = [1.5, "b", 0.1, 2]
+    large: list[Any] = [1, None, 1e9, 300]
+    rows: list[list[Any]] = [whole, fraction, large, [1.5, "a", 1, 300], whole, fraction, [None, "a", None, 2]]
+
+    groups = rows_by_dtypes(rows, features)
+
+    assert sorted(groups) == [[0, 4], [1, 5, 6], [2], [3]]
+    for group in groups:
+        of_training, of_worker = both([rows[at] for at in group], features, "frame")
+        pd.testing.assert_frame_equal(of_training, of_worker, check_exact=True)
+        for at in group:
+            alone, _ = both([rows[at]], features, "frame")
+            assert alone.dtypes.tolist() == of_worker.dtypes.tolist()
+    with pytest.raises(MixedRows) as mixed:
+        both(rows, features, "frame")
+    assert mixed.value.held.tolist() == [True, False, True, False, True, False, False]
 
 
 def test_null_in_text_is_what_it_was_in_training() -> None:

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.cluster import DBSCAN
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import RandomizedSearchCV
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
@@ -21,7 +21,7 @@ from sklearn.tree import DecisionTreeClassifier
 from headrace import NotExportable, export
 from headrace.models.store import ModelStore
 from tests.support.estimators import CASES
-from tests.support.puppet import Puppet
+from tests.support.puppet import Puppet, less_the_mean
 
 X = np.array([[0.0, 0.0], [1.0, 1.0]] * 4)
 Y = np.array(["a", "b"] * 4)
@@ -36,6 +36,19 @@ class LeansOnTheBatch(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
 
     def predict(self, rows: Any) -> Any:
         return self.classes_[(rows[:, 0] > rows[:, 0].mean()).astype(int)]
+
+
+class Counts(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A classifier that predicts the other class at every second call."""
+
+    def fit(self, rows: Any, targets: Any) -> "Counts":
+        self.classes_ = np.unique(targets)
+        self.calls = 0
+        return self
+
+    def predict(self, rows: Any) -> Any:
+        self.calls += 1
+        return np.repeat(self.classes_[self.calls % 2], len(rows))
 
 
 class Forgets(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -62,6 +75,15 @@ def from_main() -> Any:
 
 def same(rows: Any) -> Any:
     return rows
+
+
+def running_sum(rows: Any) -> Any:
+    return np.cumsum(rows, axis=0)
+
+
+def bounded_by_the_batch(rows: Any) -> Any:
+    """Scale by the greatest value of a batch that is beyond those of training."""
+    return rows / max(1.0, rows.max())
 
 
 def with_function(function: Callable[..., Any]) -> Any:
@@ -96,6 +118,25 @@ ESTIMATORS: dict[str, tuple[Callable[[], Any], str]] = {
         "the stored estimator and that in memory differ: row 0: 'a', then 'b'",
     ),
     "depends on the batch": (lambda: LeansOnTheBatch().fit(X, Y), "depends on the other rows"),
+    "step that depends on the batch": (
+        lambda: with_function(less_the_mean),
+        r"depends on the other rows of the batch: .*\. Its step 'functiontransformer' \(FunctionTransformer\) makes",
+    ),
+    "step of a search that depends on the batch": (
+        lambda: GridSearchCV(with_function(less_the_mean), {"logisticregression__C": [1.0]}, cv=2).fit(X, Y),
+        "Its step 'functiontransformer'",
+    ),
+    "depends on the order": (lambda: with_function(running_sum), "depends on the other rows of the batch"),
+    "depends on odd rows only": (lambda: with_function(bounded_by_the_batch), "depends on the other rows"),
+    "draws": (
+        lambda: DummyClassifier(strategy="uniform").fit(X, Y),
+        "two predictions of the same rows differ: it draws at random",
+    ),
+    "draws the same again": (
+        lambda: DummyClassifier(strategy="uniform", random_state=0).fit(X, Y),
+        "depends on the other rows",
+    ),
+    "changes": (lambda: Counts().fit(X, Y), "two predictions of the same rows differ"),
 }
 
 

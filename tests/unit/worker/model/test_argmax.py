@@ -104,6 +104,7 @@ def test_a_tie_is_broken_by_predict(store: ModelStore, publish: Publish, monkeyp
         ([[0.5 + 1e-6, 0.5 - 1e-6]], [0]),
         ([[0.9, 0.1], [0.4, 0.2, 0.4][:2]], [0, 0]),
         ([[1.0]], [0]),
+        ([[0.9, 0.1], [float("nan"), float("nan")], [0.5, 0.5]], None),
     ],
 )
 def test_the_greatest_of_each_row(probabilities: list[list[float]], expected: list[int] | None) -> None:

@@ -190,20 +190,24 @@ def test_the_time_limit_ends_a_batch_wherever_it_strikes(manifest: Manifest, rai
 
 @pytest.mark.parametrize(
     "wrong",
-    [lambda rows: rows[:1, 0], lambda rows: rows[:, :2], lambda rows: 1.0, lambda rows: rows[None]],
+    [lambda rows: rows[:, 0], lambda rows: rows[:, :2], lambda rows: 1.0, lambda rows: rows[None]],
     ids=["rows", "outputs", "scalar", "axes"],
 )
 def test_an_answer_of_the_wrong_shape_fails_every_row(
     manifest: Manifest, wrong: Callable[[Any], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    predictor = scripted(manifest, wrong)
-
-    answer = predictor.predict([ROW] * 3)
+    answer = scripted(manifest, lambda rows: wrong(np.vstack([rows, rows]))).predict([ROW] * 3)
 
     assert answer.predictions == [None] * 3
     assert outcome(answer) == [("prediction_failed", [i]) for i in range(3)]
-    assert predictor._estimator.asked == [3]
-    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    assert logging.ERROR in {record.levelno for record in caplog.records}
+
+
+def test_a_row_that_the_estimator_leaves_out_fails_alone(manifest: Manifest) -> None:
+    answer = scripted(manifest, lambda rows: rows[rows[:, 0] >= 0, 0]).predict([ROW, [-1.0, *ROW[1:]], ROW])
+
+    assert answer.predictions == [0.0, None, 0.0]
+    assert outcome(answer) == [None, ("prediction_failed", [1]), None]
 
 
 def test_no_rows_are_not_halved_for_ever(exported: Exported) -> None:

@@ -67,7 +67,7 @@ clean: ## Remove environments, caches and the broker's and Prometheus' data; mod
 venv: python
 	@$(PYTHON) scripts/environment.py $(VENV) requirements/runtime.txt
 
-# The same environment with the tools for tests and development beside what running needs.
+# Adds the tools for tests and development to the same environment.
 venv-dev: python
 	@$(PYTHON) scripts/environment.py $(VENV) requirements/runtime.txt requirements/dev.txt
 

@@ -42,7 +42,7 @@ def _grow(store: Path, trees: int) -> bytes:
     random = np.random.default_rng(0)
     rows, targets = random.random((TRAINING_ROWS, FEATURES)), random.random(TRAINING_ROWS)
     forest = RandomForestRegressor(trees, max_features=2, n_jobs=2, random_state=0).fit(rows, targets)
-    # As it is served: the workers are the parallelism.
+    # One thread, because a served forest has one too: the workers are the parallelism.
     forest.n_jobs = 1
     if not (store / "forest").exists():
         export(forest, rows, name="forest", store=store)

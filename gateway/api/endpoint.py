@@ -42,7 +42,7 @@ class HotEndpoint(ABC):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request for the model and version in the path, or for the default model."""
         started = time.perf_counter()
-        # As FastAPI's router does: the middleware reads the metric label from it.
+        # FastAPI's router sets it too: the middleware reads the metric label from it.
         scope["endpoint"] = self
         services, metrics, body_reader = self.services, self.services.metrics, self.services.body_reader
         path: Mapping[str, Any] = scope.get("path_params") or {}

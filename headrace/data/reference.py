@@ -89,5 +89,5 @@ def _padded_range(low: float, high: float) -> tuple[float, float]:
         return low - padding, high + padding
     # At least a billionth of the magnitude, or the bounds would be equal in twelve digits.
     padding = max((high - low) / 20, 1e-9 * max(abs(low), abs(high)))
-    # What is always positive, a length or a price, needs no bound below 0.
+    # A value that is always positive, such as a length or a price, needs no bound below 0.
     return (max(low - padding, 0.0) if low > 0 else low - padding), high + padding

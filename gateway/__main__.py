@@ -66,6 +66,7 @@ def serve(settings: GatewaySettings, app: FastAPI | str) -> None:
         proxy_headers=False,
         log_config=None,
         access_log=False,
+        timeout_keep_alive=settings.gateway_keep_alive_seconds,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         server_header=False,
     )

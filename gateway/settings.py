@@ -73,6 +73,9 @@ class GatewaySettings(CommonSettings):
     answer_send_seconds: float = Field(default=30.0, gt=0)
     """Longest time for a caller to read its answer."""
 
+    gateway_keep_alive_seconds: int = Field(default=75, ge=1)
+    """Time for which an idle connection stays open; longer than that of the proxy in front, which is often 60 s."""
+
     connections_max: int = Field(default=16_000, ge=1)
     """Most connections of a gateway process; one more gets 503."""
 

@@ -6,6 +6,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from gateway.problems import CONTENT_TYPE, Problem, overloaded
+from gateway.web.lingering import HURRIED_SECONDS, LINGERING_SECONDS, LingeringTransport
 from gateway.web.request_context import CONTEXT, HeaderPairs, RequestContext
 from gateway.web.single_write import write_response
 from gateway.web.slow_clients import ConnectionMonitor, Phase
@@ -16,12 +17,10 @@ STATE = "connections"
 HEAD_MAX_BYTES = 65_536
 """Bytes of request line and headers at most, beyond those of the first read; the same for a chunked body's trailers."""
 
-DISCARDED_MAX_BYTES = 16_000_000
-"""Bytes still read of a chunked body whose request is answered already; trailers may follow it."""
+PARSED_MAX_BYTES = 16_000_000
+"""Bytes still parsed of a chunked body whose request is answered already: its trailers are kept in memory."""
 
-REFUSED_SECONDS = 2.0
-"""Seconds that a refused caller may take to read the reason."""
-
+_BODY_HEADERS = {b"content-length", b"transfer-encoding"}
 _INVALID = Problem(400, "invalid_http", "this is not HTTP/1.1")
 _HEAD_TOO_LARGE = Problem(431, "head_too_large", f"request line and headers are larger than {HEAD_MAX_BYTES} bytes")
 _TOO_SLOW = Problem(408, "too_slow", "the request took too long to arrive")
@@ -37,7 +36,7 @@ class Incoming(Enum):
     """The body of a request that is not answered yet."""
 
     DISCARDED_BODY = "discarded body"
-    """The rest of a body whose request was answered without it. uvicorn does not note its end."""
+    """The rest of a body whose request was answered without it."""
 
     NOTHING = "nothing"
     """No part: the last request is complete."""
@@ -57,10 +56,13 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         """Admit a new connection, or refuse it if too many are open."""
-        super().connection_made(transport)
+        self._lingering = LingeringTransport(transport, self._may_send_more)
+        super().connection_made(self._lingering)  # type: ignore[arg-type]
         self._monitor: ConnectionMonitor = self.app_state[STATE]
         if not self._monitor.add(self):
-            self._refuse(overloaded("connections_full", "too many connections are open", 2))
+            # Waiting takes a file descriptor, of which there are only so many beyond the limit.
+            seconds = HURRIED_SECONDS if self._monitor.may_refuse_slowly else 0
+            self._refuse(overloaded("connections_full", "too many connections are open", 2), seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the request that is being answered that its caller left."""
@@ -85,11 +87,11 @@ class HttpProtocol(HttpToolsProtocol):
         self._part_bytes += len(data)
         if incoming is Incoming.HEAD:
             if self._part_bytes > HEAD_MAX_BYTES:
-                self._refuse(_HEAD_TOO_LARGE)
+                self._refuse_unreadable(_HEAD_TOO_LARGE)
         elif incoming is Incoming.DISCARDED_BODY:
             chunked = (b"transfer-encoding", b"chunked") in self.cycle.scope["headers"]
-            if chunked and self._part_bytes > DISCARDED_MAX_BYTES:
-                self.transport.abort()
+            if chunked and self._part_bytes > PARSED_MAX_BYTES:
+                self._lingering.linger()
         elif self.cycle.body:
             self._part_bytes = 0
         elif self._part_bytes > HEAD_MAX_BYTES:
@@ -116,6 +118,21 @@ class HttpProtocol(HttpToolsProtocol):
             raise ValueError("not one host")
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        """Note the end of a request, also of one that was answered before it; uvicorn does not note the latter."""
+        self.cycle.more_body = False
+        self.cycle.message_event.set()
+        if self.cycle.response_complete and not self.transport.is_closing():
+            # Its body has ended the time that an idle connection has.
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that has been idle for too long."""
+        if self.cycle.response_complete:
+            super().timeout_keep_alive_handler()
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
         cycle.scope[CONTEXT] = RequestContext(self._write_response)  # type: ignore[literal-required]
@@ -126,9 +143,17 @@ class HttpProtocol(HttpToolsProtocol):
         assert self._running is not None
         return write_response(self._running, status, headers, body)
 
+    def _may_send_more(self) -> bool:
+        """Return True if the caller may be sending something that will not be read."""
+        if self._incoming() is not Incoming.NOTHING or self.flow.read_paused:
+            return True
+        # HTTP/1.0 had bodies without a length, which is their connection's end. They are not read, but sent.
+        scope = self.cycle.scope
+        return scope["method"] == "POST" and not _BODY_HEADERS & {name for name, _ in scope["headers"]}
+
     def send_400_response(self, msg: str) -> None:
         """Refuse what the parser could not read."""
-        self._refuse(_INVALID)
+        self._refuse_unreadable(_INVALID)
 
     def awaited_phase(self) -> tuple[Phase, Any] | None:
         """Return what the caller must do next and for which request; None if it need do nothing."""
@@ -136,9 +161,11 @@ class HttpProtocol(HttpToolsProtocol):
         if self.transport.get_write_buffer_size():
             return Phase.ANSWER, cycle
         incoming = self._incoming()
-        if incoming is Incoming.HEAD:
-            return Phase.HEAD, self.scope
+        if self.transport.is_closing():
+            return None
         # Reading pauses while requests that were sent ahead wait for their turn.
+        if incoming is Incoming.HEAD:
+            return None if self.flow.read_paused else (Phase.HEAD, self.scope)
         if incoming is not Incoming.NOTHING and not self.pipeline:
             return Phase.BODY, cycle
         # Line breaks before a request end uvicorn's keep-alive timeout, and begin no request.
@@ -148,17 +175,37 @@ class HttpProtocol(HttpToolsProtocol):
 
     def cut_off(self, phase: Phase) -> None:
         """End the connection: with a response if the caller has begun a request and no other response is due."""
-        cycle = self.cycle
-        if self._incoming() is Incoming.HEAD:
-            answerable = self.scope is not None and (cycle is None or cycle.response_complete)
-        else:
-            answerable = not cycle.response_started and not self.pipeline
-        if answerable and phase is not Phase.ANSWER:
-            self._refuse(_TOO_SLOW)
+        if phase is not Phase.ANSWER and self._answerable():
+            self._refuse(_TOO_SLOW, HURRIED_SECONDS)
         else:
             self.transport.abort()
 
-    def _refuse(self, problem: Problem) -> None:
+    def _answerable(self) -> bool:
+        """Return True if the caller has begun a request that is not answered, and no other answer is due before it."""
+        incoming = self._incoming()
+        begun = incoming is Incoming.BODY or (incoming is Incoming.HEAD and self.scope is not None)
+        return begun and not self._answer_due(incoming)
+
+    def _answer_due(self, incoming: Incoming) -> bool:
+        """Return True if the caller would take a refusal for the answer to a request that it sent before."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return False
+        return incoming is not Incoming.BODY or cycle.response_started or bool(self.pipeline)
+
+    def _refuse_unreadable(self, problem: Problem) -> None:
+        """Refuse what is arriving, and end the connection after the answers that are due."""
+        incoming = self._incoming()
+        if self._answer_due(incoming):
+            self.cycle.keep_alive = False
+            self.flow.pause_reading()
+        elif incoming is Incoming.DISCARDED_BODY:
+            self._lingering.linger()
+        else:
+            self._refuse(problem)
+
+    def _refuse(self, problem: Problem, seconds: float = LINGERING_SECONDS) -> None:
+        """Answer with a problem, and discard for so many seconds what still arrives."""
         if self.transport.is_closing():
             return
         body = problem.body()
@@ -170,6 +217,4 @@ class HttpProtocol(HttpToolsProtocol):
         }
         lines = b"".join(f"{name}: {value}\r\n".encode() for name, value in headers.items())
         self.transport.write(STATUS_LINE[problem.status] + lines + b"\r\n" + body)
-        self.transport.close()
-        # `close` waits until the caller has read the response, for ever if need be.
-        self.loop.call_later(REFUSED_SECONDS, self.transport.abort)
+        self._lingering.linger(seconds)

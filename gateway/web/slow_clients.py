@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 CHECK_SECONDS = 1.0
 """Seconds between two checks of all connections; less where half of the shortest time limit is less."""
 
+REFUSED_MAX = 100
+"""Connections beyond the limit that may take a while to read why they were refused: half of the files for others."""
+
 CHECKED_AT_ONCE = 1000
 """Connections checked in one turn of the event loop, which takes a millisecond or two."""
 
@@ -77,11 +80,18 @@ class ConnectionMonitor:
         self._check_seconds = min(CHECK_SECONDS, *(seconds / 2 for seconds in self._seconds.values()))
         self._rejected = rejected
         self._waits: dict[Connection, _Wait] = {}
+        self._refused: set[Connection] = set()
+
+    @property
+    def may_refuse_slowly(self) -> bool:
+        """True if a refused connection may stay for a while: there are not many of them."""
+        return len(self._refused) <= REFUSED_MAX
 
     def add(self, connection: Connection) -> bool:
         """Add an opened connection; False if there are too many."""
         if len(self._waits) >= self._max:
             self._rejected("connections_full")
+            self._refused.add(connection)
             return False
         # The caller has to begin a request.
         self._waits[connection] = _Wait(Phase.HEAD, None, time.monotonic())
@@ -90,6 +100,7 @@ class ConnectionMonitor:
     def remove(self, connection: Connection) -> None:
         """Remove a closed connection."""
         self._waits.pop(connection, None)
+        self._refused.discard(connection)
 
     async def step(self) -> None:
         """Check all connections, after a pause."""

@@ -21,12 +21,14 @@ USED = {
     "gateway/web/http_protocol.py": {
         "uvicorn.protocols.http.httptools_impl": "STATUS_LINE",
         "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol": (
-            "_start_asgi_task app_state cycle headers loop on_headers_complete parser pipeline scope send_400_response "
-            "timeout_keep_alive_task transport"
+            "_start_asgi_task app_state cycle flow headers loop on_headers_complete on_message_complete parser "
+            "pipeline scope send_400_response timeout_keep_alive timeout_keep_alive_handler timeout_keep_alive_task "
+            "transport"
         ),
         "uvicorn.protocols.http.httptools_impl:RequestResponseCycle": (
-            "body disconnected more_body response_complete response_started scope"
+            "body disconnected keep_alive message_event more_body response_complete response_started scope"
         ),
+        "uvicorn.protocols.http.flow_control:FlowControl": "pause_reading read_paused",
     },
     "gateway/web/single_write.py": {
         "uvicorn.protocols.http.httptools_impl": "STATUS_LINE",

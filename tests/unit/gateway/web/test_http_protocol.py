@@ -13,15 +13,18 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from gateway.settings import GatewaySettings
-from gateway.web.http_protocol import DISCARDED_MAX_BYTES, HEAD_MAX_BYTES, STATE, HttpProtocol
+from gateway.web.http_protocol import HEAD_MAX_BYTES, PARSED_MAX_BYTES, STATE, HttpProtocol
 from gateway.web.request_context import context_of
 from gateway.web.slow_clients import ConnectionMonitor, Phase
 from tests.support.coroutines import run, turns
 from tests.unit.gateway.web.transports import RecordingTransport
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: gateway\r\n"
-LENGTH = HEAD + b"Content-Length: 5\r\n\r\n"
-CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+CLOSING = HEAD + b"Connection: close\r\n"
+LENGTH_5 = b"Content-Length: 5\r\n\r\n"
+ENDLESS = b"Transfer-Encoding: chunked\r\n\r\n"
+LENGTH = HEAD + LENGTH_5
+CHUNKED = HEAD + ENDLESS
 MORE_HEADERS = b"X-Long: " + b"x" * 1000 + b"\r\n"
 
 
@@ -55,17 +58,24 @@ class Connection:
 
     def connect(self, transport: RecordingTransport) -> HttpProtocol:
         protocol = HttpProtocol(self._config, ServerState(), {STATE: self.monitor})
+        transport.set_protocol(protocol)
         protocol.connection_made(transport)
         return protocol
 
     async def receive(self, *reads: bytes) -> None:
         for data in reads:
-            self.protocol.data_received(data)
+            protocol: Any = self.transport.get_protocol()
+            protocol.data_received(data)
             await turns()
 
     async def answer(self) -> None:
         self.app.may_answer.set()
         await turns()
+
+    def lose(self, why: Exception | None = None) -> None:
+        self.transport.abort()
+        protocol: Any = self.transport.get_protocol()
+        protocol.connection_lost(why)
 
     @property
     def phase(self) -> Phase | None:
@@ -80,13 +90,13 @@ def connected(app: App) -> Iterator[Connection]:
         yield connection
     finally:
         app.may_answer.set()
-        connection.protocol.connection_lost(None)
+        connection.lose()
 
 
 def refusal(transport: RecordingTransport) -> str:
     """The code of the problem that a connection was closed with."""
     head, _, body = transport.writes[-1].partition(b"\r\n\r\n")
-    assert b"connection: close" in head and transport.closed
+    assert b"connection: close" in head and transport.half_closed
     kind: str = json.loads(body)["type"]
     return kind.removeprefix("urn:headrace:problem:")
 
@@ -150,8 +160,8 @@ def test_a_body_that_was_answered_unread_is_still_awaited() -> None:
 
 @pytest.mark.parametrize(
     ("first", "last"),
-    [(HEAD, 431), (LENGTH + b"12345" + HEAD, 431), (CHUNKED + b"1\r\n{\r\n0\r\n", None)],
-    ids=["head", "head of a second request", "trailers"],
+    [(HEAD, 431), (CHUNKED + b"1\r\n{\r\n0\r\n", None)],
+    ids=["head", "trailers"],
 )
 def test_headers_and_trailers_are_limited(first: bytes, last: int | None) -> None:
     async def scenario() -> None:
@@ -199,15 +209,101 @@ def test_each_request_has_a_limit_of_its_own() -> None:
 @pytest.mark.parametrize("chunked", [True, False])
 def test_a_chunked_body_that_is_discarded_has_an_end(chunked: bool) -> None:
     piece = b"x" * 1_000_000
-    head = HEAD + b"Content-Length: %d\r\n\r\n" % (2 * DISCARDED_MAX_BYTES)
+    head = HEAD + b"Content-Length: %d\r\n\r\n" % (2 * PARSED_MAX_BYTES)
 
     async def scenario() -> None:
         with connected(App(reads=False)) as connection:
             await connection.receive(CHUNKED if chunked else head)
             await connection.answer()
-            for _ in range(DISCARDED_MAX_BYTES // len(piece) + 1):
+            for _ in range(PARSED_MAX_BYTES // len(piece) + 1):
                 await connection.receive(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
-            assert connection.transport.aborted is chunked
+            assert connection.transport.half_closed is chunked
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [HEAD + MORE_HEADERS * (3 * HEAD_MAX_BYTES // len(MORE_HEADERS)), b"GET\r\n\r\n", b"\x00" * 100],
+    ids=["a head too large", "no request line", "no text"],
+)
+def test_what_is_refused_behind_a_request_does_not_take_the_place_of_its_answer(wrong: bytes) -> None:
+    async def scenario() -> None:
+        with connected(App()) as connection:
+            half = len(wrong) // 2
+            await connection.receive(LENGTH + b"12345", wrong[:half], wrong[half:])
+            assert connection.transport.writes == []
+            assert connection.phase is None, "its callers may wait for the answer"
+
+            await connection.answer()
+            [answer] = connection.transport.writes
+            assert answer.startswith(b"HTTP/1.1 200") and b"connection: close" in answer
+            assert connection.transport.half_closed
+
+    run(scenario())
+
+
+def test_garbage_in_a_body_that_was_answered_gets_no_second_answer() -> None:
+    async def scenario() -> None:
+        with connected(App(reads=False)) as connection:
+            await connection.receive(CHUNKED)
+            await connection.answer()
+            await connection.receive(b"no size\r\n")
+            assert len(connection.transport.writes) == 1
+            assert connection.transport.half_closed
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        CLOSING + LENGTH_5,
+        CLOSING + LENGTH_5 + b"1",
+        CLOSING + ENDLESS,
+        CLOSING + b"\r\n",
+        LENGTH + b"12345" + CLOSING + LENGTH_5,
+    ],
+    ids=["no body yet", "a part", "chunked", "no length", "behind another request"],
+)
+def test_a_caller_that_may_still_be_sending_is_not_reset(sent: bytes) -> None:
+    async def scenario() -> None:
+        with connected(App(reads=False)) as connection:
+            await connection.receive(sent)
+            await connection.answer()
+            transport = connection.transport
+            assert b"connection: close" in transport.writes[-1]
+            assert transport.half_closed and not transport.closed and not transport.aborted
+
+            scopes = len(connection.app.scopes)
+            await connection.receive(b"2345" + LENGTH, b"12345" + LENGTH)
+            assert len(connection.app.scopes) == scopes, "discarded, and not parsed"
+            assert connection.phase is None
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+def test_a_request_that_was_read_is_closed_at_once(version: bytes) -> None:
+    async def scenario() -> None:
+        with connected(App()) as connection:
+            await connection.receive(CLOSING.replace(b"1.1", version) + LENGTH_5 + b"12345")
+            await connection.answer()
+            assert connection.transport.closed and not connection.transport.half_closed
+
+    run(scenario())
+
+
+def test_a_connection_whose_body_was_discarded_is_idle_like_any_other() -> None:
+    async def scenario() -> None:
+        with connected(App(reads=False)) as connection:
+            await connection.receive(LENGTH + b"1")
+            await connection.answer()
+            await connection.receive(b"23", b"45")
+            assert connection.phase is None
+            timer = connection.protocol.timeout_keep_alive_task
+            assert timer is not None
+            assert timer.when() > asyncio.get_running_loop().time() + connection.protocol.timeout_keep_alive - 1
 
     run(scenario())
 
@@ -253,8 +349,9 @@ def test_one_connection_too_many_is_refused() -> None:
         one_more = RecordingTransport()
         refused = connection.connect(one_more)
         assert refusal(one_more) == "connections_full"
+        one_more.abort()
         refused.connection_lost(None)
-        connection.protocol.connection_lost(None)
+        connection.lose()
 
     run(scenario())
 
@@ -266,7 +363,7 @@ def test_a_caller_who_leaves_fails_what_the_running_request_waits_for(ahead: byt
             await connection.receive(LENGTH + b"12345" + ahead)
             answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             context_of(connection.app.scopes[0]).wait_for(answer)
-            connection.protocol.connection_lost(ConnectionResetError())
+            connection.lose(ConnectionResetError())
             assert isinstance(answer.exception(), ClientDisconnect)
 
     run(scenario())

@@ -14,9 +14,21 @@ class RecordingTransport(asyncio.Transport):
         self.aborted = False
         self.unread_bytes = 0
         """Bytes of the write buffer: written, and not read by the other side."""
+        self.half_closed = False
+        self._protocol: asyncio.BaseProtocol | None = None
 
     def write(self, data: Any) -> None:
         self.writes.append(data)
+
+    def write_eof(self) -> None:
+        self.half_closed = True
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        assert self._protocol is not None
+        return self._protocol
 
     def get_write_buffer_size(self) -> int:
         return self.unread_bytes

@@ -33,8 +33,8 @@ class Workers:
         """Heartbeats of the pool children, by worker."""
         self._slots: dict[str, int] = {}
         """Number of slots by worker group."""
-        self.known = True
-        """False after a read that the broker did not answer."""
+        self.known = False
+        """True if the broker answered the last read."""
 
     @property
     def slots(self) -> int:

@@ -45,6 +45,7 @@ class FakeWorkers(Workers):
     def __init__(self, common: int = 1, **pinned: int) -> None:
         nobody = cast(Any, None)
         super().__init__(nobody, nobody)
+        self.known = True
         self.common = common
         self.pinned = pinned
 

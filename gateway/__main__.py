@@ -1,23 +1,26 @@
 """`python -m gateway`: serve in one process or several, until a signal."""
 
+import math
 import os
 import shutil
 import sys
 import tempfile
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
 
 from gateway.app import create_app
 from gateway.settings import GatewaySettings
+from gateway.web.graceful_stop import DRAIN_SECONDS, END_SECONDS, GatewayProcesses
 from gateway.web.http_protocol import HttpProtocol
 from gateway.web.slow_clients import raise_file_limit
 from headrace.errors import HeadraceError
 from shared.observability.logs import set_up_logging
 from shared.settings import load_settings
 
-GRACEFUL_SECONDS = 10
-"""Seconds that open requests have to finish when the gateway stops."""
+GRACEFUL_SECONDS = math.ceil(DRAIN_SECONDS + END_SECONDS) + 2
+"""Seconds after which uvicorn stops whatever happens; `GracefulStop` has ended everything before."""
 
 
 def main() -> None:
@@ -54,22 +57,24 @@ def serve(settings: GatewaySettings, app: FastAPI | str) -> None:
         app: the app, to serve it in this process; or the import path of its factory, to serve it in as many processes
             as the settings say.
     """
-    uvicorn.run(
-        app,
-        factory=isinstance(app, str),
-        workers=settings.gateway_processes,
-        host=settings.gateway_host,
-        port=settings.gateway_port,
-        http=HttpProtocol,
-        ws="none",
+    options: dict[str, Any] = {
+        "host": settings.gateway_host,
+        "port": settings.gateway_port,
+        "http": HttpProtocol,
+        "ws": "none",
         # The gateway does not use the caller's address.
-        proxy_headers=False,
-        log_config=None,
-        access_log=False,
-        timeout_keep_alive=settings.gateway_keep_alive_seconds,
-        timeout_graceful_shutdown=GRACEFUL_SECONDS,
-        server_header=False,
-    )
+        "proxy_headers": False,
+        "log_config": None,
+        "access_log": False,
+        "timeout_keep_alive": settings.gateway_keep_alive_seconds,
+        "timeout_graceful_shutdown": GRACEFUL_SECONDS,
+        "server_header": False,
+    }
+    if settings.gateway_processes == 1:
+        uvicorn.run(app, **options)
+    else:
+        config = uvicorn.Config(app, factory=True, workers=settings.gateway_processes, **options)
+        GatewayProcesses(config, [config.bind_socket()]).run()
 
 
 if __name__ == "__main__":

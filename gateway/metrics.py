@@ -29,6 +29,7 @@ REJECTIONS = (
     "queue_full",
     "rate_limited",
     "slow_client",
+    "stopping",
     "too_large",
 )
 

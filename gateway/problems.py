@@ -50,3 +50,8 @@ def retry_after(seconds: float) -> dict[str, str]:
 def overloaded(code: str, detail: str, retry_after_seconds: float) -> Problem:
     """Return a 503 with `Retry-After`: the gateway, not the request, is at fault."""
     return Problem(503, code, detail, retry_after(retry_after_seconds))
+
+
+def stopping() -> Problem:
+    """Return the 503 for a request that the gateway can't answer before it stops."""
+    return overloaded("stopping", "the gateway is stopping: send the request again", 1)

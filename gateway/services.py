@@ -27,6 +27,7 @@ from gateway.metrics import GatewayMetrics
 from gateway.readiness import ReadinessProbe
 from gateway.settings import GatewaySettings
 from gateway.web.bodies import BodyReader
+from gateway.web.graceful_stop import GracefulStop
 from gateway.web.slow_clients import ConnectionMonitor
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
@@ -76,6 +77,7 @@ class Services:
         self.catalog = Catalog(store, settings.default_model, self.workers, self._serve)
         self._jobs_admission = JobsAdmission(settings)
         self.jobs = JobService(self.redis, self.batch_client, self.workers, self._jobs_admission, settings)
+        self.graceful_stop = GracefulStop(self.connections, self.jobs.waiters.release)
         self.probe = ReadinessProbe(lambda: self.catalog.default.manifest, self.batch_client, self.workers, self.clock)
         self.shadows = Shadows(self.redis, self.batch_client, self.workers, self.metrics.shadow_rows_dropped.inc)
         self.monitor = QueueMonitor(self.redis, self.clock, self.workers)
@@ -99,6 +101,7 @@ class Services:
 
     async def start(self) -> None:
         """Start the background loops; Redis need not be reachable yet."""
+        self.graceful_stop.take_over()
         if self.tracing is not None:
             self.tracing.start()
         for name, step in {
@@ -116,6 +119,7 @@ class Services:
 
     async def stop(self) -> None:
         """Stop the loops and close the connections."""
+        await self.graceful_stop.close()
         await self._loops.stop()
         try:
             await self.batch_client.delete_replies()
@@ -129,6 +133,8 @@ class Services:
 
     async def trouble(self) -> str | None:
         """Return why predictions can't be served now, or None; check Redis, the workers' heartbeats, then the queue."""
+        if self.graceful_stop.begun:
+            return "the gateway is stopping"
         if not (await self.monitor.refresh()).broker_up:
             return "Redis does not answer"
         if not self.workers.slots_of(self.workers.group_for(self.catalog.default_model)):

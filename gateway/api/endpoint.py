@@ -1,5 +1,6 @@
 """Base of the hot routes: ASGI apps of their own, found by path, counted by model and lane."""
 
+import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from gateway.api.statuses import problem_of
 from gateway.auth.api_keys import KeyScope
 from gateway.catalog.served_model import ServedModel
 from gateway.errors import RequestError
-from gateway.problems import CONTENT_TYPE, Problem
+from gateway.problems import CONTENT_TYPE, Problem, stopping
 from gateway.services import Services
 from gateway.web.request_context import context_of
 from shared.queue.contract import Lane
@@ -62,8 +63,11 @@ class HotEndpoint(ABC):
             held_bytes = len(body)
             response, seconds = await self.answer(served, scope, headers, body, started)
             metrics.succeeded(name, self.lane, seconds)
-        except (Problem, RequestError) as error:
-            problem = error if isinstance(error, Problem) else problem_of(error)
+        except (Problem, RequestError, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError):
+                problem = stopping()
+            else:
+                problem = error if isinstance(error, Problem) else problem_of(error)
             context_of(scope).problem = problem.code
             metrics.ended_with(name, self.lane, problem.status, problem.code)
             problem_headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]

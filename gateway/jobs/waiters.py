@@ -29,6 +29,7 @@ class JobWaiters:
         self.waiting: dict[str, set[asyncio.Event]] = {}
         """The wake-ups of the callers that wait, by job id."""
         self._n_waiting = 0
+        self._released = False
 
     async def wait(self, job_id: str, seconds: float, owner: str = "") -> Job | None:
         """Return the record of a job once it has its outcome, or as it is when the time is over.
@@ -48,7 +49,7 @@ class JobWaiters:
             while True:
                 job = await self._read_job(job_id, owner)
                 rest_seconds = until - loop.time()
-                if job is None or job.ended or rest_seconds <= 0:
+                if job is None or job.ended or rest_seconds <= 0 or self._released:
                     return job
                 poll_seconds = max(POLL_SECONDS, self._n_waiting / POLLS_PER_SECOND_MAX)
                 with contextlib.suppress(asyncio.TimeoutError):
@@ -60,6 +61,13 @@ class JobWaiters:
             events.discard(event)
             if not events:
                 del self.waiting[job_id]
+
+    def release(self) -> None:
+        """Let all callers read the present state, and none wait from now on: the process stops."""
+        self._released = True
+        for events in self.waiting.values():
+            for event in events:
+                event.set()
 
     async def wake(self, job_ids: Iterable[str]) -> None:
         """Let the callers that wait for these jobs read their outcomes."""

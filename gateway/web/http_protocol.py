@@ -5,7 +5,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from gateway.problems import CONTENT_TYPE, Problem, overloaded
+from gateway.problems import CONTENT_TYPE, Problem, overloaded, stopping
 from gateway.web.lingering import HURRIED_SECONDS, LINGERING_SECONDS, LingeringTransport
 from gateway.web.request_context import CONTEXT, HeaderPairs, RequestContext
 from gateway.web.single_write import write_response
@@ -19,6 +19,9 @@ HEAD_MAX_BYTES = 65_536
 
 PARSED_MAX_BYTES = 16_000_000
 """Bytes still parsed of a chunked body whose request is answered already: its trailers are kept in memory."""
+
+STRAY_SECONDS = 0.1
+"""Time at a stop in which a request may arrive on an idle connection that its caller believes to be open."""
 
 _BODY_HEADERS = {b"content-length", b"transfer-encoding"}
 _INVALID = Problem(400, "invalid_http", "this is not HTTP/1.1")
@@ -117,6 +120,8 @@ class HttpProtocol(HttpToolsProtocol):
         if self.parser.get_http_version() == "1.1" and [name for name, _ in self.headers].count(b"host") != 1:
             raise ValueError("not one host")
         super().on_headers_complete()
+        if self._monitor.stopping:
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         """Note the end of a request, also of one that was answered before it; uvicorn does not note the latter."""
@@ -203,6 +208,27 @@ class HttpProtocol(HttpToolsProtocol):
             self._lingering.linger()
         else:
             self._refuse(problem)
+
+    def finish(self) -> None:
+        """End the connection after the requests that have come."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+
+    def shutdown(self) -> None:
+        """End the connection after the requests that have come or are about to; uvicorn calls this at its stop."""
+        self._monitor.stopping = True
+        self.finish()
+        self._lingering.hurry()
+        self.loop.call_later(STRAY_SECONDS, self._end_idle)
+
+    def _end_idle(self) -> None:
+        if not self._answerable() and not self._answer_due(self._incoming()):
+            self._lingering.linger(HURRIED_SECONDS if self._incoming() is Incoming.DISCARDED_BODY else 0)
+
+    def refuse_unfinished(self) -> None:
+        """Refuse a request whose head is still arriving."""
+        if self._incoming() is Incoming.HEAD and self._answerable():
+            self._refuse(stopping(), HURRIED_SECONDS)
 
     def _refuse(self, problem: Problem, seconds: float = LINGERING_SECONDS) -> None:
         """Answer with a problem, and discard for so many seconds what still arrives."""

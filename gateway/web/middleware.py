@@ -1,5 +1,6 @@
 """ASGI middleware for every request: id, metrics, log, trace, safe headers, problem details for uncaught errors."""
 
+import asyncio
 import logging
 import random
 import re
@@ -10,9 +11,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.metrics import GatewayMetrics
-from gateway.problems import Problem
+from gateway.problems import Problem, stopping
 from gateway.web.error_log import ErrorLog
-from gateway.web.request_context import CONTEXT, HeaderPairs, RequestContext, WriteResponse
+from gateway.web.request_context import CONTEXT, HeaderPairs, RequestContext, WriteResponse, context_of
 from shared.observability.log_context import bind
 
 if TYPE_CHECKING:
@@ -66,13 +67,13 @@ class RequestMiddleware:
             await self._app(scope, receive, response.send)
         except ClientDisconnect:
             logger.debug("request %s: the caller left", request_id.decode())
+        except asyncio.CancelledError:
+            await response.end_with(stopping(), scope, receive)
         except Exception:
             logged = True
             logger.exception("request %s failed", request_id.decode())
-            context.problem = "internal_error"
-            if not response.status:
-                problem = Problem(500, "internal_error", f"see the log for request {request_id.decode()}")
-                await problem.response()(scope, receive, response.send)
+            problem = Problem(500, "internal_error", f"see the log for request {request_id.decode()}")
+            await response.end_with(problem, scope, receive)
         finally:
             # The function refers to the request, which refers to the scope: a cycle for the garbage collector.
             context.write_response = None
@@ -104,6 +105,12 @@ class _Response:
             self.status = message["status"]
             message["headers"] = [*message["headers"], *self._headers]
         await self._send(message)
+
+    async def end_with(self, problem: Problem, scope: Scope, receive: Receive) -> None:
+        """Answer with a problem, unless a response has begun."""
+        context_of(scope).problem = problem.code
+        if not self.status:
+            await problem.response()(scope, receive, self.send)
 
     def write(self, status: int, headers: HeaderPairs, body: bytes) -> bool:
         """Pass on the whole response; False if it must go through `send`."""

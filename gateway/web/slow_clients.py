@@ -81,6 +81,8 @@ class ConnectionMonitor:
         self._rejected = rejected
         self._waits: dict[Connection, _Wait] = {}
         self._refused: set[Connection] = set()
+        self.stopping = False
+        """True once the process stops: then a request that comes is the last of its connection."""
 
     @property
     def may_refuse_slowly(self) -> bool:

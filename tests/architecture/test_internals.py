@@ -18,12 +18,17 @@ from tests.support.processes import REPOSITORY
 USED = {
     "gateway/broker/raw_connection.py": {"redis.asyncio.connection:Connection": "_reader _writer"},
     "gateway/metrics.py": {"prometheus_client:Histogram": "_buckets _sum _upper_bounds"},
+    "gateway/web/graceful_stop.py": {
+        "uvicorn:Server": "handle_exit server_state",
+        "uvicorn.server:ServerState": "connections tasks",
+        "uvicorn.supervisors:Multiprocess": "sockets terminate_all",
+    },
     "gateway/web/http_protocol.py": {
         "uvicorn.protocols.http.httptools_impl": "STATUS_LINE",
         "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol": (
             "_start_asgi_task app_state cycle flow headers loop on_headers_complete on_message_complete parser "
-            "pipeline scope send_400_response timeout_keep_alive timeout_keep_alive_handler timeout_keep_alive_task "
-            "transport"
+            "pipeline scope send_400_response shutdown timeout_keep_alive "
+            "timeout_keep_alive_handler timeout_keep_alive_task transport"
         ),
         "uvicorn.protocols.http.httptools_impl:RequestResponseCycle": (
             "body disconnected keep_alive message_event more_body response_complete response_started scope"

@@ -16,7 +16,7 @@ from gateway.app import create_app
 from gateway.settings import GatewaySettings
 from headrace.errors import ModelNotFound
 from shared.queue.contract import Lane
-from tests.support.coroutines import run
+from tests.support.coroutines import run, turns
 from tests.support.manifests import classifier, stored
 
 ROW = {"length": 1.0, "width": 2.0}
@@ -239,6 +239,21 @@ def test_rejections_are_counted_by_reason(app: FastAPI) -> None:
     assert samples["inference_requests_total", "bulk", "rejected", "sticks"] == 1
     assert samples["inference_requests_total", "interactive", "invalid", "sticks"] == 1
     assert samples["inference_requests_in_progress", "interactive"] == 0
+
+
+def test_a_prediction_that_is_cancelled_at_the_stop_is_refused(app: FastAPI) -> None:
+    async def asking() -> tuple[httpx.Response, str]:
+        async with started(app) as client:
+            request = asyncio.create_task(client.post("/predict?deadline=50", json=ROW))
+            await turns(50)
+            request.cancel()
+            return await request, (await client.get("/metrics")).text
+
+    response, metrics = run(asking())
+    assert (response.status_code, problem_of(response)) == (503, "stopping")
+    assert int(response.headers["retry-after"]) >= 1
+    assert 'inference_rejections_total{reason="stopping"} 1.0' in metrics
+    assert 'inference_requests_in_progress{lane="interactive"} 0.0' in metrics
 
 
 def test_the_docs_describe_this_model(app: FastAPI) -> None:

@@ -360,6 +360,22 @@ def test_a_job_that_has_ended_is_not_waited_for(broker: FakeServer) -> None:
     run(scenario())
 
 
+def test_at_the_stop_all_who_wait_get_the_present_state(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiters, "POLL_SECONDS", 1000.0)
+
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            job_id, _ = await at.submit()
+            caller = asyncio.create_task(at.jobs.waiters.wait(job_id, 1000))
+            await until("it waits", lambda: job_id in at.jobs.waiters.waiting)
+            await turns(50)
+            at.jobs.waiters.release()
+            for job in (await caller, await at.jobs.waiters.wait(job_id, 1000)):
+                assert job is not None and job.status is JobStatus.QUEUED
+
+    run(scenario())
+
+
 def test_all_who_wait_are_woken_by_the_end(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiters, "POLL_SECONDS", 1000.0)
 

@@ -13,6 +13,7 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from gateway.settings import GatewaySettings
+from gateway.web import http_protocol
 from gateway.web.http_protocol import HEAD_MAX_BYTES, PARSED_MAX_BYTES, STATE, HttpProtocol
 from gateway.web.request_context import context_of
 from gateway.web.slow_clients import ConnectionMonitor, Phase
@@ -91,6 +92,11 @@ def connected(app: App) -> Iterator[Connection]:
     finally:
         app.may_answer.set()
         connection.lose()
+
+
+async def until_timers() -> None:
+    """Let timers that are due run."""
+    await asyncio.sleep(0.002)
 
 
 def refusal(transport: RecordingTransport) -> str:
@@ -352,6 +358,71 @@ def test_one_connection_too_many_is_refused() -> None:
         one_more.abort()
         refused.connection_lost(None)
         connection.lose()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "closing"),
+    [
+        (LENGTH + b"123", b"45", [True]),
+        (LENGTH + b"12345" + LENGTH, b"12345", [False, True]),
+        # The second is sent too late, and its caller learns that it was not taken.
+        (LENGTH + b"123", b"45" + LENGTH, [True]),
+        (b"", LENGTH + b"12345", [True]),
+    ],
+    ids=["running", "sent ahead", "sent behind", "on an idle connection"],
+)
+def test_at_the_stop_requests_are_the_last_of_their_connections(
+    before: bytes, after: bytes, closing: list[bool]
+) -> None:
+    async def scenario() -> None:
+        with connected(App()) as connection:
+            if before:
+                await connection.receive(before)
+            connection.monitor.stopping = True
+            connection.protocol.finish()
+            await connection.receive(after)
+            await connection.answer()
+            assert [b"connection: close" in answer for answer in connection.transport.writes] == closing
+            assert connection.protocol.transport.is_closing()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("reads", "ending"),
+    [([], "closed"), ([LENGTH + b"12345"], "closed"), ([LENGTH + b"1"], "half_closed"), ([HEAD], None)],
+    ids=["fresh", "idle", "in an answered body", "in a head"],
+)
+def test_at_the_stop_idle_connections_end(
+    monkeypatch: pytest.MonkeyPatch, reads: list[bytes], ending: str | None
+) -> None:
+    monkeypatch.setattr(http_protocol, "STRAY_SECONDS", 0)
+
+    async def scenario() -> None:
+        with connected(App(reads=False)) as connection:
+            await connection.answer()
+            await connection.receive(*reads)
+            connection.protocol.shutdown()
+            assert not connection.transport.is_closing() and not connection.transport.half_closed
+            await until_timers()
+            transport = connection.transport
+            assert [name for name in ("closed", "half_closed") if getattr(transport, name)] == [ending][: bool(ending)]
+
+            if ending is None:
+                await connection.receive(b"\r\n")
+                assert b"connection: close" in connection.transport.writes[-1]
+
+    run(scenario())
+
+
+def test_at_the_stop_a_head_that_never_ends_is_refused() -> None:
+    async def scenario() -> None:
+        with connected(App()) as connection:
+            await connection.receive(HEAD)
+            connection.protocol.refuse_unfinished()
+            assert refusal(connection.transport) == "stopping"
 
     run(scenario())
 

@@ -1,4 +1,5 @@
 import asyncio
+import json
 import logging
 import re
 from typing import Any
@@ -14,7 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from gateway.metrics import GatewayMetrics
 from gateway.web.middleware import RequestMiddleware
-from tests.support.coroutines import run
+from tests.support.coroutines import run, turns
 
 
 async def fine(_: Request) -> Response:
@@ -27,6 +28,11 @@ async def broken(_: Request) -> Response:
 
 async def left(_: Request) -> Response:
     raise ClientDisconnect
+
+
+async def slow(_: Request) -> Response:
+    await asyncio.sleep(1000)
+    raise AssertionError("it was to be cancelled")
 
 
 class BreaksOff:
@@ -62,6 +68,7 @@ class Site:
             Route("/fine", fine, methods=["GET", "POST"]),
             Route("/broken", broken),
             Route("/left", left),
+            Route("/slow", slow),
             Route("/half", BreaksOff()),
             Route("/models/{name}/fine", Hot(), methods=["POST"]),
             Route("/made-up/{name}", fine),
@@ -144,6 +151,26 @@ def test_an_answer_that_broke_off_is_not_answered_twice(caplog: pytest.LogCaptur
     assert [message["type"] for message in sent] == ["http.response.start"]
     assert "sesame" in caplog.text
     assert site.requests() == {("GET", "/half", "200"): 1}
+
+
+def test_a_request_that_is_cancelled_at_the_stop_is_answered() -> None:
+    site = Site()
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def scenario() -> None:
+        request = asyncio.create_task(site.app(_scope("/slow"), _nothing, send))
+        await turns()
+        request.cancel()
+        await request
+
+    run(scenario())
+    start, body = sent
+    assert (start["status"], json.loads(body["body"])["type"]) == (503, "urn:headrace:problem:stopping")
+    assert int(dict(start["headers"])[b"retry-after"]) >= 1
+    assert site.requests() == {("GET", "/slow", "503"): 1}
 
 
 def test_a_caller_who_left_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:

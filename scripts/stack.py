@@ -1,5 +1,6 @@
 """The programs of `make up`, and the addresses on which they listen."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from scripts import broker
 from scripts.ports import HOST, Port, read_number
 from scripts.scrape_config import localize
 from scripts.supervisor import Program, read_procfile
+from shared.broker_url import for_kombu
 
 PROCFILE = Path("Procfile")
 SCRAPE_CONFIG = Path("monitoring/prometheus/prometheus-local.yml")
@@ -77,6 +79,8 @@ class Stack:
 
     def environment(self) -> dict[str, str]:
         """Return the environment variables of all programs."""
+        exporter_url, url_options = for_kombu(self.redis_url)
+        transport_options = [f"{name}={json.dumps(value)}" for name, value in url_options.items()]
         return {
             "REDIS_URL": self.redis_url,
             "REDIS_PORT": str(self.ports.broker.number),
@@ -84,7 +88,8 @@ class Stack:
             "GATEWAY_PORT": str(self.ports.gateway.number),
             "PROMETHEUS_PORT": str(self.ports.prometheus.number),
             # celery-exporter reads CE_*. In a command line, every user of the machine could read the password.
-            "CE_BROKER_URL": self.redis_url,
+            "CE_BROKER_URL": exporter_url,
+            "CE_BROKER_TRANSPORT_OPTION": " ".join(transport_options),
             "CE_HOST": self.ports.exporter.host,
             "CE_PORT": str(self.ports.exporter.number),
             **EXPORTER_SETTINGS,

@@ -71,7 +71,8 @@ def plan() -> Stack:
     left_out: dict[str, str] = {}
     if os.environ.get("REDIS_URL"):
         left_out["broker"] = "REDIS_URL names another"
-        broker.check_reachable(load_settings(CommonSettings).redis_url)
+        os.environ["REDIS_URL"] = load_settings(CommonSettings).redis_url
+        broker.check_reachable(os.environ["REDIS_URL"])
     else:
         os.environ["BROKER_SERVER"] = broker.find_server()
         broker.check_not_foreign(ports.broker)

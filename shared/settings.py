@@ -3,10 +3,11 @@
 import sys
 from importlib.util import find_spec
 from typing import Literal, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shared.broker_url import normalized
 
 
 class CommonSettings(BaseSettings):
@@ -14,7 +15,7 @@ class CommonSettings(BaseSettings):
 
     model_config = SettingsConfigDict(use_attribute_docstrings=True, frozen=True, hide_input_in_errors=True)
 
-    redis_url: str = Field(default="redis://127.0.0.1:6379/0", pattern=r"^rediss?://")
+    redis_url: str = "redis://127.0.0.1:6379/0"
     """The broker: `redis://`, or `rediss://` for TLS. One Redis database per deployment."""
 
     model_store: str = "models"
@@ -50,12 +51,9 @@ class CommonSettings(BaseSettings):
 
     @field_validator("redis_url")
     @classmethod
-    def _verified(cls, url: str) -> str:
-        """Add `ssl_cert_reqs=required` to a TLS URL without it: redis-py verifies by default, kombu does not."""
-        parts = urlsplit(url)
-        if parts.scheme != "rediss" or "ssl_cert_reqs=" in parts.query:
-            return url
-        return f"{url}{'&' if parts.query else '?'}ssl_cert_reqs=required"
+    def _read_alike(cls, url: str) -> str:
+        """Return the URL in the form that all processes read alike."""
+        return normalized(url)
 
     @model_validator(mode="after")
     def _soft_limit_comes_first(self) -> "CommonSettings":

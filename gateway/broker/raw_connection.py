@@ -32,7 +32,8 @@ class RawConnection:
 
     def __init__(self, redis_url: str, timeout_seconds: float) -> None:
         self._pool = connect(redis_url, timeout_seconds).connection_pool
-        self._timeout_seconds = timeout_seconds
+        # The URL may name another one.
+        self._timeout_seconds: float = self._pool.connection_kwargs["socket_timeout"]
         self._link: _Link | None = None
         self._connecting = asyncio.Lock()
 

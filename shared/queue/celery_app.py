@@ -5,14 +5,17 @@ from typing import Any
 from celery import Celery
 from kombu import Exchange, Queue
 
+from shared.broker_url import for_kombu
 from shared.queue.contract import PREDICT_TASK, RUN_JOBS_TASK, SHADOW_TASK, Lane
 from shared.settings import CommonSettings
 
 
 def make_celery(settings: CommonSettings) -> Celery:
     """Return a configured Celery application that is not connected yet."""
-    app = Celery("headrace", broker=settings.redis_url, set_as_current=False)
+    url, url_options = for_kombu(settings.redis_url)
+    app = Celery("headrace", broker=url, set_as_current=False)
     app.conf.update(_configuration(settings))
+    app.conf.broker_transport_options.update(url_options)
     return app
 
 

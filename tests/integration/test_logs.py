@@ -36,6 +36,7 @@ def test_logs_have_one_format_and_the_ids_and_no_secrets(new_stack: NewStack, pu
     stack = new_stack(
         puppet_models,
         broker_password=PASSWORD,
+        url_options="?socket_timeout=2.5&health_check_interval=2",
         DEFAULT_MODEL="puppet",
         WORKER_CONCURRENCY="1",
         LOG_FORMAT="json",

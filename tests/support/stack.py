@@ -27,6 +27,7 @@ class Stack:
         models: Path,
         workers: int = 1,
         broker_password: str = "",
+        url_options: str = "",
         redis_users: bool = False,
         redis_tls: TlsFiles | None = None,
         gateway_redis_port: int | None = None,
@@ -42,7 +43,7 @@ class Stack:
         self.models = models
         self.broker_port = free_port()
         secret = f":{broker_password}@" if broker_password else ""
-        self.redis_url = f"redis://{secret}127.0.0.1:{self.broker_port}/0"
+        self.redis_url = f"redis://{secret}127.0.0.1:{self.broker_port}/0{url_options}"
         if redis_tls:
             self.redis_url = f"rediss://127.0.0.1:{self.broker_port}/0?ssl_ca_certs={redis_tls.authority}"
         self._redis_users = redis_users

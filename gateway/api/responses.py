@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.jobs.record import Job
 from gateway.web.request_context import HeaderPairs, context_of
-from headrace.models.manifest import Manifest
+from headrace.models.manifest import Manifest, class_key
 from shared.queue.contract import JobStatus
 
 JSON = "application/json"
@@ -81,12 +81,18 @@ def job_response(job: Job, status: int, headers: Mapping[str, str] | None = None
 
 
 def timing(queue_seconds: float, compute_seconds: float, total_seconds: float) -> dict[str, float]:
-    """Return the times of a request in milliseconds; the rest of the total is the way to the worker and back."""
-    return {
-        "queue_ms": round(max(0.0, queue_seconds) * 1000, 3),
-        "compute_ms": round(compute_seconds * 1000, 3),
-        "total_ms": round(total_seconds * 1000, 3),
-    }
+    """Return the times of a request in milliseconds; the rest of the total is the way to the worker and back.
+
+    Three clocks measured them: the total is the gateway's, compute the worker's, and queue ends on the broker's, whose
+    reading may be wrong by milliseconds. What must add up is made to do so here.
+    """
+    total_ms = round(max(0.0, total_seconds) * 1000, 3)
+    compute_ms = min(round(compute_seconds * 1000, 3), total_ms)
+    queue_ms = round(max(0.0, queue_seconds) * 1000, 3)
+    if queue_ms + compute_ms > total_ms:
+        # A microsecond less: the sum of two rounded numbers may be greater in its last bit.
+        queue_ms = max(0.0, round(total_ms - compute_ms - 0.001, 3))
+    return {"queue_ms": queue_ms, "compute_ms": compute_ms, "total_ms": total_ms}
 
 
 def server_timing(parts: dict[str, float]) -> str:
@@ -119,7 +125,7 @@ def predicted(outputs: Outputs, result: dict[str, Any], single: bool) -> dict[st
         names = [name for name, _ in outputs]
         predictions = [dict(zip(names, row, strict=True)) for row in predictions]
         if probabilities is not None:
-            by_output = [[str(name) for name in classes or ()] for _, classes in outputs]
+            by_output = [[class_key(label) for label in classes or ()] for _, classes in outputs]
             probabilities = [
                 {
                     name: dict(zip(classes, shares, strict=True))
@@ -128,7 +134,7 @@ def predicted(outputs: Outputs, result: dict[str, Any], single: bool) -> dict[st
                 for row in probabilities
             ]
     elif probabilities is not None:
-        labels = [str(name) for name in outputs[0][1] or ()]
+        labels = [class_key(label) for label in outputs[0][1] or ()]
         if len(probabilities) > WRITTEN_ROWS_MIN:
             written = _by_label(labels, probabilities)
             return {"predictions": predictions, "probabilities": orjson.Fragment(written)}

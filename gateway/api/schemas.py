@@ -10,12 +10,17 @@ Value = str | int | float | bool | dict[str, str | int | float | bool]
 Probabilities = dict[str, float] | dict[str, dict[str, float]]
 """Probabilities by class, or by output and class."""
 
+_PROBABILITIES = "By class, if the model has them. A key is the JSON text of its class: `true`, `1`, a text itself."
+
 
 class Timing(BaseModel):
-    """Times of the request in milliseconds; the header `Server-Timing` has the same numbers."""
+    """Times of the request in milliseconds; the header `Server-Timing` has the same numbers.
+
+    Queue and compute together are never more than the total.
+    """
 
     queue_ms: float = Field(description="From acceptance to the start of the first batch.")
-    compute_ms: float = Field(description="Inside the estimator, for the whole batch; the sum if there were several.")
+    compute_ms: float = Field(description="Time in which the estimator computed a batch with rows of the request.")
     total_ms: float = Field(description="From the request to the answer.")
 
 
@@ -23,7 +28,7 @@ class Prediction(BaseModel):
     """The answer to one row."""
 
     prediction: Value
-    probabilities: Probabilities | None = Field(None, description="By class, if the model has them.")
+    probabilities: Probabilities | None = Field(None, description=_PROBABILITIES)
     model: str
     version: str
     timing: Timing
@@ -33,7 +38,7 @@ class Predictions(BaseModel):
     """The answer to `instances`, in their order."""
 
     predictions: list[Value]
-    probabilities: list[Probabilities] | None = None
+    probabilities: list[Probabilities] | None = Field(None, description=_PROBABILITIES)
     model: str
     version: str
     timing: Timing
@@ -52,7 +57,7 @@ class JobResult(BaseModel):
 
     prediction: Value | None = None
     predictions: list[Value] | None = None
-    probabilities: Probabilities | list[Probabilities] | None = None
+    probabilities: Probabilities | list[Probabilities] | None = Field(None, description=_PROBABILITIES)
 
 
 class JobView(BaseModel):

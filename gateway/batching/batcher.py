@@ -75,6 +75,7 @@ class Batcher:
         self._cost = BatchCost()
         self._wait = RowWaitEstimate()
         self._publishing: set[asyncio.Task[None]] = set()
+        self._stepped_seconds = clock.stepped_seconds
 
     @property
     def model(self) -> str:
@@ -126,6 +127,7 @@ class Batcher:
         if self._all_models.rows + len(rows) > self._all_models.limit:
             raise QueueFull("too many rows wait for a worker", max(1.0, self.wait_seconds))
         self.admit(len(rows), deadline_seconds)
+        self._follow_clock()
         now = self._clock.now()
         loop = asyncio.get_running_loop()
         call = WaitingCall(rows, now, now + deadline_seconds, loop.create_future(), trace)
@@ -169,6 +171,7 @@ class Batcher:
 
     def send_next(self, slots: Slots) -> bool:
         """Send one batch, if rows wait; return True if more rows wait."""
+        self._follow_clock()
         limit = self._rows_limit(slots.free_for(self))
         answer_seconds = self._wait.answer_seconds
         earliest_deadline = self._clock.now() + answer_seconds if self._wait.blocked else 0.0
@@ -178,6 +181,13 @@ class Batcher:
         else:
             self._wait.became_idle()
         return bool(self._queue)
+
+    def _follow_clock(self) -> None:
+        """Move the times of the waiting calls by as much as the clock has stepped since this was asked last."""
+        step_seconds = self._clock.stepped_seconds - self._stepped_seconds
+        if step_seconds:
+            self._stepped_seconds = self._clock.stepped_seconds
+            self._queue.move_times(step_seconds)
 
     def _batch_rows(self) -> int:
         """Return the number of rows that a batch may hold."""

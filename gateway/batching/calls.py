@@ -1,6 +1,7 @@
 """A caller's rows on their way through the queue: whole or in chunks, and the one answer made of the results."""
 
 import asyncio
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
 class Answer:
     """A call's result.
 
-    `started_at` is the time on the broker's clock at which the first chunk was started, `compute_seconds` the sum of
-    the compute times of the batches that held a chunk. A call that failed has the error of the chunk that failed first.
+    `started_at` is the time on the broker's clock at which the first chunk was started, `compute_seconds` the time in
+    which at least one of the batches that held a chunk was computed. A call that failed has the error of the chunk that
+    failed first.
     """
 
     result: dict[str, Any]
@@ -94,7 +96,17 @@ class Chunk:
         else:
             result = _concatenated([each.result for each in parts])
         # The worker counts the wait of a call with its first chunk, also if a later chunk was started before it.
-        return Answer(result, call.accepted_at, parts[0].started_at, sum(each.compute_seconds for each in parts))
+        return Answer(result, call.accepted_at, parts[0].started_at, _computing_seconds(parts))
+
+
+def _computing_seconds(parts: list[Answer]) -> float:
+    """Return the time in which at least one part was computed; several slots may work on a call at a time."""
+    seconds, until = 0.0, -math.inf
+    for part in sorted(parts, key=lambda part: part.started_at):
+        end = part.started_at + part.compute_seconds
+        seconds += max(0.0, end - max(part.started_at, until))
+        until = max(until, end)
+    return seconds
 
 
 def _concatenated(results: list[dict[str, Any]]) -> dict[str, Any]:

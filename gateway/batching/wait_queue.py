@@ -45,6 +45,12 @@ class WaitQueue:
             call.sent = len(call.rows)
             self._calls.pop(call, None)
 
+    def move_times(self, seconds: float) -> None:
+        """Move acceptance and deadline of the calls: the clock on which they were read has stepped."""
+        for call in self._calls:
+            call.accepted_at += seconds
+            call.deadline += seconds
+
     def pop_batch(self, limit: int, earliest_deadline: float, retry_after_seconds: float) -> list[Chunk]:
         """Take the chunks of the next batch, at most `limit` rows.
 

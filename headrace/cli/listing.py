@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from headrace.cli.arguments import add_store_command, versions_of
 from headrace.errors import ManifestInvalid
 from headrace.models.alias import LATEST
-from headrace.models.manifest import Feature, Manifest, Output
+from headrace.models.manifest import Feature, Manifest, Output, class_key
 from headrace.models.store import ModelStore
 
 HEADINGS = ("MODEL", "VERSION", "ALIASES", "CREATED", "ROWS", "ESTIMATOR", "SCORE", "SIZE")
@@ -99,7 +99,7 @@ def _values(feature: Feature) -> str:
 
 
 def _first_of(values: Sequence[str | int | bool]) -> str:
-    return ", ".join(map(str, values[:VALUES_SHOWN])) + (", …" if len(values) > VALUES_SHOWN else "")
+    return ", ".join(map(class_key, values[:VALUES_SHOWN])) + (", …" if len(values) > VALUES_SHOWN else "")
 
 
 def _print_table(rows: list[tuple[str, ...]]) -> None:

@@ -112,6 +112,11 @@ class Feature(_Part):
         return self
 
 
+def class_key(label: str | int | bool) -> str:
+    """Return the key of a class in an object of probabilities: the text of its JSON, of a string the string itself."""
+    return str(label).lower() if isinstance(label, bool) else str(label)
+
+
 class Output(_Part):
     """One value that the model predicts for a row; most models have one output."""
 

@@ -17,6 +17,8 @@ class BrokerClock:
         self._offset_seconds = time.time() - time.monotonic()
         self._error_seconds = math.inf
         self._calibrated_at = 0.0
+        self.stepped_seconds = 0.0
+        """Sum of the steps that this clock has made: at the first reading, and where the broker's clock was set."""
 
     def now(self) -> float:
         """Return the broker's time, in seconds."""
@@ -39,6 +41,8 @@ class BrokerClock:
         error_seconds = (answered - asked) / 2
         known_error_seconds = self._error_seconds + DRIFT * (answered - self._calibrated_at)
         contradiction = abs(offset_seconds - self._offset_seconds) > error_seconds + known_error_seconds
+        if contradiction or self._error_seconds == math.inf:
+            self.stepped_seconds += offset_seconds - self._offset_seconds
         if error_seconds <= known_error_seconds or contradiction:
             self._offset_seconds = offset_seconds
             self._error_seconds = error_seconds

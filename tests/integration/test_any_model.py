@@ -1,5 +1,6 @@
 """Every kind of estimator through HTTP and the queue: callers get the predictions of the estimator itself."""
 
+import json
 import math
 from collections.abc import Iterator
 from functools import cache
@@ -103,7 +104,9 @@ def test_http_answers_what_the_estimator_says(stack: Stack, exported: dict[str, 
     if manifest.probabilities and len(manifest.outputs) == 1:
         shares = [list(row.values()) for row in answer["probabilities"]]
         assert np.array(shares) == pytest.approx(each.estimator.predict_proba(rows), abs=1e-9)
-        assert list(answer["probabilities"][0]) == [str(label) for label in manifest.outputs[0].classes or []]
+        assert list(answer["probabilities"][0]) == [
+            label if isinstance(label, str) else json.dumps(label) for label in manifest.outputs[0].classes or []
+        ]
     elif manifest.probabilities:
         probabilities = each.estimator.predict_proba(rows)
         # For multilabel targets scikit-learn returns one column per label: the probability that the label is there.

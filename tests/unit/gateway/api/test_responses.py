@@ -42,6 +42,24 @@ def test_timing_is_in_milliseconds(seconds: tuple[float, float, float], millisec
     assert list(timing(*seconds)) == ["queue_ms", "compute_ms", "total_ms"]
 
 
+@pytest.mark.parametrize("total_seconds", [-1.0, 0.0, 0.0003, 0.0123456, 2.5])
+@pytest.mark.parametrize("compute_seconds", [0.0, 0.0001, 0.0123453, 7.0])
+@pytest.mark.parametrize("queue_seconds", [-3600.0, 0.0, 0.0000004, 0.0024, 3600.0])
+def test_queue_and_compute_are_never_more_than_the_total(
+    queue_seconds: float, compute_seconds: float, total_seconds: float
+) -> None:
+    parts = timing(queue_seconds, compute_seconds, total_seconds)
+
+    assert min(parts.values()) >= 0
+    assert parts["queue_ms"] + parts["compute_ms"] <= parts["total_ms"]
+
+
+def test_a_broker_whose_clock_was_set_back_gives_a_job_no_negative_times() -> None:
+    view = job_view(replace(ENDED, status=JobStatus.FAILED, ended_at=ENDED.accepted_at - 60, outcome={}))
+
+    assert view["timing"] == {"queue_ms": 0.0, "compute_ms": 0.0, "total_ms": 0.0}
+
+
 def test_the_header_says_the_same_as_the_body() -> None:
     assert server_timing(timing(0.001, 0.0005, 0.25)) == "queue;dur=1.0, compute;dur=0.5, total;dur=250.0"
 
@@ -62,7 +80,7 @@ def test_instances_get_lists_in_their_order() -> None:
     }
 
 
-@pytest.mark.parametrize(("classes", "names"), [((0, 1), ["0", "1"]), ((False, True), ["False", "True"])])
+@pytest.mark.parametrize(("classes", "names"), [((-1, 1), ["-1", "1"]), ((False, True), ["false", "true"])])
 def test_classes_that_are_no_text_become_names(classes: tuple[Any, ...], names: list[str]) -> None:
     answer = predicted(outputs_of(classifier(classes=classes)), {**RESULT, "predictions": [classes[1]]}, single=True)
 
@@ -136,7 +154,7 @@ TWO_ROWS: dict[str, Any] = {
     "probabilities": [[[0.25, 0.75], [0.875, 0.125]], [[1.0, 0.0], [0.0, 1.0]]],
 }
 FIRST = {"kind": "long", "broken": False}
-FIRST_PROBABILITIES = {"kind": {"short": 0.25, "long": 0.75}, "broken": {"False": 0.875, "True": 0.125}}
+FIRST_PROBABILITIES = {"kind": {"short": 0.25, "long": 0.75}, "broken": {"false": 0.875, "true": 0.125}}
 
 
 def test_several_outputs_are_an_object_by_output() -> None:
@@ -145,7 +163,7 @@ def test_several_outputs_are_an_object_by_output() -> None:
     assert answer["predictions"] == [FIRST, {"kind": "short", "broken": True}]
     assert answer["probabilities"] == [
         FIRST_PROBABILITIES,
-        {"kind": {"short": 1.0, "long": 0.0}, "broken": {"False": 0.0, "True": 1.0}},
+        {"kind": {"short": 1.0, "long": 0.0}, "broken": {"false": 0.0, "true": 1.0}},
     ]
 
 
@@ -174,7 +192,12 @@ def test_a_job_names_its_outputs_itself_whatever_became_of_the_model() -> None:
     assert job_view(job)["result"] == predicted(SEVERAL, TWO_ROWS, single=False)
 
 
-@pytest.mark.parametrize("classes", [["a"], ["a", "b"], ['quo"te', "Straße", "c"], [0, 1, True]])
+def predicted_alone(classes: list[Any], shares: list[float]) -> Any:
+    result = {"predictions": [classes[0]], "probabilities": [shares]}
+    return predicted([("prediction", classes)], result, single=True)["probabilities"]
+
+
+@pytest.mark.parametrize("classes", [["a"], ["a", "b"], ['quo"te', "Straße", "True"], [0, 1], [False, True]])
 def test_many_rows_are_written_as_few_are(classes: list[Any]) -> None:
     shares = [[i / 7 + at for at, _ in enumerate(classes)] for i in range(1_000)]
     result = {"predictions": [classes[0]] * 1_000, "probabilities": shares}
@@ -182,6 +205,6 @@ def test_many_rows_are_written_as_few_are(classes: list[Any]) -> None:
     many = orjson.loads(orjson.dumps(predicted([("prediction", classes)], result, single=False)))
 
     assert many["predictions"] == result["predictions"]
-    assert many["probabilities"] == [dict(zip(map(str, classes), row, strict=True)) for row in shares]
+    assert many["probabilities"] == [predicted_alone(classes, row) for row in shares]
     with pytest.raises(ValueError, match="one probability per class"):
         predicted([("prediction", [*classes, "more"])], result, single=False)

@@ -1,5 +1,6 @@
 import asyncio
 import random
+import time
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import redis
 
 from gateway.admission.jobs import WaitingRows
 from gateway.admission.wait_estimates import RowWaitEstimate
+from gateway.api.responses import timing
 from gateway.batching import batcher
 from gateway.batching.batcher import PACKED_ROWS_MIN, Batcher
 from gateway.batching.calls import Answer
@@ -14,7 +16,7 @@ from gateway.batching.slots import WorkerGroups
 from gateway.errors import BrokerUnavailable, DeadlineExceeded, NoWorker, Overloaded, QueueFull
 from gateway.settings import GatewaySettings
 from shared.queue.broker_clock import BrokerClock
-from shared.queue.contract import PredictMessage
+from shared.queue.contract import BatchReply, PredictMessage
 from tests.support.coroutines import run, turns, until
 from tests.support.manifests import classifier
 from tests.unit.gateway.fakes import FakeBatchClient, FakeWorkers, error_of, rows_of
@@ -29,10 +31,11 @@ class Lane:
         self.batch_client = FakeBatchClient()
         self.workers = FakeWorkers(slots)
         self.worker_groups = WorkerGroups(self.workers)
+        self.clock = BrokerClock()
         chosen = GatewaySettings(**settings)
         self.all_models = WaitingRows(chosen.waiting_rows_max)
         self.batcher = Batcher(
-            classifier(["value"]), self.batch_client, self.worker_groups, BrokerClock(), self.all_models, chosen
+            classifier(["value"]), self.batch_client, self.worker_groups, self.clock, self.all_models, chosen
         )
         self.asked: list[Asked] = []
 
@@ -88,6 +91,46 @@ def test_a_lone_request_goes_at_once() -> None:
         await lane.answer(lane.last, compute_seconds=0.25)
         assert predictions(task) == [1.0, 2.0]
         assert (task.result().started_at, task.result().compute_seconds) == (5.0, 0.25)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("jump_seconds", [-3600.0, -0.01, 0.01, 3600.0])
+def test_a_reading_of_the_brokers_clock_changes_neither_waits_nor_deadlines(jump_seconds: float) -> None:
+    def read_clock(lane: Lane) -> None:
+        """Read the clock, which turns out to be other than it was taken for."""
+        broker_seconds = lane.clock.now() + jump_seconds
+        now = time.monotonic()
+        lane.clock.calibrate((int(broker_seconds), int(broker_seconds % 1 * 1e6)), now, now)
+
+    async def scenario() -> None:
+        lane = Lane(slots=0)
+        task = lane.ask(1.0, deadline_seconds=5.0)
+        await turns()
+        read_clock(lane)
+        lane.workers.common = 1
+        lane.worker_groups.follow_workers()
+        await turns()
+        [call] = lane.last.calls
+        assert call.accepted_at == pytest.approx(lane.clock.now(), abs=1)
+        assert call.deadline == pytest.approx(lane.clock.now() + 5, abs=1)
+        late = lane.ask(2.0, deadline_seconds=5.0)
+        await turns()
+        read_clock(lane)
+        reply = BatchReply(
+            batch=lane.last.batch,
+            started_at=lane.clock.now(),
+            compute_seconds=0.25,
+            results=[{"predictions": [1.0], "probabilities": None}],
+        )
+        lane.batch_client._deliver(reply.to_json().encode())
+        answer = await task
+        parts = timing(answer.started_at - answer.accepted_at, answer.compute_seconds, 0.5)
+        assert parts["queue_ms"] + parts["compute_ms"] <= parts["total_ms"] == 500
+        await turns()
+        assert lane.last.calls[0].deadline == pytest.approx(lane.clock.now() + 5, abs=1)
+        await lane.answer(lane.last)
+        await late
 
     run(scenario())
 

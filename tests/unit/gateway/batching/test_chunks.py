@@ -27,6 +27,28 @@ def reply(lane: Lane, at: int, started_at: float, compute_seconds: float) -> Non
     lane.batch_client._deliver(answer.to_json().encode())
 
 
+@pytest.mark.parametrize(
+    ("spans", "seconds"),
+    [
+        ([(5.0, 0.5), (5.0, 0.5), (5.25, 0.5)], 0.75),
+        ([(5.0, 2.0), (5.5, 0.25), (8.0, 0.5)], 2.5),
+        ([(7.0, 0.5), (6.5, 0.5), (5.0, 0.5)], 1.5),
+    ],
+)
+def test_time_in_which_several_slots_compute_a_request_counts_once(
+    spans: list[tuple[float, float]], seconds: float
+) -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=3, batch_rows_max=4)
+        task = lane.ask(*VALUES)
+        await turns()
+        for at, (started_at, compute_seconds) in enumerate(spans):
+            reply(lane, at, started_at, compute_seconds)
+        assert (await task).compute_seconds == seconds
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
 def test_chunks_go_to_the_free_slots_and_are_put_together_in_order(order: tuple[int, ...]) -> None:
     async def scenario() -> None:

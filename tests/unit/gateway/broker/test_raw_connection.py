@@ -51,6 +51,7 @@ class FakePool:
 
     def __init__(self) -> None:
         self.transports: list[FakeTransport] = []
+        self.connection_kwargs: dict[str, Any] = {}
 
     def make_connection(self) -> Any:
         self.transports.append(FakeTransport())
@@ -65,7 +66,12 @@ class FakePool:
 @pytest.fixture
 def pool(monkeypatch: pytest.MonkeyPatch) -> FakePool:
     pool = FakePool()
-    monkeypatch.setattr(module, "connect", lambda *_: SimpleNamespace(connection_pool=pool))
+
+    def connect(_: str, timeout_seconds: float) -> SimpleNamespace:
+        pool.connection_kwargs["socket_timeout"] = timeout_seconds
+        return SimpleNamespace(connection_pool=pool)
+
+    monkeypatch.setattr(module, "connect", connect)
     return pool
 
 

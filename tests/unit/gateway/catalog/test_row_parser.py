@@ -9,6 +9,7 @@ from gateway.api.statuses import ERRORS_SHOWN, problem_of
 from gateway.catalog.row_parser import TEXT_MAX_CHARACTERS, RowParser, flat_row
 from gateway.errors import RequestError
 from gateway.problems import Problem
+from headrace.models.manifest import Feature
 from tests.support.manifests import classifier, feature, flag, mixed, text
 
 ODD_NAMES = ["petal length (cm)", "a/b~c", 'quo"ted', "Straße", " ", "INSTANCES", "instance", "__proto__", "v"]
@@ -62,12 +63,62 @@ def test_a_feature_called_instances_can_be_sent_as_instances() -> None:
     assert parser("instances").parse(body).rows == [[1.0], [2.0]]
 
 
-@pytest.mark.parametrize("value", ["1", "-0.0", "1e308", "5e-324", "9007199254740993", "0.1"])
+@pytest.mark.parametrize("value", ["1", "-0.0", "1e308", "5e-324", "9007199254740992", "1e22", "0.1"])
 def test_numbers_are_taken_as_they_are(value: str) -> None:
     [[taken]] = parser("x").parse(b'{"x":%s}' % value.encode()).rows
 
     assert isinstance(taken, float)
     assert repr(taken) == repr(float(value))
+
+
+def whole(name: str, dtype: str = "int64", *, nullable: bool = False) -> Feature:
+    """A feature that was whole numbers in training."""
+    return feature(name, nullable=nullable).model_copy(update={"dtype": dtype})
+
+
+EXACT = [*("9007199254740992", "-9007199254740992", "18014398509481984", "1e300", "9007199254740993.0", str(2**100))]
+ROUNDED = [*("9007199254740993", "-9007199254740993", "9223372036854775807", "123456789012345678901", str(10**300))]
+FORMS = ['{"x":%s,"id":7}', '{"instances":[{"x":%s,"id":7}]}', '{"instances":[{"x":1,"id":7},{"id":7,"x":%s}]}']
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("value", EXACT)
+def test_a_large_number_is_taken_where_float64_holds_it(form: str, value: str) -> None:
+    rows = RowParser(mixed(feature("x", nullable=True), whole("id")), 10).parse((form % value).encode()).rows
+
+    assert repr(rows[-1]) == repr([float(value), 7.0])
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("value", ROUNDED)
+@pytest.mark.parametrize("nullable", [False, True])
+def test_a_whole_number_that_would_be_rounded_is_refused(form: str, value: str, nullable: bool) -> None:
+    problem = refusal((form % value).encode(), RowParser(mixed(feature("x", nullable=nullable), whole("id")), 10))
+
+    assert (problem.status, problem.code) == (422, "invalid_rows")
+    assert [pointer.split("/")[-1] for pointer in pointers(problem)] == ["x"]
+    assert "float64 holds exactly" in problem.extra["errors"][0]["detail"]
+    assert value not in problem.body().decode()
+
+
+@pytest.mark.parametrize("form", ['{"x":1,"id":%s}', '{"instances":[{"x":1,"id":1},{"x":1,"id":%s}]}'])
+@pytest.mark.parametrize("dtype", ["int8", "uint64", "Int64"])
+@pytest.mark.parametrize("value", [*ROUNDED, "1e300", "-18014398509481984", "9007199254740993.0", "9007199254740994"])
+def test_a_feature_of_whole_numbers_takes_none_of_a_size_that_may_be_rounded(form: str, dtype: str, value: str) -> None:
+    rows = RowParser(mixed(feature("x"), whole("id", dtype)), 10)
+
+    assert [pointer.split("/")[-1] for pointer in pointers(refusal((form % value).encode(), rows))] == ["id"]
+
+
+def test_whole_numbers_are_taken_up_to_the_last_that_is_exact() -> None:
+    rows = RowParser(mixed(whole("id"), whole("other", nullable=True)), 10)
+
+    for value in (2**53, -(2**53), 2**53 - 1, 0.5):
+        body = {"id": value, "other": None}
+        assert rows.parse(json.dumps(body).encode()).rows == [[float(value), None]]
+        assert rows.parse(json.dumps({"instances": [body]}).encode()).rows == [[float(value), None]]
+    one, _ = rows.json_schema()["oneOf"]
+    assert (one["properties"]["id"]["minimum"], one["properties"]["id"]["maximum"]) == (-(2**53), 2**53)
 
 
 @pytest.mark.parametrize(
@@ -224,8 +275,22 @@ def test_null_is_taken_for_nullable_features() -> None:
     assert sorted(pointers(refusal(body, RowParser(MIXED, 10)))) == ["/broken", "/colour", "/size"]
 
 
-def test_a_nullable_value_may_not_be_left_out() -> None:
-    assert sorted(pointers(refusal(b"{}", RowParser(NULLABLE, 10)))) == ["/broken", "/colour", "/size"]
+@pytest.mark.parametrize("sent", [{}, {"broken": True}, {"colour": "red"}, {"broken": False, "size": 1.5}])
+def test_a_nullable_value_may_be_left_out_and_is_null(sent: dict[str, Any]) -> None:
+    rows, expected = RowParser(NULLABLE, 10), [sent.get(name) for name in ("size", "colour", "broken")]
+    full = {"size": 2.5, "colour": "blue", "broken": True}
+
+    assert rows.parse(json.dumps(sent).encode()).rows == [expected]
+    assert rows.parse(json.dumps({"instances": [sent, full]}).encode()).rows == [expected, [2.5, "blue", True]]
+    assert rows._parse_valid(json.dumps({"instances": [sent, full]}).encode()) == [expected, [2.5, "blue", True]]
+
+
+def test_a_value_that_may_not_be_null_may_not_be_left_out_beside_one_that_may() -> None:
+    rows = RowParser(mixed(feature("size", nullable=True), text("colour")), 10)
+
+    assert rows.parse(b'{"colour":"red"}').rows == [[None, "red"]]
+    for body in (b'{"size":1}', b'{"instances":[{"colour":"red"},{"size":1}]}', b'{"colour":"red","sise":1}'):
+        assert len(pointers(refusal(body, rows))) == 1
 
 
 @pytest.mark.parametrize(
@@ -275,9 +340,12 @@ def test_every_type_is_documented() -> None:
     assert properties["colour"]["description"] == "In training: red, blue."
     assert properties["broken"]["description"] == "true or false."
     nullable, _ = RowParser(NULLABLE, 10).json_schema()["oneOf"]
-    assert nullable["required"] == ["size", "colour", "broken"]
+    assert "required" not in nullable
+    half, _ = RowParser(mixed(feature("size"), text("colour", nullable=True)), 10).json_schema()["oneOf"]
+    assert half["required"] == ["size"]
     for name, type_ in (("size", "number"), ("colour", "string"), ("broken", "boolean")):
         assert [each["type"] for each in nullable["properties"][name]["anyOf"]] == [type_, "null"]
+        assert nullable["properties"][name]["default"] is None
 
 
 @pytest.mark.parametrize(

@@ -2,20 +2,18 @@
 
 import argparse
 import asyncio
-import json
 import math
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from urllib.parse import quote
+from typing import Any
 
-import httpx
-
+from demo.guide import ENOUGH_MINUTES, conclusion, introduction
 from demo.load import Load, connect
-from demo.report import Progress, clock
-from demo.rows import Model, NotServed, Sampler, fetch
-from demo.traffic import BURST_SECONDS, Scenario, Traffic
+from demo.report import Progress
+from demo.rows import NotServed, Sampler, fetch
+from demo.traffic import Scenario, Traffic
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -36,7 +34,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     option(where, "--grafana", _local("GRAFANA_PORT", 3000), "for links", metavar="URL")
     how = parser.add_argument_group("how much")
     option(how, "--rate", 40.0, "calls per second, without bursts", type=_positive)
-    option(how, "--seconds", 240.0, "duration; 0: until Ctrl-C", type=_amount)
+    duration: Any = how.add_mutually_exclusive_group()
+    option(duration, "--seconds", 240.0, "duration; 0: until Ctrl-C", type=_amount)
+    long = f"duration in minutes; alerts about drift need about {ENOUGH_MINUTES}"
+    duration.add_argument("--minutes", dest="seconds", default=argparse.SUPPRESS, help=long, type=_minutes, metavar="N")
     option(how, "--errors", 0.05, "share of wrong calls", type=_share, metavar="SHARE")
     option(how, "--jobs", 0.15, "share of jobs", type=_share, metavar="SHARE")
     every = "from one burst to the next; 0: no bursts"
@@ -68,6 +69,10 @@ def _positive(text: str) -> float:
     return value
 
 
+def _minutes(text: str) -> float:
+    return _amount(text) * 60
+
+
 def _share(text: str) -> float:
     if not 0 <= (value := float(text)) <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not a share from 0 to 1")
@@ -88,8 +93,8 @@ async def run(options: argparse.Namespace) -> None:
         calls, bursts = (Traffic(model, each, options.seed, options.errors, options.jobs) for each in samplers)
         load = Load(client, calls, bursts, scenario, options.rate, options.seed)
         drifting = samplers[0].drifting if options.drift_by else None
-        print(await _introduction(options, model, scenario, drifting), flush=True)
-        progress = Progress(sys.stdout, load.tally)
+        print(await introduction(options, model, scenario, drifting), flush=True)
+        progress = Progress(sys.stdout, load.tally, options.seconds)
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, load.end)
 
@@ -105,66 +110,7 @@ async def run(options: argparse.Namespace) -> None:
             showing.cancel()
             progress.show(load.elapsed, scenario.phase(load.elapsed))
             progress.leave()
-    print(f"\n{load.tally.summary()}")
-
-
-async def _introduction(options: argparse.Namespace, model: Model, scenario: Scenario, drifting: str | None) -> str:
-    """Return what happens when, and links to where it is seen."""
-    timetable = [(0.0, "rows as in training: request rates, latencies and predictions leave zero")]
-    if scenario.burst_every:
-        every = f"every {scenario.burst_every:g} s a burst of {BURST_SECONDS:g} s"
-        timetable.append((scenario.burst_every / 2, f"{every}: rows wait, and some calls are rejected"))
-    if drifting is not None:
-        timetable.append((scenario.drift_after, f"{drifting} drifts: its PSI rises, within a minute"))
-    if options.seconds:
-        timetable.append((options.seconds, "the end"))
-    ahead = [(clock(at), text) for at, text in sorted(timetable) if at <= (options.seconds or math.inf)]
-    links = await _dashboards(options.grafana) or await _graphs(options.prometheus, model, drifting)
-    missing = f"neither Grafana ({options.grafana}) nor Prometheus ({options.prometheus}) answers: no graphs to look at"
-    rows = [*ahead, ("", ""), *(links.items() or [("", missing)])]
-    width = max(len(left) for left, _ in rows)
-    head = (
-        f"{options.rate:g} calls per second to {model.name} {model.version} on {options.url}: "
-        f"{options.errors:.0%} wrong on purpose, {options.jobs:.0%} jobs. Ctrl-C ends it."
-    )
-    return "\n".join([head, "", *(f"  {left:<{width}}  {right}".rstrip() for left, right in rows), ""])
-
-
-async def _dashboards(grafana: str) -> dict[str, str]:
-    """Return title and link of each of Grafana's dashboards; none if nothing listens."""
-    found = await _answer(f"{grafana}/api/search?type=dash-db")
-    try:
-        return {each["title"]: f"{grafana}{each['url']}" for each in found.json()} if found else {}
-    except (ValueError, KeyError, TypeError):
-        return {}
-
-
-async def _graphs(prometheus: str, model: Model, drifting: str | None) -> dict[str, str]:
-    """Return title and link of graphs on Prometheus' own pages; none if nothing listens."""
-    if not await _answer(f"{prometheus}/-/ready"):
-        return {}
-    queries = {
-        "Requests": "sum by (lane, outcome) (rate(inference_requests_total[1m]))",
-        "Queue wait": "histogram_quantile(0.95, sum by (lane, le) (rate(inference_queue_wait_seconds_bucket[1m])))",
-    }
-    if drifting is not None:
-        # PromQL and JSON escape the same characters of a string.
-        feature = json.dumps(drifting, ensure_ascii=False)
-        queries["Drift (PSI)"] = f'feature:inference_feature:psi15m{{model="{model.name}", feature={feature}}}'
-    links = {
-        title: f"{prometheus}/graph?g0.expr={quote(query)}&g0.tab=0&g0.range_input=15m"
-        for title, query in queries.items()
-    }
-    return {**links, "Alerts": f"{prometheus}/alerts"}
-
-
-async def _answer(url: str) -> httpx.Response | None:
-    try:
-        async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
-            answer = await client.get(url)
-            return answer if answer.status_code == 200 else None
-    except httpx.TransportError:
-        return None
+    print(f"\n{load.tally.summary()}", await conclusion(options, model, drifting), sep="\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

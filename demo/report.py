@@ -44,8 +44,8 @@ class Tally:
         totals = sum(self._calls.values(), Counter[str]())
         p50, p95 = _quantile(latencies, 0.5), _quantile(latencies, 0.95)
         rate = f"{len(self._recent) / RECENT_SECONDS:4.0f}/s p50 {p50} p95 {p95} ms"
-        counts = " ".join(f"{outcome} {totals[outcome]}" for outcome in OUTCOMES)
-        return f"{rate} | {counts} | jobs {self.jobs_open} open {self.jobs_ended.total()} ended"
+        counts = " ".join(f"{outcome} {totals[outcome]}" for outcome in OUTCOMES if totals[outcome])
+        return f"{rate} | {counts or 'no answer yet'} | jobs {self.jobs_ended.total()} ended, {self.jobs_open} open"
 
     def summary(self) -> str:
         """Return a table with a line for each kind of call."""
@@ -70,15 +70,17 @@ def _quantile(ordered: list[float], share: float) -> str:
 class Progress:
     """The tally's line on a stream: rewritten in place on a terminal, every few seconds in a log."""
 
-    def __init__(self, out: TextIO, tally: Tally) -> None:
+    def __init__(self, out: TextIO, tally: Tally, seconds: float) -> None:
+        """`seconds` is the duration, 0 if there is no end."""
         self._out = out
+        self._of = f" of {clock(seconds)}" if seconds else ""
         self._tally = tally
         self._in_place = out.isatty()
         self.every_seconds = TERMINAL_SECONDS if self._in_place else LOG_SECONDS
 
     def show(self, elapsed: float, phase: str) -> None:
         """Write the line now."""
-        line = f"{clock(elapsed)} {phase:<6} {self._tally.line(time.perf_counter())}"
+        line = f"{clock(elapsed)}{self._of} {phase:<6} {self._tally.line(time.perf_counter())}"
         if self._in_place:
             # A line that wraps could not be rewritten.
             self._out.write(f"\r{line[: _columns(self._out) - 1]}\x1b[K")

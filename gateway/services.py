@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
@@ -153,14 +154,13 @@ class Services:
             self._jobs_admission.decide(self.workers.slots)
             waits = {Lane.INTERACTIVE: self._rows_wait_seconds(), Lane.BULK: self._jobs_admission.wait_seconds}
             for lane, seconds in waits.items():
-                self.metrics.estimated_wait_seconds.labels(lane.value).set(seconds)
+                # Without a worker there is no pace to estimate from.
+                self.metrics.estimated_wait_seconds.labels(lane.value).set(seconds if self.workers.slots else math.nan)
         await asyncio.sleep(REFRESH_SECONDS)
 
     def _rows_wait_seconds(self) -> float:
-        longest = self.settings.wait_max_seconds
-        if not self.workers.slots:
-            return longest
-        return min(longest, max(served.batcher.wait_seconds for served in self.catalog.served))
+        longest = max((served.batcher.wait_seconds for served in self.catalog.served), default=0.0)
+        return min(longest, self.settings.wait_max_seconds)
 
     async def _reconcile_step(self) -> None:
         await self._reconciler.step(lambda action: self.metrics.reconciled.labels(action).inc())

@@ -2,7 +2,8 @@
 
 from grafana_foundation_sdk.models import dashboard as model
 
-from monitoring.dashboards.panels import BLUE, GREEN, ORANGE, RED, YELLOW, Column, Query, listing, number
+from monitoring.dashboards.colours import BLUE, GREEN, ORANGE, RED, YELLOW
+from monitoring.dashboards.panels import Column, Query, listing, number
 from monitoring.dashboards.promql import otherwise
 
 NOTHING = {"alertname": "nothing", "severity": "–"}

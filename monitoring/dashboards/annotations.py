@@ -2,7 +2,8 @@
 
 from grafana_foundation_sdk.builders.dashboard import AnnotationQuery
 
-from monitoring.dashboards.panels import BLUE, DATASOURCE, PURPLE, RED
+from monitoring.dashboards.colours import BLUE, PURPLE, RED
+from monitoring.dashboards.panels import DATASOURCE
 from monitoring.dashboards.promql import OURS, agreed, select
 
 #: Grafana takes the value as milliseconds.

@@ -2,9 +2,10 @@
 
 from grafana_foundation_sdk.models import dashboard as model
 
+from monitoring.dashboards.colours import GREEN, RED, YELLOW
 from monitoring.dashboards.layout import Row
-from monitoring.dashboards.panels import GREEN, RED, YELLOW, Query, heat, lines, number
-from monitoring.dashboards.promql import agreed, increase, quantile, rate, total
+from monitoring.dashboards.panels import Query, heat, lines, number
+from monitoring.dashboards.promql import agreed, increase, known, quantile, rate, total
 from monitoring.rules.alerts_queue import SATURATED, SATURATION, STUCK_SECONDS
 
 DEPTH = "inference_queue_depth"
@@ -12,6 +13,7 @@ AGE = "inference_queue_oldest_job_age_seconds"
 ESTIMATED = "inference_queue_estimated_wait_seconds"
 WAIT = "inference_queue_wait_seconds"
 LANES = ("interactive", "bulk")
+NO_WORKER = "no worker"
 
 
 def waiting() -> model.Panel:
@@ -78,7 +80,8 @@ def _estimated_now() -> model.Panel:
         "Estimated wait now",
         "Expected wait of a request that is accepted now, from the rows in front of it and their pace.",
         "s",
-        Query(agreed(ESTIMATED, "lane"), "{{lane}}"),
+        Query(known(agreed(ESTIMATED, "lane")), "{{lane}}"),
+        no_value=NO_WORKER,
     )
 
 
@@ -142,7 +145,8 @@ def _estimated() -> model.Panel:
         "Estimated wait",
         "Expected wait of a request that is accepted at this moment, from the rows in front of it and their pace.",
         "s",
-        Query(agreed(ESTIMATED, "lane"), "{{lane}}"),
+        Query(known(agreed(ESTIMATED, "lane")), "{{lane}}"),
+        no_value=NO_WORKER,
     )
 
 

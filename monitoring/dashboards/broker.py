@@ -2,7 +2,8 @@
 
 from grafana_foundation_sdk.models import dashboard as model
 
-from monitoring.dashboards.panels import GREEN, RED, Query, lines, number
+from monitoring.dashboards.colours import GREEN, RED
+from monitoring.dashboards.panels import Query, lines, number
 from monitoring.dashboards.promql import agreed
 
 USED, LIMIT = "inference_broker_memory_bytes", "inference_broker_memory_limit_bytes"

@@ -4,7 +4,7 @@ from grafana_foundation_sdk.models import dashboard as model
 
 from monitoring.dashboards.layout import Row
 from monitoring.dashboards.panels import Query, lines
-from monitoring.dashboards.promql import agreed, quantile, rate, total
+from monitoring.dashboards.promql import agreed, moving_rate, quantile
 
 EVENTS = ("received", "started", "succeeded", "failed", "retried", "rejected")
 INTERVAL = "15s"
@@ -27,8 +27,7 @@ def _tasks() -> model.Panel:
         "Tasks by Celery's events. A task is a batch of rows or of jobs; entries that a worker claims beside the task "
         "that it runs have no events.",
         "ops",
-        # The counters do not exist before the first task.
-        *(Query(f"{total(rate(f'celery_task_{event}_total'))} or vector(0)", event, INTERVAL) for event in EVENTS),
+        *(Query(moving_rate(f"celery_task_{event}_total"), event, INTERVAL) for event in EVENTS),
         no_value=NO_EXPORTER,
     )
 

@@ -3,9 +3,10 @@
 from grafana_foundation_sdk.models import dashboard as model
 
 from monitoring.dashboards import links
+from monitoring.dashboards.colours import GREEN, RED, YELLOW
 from monitoring.dashboards.layout import Row
 from monitoring.dashboards.links import leading_to
-from monitoring.dashboards.panels import GREEN, RED, YELLOW, Column, Query, lines, listing, number
+from monitoring.dashboards.panels import Column, Query, lines, listing, number
 from monitoring.dashboards.predictions import outputs
 from monitoring.dashboards.promql import (
     MODEL,
@@ -14,10 +15,12 @@ from monitoring.dashboards.promql import (
     WINDOW,
     agreed,
     fraction,
+    moving,
     named,
     quantile,
     rate,
     select,
+    shown_maximum,
     total,
 )
 from monitoring.drift import LOW_CONFIDENCE, MISSING_EXCESS_MAX, OUT_OF_RANGE_EXCESS_MAX, PSI_MAX, ROWS_MIN
@@ -45,12 +48,17 @@ def summary_row() -> Row:
 def now_row() -> Row:
     """Return the numbers of the present moment, for each version of a model."""
     panels = [_rate(), _failed(), _unsure(), _rows(), _feature_psi(), _output_psi()]
-    return Row("Now", 4, [(8, panel) for panel in panels])
+    return Row("Now", 4, [(4, panel) for panel in panels])
 
 
 def drift_row() -> Row:
     """Return the row with all features."""
-    return Row("Drift over the last $window", 9, [(24, _table()), (8, _psi()), (8, _output()), (8, _excess())])
+    return Row("Drift over the last $window", 9, [(14, _table()), (10, _psi())])
+
+
+def details() -> list[model.Panel]:
+    """Return the panels of predictions and of values unknown to training."""
+    return [_output(), _excess()]
 
 
 def _of_features(operation: str) -> str:
@@ -61,6 +69,12 @@ def _of_features(operation: str) -> str:
 def _share_of_features(operation: str) -> str:
     """Return a recorded share, or 0 for features that have none: values that are never missing or always known."""
     return f"{_of_features(operation)} or {_of_features('psi')} * 0"
+
+
+def _excess_of_features(operation: str) -> str:
+    """Return a recorded excess of the features for which it was above 0 within the time that is shown."""
+    highest = shown_maximum(FEATURES.recorded(f"{operation}{WINDOW}"), MODEL, VERSIONS)
+    return moving(_of_features(operation), agreed(highest, *FEATURE))
 
 
 def _of_outputs(operation: str) -> str:
@@ -172,7 +186,7 @@ def _table() -> model.Panel:
         Query(_share_of_features("missing_ratio"), "missing"),
         Query(_share_of_features("out_of_range_ratio"), "out of range"),
         columns={
-            "version": Column(),
+            "version": Column(shortens_versions=True),
             "feature": Column(
                 link=links.url(links.MODEL, model="${model}", window="${window}", feature="${__value.raw}")
             ),
@@ -219,9 +233,9 @@ def _excess() -> model.Panel:
         "Shares of the rows that lack a feature, or hold a number or text unknown to training, beyond what training "
         "had and chance explains. Alerts fire at the lines: out of range at the lower one.",
         "percentunit",
-        Query(_share_of_features("missing_excess"), "{{version}} {{feature}} missing"),
-        Query(_share_of_features("out_of_range_excess"), "{{version}} {{feature}} out of range"),
+        Query(_excess_of_features("missing_excess"), "{{version}} {{feature}} missing"),
+        Query(_excess_of_features("out_of_range_excess"), "{{version}} {{feature}} out of range"),
         limits=((OUT_OF_RANGE_EXCESS_MAX, YELLOW), (MISSING_EXCESS_MAX, RED)),
         negative=True,
-        no_value=TOO_FEW,
+        no_value=f"none, or {TOO_FEW}",
     )

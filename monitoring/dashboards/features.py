@@ -6,7 +6,7 @@ which Prometheus takes for a restart. Versions have bins and buckets of their ow
 
 from grafana_foundation_sdk.models import dashboard as model
 
-from monitoring.dashboards.drift import PSI_STEPS, RULE, TOO_FEW
+from monitoring.dashboards.drift import PSI_STEPS, RULE, TOO_FEW, details
 from monitoring.dashboards.layout import Row
 from monitoring.dashboards.panels import Query, bars, heat, lines
 from monitoring.dashboards.promql import (
@@ -15,6 +15,7 @@ from monitoring.dashboards.promql import (
     VERSIONS,
     WINDOW,
     agreed,
+    in_ranges,
     increase,
     quantile,
     select,
@@ -28,8 +29,10 @@ VALUES = "inference_feature_value"
 
 
 def feature_row() -> Row:
-    """Return the row of the chosen feature over time."""
-    return Row("Feature $feature", 8, [(12, _quantiles()), (12, _distance())])
+    """Return the row of the chosen feature over time, and of drift elsewhere."""
+    return Row(
+        "Feature $feature over time", 8, [(12, _quantiles()), (12, _distance()), *((12, each) for each in details())]
+    )
 
 
 def version_row() -> Row:
@@ -37,7 +40,7 @@ def version_row() -> Row:
     return Row(
         "Version $version",
         8,
-        [(12, _outputs()), (12, _confidence()), (12, _bins()), (12, _values())],
+        [(12, _bins()), (12, _outputs()), (12, _values()), (12, _confidence())],
         repeat="version",
     )
 
@@ -87,15 +90,20 @@ def _against_training(title: str, of: str, distribution: Distribution, *matchers
     within, bin_ = ("model", "version", distribution.level), distribution.bin_label
     live = select(distribution.recorded_bins(f"increase{WINDOW}"), *matchers)
     training = select(distribution.recorded_bins("reference_ratio"), *matchers)
+
+    def ranged(shares: str) -> str:
+        return in_ranges(shares, distribution.infos, *within, bin_)
+
     return bars(
         title,
         f"{of} Shares of the rows in the window, beside those of the training data: where they differ for long, the "
         "model gets other data than it was trained on.",
         "percentunit",
+        "range",
         bin_,
         within,
-        Query(share(live, within, bin_), "live"),
-        Query(agreed(training, *within, bin_), "training"),
+        Query(ranged(f"({share(live, within, bin_)})"), "live"),
+        Query(ranged(agreed(training, *within, bin_)), "training"),
     )
 
 

@@ -2,10 +2,13 @@
 
 from grafana_foundation_sdk.models import dashboard as model
 
+from monitoring.dashboards.colours import GREEN, RED, YELLOW
 from monitoring.dashboards.layout import Row
-from monitoring.dashboards.panels import GREEN, RED, YELLOW, Query, lines, number
-from monitoring.dashboards.promql import agreed, rate, total
+from monitoring.dashboards.panels import Query, lines, number
+from monitoring.dashboards.promql import agreed, moving, moving_rate, rate, shown_increase
 from monitoring.rules.alerts_queue import UNACCOUNTED_JOBS
+
+ENDED = "inference_jobs_ended_total"
 
 ANYTHING_BUT_ZERO = "Anything but 0 means that a job was lost or ended twice, or that Redis was changed by hand."
 
@@ -43,7 +46,10 @@ def _outcomes() -> model.Panel:
         "Accepted and ended jobs. Over time both are equal.",
         "ops",
         Query(agreed(rate("inference_jobs_accepted_total")), "accepted"),
-        Query(agreed(rate("inference_jobs_ended_total"), "outcome"), "{{outcome}}"),
+        Query(
+            moving(agreed(rate(ENDED), "outcome"), agreed(shown_increase(ENDED), "outcome")),
+            "{{outcome}}",
+        ),
     )
 
 
@@ -52,13 +58,14 @@ def _reconciled() -> model.Panel:
         "Reconciled jobs",
         "Overdue jobs, by what a gateway did about them. All but waiting mean that an entry or a worker was lost.",
         "ops",
-        Query(total(rate("inference_jobs_reconciled_total"), "action"), "{{action}}"),
+        Query(moving_rate("inference_jobs_reconciled_total", by=("action",)), "{{action}}"),
+        no_value="no job was overdue",
     )
 
 
 def _losses() -> model.Panel:
     return lines(
-        "Accepted − ended − open",
+        "Lost jobs and dead letters",
         f"Every accepted job is open or has exactly one outcome, so this is 0. {ANYTHING_BUT_ZERO} Beside it, the "
         "queue entries that were put aside.",
         "short",

@@ -4,7 +4,7 @@ from grafana_foundation_sdk.models import dashboard as model
 
 from monitoring.dashboards.layout import Row
 from monitoring.dashboards.panels import Column, Query, lines, listing
-from monitoring.dashboards.promql import MODEL, agreed, increase, rate, select, total
+from monitoring.dashboards.promql import MODEL, agreed, increase, moving, moving_rate, select, shown_increase, total
 
 INFO = ("version", "estimator", "scikit_learn", "digest")
 
@@ -36,13 +36,15 @@ def _loaded() -> model.Panel:
 
 
 def _outcomes() -> model.Panel:
-    loads = increase("inference_model_loads_total", MODEL)
+    loads = "inference_model_loads_total"
+    now, shown = (total(grown(loads, MODEL), "outcome") for grown in (increase, shown_increase))
     return lines(
         "Loads and refusals",
         "Loads into pool children. Refused: digest, library versions, types or samples differ from the manifest; "
         "the previous version goes on answering.",
         "short",
-        Query(total(loads, "outcome"), "{{outcome}}"),
+        Query(moving(now, shown), "{{outcome}}"),
+        no_value="no load lately",
     )
 
 
@@ -51,5 +53,6 @@ def _dropped() -> model.Panel:
         "Shadow rows dropped",
         "Rows that were not sent to a shadow version because the workers were busy; all models.",
         "rowsps",
-        Query(total(rate("inference_shadow_rows_dropped_total")), "dropped"),
+        Query(moving_rate("inference_shadow_rows_dropped_total"), "dropped"),
+        no_value="none dropped",
     )

@@ -18,9 +18,9 @@ def model() -> dashboard.Dashboard:
         MODEL,
         "model and data",
         "One model: its predictions, its confidence, its inputs against the training data, and its versions.",
-        [now_row(), predictions_row(), drift_row(), feature_row(), version_row(), loads_row(), rollout_row()],
+        [now_row(), drift_row(), version_row(), feature_row(), predictions_row(), loads_row(), rollout_row()],
         one_model(),
         versions(),
-        feature(),
         window(),
+        feature(),
     )

@@ -3,10 +3,11 @@
 from grafana_foundation_sdk.models import dashboard as model
 
 from monitoring.dashboards.alerts import firing
+from monitoring.dashboards.colours import GREEN, ORANGE, RED, YELLOW
 from monitoring.dashboards.layout import Row
 from monitoring.dashboards.links import PLATFORM, leading_to
-from monitoring.dashboards.panels import GREEN, ORANGE, RED, YELLOW, Column, Query, lines, listing
-from monitoring.dashboards.promql import MODELS_OR_NONE, agreed, named, select
+from monitoring.dashboards.panels import Column, Query, lines, listing
+from monitoring.dashboards.promql import MODELS_OR_NONE, agreed, moving, named, select, shown_maximum
 
 PACES = ((0, GREEN), (1, YELLOW), (6, ORANGE), (14.4, RED))
 """Burn rates: at 1 the budget lasts 30 days; the others are those at which alerts fire."""
@@ -19,7 +20,11 @@ def objectives_row() -> Row:
 
 def _recorded(series: str) -> str:
     """Return a series of every objective. Those of jobs are about all models."""
-    return named(agreed(select(f"slo:inference_{series}", MODELS_OR_NONE), "slo", "model", "lane"), "model", "all")
+    return _named(select(f"slo:inference_{series}", MODELS_OR_NONE))
+
+
+def _named(series: str) -> str:
+    return named(agreed(series, "slo", "model", "lane"), "model", "all")
 
 
 def _objectives() -> model.Panel:
@@ -49,10 +54,13 @@ def _objectives() -> model.Panel:
 
 
 def _burn() -> model.Panel:
+    series = "burn:rate1h"
+    highest = _named(shown_maximum(f"slo:inference_{series}", MODELS_OR_NONE))
     return lines(
         "Burn rate",
         "Errors of the last hour, as a multiple of the allowed rate. At 1 the budget lasts 30 days.",
         "none",
-        Query(_recorded("burn:rate1h"), "{{slo}} {{model}} {{lane}}"),
+        Query(moving(_recorded(series), highest), "{{slo}} {{model}} {{lane}}"),
         limits=PACES[1:],
+        no_value="no errors",
     )

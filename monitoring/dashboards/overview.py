@@ -10,6 +10,7 @@ from monitoring.dashboards.drift import summary_row
 from monitoring.dashboards.jobs import dead_letters, unaccounted
 from monitoring.dashboards.layout import Row
 from monitoring.dashboards.links import OVERVIEW, PLATFORM, QUEUE, leading_to
+from monitoring.dashboards.models import models_row
 from monitoring.dashboards.objectives import objectives_row
 from monitoring.dashboards.requests import depth_row, p95, request_rate, requests_row, success
 from monitoring.dashboards.scrapes import targets
@@ -23,7 +24,7 @@ def overview() -> model.Dashboard:
         OVERVIEW,
         "overview",
         "Health of the service, requests as callers see them, and drift of the models' inputs and predictions.",
-        [_now_row(), objectives_row(), requests_row(), summary_row(), depth_row()],
+        [_now_row(), models_row(), requests_row(), objectives_row(), summary_row(), depth_row()],
         models(),
     )
 
@@ -40,8 +41,8 @@ def _now_row() -> Row:
             (4, leading_to(QUEUE, waiting())),
             (4, leading_to(QUEUE, workers())),
             (4, leading_to(PLATFORM, firing_count())),
-            (9, leading_to(PLATFORM, targets())),
-            (3, leading_to(PLATFORM, broker())),
+            (8, leading_to(PLATFORM, targets())),
+            (4, leading_to(PLATFORM, broker())),
             (4, leading_to(QUEUE, saturation())),
             (4, leading_to(QUEUE, dead_letters())),
             (4, leading_to(QUEUE, unaccounted())),

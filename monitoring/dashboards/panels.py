@@ -24,16 +24,19 @@ from grafana_foundation_sdk.models.common import (
 from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
+from monitoring.dashboards.colours import BLUE, GREEN, fixed
+
 DATASOURCE = DataSourceRef(type_val="prometheus", uid="prometheus")
 """The uid that provisioning gives it; `${DS_…}` placeholders work only when a person imports a dashboard."""
-
-GREEN, YELLOW, ORANGE, RED, BLUE, PURPLE = "green", "yellow", "orange", "red", "blue", "purple"
 
 ONLY = "__auto"
 """The legend of a single series."""
 
 NO_TRAFFIC = "no traffic yet"
 UNKNOWN = "unknown"
+
+LONG_VERSION, SHORT_VERSION = r"\b(?:\d{4}(\d{4}T\d{6})Z|([0-9a-f]{8})[0-9a-f]{32})\b", "$1$2"
+"""A time of export or a commit as a version, and its parts that are shown: `1127T073733`, `9fceb02d`."""
 
 AnyPanel = TypeVar("AnyPanel", stat.Panel, timeseries.Panel, heatmap.Panel, barchart.Panel, table.Panel)
 Steps = tuple[tuple[float, str], ...]
@@ -59,6 +62,7 @@ class Column:
     steps: Steps = ()
     names: dict[str, tuple[str, str]] | None = None
     link: str | None = None
+    shortens_versions: bool = False
 
     def properties(self) -> Iterator[model.DynamicConfigValue]:
         """Yield the column's overrides, as Grafana calls them."""
@@ -70,6 +74,8 @@ class Column:
             yield model.DynamicConfigValue(id_val="thresholds", value=_thresholds(self.steps).build())
         if self.names:
             yield model.DynamicConfigValue(id_val="mappings", value=[_mapping(self.names)])
+        if self.shortens_versions:
+            yield model.DynamicConfigValue(id_val="mappings", value=[_short_version()])
         if self.steps or self.names:
             yield model.DynamicConfigValue(
                 id_val="custom.cellOptions", value={"type": "color-background", "mode": "basic"}
@@ -98,6 +104,7 @@ def number(
     panel.thresholds(_thresholds(steps or ((0, BLUE),)))
     if names:
         panel.mappings([_mapping(names)])
+    _shorten_versions(panel, queries)
     return panel.build()
 
 
@@ -114,11 +121,14 @@ def lines(
     """Return a chart of values over time.
 
     `limits` draws lines above which something is wrong. The axis starts at 0 unless `negative` values are possible.
+    Names have the colours of `monitoring.dashboards.colours`.
     """
     panel = _common(timeseries.Panel(), title, description, unit, no_value, _targets(queries, _range))
     if not negative:
         panel.min(0)
     panel.line_width(1).fill_opacity(60 if stacked else 8).show_points(VisibilityMode.NEVER)
+    _colour(panel, [query.legend for query in queries])
+    _shorten_versions(panel, queries)
     panel.legend(_legend("lastNotNull"))
     panel.tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.DESCENDING))
     if stacked:
@@ -139,16 +149,19 @@ def heat(title: str, description: str, unit: str, query: Query) -> model.Panel:
     return panel.build()
 
 
-def bars(title: str, description: str, unit: str, x: str, hidden: tuple[str, ...], *queries: Query) -> model.Panel:
-    """Return instant queries side by side for each value of the label `x`.
+def bars(
+    title: str, description: str, unit: str, x: str, sort: str, hidden: tuple[str, ...], *queries: Query
+) -> model.Panel:
+    """Return instant queries side by side for each value of the label `x`, in the order of the label `sort`.
 
     Other labels are hidden, and must be the same in all series.
     """
     panel = _common(barchart.Panel(), title, description, unit, NO_TRAFFIC, _targets(queries, _table))
     panel.min(0).x_field(x).fill_opacity(80).group_width(0.8)
+    _colour(panel, [query.legend for query in queries])
     panel.legend(_legend())
     panel.tooltip(common.VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.NONE))
-    for step in _joined(queries, hidden, sort=x):
+    for step in _joined(queries, (*hidden, sort), sort=sort):
         panel.with_transformation(step)
     return panel.build()
 
@@ -224,6 +237,9 @@ def _joined(
 ) -> Iterator[model.DataTransformerConfig]:
     """Yield the steps that join rows with the same labels, and name each value as its query's legend does."""
     yield model.DataTransformerConfig(id_val="merge", options={})
+    if sort:
+        # Before the column is left out.
+        yield model.DataTransformerConfig(id_val="sortBy", options={"fields": {}, "sort": [{"field": sort}]})
     names = {f"Value #{letter}": query.legend for letter, query in zip(ascii_uppercase, queries, strict=False)}
     if len(queries) == 1:
         names = {"Value": queries[0].legend}
@@ -237,8 +253,25 @@ def _joined(
             "indexByName": {name: place for place, name in enumerate((*labels, *names))} if labels else {},
         },
     )
-    if sort:
-        yield model.DataTransformerConfig(id_val="sortBy", options={"fields": {}, "sort": [{"field": sort}]})
+
+
+def _colour(panel: timeseries.Panel | barchart.Panel, legends: list[str]) -> None:
+    """Give names their fixed colours, and leave the others to Grafana, which computes them from the names."""
+    panel.color_scheme(build.FieldColor().mode(model.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
+    for name, colour in fixed(legends).items():
+        value = {"mode": model.FieldColorModeId.FIXED, "fixedColor": colour}
+        panel.override_by_name(name, [model.DynamicConfigValue(id_val="color", value=value)])
+
+
+def _shorten_versions(panel: stat.Panel | timeseries.Panel, queries: tuple[Query, ...]) -> None:
+    if any(label in query.legend for query in queries for label in ("{{version}}", "{{shadow}}")):
+        options = {"regex": f"/{LONG_VERSION}/g", "renamePattern": SHORT_VERSION}
+        panel.with_transformation(model.DataTransformerConfig(id_val="renameByRegex", options=options))
+
+
+def _short_version() -> model.RegexMap:
+    result = model.ValueMappingResult(text=SHORT_VERSION)
+    return model.RegexMap(options=model.DashboardRegexMapOptions(pattern=f"/{LONG_VERSION}/", result=result))
 
 
 def _legend(*calcs: str) -> common.VizLegendOptions:

@@ -5,19 +5,30 @@ from grafana_foundation_sdk.models.common import StackingMode
 
 from monitoring.dashboards.layout import Row
 from monitoring.dashboards.panels import Query, lines
-from monitoring.dashboards.promql import MODEL, VERSIONS, WINDOW, agreed, quantile, rate, select, total
+from monitoring.dashboards.promql import (
+    MODEL,
+    VERSIONS,
+    WINDOW,
+    agreed,
+    in_ranges,
+    moving_rate,
+    quantile,
+    rate,
+    select,
+    total,
+)
 from monitoring.drift import LOW_CONFIDENCE, ROWS_MIN
-from monitoring.rules.drift import CONFIDENCE
+from monitoring.rules.drift import CONFIDENCE, OUTPUTS
 
 
 def outputs(of: tuple[str, ...], *matchers: str) -> model.Panel:
     """Return the predictions by class or bin; `of` are the labels that tell the models apart."""
-    said = rate("inference_output_total", *matchers)
+    said = in_ranges(rate(OUTPUTS.counter, *matchers), OUTPUTS.infos, "model", "version", "target", "output")
     return lines(
         "Predictions by output",
         "Predicted classes, or bins of predicted numbers, over time.",
         "rowsps",
-        Query(total(said, *of, "output"), f"{' '.join(f'{{{{{label}}}}}' for label in of)}: {{{{output}}}}"),
+        Query(total(said, *of, "range"), " ".join(f"{{{{{label}}}}}" for label in (*of, "range"))),
         stacked=StackingMode.NORMAL,
     )
 
@@ -38,22 +49,21 @@ def predictions_row() -> Row:
 
 
 def _rows() -> model.Panel:
-    rows = rate("inference_predictions_total", MODEL, VERSIONS)
     return lines(
         "Predictions by outcome",
         "Predicted rows, and failed rows.",
         "rowsps",
-        Query(total(rows, "version", "outcome"), "{{version}} {{outcome}}"),
+        Query(moving_rate("inference_predictions_total", MODEL, VERSIONS, by=("outcome",)), "{{outcome}}"),
     )
 
 
 def _errors() -> model.Panel:
-    rows = rate("inference_errors_total", MODEL, VERSIONS)
     return lines(
         "Failed rows by reason",
         "Rows without a prediction. The codes are those of the error answers.",
         "rowsps",
-        Query(total(rows, "version", "code"), "{{version}} {{code}}"),
+        Query(moving_rate("inference_errors_total", MODEL, VERSIONS, by=("code",)), "{{code}}"),
+        no_value="no row failed",
     )
 
 

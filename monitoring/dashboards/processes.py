@@ -3,8 +3,9 @@
 from grafana_foundation_sdk.models import dashboard as model
 
 from monitoring.dashboards.broker import memory as broker_memory
+from monitoring.dashboards.colours import GREEN, YELLOW
 from monitoring.dashboards.layout import Row
-from monitoring.dashboards.panels import GREEN, YELLOW, Column, Query, lines, listing, number
+from monitoring.dashboards.panels import Column, Query, lines, listing, number
 from monitoring.dashboards.promql import INSTANCES, OURS, agreed, rate, select, total
 
 TARGET = ("job", "instance")

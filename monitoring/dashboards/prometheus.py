@@ -2,9 +2,10 @@
 
 from grafana_foundation_sdk.models import dashboard as model
 
+from monitoring.dashboards.colours import GREEN, RED
 from monitoring.dashboards.layout import Row
-from monitoring.dashboards.panels import GREEN, RED, Query, lines, number
-from monitoring.dashboards.promql import agreed, increase, total
+from monitoring.dashboards.panels import Query, lines, number
+from monitoring.dashboards.promql import agreed, increase, moving, shown_increase, total
 
 FAILURES = "prometheus_rule_evaluation_failures_total"
 
@@ -40,8 +41,12 @@ def _failures() -> model.Panel:
         "Rule failures",
         "Evaluations that failed lately, by group.",
         "short",
-        Query(_by_group(total(increase(FAILURES), "rule_group")), "{{rule_group}}"),
+        Query(
+            _by_group(moving(total(increase(FAILURES), "rule_group"), total(shown_increase(FAILURES), "rule_group"))),
+            "{{rule_group}}",
+        ),
         limits=((0.5, RED),),
+        no_value="none failed",
     )
 
 

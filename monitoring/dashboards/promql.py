@@ -6,10 +6,13 @@ Two rules hold for this service:
 - `or vector(0)` belongs only behind an expression without labels: behind others it would add a series of its own.
 """
 
-MODELS = 'model=~"$model"'
+KNOWN = 'model!="unknown"'
+"""Leaves out requests that name no model of the store: they are no model, and a single caller can send any number."""
+
+MODELS = f'model=~"$model", {KNOWN}'
 """Restricts a query to the models that are chosen at the top of the dashboard."""
 
-MODELS_OR_NONE = 'model=~"$model|"'
+MODELS_OR_NONE = f'model=~"$model|", {KNOWN}'
 """Restricts a query to the chosen models, and to series about no model."""
 
 MODEL = 'model="$model"'
@@ -51,6 +54,34 @@ def agreed(expression: str, *by: str) -> str:
     return f"max by ({', '.join(by)}) ({expression})" if by else f"max({expression})"
 
 
+def moving(values: str, growth: str) -> str:
+    """Return those of the series that have grown within the time that is shown: zeros say nothing and fill legends.
+
+    `growth` has the labels of `values`, and covers `[$__range] @ end()`, so that a series is shown as a whole.
+    """
+    return f"{values} and {growth} > 0"
+
+
+def moving_rate(counter: str, *matchers: str, by: tuple[str, ...] = ()) -> str:
+    """Return the rates of the counters that have moved within the time that is shown, summed over replicas."""
+    return moving(total(rate(counter, *matchers), *by), total(shown_increase(counter, *matchers), *by))
+
+
+def shown_increase(counter: str, *matchers: str) -> str:
+    """Return events within the time that is shown."""
+    return f"increase({select(counter, *matchers)}[$__range] @ end())"
+
+
+def shown_maximum(gauge: str, *matchers: str) -> str:
+    """Return the greatest value within the time that is shown."""
+    return f"max_over_time({select(gauge, *matchers)}[$__range] @ end())"
+
+
+def known(expression: str) -> str:
+    """Return the values that are numbers. The expression can't be negative."""
+    return f"{expression} >= 0"
+
+
 def quantile(level: float, histogram: str, *matchers: str, by: tuple[str, ...] = ()) -> str:
     """Return a histogram's quantile over all replicas: their buckets are added, not their quantiles. NaN if idle."""
     return f"histogram_quantile({level}, {total(rate(f'{histogram}_bucket', *matchers), 'le', *by)})"
@@ -71,6 +102,12 @@ def share(counts: str, within: tuple[str, ...], of: str) -> str:
     """Return the shares of counts over a label, per group; all 0 if there are none."""
     groups = ", ".join(within)
     return f"{total(counts, *within, of)} / on ({groups}) group_left () clamp_min({total(counts, *within)}, 1e-9)"
+
+
+def in_ranges(expression: str, infos: str, *bin_labels: str) -> str:
+    """Give the bins of an expression the label `range`, which says what they hold."""
+    labels = ", ".join(bin_labels)
+    return f"{expression} * on ({labels}) group_left (range) {agreed(infos, *bin_labels, 'range')}"
 
 
 def named(expression: str, label: str, value: str) -> str:

@@ -2,10 +2,23 @@
 
 from grafana_foundation_sdk.models import dashboard as model
 
+from monitoring.dashboards.colours import GREEN, RED, YELLOW
 from monitoring.dashboards.layout import Row
 from monitoring.dashboards.links import QUEUE, leading_to
-from monitoring.dashboards.panels import GREEN, NO_TRAFFIC, RED, YELLOW, Query, heat, lines, number
-from monitoring.dashboards.promql import MODELS, fraction, increase, quantile, rate, total
+from monitoring.dashboards.panels import NO_TRAFFIC, Query, heat, lines, number
+from monitoring.dashboards.promql import (
+    KNOWN,
+    MODELS,
+    fraction,
+    increase,
+    known,
+    moving,
+    moving_rate,
+    quantile,
+    rate,
+    shown_increase,
+    total,
+)
 from monitoring.rules.slo import LATENCY_SECONDS, OBJECTIVES
 
 REQUESTS = "inference_requests_total"
@@ -44,7 +57,7 @@ def p95() -> model.Panel:
         "P95 latency",
         "19 of 20 predictions took at most this long, waiting in the queue included. Red: above the objective.",
         "s",
-        Query(quantile(0.95, DURATION, MODELS, INTERACTIVE)),
+        Query(known(quantile(0.95, DURATION, MODELS, INTERACTIVE))),
         steps=((0, GREEN), (float(LATENCY_SECONDS), RED)),
         no_value=NO_TRAFFIC,
     )
@@ -52,7 +65,11 @@ def p95() -> model.Panel:
 
 def requests_row() -> Row:
     """Return the row of rate, errors and duration of each model."""
-    return Row("Requests", 8, [(8, _rate()), (8, _errors()), (8, _latency()), (12, _rejections()), (12, _outcomes())])
+    return Row(
+        "Requests",
+        8,
+        [(8, _rate()), (8, _errors()), (8, _latency()), (8, _outcomes()), (8, _rejections()), (8, _callers_errors())],
+    )
 
 
 def depth_row() -> Row:
@@ -68,21 +85,22 @@ def depth_row() -> Row:
 def _rate() -> model.Panel:
     return lines(
         "Request rate",
-        "Prediction requests (interactive) and job submissions (bulk) of each model.",
+        "Prediction requests and job submissions of each model.",
         "reqps",
-        Query(total(rate(REQUESTS, MODELS), "model", "lane"), "{{model}} {{lane}}"),
+        Query(total(rate(REQUESTS, MODELS), "model"), "{{model}}"),
     )
 
 
 def _errors() -> model.Panel:
+    errors = fraction(rate(REQUESTS, MODELS, OUR_FAULT), rate(REQUESTS, MODELS), "model")
     return lines(
         "Error rate",
-        "Share of each model's requests that failed through our fault (rejected, failed, timeout), and share of all "
-        "requests that were invalid or named an unknown model. The line: the share that the objective allows.",
+        "Share of each model's requests that failed through our fault (rejected, failed, timeout). The line: the share "
+        "that the objective allows.",
         "percentunit",
-        Query(fraction(rate(REQUESTS, MODELS, OUR_FAULT), rate(REQUESTS, MODELS), "model"), "{{model}} our fault"),
-        Query(fraction(rate(REQUESTS, MODELS, 'outcome="invalid"'), rate(REQUESTS, MODELS)), "invalid"),
+        Query(moving(errors, total(shown_increase(REQUESTS, MODELS, OUR_FAULT), "model")), "{{model}}"),
         limits=((ERRORS_ALLOWED, RED),),
+        no_value="no errors",
     )
 
 
@@ -93,9 +111,18 @@ def _latency() -> model.Panel:
             "Latency",
             "P95 of each model's predictions, waiting in the queue included. The line: the objective, for 99 of 100.",
             "s",
-            Query(quantile(0.95, DURATION, MODELS, INTERACTIVE, by=("model",)), "P95 {{model}}"),
+            Query(quantile(0.95, DURATION, MODELS, INTERACTIVE, by=("model",)), "{{model}}"),
             limits=((float(LATENCY_SECONDS), RED),),
         ),
+    )
+
+
+def _outcomes() -> model.Panel:
+    return lines(
+        "Requests by outcome",
+        "Outcomes of requests for their callers. Of a job submission, ok means accepted.",
+        "reqps",
+        Query(moving_rate(REQUESTS, MODELS, by=("outcome",)), "{{outcome}}"),
     )
 
 
@@ -104,16 +131,20 @@ def _rejections() -> model.Panel:
         "Rejections by reason",
         "Requests that were rejected before any work, for example without a broker or with a full queue.",
         "reqps",
-        Query(total(rate("inference_rejections_total"), "reason"), "{{reason}}"),
+        Query(moving_rate("inference_rejections_total", by=("reason",)), "{{reason}}"),
+        no_value="nothing rejected",
     )
 
 
-def _outcomes() -> model.Panel:
+def _callers_errors() -> model.Panel:
+    invalid = {"invalid": f'outcome="invalid", {KNOWN}', "unknown model": 'model="unknown"'}
     return lines(
-        "Requests by outcome",
-        "Outcomes of requests for their callers. In the bulk lane, ok means accepted as a job.",
+        "Callers' errors",
+        "Requests with rows that their model can't take, and requests that name no model of the store. They do not "
+        "count against the objectives.",
         "reqps",
-        Query(total(rate(REQUESTS, MODELS), "lane", "outcome"), "{{lane}} {{outcome}}"),
+        *(Query(moving_rate(REQUESTS, matcher), name) for name, matcher in invalid.items()),
+        no_value="none",
     )
 
 
@@ -147,11 +178,15 @@ def _in_progress() -> model.Panel:
 
 
 def _http_rate() -> model.Panel:
+    def by_class(answers: str) -> str:
+        return total(f'label_replace({answers}, "answers", "$1", "status", "(.).*")', "answers")
+
+    answers = "inference_http_requests_total"
     return lines(
         "HTTP answers by status",
-        "All answers of the gateways, to probes and scrapes too.",
+        "All answers of the gateways, to probes and scrapes too: 4xx are errors of callers, 5xx our own.",
         "reqps",
-        Query(total(rate("inference_http_requests_total"), "status"), "{{status}}"),
+        Query(moving(by_class(rate(answers)), by_class(shown_increase(answers))), "{{answers}}xx"),
     )
 
 

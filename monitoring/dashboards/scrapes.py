@@ -2,8 +2,9 @@
 
 from grafana_foundation_sdk.models import dashboard as model
 
+from monitoring.dashboards.colours import GREEN, RED
 from monitoring.dashboards.layout import Row
-from monitoring.dashboards.panels import GREEN, RED, Query, lines, number
+from monitoring.dashboards.panels import Query, lines, number
 from monitoring.dashboards.promql import INSTANCES, agreed, select
 from monitoring.rules.alerts_platform import SAMPLE_LIMIT, SAMPLES_NEAR_LIMIT, SCRAPE_SLOW_SECONDS
 

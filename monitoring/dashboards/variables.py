@@ -4,8 +4,8 @@ from grafana_foundation_sdk.builders.dashboard import CustomVariable, QueryVaria
 from grafana_foundation_sdk.models import dashboard as model
 
 from monitoring.dashboards.panels import DATASOURCE
-from monitoring.dashboards.promql import MODEL, select
-from monitoring.rules.drift import WINDOWS
+from monitoring.dashboards.promql import KNOWN, MODEL, VERSIONS, WINDOW, agreed, select
+from monitoring.rules.drift import FEATURES, WINDOWS
 
 DEFAULT_WINDOW = "1h"
 """The window that alerts look at first."""
@@ -13,7 +13,9 @@ DEFAULT_WINDOW = "1h"
 
 def models() -> QueryVariable:
     """Return a choice of any number of models, compared with `=~`."""
-    return _several("model", "Model", "Models that are shown.", "label_values(inference_requests_total, model)")
+    return _several(
+        "model", "Model", "Models that are shown.", f"label_values({select('inference_requests_total', KNOWN)}, model)"
+    )
 
 
 def one_model() -> QueryVariable:
@@ -28,9 +30,16 @@ def versions() -> QueryVariable:
 
 
 def feature() -> QueryVariable:
-    """Return a choice of one feature of that model, compared with `=`."""
-    query = f"label_values({select('inference_feature_bin_total', MODEL)}, feature)"
-    return _single("feature", "Feature", "The feature that is shown in detail.", query)
+    """Return a choice of one feature of that model, compared with `=`: the worst one first, which Grafana chooses."""
+    distance = agreed(select(FEATURES.recorded(f"psi{WINDOW}"), MODEL, VERSIONS), "feature")
+    # A window with too few rows has no distances.
+    nothing = f"0 * {agreed(select('inference_feature_bin_total', MODEL, VERSIONS), 'feature')}"
+    query = f"query_result(sort_desc({distance} or {nothing}))"
+    return (
+        _single("feature", "Feature", "The feature that is shown in detail; the worst is the first.", query)
+        .regex(r'/\{feature="(.*)"\}/')
+        .sort(model.VariableSort.DISABLED)
+    )
 
 
 def window() -> CustomVariable:

@@ -2,9 +2,24 @@
 
 from grafana_foundation_sdk.models import dashboard as model
 
+from monitoring.dashboards.colours import GREEN, RED
 from monitoring.dashboards.layout import Row
-from monitoring.dashboards.panels import GREEN, RED, Query, lines, number
-from monitoring.dashboards.promql import INSTANCES, agreed, increase, mean, quantile, rate, select, total
+from monitoring.dashboards.panels import Query, lines, number
+from monitoring.dashboards.promql import (
+    INSTANCES,
+    agreed,
+    increase,
+    mean,
+    moving,
+    quantile,
+    rate,
+    select,
+    shown_increase,
+    total,
+)
+
+ERRORS, LOST = "inference_errors_total", 'code="worker_lost"'
+STALLED = "inference_workers_stalled_total"
 
 
 def workers() -> model.Panel:
@@ -80,13 +95,14 @@ def _children() -> model.Panel:
 
 def _started() -> model.Panel:
     started = increase("inference_worker_children_started_total", INSTANCES)
-    lost = increase("inference_errors_total", 'code="worker_lost"')
+    lost = moving(*(total(grown(ERRORS, LOST), "model", "version") for grown in (increase, shown_increase)))
+    stalled = moving(*(agreed(grown(STALLED)) for grown in (increase, shown_increase)))
     return lines(
         "Children started, rows lost, workers stalled",
         "Pool children that were started lately: unless the worker restarted, each replaces one that died. Also rows "
         "that were lost with their process, and workers that stopped consuming and ended themselves.",
         "short",
         Query(total(started, "instance"), "started by {{instance}}"),
-        Query(total(lost, "model", "version"), "lost of {{model}} {{version}}"),
-        Query(agreed(increase("inference_workers_stalled_total")), "workers stalled"),
+        Query(lost, "lost of {{model}} {{version}}"),
+        Query(stalled, "workers stalled"),
     )

@@ -9,7 +9,7 @@ from html import escape
 
 from monitoring.preview.dashboard import Panel
 from monitoring.preview.queries import Answer, Event, Period
-from monitoring.preview.values import PALETTE, Field, finite, named, round_base, write
+from monitoring.preview.values import Field, finite, named, round_base, write
 
 TIME_STEPS = (1, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400)
 RAMP = ("#08306b", "#084d96", "#1a6aaf", "#3787c0", "#5aa2cf", "#84bcdb", "#abcfe6", "#cee0f2", "#f7fbff")
@@ -76,7 +76,8 @@ def timeseries(
     parts = [_value_axis(plot, marks, field), _time_axis(plot)]
     opacity = panel.defaults.get("custom", {}).get("fillOpacity", 0) / 100
     for index, answer in reversed(list(enumerate(answers))):
-        parts.append(_curve(curves[index], floors[index], plot, answer.step, colour_of(index), opacity))
+        colour = Field.of(panel, answer.name).line_colour(answer.name)
+        parts.append(_curve(curves[index], floors[index], plot, answer.step, colour, opacity))
     if panel.defaults.get("custom", {}).get("thresholdsStyle", {}).get("mode", "off") != "off":
         limits = [step for step in field.thresholds if step["value"] is not None and step["value"] <= plot.high]
         for step in limits:
@@ -123,35 +124,30 @@ def heatmap(panel: Panel, answers: Sequence[Answer], width: float, height: float
 
 
 def bars(
-    names: Sequence[str],
+    fields: Mapping[str, Field],
     labels: Sequence[str],
     rows: Sequence[Sequence[float]],
-    field: Field,
     size: tuple[float, float],
 ) -> str:
-    """Draw a group of bars for each row, one bar for each name."""
+    """Draw a group of bars for each row, one bar for each of the fields, by their names."""
     width, height = size
+    field = next(iter(fields.values()))
     marks = ticks([value for row in rows for value in row], int(height / 38), field.unit, field.config.get("min"))
     plot = _plot(marks, [field.write(mark) for mark in marks], width, height, None)
     parts = [_value_axis(plot, marks, field)]
     room = (plot.right - plot.left) / max(1, len(rows))
-    wide = min(room * 0.8, 70.0 * len(names)) / len(names)
+    wide = min(room * 0.8, 70.0 * len(fields)) / len(fields)
     for number, (label, row) in enumerate(zip(labels, rows, strict=True)):
         middle = plot.left + room * (number + 0.5)
         parts.append(_text(middle, plot.bottom + 15, label[: max(1, int(room / 6.5))], "middle"))
-        for index, value in enumerate(row):
+        for index, (value, (name, each)) in enumerate(zip(row, fields.items(), strict=True)):
             if math.isfinite(value):
-                left, top = middle + wide * (index - len(names) / 2), plot.y(value)
+                left, top = middle + wide * (index - len(fields) / 2), plot.y(value)
                 parts.append(
                     f'<rect x="{left + 0.5:.1f}" y="{top:.1f}" width="{max(1, wide - 1):.1f}" '
-                    f'height="{plot.bottom - top:.1f}" fill="{colour_of(index)}" fill-opacity="0.8"/>'
+                    f'height="{plot.bottom - top:.1f}" fill="{each.line_colour(name)}" fill-opacity="0.8"/>'
                 )
     return _svg(width, height, parts)
-
-
-def colour_of(index: int) -> str:
-    """Return the colour of a panel's series with that number."""
-    return PALETTE[index % len(PALETTE)]
 
 
 def _stacked(

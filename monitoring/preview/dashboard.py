@@ -37,6 +37,8 @@ class Panel:
     overrides: tuple[Mapping[str, Any], ...]
     options: Mapping[str, Any]
     transformations: tuple[Mapping[str, Any], ...]
+    repeat: str | None = None
+    """The variable for each of whose values a row appears."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Variable:
     """Values that the file chooses; empty if it leaves that to Grafana."""
     all_value: str | None
     """The stand-in for all values together; empty if they are to be joined, None if there is no such choice."""
+    pattern: str = ""
+    """The regular expression of JavaScript whose group is the value."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,7 @@ def _panel(content: Mapping[str, Any]) -> Panel:
         overrides=tuple(fields.get("overrides", ())),
         options=content.get("options", {}),
         transformations=tuple(content.get("transformations") or ()),
+        repeat=content.get("repeat"),
     )
 
 
@@ -153,6 +158,7 @@ def _variable(content: Mapping[str, Any]) -> Variable:
         query=content["query"],
         current=tuple(current) if isinstance(current, list) else (current,) * bool(current),
         all_value=(content.get("allValue") or "") if content.get("includeAll") else None,
+        pattern=content.get("regex") or "",
     )
 
 

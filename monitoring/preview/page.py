@@ -1,14 +1,17 @@
 """A dashboard as one SVG file: HTML on Grafana's grid inside a `foreignObject`, which lets the browser lay out text."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from html import escape
+from itertools import pairwise
 
 from monitoring.preview import charts
 from monitoring.preview.dashboard import Dashboard, Panel
 from monitoring.preview.prometheus import PreviewError, Prometheus
-from monitoring.preview.queries import Answer, Event, Period, ask, choose, events_of, substitute
+from monitoring.preview.queries import Answer, Choice, Event, Period, ask, choose, events_of, substitute
 from monitoring.preview.tables import Cell, table_of
 from monitoring.preview.values import PANEL_COLOUR, TEXT_COLOUR, Field
 
@@ -56,8 +59,8 @@ class View:
     for_people: dict[str, str]
 
 
-def draw(dashboard: Dashboard, prometheus: Prometheus, period: Period) -> str:
-    """Return the content of an SVG file.
+def draw(dashboard: Dashboard, prometheus: Prometheus, period: Period, height_max: float = math.inf) -> str:
+    """Return the content of an SVG file. Panels that would end below `height_max` pixels are left out.
 
     Raises:
         PreviewError: if Prometheus does not answer or refuses a query, or a panel has an option that is not known here.
@@ -66,8 +69,8 @@ def draw(dashboard: Dashboard, prometheus: Prometheus, period: Period) -> str:
     known = {name: choice.query for name, choice in choices.items()}
     events = [event for each in dashboard.annotations for event in events_of(each, prometheus, period, known)]
     view = View(prometheus, period, events, known, {name: choice.shown for name, choice in choices.items()})
-    cells = max(panel.y + panel.height for panel in dashboard.panels)
-    height = HEADER_HEIGHT + cells * (CELL_HEIGHT + GAP) + MARGIN - GAP
+    placed = _cut([*_repeated(dashboard.panels, view, choices)], height_max)
+    height = max(_bottom(panel) for panel, _ in placed) + MARGIN
     chosen = "".join(f"<span><i>{escape(name)}</i> {escape(shown)}</span>" for name, shown in view.for_people.items())
     end = datetime.fromtimestamp(period.end, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     shown = f"{(period.end - period.start) / 60:g} minutes to {end}"
@@ -77,9 +80,43 @@ def draw(dashboard: Dashboard, prometheus: Prometheus, period: Period) -> str:
         f'<rect width="{WIDTH}" height="{height}" fill="#111217"/><foreignObject width="{WIDTH}" height="{height}">'
         f'<div xmlns="http://www.w3.org/1999/xhtml" class="board">'
         f'<div class="header"><b>{escape(dashboard.title)}</b>{chosen}<i>{shown}</i></div>\n'
-        + "\n".join(_panel(panel, view) for panel in dashboard.panels)
+        + "\n".join(_panel(panel, of_panel) for panel, of_panel in placed)
         + "</div></foreignObject></svg>\n"
     )
+
+
+def _repeated(panels: Sequence[Panel], view: View, choices: Mapping[str, Choice]) -> Iterator[tuple[Panel, View]]:
+    """Yield the panels; those of a repeated row once for each chosen value, which alone they see."""
+    moved = 0
+    rows = [index for index, panel in enumerate(panels) if panel.kind == "row"]
+    for start, end in pairwise([0, *(index for index in rows if index), len(panels)]):
+        members = panels[start:end]
+        variable = members[0].repeat
+        if variable is None:
+            yield from ((replace(each, y=each.y + moved), view) for each in members)
+            continue
+        tall = max(each.y + each.height for each in members) - members[0].y
+        values = choices[variable].values
+        for number, value in enumerate(values):
+            alone = replace(
+                view,
+                for_queries={**view.for_queries, variable: re.escape(value)},
+                for_people={**view.for_people, variable: value},
+            )
+            yield from ((replace(each, y=each.y + moved + number * tall), alone) for each in members)
+        moved += (len(values) - 1) * tall
+
+
+def _bottom(panel: Panel) -> float:
+    return HEADER_HEIGHT + (panel.y + panel.height) * (CELL_HEIGHT + GAP) - GAP
+
+
+def _cut(placed: Sequence[tuple[Panel, View]], height_max: float) -> list[tuple[Panel, View]]:
+    """Return the panels that end above a height, without headlines that would have no panel below them."""
+    kept = [each for each in placed if _bottom(each[0]) + MARGIN <= height_max]
+    while kept and kept[-1][0].kind == "row" and len(kept) < len(placed):
+        kept.pop()
+    return kept
 
 
 def _panel(panel: Panel, view: View) -> str:
@@ -105,7 +142,8 @@ def _content(panel: Panel, answers: Sequence[Answer], width: float, height: floa
         return _box("none", height, escape(str(panel.defaults.get("noValue") or "No data")))
     if panel.kind == "timeseries":
         values = [Field.of(panel, answer.name).write(answer.series.last()) for answer in answers]
-        legend, used = _legend([answer.name for answer in answers], values, width, height)
+        names = [(answer.name, Field.of(panel, answer.name).line_colour(answer.name)) for answer in answers]
+        legend, used = _legend(names, values, width, height)
         return charts.timeseries(panel, answers, width, height - used, view.period, view.events) + legend
     if panel.kind == "heatmap":
         return charts.heatmap(panel, answers, width, height, view.period)
@@ -122,13 +160,13 @@ def _box(kind: str, height: float, content: str) -> str:
     return f'<div class="{kind}" style="height:{height:.0f}px">{content}</div>'
 
 
-def _legend(names: Sequence[str], values: Sequence[str], width: float, height: float) -> tuple[str, float]:
+def _legend(names: Sequence[tuple[str, str]], values: Sequence[str], width: float, height: float) -> tuple[str, float]:
     """Return colours, names and values below a chart, and their height; entries beyond a third of it are cut off."""
     entries = [
-        f'<span><u style="background:{charts.colour_of(index)}"></u>{escape(name)} <i>{escape(value)}</i></span>'
-        for index, (name, value) in enumerate(zip(names, values, strict=True))
+        f'<span><u style="background:{colour}"></u>{escape(name)} <i>{escape(value)}</i></span>'
+        for (name, colour), value in zip(names, values, strict=True)
     ]
-    wide = sum(len(name + value) * 6.3 + 44 for name, value in zip(names, values, strict=True))
+    wide = sum(len(name + value) * 6.3 + 44 for (name, _), value in zip(names, values, strict=True))
     lines = min(int(wide / width) + 1, max(1, int(height * 0.3 / LEGEND_HEIGHT)))
     used = lines * LEGEND_HEIGHT
     return _box("legend", used, f"<div>{''.join(entries)}</div>"), used + 4
@@ -136,13 +174,14 @@ def _legend(names: Sequence[str], values: Sequence[str], width: float, height: f
 
 def _bars(panel: Panel, answers: Sequence[Answer], width: float, height: float) -> str:
     table = table_of(panel, answers)
-    names = [name for name in table.columns if table.is_numeric(name)]
+    fields = {name: Field.of(panel, name) for name in table.columns if table.is_numeric(name)}
+    names = [(name, field.line_colour(name)) for name, field in fields.items()]
     legend, used = _legend(names, [""] * len(names), width, height)
     rows = [
-        [cell if isinstance(cell := row.get(name), float) else float("nan") for name in names] for row in table.rows
+        [cell if isinstance(cell := row.get(name), float) else float("nan") for name in fields] for row in table.rows
     ]
     labels = [str(cell) for cell in table.column(panel.options["xField"])]
-    return charts.bars(names, labels, rows, Field.of(panel, names[0]), (width, height - used)) + legend
+    return charts.bars(fields, labels, rows, (width, height - used)) + legend
 
 
 def _stats(panel: Panel, answers: Sequence[Answer], width: float, height: float) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from monitoring.preview.dashboard import Annotation, Dashboard, Panel, Variable
 from monitoring.preview.prometheus import Prometheus, QueryFailed, Series
+from monitoring.preview.values import script_pattern, script_template
 
 SCRAPE_SECONDS = 5.0
 """The data source's `timeInterval`."""
@@ -17,6 +18,7 @@ ANNOTATION_STEP_SECONDS = 15
 _STEPS = (1, 2, 5, 10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400)
 _VARIABLE = re.compile(r"\$(?:\{([a-z_]\w*)(?::\w+)?\}|([a-z_]\w*))")
 _LABEL_VALUES = re.compile(r"label_values\((?:(?P<selector>.+),)?\s*(?P<label>\w+)\s*\)")
+_QUERY_RESULT = re.compile(r"query_result\((.+)\)")
 _LABEL = re.compile(r"\{\{\s*(.+?)\s*\}\}")
 
 
@@ -52,6 +54,8 @@ class Choice:
 
     query: str
     shown: str
+    values: tuple[str, ...] = ()
+    """The chosen values, one by one."""
 
 
 @dataclass(frozen=True)
@@ -91,23 +95,32 @@ def offered(variable: Variable, prometheus: Prometheus, period: Period, known: M
     """Return the values that a person can choose from.
 
     Raises:
-        QueryFailed: if its query is no `label_values`.
+        QueryFailed: if its query is neither `label_values` nor `query_result`.
     """
     if variable.kind != "query":
         return [value.strip() for value in variable.query.split(",")]
     own = period.variables(period.scrape_seconds)
-    match = _LABEL_VALUES.fullmatch(substitute(variable.query, {**own, **known}))
+    query = substitute(variable.query, {**own, **known})
+    if result := _QUERY_RESULT.fullmatch(query):
+        return _results(prometheus.instant(result[1], period.end), script_pattern(variable.pattern))
+    match = _LABEL_VALUES.fullmatch(query)
     if not match:
-        raise QueryFailed(f"only label_values(…) is understood: {variable.query}")
+        raise QueryFailed(f"only label_values(…) and query_result(…) are understood: {variable.query}")
     return prometheus.label_values(match["label"], match["selector"] or "", period.start, period.end)
+
+
+def _results(found: Sequence[Series], pattern: re.Pattern[str]) -> list[str]:
+    """Return the part of each series, as Grafana writes it, that the pattern's group matches."""
+    labels = (",".join(f'{name}="{value}"' for name, value in each.labels.items()) for each in found)
+    return [match[1] for text in labels if (match := pattern.search(f"{{{text}}}"))]
 
 
 def _choice(variable: Variable, values: Sequence[str]) -> Choice:
     wanted = [value for value in variable.current if value in values]
     if variable.all_value is not None and (ALL in variable.current or not wanted):
-        return Choice(variable.all_value or "|".join(map(re.escape, values)), "All")
+        return Choice(variable.all_value or "|".join(map(re.escape, values)), "All", tuple(values))
     chosen = (wanted or [*values, ""])[0]
-    return Choice(chosen, chosen)
+    return Choice(chosen, chosen, (chosen,))
 
 
 def ask(
@@ -129,8 +142,16 @@ def ask(
             # Steps count back from the end, so that the newest value is among them.
             start = period.end - (period.end - period.start) // step * step
             found = prometheus.range(expr, start, period.end, step)
-        answers += [Answer(filled(target.legend, each.labels) or expr, target.ref_id, each, step) for each in found]
+        names = (_renamed(panel, filled(target.legend, each.labels) or expr) for each in found)
+        answers += [Answer(name, target.ref_id, each, step) for name, each in zip(names, found, strict=True)]
     return answers
+
+
+def _renamed(panel: Panel, name: str) -> str:
+    """Return a name of the legend after the panel's transformation, if it has one."""
+    for options in (each["options"] for each in panel.transformations if each["id"] == "renameByRegex"):
+        name = script_pattern(options["regex"]).sub(script_template(options["renamePattern"]), name)
+    return name
 
 
 def filled(template: str, labels: Mapping[str, str]) -> str:

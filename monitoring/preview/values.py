@@ -19,10 +19,25 @@ NAMED = {
     "blue": "#5794f2",
     "purple": "#b877d9",
     "transparent": PANEL_COLOUR,
+    "light-red": "#ff7383",
+    "super-light-red": "#ffa6b0",
+    "dark-red": "#c4162a",
+    "light-orange": "#ffb357",
+    "super-light-orange": "#ffcb7d",
+    "dark-orange": "#fa6400",
+    "light-yellow": "#ffee52",
+    "dark-yellow": "#e0b400",
+    "light-blue": "#8ab8ff",
+    "dark-blue": "#1f60c4",
+    "light-purple": "#ca95e5",
 }
 PALETTE = (
     "#73bf69", "#f2cc0c", "#8ab8ff", "#ff780a", "#f2495c", "#5794f2", "#b877d9", "#705da0", "#37872d", "#fade2a",
-    "#447ebc", "#c15c17", "#890f02", "#6d1f62", "#584477", "#b7dbab", "#f4d598", "#70dbed", "#f9ba8f", "#f29191",
+    "#447ebc", "#c15c17", "#890f02", "#0a437c", "#6d1f62", "#584477", "#b7dbab", "#f4d598", "#70dbed", "#f9ba8f",
+    "#f29191", "#82b5d8", "#e5a8e2", "#aea2e0", "#629e51", "#e5ac0e", "#64b0c8", "#e0752d", "#bf1b00", "#0a50a1",
+    "#962d82", "#614d93", "#9ac48a", "#f2c96d", "#65c5db", "#f9934e", "#ea6460", "#5195ce", "#d683ce", "#806eb7",
+    "#3f6833", "#967302", "#2f575e", "#99440a", "#58140c", "#052b51", "#511749", "#3f2b5b", "#e0f9d7", "#fceaca",
+    "#cffaff", "#f9e2d2", "#fce2de", "#badff4", "#f9d9f9", "#dedaf7",
 )  # fmt: skip
 """Grafana's `palette-classic`."""
 
@@ -122,8 +137,38 @@ class Field:
 
     def _word(self, value: float | str | None) -> Mapping[str, Any]:
         key = f"{value:.12g}" if isinstance(value, float) else str(value)
-        found = [each["options"][key] for each in self.config.get("mappings") or () if key in each["options"]]
-        return found[0] if found else {}
+        for mapping in self.config.get("mappings") or ():
+            options = mapping["options"]
+            if mapping["type"] == "regex":
+                pattern, text = script_pattern(options["pattern"]), options["result"]["text"]
+                if pattern.search(key):
+                    return {"text": pattern.sub(script_template(text), key)}
+            elif key in options:
+                return dict(options[key])
+        return {}
+
+    def line_colour(self, name: str) -> str:
+        """Return the colour of a series: its own, or the one that its name has everywhere."""
+        fixed = (self.config.get("color") or {}).get("fixedColor")
+        return named(fixed) if fixed else PALETTE[_hash(name) % len(PALETTE)]
+
+
+def script_pattern(text: str) -> re.Pattern[str]:
+    """Return a regular expression of JavaScript between its slashes; its flags say how often it is replaced."""
+    return re.compile(text[1 : text.rindex("/")])
+
+
+def script_template(text: str) -> str:
+    """Return a replacement with groups as Python writes them."""
+    return re.sub(r"\$(\d)", r"\\\1", text)
+
+
+def _hash(text: str) -> int:
+    """Return Grafana's hash of a name: that of Java's strings, without its sign."""
+    value = 0
+    for character in text:
+        value = (value * 31 + ord(character)) & 0xFFFF_FFFF
+    return abs(value - (1 << 32) if value & 0x8000_0000 else value)
 
 
 def named(colour: str) -> str:

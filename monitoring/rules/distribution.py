@@ -20,6 +20,8 @@ class Distribution:
     name: str
     counter: str
     reference: str
+    infos: str
+    """The metric whose label `range` says what a bin holds."""
     level: str
     """The label of the thing that has a distribution."""
     bin_level: str

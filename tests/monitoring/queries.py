@@ -143,17 +143,17 @@ def metric_names(expr: str) -> set[str]:
     return {selection.metric for selection in selections(expr)}
 
 
-def label_values(text: str) -> tuple[str, str]:
-    """Return selector and label of a variable's query."""
-    match = re.fullmatch(r"label_values\((.+), (\w+)\)", substitute(text))
+def asked_of_variable(text: str) -> str:
+    """Return the PromQL in the query of a variable, `label_values(…, label)` or `query_result(…)`."""
+    match = re.fullmatch(r"label_values\((.+), \w+\)|query_result\((.+)\)", substitute(text))
     assert match, f"not understood: {text}"
-    return match[1], match[2]
+    return match[1] or match[2]
 
 
 def dashboard_metric_names() -> set[str]:
     """Return all metrics that the dashboards read, in panels, annotations and variables."""
     asked = [query.substituted() for query in (*dashboard_queries(), *annotation_queries())]
-    asked += [label_values(text)[0] for text in variable_queries()]
+    asked += [asked_of_variable(text) for text in variable_queries()]
     return {name for expr in asked for name in metric_names(expr)}
 
 

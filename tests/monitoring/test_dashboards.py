@@ -7,16 +7,17 @@ from typing import Any
 import pytest
 
 from monitoring.drift import PSI_MAX
+from monitoring.preview.values import script_pattern, script_template
 from tests.monitoring.queries import (
     DashboardQuery,
     Selection,
     all_panels,
     annotation_queries,
     annotations,
+    asked_of_variable,
     charts,
     dashboard_metric_names,
     dashboard_queries,
-    label_values,
     load_dashboards,
     metric_names,
     recorded_names,
@@ -35,7 +36,7 @@ SAID_BY_EVERY_GATEWAY = re.compile(
 )
 
 #: It compares totals since the beginning, so it needs the counters themselves.
-COMPARES_TOTALS = {"Unaccounted jobs", "Accepted − ended − open"}
+COMPARES_TOTALS = {"Unaccounted jobs", "Lost jobs and dead letters"}
 
 DASHBOARDS = load_dashboards()
 QUERIES = [*dashboard_queries(), *annotation_queries()]
@@ -173,14 +174,15 @@ def test_it_is_promql(query: DashboardQuery) -> None:
 @each_query
 def test_legends_name_labels_that_the_result_has(query: DashboardQuery) -> None:
     for label in re.findall(r"\{\{(\w+)\}\}", " ".join(query.texts)):
-        assert re.search(rf"by \([^)]*\b{label}\b", query.expr), label
+        made_in_the_query = f'"{label}", "' in query.expr
+        assert made_in_the_query or re.search(rf"by \([^)]*\b{label}\b", query.expr), label
 
 
 @each_query
 def test_rates_follow_the_scrape_interval(query: DashboardQuery) -> None:
-    """Other windows belong to recording rules, whose series the panels read."""
-    for period in re.findall(r"\[([^\]]*)\]", query.expr):
-        assert period == "$__rate_interval"
+    """Other windows belong to recording rules, whose series the panels read, or are all of the time that is shown."""
+    for period in re.findall(r"\[([^\]]*\](?: @ end\(\))?)", query.expr):
+        assert period in {"$__rate_interval]", "$__range] @ end()"}
 
 
 @each_query
@@ -249,6 +251,72 @@ def test_metrics_are_ours_or_those_of_known_exporters() -> None:
         assert known.fullmatch(name), name
 
 
+OF_REQUESTS = re.compile(r"(?:inference_request(?:s_total|_duration_seconds_bucket)|slo:\w+:\w+)\{([^}]*)\}")
+EACH_MODEL = re.compile(r'"\$model|\{\{model\}\}|by \([^)]*\bmodel\b')
+
+
+def test_requests_that_name_no_model_are_apart() -> None:
+    """A caller can send any number of them: they would fill a legend, and a table would show them as a model."""
+    of_models = [query for query in QUERIES if EACH_MODEL.search(" ".join((query.expr, *query.texts)))]
+    selected = [(query, matchers) for query in of_models for matchers in OF_REQUESTS.findall(query.expr)]
+    assert len(selected) > 10
+    for query, matchers in selected:
+        assert 'model!="unknown"' in matchers, query
+    asked = {query.panel for query in QUERIES if 'model="unknown"' in query.expr}
+    assert asked == {"Callers' errors"}
+    [models] = [each for each in DASHBOARDS["overview.json"]["templating"]["list"] if each["name"] == "model"]
+    assert 'model!="unknown"' in models["query"]
+
+
+def test_bins_are_shown_by_their_ranges() -> None:
+    """A bin has a number as its name, which says nothing to a person."""
+    for query in QUERIES:
+        assert not re.search(r"\{\{(bin|output)\}\}", " ".join(query.texts)), query
+    charts_of_bins = [each for board in DASHBOARDS.values() for each in charts(board) if each["type"] == "barchart"]
+    assert {panel["title"] for panel in charts_of_bins} == {"Bins of $feature", "Prediction distribution"}
+    for panel in charts_of_bins:
+        assert panel["options"]["xField"] == "range"
+        sort, hidden = (each["options"] for each in panel["transformations"][1:])
+        # As texts, the ranges would be in another order.
+        [by] = [each["field"] for each in sort["sort"]]
+        assert by in {"bin", "output"} and hidden["excludeByName"][by]
+
+
+def test_the_feature_that_is_chosen_first_is_the_worst() -> None:
+    [feature] = [each for each in DASHBOARDS["model.json"]["templating"]["list"] if each["name"] == "feature"]
+    assert feature["query"].startswith("query_result(sort_desc(max by (feature) (feature:inference_feature:psi")
+    assert feature["sort"] == 0 and not feature.get("current")
+
+
+MOVES = re.compile(r"\{\{(outcome|reason|code|action|answers)\}\}")
+
+
+@each_query
+def test_what_did_not_happen_is_not_in_the_legend(query: DashboardQuery) -> None:
+    if MOVES.search(" ".join(query.texts)):
+        assert re.search(r" and .*\[\$__range\] @ end\(\).* > 0\b", query.expr)
+
+
+@pytest.mark.parametrize(
+    ("version", "shown"),
+    [
+        ("20261127T073733Z", "1127T073733"),
+        ("9fceb02d0ae598e95dc970b74767f19372d61af8", "9fceb02d"),
+        ("v1", "v1"),
+        ("2026-11-27", "2026-11-27"),
+    ],
+)
+def test_versions_are_short(version: str, shown: str) -> None:
+    patterns = set()
+    for panel in (panel for board in DASHBOARDS.values() for panel in charts(board)):
+        names = [target["legendFormat"] for target in panel["targets"]]
+        renamed = [each["options"] for each in panel.get("transformations") or [] if each["id"] == "renameByRegex"]
+        assert len(renamed) == bool(re.search(r"\{\{(version|shadow)\}\}", " ".join(names))), panel["title"]
+        patterns |= {(each["regex"], each["renamePattern"]) for each in renamed}
+    [(pattern, instead)] = patterns
+    assert script_pattern(pattern).sub(script_template(instead), f"iris {version} age") == f"iris {shown} age"
+
+
 def _texts(dashboard: dict[str, Any]) -> Iterator[str]:
     """Yield all texts into which Grafana puts the values of variables."""
     for panel in all_panels(dashboard):
@@ -268,8 +336,7 @@ def test_variables_are_there_and_used(dashboard: dict[str, Any]) -> None:
 
 def test_variables_are_asked_in_promql() -> None:
     for text in variable_queries():
-        selector, _ = label_values(text)
-        assert selections(selector)
+        assert selections(asked_of_variable(text))
 
 
 def test_one_model_is_compared_as_it_is() -> None:
@@ -406,7 +473,7 @@ REQUIRED = {
         "Rows per batch": "inference_batch_rows_bucket",
         "Memory of the children": "inference_worker_children_memory_bytes",
         "Jobs by outcome": "inference_jobs_ended_total",
-        "Accepted − ended − open": "inference_jobs_open",
+        "Lost jobs and dead letters": "inference_jobs_open",
         "Celery tasks": "celery_task_succeeded_total",
         "Celery workers up": "celery_worker_up",
         "Active tasks": "celery_worker_tasks_active",

@@ -2,7 +2,8 @@
 
 from collections import Counter as Tally
 from collections.abc import Iterable, Sequence
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,12 @@ from headrace.models.manifest import MISSING_BIN, OTHER_BIN, Reference
 
 BINS_MAX = 21
 """Bins of a feature or an output that are counted."""
+
+DIGITS_MAX = 12
+"""Digits of a number in the range of a bin."""
+
+PLAIN_BELOW = 1e9
+"""Magnitude from which numbers are written with a power of ten."""
 
 
 class NumberBins:
@@ -54,23 +61,33 @@ class NamedBins:
                 counter.inc(count)
 
 
+class BinFamilies(NamedTuple):
+    """The families of a distribution: counts by bin, shares of the training rows, and ranges of the bins."""
+
+    counts: Counter
+    ratios: Gauge
+    infos: Gauge
+
+
 def make_bins(
-    reference: Reference, counter: Counter, gauge: Gauge, labels: tuple[str, ...], nullable: bool
+    reference: Reference, families: BinFamilies, labels: tuple[str, ...], nullable: bool
 ) -> NumberBins | NamedBins:
-    """Make the counters of the bins of a reference, and set the gauges of its ratios.
+    """Make the counters of the bins of a reference, and set the gauges of its ratios and ranges.
 
     Args:
         reference: The bins, and the share of the training rows in each.
-        counter: The family of the counters.
-        gauge: The family of the gauges.
+        families: The families of the series.
         labels: The labels of a series. The name of the bin is appended to the last of them.
         nullable: True if values may be missing.
     """
     ratios = _bounded_ratios(reference, nullable)
     series = {name: (*labels[:-1], labels[-1] + name) for name in ratios}
+    # The bin of missing values, the last one, has no range.
+    ranges = dict(zip(ratios, ranges_between(reference.edges or ()), strict=False))
     for name, ratio in ratios.items():
-        gauge.labels(*series[name]).set(ratio)
-    counters = {name: counter.labels(*series[name]) for name in ratios}
+        families.ratios.labels(*series[name]).set(ratio)
+        families.infos.labels(*series[name], labels[-1] + ranges.get(name, name)).set(1)
+    counters = {name: families.counts.labels(*series[name]) for name in ratios}
     missing = counters.pop(MISSING_BIN, None) if nullable else None
     if reference.edges is not None:
         return NumberBins(reference.edges, list(counters.values()), missing)
@@ -92,3 +109,27 @@ def _bounded_ratios(reference: Reference, nullable: bool) -> dict[str, float]:
     n_kept = BINS_MAX - 1 - len(missing)
     kept = dict(list(ratios.items())[:n_kept])
     return {**kept, OTHER_BIN: other + sum(list(ratios.values())[n_kept:]), **missing}
+
+
+def ranges_between(edges: Sequence[float]) -> list[str]:
+    """Return the ranges of numbers between cut points as people write them: `≤ 4.3`, `4.3–5.1`, `> 5.1`.
+
+    No edges make no range. Edges are rounded where that changes little: by at most a twentieth of the distance to the
+    next edge, and half a percent. Two edges that look equal hold one value.
+    """
+    if not edges:
+        return []
+    texts = [_rounded(edge, edges) for edge in edges]
+    between = [low if low == high else f"{low}–{high}" for low, high in pairwise(texts)]
+    first = "<" if texts[0] in between else "≤"
+    return [f"{first} {texts[0]}", *between, f"> {texts[-1]}"]
+
+
+def _rounded(edge: float, edges: Sequence[float]) -> str:
+    """Return an edge in as few digits as tell it apart from the others; a whole number in all of its digits."""
+    if edge.is_integer() and abs(edge) < PLAIN_BELOW:
+        return f"{edge:.0f}"
+    error_max = min([abs(edge) / 200, *(abs(edge - other) / 20 for other in edges if other != edge)])
+    digits = next((n for n in range(1, DIGITS_MAX) if abs(float(f"{edge:.{n}g}") - edge) <= error_max), DIGITS_MAX)
+    text = f"{edge:.{digits}g}"
+    return f"{float(text):.{DIGITS_MAX}g}" if abs(edge) < PLAIN_BELOW else text

@@ -9,6 +9,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from headrace.models.manifest import Feature
 from shared.observability import metric_names as names
+from worker.metrics.bins import BinFamilies
 
 MODEL = ["model", "version"]
 
@@ -75,6 +76,17 @@ class MetricFamilies:
         self.output_reference = _gauge(
             "output_reference_ratio", "Share of the training rows by output.", [*MODEL, "target", "output"], "max"
         )
+        self.feature_bin_info = _gauge(
+            "feature_bin_info", "Range of the values in a bin.", [*MODEL, "feature", "bin", "range"], "max"
+        )
+        self.output_bin_info = _gauge(
+            "output_bin_info",
+            "Range of the predictions in a bin.",
+            [*MODEL, "target", "output", "range"],
+            "max",
+        )
+        self.of_features = BinFamilies(self.feature_bins, self.feature_reference, self.feature_bin_info)
+        self.of_outputs = BinFamilies(self.outputs, self.output_reference, self.output_bin_info)
         self.training_rows = _gauge("model_training_rows", "Rows that a version was trained on.", MODEL, "max")
         self.model_info = _gauge(
             "model_info", "A model version in memory.", [*MODEL, "estimator", "scikit_learn", "digest"], "livemax"

@@ -71,9 +71,7 @@ class ModelMetrics:
         manifest, families, labels = self._manifest, self._families, self._labels
         for output in manifest.outputs:
             target = (output.name, f"{output.name}=") if len(manifest.outputs) > 1 else ("", "")
-            self._outputs.append(
-                make_bins(output.reference, families.outputs, families.output_reference, (*labels, *target), False)
-            )
+            self._outputs.append(make_bins(output.reference, families.of_outputs, (*labels, *target), False))
         families.job_seconds.labels(manifest.name)
         for outcome in ("ok", "refused"):
             families.model_loads.labels(manifest.name, outcome)
@@ -148,8 +146,8 @@ def n_series(manifest: Manifest, features: Sequence[Feature]) -> int:
     """Return about how many series a version has, of which these features are counted."""
     fixed = sum(map(len, _HISTOGRAMS)) + 26
     references = [output.reference for output in manifest.outputs] + [feature.reference for feature in features]
-    # Each bin has a count and a share of the training rows.
-    bins = 2 * sum(min(len(each.bins), BINS_MAX) for each in references)
+    # Each bin has a count, a share of the training rows, and a range.
+    bins = 3 * sum(min(len(each.bins), BINS_MAX) for each in references)
     return fixed + bins + sum(len(feature.histogram_edges or ()) + 2 for feature in features)
 
 
@@ -157,13 +155,7 @@ class _FeatureMetrics:
     """The bins of one feature, and the histogram of its values if they are numbers."""
 
     def __init__(self, families: MetricFamilies, labels: tuple[str, str], feature: Feature) -> None:
-        self._bins = make_bins(
-            feature.reference,
-            families.feature_bins,
-            families.feature_reference,
-            (*labels, feature.name, ""),
-            feature.nullable,
-        )
+        self._bins = make_bins(feature.reference, families.of_features, (*labels, feature.name, ""), feature.nullable)
         self._values = feature_values(labels, feature) if feature.type == "number" else None
 
     def count(self, column: Any) -> None:

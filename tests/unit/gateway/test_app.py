@@ -1,6 +1,7 @@
 """The whole app without a Redis: nothing hangs, nothing is a 500, and it says what is wrong."""
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -112,6 +113,22 @@ def test_metrics_can_be_read_and_do_not_make_counters_up(app: FastAPI) -> None:
     assert "inference_jobs_accepted" not in families, "zero would look like a restart"
     requests = {(sample.labels["lane"], sample.labels["outcome"]) for sample in families["inference_requests"].samples}
     assert requests >= {(lane.value, outcome) for lane in Lane for outcome in ("ok", "invalid", "rejected", "timeout")}
+
+
+def test_without_a_worker_no_wait_is_estimated(app: FastAPI) -> None:
+    """The longest wait of a job, a day, would be the first value of every chart."""
+
+    async def asking() -> set[float]:
+        async with started(app) as client:
+            while True:
+                families = text_string_to_metric_families((await client.get("/metrics")).text)
+                [waits] = [each for each in families if each.name == "inference_queue_estimated_wait_seconds"]
+                seconds = {sample.value for sample in waits.samples}
+                if seconds != {0.0}:
+                    return seconds
+                await asyncio.sleep(0.01)
+
+    assert all(math.isnan(seconds) for seconds in run(asyncio.wait_for(asking(), 10)))
 
 
 def test_model_info_is_the_manifest(app: FastAPI) -> None:

@@ -259,3 +259,29 @@ def test_counting_a_large_batch_takes_no_loop_over_numbers(worker: WorkerMetrics
     metrics.count_inputs([*rows, [None]])
 
     assert sum(values(worker.feature_bins).values()) == 10_000
+
+
+@pytest.mark.parametrize(
+    ("edges", "ranges"),
+    [
+        ((4.3, 5.1), ["≤ 4.3", "4.3–5.1", "> 5.1"]),
+        ((1995.0, 2004.0), ["≤ 1995", "1995–2004", "> 2004"]),
+        ((0.1 + 0.2,), ["≤ 0.3", "> 0.3"]),
+        # A constant has a bin of its own between two empty ones.
+        ((float(np.nextafter(5.0, 0.0)), 5.0), ["< 5", "5", "> 5"]),
+        ((-1.23456, 2.3456), ["≤ -1.23", "-1.23–2.35", "> 2.35"]),
+        ((0.123456, 0.123999), ["≤ 0.12346", "0.12346–0.124", "> 0.124"]),
+        ((1.2345e-7, 3e12), ["≤ 1.23e-07", "1.23e-07–3e+12", "> 3e+12"]),
+    ],
+)
+def test_bins_of_numbers_have_ranges_for_people(
+    worker: WorkerMetrics, template: Manifest, edges: tuple[float, ...], ranges: list[str]
+) -> None:
+    features = [number("a", edges, nullable=True), named("string", ["red", "other"], "b")]
+    reference = Reference(bins=[f"{at:02d}" for at in range(len(ranges))], ratios=[1.0] * len(ranges), edges=[*edges])
+    metrics_of(worker, template, features, [Output(kind="number", reference=reference)])
+
+    of_numbers = [(f"{at:02d}", text) for at, text in enumerate(ranges)]
+    of_a, of_b = ([*of_numbers, ("missing", "missing")], [("red", "red"), ("other", "other")])
+    assert set(values(worker.feature_bin_info)) == {*(("a", *each) for each in of_a), *(("b", *each) for each in of_b)}
+    assert set(values(worker.output_bin_info)) == {("", *each) for each in of_numbers}

@@ -44,7 +44,7 @@ bench: venv-dev ## Measure against peers, in 15 minutes (ARGS=--short: in two; A
 bench-short: venv-dev ## The same in two minutes, without peers that need an installation
 	@$(RUN) -m bench --short $(ARGS)
 
-dashboards-preview: venv ## Draw the dashboards into docs/images without Grafana, from the Prometheus of a running `make up` (ARGS=--help shows the options)
+dashboards-preview: venv ## Draw the top of each dashboard into docs/images without Grafana, from the Prometheus of a running `make up` (ARGS=--help shows the options)
 	@$(RUN) -m monitoring.preview $(ARGS)
 
 format: venv-dev ## Put the code into its form

@@ -21,7 +21,7 @@ FEATURES_MAX = 32
 """Features of a model that are counted, the first ones; each has some thirty series per pool slot."""
 
 SERIES_MAX = 20_000
-"""Series of model versions that a process makes in its life, about: 25 versions of 20 features, 6 MB in its files.
+"""Series of model versions that a process makes in its life, about: 21 versions of 20 features, 6 MB in its files.
 
 A series can't be taken back, and callers can make the worker load any version of the store.
 """

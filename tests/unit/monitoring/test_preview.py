@@ -181,3 +181,62 @@ def test_without_prometheus_it_says_how_to_start_one(tmp_path: Path, capsys: pyt
     assert error.startswith("headrace: no Prometheus answers")
     assert "make demo" in error
     assert not (tmp_path / "images").exists()
+
+
+def test_a_series_has_the_colour_that_the_panel_or_its_name_says(tmp_path: Path) -> None:
+    fixed = {"id": "color", "value": {"mode": "fixed", "fixedColor": "#123456"}}
+    overrides = [{"matcher": {"id": "byName", "options": "alpha"}, "properties": [fixed]}]
+    said = {"asked": [({"name": "alpha"}, [1.0]), ({"name": "beta"}, [1.0])], "again": [({"name": "beta"}, [1.0])]}
+
+    def colours(expr: str) -> dict[str, str]:
+        config = {"defaults": {"unit": "short"}, "overrides": overrides}
+        picture = draw(
+            dashboard(tmp_path, panel("timeseries", "A title", expr, fieldConfig=config)), FakePrometheus(said), PERIOD
+        )
+        return {name: colour for colour, name in re.findall(r'background:(#\w{6})"></u>(\w+)', picture)}
+
+    assert colours("asked")["alpha"] == "#123456"
+    assert colours("asked")["beta"] == colours("again")["beta"] != "#123456"
+
+
+def test_a_repeated_row_appears_for_each_value_and_the_rest_moves_down(tmp_path: Path) -> None:
+    places = [{"x": 0, "y": y, "w": 24, "h": h} for y, h in ((0, 1), (1, 8), (9, 1), (10, 8))]
+    variable = {"name": "model", "type": "query", "query": "label_values(up, model)", "includeAll": True}
+    board = dashboard(
+        tmp_path,
+        panel("row", "Model $model", "", gridPos=places[0], targets=[], repeat="model"),
+        panel("stat", "inside", 'asked{model=~"$model"}', gridPos=places[1]),
+        panel("row", "Below", "", gridPos=places[2], targets=[]),
+        panel("stat", "last", "asked", gridPos=places[3]),
+        variables=[variable],
+    )
+    said = {'model=~"iris"': [({"name": "of iris"}, [1.0])], 'model=~"wine"': [({"name": "of wine"}, [1.0])]}
+    picture = draw(board, FakePrometheus(said), PERIOD)
+    assert texts(picture) >= {"Model iris", "of iris", "Model wine", "of wine", "Below"}
+    tops = [int(top) for top in re.findall(r"top:(\d+)px", picture)]
+    assert tops == sorted(tops) and len(set(tops)) == len(tops) == 6
+
+    # What does not fit is left out, and a headline without panels too.
+    cut = draw(board, FakePrometheus(said), PERIOD, height_max=tops[-1])
+    assert "last" not in texts(cut) and "Below" not in texts(cut) and "of wine" in texts(cut)
+
+
+def test_a_variable_may_take_its_values_from_a_result(tmp_path: Path) -> None:
+    variable = {
+        "name": "feature",
+        "type": "query",
+        "query": "query_result(sort_desc(asked))",
+        "regex": '/\\{feature="(.*)"\\}/',
+    }
+    said = {"asked": [({"feature": 'the "worst"'}, [2.0]), ({"feature": "age"}, [1.0])]}
+    [choice] = choose(dashboard(tmp_path, variables=[variable]), FakePrometheus(said), PERIOD).values()
+    assert choice.query == 'the "worst"'
+
+
+def test_names_and_cells_are_changed_by_patterns(tmp_path: Path) -> None:
+    rename = {"id": "renameByRegex", "options": {"regex": "/v(\\d)\\d*|x/g", "renamePattern": "$1"}}
+    board = dashboard(tmp_path, panel("timeseries", "A title", "asked", transformations=[rename]))
+    assert "2" in texts(draw(board, FakePrometheus({"asked": [({"name": "v25x"}, [1.0])]}), PERIOD))
+    mapping = {"type": "regex", "options": {"pattern": "/v(\\d)\\d*/", "result": {"text": "$1"}}}
+    field = Field({"mappings": [mapping]})
+    assert (field.write("v25"), field.write("other")) == ("2", "other")

@@ -37,6 +37,7 @@ COLOURS = {
     "queue_full": "dark-orange",
     "bodies_full": "light-orange",
     "connections_full": "super-light-orange",
+    "stopping": "super-light-purple",
     "no_worker": RED,
     "broker_unavailable": "dark-red",
     # Codes of rows without a prediction.

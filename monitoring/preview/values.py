@@ -30,6 +30,7 @@ NAMED = {
     "light-blue": "#8ab8ff",
     "dark-blue": "#1f60c4",
     "light-purple": "#ca95e5",
+    "super-light-purple": "#deb6f2",
 }
 PALETTE = (
     "#73bf69", "#f2cc0c", "#8ab8ff", "#ff780a", "#f2495c", "#5794f2", "#b877d9", "#705da0", "#37872d", "#fade2a",

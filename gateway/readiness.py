@@ -10,59 +10,115 @@ from redis.exceptions import RedisError
 
 from gateway.broker.batch_client import BatchClient
 from gateway.broker.redis_client import bounded
+from gateway.broker.stats import QueueMonitor
 from gateway.broker.workers import Workers
 from headrace.models.manifest import Manifest
 from shared.queue.broker_clock import BrokerClock
-from shared.queue.contract import BatchReply, Call, PredictMessage
+from shared.queue.contract import BatchReply, Call, ErrorCode, Lane, PredictMessage, queue_name
 
 ANSWER_SECONDS = 2.0
-"""Time within which the probe's row must be answered."""
+"""Time within which the probe's row must be answered, unless the workers are seen to work."""
+
+CHECK_SECONDS = 0.5
+"""Time between two looks at the workers while a row is not answered."""
 
 FRESH_SECONDS = 2.0
 """Time for which a good answer is reused, so that probes do not become load."""
+
+FRESH_TIMES_COMPUTE = 10.0
+"""Least such time in compute times of the row: of a slow model, probes take a tenth of a slot at most."""
+
+PUBLISHED_SECONDS = 0.1
+"""Longest time between the reading of the clock for a row and for its queue entry."""
 
 TOLERANCE = 1e-6
 """Largest difference of a predicted number from the manifest's; a worker that loads a model uses the same."""
 
 
 class ReadinessProbe:
-    """A probe of the queue with one row in flight at most; callers that ask meanwhile share its answer."""
+    """A probe of the queue with one row in flight at most; callers that ask meanwhile share its answer.
+
+    Busy is not dead. A row that a busy worker has taken, or that waits while all slots are busy, may take as long as
+    their batches may; meanwhile the queue serves. Trouble is a row that is not answered although a slot is idle, or
+    although no batch is within its time limit.
+    """
 
     def __init__(
         self,
         manifest: Callable[[], Manifest],
         batch_client: BatchClient,
         workers: Workers,
+        monitor: QueueMonitor,
         clock: BrokerClock,
+        limit_seconds: float,
     ) -> None:
+        """`limit_seconds` is the time that a batch takes at most."""
         self._manifest = manifest
         self._workers = workers
+        self._monitor = monitor
         self._batch_client = batch_client
         self._clock = clock
+        self._limit_seconds = limit_seconds
         self._asking: asyncio.Task[str | None] | None = None
-        # The time of the last answer, and what was wrong.
-        self._last: tuple[float, str | None] = (float("-inf"), None)
+        self._at_work = False
+        """True if the row in flight is not answered because the workers work."""
+        self._good_until = -math.inf
 
     async def trouble(self) -> str | None:
         """Return why the queue does not serve, or None if it does."""
-        answered_at, last = self._last
-        if time.monotonic() - answered_at < FRESH_SECONDS and last is None:
+        if time.monotonic() < self._good_until:
             return None
         if self._asking is None:
             self._asking = asyncio.create_task(self._ask())
             self._asking.add_done_callback(self._answered)
-        return await asyncio.shield(self._asking)
+        asking = self._asking
+        while not asking.done():
+            if self._at_work:
+                return None
+            await asyncio.wait({asking}, timeout=CHECK_SECONDS)
+        return asking.result()
 
     def _answered(self, task: "asyncio.Task[str | None]") -> None:
         self._asking = None
-        if not task.cancelled() and task.exception() is None:
-            self._last = (time.monotonic(), task.result())
+        self._at_work = False
+        if not task.cancelled():
+            # The callers may have gone.
+            task.exception()
 
     async def _ask(self) -> str | None:
-        manifest = self._manifest()
-        sample = manifest.samples[0]
+        while True:
+            manifest = self._manifest()
+            try:
+                reply = await self._predicted(manifest)
+            except (RedisError, OSError, asyncio.TimeoutError):
+                return "the queue can't be reached"
+            if reply is None:
+                return f"no answer through the queue within {ANSWER_SECONDS:g} s"
+            result = reply.results[0]
+            if "error" not in result:
+                return self._objection(manifest, result["predictions"], reply.compute_seconds)
+            code = result["error"]["code"]
+            if code != ErrorCode.DEADLINE_EXCEEDED.value or not self._at_work:
+                return f"the worker answered {code}"
+            # While the workers worked, the row's deadline passed: it was not computed, and the next one is sent.
+            self._at_work = False
+
+    def _objection(self, manifest: Manifest, predictions: list[Any], compute_seconds: float) -> str | None:
+        if len(predictions) != 1 or not _same(predictions[0], manifest.samples[0].prediction):
+            return "the worker answered another prediction"
+        fresh_seconds = min(FRESH_TIMES_COMPUTE * compute_seconds, self._limit_seconds)
+        self._good_until = time.monotonic() + max(FRESH_SECONDS, fresh_seconds)
+        return None
+
+    async def _predicted(self, manifest: Manifest) -> BatchReply | None:
+        """Send a row and return its reply; None if there is none although the workers could give it.
+
+        Raises:
+            RedisError, OSError, TimeoutError: if Redis does not take the row.
+        """
         answer: asyncio.Future[BatchReply] = asyncio.get_running_loop().create_future()
         batch = self._batch_client.expect_reply(lambda reply: None if answer.done() else answer.set_result(reply))
+        group = self._workers.group_for(manifest.name)
         now = self._clock.now()
         message = PredictMessage(
             batch=batch,
@@ -70,23 +126,40 @@ class ReadinessProbe:
             model=manifest.name,
             version=manifest.version,
             calls=[Call(1, now, now + ANSWER_SECONDS)],
-            rows=[sample.row],
+            rows=[manifest.samples[0].row],
             probe=True,
         )
         try:
-            await bounded(self._batch_client.publish(message, self._workers.group_for(manifest.name)))
-            reply = await asyncio.wait_for(answer, ANSWER_SECONDS)
-        except asyncio.TimeoutError:
-            return f"no answer through the queue within {ANSWER_SECONDS:g} s"
-        except (RedisError, OSError):
-            return "the queue can't be reached"
+            await bounded(self._batch_client.publish(message, group))
+            await self._wait(answer, group, now)
         finally:
             self._batch_client.ignore_reply(batch)
-        result = reply.results[0]
-        if "error" in result:
-            return f"the worker answered {result['error']['code']}"
-        same = len(result["predictions"]) == 1 and _same(result["predictions"][0], sample.prediction)
-        return None if same else "the worker answered another prediction"
+        return answer.result() if answer.done() else None
+
+    async def _wait(self, answer: "asyncio.Future[BatchReply]", group: str, sent_at: float) -> None:
+        """Wait for the answer to a row until ANSWER_SECONDS have passed in which no worker was at work."""
+        patience_until = time.monotonic() + ANSWER_SECONDS
+        taken_at = math.inf
+        while True:
+            await asyncio.wait({answer}, timeout=min(CHECK_SECONDS, ANSWER_SECONDS))
+            if answer.done():
+                return
+            taken = await self._taken(group, sent_at)
+            now = time.monotonic()
+            taken_at = min(taken_at, now) if taken else math.inf
+            work = self._workers.work_of(group)
+            in_time = now - taken_at < self._limit_seconds
+            self._at_work = work.busy > 0 and in_time and (taken or not work.idle)
+            if self._at_work:
+                patience_until = now + ANSWER_SECONDS
+            elif now > patience_until:
+                return
+
+    async def _taken(self, group: str, sent_at: float) -> bool:
+        """Return True if the row sent at this time is in no queue any more: the oldest entry is younger."""
+        stats = await self._monitor.refresh()
+        oldest_seconds = stats.oldest_seconds_of.get(queue_name(Lane.INTERACTIVE, group), 0.0)
+        return stats.broker_up and oldest_seconds < self._clock.now() - sent_at - PUBLISHED_SECONDS
 
 
 def _same(answer: Any, expected: Any) -> bool:

@@ -79,9 +79,16 @@ class Services:
         self._jobs_admission = JobsAdmission(settings)
         self.jobs = JobService(self.redis, self.batch_client, self.workers, self._jobs_admission, settings)
         self.graceful_stop = GracefulStop(self.connections, self.jobs.waiters.release)
-        self.probe = ReadinessProbe(lambda: self.catalog.default.manifest, self.batch_client, self.workers, self.clock)
         self.shadows = Shadows(self.redis, self.batch_client, self.workers, self.metrics.shadow_rows_dropped.inc)
         self.monitor = QueueMonitor(self.redis, self.clock, self.workers)
+        self.probe = ReadinessProbe(
+            lambda: self.catalog.default.manifest,
+            self.batch_client,
+            self.workers,
+            self.monitor,
+            self.clock,
+            settings.lease_seconds,
+        )
         self._reconciler = Reconciler(
             self.redis, self.batch_client, self.workers, self.clock, settings.job_check_seconds
         )

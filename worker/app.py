@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import sys
+import time
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -38,6 +39,9 @@ from worker.settings import WorkerSettings
 
 logger = logging.getLogger("worker.app")  # this module runs as __main__
 
+WARM_UP_TIMES_LOAD = 10.0
+"""Loads of the models in whose time a pool child must have started, beyond the time of one without models."""
+
 
 def create_worker(settings: WorkerSettings) -> Celery:
     """Return a Celery application with the models loaded and everything wired; nothing is connected yet.
@@ -52,8 +56,9 @@ def create_worker(settings: WorkerSettings) -> Celery:
     )
     name_files_by(metrics_shard)
     metrics = WorkerMetrics()
+    began_at = time.monotonic()
     predictors = _load_predictors(settings, store, metrics)
-    app = _make_app(settings)
+    app = _make_app(settings, time.monotonic() - began_at)
     child = PoolChild(worker_name(), settings, store, predictors, metrics)
     register_tasks(app, lambda: child.runner)
     _connect_signals(settings, child, LostBatches(settings.redis_url, partial(count_lost_rows, store, metrics)))
@@ -84,8 +89,10 @@ def _load_predictors(settings: WorkerSettings, store: ModelStore, metrics: Worke
     return predictors
 
 
-def _make_app(settings: WorkerSettings) -> Celery:
+def _make_app(settings: WorkerSettings, load_seconds: float) -> Celery:
     app = make_celery(settings)
+    # Each child predicts the samples again, all at a time: one that is not up by then is killed and forked again.
+    app.conf.worker_proc_alive_timeout += WARM_UP_TIMES_LOAD * load_seconds
     app.headrace_settings = settings
     app.amqp_cls = "worker.consumer.transport:Amqp"
     app.conf.broker_transport = "worker.consumer.transport:Transport"

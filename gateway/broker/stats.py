@@ -34,6 +34,8 @@ class QueueStats:
     broker_up: bool = False
     depth: dict[str, int] = field(default_factory=lambda: {lane.value: 0 for lane in Lane})
     oldest_seconds: dict[str, float] = field(default_factory=lambda: {lane.value: 0.0 for lane in Lane})
+    oldest_seconds_of: dict[str, float] = field(default_factory=dict)
+    """Age of the oldest entry of each queue that is not empty."""
     unacked: int = 0
     jobs_open: int = 0
     jobs_accepted: int = 0
@@ -86,13 +88,17 @@ class QueueMonitor(Collector):
             self.stats = QueueStats()
             return self.stats
         depth, oldest_seconds = QueueStats().depth, QueueStats().oldest_seconds
-        for (lane, _), length, oldest in zip(queues, answers[::2], answers[1::2], strict=True):
+        ages: dict[str, float] = {}
+        for (lane, queue), length, oldest in zip(queues, answers[::2], answers[1::2], strict=True):
             depth[lane.value] += length
-            oldest_seconds[lane.value] = max(oldest_seconds[lane.value], self._age(oldest))
+            if oldest is not None:
+                ages[queue] = self._age(oldest)
+                oldest_seconds[lane.value] = max(oldest_seconds[lane.value], ages[queue])
         self.stats = QueueStats(
             broker_up=True,
             depth=depth,
             oldest_seconds=oldest_seconds,
+            oldest_seconds_of=ages,
             unacked=unacked,
             jobs_open=jobs_open,
             jobs_accepted=int(counts.get(b"accepted", 0)),
@@ -128,9 +134,7 @@ class QueueMonitor(Collector):
         share = memory["used_memory"] / memory["maxmemory"] if memory.get("maxmemory") else 0.0
         return JobsState(n_open if any(depths) else 0, sum(int(count or 0) for count in counts), share)
 
-    def _age(self, entry: bytes | None) -> float:
-        if entry is None:
-            return 0.0
+    def _age(self, entry: bytes) -> float:
         try:
             published_at: Any = orjson.loads(entry)["headers"]["published_at"]
             return max(0.0, self._clock.now() - float(published_at))

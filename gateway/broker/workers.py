@@ -3,7 +3,7 @@
 import math
 import time
 from collections import defaultdict
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from redis.asyncio import Redis
@@ -19,6 +19,16 @@ FORGET_SECONDS = 60.0
 """Age from which a heartbeat is deleted from Redis."""
 
 Beat = TypeVar("Beat", Heartbeat, ChildHeartbeat)
+
+
+class Work(NamedTuple):
+    """Numbers of slots, as the workers' last heartbeats say."""
+
+    busy: int
+    """With a batch that is within its time limit."""
+    overdue: int
+    """With a batch that has outlived it."""
+    idle: int
 
 
 class Workers:
@@ -44,6 +54,12 @@ class Workers:
     def slots_of(self, worker_group: str) -> int:
         """Count the pool children of a group's live workers."""
         return self._slots.get(worker_group, 0)
+
+    def work_of(self, worker_group: str) -> Work:
+        """Count the slots of a group's live workers by what they do."""
+        workers = [each for each in self.heartbeats.values() if worker_group in (each.pinned or [COMMON_GROUP])]
+        busy, overdue = sum(each.busy for each in workers), sum(each.overdue for each in workers)
+        return Work(busy, overdue, idle=max(0, sum(each.slots for each in workers) - busy - overdue))
 
     def group_for(self, model: str) -> str:
         """Return the worker group that serves a model now: its own while that has live workers, else the common one."""

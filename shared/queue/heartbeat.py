@@ -21,6 +21,10 @@ class Heartbeat(BaseModel):
     slots: int
     pinned: list[str] = []
     """The models that the worker is pinned to, which have queues of their own; empty: it serves all other models."""
+    busy: int = 0
+    """Slots with a batch that is within its time limit."""
+    overdue: int = 0
+    """Slots with a batch that has outlived its time limit: its pool child should have been killed."""
 
 
 class ChildHeartbeat(BaseModel):

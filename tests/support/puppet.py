@@ -15,6 +15,10 @@ PUPPET_FOLDER = "PUPPET_FOLDER"
 """Environment variable: the folder in which a puppet leaves a file for every row with REMEMBER or DIE_ONCE."""
 
 
+PUPPET_ROW_SECONDS = "PUPPET_ROW_SECONDS"
+"""Environment variable: the seconds that a puppet needs for each row beside its act."""
+
+
 class Act(IntEnum):
     """An act that a row asks for, with `value` as its argument."""
 
@@ -45,6 +49,7 @@ class Puppet(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, rows: NDArray[np.float64]) -> NDArray[Any]:
         """Perform the act of each row, and return the classes, shape (n rows,)."""
+        time.sleep(float(os.environ.get(PUPPET_ROW_SECONDS, "0")) * len(rows))
         for value, act in rows.tolist():
             _perform(value, Act(int(act)))
         answers: NDArray[Any] = self.classes_[(rows[:, 0] < 0).astype(int)]

@@ -6,15 +6,38 @@ import pytest
 import redis
 
 from gateway import readiness as module
+from gateway.broker.stats import QueueStats
 from gateway.readiness import ReadinessProbe
 from headrace.models.manifest import Manifest
 from shared.queue.broker_clock import BrokerClock
 from shared.queue.contract import BatchReply, PredictMessage
+from shared.queue.heartbeat import Heartbeat
 from tests.support.coroutines import run, turns
 from tests.support.manifests import classifier, regressor
 from tests.unit.gateway.fakes import FakeBatchClient, FakeWorkers
 
 GOOD = {"predictions": ["short"], "probabilities": [[1.0, 0.0]]}
+
+
+LIMIT_SECONDS = 30.0
+EXPIRED = {"error": {"code": "deadline_exceeded", "message": "x", "rows": []}}
+
+
+class FakeMonitor:
+    """State of the queue: a test sets the age of the oldest interactive entry."""
+
+    oldest_seconds = 0.0
+
+    async def refresh(self) -> QueueStats:
+        """Return that state."""
+        return QueueStats(broker_up=True, oldest_seconds_of={"interactive": self.oldest_seconds})
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(module, "CHECK_SECONDS", 0.005)
+    monkeypatch.setattr(module, "PUBLISHED_SECONDS", 0.0)
 
 
 class Mine:
@@ -23,8 +46,15 @@ class Mine:
     def __init__(self, manifest: Manifest | None = None, workers: FakeWorkers | None = None) -> None:
         self.batch_client = FakeBatchClient()
         self.clock = BrokerClock()
+        self.workers = workers or FakeWorkers()
+        self.monitor = FakeMonitor()
         self.probe = ReadinessProbe(
-            lambda: manifest or classifier(), self.batch_client, workers or FakeWorkers(), self.clock
+            lambda: manifest or classifier(),
+            self.batch_client,
+            self.workers,
+            self.monitor,  # type: ignore[arg-type]
+            self.clock,
+            limit_seconds=LIMIT_SECONDS,
         )
 
     @property
@@ -206,5 +236,94 @@ def test_nobody_is_left_waiting_for_a_reply() -> None:
         second: list[BatchReply] = []
         assert mine.batch_client.expect_reply(second.append) == mine.sent[0].batch + 1
         assert list(mine.batch_client._waiting) == [mine.sent[0].batch + 1]
+
+    run(scenario())
+
+
+WAITS, TAKEN = 1e6, 0.0
+
+
+@pytest.mark.parametrize(
+    ("slots", "busy", "overdue", "oldest_seconds", "works"),
+    [
+        (1, 1, 0, WAITS, True),
+        (2, 2, 0, WAITS, True),
+        # The only idle slot can't be used, but the other one will be free.
+        (2, 1, 1, WAITS, True),
+        # The row itself keeps the slot busy.
+        (2, 1, 0, TAKEN, True),
+        (1, 0, 0, WAITS, False),
+        (2, 1, 0, WAITS, False),
+        (1, 0, 0, TAKEN, False),
+        (1, 0, 1, WAITS, False),
+        (1, 0, 1, TAKEN, False),
+    ],
+)
+@pytest.mark.usefixtures("impatient")
+def test_busy_is_not_dead(slots: int, busy: int, overdue: int, oldest_seconds: float, works: bool) -> None:
+    async def scenario() -> None:
+        mine = Mine()
+        mine.workers.heartbeats = {"w": Heartbeat(at=0, slots=slots, busy=busy, overdue=overdue)}
+        mine.monitor.oldest_seconds = oldest_seconds
+        for _ in range(3):
+            trouble = await mine.probe.trouble()
+            assert trouble == (None if works else "no answer through the queue within 0.05 s")
+        if works:
+            assert len(mine.sent) == 1, "one row in flight"
+            await asyncio.sleep(3 * module.ANSWER_SECONDS)
+            assert await mine.probe.trouble() is None
+            mine.workers.heartbeats = {"w": Heartbeat(at=0, slots=slots)}
+            assert await mine.probe._asking is not None  # type: ignore[misc]
+
+    run(scenario())
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_row_that_was_taken_is_answered_within_the_time_limit() -> None:
+    async def scenario() -> None:
+        mine = Mine()
+        mine.probe._limit_seconds = 0.02
+        mine.workers.heartbeats = {"w": Heartbeat(at=0, slots=1, busy=1)}
+        assert await mine.probe.trouble() is None
+        # Other batches follow, but this row's is lost.
+        assert await mine.probe._asking is not None  # type: ignore[misc]
+
+    run(scenario())
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_row_that_busy_workers_took_too_late_is_followed_by_another() -> None:
+    async def scenario() -> None:
+        mine = Mine()
+        mine.workers.heartbeats = {"w": Heartbeat(at=0, slots=1, busy=1)}
+        mine.monitor.oldest_seconds = WAITS
+        assert await mine.probe.trouble() is None
+        mine.batch_client.answer(mine.sent[-1], [EXPIRED])
+        await turns()
+        assert len(mine.sent) == 2
+        asked = mine.ask()
+        await turns()
+        mine.batch_client.answer(mine.sent[-1], [GOOD])
+        assert await asked is None
+
+    run(scenario())
+
+
+def test_idle_workers_that_take_a_row_too_late_are_trouble() -> None:
+    async def scenario() -> None:
+        assert await Mine().hear(EXPIRED) == "the worker answered deadline_exceeded"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("compute_seconds", "fresh_seconds"), [(0.01, 2.0), (2.0, 20.0), (20.0, LIMIT_SECONDS)])
+def test_the_answer_of_a_slow_model_is_good_for_longer(compute_seconds: float, fresh_seconds: float) -> None:
+    async def scenario() -> None:
+        mine = Mine()
+        asked = mine.ask()
+        await turns()
+        mine.batch_client.answer(mine.sent[0], [GOOD], compute_seconds=compute_seconds)
+        assert await asked is None
+        assert mine.probe._good_until - time.monotonic() == pytest.approx(fresh_seconds, abs=1)
 
     run(scenario())

@@ -2,7 +2,7 @@ import logging
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from fakeredis import FakeRedis, FakeServer
@@ -10,6 +10,14 @@ from fakeredis import FakeRedis, FakeServer
 from shared.queue import keys
 from shared.queue.heartbeat import HEARTBEAT_SECONDS, LIVE_SECONDS, Heartbeat
 from worker.consumer.heartbeat import HeartbeatStep
+
+LIMIT_SECONDS = 30.0
+
+
+class Request(NamedTuple):
+    """A task that the worker holds."""
+
+    id: str
 
 
 class Timer:
@@ -31,7 +39,9 @@ class Consumer:
     """The parts of Celery's consumer that the heartbeat uses."""
 
     def __init__(self, broker: FakeServer, pinned: list[str]) -> None:
-        settings = SimpleNamespace(redis_url="redis://", worker_concurrency=3, pinned_models=pinned)
+        settings = SimpleNamespace(
+            redis_url="redis://", worker_concurrency=3, pinned_models=pinned, lease_seconds=LIMIT_SECONDS
+        )
         self.app = SimpleNamespace(headrace_settings=settings)
         self.hostname = "worker1@here"
         self.timer = Timer()
@@ -50,6 +60,27 @@ def consumer(broker: FakeServer) -> Consumer:
 
 
 NAME = "worker1@here"
+
+
+def test_a_heartbeat_tells_how_many_slots_have_work_and_how_many_have_it_for_too_long(
+    consumer: Consumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("worker.consumer.heartbeat.time.monotonic", lambda: now)
+    held: set[Request] = set()
+    monkeypatch.setattr("worker.consumer.heartbeat.state.reserved_requests", held)
+    HeartbeatStep(consumer).start(consumer)
+    [(_, send)] = consumer.timer.repeated
+    seen = []
+    for at, tasks in ((0.0, "a"), (20.0, "ab"), (31.0, "ab"), (32.0, "b"), (33.0, "")):
+        now = 1000.0 + at
+        held.clear()
+        held.update(Request(task) for task in tasks)
+        send()
+        beat = consumer.heartbeats()[NAME]
+        seen.append((beat.busy, beat.overdue))
+
+    assert seen == [(1, 0), (2, 0), (1, 1), (1, 0), (0, 0)]
 
 
 def test_a_heartbeat_is_sent_at_once_and_again_and_again(consumer: Consumer) -> None:

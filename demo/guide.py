@@ -53,8 +53,8 @@ def _timetable(options: argparse.Namespace, scenario: Scenario, drifting: str | 
         found.append((_alert_at(scenario), "the alert FeatureDrift fires about now: it waits for ten minutes of drift"))
     if scenario.burst_every or options.errors:
         text = (
-            "the alert HeadraceErrorBudgetBurnFast may fire, and 15 minutes later HeadraceErrorBudgetBurnSlow: calls "
-            "that are rejected or late on purpose count as errors (--bursts 0 --errors 0 sends none)"
+            "the alert HeadraceErrorBudgetBurnFast may fire: calls that are rejected or late on purpose count as "
+            "errors (--bursts 0 --errors 0 sends none)"
         )
         found.append((BURN_SECONDS, text))
     end = options.seconds or math.inf
@@ -71,8 +71,7 @@ def _too_short(options: argparse.Namespace, scenario: Scenario, drifting: str | 
     """Return a hint if the run ends before the alert fires, and else nothing."""
     if drifting is None or not 0 < options.seconds < _alert_at(scenario):
         return []
-    longer = f'make demo ARGS="--minutes {ENOUGH_MINUTES}"'
-    return ["", f"Alerts about drift need ten minutes of it; this run ends before. Longer: {longer}"]
+    return ["", f"Alerts about drift need ten minutes of it; this run ends before. Longer: --minutes {ENOUGH_MINUTES}"]
 
 
 async def _links(options: argparse.Namespace, model: Model, drifting: str | None) -> dict[str, str]:

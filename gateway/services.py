@@ -16,13 +16,15 @@ from gateway.batching.slots import WorkerGroups
 from gateway.broker.batch_client import BatchClient
 from gateway.broker.raw_connection import RawConnection
 from gateway.broker.redis_client import BLOCKING_READ_SECONDS, COMMAND_SECONDS, connect
-from gateway.broker.stats import QueueMonitor
+from gateway.broker.stats import JobsState, QueueMonitor
 from gateway.broker.workers import REFRESH_SECONDS, Workers
 from gateway.catalog.catalog import Catalog
 from gateway.catalog.rollout import Shadows
 from gateway.catalog.row_parser import RowParser
 from gateway.catalog.served_model import ServedModel
+from gateway.jobs.listing import JobListing
 from gateway.jobs.reconciler import Reconciler
+from gateway.jobs.retention import JobRetention
 from gateway.jobs.service import JobService
 from gateway.metrics import GatewayMetrics
 from gateway.readiness import ReadinessProbe
@@ -80,6 +82,7 @@ class Services:
         self.jobs = JobService(self.redis, self.batch_client, self.workers, self._jobs_admission, settings)
         self.graceful_stop = GracefulStop(self.connections, self.jobs.waiters.release)
         self.shadows = Shadows(self.redis, self.batch_client, self.workers, self.metrics.shadow_rows_dropped.inc)
+        self.job_listing = JobListing(self.redis, self.clock, settings)
         self.monitor = QueueMonitor(self.redis, self.clock, self.workers)
         self.probe = ReadinessProbe(
             lambda: self.catalog.default.manifest,
@@ -89,8 +92,10 @@ class Services:
             self.clock,
             settings.lease_seconds,
         )
+        self._jobs_state: JobsState | None = None
+        self._retention = JobRetention(self.redis, self.clock, settings)
         self._reconciler = Reconciler(
-            self.redis, self.batch_client, self.workers, self.clock, settings.job_check_seconds
+            self.redis, self.batch_client, self.workers, self.clock, settings.job_check_seconds, self._tidy
         )
         self._loops = BackgroundLoops()
         self._waiting = WaitingRows(settings.waiting_rows_max)
@@ -155,7 +160,9 @@ class Services:
         try:
             await self.workers.refresh()
             self.worker_groups.follow_workers()
-            self._jobs_admission.observe(*await self.monitor.read_jobs())
+            state = self._jobs_state = await self.monitor.read_jobs()
+            memory_seconds = await self._retention.memory_seconds(state)
+            self._jobs_admission.observe(state.waiting, state.ended, state.memory_share, memory_seconds)
         finally:
             # If the broker does not answer, no worker is known.
             self._jobs_admission.decide(self.workers.slots)
@@ -171,6 +178,10 @@ class Services:
 
     async def _reconcile_step(self) -> None:
         await self._reconciler.step(lambda action: self.metrics.reconciled.labels(action).inc())
+
+    async def _tidy(self) -> None:
+        if self._jobs_state is not None:
+            await self._retention.tidy(self._jobs_state)
 
     async def _listen_step(self) -> None:
         if not self._pubsub.subscribed:

@@ -49,6 +49,9 @@ class GatewaySettings(CommonSettings):
     job_retention_seconds: int = Field(default=86_400, ge=1)
     """Time for which an ended job and an idempotency key are kept; after that the id is unknown (404)."""
 
+    job_results_max_bytes: int | None = Field(default=None, gt=0)
+    """Bytes of results that Redis keeps, from 1 kB each; beyond them the oldest go: 410 `result_expired`."""
+
     job_max_attempts: int = Field(default=3, ge=1)
     """Attempts of a job; if the process dies in each, the job ends as `failed` with `worker_lost`."""
 

@@ -36,14 +36,23 @@ class JobsAdmission:
         self._expiry_seconds = settings.job_expiry_seconds
         self._wait = JobWaitEstimate(settings.job_expiry_seconds)
         self._broker_full = False
+        self._memory_seconds: float | None = None
         self.wait_seconds = self._expiry_seconds
         """Estimated time for which a job that comes now would wait."""
         self._too_long = False
 
-    def observe(self, waiting: int, ended_total: int, memory_share: float) -> None:
-        """Take the number of waiting jobs, the number that ever ended, and the share of its memory that Redis uses."""
+    def observe(self, waiting: int, ended_total: int, memory_share: float, memory_seconds: float | None = None) -> None:
+        """Take the queue's state.
+
+        Args:
+            waiting: number of waiting jobs.
+            ended_total: number of jobs that ever ended.
+            memory_share: the share of its memory that Redis uses.
+            memory_seconds: time until it uses less than `BROKER_FULL`; None if that depends on the waiting jobs.
+        """
         self._wait.observe(waiting, ended_total)
         self._broker_full = memory_share > BROKER_FULL
+        self._memory_seconds = memory_seconds
 
     def decide(self, slots: int) -> None:
         """Decide anew, from what was last observed and the number of the workers' slots."""
@@ -64,6 +73,7 @@ class JobsAdmission:
             Overloaded: if it would expire before its turn.
         """
         if self._broker_full:
-            raise QueueFull("the queue's memory is nearly used up", self.room_seconds)
+            seconds = self.room_seconds if self._memory_seconds is None else self._memory_seconds
+            raise QueueFull("the queue's memory is nearly used up", seconds)
         if self._too_long:
             raise Overloaded("the job would expire before its turn", self.room_seconds)

@@ -1,23 +1,37 @@
-"""`/jobs`: submit, poll, cancel."""
+"""`/jobs`: submit, poll, list, cancel, forget."""
 
 import time
 from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Path, Query, Request
+from pydantic import AwareDatetime
 from starlette.responses import Response
 from starlette.types import Scope
 
 from gateway.api.endpoint import HotEndpoint, RequestHeaders, idempotency_key
-from gateway.api.responses import POLL_AGAIN_SECONDS, EncodedResponse, job_response
-from gateway.api.schemas import CANCEL_JOB, GET_JOB, JobView, job_links, problems
+from gateway.api.responses import (
+    POLL_AGAIN_SECONDS,
+    EncodedResponse,
+    job_response,
+    json_response,
+    listed_view,
+    result_expired,
+)
+from gateway.api.schemas import DELETE_JOB, GET_JOB, JobList, JobView, job_links, problems
 from gateway.auth.api_keys import KeyScope
 from gateway.catalog.served_model import ServedModel
+from gateway.jobs.listing import JobFilter
+from gateway.jobs.service import Deletion
 from gateway.problems import Problem
 from gateway.services import Services
 from gateway.web.request_context import context_of
+from headrace.models.manifest import IDENTIFIER_PATTERN
 from shared.observability.log_context import bind
 from shared.queue.contract import JobStatus, Lane
+
+LISTED, LISTED_MAX = 50, 500
+"""Jobs in a page, unless the caller says how many, and at most."""
 
 JobId = Annotated[str, Path(max_length=64, description="The id in the answer to the submission.")]
 
@@ -52,7 +66,7 @@ class SubmitEndpoint(HotEndpoint):
 
 
 def job_routes(services: Services) -> APIRouter:
-    """Return the routes that look a job up and cancel it."""
+    """Return the routes that look jobs up, and cancel or forget them."""
     router = APIRouter(tags=["jobs"], dependencies=services.guard.dependencies(KeyScope.JOBS))
     wait_max = services.settings.wait_max_seconds
 
@@ -61,7 +75,7 @@ def job_routes(services: Services) -> APIRouter:
         operation_id=GET_JOB,
         summary="A job's status and outcome",
         response_class=Response,
-        responses={200: {"model": JobView, "links": job_links()}, **problems(404, 422, 503)},
+        responses={200: {"model": JobView, "links": job_links()}, **problems(404, 410, 422, 503)},
     )
     async def get_job(
         request: Request,
@@ -73,28 +87,59 @@ def job_routes(services: Services) -> APIRouter:
         job = await (services.jobs.waiters.wait(job_id, wait, owner) if wait else services.jobs.get(job_id, owner))
         if job is None:
             raise _unknown_job()
+        if job.status is JobStatus.SUCCEEDED and job.result_dropped:
+            raise result_expired(job)
         return job_response(job, 200)
 
     @router.delete(
         "/jobs/{job_id}",
-        operation_id=CANCEL_JOB,
-        summary="Cancel a job",
-        description="Cancelled while it is queued, it never runs; while it runs, its result is thrown away.",
+        operation_id=DELETE_JOB,
+        summary="Cancel a job, or forget an ended one",
+        description="Cancelled while it is queued, a job never runs; while it runs, its result is thrown away. Of an "
+        "ended job, record, result and `Idempotency-Key` are deleted; its id is unknown from then on.",
         response_class=Response,
-        responses={200: {"model": JobView, "links": job_links()}, **problems(404, 409, 422, 503)},
+        responses={
+            200: {"description": "Cancelled.", "model": JobView, "links": job_links()},
+            204: {"description": "It had ended, and is forgotten."},
+            **problems(404, 422, 503),
+        },
     )
-    async def cancel_job(request: Request, job_id: JobId) -> Any:
+    async def delete_job(request: Request, job_id: JobId) -> Any:
         bind(job_id=job_id)
         owner = context_of(request.scope).owner
-        status = await services.jobs.cancel(job_id, owner)
-        if status is None:
+        deletion = await services.jobs.delete(job_id, owner)
+        if deletion is None:
             raise _unknown_job()
-        if status is not JobStatus.CANCELLED:
-            raise Problem(409, "job_ended", f"the job has ended: {status.value}")
+        if deletion is Deletion.FORGOTTEN:
+            return Response(status_code=204)
         job = await services.jobs.get(job_id, owner)
         if job is None:
             raise _unknown_job()
         return job_response(job, 200)
+
+    @router.get(
+        "/jobs",
+        operation_id="list_jobs",
+        summary="The caller's jobs, the last one first",
+        description="Jobs without results, in the order of acceptance; `failed`, `cancelled` and `expired` ones in the "
+        "order in which they ended. If jobs that fit are rare, a page may hold few or none and still have a `next`.",
+        response_class=Response,
+        responses={200: {"model": JobList}, **problems(422, 503)},
+    )
+    async def list_jobs(
+        request: Request,
+        status: Annotated[JobStatus | None, Query(description="Only jobs with this status.")] = None,
+        model: Annotated[str | None, Query(pattern=IDENTIFIER_PATTERN, description="Only jobs of this model.")] = None,
+        since: Annotated[AwareDatetime | None, Query(description="Only jobs accepted at this time or later.")] = None,
+        limit: Annotated[int, Query(ge=1, le=LISTED_MAX, description="Most jobs in the page.")] = LISTED,
+        cursor: Annotated[str | None, Query(max_length=64, description="`next` of the page before.")] = None,
+    ) -> Any:
+        wanted = JobFilter(status, model, since.timestamp() if since is not None else None)
+        page = await services.job_listing.page(wanted, limit, cursor, context_of(request.scope).owner)
+        content: dict[str, Any] = {"jobs": [listed_view(job) for job in page.jobs]}
+        if page.cursor is not None:
+            content["next"] = page.cursor
+        return json_response(content)
 
     return router
 

@@ -80,7 +80,7 @@ def _document(app: FastAPI, served: ServedModel) -> dict[str, Any]:
     paths = document["paths"]
     default_rows, any_rows = _default_rows(served.manifest), _any_rows()
     paths["/predict"] = {"post": _predict("predict", default_rows)}
-    paths["/jobs"] = {"post": _submit("submit_job", default_rows)}
+    paths["/jobs"]["post"] = _submit("submit_job", default_rows)
     for prefix, parameters, suffix in (
         ("/models/{name}", [_NAME], "with_model"),
         ("/models/{name}/versions/{version}", [_NAME, _VERSION], "with_version"),

@@ -10,7 +10,15 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from gateway.api.endpoint import HotEndpoint, RequestHeaders, idempotency_key
-from gateway.api.responses import job_prediction, job_response, outputs_of, predicted, prediction_response, timing
+from gateway.api.responses import (
+    job_prediction,
+    job_response,
+    outputs_of,
+    predicted,
+    prediction_response,
+    result_expired,
+    timing,
+)
 from gateway.api.statuses import SOON_SECONDS, problem_of_result
 from gateway.auth.api_keys import KeyScope
 from gateway.auth.guard import require
@@ -79,6 +87,8 @@ class PredictEndpoint(HotEndpoint):
             raise overloaded("broker_unavailable", "the job was accepted, and its record can't be read", SOON_SECONDS)
         if job.status is not JobStatus.SUCCEEDED:
             return job_response(job, 202, headers)
+        if job.result_dropped:
+            raise result_expired(job)
         started_at, ended_at = job.started_at or job.accepted_at, job.ended_at or job.accepted_at
         parts = timing(started_at - job.accepted_at, job.compute_seconds or 0.0, ended_at - job.accepted_at)
         headers["Content-Location"] = f"/jobs/{job.id}"

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from gateway.jobs.record import Job
+from gateway.problems import Problem
 from gateway.web.request_context import HeaderPairs, context_of
 from headrace.models.manifest import Manifest, class_key
 from shared.queue.contract import JobStatus
@@ -186,7 +187,24 @@ def job_view(job: Job) -> dict[str, Any]:
         view["result"] = job_prediction(job)
     elif job.outcome is not None and "error" in job.outcome:
         view["error"] = job.outcome["error"]
+    if job.result_dropped:
+        view["result_expired"] = True
+        # The positions of the failing rows are gone, and none would mean all.
+        view.get("error", {}).pop("rows", None)
     return view
+
+
+def listed_view(job: Job) -> dict[str, Any]:
+    """Return a job as a list shows it: without its result and the positions of failing rows."""
+    view = job_view(job)
+    view.get("error", {}).pop("rows", None)
+    return view
+
+
+def result_expired(job: Job) -> Problem:
+    """Return the answer for a job that has succeeded and whose result is gone, with the rest of its view."""
+    detail = "the job succeeded, and its result made room for newer ones"
+    return Problem(410, "result_expired", detail, extra={"job": job_view(job)})
 
 
 def _iso(seconds: float) -> str:

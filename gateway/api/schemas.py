@@ -49,7 +49,7 @@ class JobError(BaseModel):
 
     code: str
     message: str
-    rows: list[int] = Field(description="Positions of the failing rows, from 0; empty: all.")
+    rows: list[int] | None = Field(None, description="Positions of the failing rows, from 0; empty: all.")
 
 
 class JobResult(BaseModel):
@@ -74,6 +74,14 @@ class JobView(BaseModel):
     timing: Timing | None = None
     result: JobResult | None = None
     error: JobError | None = None
+    result_expired: bool | None = Field(None, description="True if the result made room for newer ones.")
+
+
+class JobList(BaseModel):
+    """A page of jobs, without results."""
+
+    jobs: list[JobView]
+    next: str | None = Field(None, description="`cursor` of the next page; absent at the end.")
 
 
 class ProblemView(BaseModel):
@@ -84,6 +92,7 @@ class ProblemView(BaseModel):
     status: int
     detail: str
     errors: list[dict[str, Any]] | None = None
+    job: JobView | None = None
 
 
 class HealthView(BaseModel):
@@ -104,7 +113,7 @@ _TEXT = {
     401: "The API key is missing or unknown.",
     403: "The API key lacks the scope.",
     404: "Unknown, or expired.",
-    409: "In conflict with the job's state.",
+    410: "The result made room for newer ones. The member `job` holds the job without it.",
     413: "The body is too large.",
     415: "Not application/json.",
     422: "JSON that does not fit the model, or an unacceptable parameter.",
@@ -115,7 +124,7 @@ _TEXT = {
 }
 
 
-GET_JOB, CANCEL_JOB = "get_job", "cancel_job"
+GET_JOB, DELETE_JOB = "get_job", "delete_job"
 """Ids of the operations that a response with a job links to."""
 
 
@@ -123,7 +132,7 @@ def job_links() -> dict[str, dict[str, Any]]:
     """Return OpenAPI links from a job in a response to the operations on it."""
     return {
         operation: {"operationId": operation, "parameters": {"job_id": "$response.body#/id"}}
-        for operation in (GET_JOB, CANCEL_JOB)
+        for operation in (GET_JOB, DELETE_JOB)
     }
 
 

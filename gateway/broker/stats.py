@@ -46,6 +46,10 @@ class QueueStats:
     """Memory of the broker's data; None if the broker does not allow INFO."""
     memory_limit_bytes: int | None = None
     """Most memory that the broker's data may take, 0 for no limit; None as above."""
+    result_bytes: int = 0
+    result_bytes_limit: int = 0
+    """Most bytes of kept results; 0 until a gateway has set it."""
+    results_dropped: int = 0
 
 
 class JobsState(NamedTuple):
@@ -55,8 +59,17 @@ class JobsState(NamedTuple):
     """Open jobs, or 0 while the bulk lane is empty: the few that run are not counted apart."""
     ended: int
     """Jobs that have ended since the counters began."""
-    memory_share: float
-    """Used share of Redis' memory limit, 0 without a limit."""
+    memory_bytes: int = 0
+    """Memory of the broker's data, 0 if it is not known."""
+    memory_limit_bytes: int = 0
+    """Redis' memory limit, 0 without one."""
+    result_bytes: int = 0
+    """Bytes of kept results."""
+
+    @property
+    def memory_share(self) -> float:
+        """Used share of the memory limit, 0 without a limit."""
+        return self.memory_bytes / self.memory_limit_bytes if self.memory_limit_bytes else 0.0
 
 
 class QueueMonitor(Collector):
@@ -82,7 +95,8 @@ class QueueMonitor(Collector):
                 pipe.hgetall(keys.JOB_COUNTS)
                 pipe.llen(keys.DEAD_LETTERS)
                 pipe.hget(keys.WORKER_COUNTS, STALLED)
-                *answers, unacked, jobs_open, counts, dead_letters, stalled = await bounded(pipe.execute())
+                pipe.hgetall(keys.JOB_RESULT_COUNTS)
+                *answers, unacked, jobs_open, counts, dead_letters, stalled, results = await bounded(pipe.execute())
             memory = await self._memory()
         except (RedisError, OSError, asyncio.TimeoutError):
             self.stats = QueueStats()
@@ -107,6 +121,9 @@ class QueueMonitor(Collector):
             workers_stalled=int(stalled or 0),
             memory_bytes=memory.get("used_memory"),
             memory_limit_bytes=memory.get("maxmemory"),
+            result_bytes=int(results.get(b"bytes", 0)),
+            result_bytes_limit=int(results.get(b"bytes_max", 0)),
+            results_dropped=int(results.get(b"dropped", 0)),
         )
         return self.stats
 
@@ -127,12 +144,18 @@ class QueueMonitor(Collector):
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.zcard(keys.JOBS_OPEN)
             pipe.hmget(keys.JOB_COUNTS, [outcome.value for outcome in OUTCOMES])
+            pipe.hget(keys.JOB_RESULT_COUNTS, "bytes")
             for group in self._workers.groups:
                 pipe.llen(queue_name(Lane.BULK, group))
-            n_open, counts, *depths = await pipe.execute()
+            n_open, counts, result_bytes, *depths = await pipe.execute()
         memory = await self._memory()
-        share = memory["used_memory"] / memory["maxmemory"] if memory.get("maxmemory") else 0.0
-        return JobsState(n_open if any(depths) else 0, sum(int(count or 0) for count in counts), share)
+        return JobsState(
+            n_open if any(depths) else 0,
+            sum(int(count or 0) for count in counts),
+            memory.get("used_memory", 0),
+            memory.get("maxmemory", 0),
+            int(result_bytes or 0),
+        )
 
     def _age(self, entry: bytes) -> float:
         try:
@@ -159,6 +182,11 @@ class QueueMonitor(Collector):
         if not stats.broker_up:
             # A zero would look like a reset of the counter, and the next true value like a burst.
             return
+        yield _gauge("result_bytes", "Bytes of the results that Redis keeps.", stats.result_bytes)
+        yield _gauge("result_bytes_limit", "Bytes beyond which the oldest results go.", stats.result_bytes_limit)
+        yield CounterMetricFamily(
+            f"{PREFIX}results_dropped", "Results that made room for newer ones.", value=stats.results_dropped
+        )
         yield CounterMetricFamily(f"{PREFIX}jobs_accepted", "Jobs accepted.", value=stats.jobs_accepted)
         yield CounterMetricFamily(
             f"{PREFIX}workers_stalled",

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from redis.asyncio import Redis
@@ -36,12 +36,15 @@ class Reconciler:
         workers: Workers,
         clock: BrokerClock,
         check_seconds: float,
+        tidy: Callable[[], Awaitable[None]],
     ) -> None:
+        """`tidy` does the rest of the work that one gateway does for all."""
         self._redis = redis
         self._batch_client = batch_client
         self._workers = workers
         self._clock = clock
         self._check_seconds = check_seconds
+        self._tidy = tidy
         self._token = uuid.uuid4().hex
         self._script = redis.register_script(script("reconcile"))
 
@@ -50,6 +53,7 @@ class Reconciler:
         if await self._holds_lock():
             for action in (await self.reconcile_due()).elements():
                 count(action)
+            await self._tidy()
         await asyncio.sleep(RECONCILE_SECONDS)
 
     async def _holds_lock(self) -> bool:

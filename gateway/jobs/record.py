@@ -27,6 +27,8 @@ class Job:
     ended_at: float | None
     compute_seconds: float | None
     outcome: dict[str, Any] | None
+    result_dropped: bool = False
+    """True if the result, or the positions of the failing rows, made room for newer results."""
 
     @property
     def ended(self) -> bool:
@@ -54,4 +56,5 @@ def job_of(job_id: str, record: Record, owner: str) -> Job | None:
         ended_at=number(b"ended_at"),
         compute_seconds=number(b"compute_seconds"),
         outcome=orjson.loads(record[b"outcome"]) if b"outcome" in record else None,
+        result_dropped=b"result_dropped" in record,
     )

@@ -6,6 +6,7 @@ import logging
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -24,7 +25,7 @@ from gateway.settings import GatewaySettings
 from headrace.models.manifest import Manifest
 from shared.observability.log_context import detached
 from shared.queue import keys
-from shared.queue.contract import JobStatus, Lane, RunJobsMessage, queue_name
+from shared.queue.contract import Lane, RunJobsMessage, queue_name
 from shared.queue.job_scripts import script
 
 if TYPE_CHECKING:
@@ -34,6 +35,13 @@ logger = logging.getLogger(__name__)
 
 SUBMITTED_TOGETHER_ROWS = 256
 """Rows of the jobs in one queue entry at most, unless a single job has more."""
+
+
+class Deletion(str, Enum):
+    """The effect of deleting a job."""
+
+    CANCELLED = "cancelled"
+    FORGOTTEN = "forgotten"
 
 
 @dataclass(eq=False)
@@ -55,7 +63,7 @@ class _Submission:
 
 
 class JobService:
-    """Submit, look up and cancel jobs."""
+    """The callers' side of jobs: submit, look up, cancel and forget."""
 
     def __init__(
         self,
@@ -71,7 +79,7 @@ class JobService:
         self._admission = admission
         self._settings = settings
         self._submit_script = redis.register_script(script("submit"))
-        self._cancel_script = redis.register_script(script("cancel"))
+        self._delete_script = redis.register_script(script("delete"))
         self._pending: list[_Submission] = []
         self._submitting: asyncio.Task[None] | None = None
         self.waiters = JobWaiters(self._read)
@@ -211,18 +219,18 @@ class JobService:
             return None
         return dict(record)
 
-    async def cancel(self, job_id: str, owner: str = "") -> JobStatus | None:
-        """Cancel a job unless it has an outcome; return its status then, None if the owner has no job with this id.
+    async def delete(self, job_id: str, owner: str = "") -> Deletion | None:
+        """Cancel a job that has no outcome yet, forget one that has; None if the owner has no job with this id.
 
         Raises:
             BrokerUnavailable: if Redis does not answer.
         """
         try:
             names = [keys.JOBS_OPEN, keys.JOB_COUNTS, keys.job(job_id)]
-            status: Any = await bounded(self._cancel_script(keys=names, args=[keys.JOBS_ENDED, job_id, owner]))
+            deletion: Any = await bounded(self._delete_script(keys=names, args=[keys.JOBS_ENDED, job_id, owner]))
         except (RedisError, OSError, asyncio.TimeoutError):
             raise BrokerUnavailable() from None
-        return JobStatus(status.decode()) if status else None
+        return Deletion(deletion.decode()) if deletion else None
 
 
 def _fail(batch: list[_Submission], failure: Callable[[], Exception]) -> None:

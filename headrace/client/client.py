@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
@@ -10,7 +11,7 @@ from urllib.parse import quote
 import httpx
 import orjson
 
-from headrace.client.errors import GatewayUnreachable, JobFailed, problem_error
+from headrace.client.errors import GatewayUnreachable, JobFailed, ResultExpired, problem_error
 
 Row = Mapping[str, Any]
 """A value, or None for a missing one, by the name of the feature."""
@@ -18,6 +19,9 @@ Row = Mapping[str, Any]
 TIMEOUT_SECONDS = 30.0
 POLL_SECONDS = 5.0
 """Longest time that one request waits for the outcome of a job."""
+
+PAGE_JOBS = 500
+"""Jobs in one page of a list."""
 
 ENDED = frozenset({"succeeded", "failed", "cancelled", "expired"})
 """The statuses in which a job stays."""
@@ -114,15 +118,49 @@ class Client:
         """Return a job that was submitted earlier, by its id; nothing is sent yet."""
         return Job(self, job_id)
 
-    def job_view(self, job_id: str, wait: float = 0.0) -> dict[str, Any]:
-        """Return the gateway's view of a job, after waiting at most `wait` seconds for its outcome.
+    def jobs(
+        self, status: str | None = None, model: str | None = None, since: datetime | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Return the views of the caller's jobs without results, last one first; pages are fetched as they are needed.
+
+        Args:
+            status: only jobs with this status, such as `failed`.
+            model: only jobs of this model.
+            since: only jobs accepted at this time or later; it needs a time zone.
 
         Raises:
             ProblemError: if the gateway answers with an error.
             GatewayUnreachable: if it does not answer.
         """
+        accepted_since = since.isoformat() if since is not None else None
+        asked = {"status": status, "model": model, "since": accepted_since, "limit": str(PAGE_JOBS)}
+        parameters = {name: value for name, value in asked.items() if value is not None}
+        while True:
+            page = self._request("GET", "/jobs", None, parameters)
+            yield from page["jobs"]
+            if "next" not in page:
+                return
+            parameters["cursor"] = page["next"]
+
+    def job_view(self, job_id: str, wait: float = 0.0) -> dict[str, Any]:
+        """Return the gateway's view of a job, after waiting at most `wait` seconds for its outcome.
+
+        Raises:
+            ResultExpired: if the job succeeded and its result made room for newer ones.
+            ProblemError: if the gateway answers with an error.
+            GatewayUnreachable: if it does not answer.
+        """
         parameters = {"wait": str(wait)} if wait else {}
         return self._request("GET", f"/jobs/{quote(job_id, safe='')}", None, parameters, timeout=self._timeout + wait)
+
+    def delete_job(self, job_id: str) -> None:
+        """Cancel a job, or forget one that has ended.
+
+        Raises:
+            ProblemError: if the gateway answers with an error.
+            GatewayUnreachable: if it does not answer.
+        """
+        self._request("DELETE", f"/jobs/{quote(job_id, safe='')}", None)
 
     def _request(
         self,
@@ -161,7 +199,18 @@ class Job:
         Raises:
             NotFound: if the job is unknown or aged out.
         """
-        return str(self._client.job_view(self.id)["status"])
+        try:
+            return str(self._client.job_view(self.id)["status"])
+        except ResultExpired as error:
+            return str(error.members["job"]["status"])
+
+    def delete(self) -> None:
+        """Cancel the job; if it has ended, make the gateway forget it, its result and its idempotency key.
+
+        Raises:
+            NotFound: if the job is unknown, forgotten or aged out.
+        """
+        self._client.delete_job(self.id)
 
     def result(self, timeout: float | None = None) -> dict[str, Any]:
         """Wait for the result: `prediction` or `predictions`, and `probabilities` if the model knows them.
@@ -172,6 +221,7 @@ class Job:
         Raises:
             TimeoutError: if the job has not ended within `timeout`.
             JobFailed: if it ended without a result.
+            ResultExpired: if the result made room for newer ones.
             NotFound: if the job is unknown or aged out.
             ProblemError: if the gateway answers with another error.
             GatewayUnreachable: if it does not answer.

@@ -5,6 +5,7 @@ HeadraceError
 │   ├── InvalidRequest       400, 413, 415 or 422: the request or its rows don't fit the model
 │   ├── Unauthorized         401 or 403: no valid API key, or its scopes don't suffice
 │   ├── NotFound             404: the model, version or job is unknown
+│   ├── ResultExpired        410: the job succeeded, and its result made room for newer ones
 │   ├── RateLimited          429: more requests than the API key allows
 │   ├── Unavailable          503: overloaded, or a part of the service is down
 │   └── DeadlineExceeded     504: no prediction before the deadline
@@ -56,6 +57,10 @@ class NotFound(ProblemError):
     """The model, version or job is unknown, or the job aged out."""
 
 
+class ResultExpired(ProblemError):
+    """The job succeeded, and its result made room for newer ones; `members["job"]` is the job without it."""
+
+
 class RateLimited(ProblemError):
     """The API key allows no more requests at the moment."""
 
@@ -93,6 +98,7 @@ _BY_STATUS: dict[int, type[ProblemError]] = {
     401: Unauthorized,
     403: Unauthorized,
     404: NotFound,
+    410: ResultExpired,
     413: InvalidRequest,
     415: InvalidRequest,
     422: InvalidRequest,

@@ -1,8 +1,9 @@
-"""Panels of the broker: its reachability and its memory."""
+"""Panels of the broker: its reachability, and its memory with the results in it."""
 
 from grafana_foundation_sdk.models import dashboard as model
 
 from monitoring.dashboards.colours import GREEN, RED
+from monitoring.dashboards.layout import Row
 from monitoring.dashboards.panels import Query, lines, number
 from monitoring.dashboards.promql import agreed
 
@@ -30,3 +31,18 @@ def memory() -> model.Panel:
         Query(agreed(USED), "used"),
         Query(agreed(LIMIT), "limit"),
     )
+
+
+def memory_row() -> Row:
+    """Return the row of what fills Redis."""
+    kept = lines(
+        "Memory and kept results",
+        "Memory that Redis uses, and its limit: at 90 % new jobs get 503. Results of 1 kB and more, and the bytes that "
+        "they may take: beyond them the oldest go, and their jobs answer 410.",
+        "bytes",
+        Query(agreed(USED), "used"),
+        Query(agreed(LIMIT), "limit"),
+        Query(agreed("inference_result_bytes"), "kept results"),
+        Query(agreed("inference_result_bytes_limit"), "limit of results"),
+    )
+    return Row("Memory", 8, [(24, kept)])

@@ -86,6 +86,8 @@ COLOURS = {
     "used": BLUE,
     "slots": GREY,
     "limit": GREY,
+    "kept results": PURPLE,
+    "limit of results": ORANGE,
     # Parts of a time, and quantiles.
     "total": BLUE,
     "queue": ORANGE,

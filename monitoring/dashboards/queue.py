@@ -4,7 +4,7 @@ from grafana_foundation_sdk.models import dashboard as model
 
 from monitoring.dashboards.backlog import backlog_row, numbers, time_row
 from monitoring.dashboards.board import board
-from monitoring.dashboards.broker import broker
+from monitoring.dashboards.broker import broker, memory_row
 from monitoring.dashboards.celery import celery_row
 from monitoring.dashboards.jobs import dead_letters, jobs_row, unaccounted
 from monitoring.dashboards.layout import Row
@@ -19,7 +19,7 @@ def queue() -> model.Dashboard:
         QUEUE,
         "queue and workers",
         "Length and age of the queue, work of the workers, and outcomes of jobs.",
-        [_now_row(), backlog_row(), time_row(), workers_row(), jobs_row(), celery_row()],
+        [_now_row(), backlog_row(), time_row(), workers_row(), jobs_row(), memory_row(), celery_row()],
         instances('up{job="worker"}', "Workers whose throughput, memory and children are shown."),
     )
 

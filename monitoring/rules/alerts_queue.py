@@ -11,6 +11,10 @@ from monitoring.rules.forms import INTERVAL, Rule, alert, grew, group, record
 SATURATION = "limit:inference_saturation:ratio"
 SATURATED = 0.8
 STUCK_SECONDS = 30
+MEMORY_HIGH = 0.8
+
+MEMORY_SHARE = "max(inference_broker_memory_bytes / (inference_broker_memory_limit_bytes > 0))"
+"""Used share of Redis' memory; nothing without a limit."""
 
 UNACCOUNTED_JOBS = """\
 max(abs(
@@ -36,7 +40,7 @@ def rules() -> dict[str, Any]:
     return {
         "groups": [
             group("saturation", *_saturation(), interval=INTERVAL),
-            group("alerts-queue", *_parts(), *_backlog(), *_losses(), interval=INTERVAL),
+            group("alerts-queue", *_parts(), *_backlog(), *_memory(), *_losses(), interval=INTERVAL),
         ]
     }
 
@@ -111,6 +115,31 @@ and {REJECTED} >= 10
             dashboard="headrace-overview",
             summary="Requests for {{ $labels.model }} ({{ $labels.lane }}) are rejected",
             description="{{ $value | humanizePercentage }} of the requests of the last 5 minutes got 503.",
+        ),
+    ]
+
+
+def _memory() -> list[Rule]:
+    return [
+        alert(
+            "HeadraceBrokerMemory",
+            f"{MEMORY_SHARE} > {MEMORY_HIGH}",
+            wait="5m",
+            severity="warning",
+            dashboard="headrace-queue",
+            summary="Redis' memory is nearly used up",
+            description="{{ $value | humanizePercentage }} of it is used. From 90 % on, submissions get 503 until "
+            "records of ended jobs age out.",
+        ),
+        alert(
+            "HeadraceResultsDropped",
+            "max(increase(inference_results_dropped_total[15m])) > 0",
+            wait="0s",
+            severity="warning",
+            dashboard="headrace-queue",
+            summary="Results of jobs were dropped before their time",
+            description="About {{ $value | humanize }} results of the last 15 minutes made room for newer ones. "
+            "Callers who come for them get 410.",
         ),
     ]
 

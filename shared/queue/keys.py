@@ -10,6 +10,15 @@ JOBS_OPEN = f"{PREFIX}jobs:open"
 JOB_COUNTS = f"{PREFIX}jobs:counts"
 """Hash: accepted, and one counter per outcome. accepted = sum of outcomes + size of JOBS_OPEN, at every moment."""
 
+JOBS_KEPT = f"{PREFIX}jobs:kept"
+"""Hash: part of the time, counted in ten minutes -> jobs whose records go in it; `counted` -> all jobs counted so."""
+
+JOB_RESULT_COUNTS = f"{PREFIX}jobs:results:counts"
+"""Hash: `bytes` of the kept results, the most that there may be (`bytes_max`), and how many were `dropped`."""
+
+JOB_RESULTS = f"{PREFIX}jobs:results"
+"""Sorted set: `<job id> <bytes>` of each outcome that counts as a kept result -> time at which its record goes."""
+
 JOBS_ENDED = f"{PREFIX}jobs:ended"
 """Channel: ids of jobs that just got their outcome, separated by spaces."""
 
@@ -32,6 +41,15 @@ DEAD_LETTERS = f"{PREFIX}dead_letters"
 def job(job_id: str) -> str:
     """Return the key of a job's record, a hash."""
     return f"{PREFIX}job:{job_id}"
+
+
+def job_index(status: str, owner: str, hour: int) -> str:
+    """Return the key of a list of job ids, last one first, that the job scripts fill.
+
+    Holds an owner's jobs that were accepted in an hour, counted from the epoch, if the status is `all`; otherwise those
+    that got this outcome in it. There is none for `succeeded`, as nearly all jobs are.
+    """
+    return f"{PREFIX}jobs:index:{status}:{owner}:{hour}"
 
 
 def idempotency(key: str, owner: str = "") -> str:

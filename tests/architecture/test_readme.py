@@ -17,6 +17,7 @@ COMPUTED_DEFAULTS = {
     "worker_concurrency": "one per core",
     "prometheus_multiproc_dir": "a folder of its own",
     "docs_enabled": "without API keys",
+    "job_results_max_bytes": "half of Redis' `maxmemory`, or 1 GB",
 } | dict.fromkeys(
     ["api_keys_file", "model_public_key", "worker_models", "trusted_modules", "skops_trusted_types"], "none"
 )

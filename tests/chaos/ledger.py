@@ -97,6 +97,8 @@ class Ledger:
         self.open_jobs: dict[str, Question] = {}
         """Jobs that were accepted and are not known to have ended."""
         self._cancelled: set[str] = set()
+        self.perhaps_forgotten: set[str] = set()
+        """Jobs that were deleted with 204, or with an answer that was lost: they may be unknown."""
         self.ended: deque[tuple[str, str]] = deque(maxlen=2000)
         """The latest ended jobs with their outcomes."""
         self.accepted = 0
@@ -166,7 +168,8 @@ class Ledger:
         if response.status_code == 404:
             with self._lock:
                 self.open_jobs.pop(job_id, None)
-            if not self.jobs_may_vanish:
+                forgotten = job_id in self.perhaps_forgotten
+            if not self.jobs_may_vanish and not forgotten:
                 self.violated("I2", f"job {job_id} was accepted and is unknown")
             return True
         if response.status_code != 200:
@@ -175,7 +178,10 @@ class Ledger:
         return self._take_view(job_id, response.json())
 
     def cancelled(self, job_id: str, response: httpx.Response | None) -> None:
-        """Record the answer to a cancellation: after 200 the job is cancelled and must stay so."""
+        """Record the answer to a deletion: after 200 the job is cancelled for good, after 204 it is forgotten."""
+        if response is None or response.status_code not in (200, 404):
+            with self._lock:
+                self.perhaps_forgotten.add(job_id)
         if response is None:
             return
         self._count("cancel", response.status_code)
@@ -183,7 +189,9 @@ class Ledger:
             with self._lock:
                 if job_id in self.open_jobs:
                     self._cancelled.add(job_id)
-        elif response.status_code != 409:
+        elif response.status_code == 404 and job_id in self.perhaps_forgotten:
+            return
+        elif response.status_code != 204:
             self._check_problem("cancel", response)
 
     def _take_view(self, job_id: str, view: dict[str, Any]) -> bool:

@@ -7,6 +7,7 @@ I7 executions beyond the first are counted; I8 no entry or job is left in hand, 
 """
 
 from functools import partial
+from typing import Any
 
 from shared.queue import keys
 from shared.queue.contract import Lane
@@ -30,12 +31,15 @@ def check(stack: Stack, ledger: Ledger, accepted_before: int) -> None:
         _settle(client, ledger)
         for job_id, status in list(ledger.ended):
             now = client.status(job_id)
+            if now is None and job_id in ledger.perhaps_forgotten:
+                continue
             if now != status and not ledger.jobs_may_vanish:
                 ledger.violated("I1", f"job {job_id} had ended as {status}, and now is {now}")
     finally:
         client.close()
     _check_counts(stack, ledger, accepted_before)
     _check_left_over(stack, ledger)
+    _check_kept_results(stack, ledger)
     assert not ledger.violations_count, "\n".join(
         [f"{ledger.violations_count} violations, the first:", *ledger.violations, _summary(ledger)]
     )
@@ -73,6 +77,25 @@ def left_over(stack: Stack) -> dict[str, int]:
     found |= {lane.value: redis.llen(lane.value) for lane in Lane}
     found["open"] = redis.zcard(keys.JOBS_OPEN)
     return {name: count for name, count in found.items() if count}
+
+
+def _check_kept_results(stack: Stack, ledger: Ledger) -> None:
+    """Check that the bytes of kept results are those of the records, and that each record is in an index."""
+    redis: Any = stack.redis
+    members = [member.decode().split() for member in redis.zrange(keys.JOB_RESULTS, 0, -1)]
+    counted = int(redis.hget(keys.JOB_RESULT_COUNTS, "bytes") or 0)
+    if counted != sum(int(size) for _, size in members):
+        ledger.violated("I8", f"{counted} bytes of results are counted, and the members are {members}")
+    for job_id, size in members:
+        found = redis.hstrlen(keys.job(job_id), "outcome")
+        if found not in (0, int(size)):
+            ledger.violated("I8", f"the result of job {job_id} has {found} bytes, and {size} are counted")
+    indexed = {
+        id_ for name in redis.scan_iter(keys.job_index("all", "", 0)[:-1] + "*") for id_ in redis.lrange(name, 0, -1)
+    }
+    recorded = {name.removeprefix(keys.job("").encode()) for name in redis.scan_iter(keys.job("*"))}
+    for job in recorded - indexed:
+        ledger.violated("I2", f"job {job.decode()} is in no list of jobs")
 
 
 def _check_left_over(stack: Stack, ledger: Ledger) -> None:

@@ -64,7 +64,10 @@ def test_a_job_is_there_for_its_owner_only(stack: Stack, alice: dict[str, str], 
 
     assert (theirs.status_code, theirs.content) == (404, nobodys.content), "nothing tells that there is such a job"
     assert stack.http.delete(f"/jobs/{job_id}", headers=bob).status_code == 404
-    assert stack.http.delete(f"/jobs/{job_id}", headers=alice).status_code == 409
+    listed = [[job["id"] for job in stack.http.get("/jobs", headers=caller).json()["jobs"]] for caller in (alice, bob)]
+    assert (job_id in listed[0], job_id in listed[1]) == (True, False)
+    assert stack.http.delete(f"/jobs/{job_id}", headers=alice).status_code == 204
+    assert stack.http.get(f"/jobs/{job_id}", headers=alice).status_code == 404
 
 
 def test_idempotency_keys_are_an_owners_own(stack: Stack, alice: dict[str, str], bob: dict[str, str]) -> None:

@@ -1,12 +1,15 @@
 """`/jobs`: durable, idempotent, one outcome each."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from headrace import Client
+from headrace.client.errors import ResultExpired
 from shared.queue import keys
 from tests.integration.conftest import NewStack
 from tests.support.processes import wait_for
@@ -83,11 +86,61 @@ def test_an_unusable_key_is_422(stack: Stack, key: str) -> None:
     assert stack.http.post("/jobs", json=SETOSA, headers={"Idempotency-Key": key}).status_code == 422
 
 
-def test_an_ended_job_can_not_be_cancelled(stack: Stack) -> None:
-    job_id = stack.submit(SETOSA)
+def test_an_ended_job_is_forgotten_with_its_key(stack: Stack) -> None:
+    headers = {"Idempotency-Key": "to be forgotten"}
+    job_id = stack.submit(SETOSA, headers=headers)
     stack.outcome(job_id)
-    assert stack.http.delete(f"/jobs/{job_id}").status_code == 409
-    assert stack.job(job_id)["status"] == "succeeded"
+    answers = [stack.http.delete(f"/jobs/{job_id}") for _ in range(2)]
+    assert [(answer.status_code, answer.content) for answer in answers] == [(204, b""), (404, answers[1].content)]
+    assert stack.http.get(f"/jobs/{job_id}").status_code == 404
+    assert stack.redis.exists(keys.job(job_id), keys.idempotency("to be forgotten")) == 0
+    assert stack.submit(SETOSA, headers=headers) != job_id
+    stack.assert_conserved()
+
+
+def test_jobs_are_listed_in_pages(stack: Stack) -> None:
+    submitted = [stack.submit(SETOSA) for _ in range(5)]
+    for job_id in submitted:
+        stack.outcome(job_id)
+    first = stack.job(submitted[0])["accepted_at"]
+    asked = {"status": "succeeded", "model": "iris", "since": first, "limit": "2"}
+    found, pages = [], 0
+    while True:
+        page = stack.http.get("/jobs", params=asked).json()
+        found += page["jobs"]
+        pages += 1
+        if "next" not in page:
+            break
+        asked["cursor"] = page["next"]
+    assert [job["id"] for job in found if job["id"] in submitted] == submitted[::-1]
+    assert pages == -(-len(found) // 2)
+    expected = stack.job(submitted[-1])
+    del expected["result"]
+    assert found[0] == expected
+    with Client(stack.url) as client:
+        listed = [job["id"] for job in client.jobs(model="iris", since=datetime.fromisoformat(first[:-1] + "+00:00"))]
+    assert listed == [job["id"] for job in found]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *(
+            "status=done",
+            "status=",
+            "model=a/b",
+            "since=yesterday",
+            "since=2026-01-01T00:00:00",
+            "limit=0",
+            "limit=501",
+        ),
+        *("limit=many", "cursor=", "cursor=x", "cursor=%C3%A4", "cursor=" + "x" * 65, "cursor=MSAy%0A"),
+    ],
+)
+def test_a_list_that_is_asked_for_wrongly_is_422(stack: Stack, query: str) -> None:
+    response = stack.http.get(f"/jobs?{query}")
+    assert response.status_code == 422
+    assert response.json()["type"] == "urn:headrace:problem:invalid_parameter"
 
 
 def remembering(value: float) -> dict[str, Any]:
@@ -99,12 +152,48 @@ def test_a_cancelled_job_never_runs(new_stack: NewStack, puppet_models: Path, pu
         puppet_models, DEFAULT_MODEL="puppet", **{PUPPET_FOLDER: str(puppet_folder)}
     ).start_without_workers()
     cancelled, kept = stack.submit(remembering(1)), stack.submit(remembering(2))
-    for _ in range(2):
-        assert stack.http.delete(f"/jobs/{cancelled}").json()["status"] == "cancelled"
+    assert stack.http.delete(f"/jobs/{cancelled}").json()["status"] == "cancelled"
+    assert [job["id"] for job in stack.http.get("/jobs?status=queued").json()["jobs"]] == [kept]
     stack.workers[0].start()
     assert stack.outcome(kept)["status"] == "succeeded"
     assert [path.name for path in puppet_folder.iterdir()] == ["2"]
     assert stack.job(cancelled)["status"] == "cancelled"
+    failed = stack.submit({"value": 3, "act": Act.RAISE})
+    assert stack.outcome(failed)["error"]["rows"] == [0]
+    [listed] = stack.http.get("/jobs?status=failed").json()["jobs"]
+    assert (listed["id"], listed["error"]["code"]) == (failed, stack.job(failed)["error"]["code"])
+    assert [job["id"] for job in stack.http.get("/jobs?status=cancelled").json()["jobs"]] == [cancelled]
+    assert stack.http.delete(f"/jobs/{cancelled}").status_code == 204
+    assert [job["id"] for job in stack.http.get("/jobs").json()["jobs"]] == [failed, kept]
+    stack.assert_conserved()
+
+
+def test_results_that_fill_redis_make_room_for_newer_ones(new_stack: NewStack, iris_models: Path) -> None:
+    stack = new_stack(iris_models).start()
+    memory_bytes = 16_000_000
+    stack.redis.config_set("maxmemory", memory_bytes)
+    wait_for(
+        "the workers know the limit",
+        lambda: stack.redis.hget(keys.JOB_RESULT_COUNTS, "bytes_max") == b"%d" % (memory_bytes // 2),
+    )
+    rows = [SETOSA] * 10_000
+    submitted: list[str] = []
+    for _ in range(20):
+        submitted.append(stack.submit(rows))
+        stack.job(submitted[-1], wait=30)
+    assert stack.redis.info("memory")["used_memory"] < 0.9 * memory_bytes
+    assert len(stack.job(submitted[-1])["result"]["predictions"]) == len(rows)
+    gone = stack.http.get(f"/jobs/{submitted[0]}")
+    assert (gone.status_code, gone.json()["type"]) == (410, "urn:headrace:problem:result_expired")
+    assert (gone.json()["job"]["status"], gone.json()["job"]["result_expired"]) == ("succeeded", True)
+    with Client(stack.url) as client:
+        assert client.job(submitted[0]).status() == "succeeded"
+        with pytest.raises(ResultExpired):
+            client.job(submitted[0]).result()
+        assert [job["status"] for job in client.jobs()] == ["succeeded"] * len(submitted)
+    metrics = stack.http.get("/metrics").text
+    assert f"inference_result_bytes_limit {memory_bytes // 2:.1f}".replace("8000000.0", "8e+06") in metrics
+    assert stack.http.get("/metrics").text.count("inference_results_dropped_total") > 0
     stack.assert_conserved()
 
 

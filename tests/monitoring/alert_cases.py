@@ -136,6 +136,18 @@ CASES: Mapping[str, Case] = {
         silent=gateway("waiting_rows", "30000x60"),
         labels={"limit": "open_jobs"},
     ),
+    "HeadraceBrokerMemory": Case(
+        fires={
+            **gateway("broker_memory_bytes", "450000000x60"),
+            **gateway("broker_memory_limit_bytes", "512000000x60"),
+        },
+        # No limit, or less of it.
+        silent={**gateway("broker_memory_bytes", "450000000x60"), **gateway("broker_memory_limit_bytes", "0x60")},
+    ),
+    "HeadraceResultsDropped": Case(
+        fires=gateway("results_dropped_total", "0x20 5x40"),
+        silent=gateway("results_dropped_total", "5x60"),
+    ),
     "HeadraceRejecting": Case(
         fires={**requests("ok", "0+100x60"), **requests("rejected", "0+20x60")},
         silent={**requests("ok", "0+1000x60"), **requests("rejected", "0+20x60")},

@@ -55,7 +55,7 @@ class JobBoard:
     def __init__(self, clock: Clock) -> None:
         self.redis: Any = FakeRedis()
         self.clock = clock
-        names = ("submit", "start", "claim", "finish", "cancel", "release", "reconcile")
+        names = ("submit", "start", "claim", "finish", "delete", "release", "reconcile", "list", "tidy")
         self._scripts = {name: self.redis.register_script(script(name)) for name in names}
 
     def _call(self, name: str, more_keys: Sequence[str], args: Sequence[Any]) -> Any:
@@ -113,10 +113,40 @@ class JobBoard:
         answers: list[int] = self._call("finish", _records(ids), args)[1:]
         return answers
 
-    def cancel(self, id_: str, owner: str = "") -> str | None:
-        """Cancel a job and return its status afterwards."""
-        status: bytes | None = self._call("cancel", _records([id_]), [keys.JOBS_ENDED, id_, owner])
-        return None if status is None else status.decode()
+    def delete(self, id_: str, owner: str = "") -> str | None:
+        """Cancel or forget a job; return which, None if the owner has no such job."""
+        done: bytes | None = self._call("delete", _records([id_]), [keys.JOBS_ENDED, id_, owner])
+        return None if done is None else done.decode()
+
+    def tidy(self, bytes_max: int, retention_seconds: int = 600, most: int = 500) -> int:
+        """Let the results be at most so many bytes; return 1 if there is more to do."""
+        more: int = self._call("tidy", [], [bytes_max, retention_seconds, most])
+        return more
+
+    def list_jobs(
+        self,
+        index: str = "all",
+        owner: str = "",
+        place: Sequence[Any] = ("", ""),
+        since: float = 0.0,
+        status: str = "",
+        model: str = "",
+        limit: int = 100,
+        most: int = 1000,
+    ) -> tuple[list[int], list[str]]:
+        """Return the place where the next page begins, empty at the end, and the ids of a page."""
+        oldest = max(since, self.clock.seconds - 100 * 3600)
+        place, *found = self._call("list", [], [index, owner, *place, oldest, status, model, limit, most])
+        return list(place), [id_.decode() for id_, _ in found]
+
+    def result_bytes(self) -> int:
+        """Return the counted bytes of kept results, after checking that they are those of the records."""
+        members = [member.decode().split() for member in self.redis.zrange(keys.JOB_RESULTS, 0, -1)]
+        counted = int(self.redis.hget(keys.JOB_RESULT_COUNTS, "bytes") or 0)
+        assert counted == sum(int(size) for _, size in members)
+        for id_, size in members:
+            assert self.redis.hstrlen(keys.job(id_), "outcome") in (0, int(size)), "0: it has aged out"
+        return counted
 
     def release(self, *ids: str) -> None:
         """Record that the process of these jobs died."""

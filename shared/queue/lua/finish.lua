@@ -3,7 +3,7 @@
 -- ARGV: channel, then per job: id, status, outcome (JSON), compute_seconds
 -- Returns the time, then per job 1 if this call wrote the outcome, else 0.
 local channel, n_jobs = ARGV[1], #KEYS - 2
-local answers = {NOW}
+local answers, results, bytes = {NOW}, {}, 0
 for i = 1, n_jobs do
   local key = KEYS[2 + i]
   local id, status, outcome, compute_seconds = group(ARGV, 1, 4, i)
@@ -11,8 +11,15 @@ for i = 1, n_jobs do
   local open = is_open(old_status)
   if open then
     end_job(key, id, status, outcome, retention_seconds, 'compute_seconds', compute_seconds)
+    if #outcome >= RESULT_BYTES_MIN then
+      results[#results + 1], results[#results + 2] = stamp(now + retention_seconds), id .. ' ' .. #outcome
+      bytes = bytes + #outcome
+    end
   end
   answers[i + 1] = open and 1 or 0
 end
 settle(channel)
+if bytes > 0 then
+  add_results(results, bytes)
+end
 return answers

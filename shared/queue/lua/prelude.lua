@@ -5,6 +5,9 @@ local WORKER_LOST = '{"error":{"code":"worker_lost","message":"every attempt end
 -- Most arguments of one command, because Lua's stack is limited.
 local ARGUMENTS_MAX = 1000
 
+-- Seconds of acceptances, or of outcomes, in one list of an index.
+local INDEX_SECONDS = 3600
+
 local function stamp(seconds)
   return string.format('%.6f', seconds)
 end
@@ -28,6 +31,19 @@ local function is_open(status)
   return status == 'queued' or status == 'running'
 end
 
+-- Returns one of the other keys of keys.py.
+local function key_of(name)
+  return string.sub(OPEN, 1, -#'jobs:open' - 1) .. name
+end
+
+-- Puts jobs of an owner into the present list of an index: that of all jobs, or of those with an outcome but succeeded.
+local function index_jobs(status, owner, keep_seconds, ...)
+  local list = key_of('jobs:index:' .. status .. ':' .. (owner or '') .. ':' .. math.floor(now / INDEX_SECONDS))
+  if redis.call('LPUSH', list, ...) == select('#', ...) then
+    redis.call('EXPIRE', list, math.ceil(INDEX_SECONDS + keep_seconds))
+  end
+end
+
 -- Collected for settle(): the ids of the jobs that got their outcome, the number of them per status, and
 -- time, id, time, id, … of the next checks by the reconciler.
 local ended, ended_as, checks = {}, {}, {}
@@ -39,6 +55,9 @@ local function end_job(key, id, status, outcome, retention_seconds, ...)
   redis.call('EXPIRE', key, retention_seconds)
   ended[#ended + 1] = id
   ended_as[status] = (ended_as[status] or 0) + 1
+  if status ~= 'succeeded' then
+    index_jobs(status, redis.call('HGET', key, 'owner'), retention_seconds, id)
+  end
 end
 
 -- Sets the time of a job's next check by the reconciler. The caller calls settle().

@@ -296,7 +296,7 @@ def test_jobs_in_the_docs_lead_to_what_can_be_asked_about_them(app: FastAPI) -> 
         ("/jobs/{job_id}", "get", "200"),
     ):
         links = paths[path][method]["responses"][status]["links"]
-        assert {link["operationId"] for link in links.values()} == {"get_job", "cancel_job"} <= set(ids)
+        assert {link["operationId"] for link in links.values()} == {"get_job", "delete_job"} <= set(ids)
 
 
 def test_the_examples_of_the_docs_are_rows_of_the_model(app: FastAPI) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fakeredis import FakeServer
 
-from gateway.broker.stats import QueueMonitor, QueueStats
+from gateway.broker.stats import JobsState, QueueMonitor, QueueStats
 from gateway.broker.workers import Workers
 from shared.queue import keys
 from shared.queue.broker_clock import BrokerClock
@@ -130,13 +130,14 @@ def test_the_brokers_memory_is_exported_if_the_broker_allows_info(
             exported = samples(monitor)
             assert exported["inference_broker_memory_bytes"] == 1_000_000
             assert exported["inference_broker_memory_limit_bytes"] == 0
-            assert await monitor.read_jobs() == (0, 0, 0.0), "no limit is never full"
+            assert (await monitor.read_jobs()).memory_share == 0.0, "no limit is never full"
 
             async def tight(section: str) -> dict[str, int]:
                 return {"used_memory": 1_000_000, "maxmemory": 4_000_000}
 
             monkeypatch.setattr(redis, "info", tight)
-            assert await monitor.read_jobs() == (0, 0, 0.25)
+            assert await monitor.read_jobs() == JobsState(0, 0, 1_000_000, 4_000_000)
+            assert (await monitor.read_jobs()).memory_share == 0.25
 
     run(scenario())
 
@@ -146,9 +147,9 @@ def test_open_jobs_count_as_waiting_while_the_queue_holds_any(broker: FakeServer
         async with monitored(broker) as (monitor, redis):
             await redis.zadd(keys.JOBS_OPEN, {"j1": 1, "j2": 2, "j3": 3})
             await redis.hset(keys.JOB_COUNTS, mapping={"accepted": 10, "succeeded": 4, "failed": 2, "cancelled": 1})
-            assert await monitor.read_jobs() == (0, 7, 0.0), "all of them run"
+            assert await monitor.read_jobs() == JobsState(0, 7), "all of them run"
             await redis.lpush("bulk", entry(0))
-            assert await monitor.read_jobs() == (3, 7, 0.0)
+            assert await monitor.read_jobs() == JobsState(3, 7)
 
     run(scenario())
 
@@ -156,6 +157,6 @@ def test_open_jobs_count_as_waiting_while_the_queue_holds_any(broker: FakeServer
 def test_a_broker_that_has_counted_nothing_yet_has_no_jobs(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with monitored(broker) as (monitor, _):
-            assert await monitor.read_jobs() == (0, 0, 0.0)
+            assert await monitor.read_jobs() == JobsState(0, 0)
 
     run(scenario())

@@ -40,7 +40,8 @@ class Office:
         self.workers = FakeWorkers()
         settings = GatewaySettings()
         self.jobs = JobService(redis, batch_client, self.workers, JobsAdmission(settings), settings)
-        self.reconciler = Reconciler(redis, batch_client, self.workers, BrokerClock(), check_seconds=10.0)
+        self.reconciler = Reconciler(redis, batch_client, self.workers, BrokerClock(), 10.0, self.tidy)
+        self.tidied = 0
         self.counted: Counter[str] = Counter()
 
     async def submit(self, overdue: bool = True) -> str:
@@ -51,6 +52,9 @@ class Office:
             await self.redis.zadd(keys.JOBS_OPEN, {job_id: 0})
             await self.redis.hset(keys.job(job_id), "published_at", "1")
         return job_id
+
+    async def tidy(self) -> None:
+        self.tidied += 1
 
     async def step(self) -> None:
         await self.reconciler.step(lambda action: self.counted.update([action]))

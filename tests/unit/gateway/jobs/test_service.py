@@ -14,7 +14,7 @@ from gateway.broker.batch_client import BatchClient
 from gateway.errors import BrokerUnavailable, IdempotencyKeyReused, Overloaded, QueueFull
 from gateway.jobs import waiters
 from gateway.jobs.record import Record
-from gateway.jobs.service import JobService
+from gateway.jobs.service import Deletion, JobService
 from gateway.settings import GatewaySettings
 from headrace.models.manifest import Manifest
 from shared.queue import keys
@@ -291,11 +291,11 @@ def waiting(at: Desk) -> Awaitable[Any]:
     return at.jobs.waiters.wait("x", 5)
 
 
-def cancelling(at: Desk) -> Awaitable[Any]:
-    return at.jobs.cancel("x")
+def deleting(at: Desk) -> Awaitable[Any]:
+    return at.jobs.delete("x")
 
 
-@pytest.mark.parametrize("ask", [submitting, getting, waiting, cancelling])
+@pytest.mark.parametrize("ask", [submitting, getting, waiting, deleting])
 def test_without_redis_everything_is_503_and_works_again_afterwards(
     broker: FakeServer, ask: Callable[[Desk], Awaitable[Any]]
 ) -> None:
@@ -343,7 +343,7 @@ def test_an_unknown_job_is_none_at_once(broker: FakeServer) -> None:
         async with desk(broker) as at:
             assert await at.jobs.get("x") is None
             assert await at.jobs.waiters.wait("x", 1000) is None
-            assert await at.jobs.cancel("x") is None
+            assert await at.jobs.delete("x") is None
 
     run(scenario())
 
@@ -497,14 +497,19 @@ def test_when_the_time_is_over_the_job_is_told_as_it_is(broker: FakeServer) -> N
     run(scenario())
 
 
-def test_cancelling_says_what_the_job_is_then(broker: FakeServer) -> None:
+def test_an_open_job_is_cancelled_and_an_ended_one_is_forgotten(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with desk(broker) as at:
             cancelled, _ = await at.submit()
             ended, _ = await at.submit()
             await at.finish(ended, status="failed")
-            assert [await at.jobs.cancel(cancelled) for _ in range(2)] == [JobStatus.CANCELLED] * 2
-            assert await at.jobs.cancel(ended) is JobStatus.FAILED
+            assert await at.jobs.delete(cancelled) is Deletion.CANCELLED
+            job = await at.jobs.get(cancelled)
+            assert job is not None and job.status is JobStatus.CANCELLED
+            for job_id in (cancelled, ended):
+                assert await at.jobs.delete(job_id) is Deletion.FORGOTTEN
+                assert await at.jobs.get(job_id) is None
+                assert await at.jobs.delete(job_id) is None
 
     run(scenario())
 
@@ -516,7 +521,7 @@ def test_cancelling_tells_those_who_wait_in_other_gateways(broker: FakeServer) -
             async with at.redis.pubsub(ignore_subscribe_messages=True) as listener:
                 await listener.subscribe(keys.JOBS_ENDED)
                 await listener.get_message(timeout=0.1)
-                await at.jobs.cancel(job_id)
+                await at.jobs.delete(job_id)
                 told = await listener.get_message(timeout=1.0)
                 assert told["data"].decode().split() == [job_id]
 
@@ -530,10 +535,10 @@ def test_a_job_is_its_owners_own(broker: FakeServer) -> None:
             for other in ("", "bob", "alic"):
                 assert await at.jobs.get(job_id, other) is None
                 assert await at.jobs.waiters.wait(job_id, 1000, other) is None, "and nobody waits for what is not there"
-                assert await at.jobs.cancel(job_id, other) is None
+                assert await at.jobs.delete(job_id, other) is None
             job = await at.jobs.get(job_id, "alice")
             assert job is not None and job.status is JobStatus.QUEUED
-            assert await at.jobs.cancel(job_id, "alice") is JobStatus.CANCELLED
+            assert await at.jobs.delete(job_id, "alice") is Deletion.CANCELLED
 
     run(scenario())
 
@@ -543,8 +548,8 @@ def test_a_job_of_nobody_is_no_owners(broker: FakeServer) -> None:
         async with desk(broker) as at:
             job_id, _ = await at.submit()
             assert await at.jobs.get(job_id, "alice") is None
-            assert await at.jobs.cancel(job_id, "alice") is None
-            assert await at.jobs.cancel(job_id) is JobStatus.CANCELLED
+            assert await at.jobs.delete(job_id, "alice") is None
+            assert await at.jobs.delete(job_id) is Deletion.CANCELLED
 
     run(scenario())
 

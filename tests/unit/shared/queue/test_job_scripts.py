@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from shared.queue.contract import OUTCOMES
 from tests.support.jobs import CHECK_SECONDS, GRACE_SECONDS, OPEN_STATUSES, QUEUE, Clock, JobBoard, New
 
 LUA = Path(job_scripts.__file__).parent / "lua"
-TRANSITIONS = sorted({path.stem for path in LUA.glob("*.lua")} - {"prelude"})
+SCRIPTS = sorted({path.stem for path in LUA.glob("*.lua")} - {"prelude", "results"})
 LEASE_SECONDS = 35
 RETENTION_SECONDS = 600
 EXPIRY_SECONDS = 3600
@@ -46,11 +47,16 @@ def bring_to(board: JobBoard, state: str, id_: str = "a") -> None:
         board.start(id_)
     if state == "lease over":
         board.clock.pass_(LEASE_SECONDS)
+    bring_to_outcome(board, state, id_)
+
+
+def bring_to_outcome(board: JobBoard, state: str, id_: str = "a") -> None:
+    """End a queued job, if the state is an outcome."""
     if state in ("succeeded", "failed"):
         board.start(id_)
         board.finish(id_, status=state, outcome=json.dumps({"first": state}))
     if state == "cancelled":
-        board.cancel(id_)
+        board.delete(id_)
     if state == "expired":
         board.clock.pass_(EXPIRY_SECONDS)
         board.start(id_)
@@ -59,15 +65,16 @@ def bring_to(board: JobBoard, state: str, id_: str = "a") -> None:
 # --- the scripts as files
 
 
-def test_every_script_is_a_transition_that_is_tested_here() -> None:
-    assert TRANSITIONS == ["cancel", "claim", "finish", "reconcile", "release", "start", "submit"]
+def test_every_script_is_tested_here() -> None:
+    assert SCRIPTS == ["claim", "delete", "finish", "list", "reconcile", "release", "start", "submit", "tidy"]
 
 
-@pytest.mark.parametrize("name", TRANSITIONS)
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_is_the_prelude_and_then_itself(name: str) -> None:
     source = job_scripts.script(name)
+    accounts = (LUA / "results.lua").read_text() if name in ("delete", "finish", "tidy") else ""
 
-    assert source == (LUA / "prelude.lua").read_text() + (LUA / f"{name}.lua").read_text()
+    assert source == (LUA / "prelude.lua").read_text() + accounts + (LUA / f"{name}.lua").read_text()
     assert source.startswith("-- Put before every script.")
 
 
@@ -76,11 +83,11 @@ def test_a_script_that_is_none_is_not_found() -> None:
         job_scripts.script("explode")
 
 
-@pytest.mark.parametrize("name", TRANSITIONS)
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_outcomes_are_written_in_the_prelude_only(name: str) -> None:
     own = (LUA / f"{name}.lua").read_text()
 
-    assert "'ended_at'" not in own
+    assert "'ended_at'" not in own or name == "list"
     assert "ZREM" not in own or name == "reconcile", "and reconcile removes what has an outcome already"
 
 
@@ -156,7 +163,7 @@ def test_ended_jobs_make_room(board: JobBoard) -> None:
     board.submit(New("a"), max_open=1)
     assert board.submit(New("b"), max_open=1) == [None]
 
-    board.cancel("a")
+    board.delete("a")
 
     assert board.submit(New("b"), max_open=1) == [(1, "b", "f")]
 
@@ -196,7 +203,7 @@ def test_jobs_without_a_key_are_never_replays(board: JobBoard) -> None:
 
 def test_a_key_is_good_for_as_long_as_an_ended_job_at_least_is_kept(board: JobBoard) -> None:
     board.submit(New("first", key="k"))
-    board.cancel("first")
+    board.delete("first")
 
     board.clock.pass_(RETENTION_SECONDS - 1)
     assert board.submit(New("second", key="k")) == [(0, "first", "f")]
@@ -359,7 +366,7 @@ def test_outcomes_of_a_batch_are_written_one_by_one(board: JobBoard) -> None:
 def test_an_open_job_can_be_cancelled(board: JobBoard, state: str) -> None:
     bring_to(board, state)
 
-    assert board.cancel("a") == "cancelled"
+    assert board.delete("a") == "cancelled"
 
     assert board.status("a") == "cancelled"
     assert board.record("a")["outcome"] == "{}"
@@ -368,17 +375,64 @@ def test_an_open_job_can_be_cancelled(board: JobBoard, state: str) -> None:
 
 
 @pytest.mark.parametrize("state", EVERY_OUTCOME)
-def test_cancelling_an_ended_job_says_how_it_ended(board: JobBoard, state: str) -> None:
-    bring_to(board, state)
-    before, counts = board.record("a"), board.counts()
+@pytest.mark.parametrize("key", ["", "k"])
+def test_an_ended_job_is_forgotten_with_its_key_and_its_counts_stay(board: JobBoard, state: str, key: str) -> None:
+    board.submit(New("b", key="other"))
+    before = board.everything()
+    board.submit(New("a", key=key), envelope=board.envelope())
+    bring_to_outcome(board, state)
+    counts = board.counts()
 
-    assert board.cancel("a") == state
+    assert board.delete("a") == "forgotten"
 
-    assert (board.record("a"), board.counts()) == (before, counts)
+    assert board.record("a") == {}
+    left = {name for name in board.everything() if name not in before}
+    assert not [name for name in left if b":job:" in name or b"idempotency" in name]
+    assert board.counts() == counts
+    assert board.delete("a") is None
+    assert board.list_jobs()[1] == ["b"]
+    assert board.submit(New("c", key=key or "k")) == [(1, "c", "f")], "its key is free again"
+
+
+def test_a_forgotten_job_takes_along_no_key_that_names_a_later_one(board: JobBoard) -> None:
+    board.submit(New("a", key="k"))
+    board.clock.pass_(RETENTION_SECONDS + 1)
+    board.submit(New("b", key="k"))
+    board.finish("a")
+
+    assert board.delete("a") == "forgotten"
+
+    assert board.submit(New("c", key="k")) == [(0, "b", "f")]
+
+
+def test_a_job_that_was_cancelled_and_forgotten_never_runs(board: JobBoard) -> None:
+    bring_to(board, "running")
+    board.submit(New("b"))
+
+    assert [board.delete("a"), board.delete("a")] == ["cancelled", "forgotten"]
+
+    assert board.finish("a") == [0]
+    assert board.start("a", redelivered=True) == [None]
+    assert board.reconcile("a") == "gone"
+    assert board.record("a") == {}
+
+
+@pytest.mark.parametrize("state", ["queued", "succeeded"])
+def test_no_owner_deletes_anothers_job(board: JobBoard, state: str) -> None:
+    board.submit(New("a", owner="alice", key="k"))
+    if state == "succeeded":
+        board.finish("a")
+    before = board.everything()
+
+    for owner in ("", "bob"):
+        assert board.delete("a", owner) is None
+
+    assert board.everything() == before
+    assert board.delete("a", "alice") in ("cancelled", "forgotten")
 
 
 def test_cancelling_what_never_was_leaves_no_trace(board: JobBoard) -> None:
-    assert board.cancel("a") is None
+    assert board.delete("a") is None
     assert board.everything() == {}
 
 
@@ -434,7 +488,7 @@ def test_more_rows_than_the_claimer_wants_stay(board: JobBoard) -> None:
 
 def test_a_claimed_job_that_ended_meanwhile_is_not_started(board: JobBoard) -> None:
     first = board.submit_message("a", "b")
-    board.cancel("a")
+    board.delete("a")
 
     assert board.claim((first, ["a", "b"])) == ["b"]
     assert board.status("a") == "cancelled"
@@ -674,7 +728,7 @@ def to_fail(board: JobBoard) -> None:
 
 
 def to_cancel(board: JobBoard) -> None:
-    board.cancel("a")
+    board.delete("a")
 
 
 def to_expire_at_start(board: JobBoard) -> None:
@@ -698,6 +752,8 @@ def to_lose_workers_overdue(board: JobBoard) -> None:
     board.release("a")
     board.reconcile("a")
 
+
+BIG = json.dumps({"predictions": [0] * 1000})
 
 Ending = Callable[[JobBoard], None]
 ENDINGS: dict[Ending, str] = {
@@ -775,13 +831,18 @@ class Chaos:
         self.numbers = itertools.count()
         self.ids: list[str] = []
         self.outcomes: dict[str, tuple[str, str]] = {}
+        self.forgotten: set[str] = set()
         self.moves: list[Callable[[], object]] = [
             self.submit,
             self.submit,
             lambda: board.start(*self.some(4), redelivered=self.chance.random() < 0.2),
             lambda: board.start(*self.some(4), redelivered=self.chance.random() < 0.2),
-            lambda: board.finish(*self.some(3), status=self.chance.choice(["succeeded", "failed"])),
-            lambda: board.cancel(*self.some(1)),
+            lambda: board.finish(
+                *self.some(3),
+                status=self.chance.choice(["succeeded", "failed"]),
+                outcome=self.chance.choice(["{}", BIG]),
+            ),
+            lambda: self.delete(*self.some(1)),
             lambda: board.release(*self.some(2)),
             lambda: board.reconcile(*self.some(1)),
             lambda: board.redis.rpop(QUEUE),
@@ -813,11 +874,19 @@ class Chaos:
         )
         self.ids += [answer[1] for answer in answers if answer is not None and answer[0]]
 
+    def delete(self, id_: str) -> None:
+        if self.board.delete(id_) == "forgotten":
+            self.forgotten.add(id_)
+
     def check(self) -> None:
         self.board.assert_conserved()
+        self.board.result_bytes()
         open_ = {id_.decode() for id_ in self.board.redis.zrange(keys.JOBS_OPEN, 0, -1)}
         for id_ in self.ids:
             record = self.board.record(id_)
+            if id_ in self.forgotten:
+                assert record == {} and id_ not in open_, "it came back"
+                continue
             if id_ in self.outcomes:
                 assert (record["status"], record["outcome"]) == self.outcomes[id_], "an outcome changed"
             if record["status"] not in OPEN_STATUSES:
@@ -849,3 +918,204 @@ def test_whatever_happens_every_accepted_job_gets_one_outcome_and_keeps_it(board
     assert {outcome for outcome, _ in chaos.outcomes.values()} == set(EVERY_OUTCOME), "the dice saw everything"
     counts = board.counts()
     assert counts.pop("accepted") == len(chaos.ids) == sum(counts.values())
+
+
+# --- kept results
+
+
+def finish_big(board: JobBoard, id_: str, size: int, status: str = "succeeded") -> None:
+    board.submit(New(id_))
+    outcome = json.dumps({"error": {"code": "x", "message": "m", "rows": [1, 22]}, "filled": "y" * size})[:-1] + "}"
+    board.finish(id_, status=status, outcome=outcome.replace(" ", ""))
+    board.clock.pass_(1)
+
+
+def has_result(board: JobBoard, id_: str) -> bool:
+    record = board.record(id_)
+    assert record["status"] == "succeeded"
+    assert ("outcome" in record) == ("result_dropped" not in record)
+    return "outcome" in record
+
+
+def test_when_results_are_too_many_the_oldest_go_and_their_jobs_stay(board: JobBoard) -> None:
+    board.tidy(7_000)
+    for number in range(5):
+        finish_big(board, f"job{number}", 3_000)
+
+    assert [has_result(board, f"job{number}") for number in range(5)] == [False, False, False, True, True]
+    assert 6_000 < board.result_bytes() <= 7_000
+    assert int(board.redis.hget(keys.JOB_RESULT_COUNTS, "dropped")) == 3
+    assert board.counts()["succeeded"] == 5
+    assert board.ttl("job0") == RETENTION_SECONDS - 5
+
+
+def test_small_outcomes_stay_with_their_records(board: JobBoard) -> None:
+    board.tidy(1)
+    for number in range(5):
+        finish_big(board, f"job{number}", 500)
+
+    assert all(has_result(board, f"job{number}") for number in range(5))
+    assert board.result_bytes() == 0
+
+
+def test_a_result_that_is_larger_than_the_limit_stays_until_a_newer_one_comes(board: JobBoard) -> None:
+    board.tidy(2_000)
+    finish_big(board, "first", 5_000)
+    assert (board.tidy(2_000), has_result(board, "first")) == (0, True)
+
+    finish_big(board, "second", 5_000)
+
+    assert (has_result(board, "first"), has_result(board, "second")) == (False, True)
+
+
+def test_a_lower_limit_holds_at_once_and_in_parts(board: JobBoard) -> None:
+    for number in range(250):
+        finish_big(board, f"job{number}", 2_000)
+
+    assert [board.tidy(5_000) for _ in range(4)] == [1, 1, 0, 0], "a hundred results a time"
+
+    assert board.result_bytes() <= 5_000
+    assert [has_result(board, f"job{number}") for number in (0, 247, 248, 249)] == [False, False, True, True]
+
+
+def test_a_failed_job_keeps_its_error_without_the_rows(board: JobBoard) -> None:
+    finish_big(board, "a", 2_000, status="failed")
+    finish_big(board, "b", 2_000)
+
+    board.tidy(2_500)
+
+    record = board.record("a")
+    assert json.loads(record["outcome"])["error"] == {"code": "x", "message": "m", "rows": []}
+    assert (record["status"], record["result_dropped"]) == ("failed", "1")
+
+
+def test_results_that_age_out_or_are_forgotten_make_room(board: JobBoard) -> None:
+    finish_big(board, "old", 2_000)
+    board.clock.pass_(RETENTION_SECONDS / 2)
+    finish_big(board, "young", 2_000)
+    finish_big(board, "forgotten", 2_000)
+
+    board.delete("forgotten")
+    assert 4_000 < board.result_bytes() < 5_000
+    board.clock.pass_(RETENTION_SECONDS / 2)
+    assert board.tidy(10_000, most=1) == 1, "as many aged out as a call looks at"
+    assert board.tidy(10_000, most=1) == 0
+
+    assert 2_000 < board.result_bytes() < 2_500
+    assert has_result(board, "young")
+    board.clock.pass_(RETENTION_SECONDS)
+    board.tidy(10_000)
+    assert board.result_bytes() == 0
+
+
+def test_a_result_that_aged_out_unseen_leaves_no_record(board: JobBoard) -> None:
+    finish_big(board, "a", 2_000)
+    board.clock.pass_(RETENTION_SECONDS)
+    finish_big(board, "b", 2_000)
+
+    board.tidy(1)
+
+    assert board.record("a") == {}
+    assert board.result_bytes() > 0, "the newest stays"
+
+
+def test_it_is_known_when_records_go(board: JobBoard) -> None:
+    def kept() -> dict[str, int]:
+        return {name.decode(): int(number) for name, number in board.redis.hgetall(keys.JOBS_KEPT).items()}
+
+    for id_ in "abc":
+        finish_big(board, id_, 10)
+    for _ in range(2):
+        board.tidy(1_000)
+    goes_in = str(int((board.clock.seconds + RETENTION_SECONDS) // 600))
+    assert kept() == {"counted": 3, goes_in: 3}
+
+    board.clock.pass_(RETENTION_SECONDS + 700)
+    board.tidy(1_000)
+    assert kept() == {"counted": 3}
+
+
+# --- list
+
+
+def test_jobs_are_listed_in_pages_the_last_one_first(board: JobBoard) -> None:
+    ids = [f"job{number}" for number in range(7)]
+    for id_ in ids[:4]:
+        board.submit(New(id_))
+    board.clock.pass_(2 * 3600)
+    board.submit(*map(New, ids[4:]))
+
+    place, page = board.list_jobs(limit=2)
+    board.submit(New("new"))
+    pages = [page]
+    while place:
+        place, page = board.list_jobs(limit=2, place=place)
+        pages.append(page)
+
+    assert pages == [["job6", "job5"], ["job4", "job3"], ["job2", "job1"], ["job0"]]
+
+
+def test_a_full_last_page_has_no_next(board: JobBoard) -> None:
+    board.submit(New("a"), New("b"))
+    board.clock.pass_(3600)
+
+    assert board.list_jobs(limit=2) == ([], ["b", "a"])
+    assert board.list_jobs(limit=2, status="queued") == ([], ["b", "a"])
+
+
+def test_jobs_are_listed_by_status_model_and_time(board: JobBoard) -> None:
+    for id_, state in {"a": "failed", "b": "succeeded", "c": "queued", "d": "cancelled", "e": "failed"}.items():
+        bring_to(board, state, id_)
+        board.clock.pass_(10)
+    now = board.clock.seconds
+
+    assert board.list_jobs()[1] == ["e", "d", "c", "b", "a"]
+    assert board.list_jobs("failed", status="failed")[1] == ["e", "a"]
+    assert board.list_jobs("cancelled")[1] == ["d"]
+    assert board.list_jobs(status="succeeded")[1] == ["b"]
+    assert board.list_jobs(status="queued")[1] == ["c"]
+    assert board.list_jobs(since=now - 20)[1] == ["e", "d"]
+    assert board.list_jobs("failed", since=now - 20)[1] == ["e"]
+    assert board.list_jobs(model="iris")[1] == ["e", "d", "c", "b", "a"]
+    assert board.list_jobs(model="other")[1] == []
+
+
+def test_owners_see_their_own_jobs(board: JobBoard) -> None:
+    board.submit(New("a", owner="alice"), New("b", owner="bob"), New("c"), New("d", owner="alice"))
+    board.start("a", "b")
+    board.finish("a", "b", status="failed")
+
+    assert [board.list_jobs(owner=owner)[1] for owner in ("alice", "bob", "", "eve")] == [["d", "a"], ["b"], ["c"], []]
+    assert [board.list_jobs("failed", owner=owner)[1] for owner in ("alice", "bob", "")] == [["a"], ["b"], []]
+
+
+def test_one_call_reads_so_many_jobs_and_no_more(board: JobBoard) -> None:
+    board.submit(*(New(f"job{number}") for number in range(10)))
+
+    place, page = board.list_jobs(status="failed", most=4)
+
+    assert (page, place) == ([], [int(board.clock.seconds // 3600), 6])
+    assert board.list_jobs(place=place, limit=1)[1] == ["job5"]
+
+
+@pytest.mark.parametrize("place", [[999_999_999, 999_999_999], [0, 0], [0, 5], ["", 10**8]])
+def test_any_place_is_answered(board: JobBoard, place: list[Any]) -> None:
+    board.submit(New("a"))
+
+    place, page = board.list_jobs(place=place)
+
+    assert page in (["a"], [])
+    assert len(place) in (0, 2)
+
+
+def test_an_index_goes_with_the_records(board: JobBoard) -> None:
+    bring_to(board, "failed", "a")
+    hour = int(board.clock.seconds // 3600)
+    names = [keys.job_index(status, "", hour) for status in ("all", "failed")]
+    assert [board.redis.lrange(name, 0, -1) for name in names] == [[b"a"]] * 2
+
+    board.clock.pass_(RETENTION_SECONDS + 0.01)
+    assert board.list_jobs()[1] == []
+
+    board.clock.pass_(3600 + EXPIRY_SECONDS)
+    assert [board.redis.exists(name) for name in names] == [0, 0]

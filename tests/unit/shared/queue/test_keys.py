@@ -11,7 +11,13 @@ FIXED = {
     # One is the beginning of all, one a field.
     if name.isupper() and isinstance(value, str) and name not in ("PREFIX", "STALLED")
 }
-EVERY_KEY = [*FIXED.values(), keys.job("id"), keys.idempotency("key"), keys.replies("gateway")]
+EVERY_KEY = [
+    *FIXED.values(),
+    keys.job("id"),
+    keys.job_index("all", "", 1),
+    keys.idempotency("key"),
+    keys.replies("gateway"),
+]
 
 
 @pytest.mark.parametrize("key", EVERY_KEY)
@@ -20,7 +26,7 @@ def test_every_key_is_recognizably_ours(key: str) -> None:
 
 
 def test_no_key_is_another() -> None:
-    assert len(FIXED) == 8
+    assert len(FIXED) == 11
     assert len({*EVERY_KEY, *(lane.value for lane in Lane)}) == len(EVERY_KEY) + len(Lane)
 
 

@@ -1,0 +1,132 @@
+"""Lists of an owner's jobs, in pages, from the indexes that the job scripts fill."""
+
+import asyncio
+import base64
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from gateway.broker.redis_client import bounded
+from gateway.errors import BrokerUnavailable, InvalidCursor
+from gateway.jobs.record import Job
+from gateway.settings import GatewaySettings
+from shared.queue import keys
+from shared.queue.broker_clock import BrokerClock
+from shared.queue.contract import OUTCOMES, JobStatus
+from shared.queue.job_scripts import script
+
+READ_TOGETHER = 500
+"""Jobs that one call of the script reads at most: about a millisecond, in which Redis does nothing else."""
+
+READ_MAX = 20_000
+"""Jobs that are read for one page at most."""
+
+LATE_SECONDS = 3600.0
+"""Time by which a job may end later than its expiry, because it was running."""
+
+_CURSOR = re.compile(r"(\d{1,9}) (\d{1,9})")
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """The jobs that a caller asks for; None for any. `since` is a time of acceptance in seconds."""
+
+    status: JobStatus | None = None
+    model: str | None = None
+    since: float | None = None
+
+
+@dataclass(frozen=True)
+class JobPage:
+    """Jobs without their results, and the cursor of the next page; None at the end."""
+
+    jobs: list[Job]
+    cursor: str | None
+
+
+class JobListing:
+    """The lists of jobs. A page is read with a bounded number of short calls, however many jobs there are."""
+
+    def __init__(self, redis: Redis, clock: BrokerClock, settings: GatewaySettings) -> None:
+        self._redis = redis
+        self._clock = clock
+        self._kept_seconds = settings.job_expiry_seconds + settings.job_retention_seconds + LATE_SECONDS
+        self._script = redis.register_script(script("list"))
+
+    async def page(self, wanted: JobFilter, limit: int, cursor: str | None, owner: str = "") -> JobPage:
+        """Return a page: the jobs accepted last first; with an outcome but `succeeded`, those that ended last first.
+
+        A page may have fewer than `limit` jobs, or none, and yet a cursor, if jobs that are wanted are rare.
+
+        Raises:
+            InvalidCursor: if the cursor is not one that was returned.
+            BrokerUnavailable: if Redis does not answer.
+        """
+        place = _place(cursor) if cursor is not None else ["", ""]
+        has_index = wanted.status in OUTCOMES and wanted.status is not JobStatus.SUCCEEDED
+        index = wanted.status.value if wanted.status is not None and has_index else "all"
+        oldest = self._clock.now() - self._kept_seconds
+        since = max(oldest, wanted.since) if wanted.since is not None else oldest
+        filters = [since, wanted.status.value if wanted.status else "", wanted.model or ""]
+        jobs: list[Job] = []
+        for _ in range(READ_MAX // READ_TOGETHER):
+            args = [index, owner, *place, *filters, limit - len(jobs), READ_TOGETHER]
+            place, *found = await self._read(args)
+            jobs += [_job(job_id.decode(), fields) for job_id, fields in found]
+            if not place or len(jobs) == limit:
+                break
+        return JobPage(jobs, _cursor(*place) if place else None)
+
+    async def _read(self, args: list[Any]) -> list[Any]:
+        try:
+            answer: Any = await bounded(self._script(keys=[keys.JOBS_OPEN, keys.JOB_COUNTS], args=args))
+        except (RedisError, OSError, asyncio.TimeoutError):
+            raise BrokerUnavailable() from None
+        return list(answer)
+
+
+def _job(job_id: str, fields: list[bytes | None]) -> Job:
+    """Return the job of the fields that list.lua returns."""
+    status, model, version, attempt, accepted_at, started_at, ended_at, compute_seconds, dropped, outcome = fields
+    return Job(
+        id=job_id,
+        status=JobStatus((status or b"").decode()),
+        model=(model or b"").decode(),
+        version=(version or b"").decode(),
+        single=False,
+        attempt=int(attempt or 0),
+        accepted_at=float(accepted_at or 0),
+        started_at=_number(started_at),
+        ended_at=_number(ended_at),
+        compute_seconds=_number(compute_seconds),
+        outcome=orjson.loads(outcome) if outcome is not None else None,
+        result_dropped=dropped is not None,
+    )
+
+
+def _number(value: bytes | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _cursor(hour: int, unread: int) -> str:
+    return base64.urlsafe_b64encode(b"%d %d" % (hour, unread)).decode().rstrip("=")
+
+
+def _place(cursor: str) -> list[Any]:
+    """Return the list of the index and the number of its unread jobs.
+
+    Raises:
+        InvalidCursor: if the text is not a cursor.
+    """
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
+    except ValueError:
+        raise InvalidCursor() from None
+    found = _CURSOR.fullmatch(text)
+    if found is None:
+        raise InvalidCursor()
+    return [int(number) for number in found.groups()]

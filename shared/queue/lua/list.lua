@@ -1,0 +1,51 @@
+-- Reads a page of an owner's jobs, the last one first.
+-- KEYS: open, counts
+-- ARGV: status of the index, owner, list of the index to begin with ('' for the present one) and number of its jobs that
+--       are still to be read ('' for all), oldest time of acceptance, status and model that the jobs must have ('' for
+--       any), most jobs to return, most jobs to read
+-- Returns {list, number of its jobs that are still to be read}, or {} at the end; then per job its id and fields.
+local index_status, owner, list, unread, since, status, model, limit, most = unpack(ARGV)
+local name = key_of('jobs:index:' .. index_status .. ':' .. owner .. ':')
+local first, present = math.floor(tonumber(since) / INDEX_SECONDS), math.floor(now / INDEX_SECONDS)
+local jobs, record = {{}}, key_of('job:')
+limit, most = tonumber(limit), tonumber(most)
+list = math.min(tonumber(list) or present, present)
+unread = tonumber(unread) or redis.call('LLEN', name .. list)
+
+local function add(id)
+  local fields = redis.call('HMGET', record .. id, 'status', 'model', 'version', 'attempt', 'accepted_at', 'started_at',
+    'ended_at', 'compute_seconds', 'result_dropped')
+  if fields[1] and (status == '' or fields[1] == status) and (model == '' or fields[2] == model)
+    and tonumber(fields[5]) >= tonumber(since) then
+    local outcome = fields[1] == 'failed' and redis.call('HGET', record .. id, 'outcome')
+    fields[10] = outcome and string.gsub(outcome, '"rows":%[[%d,]*%]', '"rows":[]') or false
+    jobs[#jobs + 1] = {id, fields}
+  end
+end
+
+local function go_to_older_list()
+  list, most = list - 1, most - 1
+  unread = redis.call('LLEN', name .. list)
+end
+
+while most > 0 and #jobs <= limit and (unread > 0 or list > first) do
+  -- Counted from the oldest, because younger ones are added at the other end.
+  local ids = unread > 0 and redis.call('LRANGE', name .. list, -unread, math.min(most, unread) - unread - 1) or {}
+  for _, id in ipairs(ids) do
+    unread, most = unread - 1, most - 1
+    add(id)
+    if #jobs > limit then
+      break
+    end
+  end
+  if #ids == 0 then
+    go_to_older_list()
+  end
+end
+while most > 0 and unread == 0 and list > first do
+  go_to_older_list()
+end
+if unread > 0 or list > first then
+  jobs[1] = {list, unread}
+end
+return jobs

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from datetime import datetime, timezone
 from typing import Any
 
 import httpx
@@ -163,3 +164,42 @@ def test_a_job_without_a_result_is_an_exception(ended: httpx.Response, message: 
         Gateway(ended).client().job("j1").result()
 
     assert caught.value.rows == rows
+
+
+def test_jobs_are_listed_page_by_page() -> None:
+    gateway = Gateway(
+        httpx.Response(200, json={"jobs": [{"id": "j3"}, {"id": "j2"}], "next": "abc"}),
+        httpx.Response(200, json={"jobs": [], "next": "def"}),
+        httpx.Response(200, json={"jobs": [{"id": "j1"}]}),
+    )
+
+    since = datetime(2026, 11, 27, 9, tzinfo=timezone.utc)
+    listed = gateway.client().jobs(status="failed", since=since)
+
+    assert next(listed)["id"] == "j3"
+    assert len(gateway.requests) == 1, "a page is fetched when it is needed"
+    assert [job["id"] for job in listed] == ["j2", "j1"]
+    first = {"status": "failed", "since": "2026-11-27T09:00:00+00:00", "limit": "500"}
+    asked = [dict(request.url.params) for request in gateway.requests]
+    assert asked == [first, {**first, "cursor": "abc"}, {**first, "cursor": "def"}]
+
+
+def test_a_result_that_made_room_is_an_error_and_its_status_is_known() -> None:
+    gone = problem(410, "result_expired", job={"id": "j1", "status": "succeeded"})
+    gateway = Gateway(gone, gone)
+    job = gateway.client().job("j1")
+
+    with pytest.raises(errors.ResultExpired):
+        job.result()
+    assert job.status() == "succeeded"
+
+
+def test_a_job_is_deleted() -> None:
+    gateway = Gateway(httpx.Response(204), problem(404, "unknown_job"))
+    job = gateway.client().job("j 1")
+
+    job.delete()
+
+    with pytest.raises(errors.NotFound):
+        job.delete()
+    assert {(request.method, request.url.raw_path) for request in gateway.requests} == {("DELETE", b"/jobs/j%201")}

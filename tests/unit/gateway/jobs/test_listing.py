@@ -1,0 +1,92 @@
+import base64
+import json
+from typing import Any
+
+import pytest
+from fakeredis import FakeServer
+
+from gateway.errors import BrokerUnavailable, InvalidCursor
+from gateway.jobs import listing
+from gateway.jobs.listing import JobFilter, JobListing
+from gateway.settings import GatewaySettings
+from shared.queue.broker_clock import BrokerClock
+from shared.queue.contract import JobStatus
+from tests.support.coroutines import run
+from tests.unit.gateway.fakes import connected, error_of
+from tests.unit.gateway.jobs.test_service import Desk
+
+EVERYTHING = JobFilter()
+
+
+def made(redis: Any) -> JobListing:
+    return JobListing(redis, BrokerClock(), GatewaySettings())
+
+
+def test_pages_follow_each_other_while_jobs_come_and_go(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with connected(broker) as redis:
+            desk, jobs = Desk(redis), made(redis)
+            ids = [(await desk.submit())[0] for _ in range(7)]
+            first = await jobs.page(EVERYTHING, 3, None)
+            await desk.submit()
+            await desk.finish(ids[2])
+            await desk.jobs.delete(ids[2])
+            second = await jobs.page(EVERYTHING, 3, first.cursor)
+            third = await jobs.page(EVERYTHING, 3, second.cursor)
+            assert [[job.id for job in page.jobs] for page in (first, second)] == [
+                ids[:3:-1],
+                [ids[3], ids[1], ids[0]],
+            ]
+            assert (second.cursor, third.jobs[0].id) == (None, (await jobs.page(EVERYTHING, 1, None)).jobs[0].id)
+
+    run(scenario())
+
+
+def test_failed_jobs_are_found_among_any_number_and_told_with_their_error(
+    broker: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "READ_TOGETHER", 15)
+    monkeypatch.setattr(listing, "READ_MAX", 60)
+    error = {"code": "prediction_failed", "message": "m", "rows": [0, 17]}
+
+    async def scenario() -> None:
+        async with connected(broker) as redis:
+            desk, jobs = Desk(redis), made(redis)
+            failed, _ = await desk.submit(owner="alice")
+            await desk.finish(failed, "failed", json.dumps({"error": error}, separators=(",", ":")))
+            for _ in range(30):
+                await desk.finish((await desk.submit(owner="alice"))[0])
+            page = await jobs.page(JobFilter(status=JobStatus.FAILED), 10, None, "alice")
+            [job] = page.jobs
+            assert (job.id, job.status, page.cursor) == (failed, JobStatus.FAILED, None)
+            assert job.outcome == {"error": {**error, "rows": []}}
+            assert job.ended_at is not None and job.compute_seconds == 0.5
+            # Without an index of their own, they are looked for in pages that may be empty.
+            empty = await jobs.page(JobFilter(model="other"), 10, None, "alice")
+            assert (empty.jobs, empty.cursor is None) == ([], False)
+            assert (await jobs.page(JobFilter(model="other"), 10, empty.cursor, "alice")).cursor is None
+            assert (await jobs.page(EVERYTHING, 10, None, "bob")).jobs == []
+
+    run(scenario())
+
+
+def text(of: str) -> str:
+    return base64.urlsafe_b64encode(of.encode()).decode().rstrip("=")
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "ä", "====", text("1"), text("1 2 3"), text("-1 2"), text("1 2\n"), "é"])
+def test_what_is_no_cursor_is_refused(broker: FakeServer, cursor: str) -> None:
+    async def scenario() -> None:
+        async with connected(broker) as redis:
+            await error_of(made(redis).page(EVERYTHING, 10, cursor), InvalidCursor)
+
+    run(scenario())
+
+
+def test_without_redis_there_is_no_list(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with connected(broker) as redis:
+            broker.connected = False
+            await error_of(made(redis).page(EVERYTHING, 10, None), BrokerUnavailable)
+
+    run(scenario())

@@ -136,7 +136,10 @@ def describe_outputs(
 
 
 def first_difference(expected: Predictions, found: Predictions) -> int | None:
-    """Return the first row whose predictions differ; numbers may differ by rounding (`TOLERANCE`)."""
+    """Return the first row whose predictions differ; numbers may differ by rounding.
+
+    They may differ by TOLERANCE, or by a thousand times the precision of their dtype if that is more.
+    """
     n = len(expected.values)
     if expected.values.shape != found.values.shape:
         return 0
@@ -145,7 +148,8 @@ def first_difference(expected: Predictions, found: Predictions) -> int | None:
     pairs += zip(expected.probabilities or [], found.probabilities or [], strict=True)
     for one, other in pairs:
         if one.dtype.kind == "f" and other.dtype.kind == "f":
-            unequal = ~np.isclose(one, other, rtol=TOLERANCE, atol=TOLERANCE)
+            tolerance = max(TOLERANCE, *(1e3 * float(np.finfo(each.dtype).eps) for each in (one, other)))
+            unequal = ~np.isclose(one, other, rtol=tolerance, atol=tolerance)
         else:
             unequal = one != other
         differs |= unequal.reshape(n, -1).any(axis=1)

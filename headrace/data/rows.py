@@ -1,14 +1,15 @@
 """Conversion of rows into the input of an estimator, as `headrace.models.manifest` specifies it, and predictions."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from headrace.data.predictions import Predictions, predict
-from headrace.models.manifest import Feature
+from headrace.models.manifest import Feature, Filled, Manifest
 
 PANDAS_HAS_STR = int(pd.__version__.split(".")[0]) >= 3
 
@@ -17,9 +18,21 @@ Rows = Sequence[Sequence[Any]]
 Form = Literal["array", "frame"]
 
 
-def predict_rows(
-    estimator: Any, rows: Rows, features: Sequence[Feature], form: Form, *, probabilities: bool
-) -> Predictions:
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """The form of an estimator's input, as the manifest describes it."""
+
+    form: Form
+    features: Sequence[Feature]
+    filled: Sequence[Filled] = ()
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> "Layout":
+        """Return the layout of a version's input."""
+        return cls(manifest.input, manifest.features, manifest.filled)
+
+
+def predict_rows(estimator: Any, rows: Rows, layout: Layout, *, probabilities: bool) -> Predictions:
     """Predict rows as a worker does: those of different dtypes in calls of their own.
 
     Raises:
@@ -27,8 +40,8 @@ def predict_rows(
     """
     parts = []
     order: list[int] = []
-    for positions in rows_by_dtypes(rows, features):
-        inputs = estimator_input([rows[at] for at in positions], features, form)
+    for positions in rows_by_dtypes(rows, layout.features):
+        inputs = estimator_input([rows[at] for at in positions], layout)
         parts.append(predict(estimator, inputs, probabilities=probabilities))
         order += positions
     return Predictions.concatenated(parts).at(np.argsort(order))
@@ -44,12 +57,20 @@ def rows_by_dtypes(rows: Rows, features: Sequence[Feature]) -> list[list[int]]:
     return [np.flatnonzero(groups == each).tolist() for each in range(groups.max() + 1)]
 
 
-def estimator_input(rows: Rows, features: Sequence[Feature], form: Form) -> Any:
-    """Convert n rows of one group into a float64 array (n, n features) or a data frame."""
-    if form == "array":
-        return np.asarray(rows, dtype=np.float64)
+def estimator_input(rows: Rows, layout: Layout) -> Any:
+    """Convert n rows of one group into an array of shape (n, n columns) or a data frame."""
+    if layout.form == "array":
+        numbers = _numbers(rows, layout.features[0].dtype)
+        for each in layout.filled:
+            numbers = np.insert(numbers, each.position, cast(float, each.value), axis=1)
+        return numbers
     columns = zip(*rows, strict=True)
-    return pd.DataFrame({each.name: _series(values, each) for each, values in zip(features, columns, strict=True)})
+    frame = pd.DataFrame(
+        {each.name: _series(values, each) for each, values in zip(layout.features, columns, strict=True)}
+    )
+    for each in layout.filled:
+        frame.insert(each.position, each.name, pd.Series([each.value] * len(rows), dtype=each.dtype))
+    return frame
 
 
 def _series(values: Sequence[Any], feature: Feature) -> Any:
@@ -68,16 +89,24 @@ def _series(values: Sequence[Any], feature: Feature) -> Any:
     return pd.Series(values, dtype=dtype)
 
 
-def _numbers(values: Sequence[Any], dtype: str) -> NDArray[Any]:
-    with np.errstate(invalid="ignore", over="ignore"):
-        return np.asarray(values, dtype=np.float64).astype(dtype if _held(values, dtype).all() else np.float64)
-
-
-def _held(values: Sequence[Any], dtype: str) -> NDArray[np.bool_]:
-    """Tell which of n values a dtype can hold: an integer dtype no null, no fraction, no number out of its range."""
+def _numbers(values: Sequence[Any], name: str) -> Any:
+    """Return numbers, or rows of them, in the dtype of this name, or as float64 if it can't hold all of them."""
     numbers = np.asarray(values, dtype=np.float64)
-    if np.dtype(dtype).kind not in "iu":
-        return np.ones(len(numbers), dtype=np.bool_)
+    if not _held(values, name).all():
+        return numbers
+    dtype = pd.api.types.pandas_dtype(name)
+    with np.errstate(invalid="ignore", over="ignore"):
+        if isinstance(dtype, pd.api.extensions.ExtensionDtype):
+            return pd.array(list(values), dtype=dtype)
+        return numbers.astype(dtype)
+
+
+def _held(values: Sequence[Any], name: str) -> NDArray[np.bool_]:
+    """Tell which numbers a dtype can hold: an integer dtype no fraction, no number out of its range, mostly no null."""
+    numbers = np.asarray(values, dtype=np.float64)
+    dtype = pd.api.types.pandas_dtype(name)
+    if dtype.kind not in "iub":
+        return np.ones(numbers.shape, dtype=np.bool_)
     with np.errstate(invalid="ignore"):
-        held: NDArray[np.bool_] = numbers.astype(dtype).astype(np.float64) == numbers
-    return held
+        held: NDArray[np.bool_] = numbers.astype(getattr(dtype, "numpy_dtype", dtype)).astype(np.float64) == numbers
+    return held | np.isnan(numbers) if isinstance(dtype, pd.api.extensions.ExtensionDtype) else held

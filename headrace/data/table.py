@@ -1,16 +1,27 @@
 """The rows that an estimator was fitted on, as columns whose values JSON can represent."""
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from headrace.data.forms import fitted_form
+from headrace.data.rows import Form
+from headrace.data.unused import dropped_columns
 from headrace.errors import NotExportable
+from headrace.models.manifest import Filled
 
 FeatureType = Literal["number", "string", "boolean"]
+
+EXACT_MAX = 2**53
+"""Magnitude up to which float64 holds every whole number."""
+
+MASKED = re.compile(r"U?Int(8|16|32|64)|Float(32|64)")
+"""The dtypes of pandas for numbers that may be missing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,14 +55,27 @@ class Column:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Training rows by column; `given` holds them in the form in which the estimator was fitted on them."""
+    """Training rows by column.
 
-    form: Literal["array", "frame"]
+    Attributes:
+        given: the rows in the form in which the estimator was fitted on them, an array or a data frame.
+        columns: the columns that the estimator uses.
+        dropped: the names of the other columns.
+        filled: those of the other columns that the estimator expects all the same.
+    """
+
     given: Any
     columns: list[Column]
+    dropped: list[str] = field(default_factory=list)
+    filled: list[Filled] = field(default_factory=list)
 
     def __len__(self) -> int:
-        return len(self.columns[0].values)
+        return len(self.given)
+
+    @property
+    def form(self) -> Form:
+        """The form of `given`."""
+        return "frame" if isinstance(self.given, pd.DataFrame) else "array"
 
     def rows(self, positions: Sequence[int]) -> list[list[Any]]:
         """Return rows by position as a caller would send them, with None for a missing value."""
@@ -69,56 +93,30 @@ class Table:
 def read_table(estimator: Any, rows: Any, feature_names: Sequence[str] | None = None) -> Table:
     """Read the rows that `estimator` was fitted on: a data frame, or numbers of shape (n rows, n features).
 
-    The result has the form, array or frame, that the estimator was fitted on, whichever of them was passed: otherwise
-    scikit-learn would warn of absent or unexpected feature names at each prediction.
-
     Raises:
         NotExportable: if callers could not send such rows: if they are sparse, or hold dates, infinity and the like.
     """
-    fitted_names = getattr(estimator, "feature_names_in_", None)
-    if hasattr(rows, "tocsr"):
-        raise NotExportable("X is sparse: rows arrive dense, so fit on X.toarray(), or vectorize inside of a Pipeline")
-    if isinstance(rows, pd.DataFrame):
-        frame = rows
-        on_array = fitted_names is None and hasattr(estimator, "n_features_in_")
+    given, refusal = fitted_form(estimator, rows, feature_names)
+    if isinstance(given, pd.DataFrame):
+        frame = given
     else:
-        on_array = fitted_names is None
-        names = feature_names if on_array else list(fitted_names)  # type: ignore[arg-type]
-        frame = _frame_of_array(rows, names)
-    if feature_names is not None and list(feature_names) != [str(name) for name in frame.columns]:
-        raise NotExportable("feature_names are not the columns of the frame that the estimator was fitted on")
-    if frame.shape[0] == 0 or frame.shape[1] == 0:
-        raise NotExportable(f"X has shape {frame.shape}, expected (n rows, n features) with at least one of each")
+        names = [str(name) for name in rows.columns] if isinstance(rows, pd.DataFrame) else feature_names
+        frame = pd.DataFrame(given, columns=names or [f"x{at}" for at in range(given.shape[1])])
     if not frame.columns.is_unique:
         raise NotExportable("feature names repeat")
-    columns = [read_column(name, frame[name]) for name in frame.columns]
-    if on_array and all(each.type == "number" for each in columns):
-        values = np.column_stack([np.where(each.missing, np.nan, each.values) for each in columns])
+    if feature_names is not None and list(feature_names) != [str(name) for name in frame.columns]:
+        raise NotExportable("feature_names are not the columns of the frame that the estimator was fitted on")
+    positions, filled = ([], []) if refusal else dropped_columns(estimator, given)
+    columns = [read_column(name, frame[name]) for at, name in enumerate(frame.columns) if at not in positions]
+    if refusal:
+        raise refusal
+    if not isinstance(given, pd.DataFrame):
         # An array has one dtype for all columns.
-        columns = [Column(each.name, "number", "float64", each.values, each.missing) for each in columns]
-        return Table("array", values, columns)
-    if not all(isinstance(name, str) for name in frame.columns):
-        raise NotExportable("the columns of X are not named by text: X.columns = X.columns.astype(str) before fitting")
-    return Table("frame", frame, columns)
-
-
-def _frame_of_array(rows: Any, feature_names: Sequence[str] | None) -> Any:
-    values = np.asarray(rows)
-    if values.dtype.kind not in "biufO" or any(isinstance(each, str) for each in values.ravel().tolist()[:1000]):
-        raise NotExportable(
-            "X holds text: pass a pandas DataFrame with a name for each column, and select columns by name "
-            "(ColumnTransformer) inside of a Pipeline"
-        )
-    if values.ndim != 2:
-        raise NotExportable(f"X has shape {values.shape}, expected (n rows, n features)")
-    try:
-        values = values.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise NotExportable(f"X can't be read as numbers: {error}") from None
-    names = [f"x{i}" for i in range(values.shape[1])] if feature_names is None else list(feature_names)
-    if len(names) != values.shape[1]:
-        raise NotExportable(f"{len(names)} feature names for {values.shape[1]} columns")
-    return pd.DataFrame(values, columns=names)
+        columns = [
+            replace(each, type="number", dtype=given.dtype.name, values=each.values.astype(np.float64))
+            for each in columns
+        ]
+    return Table(given, columns, [str(frame.columns[at]) for at in positions], filled)
 
 
 def read_column(name: Any, series: Any) -> Column:
@@ -147,10 +145,22 @@ def _numeric(name: Any, series: Any, missing: NDArray[np.bool_]) -> Column:
     values = series.to_numpy(dtype=np.float64, na_value=np.nan)
     if np.isinf(values).any():
         raise NotExportable(f"column {name!r} holds infinity, which JSON can't represent")
-    # Extension dtypes of pandas, such as Int64, reach an estimator as NumPy dtypes.
     kind = getattr(series.dtype, "numpy_dtype", series.dtype)
-    dtype = "float64" if missing.any() and kind.kind in "iu" else str(kind)
+    if kind.kind in "iu" and (np.abs(values[~missing]) >= EXACT_MAX).any() and _is_rounded(series[~missing]):
+        raise NotExportable(
+            f"column {name!r} holds whole numbers beyond 2**53, which a JSON number does not hold exactly: "
+            "make it texts (astype(str)) before fitting"
+        )
+    if MASKED.fullmatch(str(series.dtype)):
+        return Column(str(name), "number", str(series.dtype), values, missing)
+    # Other extension dtypes of pandas reach an estimator as NumPy dtypes.
+    dtype = "float64" if (missing.any() and kind.kind in "iu") or kind.itemsize > 8 else kind.name
     return Column(str(name), "number", dtype, values, missing)
+
+
+def _is_rounded(series: Any) -> bool:
+    """Tell whether a whole number has a magnitude beyond 2**53, up to which float64 holds all of them."""
+    return any(abs(int(value)) > EXACT_MAX for value in series.tolist())
 
 
 def _categorical(name: Any, series: Any, missing: NDArray[np.bool_]) -> Column:

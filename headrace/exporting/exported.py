@@ -23,6 +23,8 @@ class Exported:
     """The folder or URL of the version."""
     alias: str | None
     """The alias that names the version now; None if none was moved."""
+    notices: tuple[str, ...] = ()
+    """Sentences about the version that its exporter should read."""
 
     @property
     def name(self) -> str:
@@ -36,7 +38,8 @@ class Exported:
 
     def __repr__(self) -> str:
         alias = f", alias={self.alias!r}" if self.alias else ""
-        return f"Exported({self.name!r}, version={self.version!r}{alias}, location={self.location!r})"
+        notices = f", notices={list(self.notices)}" if self.notices else ""
+        return f"Exported({self.name!r}, version={self.version!r}{alias}, location={self.location!r}{notices})"
 
     def curl_line(self) -> str:
         """Return a shell command that asks a gateway on this machine for a prediction of the first sample."""
@@ -50,8 +53,9 @@ class Exported:
         path = f"{self.location}/{CARD_FILE}"
         link = path if "://" in path else Path(path).resolve().as_uri()
         alias = f", now <code>{escape(self.alias)}</code>" if self.alias else ""
+        notices = "".join(f"<p>{escape(each)}</p>" for each in self.notices)
         return (
             f"<div><strong>{escape(self.name)} {escape(self.version)}</strong>{alias}<br>"
             f'<code>{escape(self.location)}</code> · <a href="{escape(link)}">model card</a>'
-            f"<pre>{escape(self.curl_line())}</pre></div>"
+            f"<pre>{escape(self.curl_line())}</pre>{notices}</div>"
         )

@@ -21,6 +21,7 @@ from headrace.data.predictions import (
     output_classes,
     predict,
 )
+from headrace.data.rows import Layout
 from headrace.data.table import Table, read_table
 from headrace.data.targets import Comparison, read_targets
 from headrace.errors import NotExportable
@@ -80,7 +81,8 @@ def export(
         extra_modules: your own top-level packages that workers can import.
 
     Returns:
-        The manifest, as read back from the store, and where it was written. A notebook shows it as a short card.
+        The manifest, as read back from the store, where it was written, and notices, such as the names of columns that
+        the estimator drops. A notebook shows it as a short card.
 
     Raises:
         NotExportable: if the estimator can't be served; the message says why. Nothing was written.
@@ -103,7 +105,8 @@ def export(
     def write(folder: Path) -> None:
         artifact = write_artifact(estimator, folder, format=format, trusted=trusted, extra_modules=extra_modules)
         # The estimator as a worker loads it, not the one in memory, and the rows as a worker converts them.
-        stored = Stored(read_artifact(artifact, folder, trusted), features, table.form, shares)
+        layout = Layout(table.form, features, table.filled)
+        stored = Stored(read_artifact(artifact, folder, trusted), layout, shares)
         rows = table.rows(positions)
         predictions = stored.predict(rows)
         _refuse_change(estimator, table.at(positions), in_memory, Predictions(predictions.values))
@@ -120,6 +123,7 @@ def export(
                 libraries=_libraries(table, format, extra_modules),
                 features=features,
                 input=table.form,
+                filled=table.filled,
                 outputs=describe_outputs(targets.names, classes, predictions.values),
                 probabilities=shares,
                 training_rows=len(table),
@@ -135,7 +139,7 @@ def export(
     model_store.add(name, version, write)
     if alias is not None:
         model_store.set_alias(name, alias, version)
-    return Exported(model_store.manifest(name, version), model_store.location(name, version), alias)
+    return Exported(model_store.manifest(name, version), model_store.location(name, version), alias, _notices(table))
 
 
 def _refuse_change(estimator: Any, rows: Any, in_memory: Predictions, stored: Predictions) -> None:
@@ -144,6 +148,13 @@ def _refuse_change(estimator: Any, rows: Any, in_memory: Predictions, stored: Pr
         again = predict(estimator, rows, probabilities=False)
         refuse_difference(in_memory, again, "two predictions of the same rows differ: it draws at random")
     refuse_difference(in_memory, stored, "the stored estimator and that in memory differ")
+
+
+def _notices(table: Table) -> tuple[str, ...]:
+    return tuple(
+        f"{name}: the estimator drops this column, so it is no feature of the model, and callers don't send it"
+        for name in table.dropped
+    )
 
 
 def _store(store: ModelStore | str | Path | None) -> ModelStore:

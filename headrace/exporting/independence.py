@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from headrace.data.predictions import Predictions, first_difference
-from headrace.data.rows import Form, Rows, estimator_input, predict_rows
+from headrace.data.rows import Layout, Rows, estimator_input, predict_rows
 from headrace.errors import NotExportable
 from headrace.models.manifest import Feature
 
@@ -24,13 +24,12 @@ class Stored:
     """An estimator as it was read back from its artifact, for rows as callers send them."""
 
     estimator: Any
-    features: Sequence[Feature]
-    form: Form
+    layout: Layout
     probabilities: bool
 
     def predict(self, rows: Rows) -> Predictions:
         """Predict rows as a worker does."""
-        return predict_rows(self.estimator, rows, self.features, self.form, probabilities=self.probabilities)
+        return predict_rows(self.estimator, rows, self.layout, probabilities=self.probabilities)
 
 
 def check_independence(stored: Stored, rows: Rows, predictions: Predictions, singly: Sequence[int]) -> None:
@@ -69,36 +68,42 @@ def refuse_difference(expected: Predictions, found: Predictions, complaint: str,
 
 
 def _check_beside_odd_rows(stored: Stored, rows: Rows, predictions: Predictions) -> None:
-    odd, alone = [], [predictions]
-    for row in _odd_rows(stored.features, rows[0]):
+    batch, alone = list(rows), [predictions]
+    for row in _odd_rows(stored.layout.features, rows[0]):
         try:
             alone.append(stored.predict([row]))
         except NotExportable:
             # The estimator refuses the row, alone and in any batch.
             continue
-        odd.append(row)
-    batch = [*rows, *odd]
-    try:
-        found = stored.predict(batch)
-    except NotExportable:
-        # A worker then predicts the rows in smaller parts, and at last one by one.
-        return
-    _refuse_difference(stored, batch, Predictions.concatenated(alone), found)
+        batch.append(row)
+    expected = Predictions.concatenated(alone)
+    for rows_beside in (batch, [*batch, _large_row(stored.layout.features, rows[0])]):
+        try:
+            found = stored.predict(rows_beside)
+        except NotExportable:
+            # A worker then predicts the rows in smaller parts, and at last one by one.
+            continue
+        # The answer to the large row is not compared: sums of large numbers are rounded too much.
+        _refuse_difference(stored, rows_beside, expected, found.at(np.arange(len(batch))))
 
 
 def _odd_rows(features: Sequence[Feature], row: Sequence[Any]) -> list[list[Any]]:
-    """Return variants of a row: with fractions, large numbers, nulls and unseen texts where the features allow them."""
-
-    def varied(wanted: Any, value: Any) -> list[Any]:
-        return [value(each) if wanted(each) else old for each, old in zip(features, row, strict=True)]
-
+    """Return variants of a row: with fractions, nulls and unseen texts where the features allow them."""
+    pairs = list(zip(features, row, strict=True))
     variants = [
-        varied(lambda each: each.type == "number", lambda each: (each.maximum or 0.0) + 0.5),
-        varied(lambda each: each.type == "number", lambda each: 1e6 * (1.0 + abs(each.maximum or 0.0))),
-        varied(lambda each: each.nullable, lambda each: None),
-        varied(lambda each: each.type == "string", lambda each: UNSEEN_TEXT),
+        [(each.maximum or 0.0) + 0.5 if each.type == "number" else value for each, value in pairs],
+        [None if each.nullable else value for each, value in pairs],
+        [UNSEEN_TEXT if each.type == "string" else value for each, value in pairs],
     ]
     return [each for each in variants if each != list(row)]
+
+
+def _large_row(features: Sequence[Feature], row: Sequence[Any]) -> list[Any]:
+    """Return a row with numbers far beyond those of training."""
+    return [
+        1e6 * (1.0 + abs(each.maximum or 0.0)) if each.type == "number" else value
+        for each, value in zip(features, row, strict=True)
+    ]
 
 
 def _refuse_difference(stored: Stored, rows: Rows, expected: Predictions, found: Predictions) -> None:
@@ -119,10 +124,10 @@ def _advice(step: str | None) -> str:
 
 def _mixing_step(stored: Stored, rows: Rows, row: int) -> str | None:
     """Return the name of the first step of a pipeline that makes something else of a row alone than in the batch."""
-    others = rows if len(rows) > 1 else [*rows, *_odd_rows(stored.features, rows[row])]
+    others = rows if len(rows) > 1 else [*rows, *_odd_rows(stored.layout.features, rows[row])]
     pipeline = getattr(stored.estimator, "best_estimator_", stored.estimator)
     try:
-        batch, alone = (estimator_input(each, stored.features, stored.form) for each in (others, [rows[row]]))
+        batch, alone = (estimator_input(each, stored.layout) for each in (others, [rows[row]]))
         for name, step in getattr(pipeline, "steps", ())[:-1]:
             if step not in (None, "passthrough"):
                 batch, alone = step.transform(batch), step.transform(alone)

@@ -4,11 +4,11 @@ import math
 import tempfile
 import warnings
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from headrace.data.predictions import TOLERANCE
-from headrace.data.rows import predict_rows
+from headrace.data.rows import Layout, predict_rows
 from headrace.errors import ArtifactInvalid, NotExportable
 from headrace.exporting.artifact import read_artifact
 from headrace.models.manifest import Manifest
@@ -41,21 +41,19 @@ def verify(store: ModelStore, manifest: Manifest, trusted: Collection[str] = ())
             raise ArtifactInvalid(f"{label}: it can't be loaded: {_line(error)}") from error
         rows = [sample.row for sample in manifest.samples]
         try:
-            predictions = predict_rows(
-                estimator, rows, manifest.features, manifest.input, probabilities=manifest.probabilities
-            )
+            predictions = predict_rows(estimator, rows, Layout.of(manifest), probabilities=manifest.probabilities)
         except NotExportable as error:
             raise ArtifactInvalid(f"{label}: {_line(error)}") from error
     for number, sample in enumerate(manifest.samples):
-        if not _same(predictions.of_row(number), (sample.prediction, sample.probabilities)):
+        if not _same(predictions.of_row(number), (sample.prediction, sample.probabilities), manifest.tolerance):
             raise ArtifactInvalid(f"{label}: sample {number} is not predicted as when it was exported")
 
 
-def _same(found: Any, expected: Any) -> bool:
+def _same(found: Any, expected: Any, tolerance: float) -> bool:
     if isinstance(found, list | tuple) and isinstance(expected, list | tuple):
-        return len(found) == len(expected) and all(map(_same, found, expected))
+        return len(found) == len(expected) and all(map(partial(_same, tolerance=tolerance), found, expected))
     if isinstance(found, float) and isinstance(expected, float | int):
-        return math.isclose(found, expected, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+        return math.isclose(found, expected, rel_tol=tolerance, abs_tol=tolerance)
     return bool(found == expected)
 
 

@@ -3,16 +3,20 @@
 The conversion of rows into the input of an estimator is specified here. The SDK and the worker implement it once each
 (headrace.data.rows, worker.model.rows), and a test compares the two. A null of JSON is None in a row.
 
-`input` is "array": `np.asarray(rows, dtype=np.float64)`, so null becomes NaN. Shape (n rows, n features).
+`input` is "array": `np.asarray(rows, dtype=np.float64)`, so null becomes NaN, then cast to the dtype of the features,
+which is the same for all; a row that an integer dtype can't hold stays float64. Shape (n rows, n features).
 
 `input` is "frame": a pandas data frame with the features' names in order and a fresh RangeIndex; then per column:
 
-- number: float64 with NaN for null, then cast to `dtype` (a NumPy dtype). A value that an integer dtype can't hold,
-  such as 1.5, null, or 300 in `int8`, stays float64.
+- number: float64 with NaN for null, then cast to `dtype`, a dtype of NumPy, or one of pandas such as `Int64`, where
+  null is NA. A value that an integer dtype can't hold, such as 1.5, 300 in `int8`, or null in a dtype of NumPy, stays
+  float64.
 - boolean: cast to `dtype`: `bool`, `boolean` (null is NA) or `object` (null becomes the value that `null_as` names).
 - string: cast to `dtype`: `object` (null becomes the value that `null_as` names), `str` (null is NaN; `object` with NaN
   where pandas is older than 3), `string` (null is NA), or `category`: then `pd.CategoricalDtype(categories)`, in which
   texts that are not among the categories become NaN.
+
+Columns of `filled` are inserted into either form at their positions.
 
 The dtypes of a row never depend on the rows beside it: rows that leave different columns at float64 are converted and
 predicted apart.
@@ -86,7 +90,7 @@ class Feature(_Part):
     nullable: bool = False
     """True if the value may be null in a row."""
     dtype: str = "float64"
-    """The pandas dtype of the column, for models that take data frames."""
+    """The pandas dtype of the column in a data frame, or the dtype of the array, the same for all features."""
     null_as: Literal["nan", "none"] = "nan"
     """Value that stands for null in a column of dtype `object`: NaN or None, as in training."""
     minimum: float | None = None
@@ -115,6 +119,16 @@ class Feature(_Part):
 def class_key(label: str | int | bool) -> str:
     """Return the key of a class in an object of probabilities: the text of its JSON, of a string the string itself."""
     return str(label).lower() if isinstance(label, bool) else str(label)
+
+
+class Filled(_Part):
+    """A column that the estimator expects without using it: callers don't send it, and each row gets the same value."""
+
+    name: str
+    position: int = Field(ge=0)
+    """Position among all columns of the estimator's input."""
+    dtype: str
+    value: Scalar | None
 
 
 class Output(_Part):
@@ -163,7 +177,9 @@ class Manifest(_Part):
     """Versions at export: python, scikit-learn, numpy, joblib."""
     features: list[Feature] = Field(min_length=1)
     input: Literal["array", "frame"] = "array"
-    """Form of the estimator's input: a float64 array, or a data frame with the features' names and dtypes."""
+    """Form of the estimator's input: an array, or a data frame with the features' names and dtypes."""
+    filled: list[Filled] = []
+    """Columns of the estimator's input that are no features, by rising position."""
     outputs: list[Output] = Field(min_length=1)
     probabilities: bool = False
     """True if the model predicts probabilities of the classes."""
@@ -180,9 +196,17 @@ class Manifest(_Part):
             raise ValueError("a sample row has not one value per feature")
         if self.input == "array" and any(feature.type != "number" for feature in self.features):
             raise ValueError("an array holds numbers only")
+        if self.input == "array" and len({feature.dtype for feature in self.features}) > 1:
+            raise ValueError("an array has one dtype")
         if self.probabilities and any(output.classes is None for output in self.outputs):
             raise ValueError("probabilities belong to classes")
         return self
+
+    @property
+    def tolerance(self) -> float:
+        """Largest relative or absolute difference of two numbers that count as the same prediction."""
+        # What is computed in float32 is rounded to seven digits, and sums of it to fewer.
+        return 1e-4 if any(each.dtype.lower() in ("float32", "float16") for each in self.features) else 1e-6
 
     @classmethod
     def parse(cls, content: bytes, where: str) -> "Manifest":

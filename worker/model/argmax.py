@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from headrace.models.manifest import Feature, Manifest
@@ -94,7 +95,7 @@ def _values(feature: Feature, seen: list[Any], chance: random.Random) -> list[An
     if feature.type == "number":
         low, high = feature.minimum or 0.0, feature.maximum or 0.0
         drawn: list[Any] = [chance.uniform(low, high) for _ in range(MADE_UP_ROWS)]
-        if np.dtype(feature.dtype).kind in "iu":
+        if pd.api.types.pandas_dtype(feature.dtype).kind in "iub":
             drawn = [round(value) for value in drawn]
     elif feature.type == "boolean":
         drawn = chance.choices((True, False), k=MADE_UP_ROWS)

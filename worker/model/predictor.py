@@ -3,6 +3,7 @@
 import logging
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,6 @@ from worker.model.predictions import AnswerReader, MalformedAnswer, Predictions,
 from worker.model.rows import MixedRows, Rows, row_converter, rows_at
 
 logger = logging.getLogger(__name__)
-
-SAMPLE_TOLERANCE = 1e-6
-"""Largest relative or absolute difference of a sample's numbers from the manifest's: machines round differently."""
 
 FIXED_BYTES = 100_000
 """Bytes of memory that a predictor takes beside its estimator, about: manifest, metrics."""
@@ -87,7 +85,7 @@ class Predictor:
             if at in answer.failures:
                 raise ArtifactInvalid(f"{self}: sample {at}: {answer.failures[at].message}")
             probabilities = answer.probabilities[at] if answer.probabilities else None
-            if not _agrees(answer.predictions[at], probabilities, sample):
+            if not _agrees(answer.predictions[at], probabilities, sample, self.manifest.tolerance):
                 raise ArtifactInvalid(f"{self}: sample {at} is not predicted as when it was exported")
 
     def __str__(self) -> str:
@@ -172,25 +170,25 @@ def _in_order(answer: Predictions, positions: list[int]) -> Predictions:
     return Predictions(predictions, probabilities, answer.confidence, failures=failures)
 
 
-def _agrees(prediction: Any, probabilities: Any, sample: Sample) -> bool:
-    """Return True if a prediction and its probabilities are a sample's, within SAMPLE_TOLERANCE."""
+def _agrees(prediction: Any, probabilities: Any, sample: Sample, tolerance: float) -> bool:
+    """Return True if a prediction and its probabilities are a sample's. Machines round differently."""
     if isinstance(prediction, list) != isinstance(sample.prediction, list):
         return False
     found = prediction if isinstance(prediction, list) else [prediction]
     expected = sample.prediction if isinstance(sample.prediction, list) else [sample.prediction]
-    if len(found) != len(expected) or not all(map(_is_same_value, found, expected)):
+    if len(found) != len(expected) or not all(map(partial(_is_same_value, tolerance=tolerance), found, expected)):
         return False
     if sample.probabilities is None:
         return True
     if probabilities is None:
         return False
     ours, theirs = _flattened(probabilities), _flattened(sample.probabilities)
-    return len(ours) == len(theirs) and np.allclose(ours, theirs, rtol=0, atol=SAMPLE_TOLERANCE)
+    return len(ours) == len(theirs) and np.allclose(ours, theirs, rtol=0, atol=tolerance)
 
 
-def _is_same_value(found: Any, expected: Any) -> bool:
+def _is_same_value(found: Any, expected: Any, tolerance: float) -> bool:
     if isinstance(found, float) and isinstance(expected, float | int):
-        return bool(np.isclose(found, expected, rtol=SAMPLE_TOLERANCE, atol=SAMPLE_TOLERANCE))
+        return bool(np.isclose(found, expected, rtol=tolerance, atol=tolerance))
     # 1 and True are equal in Python, but they are different classes.
     return type(found) is type(expected) and bool(found == expected)
 

@@ -1,4 +1,4 @@
-"""The estimator's input: a float64 array, or a data frame with the columns that the estimator saw in training.
+"""The estimator's input: an array, or a data frame with the columns that the estimator saw in training.
 
 `headrace.models.manifest` specifies the conversion of rows. The exporter implements it too (`headrace.data.rows`), and
 a test compares the two.
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from headrace.models.manifest import Feature, Manifest
+from headrace.models.manifest import Feature, Filled, Manifest
 from shared.queue.contract import Row
 
 Rows = list[Row] | NDArray[np.float64]
@@ -75,20 +75,31 @@ def row_converter(manifest: Manifest) -> Callable[[Rows], Any]:
     the features' types the errors of NumPy and pandas.
     """
     if manifest.input == "array":
-        return _array
+        return _array(np.dtype(manifest.features[0].dtype), manifest.filled)
     names = [feature.name for feature in manifest.features]
     columns = [_column(feature) for feature in manifest.features]
 
     def frame(rows: Rows) -> Any:
         values = np.array(rows.T, order="C") if isinstance(rows, np.ndarray) else zip(*rows, strict=True)
         by_name = {name: column(each) for name, column, each in zip(names, columns, values, strict=True)}
-        return pd.DataFrame(by_name, copy=False)
+        made = pd.DataFrame(by_name, copy=False)
+        for each in manifest.filled:
+            made.insert(each.position, each.name, pd.Series([each.value] * len(rows), dtype=each.dtype))
+        return made
 
     return frame
 
 
-def _array(rows: Rows) -> NDArray[np.float64]:
-    return np.array(rows, dtype=np.float64)
+def _array(dtype: np.dtype[Any], filled: Sequence[Filled]) -> Callable[[Rows], NDArray[Any]]:
+    insertions: list[tuple[int, Any]] = [(each.position, each.value) for each in filled]
+
+    def array(rows: Rows) -> NDArray[Any]:
+        numbers = _cast(np.array(rows, dtype=np.float64), dtype)
+        for position, value in insertions:
+            numbers = np.insert(numbers, position, value, axis=1)
+        return numbers
+
+    return array
 
 
 def _column(feature: Feature) -> Column:
@@ -119,26 +130,37 @@ def _objects(values: Sequence[Any], nan_for_null: bool = False) -> NDArray[Any]:
 
 
 def _numbers(feature: Feature) -> Column:
-    """Return a function that casts to the dtype of training, or to float64 where that can hold none of the values.
+    """Return a function that casts to the dtype of training, as `_cast` does."""
+    dtype = pd.api.types.pandas_dtype(feature.dtype)
+    if isinstance(dtype, np.dtype):
+        return lambda values: _cast(np.asarray(values, dtype=np.float64), dtype)
+    make = dtype.construct_array_type()
 
-    The function raises MixedRows if the dtype can hold some of the values only: the dtype of a row's column must not
-    depend on the rows beside it.
-    """
-    if feature.dtype == "float64":
-        return lambda values: np.asarray(values, dtype=np.float64)
-    dtype = np.dtype(feature.dtype)
-
-    def cast(values: Sequence[Any]) -> NDArray[Any]:
+    def masked(values: Sequence[Any]) -> Any:
         numbers = np.asarray(values, dtype=np.float64)
-        with np.errstate(invalid="ignore", over="ignore"):
-            as_trained: NDArray[Any] = numbers.astype(dtype)
-            if dtype.kind not in "iu":
-                return as_trained
-            held = as_trained.astype(np.float64) == numbers
-        if held.all():
-            return as_trained
-        if held.any():
-            raise MixedRows(held)
-        return numbers
+        gaps = np.isnan(numbers)
+        cast = _cast(np.where(gaps, 0.0, numbers), dtype.numpy_dtype)
+        return make(cast, gaps) if cast.dtype == dtype.numpy_dtype else numbers
 
-    return cast
+    return masked
+
+
+def _cast(numbers: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return n numbers or n rows of them in a dtype, or as they are if an integer dtype can't hold any of the n.
+
+    Raises:
+        MixedRows: if it can hold some of them only: the dtype of a row must not depend on the rows beside it.
+    """
+    if dtype == np.float64:
+        return numbers
+    with np.errstate(invalid="ignore", over="ignore"):
+        cast: NDArray[Any] = numbers.astype(dtype)
+        if dtype.kind not in "iub":
+            return cast
+        held = cast.astype(np.float64) == numbers
+    if held.all():
+        return cast
+    held = held.reshape(len(held), -1).all(axis=1)
+    if held.any():
+        raise MixedRows(held)
+    return numbers

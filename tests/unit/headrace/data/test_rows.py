@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from headrace import export
-from headrace.data.rows import PANDAS_HAS_STR, Rows, estimator_input, rows_by_dtypes
+from headrace.data.rows import PANDAS_HAS_STR, Layout, Rows, estimator_input, rows_by_dtypes
 from headrace.data.table import read_table
 from headrace.models.manifest import Artifact, Feature, Manifest, Output, Reference, Sample
 from tests.support.estimators import CASES, people
@@ -67,7 +67,7 @@ def both(rows: Rows, features: list[Feature], form: Any) -> tuple[Any, Any]:
         scores={},
         samples=[Sample(row=[None] * len(features), prediction="a")],
     )
-    return estimator_input(rows, features, form), row_converter(manifest)([list(row) for row in rows])
+    return estimator_input(rows, Layout(form, features)), row_converter(manifest)([list(row) for row in rows])
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_the_training_rows_come_back_as_they_were(kind: str) -> None:
     table = read_table(case.estimator, case.X)
     manifest_features = [_described(column) for column in table.columns]
 
-    again = estimator_input(table.rows(list(range(len(table)))), manifest_features, table.form)
+    again = estimator_input(table.rows(list(range(len(table)))), Layout(table.form, manifest_features))
 
     pd.testing.assert_frame_equal(again, case.X, check_exact=True)
 
@@ -111,11 +111,11 @@ def _described(column: Any) -> Feature:
 
 
 def test_a_whole_number_stays_whole_and_a_fraction_does_not() -> None:
-    feature = [number("age", "int64")]
+    feature = Layout("frame", [number("age", "int64")])
 
-    assert estimator_input([[1], [2.0]], feature, "frame")["age"].dtype == np.int64
-    assert estimator_input([[2.5]], feature, "frame")["age"].tolist() == [2.5]
-    assert estimator_input([[300]], [number("age", "int8")], "frame")["age"].tolist() == [300.0]
+    assert estimator_input([[1], [2.0]], feature)["age"].dtype == np.int64
+    assert estimator_input([[2.5]], feature)["age"].tolist() == [2.5]
+    assert estimator_input([[300]], Layout("frame", [number("age", "int8")]))["age"].tolist() == [300.0]
 
 
 def test_rows_that_change_different_columns_are_converted_apart() -> None:
@@ -140,7 +140,7 @@ def test_rows_that_change_different_columns_are_converted_apart() -> None:
 
 
 def test_null_in_text_is_what_it_was_in_training() -> None:
-    frame = estimator_input([NULLS], FEATURES, "frame")
+    frame = estimator_input([NULLS], Layout("frame", FEATURES))
 
     assert frame["object"].iloc[0] is None
     assert np.isnan(frame["object_nan"].iloc[0])
@@ -157,5 +157,5 @@ def test_exports_of_frames_agree_with_the_conversion(tmp_path: Any) -> None:
 
     rows = read_table(case.estimator, frame).rows(list(range(40)))
     pd.testing.assert_frame_equal(
-        estimator_input(rows, manifest.features, "frame"), row_converter(manifest)(rows), check_exact=True
+        estimator_input(rows, Layout.of(manifest)), row_converter(manifest)(rows), check_exact=True
     )

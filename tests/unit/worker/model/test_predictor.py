@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import KNeighborsRegressor
 
-from headrace.data.rows import estimator_input
+from headrace.data.rows import Layout, estimator_input
 from headrace.errors import ArtifactInvalid
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
@@ -69,7 +69,7 @@ def test_predictions_are_what_the_estimator_says_in_plain_values(exported: Expor
 
     answer = predictor.predict(rows)
 
-    made = estimator_input(rows, manifest.features, manifest.input)
+    made = estimator_input(rows, Layout.of(manifest))
     expected = np.asarray(estimator.predict(made)).tolist()
     assert answer.failures == {}
     if manifest.outputs[0].kind == "number":

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from headrace.data.rows import estimator_input
+from headrace.data.rows import Layout, estimator_input
 from headrace.models.manifest import Feature, Manifest, Reference
 from headrace.models.store import ModelStore
 from shared.queue.contract import Row, packed
@@ -39,7 +39,7 @@ def make_column(template: Manifest, values: list[Any], **kind: Any) -> Any:
     manifest = template.model_copy(update={"input": "frame", "features": [feature]})
     rows = [[value] for value in values]
     made = row_converter(manifest)(rows)
-    pd.testing.assert_frame_equal(made, estimator_input(rows, [feature], "frame"))
+    pd.testing.assert_frame_equal(made, estimator_input(rows, Layout("frame", [feature])))
     return made["x"]
 
 
@@ -48,7 +48,7 @@ def test_rows_become_what_the_estimator_was_exported_with(exported: Exported, ca
     _, manifest = exported(case)
     rows = rows_of(manifest)
 
-    made, expected = row_converter(manifest)(rows), estimator_input(rows, manifest.features, manifest.input)
+    made, expected = row_converter(manifest)(rows), estimator_input(rows, Layout.of(manifest))
 
     assert manifest.input == ("frame" if case in FRAMES else "array")
     if manifest.input == "frame":

@@ -1,0 +1,111 @@
+"""The form, array or data frame, in which an estimator takes rows."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from headrace.data.predictions import predict
+from headrace.errors import NotExportable
+
+TRIED_ROWS_MAX = 100
+
+
+def fitted_form(
+    estimator: Any, rows: Any, feature_names: Sequence[str] | None = None
+) -> tuple[Any, NotExportable | None]:
+    """Return the rows as an array or as a data frame with unique names, whichever the estimator takes.
+
+    The form of `rows` is tried first. scikit-learn warns if an estimator gets a frame and was fitted on an array, or
+    the other way round; then the other form is better.
+
+    Returns:
+        The rows, and the reasons why the estimator predicts neither form, if so: a column may be to blame.
+
+    Raises:
+        NotExportable: if `rows` are not a table.
+    """
+    forms = _forms(estimator, rows, feature_names)
+    if not hasattr(estimator, "predict"):
+        return forms[0], None
+    doubtful, reasons = [], []
+    for given in forms:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                predict(estimator, given[:TRIED_ROWS_MAX], probabilities=False)
+            except NotExportable as error:
+                reasons.append(str(error))
+                continue
+        if not any("feature names" in str(each.message) for each in caught):
+            return given, None
+        doubtful.append(given)
+    if doubtful:
+        return doubtful[0], None
+    if len(set(reasons)) < 2:
+        return forms[0], NotExportable(reasons[0])
+    kinds = ["a data frame" if isinstance(given, pd.DataFrame) else "an array" for given in forms]
+    reason = "; ".join(f"from {kind}, {reason}" for kind, reason in zip(kinds, reasons, strict=True))
+    return forms[0], NotExportable(reason)
+
+
+def _forms(estimator: Any, rows: Any, feature_names: Sequence[str] | None) -> list[Any]:
+    """Return the rows in the forms that may be meant, the given form first."""
+    if hasattr(rows, "tocsr"):
+        raise NotExportable("X is sparse: rows arrive dense, so fit on X.toarray(), or vectorize inside of a Pipeline")
+    if isinstance(rows, pd.DataFrame):
+        _check_frame(rows)
+        array = [] if (dtype := _array_dtype(rows)) is None else [_as_array(rows, dtype)]
+        if all(isinstance(name, str) for name in rows.columns):
+            return [rows, *array]
+        if not array:
+            raise NotExportable(
+                "the columns of X are not named by text: X.columns = X.columns.astype(str) before fitting"
+            )
+        return array
+    array_given = _read_array(rows)
+    fitted_names = getattr(estimator, "feature_names_in_", None)
+    names = list(fitted_names) if fitted_names is not None else feature_names
+    if names is not None and len(names) != array_given.shape[1] and fitted_names is None:
+        raise NotExportable(f"{len(names)} feature names for {array_given.shape[1]} columns")
+    if fitted_names is None or len(fitted_names) != array_given.shape[1]:
+        return [array_given]
+    return [array_given, pd.DataFrame(array_given, columns=names)]
+
+
+def _check_frame(frame: Any) -> None:
+    if 0 in frame.shape:
+        raise NotExportable(f"X has shape {frame.shape}, expected (n rows, n features) with at least one of each")
+    if not frame.columns.is_unique:
+        raise NotExportable("feature names repeat")
+
+
+def _array_dtype(frame: Any) -> Any:
+    """Return the dtype of an array that holds all columns; None if some are not numbers."""
+    dtypes = [getattr(each, "numpy_dtype", each) for each in frame.dtypes]
+    if not all(isinstance(each, np.dtype) and each.kind in "iuf" for each in dtypes):
+        return None
+    return np.dtype(np.float64) if frame.isna().to_numpy().any() else np.result_type(*dtypes)
+
+
+def _as_array(frame: Any, dtype: Any) -> Any:
+    return frame.to_numpy(dtype=dtype, na_value=np.nan) if dtype.kind == "f" else frame.to_numpy(dtype=dtype)
+
+
+def _read_array(rows: Any) -> Any:
+    values = np.asarray(rows)
+    if values.dtype.kind not in "biufO" or any(isinstance(each, str) for each in values.ravel().tolist()[:1000]):
+        raise NotExportable(
+            "X holds text: pass a pandas DataFrame with a name for each column, and select columns by name "
+            "(ColumnTransformer) inside of a Pipeline"
+        )
+    if values.ndim != 2 or 0 in values.shape:
+        raise NotExportable(f"X has shape {values.shape}, expected (n rows, n features) with at least one of each")
+    if values.dtype.kind != "O" and values.dtype.itemsize <= 8:
+        return values.astype(values.dtype.newbyteorder("="), copy=False)
+    try:
+        return values.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise NotExportable(f"X can't be read as numbers: {error}") from None

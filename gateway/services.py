@@ -108,7 +108,7 @@ class Services:
         self.metrics.know(manifest.name)
         return ServedModel(
             manifest,
-            RowParser(manifest, self.settings.rows_max),
+            RowParser(manifest, self.settings.rows_max, self.settings.text_max_characters),
             Batcher(manifest, self.batch_client, self.worker_groups, self.clock, self._waiting, self.settings),
         )
 

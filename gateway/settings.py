@@ -31,6 +31,9 @@ class GatewaySettings(CommonSettings):
     rows_max: int = Field(default=10_000, ge=1)
     """Most rows in one request."""
 
+    text_max_characters: int | None = Field(default=None, ge=1)
+    """Longest text in a row; by default, of each feature: ten times the longest in training, and at least 10,000."""
+
     batch_rows_max: int = Field(default=1024, ge=1)
     """Most rows in one batch; a larger request is sent in chunks."""
 

@@ -19,8 +19,11 @@ from shared.queue.contract import Row
 INSTANCES = "instances"
 _HAS_INSTANCES = re.compile(rb'"instances"\s*:')
 
-TEXT_MAX_CHARACTERS = 10_000
-"""Longest value of a feature of type string."""
+TEXT_CHARACTERS = 10_000
+"""Length of a text that every feature of type string takes by default."""
+
+TEXT_TIMES_LONGEST = 10
+"""Longest text that a feature takes by default, in lengths of the longest in training, if that is more."""
 
 CATEGORIES_SHOWN = 10
 """Number of categories that the description of a feature lists."""
@@ -49,8 +52,10 @@ class ParsedRows:
 class RowParser:
     """Parser of `{feature: value, ...}` and of `{"instances": [{feature: value, ...}, ...]}`, for one manifest."""
 
-    def __init__(self, manifest: Manifest, rows_max: int) -> None:
+    def __init__(self, manifest: Manifest, rows_max: int, text_max_characters: int | None = None) -> None:
+        """`text_max_characters` is the longest text of all features; by default each has a bound of its own."""
         self._features = manifest.features
+        self._longest = {each.name: text_max_characters or _longest(each) for each in manifest.features}
         self._nulls = {feature.name: None for feature in manifest.features if feature.nullable}
         self._has_feature_instances = any(feature.name == INSTANCES for feature in manifest.features)
         # With a single name itemgetter returns the bare value. The repeated first name makes it return a tuple; its
@@ -63,7 +68,7 @@ class RowParser:
 
     def _make_schemas(self, number: Callable[[Feature], CoreSchema]) -> tuple[CoreSchema, CoreSchema]:
         """Return the schemas of one row and of instances, with this schema for numbers."""
-        row = _object({feature.name: _field(feature, number) for feature in self._features})
+        row = _object({each.name: _field(each, number, self._longest[each.name]) for each in self._features})
         rows = core_schema.list_schema(row, min_length=1, max_length=self._rows_max)
         return row, _object({INSTANCES: core_schema.typed_dict_field(rows)})
 
@@ -116,7 +121,7 @@ class RowParser:
         if set(map(len, instances)) != {len(columns)}:
             return None
         for at, feature in enumerate(self._features):
-            column = _valid_column(columns[at], feature)
+            column = _valid_column(columns[at], feature, self._longest[feature.name])
             if column is None:
                 return None
             columns[at] = column
@@ -127,7 +132,12 @@ class RowParser:
         return {"oneOf": [GenerateJsonSchema().generate(schema) for schema in self._schemas]}
 
 
-def _valid_column(values: tuple[Any, ...], feature: Feature) -> tuple[Any, ...] | None:
+def _longest(feature: Feature) -> int:
+    """Return the number of characters of the longest text that a feature takes by default."""
+    return max(TEXT_CHARACTERS, TEXT_TIMES_LONGEST * (feature.longest or 0))
+
+
+def _valid_column(values: tuple[Any, ...], feature: Feature, longest: int) -> tuple[Any, ...] | None:
     """Return the values of a feature, numbers as floats; None if one may be wrong."""
     types = set(map(type, values))
     has_nulls = type(None) in types
@@ -140,7 +150,7 @@ def _valid_column(values: tuple[Any, ...], feature: Feature) -> tuple[Any, ...] 
     if not types:
         return values
     if feature.type == "string":
-        return values if max(map(len, filter(None, values)), default=0) <= TEXT_MAX_CHARACTERS else None
+        return values if max(map(len, filter(None, values)), default=0) <= longest else None
     if feature.type == "number":
         present = [value for value in values if value is not None] if has_nulls else values
         # No magnitude exceeds the root of the sum of squares, which takes a sixth of the time of min and max.
@@ -161,8 +171,8 @@ def _object(fields: dict[str, core_schema.TypedDictField]) -> CoreSchema:
     return core_schema.typed_dict_schema(fields, extra_behavior="forbid")
 
 
-def _field(feature: Feature, number: Callable[[Feature], CoreSchema]) -> core_schema.TypedDictField:
-    schema = _value(feature, number)
+def _field(feature: Feature, number: Callable[[Feature], CoreSchema], longest: int) -> core_schema.TypedDictField:
+    schema = _value(feature, number, longest)
     schema["metadata"] = {"pydantic_js_updates": {"description": _description(feature)}}  # type: ignore[index]
     if not feature.nullable:
         return core_schema.typed_dict_field(schema)
@@ -170,12 +180,12 @@ def _field(feature: Feature, number: Callable[[Feature], CoreSchema]) -> core_sc
     return core_schema.typed_dict_field(optional, required=False)
 
 
-def _value(feature: Feature, number: Callable[[Feature], CoreSchema]) -> CoreSchema:
+def _value(feature: Feature, number: Callable[[Feature], CoreSchema], longest: int) -> CoreSchema:
     if feature.type == "number":
         return number(feature)
     if feature.type == "boolean":
         return core_schema.bool_schema(strict=True)
-    return core_schema.str_schema(strict=True, max_length=TEXT_MAX_CHARACTERS)
+    return core_schema.str_schema(strict=True, max_length=longest)
 
 
 def _small_number(feature: Feature) -> CoreSchema:
@@ -220,10 +230,16 @@ def _description(feature: Feature) -> str:
 
 
 def _refusal(error: ValidationError) -> InvalidJson | InvalidRows:
-    mistakes = error.errors(include_url=False, include_input=False, include_context=False)
+    mistakes = error.errors(include_url=False)
     if mistakes[0]["type"] == "json_invalid":
         return InvalidJson(mistakes[0]["msg"])
-    return InvalidRows([(mistake["loc"], mistake["msg"]) for mistake in mistakes])
+    return InvalidRows([(mistake["loc"], _message(mistake)) for mistake in mistakes])
+
+
+def _message(mistake: Any) -> str:
+    """Return the message of a mistake, which does not quote the value."""
+    text: str = mistake["msg"]
+    return f"{text}, and has {len(mistake['input'])}" if mistake["type"] == "string_too_long" else text
 
 
 def flat_row(manifest: Manifest, row: Row) -> dict[str, Any]:

@@ -52,6 +52,7 @@ def _feature(column: Column, *, reference: Reference, categories: list[str] | No
         dtype=column.dtype,
         null_as=column.null_as,
         categories=categories,
+        longest=max(map(len, column.present.tolist()), default=0) if column.type == "string" else None,
         reference=reference,
     )
 

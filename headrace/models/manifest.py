@@ -100,6 +100,8 @@ class Feature(_Part):
     categories: list[str] | None = None
     """Texts seen in training, the most frequent first, at most 100; others are accepted. None where there are too many
     different ones to be categories. Of dtype `category`: all categories, in the order of the dtype."""
+    longest: int | None = None
+    """Characters of the longest text seen in training, of a string."""
     histogram_edges: list[float] | None = None
     """Rising bucket bounds of `inference_feature_value`, of a number."""
     reference: Reference

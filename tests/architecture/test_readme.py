@@ -18,6 +18,7 @@ COMPUTED_DEFAULTS = {
     "prometheus_multiproc_dir": "a folder of its own",
     "docs_enabled": "without API keys",
     "job_results_max_bytes": "half of Redis' `maxmemory`, or 1 GB",
+    "text_max_characters": "by feature",
 } | dict.fromkeys(
     ["api_keys_file", "model_public_key", "worker_models", "trusted_modules", "skops_trusted_types"], "none"
 )

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.api.statuses import ERRORS_SHOWN, problem_of
-from gateway.catalog.row_parser import TEXT_MAX_CHARACTERS, RowParser, flat_row
+from gateway.catalog.row_parser import TEXT_CHARACTERS, RowParser, flat_row
 from gateway.errors import RequestError
 from gateway.problems import Problem
 from headrace.models.manifest import Feature
@@ -305,16 +305,33 @@ def test_a_value_that_may_be_null_is_no_less_strict(name: str, value: Any) -> No
     assert [pointer.split("/")[1] for pointer in pointers(problem)] == [name]
 
 
-@pytest.mark.parametrize("length", [TEXT_MAX_CHARACTERS, TEXT_MAX_CHARACTERS + 1])
-def test_a_text_has_a_longest_length(length: int) -> None:
-    body = json.dumps({"size": 1, "colour": "ü" * length, "broken": True}).encode()
+@pytest.mark.parametrize("form", ["%s", '{"instances":[%s]}'])
+@pytest.mark.parametrize(
+    ("seen", "setting", "longest"),
+    [
+        # Of a version without this number, and of one trained on short texts.
+        (None, None, TEXT_CHARACTERS),
+        (7, None, TEXT_CHARACTERS),
+        (2_000, None, 20_000),
+        (2_000, 300, 300),
+        (None, 50_000, 50_000),
+    ],
+)
+def test_a_text_may_be_much_longer_than_in_training(
+    form: str, seen: int | None, setting: int | None, longest: int
+) -> None:
+    colour = text("colour").model_copy(update={"longest": seen})
+    rows = RowParser(mixed(feature("size"), colour), 10, setting)
 
-    if length > TEXT_MAX_CHARACTERS:
-        problem = refusal(body, RowParser(MIXED, 10))
-        assert pointers(problem) == ["/colour"]
-        assert "ü" not in problem.body().decode()
-    else:
-        assert len(RowParser(MIXED, 10).parse(body).rows[0][1]) == length
+    def body(length: int) -> bytes:
+        return (form % json.dumps({"size": 1, "colour": "ü" * length})).encode()
+
+    assert len(rows.parse(body(longest)).rows[0][1]) == longest
+    problem = refusal(body(longest + 1), rows)
+    [error] = problem.extra["errors"]
+    assert error["pointer"].endswith("/colour")
+    assert error["detail"] == f"String should have at most {longest} characters, and has {longest + 1}"
+    assert "ü" not in problem.body().decode()
 
 
 @pytest.mark.parametrize("colour", ["instances", '"instances":', '"instances"', "instances:", '{"instances": []}'])
@@ -379,7 +396,7 @@ def test_a_flat_row_may_have_a_feature_called_instances() -> None:
 
 
 VALUES = [*("1", "-0.0", "1.5e3", "1e400", "9" * 30, "9" * 400, "true", "false", "null", "NaN", "-Infinity")]
-VALUES += ['"red"', '"1"', '"\\ud800"', "[]", "[1]", "{}", json.dumps("ü" * (TEXT_MAX_CHARACTERS + 1))]
+VALUES += ['"red"', '"1"', '"\\ud800"', "[]", "[1]", "{}", json.dumps("ü" * (TEXT_CHARACTERS + 1))]
 
 
 @pytest.mark.parametrize("of", [MIXED, NULLABLE], ids=["mixed", "nullable"])

@@ -122,6 +122,7 @@ def test_a_frame_is_described_by_column(exported: Any) -> None:
     assert city.categories == ["Berlin", "Lyon", "Oslo", "Porto"]
     assert city.reference.bins == ["Berlin", "Lyon", "Oslo", "Porto", "other", "missing"]
     assert plan.categories == ["free", "plus", "pro"]
+    assert (city.longest, plan.longest, owner.longest) == (6, 4, None)
     assert member.reference.bins == ["False", "True"]
     assert owner.reference.bins == ["False", "True", "missing"]
     assert income.reference.bins[-1] == "missing"

@@ -13,12 +13,16 @@ from sklearn.feature_selection import SelectorMixin
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.multioutput import MultiOutputClassifier, MultiOutputRegressor
 from sklearn.pipeline import FeatureUnion, Pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from headrace.data.predictions import first_difference, predict
 from headrace.errors import NotExportable
 from headrace.models.manifest import Filled
 
 COMPARED_ROWS_MAX = 1_000
+
+FUNCTION_ROWS_MAX = 100
+"""Number of rows that a function gets once without each column."""
 
 
 def dropped_columns(estimator: Any, given: Any) -> tuple[list[int], list[Filled]]:
@@ -31,7 +35,7 @@ def dropped_columns(estimator: Any, given: Any) -> tuple[list[int], list[Filled]
         given: the rows that it was fitted on, an array of shape (n rows, n columns) or a data frame.
     """
     names = list(given.columns) if isinstance(given, pd.DataFrame) else list(range(given.shape[1]))
-    positions = sorted(set(range(len(names))) - _used(estimator, names))
+    positions = sorted(set(range(len(names))) - (_used(estimator, names) & _read(estimator, given)))
     if not positions or len(positions) == len(names):
         return [], []
     rows = given[:: -(-len(given) // COMPARED_ROWS_MAX)]
@@ -91,6 +95,26 @@ def _used(part: Any, names: Sequence[Any]) -> set[int]:
         return everything
     inner = _inner(part)
     return set().union(*(_used(each, names) for each in inner)) if inner else everything
+
+
+def _read(estimator: Any, given: Any) -> set[int]:
+    """Return the positions of the columns of a frame that the function at the start of a pipeline reads, if so."""
+    everything = set(range(given.shape[1]))
+    step = estimator[0] if isinstance(estimator, Pipeline) else None
+    if not isinstance(step, FunctionTransformer) or not isinstance(given, pd.DataFrame):
+        return everything
+    rows = given[:: -(-len(given) // FUNCTION_ROWS_MAX)]
+    expected = step.transform(rows)
+    return {at for at in everything if not _is_same_frame(step, rows.drop(columns=rows.columns[at]), expected)}
+
+
+def _is_same_frame(step: Any, rows: Any, expected: Any) -> bool:
+    try:
+        made = step.transform(rows)
+    except Exception:
+        # The function of others asks for the column.
+        return False
+    return isinstance(made, pd.DataFrame) and made.equals(expected)
 
 
 def _drops(step: Any) -> bool:

@@ -63,14 +63,14 @@ def some_rows(each: Case) -> Any:
 
 
 def as_json(rows: Any, names: list[str]) -> list[dict[str, Any]]:
-    """Return the rows as a caller would send them."""
+    """Return the rows as a caller would send them: without the columns that the estimator drops."""
 
     def plain(value: Any) -> Any:
         if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
             return None
         return value.item() if isinstance(value, np.generic) else value
 
-    values = rows.astype(object).to_numpy() if isinstance(rows, pd.DataFrame) else rows
+    values = rows[names].astype(object).to_numpy() if isinstance(rows, pd.DataFrame) else rows
     return [dict(zip(names, map(plain, row), strict=True)) for row in values.tolist()]
 
 

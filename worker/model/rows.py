@@ -23,7 +23,7 @@ Column = Callable[[Sequence[Any]], Any]
 """A function that makes one column of a data frame from its n values, None where a row holds null."""
 
 
-class MixedRows(Exception):
+class MixedRows(ValueError):
     """Rows that must be converted apart, because the dtype of a column can hold the values of some of them only."""
 
     def __init__(self, held: NDArray[np.bool_]) -> None:

@@ -190,6 +190,10 @@ def customers() -> Any:
     )
 
 
+def a_and_b(frame: Any) -> Any:
+    return frame[["a", "b"]]
+
+
 def dropping(**options: Any) -> Any:
     columns = ColumnTransformer([("a", StandardScaler(), ["a"]), ("b", "passthrough", ["b"])], **options)
     return make_pipeline(columns, LogisticRegression())
@@ -212,6 +216,7 @@ DROPPING = {
     "search": lambda: GridSearchCV(dropping(), {"logisticregression__C": [1.0]}, cv=2),
     "vote": lambda: VotingClassifier([("one", dropping()), ("two", dropping())], voting="soft"),
     "calibrated": lambda: CalibratedClassifierCV(dropping(), cv=2),
+    "function": lambda: make_pipeline(FunctionTransformer(a_and_b), LogisticRegression()),
     "union": lambda: make_pipeline(FeatureUnion([("one", dropping()[:-1]), ("no", "drop")]), LogisticRegression()),
 }
 

@@ -215,3 +215,19 @@ def test_a_frame_may_hold_texts_that_are_null() -> None:
     content["samples"][0]["row"] = [None]
 
     assert parsed(content).features[0].reference.has_missing
+
+
+def test_an_array_has_one_dtype() -> None:
+    features = document()["features"] * 2
+    content = replaced("features", [features[0], {**features[1], "name": "height", "dtype": "float32"}])
+    content["samples"][0]["row"] = [1.5, 1.5]
+
+    with pytest.raises(ManifestInvalid, match="an array has one dtype"):
+        parsed(content)
+    content["features"][0]["dtype"] = "float32"
+    assert parsed(content).filled == []
+
+
+def test_numbers_of_less_precision_agree_with_more_tolerance() -> None:
+    assert parsed(document()).tolerance == 1e-6
+    assert parsed(replaced("features.0.dtype", "float32")).tolerance == 1e-4

@@ -147,6 +147,7 @@ def _feature_psi() -> model.Panel:
         "none",
         Query(agreed(_of_features("psi"), "version"), "{{version}}"),
         steps=PSI_STEPS,
+        decimals=3,
         no_value=TOO_FEW,
     )
 
@@ -158,6 +159,7 @@ def _output_psi() -> model.Panel:
         "none",
         Query(agreed(_of_outputs("psi"), "version"), "{{version}}"),
         steps=PSI_STEPS,
+        decimals=3,
         no_value=TOO_FEW,
     )
 

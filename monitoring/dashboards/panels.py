@@ -91,6 +91,7 @@ def number(
     *queries: Query,
     steps: Steps = (),
     names: dict[str, tuple[str, str]] | None = None,
+    decimals: int | None = None,
     no_value: str = UNKNOWN,
 ) -> model.Panel:
     """Return one big number for each series, as it is now. `names` maps values to (text, colour)."""
@@ -104,6 +105,8 @@ def number(
     panel.thresholds(_thresholds(steps or ((0, BLUE),)))
     if names:
         panel.mappings([_mapping(names)])
+    if decimals is not None:
+        panel.decimals(decimals)
     _shorten_versions(panel, queries)
     return panel.build()
 

@@ -23,9 +23,6 @@ LOW = {"value": -1, "act": Act.ANSWER}
 HIGH = {"value": 1, "act": Act.ANSWER}
 RAISING = {"value": 1, "act": Act.RAISE}
 
-CLOCKS_APART_MS = 20.0
-"""Seconds by which gateway and worker on a busy machine may read the broker's clock differently."""
-
 PRINTED_MS = 0.0005
 """Milliseconds by which rounding to the printed digits may change a time; sums of floats differ by less."""
 
@@ -185,13 +182,18 @@ def test_an_answer_its_header_and_the_histograms_agree(stack: Stack, rows: int) 
     assert server_timing(answer.headers["server-timing"]) == timing
     seen = wait_for("its counts", partial(counted, stack, before, "inference_batch_rows_sum", rows))
     from_gateway = gateway(stack)
-    assert timing["total_ms"] + CLOCKS_APART_MS > timing["queue_ms"] > 0
-    sums = {
-        "queue_ms": seen.grown(before, "inference_queue_wait_seconds_sum", lane="interactive"),
-        "compute_ms": seen.grown(before, "inference_compute_seconds_sum"),
-        "total_ms": from_gateway.grown(gateway_before, "inference_request_duration_seconds_sum", lane="interactive"),
-    }
-    assert {part: seconds * 1000 for part, seconds in sums.items()} == pytest.approx(timing, abs=PRINTED_MS)
+    rest_ms = timing["total_ms"] - timing["queue_ms"] - timing["compute_ms"]
+    assert rest_ms >= 0
+    queue_ms = 1000 * seen.grown(before, "inference_queue_wait_seconds_sum", lane="interactive")
+    compute_ms = 1000 * seen.grown(before, "inference_compute_seconds_sum")
+    total_ms = 1000 * from_gateway.grown(gateway_before, "inference_request_duration_seconds_sum", lane="interactive")
+    assert total_ms == pytest.approx(timing["total_ms"], abs=PRINTED_MS)
+    # Gateway and worker of a busy machine may read the broker's clock differently; then the answer has what is left.
+    assert queue_ms == pytest.approx(timing["queue_ms"], abs=PRINTED_MS) or queue_ms > timing["queue_ms"] > rest_ms
+    if rows == 1:
+        assert compute_ms == pytest.approx(timing["compute_ms"], abs=PRINTED_MS)
+    # Batches of one request may be computed at the same time.
+    assert 0 < timing["compute_ms"] <= compute_ms + PRINTED_MS
 
 
 def test_a_job_and_the_histograms_agree(stack: Stack) -> None:

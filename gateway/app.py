@@ -28,7 +28,7 @@ from gateway.services import Services
 from gateway.settings import GatewaySettings
 from gateway.web.error_log import ErrorLog
 from gateway.web.http_protocol import STATE
-from gateway.web.middleware import METHODS, RequestMiddleware
+from gateway.web.middleware import METHODS, HeadMiddleware, RequestMiddleware
 from gateway.web.request_context import context_of
 from headrace.models.store import ModelStore
 from headrace.version import __version__
@@ -87,7 +87,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json" if settings.serves_docs else None,
-        middleware=[Middleware(RequestMiddleware, *middleware_arguments)],
+        middleware=[Middleware(RequestMiddleware, *middleware_arguments), Middleware(HeadMiddleware)],
         exception_handlers={
             Problem: _problem,
             RequestError: _request_error,
@@ -133,11 +133,12 @@ async def _http_exception(request: Request, error: Any) -> Response:
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    return [
+    allowed = {
         method
-        for method in sorted(METHODS)
+        for method in METHODS
         if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
-    ]
+    }
+    return sorted(allowed | {"HEAD"} if "GET" in allowed else allowed)
 
 
 async def _invalid_parameter(_: Request, error: Any) -> Response:

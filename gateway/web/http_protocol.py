@@ -122,6 +122,22 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self._monitor.stopping:
             self.cycle.keep_alive = False
+        if self.expect_100_continue:
+            self._end_unless_continued(self.cycle)
+
+    def _end_unless_continued(self, cycle: RequestResponseCycle) -> None:
+        """Keep the connection only if the body is asked for: a caller that was told no need never send it.
+
+        The next request would be taken for the body (RFC 9110, section 10.1.1).
+        """
+        keep_alive, receive = cycle.keep_alive, cycle.receive
+
+        async def receive_and_keep() -> Any:
+            cycle.keep_alive = keep_alive and not self._monitor.stopping
+            return await receive()
+
+        cycle.keep_alive = False
+        cycle.receive = receive_and_keep  # type: ignore[method-assign]
 
     def on_message_complete(self) -> None:
         """Note the end of a request, also of one that was answered before it; uvicorn does not note the latter."""

@@ -87,6 +87,25 @@ class RequestMiddleware:
                 self._error_log.write(method, route, status, context.problem)
 
 
+class HeadMiddleware:
+    """ASGI middleware that has HEAD answered like GET (RFC 9110, section 9.3.2); the server leaves out the body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+        routed = {**scope, "method": "GET"}
+        try:
+            await self._app(routed, receive, send)
+        finally:
+            # The route is the metrics' label. The server leaves out the body as long as its own scope says HEAD.
+            scope.update(routed, method="HEAD")
+
+
 class _Response:
     """The response to one request: records its status and adds the headers that every response has."""
 

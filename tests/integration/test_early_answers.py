@@ -143,6 +143,32 @@ def test_a_connection_that_is_kept_serves_the_next_request(gateway: Stack, chunk
         connection.close()
 
 
+@pytest.mark.parametrize("path", ["/livez", "/metrics", "/models", "/docs", "/jobs/none", "/nothing"])
+def test_head_has_the_headers_of_get_and_no_body(gateway: Stack, path: str) -> None:
+    connection = http.client.HTTPConnection(urlsplit(gateway.url).netloc, timeout=30)
+    try:
+        for _ in range(2):
+            # A body would be taken for the answer to the second request.
+            connection.request("HEAD", path)
+            answer = connection.getresponse()
+            assert answer.status == {"/jobs/none": 503, "/nothing": 404}.get(path, 200)
+            assert int(answer.headers["Content-Length"]) > 0 and answer.headers["X-Request-Id"]
+            assert answer.read() == b""
+    finally:
+        connection.close()
+
+
+def test_who_asks_before_sending_is_refused_without_sending(gateway: Stack) -> None:
+    with connected(gateway.url) as connection:
+        connection.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\n"
+            b"Expect: 100-continue\r\nContent-Length: 10000000\r\n\r\n"
+        )
+        answer = rest(connection)
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert b"connection: close" in answer and b"100 Continue" not in answer
+
+
 def test_a_caller_that_never_stops_sending_is_cut_off(gateway: Stack) -> None:
     with connected(gateway.url) as connection:
         connection.sendall(b"POST /predict HTTP/1.0\r\nContent-Type: text/csv\r\nContent-Length: 1000000000\r\n\r\n")

@@ -230,12 +230,52 @@ def test_what_is_asked_wrongly_is_a_problem_too(app: FastAPI, method: str, path:
 
 @pytest.mark.parametrize(
     ("path", "allowed"),
-    [("/predict", "POST"), ("/jobs/x", "DELETE, GET"), ("/models/sticks", "GET"), ("/openapi.json", "GET, HEAD")],
+    [
+        ("/predict", "POST"),
+        ("/jobs/x", "DELETE, GET, HEAD"),
+        ("/models/sticks", "GET, HEAD"),
+        ("/openapi.json", "GET, HEAD"),
+    ],
 )
 def test_a_wrong_method_is_told_the_right_ones(app: FastAPI, path: str, allowed: str) -> None:
     response = asked(app, lambda client: client.request("PATCH", path))
 
     assert (response.status_code, response.headers["allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize("path", ["/predict", "/models/sticks/predict", "/models/sticks/jobs"])
+def test_head_is_a_wrong_method_where_get_is(app: FastAPI, path: str) -> None:
+    response = asked(app, lambda client: client.head(path))
+
+    assert (response.status_code, response.headers["allow"], response.content) == (405, "POST", b"")
+
+
+def test_head_is_answered_like_get_wherever_there_is_get(app: FastAPI) -> None:
+    document = got(app, "/openapi.json").json()
+    paths = {path for path, operations in document["paths"].items() if "get" in operations}
+    paths |= {"/docs", "/openapi.json", "/nothing"}
+    filled = [
+        path.replace("{name}", "sticks").replace("{version}", "v1").replace("{job_id}", "x") for path in sorted(paths)
+    ]
+
+    async def asking() -> str:
+        async with started(app) as client:
+            for path in filled:
+                one, other = await client.get(path), await client.head(path)
+                # What changes with the time, and the length of what names it.
+                changing = {"x-request-id", "retry-after", "content-length"}
+                assert other.status_code == one.status_code, path
+                assert other.content == b""
+                assert int(other.headers["content-length"]) > 0
+                assert {name: other.headers[name] for name in other.headers if name not in changing} == {
+                    name: one.headers[name] for name in one.headers if name not in changing
+                }
+            return (await client.get("/metrics")).text
+
+    metrics = run(asking())
+    assert len(filled) >= 11
+    assert 'inference_http_requests_total{method="HEAD",route="/models/{name}",status="200"} 1.0' in metrics
+    assert "head" not in {method for operations in document["paths"].values() for method in operations}
 
 
 def test_rejections_are_counted_by_reason(app: FastAPI) -> None:

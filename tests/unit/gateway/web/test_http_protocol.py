@@ -300,6 +300,21 @@ def test_a_request_that_was_read_is_closed_at_once(version: bytes) -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize(("reads", "kept"), [(True, True), (False, False)])
+def test_who_waits_to_be_asked_for_a_body_need_not_send_it(reads: bool, kept: bool) -> None:
+    async def scenario() -> None:
+        with connected(App(reads)) as connection:
+            await connection.receive(HEAD + b"Expect: 100-continue\r\n" + LENGTH_5)
+            if reads:
+                assert connection.transport.writes.pop(0) == b"HTTP/1.1 100 Continue\r\n\r\n"
+                await connection.receive(b"12345")
+            await connection.answer()
+            assert (b"connection: close" not in connection.transport.writes[-1]) is kept
+            assert connection.transport.half_closed is not kept
+
+    run(scenario())
+
+
 def test_a_connection_whose_body_was_discarded_is_idle_like_any_other() -> None:
     async def scenario() -> None:
         with connected(App(reads=False)) as connection:

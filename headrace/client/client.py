@@ -1,8 +1,7 @@
 """A client of the HTTP API: predictions that the caller waits for, and jobs."""
 
-import math
-import time
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any
@@ -11,20 +10,24 @@ from urllib.parse import quote
 import httpx
 import orjson
 
-from headrace.client.errors import GatewayUnreachable, JobFailed, ResultExpired, problem_error
-
-Row = Mapping[str, Any]
-"""A value, or None for a missing one, by the name of the feature."""
+from headrace.client.errors import (
+    ClientMisused,
+    GatewayUnreachable,
+    InvalidRequest,
+    problem_error,
+)
+from headrace.client.job import Job
+from headrace.client.rows import body_of
 
 TIMEOUT_SECONDS = 30.0
 POLL_SECONDS = 5.0
-"""Longest time that one request waits for the outcome of a job."""
+"""Longest time that one request waits for the outcome of a job, unless the gateway allows less."""
 
 PAGE_JOBS = 500
 """Jobs in one page of a list."""
 
-ENDED = frozenset({"succeeded", "failed", "cancelled", "expired"})
-"""The statuses in which a job stays."""
+SHORTEST_POLL_SECONDS = 0.1
+"""Wait below which a gateway that still finds it too long is not asked to wait at all."""
 
 
 class Client:
@@ -44,12 +47,24 @@ class Client:
             key: API key, for gateways that ask for one.
             timeout: seconds without an answer after which a request is given up.
             transport: an httpx transport instead of the usual one, for tests and proxies.
+
+        Raises:
+            ClientMisused: if the address is none, or the key can't be one.
         """
+        if not re.match(r"https?://[^/]", url):
+            raise ClientMisused(f"{url!r} is no address of a gateway: write it as http://127.0.0.1:8000")
         headers = {"Content-Type": "application/json"}
         if key is not None:
+            if not re.fullmatch(r"[!-~]+", key):
+                raise ClientMisused("the API key has a space, a line break or a character that is not ASCII")
             headers["Authorization"] = f"Bearer {key}"
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, transport=transport)
+        try:
+            self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, transport=transport)
+        except httpx.InvalidURL as error:
+            raise ClientMisused(f"{url!r} is no address of a gateway: {error}") from None
         self._timeout = timeout
+        self.poll_seconds = POLL_SECONDS
+        """Longest time for which the gateway is asked to wait for the outcome of a job."""
 
     def __enter__(self) -> "Client":
         return self
@@ -65,7 +80,7 @@ class Client:
 
     def predict(
         self,
-        rows: Row | Sequence[Row],
+        rows: Any,
         model: str | None = None,
         version: str | None = None,
         deadline: float | None = None,
@@ -73,7 +88,7 @@ class Client:
         """Predict one row or several, and wait for the answer.
 
         Args:
-            rows: one row as a mapping, or a sequence of them.
+            rows: one row as a mapping or a Series, or several as a sequence of them or a data frame.
             model: name of the model; by default the gateway's DEFAULT_MODEL.
             version: a version or an alias; by default the alias that the gateway serves. It needs `model`.
             deadline: seconds after which the gateway gives up; by default its own setting.
@@ -83,6 +98,7 @@ class Client:
             `model`, `version` and `timing`.
 
         Raises:
+            UnusableRows: if the rows are something else.
             ProblemError: if the gateway answers with an error; its subclasses tell which kind.
             GatewayUnreachable: if it does not answer.
         """
@@ -90,11 +106,11 @@ class Client:
         # The gateway answers at the deadline; the connection has to outlast it.
         timeout = self._timeout if deadline is None else max(self._timeout, deadline + 1)
         path = _path("predict", model, version)
-        return self._request("POST", path, _body(rows), parameters, timeout=timeout)
+        return self._request("POST", path, body_of(rows), parameters, timeout=timeout)
 
     def submit(
         self,
-        rows: Row | Sequence[Row],
+        rows: Any,
         model: str | None = None,
         version: str | None = None,
         idempotency_key: str | None = None,
@@ -102,17 +118,18 @@ class Client:
         """Submit rows as a job, which survives restarts of the service, and return at once.
 
         Args:
-            rows: one row as a mapping, or a sequence of them.
+            rows: as in `predict`.
             model: as in `predict`.
             version: as in `predict`.
             idempotency_key: a text of 1 to 255 characters; a second submission with it returns the job of the first.
 
         Raises:
+            UnusableRows: if the rows are something else.
             ProblemError: if the gateway answers with an error.
             GatewayUnreachable: if it does not answer.
         """
-        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
-        return Job(self, self._request("POST", _path("jobs", model, version), _body(rows), headers=headers)["id"])
+        headers = {} if idempotency_key is None else {b"Idempotency-Key": idempotency_key.encode()}
+        return Job(self, self._request("POST", _path("jobs", model, version), body_of(rows), headers=headers)["id"])
 
     def job(self, job_id: str) -> "Job":
         """Return a job that was submitted earlier, by its id; nothing is sent yet."""
@@ -162,15 +179,35 @@ class Client:
         """
         self._request("DELETE", f"/jobs/{quote(job_id, safe='')}", None)
 
+    def poll(self, job_id: str, seconds: float) -> dict[str, Any]:
+        """Return the gateway's view of a job, after waiting for its outcome as long as the gateway allows.
+
+        Raises:
+            ProblemError: if the gateway answers with an error.
+            GatewayUnreachable: if it does not answer.
+        """
+        while True:
+            wait = round(min(self.poll_seconds, seconds), 3)
+            try:
+                return self.job_view(job_id, wait)
+            except InvalidRequest as error:
+                refused = [item.get("parameter") for item in error.members.get("errors", [])]
+                if "wait" not in refused or not wait:
+                    raise
+                # The gateway's WAIT_MAX_SECONDS is shorter.
+                self.poll_seconds = wait / 2 if wait > SHORTEST_POLL_SECONDS else 0.0
+
     def _request(
         self,
         method: str,
         path: str,
         content: bytes | None,
         parameters: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[bytes, bytes] | None = None,
         timeout: float | None = None,
     ) -> dict[str, Any]:
+        if self._http.is_closed:
+            raise ClientMisused("this client is closed: make a new one")
         try:
             answer = self._http.request(
                 method, path, content=content, params=parameters, headers=headers, timeout=timeout or self._timeout
@@ -183,76 +220,13 @@ class Client:
         raise problem_error(answer.status_code, document, _retry_after(answer))
 
 
-class Job:
-    """A job at the gateway."""
-
-    def __init__(self, client: Client, job_id: str) -> None:
-        self._client = client
-        self.id = job_id
-
-    def __repr__(self) -> str:
-        return f"Job({self.id!r})"
-
-    def status(self) -> str:
-        """Return `queued`, `running`, `succeeded`, `failed`, `cancelled` or `expired`.
-
-        Raises:
-            NotFound: if the job is unknown or aged out.
-        """
-        try:
-            return str(self._client.job_view(self.id)["status"])
-        except ResultExpired as error:
-            return str(error.members["job"]["status"])
-
-    def delete(self) -> None:
-        """Cancel the job; if it has ended, make the gateway forget it, its result and its idempotency key.
-
-        Raises:
-            NotFound: if the job is unknown, forgotten or aged out.
-        """
-        self._client.delete_job(self.id)
-
-    def result(self, timeout: float | None = None) -> dict[str, Any]:
-        """Wait for the result: `prediction` or `predictions`, and `probabilities` if the model knows them.
-
-        Args:
-            timeout: seconds to wait at most; None waits until the job has ended.
-
-        Raises:
-            TimeoutError: if the job has not ended within `timeout`.
-            JobFailed: if it ended without a result.
-            ResultExpired: if the result made room for newer ones.
-            NotFound: if the job is unknown or aged out.
-            ProblemError: if the gateway answers with another error.
-            GatewayUnreachable: if it does not answer.
-        """
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
-        while True:
-            wait = max(0.0, min(POLL_SECONDS, deadline - time.monotonic()))
-            view = self._client.job_view(self.id, round(wait, 3))
-            if view["status"] in ENDED:
-                break
-            if time.monotonic() >= deadline:
-                raise TimeoutError(f"job {self.id} is {view['status']} after {timeout:g} s")
-        if view["status"] != "succeeded":
-            raise JobFailed(self.id, view["status"], view.get("error") or {})
-        result: dict[str, Any] = view["result"]
-        return result
-
-
 def _path(resource: str, model: str | None, version: str | None) -> str:
     if model is None:
         if version is not None:
-            raise ValueError("version needs model: versions belong to a model")
+            raise ClientMisused("version needs model: versions belong to a model")
         return f"/{resource}"
     base = f"/models/{quote(model, safe='')}"
     return f"{base}/{resource}" if version is None else f"{base}/versions/{quote(version, safe='')}/{resource}"
-
-
-def _body(rows: Row | Sequence[Row]) -> bytes:
-    # NumPy numbers, as rows of a data frame hold them, are JSON numbers.
-    body = dict(rows) if isinstance(rows, Mapping) else {"instances": [dict(row) for row in rows]}
-    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _document(answer: httpx.Response) -> dict[str, Any]:

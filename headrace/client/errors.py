@@ -10,12 +10,18 @@ HeadraceError
 │   ├── Unavailable          503: overloaded, or a part of the service is down
 │   └── DeadlineExceeded     504: no prediction before the deadline
 ├── JobFailed                a job ended without a result
-└── GatewayUnreachable       there was no answer at all
+├── JobUnfinished            a job has not ended in the time that the caller waits (also a TimeoutError)
+├── GatewayUnreachable       there was no answer at all
+├── UnusableRows             what should be rows is something else (also a TypeError)
+└── ClientMisused            a client with a wrong address, or one that is closed (also a ValueError)
 """
 
 from typing import Any
 
 from headrace.errors import HeadraceError
+
+ERRORS_SHOWN = 5
+"""Number of wrong values that the text of an error names; all are in its `members`."""
 
 
 class ProblemError(HeadraceError):
@@ -37,12 +43,14 @@ class ProblemError(HeadraceError):
         retry_after: float | None = None,
         members: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(f"{status} {code}: {detail}" if code else f"{status}: {detail}")
+        members = members or {}
+        head = f"{status} {code}: {detail}" if code else f"{status}: {detail}"
+        super().__init__(head + _where(members.get("errors")))
         self.status = status
         self.code = code
         self.detail = detail
         self.retry_after = retry_after
-        self.members = members or {}
+        self.members = members
 
 
 class InvalidRequest(ProblemError):
@@ -89,6 +97,18 @@ class JobFailed(HeadraceError):
         super().__init__(f"job {job_id} is {status}" + (f": {error['code']}: {error['message']}" if error else ""))
 
 
+class JobUnfinished(HeadraceError, TimeoutError):
+    """A job has not ended in the time for which the caller waits; it goes on."""
+
+
+class UnusableRows(HeadraceError, TypeError):
+    """Rows are neither mappings nor a data frame, or have a value that can't be sent."""
+
+
+class ClientMisused(HeadraceError, ValueError):
+    """The client can't send a request: its address is wrong, it is closed, or an argument is missing."""
+
+
 class GatewayUnreachable(HeadraceError):
     """The gateway can't be reached, or did not answer within the client's timeout."""
 
@@ -115,3 +135,16 @@ def problem_error(status: int, document: dict[str, Any], retry_after: float | No
     code = str(document.get("type", "")).removeprefix(PROBLEM_PREFIX)
     detail = str(document.get("detail", "an answer without problem details"))
     return _BY_STATUS.get(status, ProblemError)(status, code, detail, retry_after, document)
+
+
+def _where(errors: Any) -> str:
+    """Return the wrong values that a problem document names, as the end of a sentence."""
+    if not isinstance(errors, list):
+        return ""
+    named = [
+        f"{error.get('pointer') or error.get('parameter')}: {error.get('detail')}"
+        for error in errors
+        if isinstance(error, dict)
+    ]
+    more = f", and {len(named) - ERRORS_SHOWN} more" if len(named) > ERRORS_SHOWN else ""
+    return f" ({'; '.join(named[:ERRORS_SHOWN])}{more})" if named else ""

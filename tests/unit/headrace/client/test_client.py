@@ -104,6 +104,51 @@ def test_a_problem_is_an_exception_of_its_kind(status: int, kind: type[ProblemEr
     assert str(error) == f"{status} a_code: a reason"
 
 
+def test_the_text_of_an_error_names_the_wrong_values() -> None:
+    mistakes = [{"pointer": f"/instances/{row}/town", "detail": "this must be a text"} for row in range(7)]
+    gateway = Gateway(problem(422, "invalid_rows", errors=mistakes))
+
+    with pytest.raises(errors.InvalidRequest) as caught:
+        gateway.client().predict({"x": 1.0})
+
+    assert str(caught.value).startswith(
+        "422 invalid_rows: a reason (/instances/0/town: this must be a text; /instances/1"
+    )
+    assert str(caught.value).endswith("/instances/4/town: this must be a text, and 2 more)")
+    assert caught.value.members["errors"] == mistakes
+
+
+@pytest.mark.parametrize("strange", ["text", [1, None], {}, None])
+def test_an_error_of_another_form_is_still_an_error(strange: Any) -> None:
+    with pytest.raises(errors.InvalidRequest, match=r"^422 a_code: a reason$"):
+        Gateway(problem(422, "a_code", errors=strange)).client().predict({"x": 1.0})
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "gateway", "", "http://", "ftp://gateway", "http://gateway:port"])
+def test_an_address_that_is_none_is_refused_with_an_example(url: str) -> None:
+    with pytest.raises(errors.ClientMisused, match="is no address of a gateway: ") as caught:
+        Client(url)
+
+    assert isinstance(caught.value, HeadraceError) and isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize("key", ["", "secret\n", "two words", "schlüssel"])
+def test_a_key_that_can_be_none_is_refused_and_not_repeated(key: str) -> None:
+    with pytest.raises(errors.ClientMisused) as caught:
+        Client("http://gateway", key=key)
+
+    assert not key or key.strip() not in str(caught.value)
+
+
+def test_a_closed_client_says_so() -> None:
+    with Gateway().client() as client:
+        pass
+
+    for ask in (lambda: client.predict({"x": 1.0}), lambda: client.submit({"x": 1.0}), client.job("j1").result):
+        with pytest.raises(errors.ClientMisused, match=r"^this client is closed: make a new one$"):
+            ask()
+
+
 @pytest.mark.parametrize("content", [b"<html>", b"[]", b""])
 def test_an_error_of_something_in_between_is_a_problem_too(content: bytes) -> None:
     with pytest.raises(ProblemError) as caught:
@@ -123,7 +168,15 @@ def test_no_answer_is_an_exception_that_names_the_gateway() -> None:
     assert type(caught.value) is errors.GatewayUnreachable
 
 
-def test_a_job_is_submitted_and_its_result_waited_for() -> None:
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return the pauses that were made, which take no time."""
+    made: list[float] = []
+    monkeypatch.setattr("headrace.client.job.time.sleep", made.append)
+    return made
+
+
+def test_a_job_is_submitted_and_its_result_waited_for(pauses: list[float]) -> None:
     gateway = Gateway(
         httpx.Response(202, json={"id": "j1", "status": "queued"}),
         view("queued"),
@@ -139,13 +192,40 @@ def test_a_job_is_submitted_and_its_result_waited_for() -> None:
     assert (submitted.url.path, submitted.headers["idempotency-key"]) == ("/models/m/jobs", "k")
     assert asked.url == "http://gateway:8000/jobs/j1"
     assert [request.url.query for request in waited] == [b"wait=5.0", b"wait=5.0"]
+    assert pauses == [1.0], "a gateway that does not wait is stopping"
+
+
+@pytest.mark.parametrize(("longest", "asked"), [(2.0, [5.0, 2.5, 1.25, 1.25]), (0.01, [5.0, 2.5, 1.25, 0.625])])
+def test_a_gateway_that_allows_shorter_waits_only_is_asked_so(
+    pauses: list[float], longest: float, asked: list[float]
+) -> None:
+    waits: list[float] = []
+    answers = [view("running"), view("succeeded", result={"prediction": 1})]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        waits.append(float(request.url.params.get("wait", 0)))
+        if waits[-1] > longest:
+            return problem(422, "invalid_parameter", errors=[{"parameter": "wait", "detail": "too long"}])
+        return answers.pop(0)
+
+    client = Client("http://gateway", transport=httpx.MockTransport(answer))
+    assert client.job("j1").result() == {"prediction": 1}
+    assert waits[:4] == asked
+    assert len(waits) <= 10
+
+
+def test_another_wrong_parameter_is_not_tried_again() -> None:
+    refused = problem(422, "invalid_parameter", errors=[{"parameter": "job_id", "detail": "too long"}])
+    with pytest.raises(errors.InvalidRequest, match="job_id: too long"):
+        Gateway(refused).client().job("j" * 65).result()
 
 
 def test_a_job_that_takes_too_long_is_a_timeout() -> None:
     job = Gateway(view("running")).client().job("j1")
 
-    with pytest.raises(TimeoutError, match="job j1 is running after 0 s"):
+    with pytest.raises(TimeoutError, match="job j1 is running after 0 s") as caught:
         job.result(timeout=0)
+    assert isinstance(caught.value, HeadraceError)
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def normalized(url: str) -> str:
         # Its message may quote the password.
         raise ValueError("its host is not valid, or special characters in it are not percent-encoded") from None
     if parts.scheme not in SCHEMES:
-        raise ValueError("it must begin with redis:// or rediss://; Unix sockets and Sentinel are not supported")
+        raise ValueError("it must begin with redis:// or rediss://, such as redis://127.0.0.1:6379/0")
     if parts.fragment or "@" in parts.path + parts.query:
         raise ValueError("special characters in it must be percent-encoded: # as %23, / as %2F, ? as %3F, @ as %40")
     options = _options(parts)

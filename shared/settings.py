@@ -99,5 +99,6 @@ def load_settings(settings_class: type[SettingsT]) -> SettingsT:
     except ValidationError as error:
         for item in error.errors(include_url=False, include_input=False):
             name = "_".join(str(part) for part in item["loc"]).upper() or "settings"
-            print(f"headrace: {name}: {item['msg']}", file=sys.stderr)  # noqa: T201 - logging is not set up yet
+            message = item["msg"].removeprefix("Value error, ")
+            print(f"headrace: {name}: {message}", file=sys.stderr)  # noqa: T201 - logging is not set up yet
         raise SystemExit(2) from None

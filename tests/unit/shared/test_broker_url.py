@@ -104,6 +104,7 @@ def test_every_process_gets_the_same_typed_values(
     ("url", "reason"),
     [
         ("unix:///run/redis.sock", "must begin with redis:// or rediss://"),
+        ("127.0.0.1:6379", "such as redis://127.0.0.1:6379/0"),
         ("sentinel://h", "must begin with redis:// or rediss://"),
         ("redis://h?max_connections=5", "option max_connections is not supported"),
         ("redis://h?decode_responses=true", "option decode_responses is not supported"),

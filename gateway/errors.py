@@ -54,13 +54,6 @@ class IdempotencyKeyReused(RequestError):
         super().__init__("this Idempotency-Key was used for another request")
 
 
-class InvalidCursor(RequestError):
-    """A cursor that no page of jobs came with."""
-
-    def __init__(self) -> None:
-        super().__init__("cursor is the value of `next` in an earlier answer")
-
-
 class UnknownModel(RequestError):
     """A name, version or alias that the model store does not have."""
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Path, Query, Request
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, BeforeValidator
 from starlette.responses import Response
 from starlette.types import Scope
 
@@ -21,7 +21,7 @@ from gateway.api.responses import (
 from gateway.api.schemas import DELETE_JOB, GET_JOB, JobList, JobView, job_links, problems
 from gateway.auth.api_keys import KeyScope
 from gateway.catalog.served_model import ServedModel
-from gateway.jobs.listing import JobFilter
+from gateway.jobs.listing import CURSOR_PATTERN, JobFilter
 from gateway.jobs.service import Deletion
 from gateway.problems import Problem
 from gateway.services import Services
@@ -32,6 +32,20 @@ from shared.queue.contract import JobStatus, Lane
 
 LISTED, LISTED_MAX = 50, 500
 """Jobs in a page, unless the caller says how many, and at most."""
+
+
+def _with_date(text: str) -> str:
+    """Return the text of a date and time; pydantic would take a number too.
+
+    Raises:
+        ValueError: if there is no time after a date.
+    """
+    if text[10:11] not in ("T", "t"):
+        raise ValueError("not a date and a time of RFC 3339")
+    return text
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_with_date)]
 
 JobId = Annotated[str, Path(max_length=64, description="The id in the answer to the submission.")]
 
@@ -130,9 +144,9 @@ def job_routes(services: Services) -> APIRouter:
         request: Request,
         status: Annotated[JobStatus | None, Query(description="Only jobs with this status.")] = None,
         model: Annotated[str | None, Query(pattern=IDENTIFIER_PATTERN, description="Only jobs of this model.")] = None,
-        since: Annotated[AwareDatetime | None, Query(description="Only jobs accepted at this time or later.")] = None,
+        since: Annotated[Time | None, Query(description="Only jobs accepted at this time or later.")] = None,
         limit: Annotated[int, Query(ge=1, le=LISTED_MAX, description="Most jobs in the page.")] = LISTED,
-        cursor: Annotated[str | None, Query(max_length=64, description="`next` of the page before.")] = None,
+        cursor: Annotated[str | None, Query(pattern=CURSOR_PATTERN, description="`next` of the page before.")] = None,
     ) -> Any:
         wanted = JobFilter(status, model, since.timestamp() if since is not None else None)
         page = await services.job_listing.page(wanted, limit, cursor, context_of(request.scope).owner)

@@ -1,8 +1,6 @@
 """Lists of an owner's jobs, in pages, from the indexes that the job scripts fill."""
 
 import asyncio
-import base64
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +9,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from gateway.broker.redis_client import bounded
-from gateway.errors import BrokerUnavailable, InvalidCursor
+from gateway.errors import BrokerUnavailable
 from gateway.jobs.record import Job
 from gateway.settings import GatewaySettings
 from shared.queue import keys
@@ -28,7 +26,8 @@ READ_MAX = 20_000
 LATE_SECONDS = 3600.0
 """Time by which a job may end later than its expiry, because it was running."""
 
-_CURSOR = re.compile(r"(\d{1,9}) (\d{1,9})")
+CURSOR_PATTERN = "^[0-9]{1,9}-[0-9]{1,9}$"
+"""Form of a cursor: list of the index, and number of its jobs that are still to be read."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +61,16 @@ class JobListing:
 
         A page may have fewer than `limit` jobs, or none, and yet a cursor, if jobs that are wanted are rare.
 
+        Args:
+            wanted: the jobs to list.
+            limit: most jobs of the page.
+            cursor: the cursor of the page before, of the form `CURSOR_PATTERN`; None begins.
+            owner: the owner of the jobs.
+
         Raises:
-            InvalidCursor: if the cursor is not one that was returned.
             BrokerUnavailable: if Redis does not answer.
         """
-        place = _place(cursor) if cursor is not None else ["", ""]
+        place: list[Any] = cursor.split("-") if cursor is not None else ["", ""]
         has_index = wanted.status in OUTCOMES and wanted.status is not JobStatus.SUCCEEDED
         index = wanted.status.value if wanted.status is not None and has_index else "all"
         oldest = self._clock.now() - self._kept_seconds
@@ -79,7 +83,7 @@ class JobListing:
             jobs += [_job(job_id.decode(), fields) for job_id, fields in found]
             if not place or len(jobs) == limit:
                 break
-        return JobPage(jobs, _cursor(*place) if place else None)
+        return JobPage(jobs, "{}-{}".format(*place) if place else None)
 
     async def _read(self, args: list[Any]) -> list[Any]:
         try:
@@ -110,23 +114,3 @@ def _job(job_id: str, fields: list[bytes | None]) -> Job:
 
 def _number(value: bytes | None) -> float | None:
     return None if value is None else float(value)
-
-
-def _cursor(hour: int, unread: int) -> str:
-    return base64.urlsafe_b64encode(b"%d %d" % (hour, unread)).decode().rstrip("=")
-
-
-def _place(cursor: str) -> list[Any]:
-    """Return the list of the index and the number of its unread jobs.
-
-    Raises:
-        InvalidCursor: if the text is not a cursor.
-    """
-    try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
-    except ValueError:
-        raise InvalidCursor() from None
-    found = _CURSOR.fullmatch(text)
-    if found is None:
-        raise InvalidCursor()
-    return [int(number) for number in found.groups()]

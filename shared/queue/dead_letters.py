@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 KEPT = 1000
 """Number of dead letters that are kept; older ones are dropped."""
 
+KEPT_BYTES = 32_000_000
+"""Bytes that dead letters of one size may have together; of larger ones fewer are kept."""
+
 
 class DeadLetter(BaseModel):
     """A member of `keys.DEAD_LETTERS`; `at` is the broker's time in seconds, `queue` the list that the entry was in."""
@@ -40,3 +43,8 @@ def read(letter: bytes) -> DeadLetter | None:
         return DeadLetter.model_validate_json(letter)
     except ValidationError:
         return None
+
+
+def kept_after(letter: str) -> int:
+    """Return the number of dead letters that are kept when this one, as JSON, has come last; at least 1."""
+    return max(1, min(KEPT, KEPT_BYTES // len(letter)))

@@ -129,12 +129,13 @@ def test_jobs_are_listed_in_pages(stack: Stack) -> None:
             "status=done",
             "status=",
             "model=a/b",
+            "since=1.5",
             "since=yesterday",
             "since=2026-01-01T00:00:00",
             "limit=0",
             "limit=501",
         ),
-        *("limit=many", "cursor=", "cursor=x", "cursor=%C3%A4", "cursor=" + "x" * 65, "cursor=MSAy%0A"),
+        *("limit=many", "cursor=", "cursor=x", "cursor=%C3%A4", "cursor=" + "x" * 65, "cursor=1-2%0A", "cursor=1-"),
     ],
 )
 def test_a_list_that_is_asked_for_wrongly_is_422(stack: Stack, query: str) -> None:

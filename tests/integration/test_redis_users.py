@@ -42,7 +42,13 @@ def test_all_that_a_stack_does_is_allowed(stack: Stack) -> None:
     assert stack.predict(GOOD, headers={"Prefer": "wait=10"}).json()["prediction"] == "setosa"
     jobs = [stack.submit(GOOD, headers={"Idempotency-Key": str(number % 15)}) for number in range(20)]
     assert {stack.outcome(job)["status"] for job in jobs} == {"succeeded"}
-    assert len(stack.http.get("/jobs").json()["jobs"]) == 15
+    large = stack.submit([GOOD] * 100)
+    assert stack.outcome(large)["status"] == "succeeded"
+    wait_for("its result is counted", lambda: stack.redis.zcard(keys.JOB_RESULTS) == 1)
+    # With the one of the prediction that was asked for as a job.
+    assert len(stack.http.get("/jobs").json()["jobs"]) == 17
+    assert stack.http.delete(f"/jobs/{large}").status_code == 204
+    wait_for("ended jobs are counted", lambda: stack.redis.hget(keys.JOBS_KEPT, "counted") == b"17")
     assert stack.http.delete(f"/jobs/{jobs[0]}").status_code == 204
     stack.redis.lpush("interactive", "not an entry")
     wait_for("a dead letter", lambda: stack.redis.llen(keys.DEAD_LETTERS) == 1)

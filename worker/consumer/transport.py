@@ -15,7 +15,7 @@ from celery.app.amqp import AMQP
 from kombu.transport import redis as kombu_redis
 
 from shared.queue import keys
-from shared.queue.dead_letters import KEPT, DeadLetter
+from shared.queue.dead_letters import DeadLetter, kept_after
 from shared.queue.entry import problem
 from worker.consumer.acks import QoS
 from worker.consumer.blocking_poll import BlockingPoll
@@ -144,8 +144,9 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         logger.error("dead letter: %s: an entry of %d bytes in %s", reason, len(entry), queue)
         with self.conn_or_acquire() as client:
             seconds, _ = client.time()
-            client.lpush(keys.DEAD_LETTERS, DeadLetter.of(entry, queue, reason, seconds).model_dump_json())
-            client.ltrim(keys.DEAD_LETTERS, 0, KEPT - 1)
+            letter = DeadLetter.of(entry, queue, reason, seconds).model_dump_json()
+            client.lpush(keys.DEAD_LETTERS, letter)
+            client.ltrim(keys.DEAD_LETTERS, 0, kept_after(letter) - 1)
 
 
 class Transport(kombu_redis.Transport):  # type: ignore[misc]

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
-from math import ceil
 from random import Random
 from statistics import pstdev
 from typing import Any
@@ -11,10 +9,10 @@ from typing import Any
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
-from headrace.models.manifest import MISSING_BIN, OTHER_BIN, Feature, Sample, Scalar
+from headrace.models.made_up import Distribution, Interval, Values
+from headrace.models.manifest import Feature, Sample, Scalar
 
 Row = dict[str, Any]
-Values = Sequence[Scalar | None]
 
 RAREST_CHANCE = 0.5
 """Probability that a fully drifted text or boolean is the value that was rarest in training."""
@@ -67,16 +65,8 @@ async def fetch(client: httpx.AsyncClient, name: str | None) -> Model:
         raise NotServed(f"{client.base_url}{path} answers something else: is that the gateway?") from None
 
 
-@dataclass(frozen=True)
-class Interval:
-    """Numbers above `low` up to `high`, each as likely as the others."""
-
-    low: float
-    high: float
-
-
-class Column:
-    """Values of one feature, drawn by the shares of its reference bins.
+class Column(Distribution):
+    """Values of one feature, drawn by the shares of its reference bins, and drifted ones.
 
     Args:
         feature: The feature as the manifest describes it.
@@ -84,27 +74,13 @@ class Column:
     """
 
     def __init__(self, feature: Feature, sampled: Values) -> None:
-        seen = [feature.minimum, feature.maximum, *(feature.reference.edges or ())]
-        # Edges are observed values: the feature counts something if all of them are whole.
-        self._whole = all(value is not None and value.is_integer() for value in seen)
-        self._bins = _numbers(feature, self._whole) if feature.type == "number" else _named(feature, sampled)
-        self._weights = list(accumulate(feature.reference.ratios))
-        self._rarest = _rarest(self._bins, feature.reference.ratios)
+        known = [*(feature.categories or ()), *(value for value in sampled if isinstance(value, str))]
+        super().__init__(feature, [text for text in known if text not in feature.reference.bins] or [UNKNOWN_TEXT])
+        self._rarest = _rarest(self.bins, feature.reference.ratios)
         random = Random(0)
         drawn = [value for value in (self.draw(random) for _ in range(DEVIATION_DRAWS)) if isinstance(value, float)]
         self._deviation = pstdev(drawn) if drawn else 0.0
         self.can_drift = feature.minimum != feature.maximum or self._rarest is not None
-
-    def draw(self, random: Random) -> Scalar | None:
-        """Draw a value as in training."""
-        [chosen] = random.choices(self._bins, cum_weights=self._weights)
-        if not isinstance(chosen, Interval):
-            return random.choice(chosen)
-        value = chosen.high - (chosen.high - chosen.low) * random.random()
-        if self._whole:
-            return float(ceil(value))
-        # Between neighbouring numbers, rounding may give the lower bound, which is not in the bin.
-        return value if value > chosen.low else chosen.high
 
     def draw_drifted(self, random: Random, deviations: float, strength: float) -> Scalar | None:
         """Draw a drifted value; missing ones stay as frequent as they were.
@@ -115,36 +91,10 @@ class Column:
         value = self.draw(random)
         if isinstance(value, float):
             moved = value + deviations * strength * self._deviation
-            return float(round(moved)) if self._whole else moved
+            return float(round(moved)) if self.whole else moved
         if value is not None and self._rarest is not None and random.random() < RAREST_CHANCE * strength:
             return self._rarest
         return value
-
-
-def _numbers(feature: Feature, whole: bool) -> list[Interval | Values]:
-    """Return the bins of a number; the outer ones end with the training range, so no drawn value is out of range."""
-    assert feature.minimum is not None and feature.maximum is not None and feature.reference.edges is not None
-    # An interval does not hold its lower bound, and the least whole number is one of its values.
-    low, high, edges = feature.minimum - whole, feature.maximum, feature.reference.edges
-    bounds = [min(low, edges[0]), *edges, max(high, edges[-1])] if edges else [low, high]
-    bins: list[Interval | Values] = [Interval(low, high) for low, high in pairwise(bounds)]
-    return [*bins, [None]] if feature.nullable else bins
-
-
-def _named(feature: Feature, sampled: Values) -> list[Interval | Values]:
-    """Return the bins of a text or a boolean."""
-    bins: list[Interval | Values] = []
-    for name in feature.reference.bins:
-        if name == MISSING_BIN:
-            bins.append([None])
-        elif feature.type == "boolean":
-            bins.append([name == "True"])
-        elif name == OTHER_BIN:
-            known = [*(feature.categories or ()), *(value for value in sampled if isinstance(value, str))]
-            bins.append([text for text in known if text not in feature.reference.bins] or [UNKNOWN_TEXT])
-        else:
-            bins.append([name])
-    return bins
 
 
 def _rarest(bins: Sequence[Interval | Values], ratios: Sequence[float]) -> Scalar | None:

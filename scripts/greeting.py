@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from headrace.models.made_up import example_row
 from headrace.models.manifest import Manifest
 
 POLL_SECONDS = 0.25
@@ -17,9 +18,9 @@ PATIENCE_SECONDS = 60.0
 
 
 def sample_row(manifest: Manifest) -> dict[str, Any]:
-    """Return a row of the model's samples, by feature."""
+    """Return an example row of the model, by feature."""
     names = (feature.name for feature in manifest.features)
-    return dict(zip(names, manifest.samples[0].row, strict=True))
+    return dict(zip(names, example_row(manifest), strict=True))
 
 
 def curl_line(gateway: str, row: Mapping[str, Any], with_key: bool = False) -> str:

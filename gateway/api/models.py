@@ -23,7 +23,7 @@ def model_routes(services: Services) -> APIRouter:
         manifest = served.manifest
         loaded = workers.loaded_by(served.label)
         return {
-            **manifest.model_dump(mode="json", exclude={"format_version"}),
+            **manifest.model_dump(mode="json", exclude={"format_version", "golden"}),
             "aliases": catalog.aliases(manifest.name),
             "moving": catalog.moves(manifest.name),
             "trials": catalog.trials(manifest.name),

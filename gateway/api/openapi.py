@@ -11,6 +11,7 @@ from gateway.auth.guard import SCHEME
 from gateway.catalog.row_parser import flat_row
 from gateway.catalog.served_model import ServedModel
 from gateway.services import Services
+from headrace.models.made_up import example_row
 from headrace.models.manifest import Manifest
 
 _REF = "#/components/schemas/"
@@ -102,7 +103,8 @@ def _require_keys(document: dict[str, Any]) -> None:
 
 
 def _default_rows(manifest: Manifest) -> dict[str, Any]:
-    rows = [flat_row(manifest, sample.row) for sample in manifest.samples[:2]]
+    shown = [sample.row for sample in manifest.samples[:2]] or [example_row(manifest)]
+    rows = [flat_row(manifest, row) for row in shown]
     return {
         "required": True,
         "content": {

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from headrace.card.style import STYLE
 from headrace.card.svg import bars, confusion, histogram, scatter, short
+from headrace.data.predictions import PREDICTED_ROWS_MAX
+from headrace.data.reference import observed_ratios
 from headrace.data.table import Column, Table
 from headrace.data.targets import Comparison
 from headrace.models.manifest import MISSING_BIN, OTHER_BIN, Feature, Manifest, Output, Reference
@@ -36,7 +38,7 @@ def card(manifest: Manifest, estimator: Any, table: Table, comparison: Compariso
         comparison: targets and predictions, empty if the targets are not known.
     """
     title = escape(f"{manifest.name} {manifest.version}")
-    outputs = [_output(manifest.outputs, i, comparison) for i in range(len(manifest.outputs))]
+    outputs = [_output(manifest, i, comparison) for i in range(len(manifest.outputs))]
     features = [_feature(*pair) for pair in zip(manifest.features, table.columns, strict=True)]
     predictions = _as_fits(outputs, PAGE_BYTES // 2)
     sections = [
@@ -93,10 +95,11 @@ def _scores(manifest: Manifest) -> str:
     return f'<div class="scores">{cells}</div>{note}'
 
 
-def _output(outputs: Sequence[Output], at: int, comparison: Comparison) -> str:
-    output = outputs[at]
-    heading = f"<h3>{escape(output.name)}</h3>" if len(outputs) > 1 else ""
-    figures = [_figure("Predictions for the training rows", _distribution(output, comparison, at))]
+def _output(manifest: Manifest, at: int, comparison: Comparison) -> str:
+    output = manifest.outputs[at]
+    heading = f"<h3>{escape(output.name)}</h3>" if len(manifest.outputs) > 1 else ""
+    distribution = _distribution(output, min(manifest.training_rows, PREDICTED_ROWS_MAX))
+    figures = [_figure("Predictions for the training rows", distribution)]
     if comparison.targets:
         note = "by models that had not seen the row" if comparison.held_out else "for rows that it was fitted on"
         true, predicted = comparison.targets[at], comparison.predicted[at]
@@ -109,14 +112,15 @@ def _output(outputs: Sequence[Output], at: int, comparison: Comparison) -> str:
     return heading + _grid("".join(figures))
 
 
-def _distribution(output: Output, comparison: Comparison, at: int) -> str:
+def _distribution(output: Output, rows: int) -> str:
     reference = output.reference
     if output.classes is None:
-        return _reference_table(reference)
-    order = np.argsort(reference.ratios)[::-1][:CLASSES_SHOWN].tolist()
+        return _reference_table(reference, rows)
+    shares = observed_ratios(reference.ratios, rows)
+    order = np.argsort(shares)[::-1][:CLASSES_SHOWN].tolist()
     if len(reference.bins) <= CLASSES_SHOWN:
         order = list(range(len(reference.bins)))
-    chart = bars([reference.bins[i] for i in order], [float(reference.ratios[i]) for i in order])
+    chart = bars([reference.bins[i] for i in order], [shares[i] for i in order])
     hidden = len(reference.bins) - len(order)
     return chart + (f"<p>and {hidden} rarer classes</p>" if hidden else "")
 
@@ -149,11 +153,12 @@ def _feature(feature: Feature, column: Column) -> str:
         chart = histogram(column.present, feature.reference.edges or ())
         facts.append(f"mean {short(_mean(column.present))}")
     else:
-        shown = _most_frequent(feature.reference)
+        shown = _most_frequent(feature.reference, len(column.values))
         chart = bars([bin_ for bin_, _ in shown], [ratio for _, ratio in shown])
         if feature.type == "string" and not feature.categories:
-            facts.append("hardly a text twice")
-    table = f"<details><summary>Reference bins</summary>{_reference_table(feature.reference)}</details>"
+            facts.append("texts are not shown")
+    bins = _reference_table(feature.reference, len(column.values))
+    table = f"<details><summary>Reference bins</summary>{bins}</details>"
     return _figure(escape(feature.name), f"<p>{escape(' · '.join(facts))}</p>{chart}{table}", escaped=True)
 
 
@@ -163,14 +168,17 @@ def _mean(values: NDArray[np.float64]) -> float:
     return 0.0 if abs(mean) < 1e-9 * spread else mean
 
 
-def _most_frequent(reference: Reference) -> list[tuple[str, float]]:
-    """Return bins with their ratios, as many as a small chart holds, and the bins that are no category."""
-    pairs = [(label, float(ratio)) for label, ratio in zip(reference.bins, reference.ratios, strict=True)]
-    special = [pair for pair in pairs[CATEGORIES_SHOWN:] if pair[0] in (OTHER_BIN, MISSING_BIN)]
-    return pairs[:CATEGORIES_SHOWN] + special
+def _most_frequent(reference: Reference, rows: int) -> list[tuple[str, float]]:
+    """Return bins with their shares of the training rows, as many as a small chart holds.
+
+    The bins that are no category come last, if they hold a row.
+    """
+    pairs = list(zip(reference.bins, observed_ratios(reference.ratios, rows), strict=True))
+    special = [pair for pair in pairs if pair[0] in (OTHER_BIN, MISSING_BIN)]
+    return [pair for pair in pairs if pair not in special][:CATEGORIES_SHOWN] + [pair for pair in special if pair[1]]
 
 
-def _reference_table(reference: Reference) -> str:
+def _reference_table(reference: Reference, rows: int) -> str:
     ranges = reference.bins
     if reference.edges is not None:
         edges = [short(edge) for edge in reference.edges]
@@ -180,11 +188,11 @@ def _reference_table(reference: Reference) -> str:
             f"above {edges[-1]}",
             *reference.bins[len(edges) + 1 :],
         ]
-    rows = "".join(
+    cells = "".join(
         f"<tr><td>{escape(label)}</td><td>{ratio:.1%}</td></tr>"
-        for label, ratio in zip(ranges, reference.ratios, strict=True)
+        for label, ratio in zip(ranges, observed_ratios(reference.ratios, rows), strict=True)
     )
-    return f"<table>{rows}</table>"
+    return f"<table>{cells}</table>"
 
 
 def _figure(caption: str, content: str, kind: str = "", *, escaped: bool = False) -> str:

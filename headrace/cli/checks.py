@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `verify` and `export-check`."""
     command = add_store_command(
-        subparsers, "verify", _verify, "check digests, load the models and predict their samples"
+        subparsers, "verify", _verify, "check digests, load the models and predict their samples and golden rows"
     )
     command.add_argument("name", nargs="?", metavar="NAME", help="only this model")
     command.add_argument("ref", nargs="?", metavar="REF", help="only this version or alias")
@@ -64,12 +64,12 @@ def _verify(store: ModelStore, options: argparse.Namespace) -> int:
     for name, version in chosen:
         try:
             manifest = store.manifest(name, version)
-            verify(store, manifest, _names(options.trusted))
+            rows = verify(store, manifest, _names(options.trusted))
         except HeadraceError as error:
             print(f"headrace: {error}", file=sys.stderr)
             exit_code = 1
         else:
-            print(f"{name} {version} is intact and predicts its {len(manifest.samples)} samples")
+            print(f"{name} {version} is intact and predicts {rows} rows as at its export")
     return exit_code
 
 

@@ -1,10 +1,11 @@
 """Features of the manifest, described from training columns: type, observed values, reference distribution."""
 
+import re
 from collections import Counter
 
 import numpy as np
 
-from headrace.data.reference import histogram_edges, numeric_reference, smoothed_ratios
+from headrace.data.reference import histogram_edges, numeric_reference, rounded_range, smoothed_ratios
 from headrace.data.table import Column
 from headrace.errors import NotExportable
 from headrace.models.manifest import MISSING_BIN, OTHER_BIN, Feature, Reference
@@ -15,8 +16,13 @@ DTYPE_CATEGORIES_MAX = 1_000
 
 BIN_CATEGORIES_MAX = 20
 
+CATEGORY_ROWS_MIN = 3
+"""Number of training rows that a text must have to be listed: a text of fewer may tell of one person."""
+
 CATEGORY_CHARACTERS_MAX = 128
 """Longest text that counts as a category, in characters: categories become labels of metrics."""
+
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.\w")
 
 
 def describe(column: Column) -> Feature:
@@ -36,12 +42,27 @@ def describe(column: Column) -> Feature:
 
 
 def is_categorical(column: Column) -> bool:
-    """Tell whether the texts of a column repeat.
-
-    Texts that don't are names, keys or prose: as categories they would be useless, and would disclose training data.
-    """
+    """Tell whether the texts of a column repeat. Texts that don't are names, keys or prose."""
     different = len(set(column.present.tolist()))
     return different <= BIN_CATEGORIES_MAX or different <= len(column.present) / 2
+
+
+def public_texts(column: Column) -> list[str]:
+    """Return the texts of a column that may be listed, the most frequent first: those of several training rows.
+
+    Names, keys and prose would be useless as categories, and would disclose training data. So would the texts of a
+    column that holds e-mail addresses. In a column of many different texts, a text is listed only if at least a
+    hundredth of the rows has it: keys may repeat too.
+    """
+    frequency = Counter(column.present.tolist())
+    if not is_categorical(column) or any(map(_EMAIL.search, frequency)):
+        return []
+    share = len(column.present) / 100 if len(frequency) > CATEGORIES_MAX else 0
+    return [
+        text
+        for text, rows in frequency.most_common()
+        if rows >= max(CATEGORY_ROWS_MIN, share) and len(text) <= CATEGORY_CHARACTERS_MAX
+    ]
 
 
 def _feature(column: Column, *, reference: Reference, categories: list[str] | None = None) -> Feature:
@@ -59,22 +80,21 @@ def _feature(column: Column, *, reference: Reference, categories: list[str] | No
 
 def _number(column: Column) -> Feature:
     values = column.present
+    minimum, maximum = rounded_range(float(values.min()), float(values.max()))
     return Feature(
         name=column.name,
         nullable=bool(column.missing.any()),
         dtype=column.dtype,
-        minimum=float(values.min()),
-        maximum=float(values.max()),
+        minimum=minimum,
+        maximum=maximum,
+        whole=bool((values == np.floor(values)).all()),
         histogram_edges=histogram_edges(values),
         reference=numeric_reference(values, missing=int(column.missing.sum())),
     )
 
 
 def _string(column: Column) -> Feature:
-    frequency = Counter(column.present.tolist())
-    ranked = [text for text, _ in frequency.most_common() if len(text) <= CATEGORY_CHARACTERS_MAX]
-    if not is_categorical(column):
-        ranked = []
+    frequency, ranked = Counter(column.present.tolist()), public_texts(column)
     bins = [text for text in ranked if text not in (OTHER_BIN, MISSING_BIN)][:BIN_CATEGORIES_MAX]
     counts = [frequency[text] for text in bins]
     reference = _reference(column, [*bins, OTHER_BIN], [*counts, len(column.present) - sum(counts)])

@@ -17,6 +17,9 @@ Classes = list[Any]
 TOLERANCE = 1e-6
 """Largest relative or absolute difference between two numbers that count as the same prediction."""
 
+PREDICTED_ROWS_MAX = 20_000
+"""Number of training rows, evenly spaced, that are predicted for the reference of the outputs and for the checks."""
+
 
 @dataclass(frozen=True, eq=False)
 class Predictions:

@@ -42,8 +42,9 @@ def class_reference(outputs: NDArray[Any], classes: Sequence[str | int | bool]) 
 def quantile_edges(values: NDArray[np.float64], bins: int) -> list[float]:
     """Inner edges of at most `bins` bins with about equal counts; fewer bins where values are tied.
 
-    Edges are observed values, so that interpolation never splits a tie. A constant gets a bin of its own between two
-    empty ones, so that drift to either side shows.
+    An edge lies from an observed value up to the next one, so that it never splits a tie. It is the number of fewest
+    digits there: edges are public, and a value with many digits may belong to one row. A constant gets a bin of its own
+    between two empty ones, so that drift to either side shows.
     """
     top = values.max()
     below_top = values[values < top]
@@ -53,7 +54,46 @@ def quantile_edges(values: NDArray[np.float64], bins: int) -> list[float]:
     # An edge at the maximum would leave the last bin empty; where most values are the maximum (a flag that is nearly
     # always 1) it would be the only edge, and no drift inside the range would show.
     edges: list[float] = np.unique(np.minimum(quantiles, below_top.max())).tolist()
-    return edges
+    return [shortest(edge, float(values[values > edge].min())) for edge in edges]
+
+
+def shortest(low: float, high: float) -> float:
+    """Return the number of fewest digits that is at least `low` and below `high`."""
+    largest, width = max(abs(low), abs(high)), high - low
+    if not 1e-290 < width <= largest * 2 < 1e290:
+        return low
+    for power in range(math.floor(math.log10(largest)) + 1, math.floor(math.log10(width)) - 1, -1):
+        rounded = rounded_up(low, power)
+        if low <= rounded < high:
+            return rounded
+    return low
+
+
+def rounded_up(value: float, power: int) -> float:
+    """Return the least multiple of the power of ten that is not below `value`, but for the rounding of floats."""
+    # Multiplying or dividing by a whole number gives the float that is nearest to the decimal.
+    if power >= 0:
+        return float(math.ceil(value / 10**power) * 10**power)
+    return float(math.ceil(value * 10**-power) / 10**-power)
+
+
+def rounded_range(low: float, high: float) -> tuple[float, float]:
+    """Widen a range to numbers of two digits, or of two digits of its width.
+
+    The ranges of features are public, and an extreme may belong to one row.
+    """
+    width = high - low
+    if not 1e-290 < width < 1e290:
+        return low, high
+    return -_rounded_away(-low, width), _rounded_away(high, width)
+
+
+def _rounded_away(value: float, width: float) -> float:
+    if abs(value) < 1e-290:
+        return value
+    power = math.floor(math.log10(min(width, abs(value)))) - 1
+    # Digits that only the binary fraction has are no digits of a value.
+    return max(value, rounded_up(value - 1e-12 * abs(value), power))
 
 
 def smoothed_ratios(counts: Sequence[int]) -> list[float]:
@@ -64,6 +104,12 @@ def smoothed_ratios(counts: Sequence[int]) -> list[float]:
     """
     total = sum(counts) + 0.5 * len(counts)
     return [(count + 0.5) / total for count in counts]
+
+
+def observed_ratios(ratios: Sequence[float], rows: int) -> list[float]:
+    """Return the shares of the counts that `smoothed_ratios` got for this number of rows."""
+    total = rows + 0.5 * len(ratios)
+    return [max(0, round(ratio * total - 0.5)) / rows for ratio in ratios]
 
 
 def histogram_edges(values: NDArray[np.float64]) -> list[float]:

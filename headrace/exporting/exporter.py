@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from headrace.card.page import CARD_FILE, card
 from headrace.data.features import describe
 from headrace.data.predictions import (
+    PREDICTED_ROWS_MAX,
     Predictions,
     describe_outputs,
     first_difference,
@@ -28,13 +29,11 @@ from headrace.errors import NotExportable
 from headrace.exporting.artifact import ArtifactFormat, read_artifact, write_artifact
 from headrace.exporting.exported import Exported
 from headrace.exporting.independence import Stored, check_independence, refuse_difference
-from headrace.exporting.samples import sample_positions, samples
+from headrace.exporting.samples import as_samples, check_wanted, golden_positions, public_rows
 from headrace.models.alias import LATEST
-from headrace.models.manifest import MANIFEST_FILE, Manifest
+from headrace.models.golden import write_golden_rows
+from headrace.models.manifest import MANIFEST_FILE, Manifest, Sample
 from headrace.models.store import DEFAULT_STORE, ModelStore
-
-PREDICTED_ROWS_MAX = 20_000
-"""Number of training rows, evenly spaced, that are predicted for the reference of the outputs and for the checks."""
 
 
 def export(
@@ -50,6 +49,7 @@ def export(
     scores: Mapping[str, float] | None = None,
     held_out: Any = None,
     feature_names: Sequence[str] | None = None,
+    samples: Any = "synthetic",
     format: ArtifactFormat = "joblib",  # noqa: A002 - the manifest's word
     trusted: Collection[str] = (),
     extra_modules: Collection[str] = (),
@@ -76,6 +76,10 @@ def export(
             card shows them instead of predictions for the training rows.
         feature_names: names for the columns of an array; by default those that the estimator was fitted with, or x0,
             x1, ….
+        samples: the rows that anyone who reaches the gateway may see, with their predictions: "synthetic" for made-up
+            rows, drawn from the reference distributions; "none", so that examples are placeholders; or at most 20 rows
+            in the form of X, or as dictionaries, that you allow to be public. The training rows by which workers check
+            the model stay in the model store in any case.
         format: "joblib" (a pickle), or "skops", which executes nothing and loads known types only.
         trusted: types that a skops file may hold beside those that skops trusts by itself.
         extra_modules: your own top-level packages that workers can import.
@@ -89,6 +93,7 @@ def export(
         FileExistsError: if the version exists.
         ModelError: if the name or the version can't be used, or the store can't be written.
     """
+    check_wanted(samples)
     model_store = _store(store)
     table = read_table(estimator, X, feature_names)
     features = [describe(column) for column in table.columns]
@@ -110,8 +115,9 @@ def export(
         rows = table.rows(positions)
         predictions = stored.predict(rows)
         _refuse_change(estimator, table.at(positions), in_memory, Predictions(predictions.values))
-        chosen = np.searchsorted(positions, sample_positions(table, positions, predictions.values)).tolist()
-        check_independence(stored, rows, predictions, chosen)
+        golden = np.searchsorted(positions, golden_positions(table, positions, predictions.values)).tolist()
+        check_independence(stored, rows, predictions, golden)
+        shown = _shown(stored, public_rows(samples, features, stored.predict))
         try:
             manifest = Manifest(
                 name=name,
@@ -128,7 +134,8 @@ def export(
                 probabilities=shares,
                 training_rows=len(table),
                 scores=known_scores,
-                samples=samples([rows[at] for at in chosen], predictions.at(chosen)),
+                samples=shown,
+                golden=write_golden_rows(folder, as_samples([rows[at] for at in golden], predictions.at(golden))),
             )
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
@@ -140,6 +147,14 @@ def export(
     if alias is not None:
         model_store.set_alias(name, alias, version)
     return Exported(model_store.manifest(name, version), model_store.location(name, version), alias, _notices(table))
+
+
+def _shown(stored: Stored, rows: list[list[Any]]) -> list[Sample]:
+    if not rows:
+        return []
+    predictions = stored.predict(rows)
+    check_independence(stored, rows, predictions, range(len(rows)))
+    return as_samples(rows, predictions)
 
 
 def _refuse_change(estimator: Any, rows: Any, in_memory: Predictions, stored: Predictions) -> None:

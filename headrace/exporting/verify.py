@@ -1,4 +1,4 @@
-"""The check of a stored version, as a worker makes it before serving: digest, artifact, predictions of the samples."""
+"""The check of a stored version, as a worker makes it before serving: digests, artifact, known predictions."""
 
 import math
 import tempfile
@@ -11,12 +11,13 @@ from typing import Any
 from headrace.data.rows import Layout, predict_rows
 from headrace.errors import ArtifactInvalid, NotExportable
 from headrace.exporting.artifact import read_artifact
+from headrace.models.golden import golden_rows
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
 
 
-def verify(store: ModelStore, manifest: Manifest, trusted: Collection[str] = ()) -> None:
-    """Fetch and load a model, and predict its samples.
+def verify(store: ModelStore, manifest: Manifest, trusted: Collection[str] = ()) -> int:
+    """Fetch and load a model, and predict its samples and golden rows.
 
     Loading executes the artifact, as in a worker, but only after its digest was found to be that of the manifest.
 
@@ -25,11 +26,15 @@ def verify(store: ModelStore, manifest: Manifest, trusted: Collection[str] = ())
         manifest: the manifest of the version.
         trusted: types that a skops artifact may hold beside those that skops trusts by itself.
 
+    Returns:
+        The number of rows that are predicted as at export.
+
     Raises:
         ArtifactInvalid: if the artifact is not that of the manifest, can't be loaded, or predicts otherwise.
         StoreUnavailable: if the store does not answer.
     """
     content = store.artifact(manifest)
+    samples = [*manifest.samples, *golden_rows(store, manifest)]
     label = f"{manifest.name} {manifest.version}"
     # A cause for a warning shows in the predictions, if it matters.
     with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="headrace-verify-") as folder:
@@ -39,14 +44,15 @@ def verify(store: ModelStore, manifest: Manifest, trusted: Collection[str] = ())
             estimator = read_artifact(manifest.artifact, Path(folder), trusted)
         except Exception as error:
             raise ArtifactInvalid(f"{label}: it can't be loaded: {_line(error)}") from error
-        rows = [sample.row for sample in manifest.samples]
+        rows = [sample.row for sample in samples]
         try:
             predictions = predict_rows(estimator, rows, Layout.of(manifest), probabilities=manifest.probabilities)
         except NotExportable as error:
             raise ArtifactInvalid(f"{label}: {_line(error)}") from error
-    for number, sample in enumerate(manifest.samples):
+    for number, sample in enumerate(samples):
         if not _same(predictions.of_row(number), (sample.prediction, sample.probabilities), manifest.tolerance):
             raise ArtifactInvalid(f"{label}: sample {number} is not predicted as when it was exported")
+    return len(samples)
 
 
 def _same(found: Any, expected: Any, tolerance: float) -> bool:

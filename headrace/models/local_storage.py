@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from headrace.errors import StoreUnavailable
@@ -64,11 +64,23 @@ class LocalStorage:
     def add_folder(self, folder: str, write: Callable[[Path], None], last: str) -> None:
         """Add a folder that `write` fills; it appears in one step, so that `last` has no effect.
 
+        After a failure there are no more folders than before.
+
         Raises:
             FileExistsError: if the folder exists already.
             StoreUnavailable: if it can't be written. Exceptions of `write` are passed on.
         """
         target = self._root / folder
+        absent = [each for each in [target.parent, *target.parent.parents] if not each.exists()]
+        try:
+            self._add(target, write)
+        except BaseException:
+            for each in absent:
+                with suppress(OSError):
+                    each.rmdir()
+            raise
+
+    def _add(self, target: Path, write: Callable[[Path], None]) -> None:
         _make_folder(target.parent)
         with _explained(target):
             scratch = Path(tempfile.mkdtemp(prefix=".adding-", dir=target.parent))

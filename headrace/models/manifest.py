@@ -94,12 +94,14 @@ class Feature(_Part):
     null_as: Literal["nan", "none"] = "nan"
     """Value that stands for null in a column of dtype `object`: NaN or None, as in training."""
     minimum: float | None = None
-    """Least value seen in training, of a number."""
+    """Least value seen in training, of a number, rounded down to two digits of the range."""
     maximum: float | None = None
-    """Greatest value seen in training, of a number."""
+    """Greatest value seen in training, of a number, rounded up likewise."""
+    whole: bool | None = None
+    """True if all values of training are whole numbers; None in manifests of older exports."""
     categories: list[str] | None = None
-    """Texts seen in training, the most frequent first, at most 100; others are accepted. None where there are too many
-    different ones to be categories. Of dtype `category`: all categories, in the order of the dtype."""
+    """Texts of several training rows, the most frequent first, at most 100; others are accepted. None where hardly any
+    text repeats. Of dtype `category`: all categories, in the order of the dtype."""
     longest: int | None = None
     """Characters of the longest text seen in training, of a string."""
     histogram_edges: list[float] | None = None
@@ -152,6 +154,13 @@ class Artifact(_Part):
     size_bytes: int = Field(gt=0)
 
 
+class GoldenRows(_Part):
+    """The file of training rows with their predictions, which workers check and no gateway reads: a list of samples."""
+
+    file: Identifier
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
 class Sample(_Part):
     """A row with the prediction that the model made for it at export.
 
@@ -187,7 +196,10 @@ class Manifest(_Part):
     """True if the model predicts probabilities of the classes."""
     training_rows: int = Field(gt=0)
     scores: dict[str, float]
-    samples: list[Sample] = Field(min_length=1)
+    samples: list[Sample] = []
+    """Rows that anyone may see: made up, or training rows that the exporter made public."""
+    golden: GoldenRows | None = None
+    """Training rows that stay in the model store; versions of older exports have none."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "Manifest":
@@ -244,6 +256,15 @@ class Manifest(_Part):
         Raises:
             ArtifactInvalid: if the digests differ.
         """
-        digest = hashlib.sha256(artifact).hexdigest()
-        if digest != self.artifact.sha256:
-            raise ArtifactInvalid(f"{where}: SHA-256 is {digest[:12]}…, the manifest says {self.artifact.sha256[:12]}…")
+        check_digest(artifact, self.artifact.sha256, where)
+
+
+def check_digest(content: bytes, expected: str, where: str) -> None:
+    """Compare the SHA-256 of a file with that of the manifest; `where` names the file in the error.
+
+    Raises:
+        ArtifactInvalid: if they differ.
+    """
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != expected:
+        raise ArtifactInvalid(f"{where}: SHA-256 is {digest[:12]}…, the manifest says {expected[:12]}…")

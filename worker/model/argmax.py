@@ -46,22 +46,22 @@ def argmax_without_ties(probabilities: NDArray[np.float64]) -> NDArray[np.intp] 
 
 
 def classes_by_probability(
-    manifest: Manifest, estimator: Any, convert: Callable[[list[Row]], Any]
+    manifest: Manifest, estimator: Any, convert: Callable[[list[Row]], Any], samples: list[Row]
 ) -> NDArray[Any] | None:
     """Return the classes in the order of the probabilities if the greatest one is always the prediction, else None.
 
-    Only types whose code is known to predict that way qualify. They are then tried on the samples of the manifest and
-    on MADE_UP_ROWS made-up rows.
+    Only types whose code is known to predict that way qualify. They are then tried on `samples` and on
+    MADE_UP_ROWS made-up rows.
 
     Args:
         manifest: The version that the estimator belongs to.
         estimator: The fitted estimator.
         convert: The function from rows to the estimator's input.
+        samples: The rows of which the predictions at export are known.
     """
-    if not manifest.probabilities or len(manifest.outputs) > 1 or not _is_argmax(estimator):
+    if not samples or not manifest.probabilities or len(manifest.outputs) > 1 or not _is_argmax(estimator):
         return None
     classes = np.asarray(estimator.classes_)
-    samples = [sample.row for sample in manifest.samples]
     for rows in samples, _made_up_rows(manifest, samples):
         try:
             inputs = convert(rows)

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.errors import ArtifactInvalid
+from headrace.models.golden import golden_rows
 from headrace.models.manifest import Manifest, Sample
 from headrace.models.store import ModelStore
 from shared.observability.logs import PRIVATE
@@ -30,8 +32,10 @@ FIXED_BYTES = 100_000
 class Predictor:
     """One version of a model, ready to predict."""
 
-    def __init__(self, manifest: Manifest, loaded: LoadedEstimator) -> None:
+    def __init__(self, manifest: Manifest, loaded: LoadedEstimator, golden: Sequence[Sample] = ()) -> None:
+        """Serve an estimator; `golden` are the private rows that it must predict beside the manifest's samples."""
         self.manifest = manifest
+        self._checked_rows = [*manifest.samples, *golden]
         self.size_bytes = loaded.size_bytes + FIXED_BYTES
         """Bytes of memory that the predictor takes, about."""
         self._estimator = loaded.estimator
@@ -50,6 +54,7 @@ class Predictor:
         allow_list = allow_list or AllowList()
         if allow_list.signers is not None:
             allow_list.signers.check(store, manifest)
+        golden = golden_rows(store, manifest)
         content = None
         if worth_mapping(manifest) and store.artifact_file(manifest) is None:
             # The store is remote. Fetching the artifact puts its file into the cache, if there is room for it.
@@ -57,29 +62,33 @@ class Predictor:
         try:
             with verified_file(store, manifest) as file:
                 if file is not None:
-                    return cls._checked(manifest, load_estimator(manifest, file, allow_list))
+                    return cls._checked(manifest, load_estimator(manifest, file, allow_list), golden)
         except Exception as error:
             # Some estimators write to their arrays, which fails if these are mapped. An error of the artifact itself
             # is raised again below.
             if is_time_limit(error):
                 raise
             logger.info("%s %s is read instead of mapped: %s", manifest.name, manifest.version, error)
-        return cls._checked(manifest, load_estimator(manifest, content or store.artifact(manifest), allow_list))
+        loaded = load_estimator(manifest, content or store.artifact(manifest), allow_list)
+        return cls._checked(manifest, loaded, golden)
 
     @classmethod
-    def _checked(cls, manifest: Manifest, loaded: LoadedEstimator) -> "Predictor":
-        predictor = cls(manifest, loaded)
+    def _checked(cls, manifest: Manifest, loaded: LoadedEstimator, golden: Sequence[Sample]) -> "Predictor":
+        predictor = cls(manifest, loaded, golden)
         predictor.check_samples()
-        predictor._classes = classes_by_probability(manifest, predictor._estimator, predictor._convert)
+        rows = [sample.row for sample in predictor._checked_rows]
+        predictor._classes = classes_by_probability(manifest, predictor._estimator, predictor._convert, rows)
         return predictor
 
     def check_samples(self) -> None:
-        """Predict the sample rows of the manifest, which also warms up the estimator.
+        """Predict the samples and the golden rows, which also warms up the estimator.
 
         Raises:
-            ArtifactInvalid: if a prediction is not the manifest's.
+            ArtifactInvalid: if a prediction is not that of the export. The message shows no value of a row.
         """
-        samples = self.manifest.samples
+        samples = self._checked_rows
+        if not samples:
+            return
         answer = self.predict([sample.row for sample in samples])
         for at, sample in enumerate(samples):
             if at in answer.failures:

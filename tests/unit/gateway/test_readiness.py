@@ -326,4 +326,21 @@ def test_the_answer_of_a_slow_model_is_good_for_longer(compute_seconds: float, f
         assert await asked is None
         assert mine.probe._good_until - time.monotonic() == pytest.approx(fresh_seconds, abs=1)
 
+
+@pytest.mark.parametrize(
+    ("result", "trouble"),
+    [
+        (GOOD, None),
+        ({"predictions": ["anything"]}, None),
+        ({"error": {"code": "prediction_failed"}}, None),
+        ({"error": {"code": "model_unavailable"}}, "the worker answered model_unavailable"),
+        ({"error": {"code": "time_limit"}}, "the worker answered time_limit"),
+    ],
+)
+def test_a_version_that_shows_no_samples_is_asked_for_a_plain_row(result: dict[str, Any], trouble: str | None) -> None:
+    async def scenario() -> None:
+        mine = Mine(manifest=classifier().model_copy(update={"samples": []}))
+        assert await mine.hear(result) == trouble
+        assert mine.sent[0].rows == [[2.0, 2.0]]
+
     run(scenario())

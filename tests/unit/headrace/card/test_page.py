@@ -153,3 +153,13 @@ def test_numbers_are_short() -> None:
         "-0.0001234",
         "0",
     ]
+
+
+def test_shares_are_those_of_the_rows_and_not_smoothed(store: ModelStore) -> None:
+    rows = pd.DataFrame({"city": ["Oslo"] * 9 + ["Lyon"] * 3, "size": range(12)})
+    model = DummyClassifier(strategy="constant", constant="yes").fit(rows, ["yes", "no"] * 6)
+
+    text = checked(page(store, export(model, rows, name="m", store=store).manifest)).text
+
+    assert "other: 0" not in text and "Oslo: 75.00%" in text and "Lyon: 25.00%" in text
+    assert "yes: 100.00%" in text and "no: 0.00%" in text

@@ -22,7 +22,7 @@ def test_intact_versions_are_said_to_be_intact(filled: ModelStore, capsys: Captu
     assert run("verify") == 0
 
     output, errors = capsys.readouterr()
-    assert output.splitlines() == [f"iris v{n} is intact and predicts its 1 samples" for n in (1, 2, 3)]
+    assert output.splitlines() == [f"iris v{n} is intact and predicts 1 rows as at its export" for n in (1, 2, 3)]
     assert errors == ""
 
 
@@ -51,7 +51,7 @@ def test_one_damaged_version_does_not_hide_the_others(filled: ModelStore, capsys
     assert run("verify", "iris") == 1
 
     output, errors = capsys.readouterr()
-    assert output == "iris v3 is intact and predicts its 1 samples\n"
+    assert output == "iris v3 is intact and predicts 1 rows as at its export\n"
     assert errors.count("\n") == errors.count("headrace: ") == 2
 
 

@@ -10,6 +10,8 @@ from headrace.data.reference import (
     histogram_edges,
     numeric_reference,
     quantile_edges,
+    rounded_range,
+    shortest,
     smoothed_ratios,
 )
 
@@ -123,3 +125,39 @@ def test_classes_are_bins_by_name_even_if_never_predicted() -> None:
 def test_boolean_and_integer_classes_are_counted_by_value() -> None:
     assert class_reference(np.array([True, False, True]), [False, True]).ratios == pytest.approx([1.5 / 4, 2.5 / 4])
     assert class_reference(np.array([1, 1]), [0, 1]).bins == ["0", "1"]
+
+
+@each_shape
+def test_rounded_edges_bin_the_training_rows_as_observed_values_do(values: Values) -> None:
+    observed = [float(values[values <= edge].max()) for edge in quantile_edges(values, 5) if edge >= values.min()]
+
+    assert observed
+    assert len(set(observed)) == len(observed)
+
+
+@each_shape
+def test_rounded_ranges_hold_all_values(values: Values) -> None:
+    low, high = rounded_range(float(values.min()), float(values.max()))
+
+    assert low <= values.min() and values.max() <= high
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (5.1, 5.2, 5.1),
+        (5.0, 6.0, 5.0),
+        (10_000_123.0, 10_000_456.0, 10_000_200.0),
+        (-1.0, 2.0, 0.0),
+        (1234.567, 1234.9, 1234.6),
+        (1.0, np.nextafter(1.0, 2.0), 1.0),
+    ],
+)
+def test_an_edge_is_the_number_of_fewest_digits(low: float, high: float, expected: float) -> None:
+    assert shortest(low, high) == expected
+
+
+def test_the_range_of_keys_and_incomes_shows_none_of_them() -> None:
+    assert rounded_range(10_000_123.0, 99_999_456.0) == (10_000_000.0, 100_000_000.0)
+    assert rounded_range(1_234.56, 1_234_567.89) == (1_200.0, 1_300_000.0)
+    assert rounded_range(4.3, 7.9) == (4.3, 7.9)

@@ -122,7 +122,7 @@ class Contrary(LogisticRegression):  # type: ignore[misc]
 
 def classes_of(exported: Exported, estimator: Any) -> Any:
     _, manifest = exported("logistic regression")
-    return classes_by_probability(manifest, estimator, row_converter(manifest))
+    return classes_by_probability(manifest, estimator, row_converter(manifest), [s.row for s in manifest.samples])
 
 
 def test_a_class_that_only_looks_like_one_of_them_is_asked_for_both(exported: Exported) -> None:

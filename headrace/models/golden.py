@@ -1,0 +1,41 @@
+"""Golden rows: training rows with their predictions at export, in a file that workers read and gateways do not."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from headrace.errors import ArtifactInvalid
+from headrace.models.manifest import GoldenRows, Manifest, Sample, check_digest
+from headrace.models.store import ModelStore
+
+GOLDEN_FILE = "golden.json"
+
+_SAMPLES = TypeAdapter(list[Sample])
+
+
+def write_golden_rows(folder: Path, rows: Sequence[Sample]) -> GoldenRows:
+    """Write the file into the folder of a version, and return its entry in the manifest."""
+    content = _SAMPLES.dump_json(list(rows))
+    (folder / GOLDEN_FILE).write_bytes(content)
+    return GoldenRows(file=GOLDEN_FILE, sha256=hashlib.sha256(content).hexdigest())
+
+
+def golden_rows(store: ModelStore, manifest: Manifest) -> list[Sample]:
+    """Return the golden rows of a version; none if its manifest names no file of them.
+
+    Raises:
+        ArtifactInvalid: if the file is missing, has another digest than the manifest says, or holds no such rows. The
+            message shows nothing of its content.
+    """
+    if manifest.golden is None:
+        return []
+    where = f"{store.location(manifest.name, manifest.version)}/{manifest.golden.file}"
+    if (content := store.file(manifest, manifest.golden.file)) is None:
+        raise ArtifactInvalid(f"{where}: there is no such file")
+    check_digest(content, manifest.golden.sha256, where)
+    try:
+        return _SAMPLES.validate_json(content)
+    except ValidationError:
+        raise ArtifactInvalid(f"{where}: it does not hold rows with predictions") from None

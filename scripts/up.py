@@ -112,7 +112,8 @@ def model_to_serve(settings: CommonSettings) -> Manifest:
         try:
             return store.manifest(settings.default_model)
         except ModelNotFound:
-            say("training, because there is no model yet")
+            place = store.root if store.exists() else f"{store.root}, which is a new model store"
+            say(f"training, because there is no model {settings.default_model!r} in {place}")
             if train():
                 raise Refusal("training failed; it says why above") from None
             return store.manifest(settings.default_model)

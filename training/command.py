@@ -3,6 +3,7 @@
 import argparse
 import re
 import sys
+import uuid
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,12 +57,12 @@ def _parser(settings: CommonSettings) -> argparse.ArgumentParser:
     parser.add_argument("--task", choices=["classification", "regression"], help="default: by the target's values")
     parser.add_argument("--name", metavar="N", help="name of the model (default: that of the data set or file)")
     parser.add_argument("--alias", default=LATEST, metavar="A", help="alias for the new version (default: %(default)s)")
+    parser.add_argument("--trusted", default="", metavar="TYPE,...", help="types that a skops artifact may hold")
     parser.add_argument(
-        "--trust",
-        action="append",
-        default=[],
-        metavar="TYPE",
-        help="a type that a skops artifact may hold (repeatable)",
+        "--samples",
+        choices=["synthetic", "none"],
+        default="synthetic",
+        help="rows that callers see: made up, or none (default: %(default)s)",
     )
     parser.add_argument("--format", choices=["joblib", "skops"], default="joblib", help="default: %(default)s")
     parser.add_argument(
@@ -91,6 +92,8 @@ def _train(options: argparse.Namespace, default_model: str) -> None:
     name = options.name or (_model_name(path) if path else options.dataset or default_model)
     if options.if_missing and _is_there(store, name, options.version):
         return
+    # Refused before minutes of training, and not after them.
+    store.check_new(name, options.version or uuid.uuid4().hex, options.alias)
     _fit_and_export(
         _read_file(path, options) if path else _read_built_in(options, default_model),
         store,
@@ -98,7 +101,8 @@ def _train(options: argparse.Namespace, default_model: str) -> None:
         options.version,
         alias=options.alias,
         artifact_format=options.format,
-        trusted=options.trust,
+        trusted=[name for name in options.trusted.split(",") if name],
+        samples=options.samples,
     )
 
 
@@ -158,6 +162,7 @@ def _fit_and_export(
     alias: str = LATEST,
     artifact_format: "ArtifactFormat" = "joblib",
     trusted: Collection[str] = (),
+    samples: str = "synthetic",
 ) -> None:
     from headrace.exporting.exporter import export
     from training.evaluate import FOLDS, evaluate
@@ -191,7 +196,10 @@ def _fit_and_export(
         feature_names=dataset.feature_names,
         format=artifact_format,
         trusted=trusted,
+        samples=samples,
     )
+    if exported.new_store:
+        print(f"made a new model store: {store.root}")
     print(f"written: {exported.location} (now {alias!r} of {name!r}), model card: card.html")
 
 

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
+from urllib.parse import urlsplit
 
 import redis
 
@@ -25,15 +26,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 if it is done, 1 if a dead letter is unknown or Redis does not answer.
     """
     options = _parser().parse_args(arguments)
+    url = load_settings(CommonSettings).redis_url
     client = redis.Redis.from_url(
-        load_settings(CommonSettings).redis_url,
+        url,
         socket_timeout=TIMEOUT_SECONDS,
         socket_connect_timeout=TIMEOUT_SECONDS,
     )
     try:
         status: int = options.run(client, options)
     except redis.RedisError as error:
-        return _fail(f"Redis: {type(error).__name__}")
+        # The URL may hold a password, its address does not.
+        return _fail(f"Redis at {urlsplit(url).netloc.rpartition('@')[2]}: {type(error).__name__}")
     finally:
         client.close()
     return status
@@ -59,8 +62,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list(client: redis.Redis, _: argparse.Namespace) -> int:
+    letters = list(_letters(client))
     _print(f"{'ID':12}  {'PUT ASIDE':20}  {'QUEUE':16}  {'BYTES':>8}  REASON")
-    for letter, kept in _letters(client):
+    for letter, kept in letters:
         if letter is None:
             _print(f"{UNREADABLE:12}  {'':20}  {'':16}  {len(kept):8}  not in the format of this version")
             continue

@@ -14,9 +14,10 @@ from headrace.data.predictions import PREDICTED_ROWS_MAX
 from headrace.data.reference import observed_ratios
 from headrace.data.table import Column, Table
 from headrace.data.targets import Comparison
-from headrace.models.manifest import MISSING_BIN, OTHER_BIN, Feature, Manifest, Output, Reference
+from headrace.models.manifest import INPUT_FORMS, MISSING_BIN, OTHER_BIN, Feature, Manifest, Output, Reference
 
 CARD_FILE = "card.html"
+
 
 PAGE_BYTES = 250_000
 """Size of a page, in characters, beyond which features and outputs are left out."""
@@ -67,7 +68,7 @@ def _header(manifest: Manifest) -> str:
         "Predicts": ", ".join(_kind(output) for output in manifest.outputs[:4])
         + (", …" if len(manifest.outputs) > 4 else ""),
         "Probabilities": "yes" if manifest.probabilities else "no",
-        "Takes rows as": "a data frame" if manifest.input == "frame" else "an array",
+        "Takes rows as": INPUT_FORMS[manifest.input],
         "Artifact": f"{artifact.file}, {artifact.size_bytes:,} bytes, {artifact.format}",
         "SHA-256": artifact.sha256,
     }

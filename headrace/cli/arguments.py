@@ -16,10 +16,14 @@ def add_store_command(
 ) -> argparse.ArgumentParser:
     """Add a command with the option `--store`; `run` of the parsed arguments takes these and returns the exit code."""
     parser = subparsers.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
-    parser.add_argument("--store", help="the model store, a directory or a URL (MODEL_STORE)")
+    default = os.environ.get("MODEL_STORE", DEFAULT_STORE)
+    parser.add_argument("--store", default=default, help="the model store, a directory or a URL (MODEL_STORE)")
 
     def run(options: argparse.Namespace) -> int:
-        return command(ModelStore(options.store or os.environ.get("MODEL_STORE", DEFAULT_STORE)), options)
+        store = ModelStore(options.store)
+        if not store.exists():
+            raise ModelNotFound(f"there is no model store {store.root} (--store, MODEL_STORE)")
+        return command(store, options)
 
     parser.set_defaults(run=run)
     return parser

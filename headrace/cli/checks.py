@@ -102,7 +102,10 @@ def _load(options: argparse.Namespace) -> tuple[Any, Any, Any]:
     import joblib
     import pandas as pd
 
-    read = pd.read_parquet if options.rows.suffix == ".parquet" else pd.read_csv
+    readers = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+    read = readers.get(options.rows.suffix.lower())
+    if read is None:
+        raise NotExportable(f"{options.rows}: rows are read from {' and '.join(readers)} files")
     try:
         frame = read(options.rows)
         estimator = joblib.load(options.model)
@@ -115,7 +118,11 @@ def _load(options: argparse.Namespace) -> tuple[Any, Any, Any]:
     absent = [name for name in [*names, options.target] if name is not None and name not in frame.columns]
     if absent:
         raise NotExportable(f"{options.rows} has no column {absent[0]!r}; it has {', '.join(map(str, frame.columns))}")
-    return estimator, frame[names], None if options.target is None else frame[options.target]
+    rows = frame[names]
+    if len(names) == 1 and not hasattr(estimator, "feature_names_in_") and rows.dtypes.iloc[0].kind not in "biuf":
+        # The estimator was not fitted on a frame, and an array of texts has one dimension.
+        rows = frame[names[0]]
+    return estimator, rows, None if options.target is None else frame[options.target]
 
 
 def _summary(manifest: "Manifest") -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from headrace.cli.arguments import add_store_command, versions_of
 from headrace.errors import ManifestInvalid
 from headrace.models.alias import LATEST
-from headrace.models.manifest import Feature, Manifest, Output, class_key
+from headrace.models.manifest import INPUT_FORMS, Feature, Manifest, Output, class_key
 from headrace.models.store import ModelStore
 
 HEADINGS = ("MODEL", "VERSION", "ALIASES", "CREATED", "ROWS", "ESTIMATOR", "SCORE", "SIZE")
@@ -67,14 +67,16 @@ def _show(store: ModelStore, options: argparse.Namespace) -> int:
     if manifest.description:
         print(manifest.description)
     artifact = manifest.artifact
-    form = "a data frame" if manifest.input == "frame" else "an array"
     facts = [
         ("location", store.location(manifest.name, version)),
         ("created", manifest.created_at),
         ("estimator", manifest.estimator),
         ("artifact", f"{artifact.file} ({artifact.format}), {_size(artifact.size_bytes)}, SHA-256 {artifact.sha256}"),
         ("libraries", ", ".join(f"{library} {number}" for library, number in manifest.libraries.items())),
-        ("rows", f"{manifest.training_rows} in training; as {form}; {len(manifest.samples)} samples"),
+        (
+            "rows",
+            f"{manifest.training_rows} in training; as {INPUT_FORMS[manifest.input]}; {len(manifest.samples)} samples",
+        ),
         *((score, f"{value:.6g}") for score, value in manifest.scores.items()),
         *((output.name, _meaning(output, manifest)) for output in manifest.outputs),
     ]

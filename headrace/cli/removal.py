@@ -2,7 +2,7 @@
 
 import argparse
 
-from headrace.cli.arguments import add_store_command, count
+from headrace.cli.arguments import add_store_command, count, versions_of
 from headrace.models.store import ModelStore
 
 
@@ -18,8 +18,20 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument("version", metavar="VERSION")
 
 
+def prunable(store: ModelStore, name: str, keep: int) -> list[str]:
+    """Return the versions that are neither among the newest `keep` nor named by an alias, the oldest first.
+
+    Raises:
+        ModelNotFound: if there is no such model.
+        ManifestInvalid: if an alias is damaged.
+    """
+    versions = [version for _, version in versions_of(store, name)]
+    named = {version for record in store.alias_records(name).values() for version in record.versions}
+    return [version for version in versions[: max(0, len(versions) - keep)] if version not in named]
+
+
 def _prune(store: ModelStore, options: argparse.Namespace) -> int:
-    versions = store.prunable(options.name, options.keep)
+    versions = prunable(store, options.name, options.keep)
     for version in versions:
         if not options.dry_run:
             store.remove(options.name, version)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from headrace.data.advice import DATES, DURATIONS
 from headrace.data.predictions import predict
 from headrace.errors import NotExportable
 
@@ -94,8 +95,22 @@ def _as_array(frame: Any, dtype: Any) -> Any:
     return frame.to_numpy(dtype=dtype, na_value=np.nan) if dtype.kind == "f" else frame.to_numpy(dtype=dtype)
 
 
+def texts_alone(rows: Any) -> Any:
+    """Return rows that are one text each as a series or an array of objects, or None if they are other rows."""
+    if isinstance(rows, pd.Series):
+        return rows if pd.api.types.infer_dtype(rows, skipna=True) == "string" else None
+    one_dimension = isinstance(rows, (list, tuple)) or (isinstance(rows, np.ndarray) and rows.ndim == 1)
+    if not one_dimension or not len(rows) or not all(isinstance(each, str) for each in rows):
+        return None
+    texts = np.empty(len(rows), dtype=object)
+    texts[:] = [str(each) for each in rows]
+    return texts
+
+
 def _read_array(rows: Any) -> Any:
     values = np.asarray(rows)
+    if values.dtype.kind in "mM":
+        raise NotExportable(f"X holds {values.dtype}. {DATES if values.dtype.kind == 'M' else DURATIONS}")
     if values.dtype.kind not in "biufO" or any(isinstance(each, str) for each in values.ravel().tolist()[:1000]):
         raise NotExportable(
             "X holds text: pass a pandas DataFrame with a name for each column, and select columns by name "

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import is_classifier, is_clusterer, is_outlier_detector, is_regressor
 
+from headrace.data.kinds import kind_of
 from headrace.data.reference import class_reference, numeric_reference
 from headrace.errors import NotExportable
 from headrace.models.manifest import Output
@@ -112,17 +112,29 @@ def output_classes(estimator: Any, predictions: NDArray[Any]) -> list[Classes | 
         NotExportable: if the classes are neither texts nor integers nor booleans, or a prediction is not one of them.
     """
     columns = Predictions(predictions).by_output()
-    if is_regressor(estimator):
+    if kind_of(estimator) == "regressor":
         for column in columns:
             if column.dtype.kind not in "iuf":
                 raise NotExportable(f"it is a regressor and predicts {column.dtype}, not numbers")
         return [None] * len(columns)
-    if not _predicts_classes(estimator) and all(column.dtype.kind == "f" for column in columns):
+    says_classes = kind_of(estimator) is not None or hasattr(estimator, "classes_")
+    if not says_classes and all(column.dtype.kind == "f" for column in columns):
         return [None] * len(columns)
-    known = _known_classes(estimator, columns)
+    known = [_whole(classes) for classes in _known_classes(estimator, columns)]
     for classes, column in zip(known, columns, strict=True):
-        _check_classes(classes, column)
+        _check_classes(classes, as_classes(column, classes))
     return list(known)
+
+
+def as_classes(predictions: NDArray[Any], classes: Classes | None) -> NDArray[Any]:
+    """Return the predictions of an output in the type of its classes: some estimators predict 1.0 for 1 and for true.
+
+    Workers do the same (`worker.model.predictions`).
+    """
+    if predictions.dtype.kind != "f" or not classes or not isinstance(classes[0], int):
+        return predictions
+    cast = predictions.astype(type(classes[0]))
+    return cast if np.array_equal(cast, predictions) else predictions
 
 
 def describe_outputs(
@@ -159,17 +171,8 @@ def first_difference(expected: Predictions, found: Predictions) -> int | None:
     return int(np.argmax(differs)) if differs.any() else None
 
 
-def _predicts_classes(estimator: Any) -> bool:
-    return (
-        is_classifier(estimator)
-        or is_clusterer(estimator)
-        or is_outlier_detector(estimator)
-        or hasattr(estimator, "classes_")
-    )
-
-
 def _known_classes(estimator: Any, columns: list[NDArray[Any]]) -> list[Classes]:
-    if is_outlier_detector(estimator):
+    if kind_of(estimator) == "outlier detector":
         return [[-1, 1]] * len(columns)
     classes = getattr(estimator, "classes_", None)
     if classes is not None and len(columns) == 1:
@@ -190,12 +193,20 @@ def _known_classes(estimator: Any, columns: list[NDArray[Any]]) -> list[Classes]
         raise NotExportable(f"it predicts a mixture of types: {sorted(map(repr, seen[0]))[:5]}") from None
 
 
+def _whole(classes: Classes) -> Classes:
+    """Return classes such as 1.0 as integers: in JSON they are the same number."""
+    if all(isinstance(each, float) and each.is_integer() and abs(each) < 2**53 for each in classes):
+        return [int(each) for each in classes]
+    return classes
+
+
 def _check_classes(classes: Classes, predictions: NDArray[Any]) -> None:
     shown = ", ".join(map(repr, classes[:5]))
-    if all(isinstance(each, float) and each.is_integer() for each in classes):
-        raise NotExportable(f"its classes are decimal numbers ({shown}): fit it on y.astype(int), texts or booleans")
     if not all(isinstance(each, (str, int)) for each in classes):
-        raise NotExportable(f"its classes must be texts, integers or booleans, and are {shown}")
+        raise NotExportable(
+            f"its classes must be texts, whole numbers or booleans, and are {shown}: fit it on y.astype(str), or a "
+            "regressor if they are amounts"
+        )
     known = {(type(each), each) for each in classes}
     strange = {(type(each), each) for each in predictions.tolist()} - known
     if strange:

@@ -2,27 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from headrace.data.predictions import Predictions, predict
-from headrace.models.manifest import Feature, Filled, Manifest
+from headrace.models.manifest import Feature, Filled, InputForm, Manifest
 
 PANDAS_HAS_STR = int(pd.__version__.split(".")[0]) >= 3
 
 Rows = Sequence[Sequence[Any]]
-
-Form = Literal["array", "frame"]
 
 
 @dataclass(frozen=True, eq=False)
 class Layout:
     """The form of an estimator's input, as the manifest describes it."""
 
-    form: Form
+    form: InputForm
     features: Sequence[Feature]
     filled: Sequence[Filled] = ()
 
@@ -58,12 +56,18 @@ def rows_by_dtypes(rows: Rows, features: Sequence[Feature]) -> list[list[int]]:
 
 
 def estimator_input(rows: Rows, layout: Layout) -> Any:
-    """Convert n rows of one group into an array of shape (n, n columns) or a data frame."""
+    """Convert n rows of one group into the input of an estimator."""
     if layout.form == "array":
         numbers = _numbers(rows, layout.features[0].dtype)
         for each in layout.filled:
             numbers = np.insert(numbers, each.position, cast(float, each.value), axis=1)
         return numbers
+    if layout.form == "texts":
+        texts = np.empty(len(rows), dtype=object)
+        texts[:] = [row[0] for row in rows]
+        return texts
+    if layout.form == "series":
+        return _series([row[0] for row in rows], layout.features[0]).rename(layout.features[0].name)
     columns = zip(*rows, strict=True)
     frame = pd.DataFrame(
         {each.name: _series(values, each) for each, values in zip(layout.features, columns, strict=True)}

@@ -9,11 +9,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from headrace.data.forms import fitted_form
-from headrace.data.rows import Form
+from headrace.data.advice import ADVICE, OTHER_ADVICE
+from headrace.data.forms import fitted_form, texts_alone
 from headrace.data.unused import dropped_columns
 from headrace.errors import NotExportable
-from headrace.models.manifest import Filled
+from headrace.models.manifest import Filled, InputForm
+
+TEXT = "text"
+"""Name of the feature of an estimator that was fitted on texts alone."""
 
 FeatureType = Literal["number", "string", "boolean"]
 
@@ -73,9 +76,11 @@ class Table:
         return len(self.given)
 
     @property
-    def form(self) -> Form:
+    def form(self) -> InputForm:
         """The form of `given`."""
-        return "frame" if isinstance(self.given, pd.DataFrame) else "array"
+        if isinstance(self.given, np.ndarray):
+            return "array" if self.given.ndim == 2 else "texts"
+        return "series" if self.given.ndim == 1 else "frame"
 
     def rows(self, positions: Sequence[int]) -> list[list[Any]]:
         """Return rows by position as a caller would send them, with None for a missing value."""
@@ -87,7 +92,7 @@ class Table:
 
     def at(self, positions: Sequence[int]) -> Any:
         """Return rows by position, in the form of `given`."""
-        return self.given.iloc[positions] if self.form == "frame" else self.given[positions]
+        return self.given.iloc[positions] if self.form in ("frame", "series") else self.given[positions]
 
 
 def read_table(estimator: Any, rows: Any, feature_names: Sequence[str] | None = None) -> Table:
@@ -96,6 +101,8 @@ def read_table(estimator: Any, rows: Any, feature_names: Sequence[str] | None = 
     Raises:
         NotExportable: if callers could not send such rows: if they are sparse, or hold dates, infinity and the like.
     """
+    if (texts := texts_alone(rows)) is not None:
+        return _table_of_texts(texts, feature_names)
     given, refusal = fitted_form(estimator, rows, feature_names)
     if isinstance(given, pd.DataFrame):
         frame = given
@@ -117,6 +124,14 @@ def read_table(estimator: Any, rows: Any, feature_names: Sequence[str] | None = 
             for each in columns
         ]
     return Table(given, columns, [str(frame.columns[at]) for at in positions], filled)
+
+
+def _table_of_texts(texts: Any, feature_names: Sequence[str] | None) -> Table:
+    """Return texts as a table of one column, which has the name of the series, or else `text`."""
+    names = list(feature_names) if feature_names is not None else [getattr(texts, "name", None) or TEXT]
+    if len(names) != 1 or not isinstance(names[0], str):
+        raise NotExportable(f"the feature names {names} are not the name of one column of texts")
+    return Table(texts, [read_column(names[0], pd.Series(texts))])
 
 
 def read_column(name: Any, series: Any) -> Column:
@@ -167,7 +182,7 @@ def _categorical(name: Any, series: Any, missing: NDArray[np.bool_]) -> Column:
     categories = series.cat.categories.tolist()
     if not all(isinstance(each, str) for each in categories):
         raise NotExportable(
-            f"column {name!r} has categories other than text: astype(str).astype('category'), or numbers"
+            f"column {name!r} has categories other than text: astype(str).astype('category') before fitting, or numbers"
         )
     values = _filled(series.astype(object), missing, "")
     return Column(str(name), "string", "category", values, missing, categories=categories)
@@ -177,8 +192,8 @@ def _textual(name: Any, series: Any, missing: NDArray[np.bool_]) -> Column:
     kind = pd.api.types.infer_dtype(series, skipna=True)
     if kind not in ("string", "boolean"):
         raise NotExportable(
-            f"column {name!r} is of dtype {series.dtype} and holds {kind} values: "
-            "a feature is numbers, texts or booleans (make dates numbers, and nested values columns)"
+            f"column {name!r} is of dtype {series.dtype} and holds {kind} values: a feature is numbers, texts or "
+            f"booleans. {ADVICE.get(kind, OTHER_ADVICE)}, before fitting"
         )
     null_as: Literal["nan", "none"] = "none" if any(value is None for value in series[missing]) else "nan"
     if kind == "boolean":

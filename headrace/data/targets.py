@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.base import is_classifier, is_regressor
 from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, r2_score
 
+from headrace.data.kinds import kind_of
 from headrace.data.predictions import Predictions
 from headrace.errors import NotExportable
 
@@ -90,7 +90,8 @@ def read_targets(estimator: Any, y: Any, rows: int, outputs: int) -> Targets:
         NotExportable: if `y` does not have one value per row and output.
     """
     names = ["prediction"] if outputs == 1 else [f"output_{i}" for i in range(outputs)]
-    if y is None or not (is_classifier(estimator) or is_regressor(estimator)):
+    kind = kind_of(estimator)
+    if y is None or kind not in ("classifier", "regressor"):
         return Targets(names)
     if isinstance(y, pd.DataFrame):
         columns = [_plain(y[name]) for name in y.columns]
@@ -100,7 +101,7 @@ def read_targets(estimator: Any, y: Any, rows: int, outputs: int) -> Targets:
         columns = Predictions(_plain(y)).by_output()
     if len(columns) != outputs or any(each.shape != (rows,) for each in columns):
         raise NotExportable(f"y has shape {np.shape(y)}, expected {(rows,) if outputs == 1 else (rows, outputs)}")
-    return Targets(names, columns, numbers=is_regressor(estimator))
+    return Targets(names, columns, numbers=kind == "regressor")
 
 
 def _plain(values: Any) -> NDArray[Any]:

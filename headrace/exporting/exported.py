@@ -26,6 +26,8 @@ class Exported:
     """The alias that names the version now; None if none was moved."""
     notices: tuple[str, ...] = ()
     """Sentences about the version that its exporter should read."""
+    new_store: bool = False
+    """True if there was no model store at this place before."""
 
     @property
     def name(self) -> str:
@@ -39,8 +41,11 @@ class Exported:
 
     def __repr__(self) -> str:
         alias = f", alias={self.alias!r}" if self.alias else ""
+        new_store = ", new_store=True" if self.new_store else ""
         notices = f", notices={list(self.notices)}" if self.notices else ""
-        return f"Exported({self.name!r}, version={self.version!r}{alias}, location={self.location!r}{notices})"
+        return (
+            f"Exported({self.name!r}, version={self.version!r}{alias}, location={self.location!r}{new_store}{notices})"
+        )
 
     def curl_line(self) -> str:
         """Return a shell command that asks a gateway on this machine for a prediction of the example row."""
@@ -57,6 +62,7 @@ class Exported:
         notices = "".join(f"<p>{escape(each)}</p>" for each in self.notices)
         return (
             f"<div><strong>{escape(self.name)} {escape(self.version)}</strong>{alias}<br>"
-            f'<code>{escape(self.location)}</code> · <a href="{escape(link)}">model card</a>'
+            f"{'In a new model store: ' if self.new_store else ''}<code>{escape(self.location)}</code>"
+            f' · <a href="{escape(link)}">model card</a>'
             f"<pre>{escape(self.curl_line())}</pre>{notices}</div>"
         )

@@ -15,6 +15,7 @@ from headrace.card.page import CARD_FILE, card
 from headrace.data.features import describe
 from headrace.data.predictions import (
     PREDICTED_ROWS_MAX,
+    Classes,
     Predictions,
     describe_outputs,
     first_difference,
@@ -26,7 +27,7 @@ from headrace.data.rows import Layout
 from headrace.data.table import Table, read_table
 from headrace.data.targets import Comparison, read_targets
 from headrace.errors import NotExportable
-from headrace.exporting.artifact import ArtifactFormat, read_artifact, write_artifact
+from headrace.exporting.artifact import ARTIFACT_FILES, ArtifactFormat, read_artifact, write_artifact
 from headrace.exporting.exported import Exported
 from headrace.exporting.independence import Stored, check_independence, refuse_difference
 from headrace.exporting.samples import as_samples, check_wanted, golden_positions, public_rows
@@ -66,7 +67,8 @@ def export(
         y: the targets, shape (n rows,) or (n rows, n outputs): for the card, for the names of several outputs, and
             for scores if none are given.
         name: the name of the model, 1 to 64 letters, digits, '.', '_' or '-'.
-        version: the name of the version; by default the time in UTC, such as 20261123T124500Z, which sorts.
+        version: the name of the version; by default the time in UTC, such as 20261123T124500Z, which sorts; for the
+            second version of a second 20261123T124500Z.250000.
         store: a model store, or its folder or URL; by default the one that the variable MODEL_STORE names, or `models`.
         alias: the alias to point to the new version; None leaves all aliases alone.
         description: a sentence for people, for the card.
@@ -93,8 +95,16 @@ def export(
         FileExistsError: if the version exists.
         ModelError: if the name or the version can't be used, or the store can't be written.
     """
-    check_wanted(samples)
     model_store = _store(store)
+    now = datetime.now(timezone.utc)
+    chosen = version or _free_version(model_store, name, now)
+    # Everything that can be refused without the estimator: it may take minutes to predict its training rows.
+    model_store.check_new(name, chosen, alias)
+    check_wanted(samples)
+    if format not in ARTIFACT_FILES:
+        raise NotExportable(f"format is {format!r}: it is {' or '.join(map(repr, ARTIFACT_FILES))}")
+    trusted, extra_modules = _names(trusted), _names(extra_modules)
+    is_new = not model_store.exists()
     table = read_table(estimator, X, feature_names)
     features = [describe(column) for column in table.columns]
     positions = np.unique(np.linspace(0, len(table) - 1, min(len(table), PREDICTED_ROWS_MAX)).astype(int)).tolist()
@@ -104,8 +114,6 @@ def export(
     targets = read_targets(estimator, y, len(table), len(classes))
     comparison = Comparison.of(targets, positions, in_memory.values, held_out)
     known_scores = dict(scores) if scores is not None else comparison.scores()
-    now = datetime.now(timezone.utc)
-    version = version or now.strftime("%Y%m%dT%H%M%SZ")
 
     def write(folder: Path) -> None:
         artifact = write_artifact(estimator, folder, format=format, trusted=trusted, extra_modules=extra_modules)
@@ -117,11 +125,11 @@ def export(
         _refuse_change(estimator, table.at(positions), in_memory, Predictions(predictions.values))
         golden = np.searchsorted(positions, golden_positions(table, positions, predictions.values)).tolist()
         check_independence(stored, rows, predictions, golden)
-        shown = _shown(stored, public_rows(samples, features, stored.predict))
+        shown = _shown(stored, public_rows(samples, features, stored.predict), classes)
         try:
             manifest = Manifest(
                 name=name,
-                version=version,
+                version=chosen,
                 created_at=now.isoformat(timespec="seconds"),
                 description=description,
                 estimator=f"{type(estimator).__module__}.{type(estimator).__qualname__}",
@@ -135,7 +143,9 @@ def export(
                 training_rows=len(table),
                 scores=known_scores,
                 samples=shown,
-                golden=write_golden_rows(folder, as_samples([rows[at] for at in golden], predictions.at(golden))),
+                golden=write_golden_rows(
+                    folder, as_samples([rows[at] for at in golden], predictions.at(golden), classes)
+                ),
             )
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
@@ -143,18 +153,26 @@ def export(
         (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n")
         (folder / CARD_FILE).write_text(card(manifest, estimator, table, comparison), encoding="utf-8")
 
-    model_store.add(name, version, write)
+    try:
+        model_store.add(name, chosen, write)
+    except FileExistsError:
+        if version:
+            raise
+        # Another process has added a version of this second meanwhile.
+        chosen = _free_version(model_store, name, datetime.now(timezone.utc))
+        model_store.add(name, chosen, write)
     if alias is not None:
-        model_store.set_alias(name, alias, version)
-    return Exported(model_store.manifest(name, version), model_store.location(name, version), alias, _notices(table))
+        model_store.set_alias(name, alias, chosen)
+    written, location = model_store.manifest(name, chosen), model_store.location(name, chosen)
+    return Exported(written, location, alias, _notices(table), is_new)
 
 
-def _shown(stored: Stored, rows: list[list[Any]]) -> list[Sample]:
+def _shown(stored: Stored, rows: list[list[Any]], classes: Sequence[Classes | None]) -> list[Sample]:
     if not rows:
         return []
     predictions = stored.predict(rows)
     check_independence(stored, rows, predictions, range(len(rows)))
-    return as_samples(rows, predictions)
+    return as_samples(rows, predictions, classes)
 
 
 def _refuse_change(estimator: Any, rows: Any, in_memory: Predictions, stored: Predictions) -> None:
@@ -178,9 +196,28 @@ def _store(store: ModelStore | str | Path | None) -> ModelStore:
     return ModelStore(os.environ.get("MODEL_STORE", DEFAULT_STORE) if store is None else store)
 
 
+def _free_version(store: ModelStore, name: str, now: datetime) -> str:
+    """Return the time as a version; the second one of a second has its microseconds too, and so sorts after the first.
+
+    Raises:
+        ModelError: if the name can't be that of a model.
+    """
+    version = now.strftime("%Y%m%dT%H%M%SZ")
+    try:
+        store.check_new(name, version)
+    except FileExistsError:
+        return f"{version}.{now:%f}"
+    return version
+
+
+def _names(names: Collection[str]) -> tuple[str, ...]:
+    """Return a collection of names; a lone text is one name, and not a collection of letters."""
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
 def _libraries(table: Table, artifact_format: ArtifactFormat, extra_modules: Collection[str]) -> dict[str, str]:
     packages = ["scikit-learn", "numpy", "scipy", "joblib"]
-    if table.form == "frame":
+    if table.form in ("frame", "series"):
         packages.append("pandas")
     if artifact_format == "skops":
         packages.append("skops")

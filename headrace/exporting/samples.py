@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from headrace.data.predictions import Predictions
+from headrace.data.predictions import Classes, Predictions, as_classes
 from headrace.data.table import Table
 from headrace.errors import NotExportable
 from headrace.models.made_up import Distribution
@@ -64,8 +65,10 @@ def check_wanted(wanted: Any) -> None:
         raise NotExportable(f"samples is {wanted!r}: it is 'synthetic', 'none', or rows that anyone may see")
 
 
-def as_samples(rows: Rows, predictions: Predictions) -> list[Sample]:
-    """Return rows with their predictions as samples."""
+def as_samples(rows: Rows, predictions: Predictions, classes: Sequence[Classes | None]) -> list[Sample]:
+    """Return rows with their predictions as samples, classes in their own type."""
+    columns = [as_classes(*pair) for pair in zip(predictions.by_output(), classes, strict=True)]
+    predictions = replace(predictions, values=np.column_stack(columns) if len(columns) > 1 else columns[0])
     result = []
     for i, row in enumerate(rows):
         prediction, probabilities = predictions.of_row(i)

@@ -8,7 +8,7 @@ from headrace.models.manifest import IDENTIFIER_PATTERN
 
 def is_identifier(text: str) -> bool:
     """Tell whether a text can name a model, a version or an alias."""
-    return re.fullmatch(IDENTIFIER_PATTERN, text) is not None
+    return isinstance(text, str) and re.fullmatch(IDENTIFIER_PATTERN, text) is not None
 
 
 def identifier(text: str) -> str:

@@ -25,6 +25,10 @@ class LocalStorage:
         """Return the path or URL of a file, for messages."""
         return str(self._root / path)
 
+    def exists(self) -> bool:
+        """Tell whether the directory is there."""
+        return self._root.is_dir()
+
     def read(self, path: str) -> bytes:
         """Return the content of a file.
 

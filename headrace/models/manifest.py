@@ -16,6 +16,9 @@ which is the same for all; a row that an integer dtype can't hold stays float64.
   where pandas is older than 3), `string` (null is NA), or `category`: then `pd.CategoricalDtype(categories)`, in which
   texts that are not among the categories become NaN.
 
+`input` is "series": the only column of that frame, a series with the name of the feature. `input` is "texts": the texts
+of the only feature as a NumPy array of objects, shape (n rows,); null is None.
+
 Columns of `filled` are inserted into either form at their positions.
 
 The dtypes of a row never depend on the rows beside it: rows that leave different columns at float64 are converted and
@@ -51,6 +54,16 @@ MISSING_BIN = "missing"
 OTHER_BIN = "other"
 
 Scalar = str | int | float | bool
+
+InputForm = Literal["array", "frame", "series", "texts"]
+
+INPUT_FORMS: dict[InputForm, str] = {
+    "array": "an array",
+    "frame": "a data frame",
+    "series": "a series of texts",
+    "texts": "an array of texts",
+}
+"""Forms of input, for people."""
 
 
 class Reference(_Part):
@@ -187,8 +200,9 @@ class Manifest(_Part):
     libraries: dict[str, str]
     """Versions at export: python, scikit-learn, numpy, joblib."""
     features: list[Feature] = Field(min_length=1)
-    input: Literal["array", "frame"] = "array"
-    """Form of the estimator's input: an array, or a data frame with the features' names and dtypes."""
+    input: InputForm = "array"
+    """Form of the estimator's input: an array, a data frame with the features' names and dtypes, or, of one feature of
+    texts, a series or an array of them."""
     filled: list[Filled] = []
     """Columns of the estimator's input that are no features, by rising position."""
     outputs: list[Output] = Field(min_length=1)
@@ -212,6 +226,8 @@ class Manifest(_Part):
             raise ValueError("an array holds numbers only")
         if self.input == "array" and len({feature.dtype for feature in self.features}) > 1:
             raise ValueError("an array has one dtype")
+        if self.input in ("series", "texts") and [feature.type for feature in self.features] != ["string"]:
+            raise ValueError("a series or an array of texts is one feature, of texts")
         if self.probabilities and any(output.classes is None for output in self.outputs):
             raise ValueError("probabilities belong to classes")
         return self

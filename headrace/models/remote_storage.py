@@ -60,6 +60,10 @@ class RemoteStorage:
         """Return the path or URL of a file, for messages."""
         return f"{self.root}/{path}"
 
+    def exists(self) -> bool:
+        """Return true: folders exist in names only."""
+        return True
+
     def read(self, path: str) -> bytes:
         """Return the content of a file.
 

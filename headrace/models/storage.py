@@ -24,6 +24,9 @@ class Storage(Protocol):
     def location(self, path: str) -> str:
         """Return the path or URL of a file, for messages."""
 
+    def exists(self) -> bool:
+        """Tell whether the root is there; always true where it exists in names only."""
+
     def read(self, path: str) -> bytes:
         """Return the content of a file, or raise FileNotFoundError."""
 
@@ -44,10 +47,12 @@ def open_storage(root: str | Path, reraise: Interrupts = ()) -> Storage:
     """Return the storage of a directory or a URL, without accessing it.
 
     Raises:
-        ModelError: if the URL can't be that of a store.
+        ModelError: if the URL can't be that of a store, or the name is empty.
     """
+    if isinstance(root, str) and not root.strip():
+        raise ModelError("the name of the model store is empty (MODEL_STORE)")
     if isinstance(root, Path) or not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", root):
-        return LocalStorage(Path(root))
+        return LocalStorage(Path(root).expanduser())
     parts = urlsplit(root)
     if parts.username is not None or parts.password is not None:
         # The message does not show the URL; elsewhere URLs are printed and logged, hence the refusal.

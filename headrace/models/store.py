@@ -40,6 +40,10 @@ class ModelStore:
         """Directory or URL of the store."""
         return self._storage.root
 
+    def exists(self) -> bool:
+        """Tell whether the directory is there; behind a URL, where directories exist in names only, always true."""
+        return self._storage.exists()
+
     @property
     def look_seconds(self) -> float:
         """Interval, in seconds, for reading the aliases: over a network each reading costs several requests."""
@@ -142,6 +146,16 @@ class ModelStore:
         cached = self._cache.file(manifest.artifact.sha256) if self._cache else None
         return cached if self._storage.remote else local
 
+    def check_new(self, name: str, version: str, alias: str | None = None) -> None:
+        """Check that a version can be added, and that an alias can name it then; errors as in `add` and `set_alias`."""
+        version_folder(name, version)
+        if version in (LATEST, ALIASES) or self._alias(name, version):
+            raise ModelError(f"{version!r} can't be a version: the store uses it otherwise")
+        if self._exists(name, version):
+            raise FileExistsError(f"version {version!r} of {name!r} exists already")
+        if alias is not None:
+            self._check_alias(name, alias, version)
+
     def add(self, name: str, version: str, write: Callable[[Path], None]) -> None:
         """Add a version: `write` fills a folder with manifest and artifact, which then becomes visible as a whole.
 
@@ -150,12 +164,7 @@ class ModelStore:
             ManifestInvalid: if `write` left no manifest or one of another version.
             ModelError: if the name or the version can't be used. Exceptions of `write` are passed on.
         """
-        folder = version_folder(name, version)
-        if version in (LATEST, ALIASES) or self._alias(name, version):
-            raise ModelError(f"{version!r} can't be a version: the store uses it otherwise")
-        taken = f"version {version!r} of {name!r} exists already"
-        if self._exists(name, version):
-            raise FileExistsError(taken)
+        self.check_new(name, version)
 
         def write_checked(draft: Path) -> None:
             write(draft)
@@ -166,10 +175,11 @@ class ModelStore:
             Manifest.parse(path.read_bytes(), where).check_identity(name, version, where)
 
         try:
-            self._storage.add_folder(folder, write_checked, last=MANIFEST_FILE)
+            self._storage.add_folder(version_folder(name, version), write_checked, last=MANIFEST_FILE)
         except FileExistsError:
+            self.check_new(name, version)
             half = f"version {version!r} of {name!r} is being added by another process, or was left half-written"
-            raise FileExistsError(taken if self._exists(name, version) else half) from None
+            raise FileExistsError(half) from None
 
     def set_alias(self, name: str, alias: str, version: str) -> None:
         """Point an alias to a version, in one step: readers see the old version or the new one.
@@ -183,8 +193,7 @@ class ModelStore:
         """
         if not self._exists(name, version):
             raise self._not_found(name, version)
-        if not is_identifier(alias) or self._exists(name, alias):
-            raise ModelError(f"{alias!r} can't be an alias of {name!r}: it is the name of a version, or none at all")
+        self._check_alias(name, alias, version)
         record = self._alias(name, alias)
         if record is None or record.version != version:
             self._write_alias(name, alias, record.moved(version) if record else Alias.new(version, []))
@@ -227,23 +236,12 @@ class ModelStore:
         naming = [alias for alias, record in self.alias_records(name).items() if version in record.versions]
         if naming:
             raise ModelError(f"version {version!r} of {name!r} is in use as {', '.join(naming)}")
+        if record := self._alias(name, version):
+            raise ModelError(f"{version!r} is an alias of {name!r}, of version {record.version!r}: name the version")
         try:
             self._storage.remove_folder(version_folder(name, version), first=MANIFEST_FILE)
         except FileNotFoundError:
             raise self._not_found(name, version) from None
-
-    def prunable(self, name: str, keep: int) -> list[str]:
-        """Return the versions that are neither among the newest `keep` nor named by an alias, the oldest first.
-
-        Raises:
-            ModelNotFound: if there is no such model.
-            ManifestInvalid: if an alias is damaged.
-        """
-        versions = self.versions(name)
-        if not versions:
-            raise self._not_found(name, LATEST)
-        named = {version for record in self.alias_records(name).values() for version in record.versions}
-        return [version for version in versions[: max(0, len(versions) - keep)] if version not in named]
 
     def _read(self, path: str) -> bytes | None:
         try:
@@ -266,10 +264,18 @@ class ModelStore:
     def _exists(self, name: str, version: str) -> bool:
         return self._read(f"{version_folder(name, version)}/{MANIFEST_FILE}") is not None
 
+    def _check_alias(self, name: str, alias: str, version: str) -> None:
+        if not is_identifier(alias):
+            raise ModelError(f"{alias!r} can't be an alias: 1 to 64 letters, digits, '.', '_' or '-'")
+        if alias == version or self._exists(name, alias):
+            raise ModelError(f"{alias!r} can't be an alias of {name!r}: it is the name of a version")
+
     def _named(self, name: str, ref: str) -> str:
         return record.version if (record := self._alias(name, ref)) else ref
 
     def _not_found(self, name: str, ref: str) -> ModelNotFound:
+        if not self.exists():
+            return ModelNotFound(f"no model {name!r}: there is no model store {self.root}")
         if not self._version_names(name):
             return ModelNotFound(f"no model {name!r} in {self.root}")
         return ModelNotFound(f"model {name!r} has no version or alias {ref!r} in {self.root}")

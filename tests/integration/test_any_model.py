@@ -59,7 +59,7 @@ def stack(
 def some_rows(each: Case) -> Any:
     """Return ROWS rows spread over the training data, in the form that the estimator takes."""
     positions = np.linspace(0, len(each.X) - 1, ROWS).astype(int)
-    return each.X.iloc[positions] if isinstance(each.X, pd.DataFrame) else np.asarray(each.X)[positions]
+    return each.X.iloc[positions] if hasattr(each.X, "iloc") else np.asarray(each.X)[positions]
 
 
 def as_json(rows: Any, names: list[str]) -> list[dict[str, Any]]:
@@ -70,7 +70,10 @@ def as_json(rows: Any, names: list[str]) -> list[dict[str, Any]]:
             return None
         return value.item() if isinstance(value, np.generic) else value
 
-    values = rows[names].astype(object).to_numpy() if isinstance(rows, pd.DataFrame) else rows
+    if isinstance(rows, pd.DataFrame):
+        rows = rows[names]
+    values = rows.astype(object).to_numpy() if hasattr(rows, "iloc") else rows
+    values = values.reshape(len(rows), -1)
     return [dict(zip(names, map(plain, row), strict=True)) for row in values.tolist()]
 
 

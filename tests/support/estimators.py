@@ -24,7 +24,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV
-from sklearn.multioutput import MultiOutputClassifier, MultiOutputRegressor
+from sklearn.multioutput import ClassifierChain, MultiOutputClassifier, MultiOutputRegressor
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier, LocalOutlierFactor
 from sklearn.neural_network import MLPClassifier
@@ -152,6 +152,11 @@ def _labels() -> tuple[Any, Any]:
     return X, y
 
 
+def _texts(form: Callable[[Any], Any]) -> Case:
+    frame, good = reviews()
+    return _fit(make_pipeline(TfidfVectorizer(), LogisticRegression()), (form(frame["text"]), good))
+
+
 def _boosting_by_dtype() -> Case:
     frame, _ = people()
     X = frame[["age", "income", "plan"]]
@@ -203,6 +208,9 @@ CASES: dict[str, Callable[[], Case]] = {
         ),
         reviews(),
     ),
+    "texts of a series": lambda: _texts(pd.Series),
+    "texts of a list": lambda: _texts(list),
+    "classifier chain": lambda: _fit(ClassifierChain(LogisticRegression()), _labels()),
     "vote": lambda: _fit(
         VotingClassifier([("bayes", GaussianNB()), ("tree", RandomForestClassifier(5, random_state=0))], voting="soft"),
         _wine(),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from headrace.cli.removal import prunable
 from headrace.errors import ArtifactInvalid, ManifestInvalid, ModelError, ModelNotFound
 from headrace.models.alias import Alias
 from headrace.models.manifest import SIGNATURE_FILE, Manifest
@@ -46,7 +47,7 @@ class StoreContract:
         with pytest.raises(ModelNotFound, match="no model 'iris'"):
             store.manifest("iris")
         with pytest.raises(ModelNotFound, match="no model 'iris'"):
-            store.prunable("iris", 1)
+            prunable(store, "iris", 1)
 
     def test_unknown_versions_are_not_found(self, store: ModelStore) -> None:
         add(store, "v1")
@@ -340,11 +341,11 @@ class StoreContract:
             add(store, f"v{day}", created_at=f"2026-11-0{day}T00:00:00+00:00")
         store.set_alias("iris", "production", "v2")
 
-        assert store.prunable("iris", 2) == ["v1", "v3", "v4"]
-        for version in store.prunable("iris", 2):
+        assert prunable(store, "iris", 2) == ["v1", "v3", "v4"]
+        for version in prunable(store, "iris", 2):
             store.remove("iris", version)
         assert store.versions("iris") == ["v2", "v5", "v6"]
-        assert store.prunable("iris", 2) == []
+        assert prunable(store, "iris", 2) == []
 
     def test_a_signature_is_a_file_beside_the_manifest_and_can_be_another_one(self, store: ModelStore) -> None:
         add(store, "v1")

@@ -95,6 +95,10 @@ def _plain(column: NDArray[Any], output: Output) -> list[Any]:
     """Return the values of a column as Python values, numbers as floats."""
     if output.kind == "number":
         column = column.astype(np.float64, copy=False)
+    elif column.dtype.kind == "f" and output.classes and isinstance(output.classes[0], int):
+        # Some estimators predict 1.0 for 1 and for true. NaN becomes any class: its row has failed already.
+        with np.errstate(invalid="ignore"):
+            column = column.astype(type(output.classes[0]))
     values: list[Any] = column.tolist()
     if column.dtype.kind == "O":
         values = [value.item() if isinstance(value, np.generic) else value for value in values]

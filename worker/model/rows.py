@@ -69,13 +69,15 @@ def rows_at(rows: Rows, positions: NDArray[np.intp]) -> Rows:
 
 
 def row_converter(manifest: Manifest) -> Callable[[Rows], Any]:
-    """Return a function from n rows (values in feature order) to the estimator's input of shape (n, n features).
+    """Return a function from n rows (values in feature order) to the estimator's input.
 
     The function copies the rows. It raises MixedRows if they must be converted apart, and for values that are not of
     the features' types the errors of NumPy and pandas.
     """
     if manifest.input == "array":
         return _array(np.dtype(manifest.features[0].dtype), manifest.filled)
+    if manifest.input == "texts":
+        return lambda rows: _objects([row[0] for row in rows])
     names = [feature.name for feature in manifest.features]
     columns = [_column(feature) for feature in manifest.features]
 
@@ -87,6 +89,8 @@ def row_converter(manifest: Manifest) -> Callable[[Rows], Any]:
             made.insert(each.position, each.name, pd.Series([each.value] * len(rows), dtype=each.dtype))
         return made
 
+    if manifest.input == "series":
+        return lambda rows: frame(rows)[names[0]]
     return frame
 
 

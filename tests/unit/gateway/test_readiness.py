@@ -326,6 +326,8 @@ def test_the_answer_of_a_slow_model_is_good_for_longer(compute_seconds: float, f
         assert await asked is None
         assert mine.probe._good_until - time.monotonic() == pytest.approx(fresh_seconds, abs=1)
 
+    run(scenario())
+
 
 @pytest.mark.parametrize(
     ("result", "trouble"),

@@ -80,6 +80,21 @@ def test_training_that_fails_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> No
         up.model_to_serve(CommonSettings())
 
 
+@pytest.mark.parametrize(("made", "said"), [(False, "misspelt, which is a new model store"), (True, "misspelt\n")])
+def test_training_names_the_store_without_the_model(
+    made: bool, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(up, "train", lambda: 1)
+    monkeypatch.setenv("MODEL_STORE", "misspelt")
+    if made:
+        (tmp_path / "misspelt").mkdir()
+
+    with pytest.raises(Refusal):
+        up.model_to_serve(CommonSettings())
+
+    assert f"there is no model 'iris' in {said}" in capsys.readouterr().out
+
+
 def test_it_needs_no_more_than_the_locked_environment() -> None:
     """`scripts/environment.py` runs before anything is installed."""
     script = Path(environment.__file__)

@@ -177,7 +177,7 @@ def test_each_built_in_data_set_can_be_trained(dataset: str, store: ModelStore, 
 def test_a_csv_file_is_trained_from(tmp_path: Path, store: ModelStore, capsys: Captured) -> None:
     path = csv_of_people(tmp_path)
 
-    options = ["--alias", "trial", "--format", "skops", "--trust", "numpy.dtype"]
+    options = ["--alias", "trial", "--format", "skops", "--trusted", "numpy.dtype"]
     assert main(["--csv", str(path), "--target", "outcome", *options]) == 0
 
     manifest = store.manifest("some_people", "trial")
@@ -214,6 +214,26 @@ def test_a_file_that_does_not_fit_is_one_line_of_complaint(
     errors = capsys.readouterr().err
     assert complaint in errors
     assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("options", [["--alias", "a b"], ["--name", "a b"], ["--version", "a b"], ["--store", ""]])
+def test_names_that_can_not_be_are_refused_before_the_training(
+    options: list[str], store: ModelStore, capsys: Captured
+) -> None:
+    assert main(["--dataset", "iris", *options]) == 1
+
+    output, errors = capsys.readouterr()
+    assert "cross-validation" not in output
+    assert errors.count("\n") == 1
+    assert not Path(store.root).exists()
+
+
+def test_a_new_store_is_named_and_samples_are_a_choice(store: ModelStore, capsys: Captured) -> None:
+    for _ in range(2):
+        assert main(["--dataset", "iris", "--samples", "none"]) == 0
+
+    assert capsys.readouterr().out.count(f"made a new model store: {store.root}\n") == 1
+    assert store.manifest("iris").samples == []
 
 
 def csv_of_people(folder: Path) -> Path:

@@ -82,9 +82,11 @@ def test_an_unknown_one_is_refused(client: Any, command: str, capsys: pytest.Cap
 
 
 def test_a_redis_that_does_not_answer_is_reported(
-    client: Any, broker: FakeServer, capsys: pytest.CaptureFixture[str]
+    client: Any, broker: FakeServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broker.connected = False
 
+    monkeypatch.setenv("REDIS_URL", "redis://operator:secret@127.0.0.1:7777/0")
+
     assert main(["list"]) == 1
-    assert capsys.readouterr().err == "headrace: Redis: ConnectionError\n"
+    assert capsys.readouterr() == ("", "headrace: Redis at 127.0.0.1:7777: ConnectionError\n")

@@ -6,6 +6,7 @@ from typing import Any
 import joblib
 import pytest
 from sklearn.compose import make_column_transformer
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -27,8 +28,10 @@ def test_intact_versions_are_said_to_be_intact(filled: ModelStore, capsys: Captu
 
 
 def test_a_store_without_models_is_not_said_to_be_intact(filled: ModelStore, tmp_path: Path, capsys: Captured) -> None:
-    assert run("verify", "--store", str(tmp_path / "mistyped")) == 1
-    assert capsys.readouterr() == ("", f"headrace: there are no models in {tmp_path / 'mistyped'}\n")
+    (tmp_path / "empty").mkdir()
+
+    assert run("verify", "--store", str(tmp_path / "empty")) == 1
+    assert capsys.readouterr() == ("", f"headrace: there are no models in {tmp_path / 'empty'}\n")
 
 
 def test_a_tampered_artifact_is_never_loaded(
@@ -128,6 +131,8 @@ def test_an_estimator_that_can_not_be_exported_is_told_why(
     [
         ("absent.joblib", "rows.csv", [], "absent.joblib: No such file or directory"),
         ("rows.csv", "rows.csv", [], "not readable: "),
+        ("churn.joblib", "rows.json", [], "rows.json: rows are read from .csv and .parquet files"),
+        ("churn.joblib", "rows", [], "rows: rows are read from .csv and .parquet files"),
         ("churn.joblib", "rows.csv", ["--target", "nothing"], "has no column 'nothing'; it has age, "),
     ],
 )
@@ -139,3 +144,13 @@ def test_files_that_do_not_fit_are_one_line(
     error = capsys.readouterr().err
     assert complaint in error
     assert error.startswith("headrace: ") and error.count("\n") == 1
+
+
+def test_a_pipeline_of_texts_can_be_checked(tmp_path: Path, capsys: Captured) -> None:
+    texts = ["good", "lovely", "bad", "dull"] * 3
+    joblib.dump(make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(texts, [1, 1, 0, 0] * 3), tmp_path / "m")
+    rows = tmp_path / "rows.CSV"
+    rows.write_text("mood,review\n" + "".join(f"{i % 2},{text}\n" for i, text in enumerate(texts)))
+
+    assert run("export-check", str(tmp_path / "m"), "--rows", str(rows), "--target", "mood") == 0
+    assert "can be exported: Pipeline, 1 features" in capsys.readouterr().out

@@ -45,11 +45,15 @@ def test_a_damaged_version_is_listed_as_such(filled: ModelStore, capsys: Capture
 
 
 def test_an_empty_store_is_said_to_be_empty(store: ModelStore, capsys: Captured) -> None:
+    Path(store.root).mkdir()
+
     assert run("list") == 0
     assert capsys.readouterr() == (f"no models in {store.root}\n", "")
 
 
 def test_an_option_names_another_store(filled: ModelStore, tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "other").mkdir()
+
     assert run("list", "--store", f"file://{tmp_path}/other") == 0
     assert capsys.readouterr().out == f"no models in {tmp_path}/other\n"
 

@@ -46,6 +46,35 @@ def test_what_is_not_possible_is_one_line_of_complaint(
     assert (filled.aliases("iris"), filled.versions("iris")) == before
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("list",),
+        ("show", "iris"),
+        ("promote", "iris", "latest"),
+        ("rollback", "iris"),
+        ("trial", "iris", "v1", "--split", "0.1"),
+        ("sign", "iris", "--key", "key"),
+        ("verify",),
+        ("prune", "iris", "--keep", "1"),
+        ("remove", "iris", "v1"),
+    ],
+)
+@pytest.mark.parametrize("place", ["misspelt", ""])
+def test_a_store_that_is_not_there_is_named_and_not_made(
+    command: tuple[str, ...], place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    complaint = f"there is no model store {place} (--store, MODEL_STORE)" if place else "the name of the model store"
+
+    assert run(*command, "--store", place) == 1
+    assert complaint in capsys.readouterr().err
+    monkeypatch.setenv("MODEL_STORE", place)
+    assert run(*command) == 1
+    assert complaint in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 COMMANDS = {"export-check", "list", "show", "promote", "rollback", "trial", "sign", "verify", "prune", "remove"}
 
 

@@ -1,5 +1,6 @@
 import pytest
 
+from headrace.cli.removal import prunable
 from headrace.models.store import ModelStore
 from tests.unit.headrace.cli.versions import run
 
@@ -33,7 +34,7 @@ def test_at_least_one_version_is_kept(filled: ModelStore, keep: str) -> None:
 
 def test_a_version_on_trial_is_not_removed(filled: ModelStore) -> None:
     assert run("trial", "iris", "v1", "--alias", "latest", "--shadow", "0.5") == 0
-    assert "v1" not in filled.prunable("iris", 1)
+    assert "v1" not in prunable(filled, "iris", 1)
 
 
 def test_a_version_is_removed(filled: ModelStore, capsys: Captured) -> None:
@@ -48,3 +49,8 @@ def test_a_version_that_an_alias_names_is_not_removed(filled: ModelStore, capsys
 
     assert "v3" in filled.versions("iris")
     assert capsys.readouterr().err == "headrace: version 'v3' of 'iris' is in use as latest\n"
+
+
+def test_an_alias_is_not_taken_for_a_version(filled: ModelStore, capsys: Captured) -> None:
+    assert run("remove", "iris", "latest") == 1
+    assert capsys.readouterr().err == "headrace: 'latest' is an alias of 'iris', of version 'v3': name the version\n"

@@ -274,3 +274,65 @@ def test_the_manifest_is_strict_json(store: ModelStore, fitted: LogisticRegressi
         pytest.fail(f"{constant} is not JSON")
 
     json.loads((Path(store.location("iris", "v1")) / "manifest.json").read_bytes(), parse_constant=refuse)
+
+
+def test_versions_of_one_second_have_names_of_their_own_in_the_order_of_time(
+    store: ModelStore, fitted: LogisticRegression, iris: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Clock(datetime):
+        microseconds = 100_000
+
+        @classmethod
+        def now(cls, tz: Any = None) -> "Clock":
+            cls.microseconds += 1
+            return cls(2026, 11, 23, 12, 45, 0, cls.microseconds, tz)
+
+    monkeypatch.setattr("headrace.exporting.exporter.datetime", Clock)
+
+    versions = [add(store, fitted, iris.rows, version=None).version for _ in range(3)]
+
+    assert versions[0] == "20261123T124500Z" and versions[1] == "20261123T124500Z.100002"
+    assert versions == sorted(versions) == store.versions("iris")
+    assert versions[-1] < "20261123T124501Z"
+
+
+def test_a_version_that_another_process_adds_meanwhile_is_no_failure(
+    store: ModelStore, fitted: LogisticRegression, iris: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = iter(["v1", "v2"])
+    monkeypatch.setattr("headrace.exporting.exporter._free_version", lambda *_: next(names))
+    write = joblib.dump
+
+    def meanwhile(estimator: Any, path: Path) -> None:
+        monkeypatch.setattr(joblib, "dump", write)
+        add(store, fitted, iris.rows, version="v1")
+        write(estimator, path)
+
+    monkeypatch.setattr(joblib, "dump", meanwhile)
+
+    assert add(store, fitted, iris.rows, version=None).version == "v2"
+    assert store.versions("iris") == ["v1", "v2"]
+
+
+def test_a_new_store_is_said_to_be_new(
+    fitted: LogisticRegression, iris: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODEL_STORE", str(tmp_path / "modles"))
+
+    first, second = (export(fitted, iris.rows, name="iris") for _ in range(2))
+
+    assert (first.new_store, second.new_store) == (True, False)
+    assert "new_store=True" in repr(first) and "In a new model store: " in first._repr_html_()
+    assert "new_store=" not in repr(second) and "In a new model store" not in second._repr_html_()
+
+
+def test_an_empty_name_of_the_store_is_refused(
+    fitted: LogisticRegression, iris: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MODEL_STORE", "")
+
+    with pytest.raises(ModelError, match="MODEL_STORE"):
+        export(fitted, iris.rows, name="iris")
+
+    assert list(tmp_path.iterdir()) == []

@@ -21,7 +21,10 @@ def test_it_says_where_the_version_is(exported: Exported, store: ModelStore) -> 
     assert (exported.name, exported.version, exported.alias) == ("iris", "v1", "latest")
     assert exported.manifest == store.manifest("iris")
     assert exported.location == store.location("iris", "v1")
-    assert repr(exported) == f"Exported('iris', version='v1', alias='latest', location='{exported.location}')"
+    assert (
+        repr(exported)
+        == f"Exported('iris', version='v1', alias='latest', location='{exported.location}', new_store=True)"
+    )
 
 
 def test_it_prints_nothing(

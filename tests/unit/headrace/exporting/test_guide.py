@@ -49,6 +49,7 @@ def test_the_commands_exist(
 ) -> None:
     monkeypatch.setenv("MODEL_STORE", store.root)
     monkeypatch.chdir(tmp_path)
+    Path(store.root).mkdir()
     rows = "".join(f"{i},{'Oslo' if i % 3 else 'Lyon'},{'stays' if i % 2 else 'leaves'}\n" for i in range(30))
     Path("customers.csv").write_text("age,city,outcome\n" + rows)
     if "model.key" in line:

@@ -3,6 +3,9 @@
 import sys
 import types
 from collections.abc import Callable
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +19,9 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
-from sklearn.tree import DecisionTreeClassifier
 
 from headrace import NotExportable, export
+from headrace.errors import ModelError
 from headrace.models.store import ModelStore
 from tests.support.estimators import CASES
 from tests.support.puppet import Puppet, less_the_mean
@@ -108,11 +111,10 @@ ESTIMATORS: dict[str, tuple[Callable[[], Any], str]] = {
     "no predict": (lambda: DBSCAN().fit(X), "DBSCAN has no predict"),
     "transformer": (lambda: StandardScaler().fit(X), "StandardScaler has no predict"),
     "not fitted": (lambda: LogisticRegression(), "NotFittedError"),
-    "decimal classes": (
-        lambda: DecisionTreeClassifier().fit(X, X[:, 0]),
-        r"decimal numbers \(0.0, 1.0\): .*astype\(int\)",
+    "odd classes": (
+        lambda: DummyClassifier().fit(X, np.array([0.5, 1.5] * 4)),
+        r"must be texts, whole numbers or booleans, and are 0\.5, 1\.5: fit it on y\.astype\(str\)",
     ),
-    "odd classes": (lambda: DummyClassifier().fit(X, np.array([0.5, 1.5] * 4)), "must be texts, integers or booleans"),
     "other estimator when stored": (
         lambda: Forgets().fit(X, Y),
         "the stored estimator and that in memory differ: row 0: 'a', then 'b'",
@@ -158,7 +160,14 @@ def dates() -> Any:
 ROWS: dict[str, tuple[Callable[[], Any], str]] = {
     "sparse": (lambda: sparse.csr_matrix(X), "X is sparse"),
     "sparse column": (lambda: pd.DataFrame({"a": pd.arrays.SparseArray([0.0, 1.0])}), "column 'a' is sparse"),
-    "dates": (dates, "column 'when' is of dtype datetime64.*make dates numbers"),
+    "dates": (dates, r"column 'when' is of dtype datetime64.*Make dates numbers \(seconds: X\[c\]\.map"),
+    "days": (lambda: pd.DataFrame({"a": [date(2026, 1, 1)] * 2}), "holds date values.*Make dates numbers"),
+    "an array of dates": (lambda: np.array([["2026-01-01"]], dtype="M8[s]"), "X holds datetime64.*Make dates numbers"),
+    "durations": (lambda: pd.DataFrame({"a": pd.to_timedelta([1, 2], "s")}), r"X\[c\]\.dt\.total_seconds\(\)"),
+    "periods": (lambda: pd.DataFrame({"a": pd.period_range("2026", periods=2, freq="Y")}), "Make periods numbers"),
+    "decimal numbers": (lambda: pd.DataFrame({"a": [Decimal(1), Decimal(2)]}), r"X\[c\]\.astype\(float\)"),
+    "bytes": (lambda: pd.DataFrame({"a": [b"x", b"y"]}), r"decode\('utf-8'\)"),
+    "texts for an estimator of numbers": (lambda: ["red", "blue"], "can't predict its own training rows"),
     "nested": (lambda: pd.DataFrame({"a": [[1], [2]]}), "column 'a' is of dtype object"),
     "mixed": (lambda: pd.DataFrame({"a": ["x", 1]}), "holds mixed-integer values"),
     "categories of numbers": (lambda: pd.DataFrame({"a": pd.Categorical([1, 2])}), "categories other than text"),
@@ -192,13 +201,41 @@ def test_rows_are_refused_with_the_reason(kind: str, store: ModelStore) -> None:
         ({"scores": {"accuracy": float("nan")}}, "finite"),
         ({"y": Y[:3]}, r"y has shape \(3,\), expected \(8,\)"),
         ({"y": Y, "held_out": Y[:3]}, r"held_out has shape \(3,\)"),
+        ({"format": "onnx"}, "format is 'onnx': it is 'joblib' or 'skops'"),
+        ({"name": None}, "None is no model name"),
+        ({"version": 5}, "5 is no model name or version"),
+        ({"alias": "a b"}, "'a b' can't be an alias"),
+        ({"alias": "v1", "version": "v1"}, "'v1' can't be an alias of 'refused': it is the name of a version"),
+        ({"store": ""}, r"the name of the model store is empty \(MODEL_STORE\)"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(arguments: dict[str, Any], complaint: str, store: ModelStore) -> None:
-    with pytest.raises(NotExportable, match=complaint):
-        export(LogisticRegression().fit(X, Y), X, arguments.pop("y", None), name="refused", store=store, **arguments)
+    given = {"name": "refused", "store": store, **arguments}
 
-    assert store.names() == []
+    with pytest.raises((NotExportable, ModelError), match=complaint):
+        export(LogisticRegression().fit(X, Y), X, given.pop("y", None), **given)
+
+    assert not Path(store.root).exists()
+
+
+def test_a_refused_export_leaves_the_store_as_it_was(store: ModelStore) -> None:
+    export(LogisticRegression().fit(X, Y), X, name="kept", version="v1", store=store)
+    before = sorted(Path(store.root).rglob("*"))
+
+    for name, version, alias in ("refused", None, None), ("kept", None, "v1"), ("kept", "v1", None):
+        with pytest.raises((NotExportable, ModelError, FileExistsError)):
+            export(
+                LogisticRegression().fit(X, Y),
+                np.array([[0.0, np.inf]]),
+                store=store,
+                name=name,
+                version=version,
+                alias=alias,
+            )
+    with pytest.raises(NotExportable, match="lambda"):
+        export(with_function(lambda rows: rows), X, name="refused", store=store)
+
+    assert sorted(Path(store.root).rglob("*")) == before
 
 
 def test_what_workers_are_told_to_trust_is_exported(store: ModelStore) -> None:

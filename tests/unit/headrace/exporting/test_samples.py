@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.compose import make_column_transformer
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
@@ -162,7 +163,11 @@ def test_a_version_may_show_no_rows(store: ModelStore) -> None:
     frame = customers()[["customer", "city", "adult"]].assign(extra=[None, 1.5] * (ROWS // 2))
     frame["extra"] = frame["extra"].astype(float)
     model = make_pipeline(
-        make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["city", "adult"])), LogisticRegression()
+        make_column_transformer(
+            (OneHotEncoder(handle_unknown="ignore"), ["city", "adult"]),
+            (make_pipeline(SimpleImputer(), StandardScaler()), ["customer", "extra"]),
+        ),
+        LogisticRegression(),
     ).fit(frame, ["yes", "no"] * (ROWS // 2))
 
     exported = export(model, frame, name="c", store=store, samples="none")
@@ -178,20 +183,21 @@ def test_a_version_may_show_no_rows(store: ModelStore) -> None:
 @pytest.mark.parametrize("form", ["frame", "dictionaries", "lists"])
 def test_a_caller_may_name_the_public_rows(form: str, store: ModelStore) -> None:
     frame = pd.DataFrame({"size": [1, 2, 3] * 4, "city": ["Oslo", "Lyon", None] * 4})
-    model = make_pipeline(make_column_transformer((OneHotEncoder(), ["city"])), LogisticRegression())
+    columns = make_column_transformer((OneHotEncoder(), ["city"]), (FunctionTransformer(), ["size"]))
+    model = make_pipeline(columns, LogisticRegression(C=1e6))
     model.fit(frame, ["a", "b", "a"] * 4)
-    rows = pd.DataFrame({"city": ["Lyon", None], "size": [7, 8]})
+    rows = pd.DataFrame({"city": ["Lyon", None], "size": [2, 3]})
     given = {
         "frame": rows,
         "dictionaries": rows.astype(object).where(rows.notna(), None).to_dict("records"),
-        "lists": [[7, "Lyon"], [8, None]],
+        "lists": [[2, "Lyon"], [3, None]],
     }[form]
 
     manifest = export(model, frame, name="m", store=store, samples=given).manifest
 
     assert [(sample.row, sample.prediction) for sample in manifest.samples] == [
-        ([7.0, "Lyon"], "b"),
-        ([8.0, None], "a"),
+        ([2.0, "Lyon"], "b"),
+        ([3.0, None], "a"),
     ]
 
 

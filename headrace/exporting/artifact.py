@@ -4,7 +4,8 @@ import copy
 import hashlib
 import io
 import pickle
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,10 +14,18 @@ import skops.io
 from sklearn.base import BaseEstimator
 
 from headrace.errors import NotExportable
-from headrace.exporting.pickled import foreign_names
+from headrace.exporting.pickled import foreign_names, imported_names
 from headrace.models.manifest import Artifact
 
 ArtifactFormat = Literal["joblib", "skops"]
+
+CLONE = Path(__file__).parents[2]
+"""The folder that contains `headrace`: in a clone, it contains the packages of the service too."""
+
+SERVICE_PACKAGES = frozenset(
+    ["bench", "demo", "gateway", "headrace", "monitoring", "scripts", "shared", "tests", "training", "worker"]
+)
+"""Names that a worker finds in its own folder before it looks anywhere else."""
 
 ARTIFACT_FILES: dict[ArtifactFormat, str] = {"joblib": "model.pkl", "skops": "model.skops"}
 
@@ -87,6 +96,7 @@ def _refuse_foreign(estimator: Any, extra_modules: Collection[str]) -> None:
         pickle.Pickler(buffer, protocol=4).dump(estimator)
     except Exception as error:
         raise _unstorable(error) from None
+    _refuse_shadowed(module for module, _ in imported_names(buffer.getvalue()))
     foreign = foreign_names(buffer.getvalue(), extra_modules)
     if not foreign:
         return
@@ -102,9 +112,30 @@ def _refuse_foreign(estimator: Any, extra_modules: Collection[str]) -> None:
         )
     packages = sorted({name.partition(".")[0] for name in foreign})
     raise NotExportable(
-        f"workers refuse {', '.join(foreign)}. If they have it installed, export with "
-        f"extra_modules={tuple(packages)!r} and start them with TRUSTED_MODULES={','.join(packages)}"
+        f"workers refuse {', '.join(foreign)}. If they can import it (installed, or in a folder of PYTHONPATH), export "
+        f"with extra_modules={tuple(packages)!r} and start them with TRUSTED_MODULES={','.join(packages)}"
     )
+
+
+def _refuse_shadowed(modules: Iterable[str]) -> None:
+    """Refuse modules of the exporter in whose place a worker would import a package of the service.
+
+    Raises:
+        NotExportable: if there is one.
+    """
+    for package in sorted({module.partition(".")[0] for module in modules} & SERVICE_PACKAGES):
+        if not _is_of_the_service(package):
+            raise NotExportable(
+                f"it holds parts of your {package!r}, and the service has a package of that name, which workers import "
+                f"instead: give yours another name"
+            )
+
+
+def _is_of_the_service(package: str) -> bool:
+    """Tell whether a package that was imported here is that of a clone of the project."""
+    found = sys.modules.get(package)
+    places = [*getattr(found, "__path__", ()), *filter(None, [getattr(found, "__file__", None)])]
+    return (CLONE / "gateway").is_dir() and all(Path(place).is_relative_to(CLONE) for place in places)
 
 
 def _skops_bytes(estimator: Any, trusted: Collection[str]) -> bytes:
@@ -113,6 +144,7 @@ def _skops_bytes(estimator: Any, trusted: Collection[str]) -> bytes:
         unknown = sorted(set(skops.io.get_untrusted_types(data=content)) - set(trusted))
     except Exception as error:
         raise NotExportable(f"skops can't store it: {type(error).__name__}: {error}") from None
+    _refuse_shadowed(trusted)
     if unknown:
         raise NotExportable(
             f"skops does not trust {', '.join(unknown)}. If you do, export with trusted={tuple(unknown)!r} "

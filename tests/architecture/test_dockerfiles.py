@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from gateway.settings import GatewaySettings
+from headrace.exporting.artifact import SERVICE_PACKAGES
 from shared.settings import CommonSettings
 from worker.settings import WorkerSettings
 
@@ -142,10 +144,52 @@ def test_it_listens_for_others_on_the_port_that_it_exposes(name: str, port: str,
 def test_the_command_line_is_on_path(name: str) -> None:
     [launcher] = [run for run in arguments_of(name, "RUN") if "/usr/local/bin/headrace" in run]
 
-    assert "PYTHONPATH=/app exec python -m headrace" in launcher
+    assert 'PYTHONPATH="/app${PYTHONPATH:+:$PYTHONPATH}" exec python -m headrace' in launcher
     assert "chmod 755 /usr/local/bin/headrace" in launcher
 
 
 def test_metrics_files_are_not_set_up_by_the_image() -> None:
     """Check this because the trainer and other commands in the container would leave files that count for ever."""
     assert "PROMETHEUS_MULTIPROC_DIR" not in image_environment("Dockerfile.worker")
+
+
+def guide(language: str, containing: str) -> str:
+    """Return the block of the guide on own models that holds a text."""
+    document = (ROOT / "docs/bring-your-own-model.md").read_text()
+    blocks: list[str] = re.findall(rf"```{language}\n(.*?)```", document, re.DOTALL)
+    [block] = [each for each in blocks if containing in each]
+    return block
+
+
+def test_modules_that_the_guide_mounts_are_where_workers_look_for_them() -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    override = yaml.safe_load(guide("yaml", "TRUSTED_MODULES"))["services"]
+
+    assert override.keys() == {"trainer", "gateway", "worker"}, "all who read the model store"
+    worker = override["worker"]
+    mounts = dict(each.removesuffix(":ro").split(":") for each in worker["volumes"])
+    assert worker["environment"]["PYTHONPATH"] in mounts.values()
+    assert {name.lower() for name in worker["environment"]} - {"pythonpath"} <= set(WorkerSettings.model_fields)
+    store = image_environment("Dockerfile.worker")["MODEL_STORE"]
+    for name, service in override.items():
+        assert {"volumes", "environment"} >= set(service)
+        # The same target as in docker-compose.yml: Compose replaces the named volume by the folder.
+        assert any(each.split(":")[1] == store for each in compose[name]["volumes"])
+        assert f"./models:{store}:ro" in service["volumes"]
+
+
+def test_an_image_of_your_own_is_the_workers_with_modules_beside_its_packages() -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    lines = [line.split() for line in guide("dockerfile", "FROM").splitlines() if not line.startswith("#")]
+    steps = [(words[0], words[1:]) for words in lines]
+
+    assert steps[0] == ("FROM", [compose["worker"]["image"]])
+    [workdir] = arguments_of("Dockerfile.worker", "WORKDIR")
+    assert ("COPY", ["modules/", f"{workdir}/"]) in steps
+    assert steps[-1] == ("USER", arguments_of("Dockerfile.worker", "USER"))
+
+
+def test_no_module_of_an_exporter_can_be_named_like_a_package_of_the_service() -> None:
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+
+    assert packages == SERVICE_PACKAGES

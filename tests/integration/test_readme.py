@@ -1,9 +1,11 @@
 """The commands and programs of the README and the guide, run against a stack."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,13 @@ GUIDE = (REPOSITORY / "docs/bring-your-own-model.md").read_text()
 COMMANDS = re.findall(r"^\$ (curl .*)\n(.*)$", README, re.MULTILINE)
 ADDRESS = "http://127.0.0.1:8000"
 JOB_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def block(language: str, containing: str) -> str:
+    """Return the block of the guide that holds a text."""
+    blocks: list[str] = re.findall(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL)
+    (found,) = [each for each in blocks if re.search(containing, each)]
+    return found
 
 
 def keys(value: Any) -> Any:
@@ -76,3 +85,24 @@ def test_the_guide_goes_from_fit_to_a_served_prediction(
     answer = json.loads(ran.stdout)
     assert answer["prediction"] == scope["model"].predict(asked)[0]
     assert list(answer["probabilities"].values()) == pytest.approx(scope["model"].predict_proba(asked)[0], abs=1e-9)
+
+
+def test_a_module_of_your_own_is_served_as_the_guide_says(new_stack: NewStack, tmp_path: Path) -> None:
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules/features.py").write_text(block("python", "class Ratio"))
+    (tmp_path / "export.py").write_text(block("python", r"extra_modules="))
+    variables, command = block("sh", "PYTHONPATH=.* make up").strip().rsplit(" ", 2)[0], "env -0"
+    # The shell sets the variables of the documented line, and prints them instead of starting anything.
+    shell = {"cwd": tmp_path, "check": True, "capture_output": True, "timeout": 60}
+    printed = subprocess.run(["sh", "-c", f"{variables} {command}"], **shell).stdout.decode()  # type: ignore[call-overload]
+    environment = dict(each.split("=", 1) for each in printed.split("\0") if "=" in each)
+    wanted = {name: environment[name] for name in ("PYTHONPATH", "TRUSTED_MODULES", "DEFAULT_MODEL")}
+    path = f"{wanted['PYTHONPATH']}:{REPOSITORY}"
+    subprocess.run(
+        [sys.executable, "export.py"], env={**os.environ, "PYTHONPATH": path, "MODEL_STORE": "models"}, **shell
+    )  # type: ignore[call-overload]
+
+    stack = new_stack(tmp_path / "models", **wanted).start()
+
+    answer = stack.http.post("/predict", json={"instances": [{"x0": 0.9, "x1": 0.1}, {"x0": 0.1, "x1": 0.9}]})
+    assert answer.json()["predictions"] == [True, False]

@@ -51,6 +51,11 @@ def load_estimator(manifest: Manifest, content: bytes | BinaryIO, allow_list: Al
             loaded = LoadedEstimator(*unpickle(content, allow_list.modules))
     except ModelError as error:
         raise ArtifactInvalid(f"{manifest.name} {manifest.version}: {error}") from None
+    except ModuleNotFoundError as error:
+        raise ArtifactInvalid(
+            f"{manifest.name} {manifest.version}: it needs the module {error.name!r}, which this worker can't import: "
+            "install it there, or name its folder in PYTHONPATH"
+        ) from None
     except Exception as error:
         if is_time_limit(error):
             raise

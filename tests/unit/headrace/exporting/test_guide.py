@@ -24,7 +24,7 @@ def test_the_example_is_exported_and_predicts_the_row_of_its_curl_line(
     store: ModelStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MODEL_STORE", store.root)
-    (program,) = blocks("python")
+    program = blocks("python")[0]
 
     exec(compile(program, "bring-your-own-model.md", "exec"), {"__name__": "guide"})
 
@@ -38,7 +38,7 @@ def test_the_example_is_exported_and_predicts_the_row_of_its_curl_line(
 
 
 def test_the_example_is_at_most_ten_lines_beside_imports() -> None:
-    (program,) = blocks("python")
+    program = blocks("python")[0]
 
     assert len([line for line in program.splitlines() if line and not re.match("from|import", line)]) <= 10
 

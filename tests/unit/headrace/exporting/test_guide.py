@@ -66,3 +66,22 @@ def test_the_schema_in_the_documentation_is_that_of_the_code() -> None:
         "write it anew: python -c 'import json; from headrace.models.manifest import Manifest; "
         "print(json.dumps(Manifest.model_json_schema(), indent=2))' > docs/manifest.schema.json"
     )
+
+
+def test_the_readmes_commands_work_in_their_order(
+    store: ModelStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MODEL_STORE", store.root)
+    text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    [commands] = [each for each in re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.M) if "rollback" in each]
+    scope: dict[str, object] = {}
+    exec(program, scope)
+
+    for line in commands.splitlines():
+        if line.startswith("#"):
+            exec(program.splitlines()[-1], scope)
+        else:
+            assert main(line.partition("#")[0].split()[1:]) == 0, f"{line}: {capsys.readouterr().err}"
+
+    assert store.aliases("wine")["production"] == store.versions("wine")[0]

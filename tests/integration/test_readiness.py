@@ -22,12 +22,21 @@ BUSY_SECONDS = FRESH_SECONDS + 2 * ANSWER_SECONDS
 
 @pytest.fixture
 def slow_models(tmp_path: Path) -> Path:
-    """A model of two samples, so that a worker has warmed up after four rows."""
+    """A model of two golden rows and no samples, so that a worker has warmed up after four rows."""
     store = ModelStore(tmp_path / "models")
     rows = np.array([[1.0, Act.ANSWER], [-1.0, Act.ANSWER]])
     estimator = Puppet().fit(rows, np.array(["high", "low"]))
     names = ["value", "act"]
-    export(estimator, rows, store=store, name="slow", feature_names=names, scores={}, extra_modules=["tests"])
+    export(
+        estimator,
+        rows,
+        store=store,
+        name="slow",
+        feature_names=names,
+        scores={},
+        samples="none",
+        extra_modules=["tests"],
+    )
     return Path(store.root)
 
 

@@ -39,7 +39,7 @@ class Threshold:
 
 
 class Classes(Threshold):
-    """The same with `classes_`."""
+    """A threshold with `classes_`."""
 
     def fit(self, rows: Any, targets: Any = None) -> "Classes":
         self.classes_ = np.unique(targets)

@@ -4,9 +4,10 @@ import re
 from collections import Counter
 
 import numpy as np
+import pandas as pd
 
 from headrace.data.reference import histogram_edges, numeric_reference, rounded_range, smoothed_ratios
-from headrace.data.table import Column
+from headrace.data.table import EXACT_MAX, Column
 from headrace.errors import NotExportable
 from headrace.models.manifest import MISSING_BIN, OTHER_BIN, Feature, Reference
 
@@ -80,7 +81,8 @@ def _feature(column: Column, *, reference: Reference, categories: list[str] | No
 
 def _number(column: Column) -> Feature:
     values = column.present
-    minimum, maximum = rounded_range(float(values.min()), float(values.max()))
+    low, high = _holdable(column)
+    minimum, maximum = np.clip(rounded_range(float(values.min()), float(values.max())), low, high).tolist()
     return Feature(
         name=column.name,
         nullable=bool(column.missing.any()),
@@ -91,6 +93,16 @@ def _number(column: Column) -> Feature:
         histogram_edges=histogram_edges(values),
         reference=numeric_reference(values, missing=int(column.missing.sum())),
     )
+
+
+def _holdable(column: Column) -> tuple[float, float]:
+    """Return the least and the greatest number that callers can send for a column, in its dtype."""
+    dtype = pd.api.types.pandas_dtype(column.dtype)
+    kind = getattr(dtype, "numpy_dtype", dtype)
+    if kind.kind not in "iu":
+        return -np.inf, np.inf
+    bounds = np.iinfo(kind)
+    return max(float(bounds.min), -float(EXACT_MAX)), min(float(bounds.max), float(EXACT_MAX))
 
 
 def _string(column: Column) -> Feature:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.compose import make_column_transformer
+from sklearn.dummy import DummyClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -242,3 +243,15 @@ def test_made_up_rows_that_the_estimator_refuses_are_left_out(values: tuple[floa
     else:
         with pytest.warns(UserWarning, match="predicts none of the made-up rows"):
             assert exported().samples == []
+
+
+@pytest.mark.parametrize(("dtype", "values"), [("int8", [-127, 127]), ("uint8", [1, 254]), ("int64", [1, 2**53 - 1])])
+def test_a_rounded_range_holds_only_what_callers_can_send(dtype: str, values: list[int], store: ModelStore) -> None:
+    rows = pd.DataFrame({"x": np.array(values * 10, dtype=dtype)})
+
+    manifest = export(DummyClassifier().fit(rows, ["a", "b"] * 10), rows, name="m", store=store).manifest
+
+    [feature] = manifest.features
+    assert feature.minimum is not None and feature.maximum is not None
+    assert feature.maximum <= min(np.iinfo(dtype).max, 2**53) and feature.minimum >= np.iinfo(dtype).min
+    assert feature.minimum <= min(values) and max(values) <= feature.maximum

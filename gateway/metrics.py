@@ -28,6 +28,7 @@ REJECTIONS = (
     "overloaded",
     "queue_full",
     "rate_limited",
+    "row_rejected",
     "slow_client",
     "stopping",
     "too_large",

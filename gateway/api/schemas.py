@@ -49,7 +49,8 @@ class JobError(BaseModel):
 
     code: str
     message: str
-    rows: list[int] | None = Field(None, description="Positions of the failing rows, from 0; empty: all.")
+    rows: list[int] | None = Field(None, description="Positions of the first failing rows, from 0; empty: all.")
+    count: int | None = Field(None, description="Number of rows that are known to fail.")
 
 
 class JobResult(BaseModel):
@@ -91,7 +92,9 @@ class ProblemView(BaseModel):
     title: str
     status: int
     detail: str
-    errors: list[dict[str, Any]] | None = None
+    errors: list[dict[str, Any]] | None = Field(None, description="Values that don't fit, by JSON pointer.")
+    rows: list[int] | None = Field(None, description="Positions of the first rows that failed, from 0.")
+    count: int | None = Field(None, description="Number of rows that are known to fail.")
     job: JobView | None = None
 
 
@@ -116,7 +119,7 @@ _TEXT = {
     410: "The result made room for newer ones. The member `job` holds the job without it.",
     413: "The body is too large.",
     415: "Not application/json.",
-    422: "JSON that does not fit the model, or an unacceptable parameter.",
+    422: "JSON that does not fit the model, rows that the model refuses, or an unacceptable parameter.",
     429: "More requests than the API key allows; see Retry-After.",
     500: "The model failed.",
     503: "Overloaded, or a component is down; see Retry-After.",

@@ -45,7 +45,7 @@ STATUSES: dict[type[RequestError], tuple[int, str, float | None]] = {
 #: Status of an error that came back through the queue.
 STATUS_OF_CODE = {
     ErrorCode.PREDICTION_FAILED.value: 500,
-    ErrorCode.NON_FINITE_OUTPUT.value: 500,
+    ErrorCode.ROW_REJECTED.value: 422,
     ErrorCode.RESULT_TOO_LARGE.value: 422,
     ErrorCode.MODEL_UNAVAILABLE.value: 503,
     ErrorCode.DEADLINE_EXCEEDED.value: 504,
@@ -76,6 +76,7 @@ def problem_of_result(error: dict[str, Any]) -> Problem:
         problem.headers |= retry_after(SOON_SECONDS)
     if error["rows"]:
         problem.extra["rows"] = error["rows"][:ERRORS_SHOWN]
+        problem.extra["count"] = error.get("count", len(error["rows"]))
     return problem
 
 

@@ -20,7 +20,7 @@ from gateway.broker.workers import Workers
 from shared.observability.metric_names import PREFIX
 from shared.queue import keys
 from shared.queue.broker_clock import BrokerClock
-from shared.queue.contract import OUTCOMES, Lane, queue_name
+from shared.queue.contract import OUTCOMES, ErrorCode, Lane, queue_name
 from shared.queue.heartbeat import STALLED
 
 UNACKED_KEY = "unacked"
@@ -40,6 +40,8 @@ class QueueStats:
     jobs_open: int = 0
     jobs_accepted: int = 0
     jobs_ended: dict[str, int] = field(default_factory=lambda: {outcome.value: 0 for outcome in OUTCOMES})
+    jobs_rejected: int = 0
+    """Failed jobs of which the model refused a row."""
     dead_letters: int = 0
     workers_stalled: int = 0
     memory_bytes: int | None = None
@@ -117,6 +119,7 @@ class QueueMonitor(Collector):
             jobs_open=jobs_open,
             jobs_accepted=int(counts.get(b"accepted", 0)),
             jobs_ended={outcome.value: int(counts.get(outcome.value.encode(), 0)) for outcome in OUTCOMES},
+            jobs_rejected=int(counts.get(ErrorCode.ROW_REJECTED.value.encode(), 0)),
             dead_letters=dead_letters,
             workers_stalled=int(stalled or 0),
             memory_bytes=memory.get("used_memory"),
@@ -197,6 +200,11 @@ class QueueMonitor(Collector):
         for outcome, count in stats.jobs_ended.items():
             ended.add_metric([outcome], count)
         yield ended
+        yield CounterMetricFamily(
+            f"{PREFIX}jobs_rejected",
+            "Failed jobs of which the model refused a row.",
+            value=stats.jobs_rejected,
+        )
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

@@ -2,7 +2,7 @@
 
 HeadraceError
 ├── ProblemError             the gateway answered with an error (RFC 9457 problem details)
-│   ├── InvalidRequest       400, 413, 415 or 422: the request or its rows don't fit the model
+│   ├── InvalidRequest       400, 413, 415 or 422: the request or its rows don't fit the model, or it refused them
 │   ├── Unauthorized         401 or 403: no valid API key, or its scopes don't suffice
 │   ├── NotFound             404: the model, version or job is unknown
 │   ├── ResultExpired        410: the job succeeded, and its result made room for newer ones
@@ -32,7 +32,8 @@ class ProblemError(HeadraceError):
         status: the HTTP status.
         detail: a sentence for people.
         retry_after: seconds to wait before another attempt, or None.
-        members: the whole problem document, such as `errors` with a JSON pointer for each wrong value.
+        members: the whole problem document, such as `errors` with a JSON pointer for each wrong value, or `rows` with
+            the positions of the rows that the model refused.
     """
 
     def __init__(
@@ -86,13 +87,15 @@ class JobFailed(HeadraceError):
 
     Attributes:
         status: the status that the job ended with.
-        code: the stable name of the error, such as `prediction_failed`; empty if the job has none.
-        rows: positions of the failing rows, from 0; empty if all failed.
+        code: the stable name of the error, such as `row_rejected`; empty if the job has none.
+        rows: positions of the first failing rows, from 0; empty if all failed.
+        count: number of rows that are known to fail.
     """
 
     def __init__(self, job_id: str, status: str, error: dict[str, Any]) -> None:
         self.code: str = error.get("code", "")
         self.rows: list[int] = error.get("rows", [])
+        self.count: int = error.get("count") or len(self.rows)
         self.status = status
         super().__init__(f"job {job_id} is {status}" + (f": {error['code']}: {error['message']}" if error else ""))
 

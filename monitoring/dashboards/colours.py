@@ -42,7 +42,8 @@ COLOURS = {
     "broker_unavailable": "dark-red",
     # Codes of rows without a prediction.
     "prediction_failed": RED,
-    "non_finite_output": "light-red",
+    "row_rejected": "super-light-yellow",
+    "row refused": "super-light-yellow",
     "result_too_large": "super-light-red",
     "model_unavailable": PURPLE,
     "deadline_exceeded": ORANGE,

@@ -9,6 +9,7 @@ from monitoring.dashboards.promql import agreed, moving, moving_rate, rate, show
 from monitoring.rules.alerts_queue import UNACCOUNTED_JOBS
 
 ENDED = "inference_jobs_ended_total"
+REJECTED = "inference_jobs_rejected_total"
 
 ANYTHING_BUT_ZERO = "Anything but 0 means that a job was lost or ended twice, or that Redis was changed by hand."
 
@@ -43,13 +44,14 @@ def jobs_row() -> Row:
 def _outcomes() -> model.Panel:
     return lines(
         "Jobs by outcome",
-        "Accepted and ended jobs. Over time both are equal.",
+        "Accepted and ended jobs. Over time both are equal. Jobs of which the model refused a row are failed ones too.",
         "ops",
         Query(agreed(rate("inference_jobs_accepted_total")), "accepted"),
         Query(
             moving(agreed(rate(ENDED), "outcome"), agreed(shown_increase(ENDED), "outcome")),
             "{{outcome}}",
         ),
+        Query(moving(agreed(rate(REJECTED)), agreed(shown_increase(REJECTED))), "row refused"),
     )
 
 

@@ -129,7 +129,8 @@ def _outcomes() -> model.Panel:
 def _rejections() -> model.Panel:
     return lines(
         "Rejections by reason",
-        "Requests that were rejected before any work, for example without a broker or with a full queue.",
+        "Requests that were rejected, for example without a broker or with a full queue. row_rejected: the model "
+        "refuses a row, which is the caller's error.",
         "reqps",
         Query(moving_rate("inference_rejections_total", by=("reason",)), "{{reason}}"),
         no_value="nothing rejected",

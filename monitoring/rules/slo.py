@@ -47,14 +47,16 @@ def _braces(*matchers: str) -> str:
     return f"{{{', '.join(matchers)}}}" if matchers else ""
 
 
-def _jobs(outcomes: str) -> str:
+def _jobs(outcomes: str, but: str = "") -> str:
     # Every gateway reads the same counters from Redis.
     ended = f'sum by (instance) (rate(inference_jobs_ended_total{{outcome=~"{outcomes}"}}[5m]))'
+    if but:
+        ended = f"clamp_min({ended} - sum by (instance) (rate({but}[5m])), 0)"
     return f'label_replace(max({ended}), "lane", "bulk", "", "")'
 
 
 OBJECTIVES = (
-    # An invalid request is no error of the service.
+    # An invalid request is no error of the service, nor is a row that the model refuses.
     Objective(
         "availability",
         0.995,
@@ -62,8 +64,13 @@ OBJECTIVES = (
         'sum by (model, lane) (rate(inference_requests_total{outcome=~"failed|rejected|timeout"}[5m]))',
     ),
     Objective("latency", 0.99, *_slower("inference_request_duration_seconds", LATENCY_SECONDS, "model, lane")),
-    # Cancelled jobs ended as their caller wanted.
-    Objective("jobs", 0.995, _jobs("succeeded|failed|expired"), _jobs("failed|expired")),
+    # Cancelled jobs ended as their caller wanted. Rows that the model refuses are an error of their caller.
+    Objective(
+        "jobs",
+        0.995,
+        _jobs("succeeded|failed|expired"),
+        _jobs("failed|expired", but="inference_jobs_rejected_total"),
+    ),
     Objective(
         "job_start", 0.99, *_slower("inference_queue_wait_seconds", JOB_START_SECONDS, "lane", 'lane="bulk"')
     ),

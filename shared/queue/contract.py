@@ -68,10 +68,10 @@ OUTCOMES = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatu
 class ErrorCode(str, Enum):
     """The reason why a call or a job got no prediction: a closed set, used as a metric label."""
 
-    #: The estimator raised for a row.
+    #: The model failed, whatever the values of the row: it fails for its samples too, or answers in the wrong shape.
     PREDICTION_FAILED = "prediction_failed"
-    #: The estimator answered NaN or infinity.
-    NON_FINITE_OUTPUT = "non_finite_output"
+    #: The estimator raised for a row, or answered NaN or infinity, although it predicts others.
+    ROW_REJECTED = "row_rejected"
     #: The answer to so many rows is larger than the worker may write.
     RESULT_TOO_LARGE = "result_too_large"
     #: The worker could not load the model version.
@@ -154,7 +154,7 @@ class ShadowMessage(Message):
 class BatchReply(Message):
     """The answer to a PredictMessage: one result per call, in the same order.
 
-    A result is `{"predictions": [...], "probabilities": [[...]] | None}` or `{"error": {code, message, rows}}`.
+    A result is `{"predictions": [...], "probabilities": [[...]] | None}` or `{"error": {code, message, rows, count}}`.
     `started_at` is in seconds of the broker's clock, `compute_seconds` the time inside the estimator.
     """
 

@@ -11,7 +11,7 @@ REPLIES_KEPT = 10_000
 """Batches in a reply stream at most; the gateway trims what it has read."""
 
 Result = dict[str, Any]
-"""`{"predictions": [...], "probabilities": [...] | None}`, or `{"error": {code, message, rows}}`."""
+"""`{"predictions": [...], "probabilities": [...] | None}`, or `{"error": {code, message, rows, count}}`."""
 
 
 def failure(error: PredictionError) -> Result:

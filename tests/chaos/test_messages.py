@@ -44,7 +44,7 @@ def test_garbage_in_the_queue(arena: Arena, measure: Measure) -> None:
     assert [worker.pid for worker in arena.stack.workers if worker.running] == pids
 
 
-@pytest.mark.fault("an answer of NaN", "it fails as non_finite_output; no process dies", within=2)
+@pytest.mark.fault("an answer of NaN", "it fails as row_rejected; no process dies", within=2)
 def test_an_answer_of_nan(arena: Arena, measure: Measure) -> None:
     arena.ledger.jobs_may_fail = True
     children = [pid for worker in arena.stack.workers for pid in worker.children()]
@@ -52,7 +52,7 @@ def test_an_answer_of_nan(arena: Arena, measure: Measure) -> None:
     job = arena.submit(deed(Act.ANSWER_NAN, 1))
     arena.wait_for_end(job, 10)
     measure(time.monotonic() - submitted)
-    assert arena.stack.job(job)["error"]["code"] == "non_finite_output"
+    assert arena.stack.job(job)["error"]["code"] == "row_rejected"
     assert children == [pid for worker in arena.stack.workers for pid in worker.children()]
 
 

@@ -88,9 +88,9 @@ def why_meant(failure: Failure, case: Any, response: Any) -> str | None:
         asked_seconds = _number((case.query or {}).get("deadline"))
         if kind in ("deadline_exceeded", "overloaded") and asked_seconds < SHORT_SECONDS:
             return "503 or 504 for who asks for less time than it takes"
-        if kind == "non_finite_output" and any(abs(number) > HUGE for number in _numbers(case.body)):
-            return "500 where the model has no finite answer to huge numbers"
     if isinstance(failure, RejectedPositiveData):
+        if kind == "row_rejected" and any(abs(number) > HUGE for number in _numbers(case.body)):
+            return "422 where the model has no finite answer to huge numbers"
         if kind == "idempotency_key_reused":
             return "422 for a key that has come with other rows"
         if kind == "too_large":

@@ -93,17 +93,18 @@ def test_a_row_that_makes_the_model_raise_fails_alone(puppets: Stack) -> None:
     # Both slots are busy, so that the other rows leave together in one batch.
     rows = [{"value": 0.3, "act": Act.SLEEP}] * 2 + [ANSWER] * 3 + [{"value": 1, "act": Act.RAISE}] + [ANSWER] * 3
     with ThreadPoolExecutor(len(rows)) as pool:
-        assert list(pool.map(call, rows)) == [200] * 5 + [500] + [200] * 3
+        assert list(pool.map(call, rows)) == [200] * 5 + [422] + [200] * 3
     failed = puppets.predict([ANSWER, {"value": 1, "act": Act.RAISE}])
-    assert failed.json()["type"] == "urn:headrace:problem:prediction_failed"
-    assert failed.json()["rows"] == [1]
+    assert failed.json()["type"] == "urn:headrace:problem:row_rejected"
+    assert (failed.json()["rows"], failed.json()["count"]) == ([1], 1)
+    assert failed.json()["detail"] == "the model raised ValueError"
     assert "asked to raise" not in failed.text
 
 
 def test_an_answer_that_json_can_not_say_is_an_error(puppets: Stack) -> None:
     response = puppets.predict({"value": 1, "act": Act.ANSWER_NAN})
-    assert response.status_code == 500
-    assert response.json()["type"] == "urn:headrace:problem:non_finite_output"
+    assert response.status_code == 422
+    assert response.json()["type"] == "urn:headrace:problem:row_rejected"
 
 
 def test_a_batch_that_runs_too_long_is_ended(hasty_puppets: Stack) -> None:

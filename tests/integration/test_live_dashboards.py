@@ -233,7 +233,8 @@ def refusals(stack: Stack) -> None:
     """Send invalid rows, rows that raise, rows too late, and more rows than may wait."""
     assert stack.predict({"age": "old"}).status_code == 422
     unknown_model(stack)
-    assert puppet_answers(stack, Act.RAISE) == 500
+    assert puppet_answers(stack, Act.RAISE) == 422
+    assert puppet_answers(stack, Act.EXHAUST_MEMORY) == 500
     assert puppet_answers(stack, Act.SLEEP, params={"deadline": 0.2}) == 504
     with ThreadPoolExecutor(12) as pool:
         assert 503 in set(pool.map(lambda _: puppet_answers(stack, Act.SLEEP, 0.02, rows=30), range(12)))

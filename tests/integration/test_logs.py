@@ -15,6 +15,7 @@ SECRETS = (PASSWORD, "sesame", "31415.9265", "31415")
 
 ROW = {"value": 31415.9265, "act": Act.ANSWER}
 RAISING = {"value": 31415.9265, "act": Act.RAISE}
+EXHAUSTING = {"value": 31415.9265, "act": Act.EXHAUST_MEMORY}
 
 
 def lines(process: Process) -> list[dict[str, Any]]:
@@ -49,7 +50,7 @@ def test_logs_have_one_format_and_the_ids_and_no_secrets(new_stack: NewStack, pu
     assert stack.predict(ROW, headers={"X-Request-ID": "good"}).status_code == 200
     assert stack.predict({"value": "sesame", "sesame": 1}).status_code == 422
     assert stack.http.post("/predict", content=b"sesame", headers={"Content-Type": "application/json"}).is_error
-    assert stack.predict(RAISING, headers={"X-Request-ID": "bad"}).status_code == 500
+    assert stack.predict(EXHAUSTING, headers={"X-Request-ID": "bad"}).status_code == 500
     assert stack.predict({"value": 31415, "act": Act.DIE}, headers={"X-Request-ID": "lost"}).status_code == 503
     stack.wait_ready()
     job = stack.submit(RAISING, headers={"Idempotency-Key": "sesame"})
@@ -64,9 +65,10 @@ def test_logs_have_one_format_and_the_ids_and_no_secrets(new_stack: NewStack, pu
     assert find(gateway, "POST /predict answered 500 prediction_failed")["request_id"] == "bad"
     assert find(gateway, "POST /predict answered 503 worker_lost")["request_id"] == "lost"
     assert find(gateway, "POST /predict answered 503 broker_unavailable")["request_id"] == "broken"
-    failed = find(worker, "row failed", model="puppet")
-    assert failed["version"] and failed["exception"].endswith("ValueError")
-    assert find(worker, "row failed", job_ids=[job])["model"] == "puppet"
+    failed = find(worker, "1 rows failed as prediction_failed: the model raised MemoryError", model="puppet")
+    assert failed["version"] and failed["exception"].endswith("MemoryError")
+    refused = find(worker, "1 rows failed as row_rejected: the model raised ValueError because of act", job_ids=[job])
+    assert refused["model"] == "puppet" and refused["exception"].endswith("ValueError")
     # Lines of other libraries have the same form.
     assert find(gateway, "Uvicorn running on", logger="uvicorn.error", process="gateway")
     assert find(worker, "Connected to", process="worker")["logger"].startswith("celery.")

@@ -92,5 +92,5 @@ def test_a_failing_row_is_named_by_its_place_in_the_request(new_stack: NewStack,
 
     answer = stack.predict(rows)
 
-    assert (answer.status_code, answer.json()["rows"]) == (500, [33])
+    assert (answer.status_code, answer.json()["rows"]) == (422, [33])
     assert stack.predict(rows[:33]).json()["predictions"] == ["high"] * 33

@@ -60,7 +60,7 @@ def send(stack: Stack) -> None:
         return stack.predict(RAISING if i % 10 == 0 else LOW if i % 2 else HIGH).status_code
 
     with ThreadPoolExecutor(32) as pool:
-        assert sorted(pool.map(call, range(200))) == [200] * 180 + [500] * 20
+        assert sorted(pool.map(call, range(200))) == [200] * 180 + [422] * 20
         many = [pool.submit(stack.predict, [HIGH] * 50) for _ in range(10)]
         jobs = list(pool.map(lambda _: stack.submit(LOW), range(100)))
         assert all(future.result().status_code == 200 for future in many)
@@ -81,7 +81,7 @@ def assert_exact(stack: Stack, puppet: Manifest, before: Scrape, gateway_before:
     assert new("inference_predictions_total", outcome="ok", **model) == ROWS - FAILED_ROWS
     assert new("inference_predictions_total", outcome="error", **model) == FAILED_ROWS
     assert new("inference_errors_total", **model) == FAILED_ROWS
-    assert new("inference_errors_total", code="prediction_failed", **model) == FAILED_ROWS
+    assert new("inference_errors_total", code="row_rejected", **model) == FAILED_ROWS
     assert new("inference_output_total", output="low", **model) == 100 + 100
     assert new("inference_output_total", output="high", **model) == 80 + 500
     assert new("inference_batch_rows_sum", model="puppet") == ROWS
@@ -97,7 +97,8 @@ def assert_exact(stack: Stack, puppet: Manifest, before: Scrape, gateway_before:
     assert seen.total("inference_batches_in_progress") == 0
 
     assert new_from_gateway("inference_requests_total", model="puppet", lane="interactive", outcome="ok") == 190
-    assert new_from_gateway("inference_requests_total", model="puppet", lane="interactive", outcome="failed") == 20
+    assert new_from_gateway("inference_requests_total", model="puppet", lane="interactive", outcome="invalid") == 20
+    assert new_from_gateway("inference_rejections_total", reason="row_rejected") == 20
     assert new_from_gateway("inference_requests_total", model="puppet", lane="bulk", outcome="ok") == 100
     assert new_from_gateway("inference_request_duration_seconds_count", lane="interactive") == 190
     assert new_from_gateway("inference_http_requests_total", route="/predict", status="200") == 190

@@ -136,9 +136,14 @@ def test_requests_of_one_batch_are_linked_and_each_sees_its_own_split(traced: St
 
 def test_a_failed_request_is_an_error_in_its_trace(traced: Stack, collector: Collector) -> None:
     trace_id, headers = new_trace()
-    assert traced.predict({"value": 1.0, "act": Act.RAISE}, headers=headers).status_code == 500
+    assert traced.predict({"value": 1.0, "act": Act.EXHAUST_MEMORY}, headers=headers).status_code == 500
     server, *_ = spans(collector, trace_id, *INTERACTIVE)
     assert (server.error, server.attributes["error.type"]) == (True, "prediction_failed")
+
+    trace_id, headers = new_trace()
+    assert traced.predict({"value": 1.0, "act": Act.RAISE}, headers=headers).status_code == 422
+    server, *_ = spans(collector, trace_id, *INTERACTIVE)
+    assert (server.error, server.attributes["error.type"]) == (False, "row_rejected")
 
     trace_id, headers = new_trace()
     assert traced.predict({"value": "sesame", "act": 0}, headers=headers).status_code == 422

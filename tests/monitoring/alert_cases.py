@@ -37,6 +37,14 @@ def requests(outcome: str, values: str, lane: str = "interactive") -> Series:
     return gateway("requests_total", values, f'model="iris", lane="{lane}", outcome="{outcome}"')
 
 
+def rows(outcome: str, values: str) -> Series:
+    return worker("predictions_total", values, f'model="iris", version="1", outcome="{outcome}"')
+
+
+def errors(code: str, values: str) -> Series:
+    return worker("errors_total", values, f'model="iris", version="1", code="{code}"')
+
+
 FOREVER = "x5000"
 
 IDLE: Series = {
@@ -61,6 +69,7 @@ IDLE: Series = {
         for outcome in ("succeeded", "failed", "cancelled", "expired")
         for series, values in gateway("jobs_ended_total", "0" + FOREVER, f'outcome="{outcome}"').items()
     },
+    **gateway("jobs_rejected_total", "0" + FOREVER),
     **{
         series: values
         for action in ("gone", "expired", "worker_lost", "waiting", "republished")
@@ -85,7 +94,9 @@ IDLE: Series = {
         for series, values in requests(outcome, "0" + FOREVER, lane).items()
     },
     **worker("predictions_total", "0" + FOREVER, 'model="iris", version="1", outcome="ok"'),
+    **worker("predictions_total", "0" + FOREVER, 'model="iris", version="1", outcome="error"'),
     **worker("errors_total", "0" + FOREVER, 'model="iris", version="1", code="worker_lost"'),
+    **worker("errors_total", "0" + FOREVER, 'model="iris", version="1", code="row_rejected"'),
     **worker("model_loads_total", "2" + FOREVER, 'model="iris", outcome="ok"'),
     **worker("model_loads_total", "0" + FOREVER, 'model="iris", outcome="refused"'),
 }
@@ -186,6 +197,12 @@ CASES: Mapping[str, Case] = {
         fires=worker("model_loads_total", "_x25 1x30", 'model="wine", outcome="refused"'),
         silent=worker("model_loads_total", "1x60", 'model="wine", outcome="refused"'),
         labels={"model": "wine"},
+    ),
+    "HeadraceRowsRejected": Case(
+        fires={**rows("ok", "0+90x60"), **rows("error", "0+10x60"), **errors("row_rejected", "0+10x60")},
+        # Others failed through our fault.
+        silent={**rows("ok", "0+90x60"), **rows("error", "0+10x60"), **errors("worker_lost", "0+10x60")},
+        labels={"model": "iris", "version": "1"},
     ),
     "HeadraceModelVersionSkew": Case(
         fires={

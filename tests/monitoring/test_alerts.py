@@ -12,7 +12,7 @@ from monitoring.rules import __main__ as command
 from monitoring.rules.alerts_platform import SAMPLE_LIMIT
 from monitoring.rules.slo import JOB_START_SECONDS, LATENCY_SECONDS
 from shared.observability.metric_names import LATENCY_BUCKETS_SECONDS, QUEUE_WAIT_BUCKETS_SECONDS
-from tests.monitoring.alert_cases import CASES, IDLE, Case, Series
+from tests.monitoring.alert_cases import CASES, IDLE, Case, Series, gateway
 from tests.monitoring.queries import load_dashboards, rule_metric_names
 from tests.monitoring.test_prometheus import CONFIGS, jobs
 from tests.support.promtool import run_rules
@@ -85,6 +85,23 @@ def test_nothing_fires_in_an_idle_stack(tmp_path: Path) -> None:
         tmp_path,
         list(command.render()),
         *(situation(f"idle after {at}", {}, at, "1m", firing(None)) for at in ("5m", "2h")),
+    )
+
+
+def test_jobs_whose_rows_are_refused_burn_no_budget(tmp_path: Path) -> None:
+    def failing(rejected: str) -> Series:
+        return {
+            **gateway("jobs_ended_total", "0+90x90", 'outcome="succeeded"'),
+            **gateway("jobs_ended_total", "0+10x90", 'outcome="failed"'),
+            **gateway("jobs_rejected_total", rejected),
+        }
+
+    burning = {"alertname": "HeadraceErrorBudgetBurnFast", "severity": "critical", "slo": "jobs", "lane": "bulk"}
+    run(
+        tmp_path,
+        [path for path in command.render() if path.name == "slo.yml"],
+        situation("our fault", failing("0x90"), "90m", "1m", firing(burning, slo="jobs", severity="critical")),
+        situation("the rows' fault", failing("0+10x90"), "90m", "1m", firing(None, slo="jobs")),
     )
 
 

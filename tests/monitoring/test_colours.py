@@ -14,7 +14,7 @@ WITH_LEGENDS = [panel for panel in PANELS if panel["type"] in {"timeseries", "ba
 HUES = {
     "green": ["ok", "succeeded", "2xx"],
     "red": ["failed", "error", "timeout", "refused", "5xx", "prediction_failed", "worker_lost"],
-    "yellow": ["invalid", "too_large", "rate_limited", "4xx"],
+    "yellow": ["invalid", "row_rejected", "too_large", "rate_limited", "4xx"],
     "orange": ["rejected", "overloaded", "queue_full"],
     "#": ["cancelled", "expired", "training"],
 }

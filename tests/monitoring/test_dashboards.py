@@ -32,7 +32,7 @@ COUNTER = re.compile(r"_(total|bucket|sum|count)$")
 #: Every gateway reads these from Redis and reports the same values.
 SAID_BY_EVERY_GATEWAY = re.compile(
     r"inference_(queue_(depth|oldest_job_age_seconds|unacked|estimated_wait_seconds)"
-    r"|jobs_(accepted_total|ended_total|open)|workers|worker_slots|dead_letters|broker_(up|memory_(limit_)?bytes))"
+    r"|jobs_(accepted_total|ended_total|rejected_total|open)|workers|worker_slots|dead_letters|broker_(up|memory_(limit_)?bytes))"
 )
 
 #: It compares totals since the beginning, so it needs the counters themselves.

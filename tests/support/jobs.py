@@ -105,11 +105,17 @@ class JobBoard:
         """Return all fields that a worker receives."""
         return self._call("start", _records([id_]), [keys.JOBS_ENDED, 35, 0, id_])[0]
 
-    def finish(self, *ids: str, status: str = "succeeded", outcome: str = '{"predictions":[1]}') -> list[int]:
+    def finish(
+        self,
+        *ids: str,
+        status: str = "succeeded",
+        outcome: str = '{"predictions":[1]}',
+        is_rejected: bool = False,
+    ) -> list[int]:
         """Return per job whether this call wrote its outcome."""
         args: list[Any] = [keys.JOBS_ENDED]
         for id_ in ids:
-            args += [id_, status, outcome, 0.5]
+            args += [id_, status, outcome, 0.5, int(is_rejected)]
         answers: list[int] = self._call("finish", _records(ids), args)[1:]
         return answers
 

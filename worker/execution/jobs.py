@@ -11,7 +11,7 @@ import redis
 from pydantic import ValidationError
 
 from shared.queue import keys
-from shared.queue.contract import RUN_JOBS_TASK, JobStatus, RunJobsMessage
+from shared.queue.contract import RUN_JOBS_TASK, ErrorCode, JobStatus, RunJobsMessage
 from shared.queue.entry import argument
 from shared.queue.job_scripts import script
 from shared.queue.replies import Result
@@ -137,7 +137,8 @@ class JobRuns:
                 result = too_large()
                 outcome = orjson.dumps(result)
             status = JobStatus.FAILED if "error" in result else JobStatus.SUCCEEDED
-            args += [job, status.value, outcome, compute_seconds]
+            is_rejected = result.get("error", {}).get("code") == ErrorCode.ROW_REJECTED.value
+            args += [job, status.value, outcome, compute_seconds, int(is_rejected)]
         reply: Any = self._finish(keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, *map(keys.job, jobs)], args=args)
         finished = set(jobs)
         self._unfinished = [job for job in self._unfinished if job not in finished]

@@ -1,5 +1,6 @@
 """Batches: the calls of many callers, predicted together and answered apart."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,8 +59,8 @@ class BatchResult:
         version.count_inputs(rows)
         version.count_outputs(predictions.predictions)
         version.count_confidence(predictions.confidence)
-        for error in predictions.failures.values():
-            version.count_error(error.code, 1)
+        for code, n_rows in Counter(error.code for error in predictions.failures.values()).items():
+            version.count_error(code, n_rows)
 
 
 def expired() -> Result:
@@ -80,7 +81,7 @@ def predict_calls(predictor: Predictor, rows: Rows, sizes: Sequence[int]) -> Bat
         rows: The rows of all calls, one call after another.
         sizes: The number of rows of each call; they add up to the number of rows.
     """
-    predictions = predictor.predict(rows)
+    predictions = predictor.predict(rows, sizes)
     results: list[Result] = []
     start = 0
     for size in sizes:
@@ -94,7 +95,10 @@ def _result(predictions: Predictions, start: int, end: int) -> Result:
     failed = [at for at in range(start, end) if at in predictions.failures] if predictions.failures else []
     if failed:
         first = predictions.failures[failed[0]]
-        return failure(PredictionError(first.code, first.message, [at - start for at in failed]))
+        n_untried = sum(at in predictions.untried for at in failed)
+        rows = [at - start for at in failed if at not in predictions.untried]
+        message = f"{first.message}; {n_untried} rows were not tried" if n_untried else first.message
+        return failure(PredictionError(first.code, message, rows))
     probabilities = predictions.probabilities
     return {
         "predictions": predictions.predictions[start:end],

@@ -10,6 +10,8 @@ from headrace.models.manifest import Manifest, Output
 from shared.errors import PredictionError
 from shared.queue.contract import ErrorCode
 
+NON_FINITE = "the model answered NaN or infinity"
+
 
 class MalformedAnswer(Exception):
     """An answer of an estimator with another number of rows or outputs than it was asked for."""
@@ -29,6 +31,8 @@ class Predictions:
     """Seconds inside the estimator."""
     failures: dict[int, PredictionError] = field(default_factory=dict)
     """Position of a row -> its error."""
+    untried: frozenset[int] = frozenset()
+    """Positions in `failures` whose row was not tried alone: an earlier row of the same call fails."""
 
 
 def row_error(position: int, code: ErrorCode, message: str) -> PredictionError:
@@ -62,7 +66,7 @@ class AnswerReader:
             if array.dtype.kind == "f":
                 finite &= np.isfinite(array) if array.ndim == 1 else np.isfinite(array).all(axis=1)
         failures = {
-            position: row_error(position, ErrorCode.NON_FINITE_OUTPUT, "the model answered NaN or infinity")
+            position: row_error(position, ErrorCode.ROW_REJECTED, NON_FINITE)
             for position in np.flatnonzero(~finite).tolist()
         }
         values = [_plain(column, output) for column, output in zip(columns, self._outputs, strict=True)]

@@ -14,16 +14,19 @@ from headrace.errors import ArtifactInvalid
 from headrace.models.golden import golden_rows
 from headrace.models.manifest import Manifest, Sample
 from headrace.models.store import ModelStore
-from shared.observability.logs import PRIVATE
 from shared.queue.contract import ErrorCode
 from worker.model.allow_list import AllowList
 from worker.model.argmax import argmax_without_ties, classes_by_probability
+from worker.model.bisection import Bisection
+from worker.model.examination import Examiner
 from worker.model.loader import LoadedEstimator, is_time_limit, load_estimator
 from worker.model.memory_map import verified_file, worth_mapping
-from worker.model.predictions import AnswerReader, MalformedAnswer, Predictions, row_error
+from worker.model.predictions import AnswerReader, Predictions, row_error
 from worker.model.rows import MixedRows, Rows, row_converter, rows_at
 
 logger = logging.getLogger(__name__)
+
+NOT_TRIED = "an earlier row of the same call failed"
 
 FIXED_BYTES = 100_000
 """Bytes of memory that a predictor takes beside its estimator, about: manifest, metrics."""
@@ -41,6 +44,7 @@ class Predictor:
         self._estimator = loaded.estimator
         self._convert = row_converter(manifest)
         self._answers = AnswerReader(manifest)
+        self._examiner = Examiner(manifest, self._checked_rows)
         self._classes: Any = None
         """Classes in the order of the probabilities, if predictions can be read off these; else None."""
 
@@ -100,45 +104,59 @@ class Predictor:
     def __str__(self) -> str:
         return f"{self.manifest.name} {self.manifest.version}"
 
-    def predict(self, rows: Rows) -> Predictions:
+    def predict(self, rows: Rows, sizes: Sequence[int] = ()) -> Predictions:
         """Predict n rows, usually in one call of the estimator.
 
         Rows that must be converted apart are predicted apart. If the estimator raises, or answers for another number
         of rows, the rows are predicted in ever smaller parts, so that a bad row fails alone.
         `compute_seconds` of the result is the time until the last part, conversions included.
+
+        Args:
+            rows: The rows of all calls, one call after another.
+            sizes: The number of rows of each call; by default all rows are one call.
         """
         started = time.perf_counter()
-        answer = self._predict_or_halve(rows)
-        return replace(answer, compute_seconds=time.perf_counter() - started)
-
-    def _predict_or_halve(self, rows: Rows) -> Predictions:
+        failed: Exception | None = None
         try:
-            predictions, probabilities = self._call_estimator(self._convert(rows))
-            return self._answers.read(predictions, probabilities, len(rows))
-        except MixedRows as mixed:
-            return self._predict_apart(rows, mixed.held)
+            answer = self._attempt(rows)
         except Exception as error:
             if is_time_limit(error):
                 raise
-            # Halving no rows would never end. The gateway sends no empty batch, so this is a precaution.
-            if len(rows) <= 1:
-                if isinstance(error, MalformedAnswer):
-                    logger.error("%s: %s", self, error)
-                    return self._all_failed(len(rows), "the model's answer has the wrong shape")
-                # The message of a foreign exception may hold values of the row, so neither log nor caller get it.
-                logger.warning("%s: row failed", self, exc_info=True, extra=PRIVATE)
-                return self._all_failed(len(rows), f"the model raised {type(error).__name__}")
-            logger.warning("%s: %s in a batch of %d rows, now in halves", self, type(error).__name__, len(rows))
-        # Halving finds one bad row among n in about 2 log2(n) calls instead of n.
-        middle = len(rows) // 2
-        return _concatenated(self._predict_or_halve(rows[:middle]), self._predict_or_halve(rows[middle:]))
+            failed = error
+        # Outside of the handler, so that the tracebacks of the parts don't repeat this one.
+        if failed is not None:
+            answer = self._predict_in_parts(rows, sizes or [len(rows)], failed)
+        elif answer.failures:
+            answer = replace(answer, failures=self._examiner.examine(self._attempt, rows, {}, answer.failures))
+        return replace(answer, compute_seconds=time.perf_counter() - started)
 
-    def _predict_apart(self, rows: Rows, held: NDArray[np.bool_]) -> Predictions:
+    def _attempt(self, rows: Rows) -> Predictions:
+        try:
+            inputs = self._convert(rows)
+        except MixedRows as mixed:
+            held = mixed.held
+        else:
+            predictions, probabilities = self._call_estimator(inputs)
+            return self._answers.read(predictions, probabilities, len(rows))
+        return self._attempt_apart(rows, held)
+
+    def _attempt_apart(self, rows: Rows, held: NDArray[np.bool_]) -> Predictions:
         """Predict the rows where `held`, shape (n rows,), is true, and then the others, whose column is of float64."""
         order = np.concatenate([np.flatnonzero(held), np.flatnonzero(~held)])
         n_held = int(np.count_nonzero(held))
-        parts = [self._predict_or_halve(rows_at(rows, part)) for part in (order[:n_held], order[n_held:])]
+        parts = [self._attempt(rows_at(rows, part)) for part in (order[:n_held], order[n_held:])]
         return _in_order(_concatenated(*parts), order.tolist())
+
+    def _predict_in_parts(self, rows: Rows, sizes: Sequence[int], error: Exception) -> Predictions:
+        found = Bisection(self._attempt, rows, sizes, error)
+        answer = found.predictions(self.manifest.probabilities)
+        failures = self._examiner.examine(self._attempt, rows, found.errors, answer.failures)
+        # An untried row shares the code of the row before it that fails.
+        code = ErrorCode.ROW_REJECTED
+        for at in sorted([*found.errors, *found.untried]):
+            code = ErrorCode(failures[at].code) if at in failures else code
+            failures.setdefault(at, row_error(at, code, NOT_TRIED))
+        return replace(answer, failures=failures, untried=frozenset(found.untried))
 
     def _call_estimator(self, inputs: Any) -> tuple[Any, Any]:
         """Return the estimator's predictions, and its probabilities or None."""
@@ -151,10 +169,6 @@ class Predictor:
                 return self._classes[positions], probabilities
         # predict() is not always the class of the greatest probability (SVC calibrates probabilities apart).
         return self._estimator.predict(inputs), probabilities
-
-    def _all_failed(self, n_rows: int, message: str) -> Predictions:
-        failures = {at: row_error(at, ErrorCode.PREDICTION_FAILED, message) for at in range(n_rows)}
-        return Predictions([None] * n_rows, [None] * n_rows if self.manifest.probabilities else None, failures=failures)
 
 
 def _concatenated(first: Predictions, second: Predictions) -> Predictions:

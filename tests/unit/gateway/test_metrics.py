@@ -42,6 +42,7 @@ def test_every_label_set_is_there_from_the_start_so_that_a_first_event_is_a_step
         (400, "invalid_json", "invalid"),
         (413, "too_large", "invalid"),
         (422, "invalid_rows", "invalid"),
+        (422, "row_rejected", "invalid"),
         (500, "prediction_failed", "failed"),
         (503, "no_worker", "rejected"),
         (504, "deadline_exceeded", "timeout"),

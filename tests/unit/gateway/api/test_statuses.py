@@ -80,8 +80,8 @@ def test_every_error_of_the_queue_has_a_status(code: ErrorCode) -> None:
 
     problem = problem_of_result({"code": code.value, "message": "what a worker said", "rows": [0, 2]})
 
-    # The only one that the caller can do something about.
-    at_least = 400 if code is ErrorCode.RESULT_TOO_LARGE else 500
+    # Those that the caller can do something about.
+    at_least = 400 if code in (ErrorCode.RESULT_TOO_LARGE, ErrorCode.ROW_REJECTED) else 500
     assert problem.status == statuses.STATUS_OF_CODE[code.value] >= at_least
     assert document(problem)["detail"] == "what a worker said"
     assert document(problem)["rows"] == [0, 2]
@@ -95,8 +95,9 @@ def test_an_error_that_a_newer_worker_made_up_is_500() -> None:
 
 
 def test_many_failing_rows_are_cut() -> None:
-    problem = problem_of_result({"code": "prediction_failed", "message": "m", "rows": list(range(1000))})
+    problem = problem_of_result({"code": "row_rejected", "message": "m", "rows": list(range(1000)), "count": 5000})
 
+    assert (problem.status, problem.extra["count"]) == (422, 5000)
     assert problem.extra["rows"] == list(range(statuses.ERRORS_SHOWN))
 
 

@@ -51,7 +51,8 @@ def test_waiting_entries_and_ended_jobs_are_counted(broker: FakeServer) -> None:
             await redis.lpush("bulk", entry(60))
             await redis.hset("unacked", mapping={"a": "1", "b": "2"})
             await redis.zadd(keys.JOBS_OPEN, {"j1": 1, "j2": 2, "j3": 3})
-            await redis.hset(keys.JOB_COUNTS, mapping={"accepted": 10, "succeeded": 4, "failed": 2, "cancelled": 1})
+            counts = {"accepted": 10, "succeeded": 4, "failed": 2, "cancelled": 1, "row_rejected": 1}
+            await redis.hset(keys.JOB_COUNTS, mapping=counts)
             await redis.lpush(keys.DEAD_LETTERS, "x")
             await redis.hset(keys.WORKER_COUNTS, STALLED, 2)
             stats = await monitor.refresh()
@@ -63,6 +64,7 @@ def test_waiting_entries_and_ended_jobs_are_counted(broker: FakeServer) -> None:
             exported = samples(monitor)
             assert exported["inference_queue_depth/interactive"] == 3
             assert exported["inference_jobs_ended_total/failed"] == 2
+            assert exported["inference_jobs_rejected_total"] == 1
             assert (
                 exported["inference_jobs_accepted_total"]
                 == sum(value for name, value in exported.items() if name.startswith("inference_jobs_ended_total"))

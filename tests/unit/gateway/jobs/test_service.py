@@ -57,7 +57,7 @@ class Desk:
         """Write an outcome as a worker does."""
         finish = self.redis.register_script(script("finish"))
         names = [keys.JOBS_OPEN, keys.JOB_COUNTS, keys.job(job_id)]
-        _, *written = await finish(keys=names, args=[keys.JOBS_ENDED, job_id, status, outcome, 0.5])
+        _, *written = await finish(keys=names, args=[keys.JOBS_ENDED, job_id, status, outcome, 0.5, 0])
         assert written == [1]
 
 

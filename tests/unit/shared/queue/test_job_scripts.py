@@ -328,6 +328,15 @@ def test_an_open_job_gets_the_outcome_that_comes_first(board: JobBoard, state: s
     assert board.counts() == {"accepted": 1, status: 1}
 
 
+def test_a_failed_job_of_which_the_model_refused_a_row_is_counted_apart_once(board: JobBoard) -> None:
+    bring_to(board, "running")
+
+    board.finish("a", status="failed", is_rejected=True)
+    board.finish("a", status="failed", is_rejected=True)
+
+    assert board.counts() == {"accepted": 1, "failed": 1, "row_rejected": 1}
+
+
 @pytest.mark.parametrize("state", [*EVERY_OUTCOME, "unknown"])
 def test_a_late_outcome_changes_nothing(board: JobBoard, state: str) -> None:
     bring_to(board, state)

@@ -134,7 +134,7 @@ def test_rows_and_waits_are_counted(bench: Bench) -> None:
 
     assert bench.counted("inference_predictions_total/puppet/ok/v1") == 2
     assert bench.counted("inference_predictions_total/puppet/error/v1") == 1
-    assert bench.counted("inference_errors_total/prediction_failed/puppet/v1") == 1
+    assert bench.counted("inference_errors_total/row_rejected/puppet/v1") == 1
     assert bench.counted("inference_queue_wait_seconds_count/interactive") == 2
     assert bench.counted("inference_queue_wait_seconds_sum/interactive") == pytest.approx(2, abs=0.5)
 
@@ -194,8 +194,9 @@ def test_jobs_of_one_task_run_together_and_end_apart(bench: Bench) -> None:
         {"predictions": ["low"], "probabilities": [[0.0, 1.0]], "outputs": outputs},
     )
     status, outcome = bench.job("b")
-    assert (status, outcome["error"]["code"], outcome["error"]["rows"]) == ("failed", "prediction_failed", [0])
+    assert (status, outcome["error"]["code"], outcome["error"]["rows"]) == ("failed", "row_rejected", [0])
     assert bench.job("c")[1]["predictions"] == ["high", "low"]
+    assert bench.redis.hgetall(keys.JOB_COUNTS)[b"row_rejected"] == b"1"
     assert bench.redis.zcard(keys.JOBS_OPEN) == 0
     assert bench.counted("inference_queue_wait_seconds_count/bulk") == 3
 
@@ -241,10 +242,10 @@ def test_a_job_that_was_cancelled_while_it_ran_stays_cancelled(
     predictor = bench.cache.get("puppet", "v1")
     predict = predictor.predict
 
-    def cancelled_meanwhile(rows: list[Any]) -> Any:
+    def cancelled_meanwhile(rows: list[Any], sizes: list[int]) -> Any:
         cancel = bench.redis.register_script(script("cancel"))
         cancel(keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, keys.job("a")], args=[keys.JOBS_ENDED, "a", ""])
-        return predict(rows)
+        return predict(rows, sizes)
 
     monkeypatch.setattr(predictor, "predict", cancelled_meanwhile)
     with caplog.at_level(logging.INFO):

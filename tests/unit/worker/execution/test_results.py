@@ -6,7 +6,7 @@ from sklearn.linear_model import Ridge
 
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
-from shared.errors import PredictionError
+from shared.errors import ROWS_NAMED_MAX, PredictionError
 from shared.queue.contract import ErrorCode, Row
 from shared.queue.replies import failure
 from tests.unit.worker.conftest import Publish
@@ -40,7 +40,12 @@ def test_a_bad_row_fails_its_call_only_and_is_named_by_its_place_in_it(predictor
 
     assert batch.results[0]["predictions"] == batch.results[2]["predictions"] == ["setosa"]
     assert batch.results[1] == {
-        "error": {"code": "prediction_failed", "message": "the model raised ValueError", "rows": [1, 3]}
+        "error": {
+            "code": "row_rejected",
+            "message": "the model raised ValueError",
+            "rows": [1, 3],
+            "count": 2,
+        }
     }
     assert batch.computed is not None
     assert list(batch.computed.predictions.failures) == [2, 4]
@@ -59,7 +64,7 @@ def test_a_call_whose_deadline_passed_has_its_code() -> None:
     error: Any = expired()["error"]
 
     assert error["code"] == ErrorCode.DEADLINE_EXCEEDED.value
-    assert PredictionError(**error).rows == []
+    assert error["rows"] == []
 
 
 class Oracle:
@@ -71,12 +76,15 @@ class Oracle:
         self.asked: list[list[Row]] = []
         self._probabilities = probabilities
 
-    def predict(self, rows: list[Row]) -> Predictions:
+    def predict(self, rows: list[Row], sizes: list[int]) -> Predictions:
         self.asked.append(rows)
         failures = {i: PredictionError(f"code{row[0]}", "no", [i]) for i, row in enumerate(rows) if row[0] < 0}
         values = [None if i in failures else row[0] for i, row in enumerate(rows)]
         shares: list[Any] = [None if value is None else [value / 10, 1 - value / 10] for value in values]
-        return Predictions(values, shares if self._probabilities else None, compute_seconds=0.25, failures=failures)
+        untried = frozenset(i for i, row in enumerate(rows) if row[0] < -100)
+        return Predictions(
+            values, shares if self._probabilities else None, compute_seconds=0.25, failures=failures, untried=untried
+        )
 
 
 def predicted(calls: list[list[Row]], probabilities: bool = True) -> tuple[list[dict[str, Any]], Oracle]:
@@ -119,11 +127,26 @@ def test_a_failing_row_fails_its_own_call_only_and_is_numbered_within_it(
 def test_a_call_with_several_failures_is_told_the_first() -> None:
     results, _ = predicted([[[1], [-2], [-3]]])
 
-    assert results == [{"error": {"code": "code-2", "message": "no", "rows": [1, 2]}}]
+    assert results == [{"error": {"code": "code-2", "message": "no", "rows": [1, 2], "count": 2}}]
+
+
+def test_rows_that_were_not_tried_are_counted_apart() -> None:
+    results, _ = predicted([[[1], [-2], [-101], [-102]]])
+
+    assert results == [{"error": {"code": "code-2", "message": "no; 2 rows were not tried", "rows": [1], "count": 1}}]
+
+
+def test_the_positions_of_many_rows_are_cut_and_counted() -> None:
+    [result], _ = predicted([[[-2]] * (2 * ROWS_NAMED_MAX)])
+
+    assert result["error"]["rows"] == [*range(ROWS_NAMED_MAX)]
+    assert result["error"]["count"] == 2 * ROWS_NAMED_MAX
 
 
 def test_a_failure_is_what_crosses_the_queue() -> None:
-    assert failure(PredictionError("code", "message")) == {"error": {"code": "code", "message": "message", "rows": []}}
+    assert failure(PredictionError("code", "message")) == {
+        "error": {"code": "code", "message": "message", "rows": [], "count": 0}
+    }
 
 
 def test_a_batch_without_a_computation_has_errors_only_and_counts_nothing() -> None:

@@ -1,7 +1,7 @@
 """Rows are predicted alike, however they are put together and taken apart."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,9 +14,18 @@ from shared.queue.contract import Row
 from shared.queue.replies import Result
 from tests.support.fuzzing import fuzzed
 from worker.execution.results import predict_calls
+from worker.model import bisection
 from worker.model.predictor import Predictor
 
 CALLS_MAX, ROWS_MAX = 4, 5
+
+
+@pytest.fixture(scope="module", autouse=True)
+def all_bad_rows_are_searched() -> Iterator[None]:
+    """Search all bad rows, also on a busy machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bisection, "SECONDS_MAX", 60)
+        yield
 
 
 def values(feature: Feature) -> st.SearchStrategy[Any]:

@@ -58,7 +58,12 @@ def manifest(exported: Exported) -> Manifest:
     return exported("ridge")[1]
 
 
+EXAMINED = 8
+"""Calls of an estimator of ten features beside those that find the bad rows."""
+
 ROW = [0.0] * 10
+BAD = -99.0
+BAD_ROW = [BAD, *ROW[1:]]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -115,33 +120,36 @@ def test_a_single_column_is_one_output(manifest: Manifest) -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 def test_what_is_not_finite_fails_its_row_only(manifest: Manifest, bad: float) -> None:
-    answer = scripted(manifest, lambda rows: np.array([1.0, bad, 3.0])).predict([ROW] * 3)
+    answer = scripted(manifest, lambda rows: np.where(rows[:, 0] == BAD, bad, 1.0)).predict([ROW, BAD_ROW, ROW])
 
-    assert answer.predictions == [1.0, None, 3.0]
-    assert outcome(answer) == [None, ("non_finite_output", [1]), None]
+    assert answer.predictions == [1.0, None, 1.0]
+    assert outcome(answer) == [None, ("row_rejected", [1]), None]
+    assert answer.failures[1].message == "the model answered NaN or infinity"
 
 
 def test_what_is_not_finite_in_one_output_fails_the_row(exported: Exported) -> None:
     manifest = exported("several numbers")[1]
-    predictor = scripted(manifest, lambda rows: np.array([[1.0, np.nan], [1.0, 2.0]]))
+    predictor = scripted(manifest, lambda rows: np.column_stack([rows[:, 1], np.where(rows[:, 0] == BAD, np.nan, 2.0)]))
 
-    answer = predictor.predict([ROW] * 2)
+    answer = predictor.predict([BAD_ROW, ROW])
 
-    assert answer.predictions == [None, [1.0, 2.0]]
-    assert outcome(answer) == [("non_finite_output", [0]), None]
+    assert answer.predictions == [None, [0.0, 2.0]]
+    assert outcome(answer) == [("row_rejected", [0]), None]
 
 
 def test_probabilities_that_are_not_finite_fail_the_row(exported: Exported) -> None:
     manifest = exported("logistic regression")[1]
     predictor = scripted(
-        manifest, lambda rows: np.array(["setosa"] * 2), lambda rows: np.array([[1, 0, 0], [np.nan] * 3])
+        manifest,
+        lambda rows: np.array(["setosa"] * len(rows)),
+        lambda rows: np.where(rows[:, :1] == BAD, np.nan, np.array([[1, 0, 0]])),
     )
 
-    answer = predictor.predict([[1.0] * 4] * 2)
+    answer = predictor.predict([[1.0] * 4, [BAD] * 4])
 
     assert answer.predictions == ["setosa", None]
     assert answer.probabilities == [[1.0, 0.0, 0.0], None]
-    assert outcome(answer) == [None, ("non_finite_output", [1])]
+    assert outcome(answer) == [None, ("row_rejected", [1])]
 
 
 @pytest.mark.parametrize("bad_rows", [[0], [99], [7, 8], [0, 31, 64, 99]])
@@ -149,28 +157,29 @@ def test_a_bad_row_fails_alone_and_is_found_fast(
     manifest: Manifest, bad_rows: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:
     def answer(rows: Any) -> Any:
-        if (rows[:, 0] < 0).any():
+        if (rows[:, 0] == BAD).any():
             raise ValueError("secret-value")
         return rows[:, 0]
 
     predictor = scripted(manifest, answer)
-    rows = [[-1.0 if i in bad_rows else float(i), *ROW[1:]] for i in range(100)]
+    rows = [BAD_ROW if i in bad_rows else [float(i), *ROW[1:]] for i in range(100)]
 
     found = predictor.predict(rows)
 
     assert found.predictions == [None if i in bad_rows else float(i) for i in range(100)]
     assert found.failures.keys() == set(bad_rows)
     assert all(
-        error.rows == [i] and error.message == "the model raised ValueError" for i, error in found.failures.items()
+        (error.code, error.rows) == ("row_rejected", [i]) and error.message == "the model raised ValueError"
+        for i, error in found.failures.items()
     )
-    assert len(predictor._estimator.asked) <= 1 + 2 * 7 * len(bad_rows)
+    assert len(predictor._estimator.asked) <= 1 + 2 * 7 * len(bad_rows) + EXAMINED
 
 
 def test_rows_that_are_no_rows_fail_alone(manifest: Manifest) -> None:
     answer = scripted(manifest, lambda rows: rows[:, 0]).predict([ROW, ["text"] * 10, ROW])
 
     assert answer.predictions == [0.0, None, 0.0]
-    assert outcome(answer)[1] == ("prediction_failed", [1])
+    assert outcome(answer)[1] == ("row_rejected", [1])
 
 
 @pytest.mark.parametrize("raising_call", [1, 2, 3])
@@ -225,6 +234,40 @@ def test_probabilities_of_the_wrong_shape_fail_every_row(exported: Exported) -> 
 
     assert (answer.predictions, answer.probabilities) == ([None], [None])
     assert outcome(answer) == [("prediction_failed", [0])]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError("disk"), ImportError("module")])
+def test_an_error_that_no_value_excuses_is_the_models(manifest: Manifest, error: Exception) -> None:
+    def answer(rows: Any) -> Any:
+        if (rows[:, 0] == BAD).any():
+            raise error
+        return rows[:, 0]
+
+    assert outcome(scripted(manifest, answer).predict([ROW, BAD_ROW])) == [None, ("prediction_failed", [1])]
+
+
+def test_a_model_that_fails_for_its_samples_too_has_failed(
+    manifest: Manifest, caplog: pytest.LogCaptureFixture
+) -> None:
+    def answer(rows: Any) -> Any:
+        raise ValueError("broken")
+
+    found = scripted(manifest, answer).predict([ROW] * 2)
+
+    assert outcome(found) == [("prediction_failed", [0]), ("prediction_failed", [1])]
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+def test_an_error_that_does_not_come_again_is_the_models(manifest: Manifest) -> None:
+    def answer(rows: Any) -> Any:
+        if len(predictor._estimator.asked) == 1:
+            raise ValueError("once")
+        return rows[:, 0]
+
+    predictor = scripted(manifest, answer)
+
+    assert outcome(predictor.predict([ROW])) == [("prediction_failed", [0])]
+    assert outcome(predictor.predict([ROW])) == [None]
 
 
 def test_probabilities_that_went_away_are_noticed(store: ModelStore, publish: Publish) -> None:

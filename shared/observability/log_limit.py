@@ -1,0 +1,29 @@
+"""A limit on log lines that a flood of equal events would write."""
+
+import time
+from collections.abc import Callable
+
+
+class LogLimit:
+    """A limit on lines per period; lines beyond it are counted, for the next line to name their number."""
+
+    def __init__(self, lines: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """Allow this many lines in each period of this many seconds."""
+        self._lines_max = lines
+        self._seconds = seconds
+        self._clock = clock
+        self._began_at = float("-inf")
+        self._lines = 0
+        self._suppressed = 0
+
+    def admit(self) -> str | None:
+        """Return None if a line must not be written; else its end, which names the lines suppressed before it."""
+        now = self._clock()
+        if now - self._began_at >= self._seconds:
+            self._began_at, self._lines = now, 0
+        self._lines += 1
+        if self._lines > self._lines_max:
+            self._suppressed += 1
+            return None
+        suppressed, self._suppressed = self._suppressed, 0
+        return f", and {suppressed} more before" if suppressed else ""

@@ -2,10 +2,10 @@
 
 from grafana_foundation_sdk.models import dashboard as model
 
-from monitoring.dashboards.colours import GREEN, RED
+from monitoring.dashboards.colours import GREEN, ORANGE, RED
 from monitoring.dashboards.layout import Row
 from monitoring.dashboards.panels import Query, lines, number
-from monitoring.dashboards.promql import agreed
+from monitoring.dashboards.promql import agreed, shown_increase
 
 USED, LIMIT = "inference_broker_memory_bytes", "inference_broker_memory_limit_bytes"
 
@@ -45,4 +45,12 @@ def memory_row() -> Row:
         Query(agreed("inference_result_bytes"), "kept results"),
         Query(agreed("inference_result_bytes_limit"), "limit of results"),
     )
-    return Row("Memory", 8, [(24, kept)])
+    dropped = number(
+        "Results dropped",
+        "Results that made room for newer ones in the time that is shown. Callers who come for them get 410.",
+        "none",
+        Query(agreed(shown_increase("inference_results_dropped_total"))),
+        steps=((0, GREEN), (1, ORANGE)),
+        decimals=0,
+    )
+    return Row("Memory", 8, [(18, kept), (6, dropped)])

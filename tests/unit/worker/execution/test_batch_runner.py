@@ -220,7 +220,7 @@ def test_what_may_not_run_is_left_alone(bench: Bench) -> None:
     start = bench.redis.register_script(script("start"))
     names = [keys.JOBS_OPEN, keys.JOB_COUNTS]
     start(keys=[*names, keys.job("running")], args=[keys.JOBS_ENDED, 35, 0, "running"])
-    cancel = bench.redis.register_script(script("cancel"))
+    cancel = bench.redis.register_script(script("delete"))
     cancel(keys=[*names, keys.job("cancelled")], args=[keys.JOBS_ENDED, "cancelled", ""])
     jobs = RunJobsMessage(jobs=["running", "cancelled", "unheard-of"])
 
@@ -243,7 +243,7 @@ def test_a_job_that_was_cancelled_while_it_ran_stays_cancelled(
     predict = predictor.predict
 
     def cancelled_meanwhile(rows: list[Any], sizes: list[int]) -> Any:
-        cancel = bench.redis.register_script(script("cancel"))
+        cancel = bench.redis.register_script(script("delete"))
         cancel(keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, keys.job("a")], args=[keys.JOBS_ENDED, "a", ""])
         return predict(rows, sizes)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from threading import Event
@@ -27,6 +28,7 @@ from monitoring.preview.prometheus import Prometheus as Client
 from monitoring.preview.prometheus import Series
 from monitoring.preview.queries import Period, ask, choose, offered, substitute
 from monitoring.preview.tables import table_of
+from monitoring.rules.drift import WINDOWS
 from tests.monitoring.queries import DASHBOARDS, RULES
 from tests.support.estimators import CASES, people
 from tests.support.exporter import exporter, why_no_exporter
@@ -185,7 +187,11 @@ def bad_day(stack: Stack, prometheus: Prometheus) -> None:
     # A worker that loads the model for its last row shows no step, so more than one may have to die.
     seen_by = 'increase(inference_errors_total{code="worker_lost"}[30s]) > 0'
     wait_for("a lost row", lambda: prometheus.query(seen_by) or puppet_answers(stack, Act.DIE) != 503)
-    wait_for("the drift is judged", lambda: prometheus.query("feature:inference_feature:psi24h"))
+    # Each window has a rule group of its own, and groups are evaluated at different moments.
+    for window in WINDOWS:
+        for subject in ("feature:inference_feature", "target:inference_output"):
+            judged = f'{subject}:psi{window.length}{{model="people"}} offset 2s'
+            wait_for(judged, partial(prometheus.query, judged))
     wait_for("an alert", lambda: prometheus.query('ALERTS{alertstate="firing"}'))
     if EXPORTER_JOB in {labels["job"] for labels, _ in prometheus.query("up")}:
         wait_for("celery's events", lambda: prometheus.query("celery_task_succeeded_total"))

@@ -53,7 +53,7 @@ class WorkerSettings(CommonSettings):
     """Seconds without consuming after which a worker that could consume ends, to be started again."""
 
     result_max_bytes: int = Field(default=64_000_000, gt=0)
-    """Bytes of JSON that a job's outcome or a batch's reply may have; a larger one fails as `result_too_large`."""
+    """Bytes of JSON that the answer to one call or job may have; a larger one fails as `result_too_large`."""
 
     model_cache_dir: Path = Path("~/.cache/headrace")
     """Directory of cached artifacts of a model store behind a URL, each under its digest; a local store needs none."""

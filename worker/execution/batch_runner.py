@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
+import orjson
 import redis
 
 from headrace.errors import ModelError
@@ -142,7 +143,9 @@ class BatchRunner:
     ) -> None:
         reply = _reply_json(message, started_at, compute_seconds, results)
         if len(reply) > self._result_max_bytes:
-            reply = _reply_json(message, started_at, compute_seconds, [too_large()] * len(results))
+            # Each call by itself: a neighbour with a large answer must not cost the others theirs.
+            results = [too_large() if len(orjson.dumps(each)) > self._result_max_bytes else each for each in results]
+            reply = _reply_json(message, started_at, compute_seconds, results)
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.xadd(message.reply_to, {"reply": reply}, maxlen=REPLIES_KEPT, approximate=True)
             pipe.expire(message.reply_to, REPLY_TTL_SECONDS)

@@ -109,10 +109,18 @@ def test_a_call_past_its_deadline_is_never_computed(bench: Bench) -> None:
     assert bench.counted("inference_predictions_total/puppet/ok/v1") == 1
 
 
-def test_a_reply_that_is_too_large_is_an_error_for_each_call(bench: Bench) -> None:
+def test_an_answer_that_is_too_large_costs_its_own_call_only(bench: Bench) -> None:
     bench.runner.predict(bench.message([LOW] * 8000, [HIGH]))
 
-    assert [result["error"]["code"] for result in bench.reply().results] == ["result_too_large"] * 2
+    large, small = bench.reply().results
+    assert large["error"]["code"] == "result_too_large"
+    assert small["predictions"] == ["high"]
+
+
+def test_answers_that_are_too_large_only_together_are_all_given(bench: Bench) -> None:
+    bench.runner.predict(bench.message([LOW] * 3000, [HIGH] * 3000))
+
+    assert [len(result["predictions"]) for result in bench.reply().results] == [3000, 3000]
 
 
 def test_if_all_are_too_late_nothing_is_computed_and_all_are_told(bench: Bench) -> None:

@@ -35,6 +35,8 @@ _INEXACT = PydanticCustomError(
     "inexact_number", "Input should be a whole number that float64 holds exactly: others would be rounded"
 )
 
+_UNKNOWN_TEXT = "Input should be one of the texts of training: the model refuses others"
+
 _TYPES: dict[str, set[type]] = {"number": {float, int}, "boolean": {bool}, "string": {str}}
 """Python types that a JSON value of each feature type is parsed to."""
 
@@ -150,11 +152,13 @@ def _valid_column(values: tuple[Any, ...], feature: Feature, longest: int) -> tu
     if not types:
         return values
     if feature.type == "string":
+        if feature.known is not None:
+            return values if set(values) <= {None, *feature.known} else None
         return values if max(map(len, filter(None, values)), default=0) <= longest else None
     if feature.type == "number":
         present = [value for value in values if value is not None] if has_nulls else values
         # No magnitude exceeds the root of the sum of squares, which takes a sixth of the time of min and max.
-        return values if math.hypot(*present) < EXACT_MAX else None
+        return values if math.hypot(*present) < (feature.magnitude or EXACT_MAX) else None
     return values
 
 
@@ -185,20 +189,27 @@ def _value(feature: Feature, number: Callable[[Feature], CoreSchema], longest: i
         return number(feature)
     if feature.type == "boolean":
         return core_schema.bool_schema(strict=True)
+    if feature.known is not None:
+        # The message of a literal would list all texts.
+        known = core_schema.literal_schema([*feature.known])
+        return core_schema.custom_error_schema(known, "unknown_text", custom_error_message=_UNKNOWN_TEXT)
     return core_schema.str_schema(strict=True, max_length=longest)
 
 
 def _small_number(feature: Feature) -> CoreSchema:
     # A strict float takes integers, but neither true nor "5.1".
-    return core_schema.float_schema(strict=True, allow_inf_nan=False, gt=-EXACT_MAX, lt=EXACT_MAX)
+    below = min(EXACT_MAX, feature.magnitude or EXACT_MAX)
+    return core_schema.float_schema(strict=True, allow_inf_nan=False, gt=-below, lt=below)
 
 
 def _number(feature: Feature) -> CoreSchema:
-    if not feature.dtype.lower().startswith(("int", "uint")):
-        any_number = core_schema.float_schema(strict=True, allow_inf_nan=False)
-        return core_schema.no_info_before_validator_function(_exact, any_number)
-    bounded = core_schema.float_schema(strict=True, allow_inf_nan=False, ge=-EXACT_MAX, le=EXACT_MAX)
-    return core_schema.no_info_before_validator_function(_exact_whole, bounded)
+    greatest = feature.magnitude
+    if feature.dtype.lower().startswith(("int", "uint")):
+        # Not 2**53 itself: JSON's reader makes that of 9007199254740993.0 too.
+        greatest = EXACT_MAX - 1
+    least = None if greatest is None else -greatest
+    number = core_schema.float_schema(strict=True, allow_inf_nan=False, ge=least, le=greatest)
+    return core_schema.no_info_before_validator_function(_exact, number)
 
 
 def _exact(value: Any) -> Any:
@@ -211,13 +222,6 @@ def _exact(value: Any) -> Any:
         if int(as_float) != value:
             raise _INEXACT
     return value
-
-
-def _exact_whole(value: Any) -> Any:
-    """Refuse the numbers that `_exact` refuses, and 9007199254740993.0, which JSON's reader has rounded already."""
-    if type(value) is float and abs(value) == EXACT_MAX:
-        raise _INEXACT
-    return _exact(value)
 
 
 def _description(feature: Feature) -> str:

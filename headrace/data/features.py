@@ -102,7 +102,7 @@ def _holdable(column: Column) -> tuple[float, float]:
     if kind.kind not in "iu":
         return -np.inf, np.inf
     bounds = np.iinfo(kind)
-    return max(float(bounds.min), -float(EXACT_MAX)), min(float(bounds.max), float(EXACT_MAX))
+    return max(float(bounds.min), 1.0 - EXACT_MAX), min(float(bounds.max), EXACT_MAX - 1.0)
 
 
 def _string(column: Column) -> Feature:

@@ -161,9 +161,9 @@ def _numeric(name: Any, series: Any, missing: NDArray[np.bool_]) -> Column:
     if np.isinf(values).any():
         raise NotExportable(f"column {name!r} holds infinity, which JSON can't represent")
     kind = getattr(series.dtype, "numpy_dtype", series.dtype)
-    if kind.kind in "iu" and (np.abs(values[~missing]) >= EXACT_MAX).any() and _is_rounded(series[~missing]):
+    if kind.kind in "iu" and (np.abs(values[~missing]) >= EXACT_MAX).any():
         raise NotExportable(
-            f"column {name!r} holds whole numbers beyond 2**53, which a JSON number does not hold exactly: "
+            f"column {name!r} holds whole numbers of 2**53 and more, which a JSON number does not hold exactly: "
             "make it texts (astype(str)) before fitting"
         )
     if MASKED.fullmatch(str(series.dtype)):
@@ -171,11 +171,6 @@ def _numeric(name: Any, series: Any, missing: NDArray[np.bool_]) -> Column:
     # Other extension dtypes of pandas reach an estimator as NumPy dtypes.
     dtype = "float64" if (missing.any() and kind.kind in "iu") or kind.itemsize > 8 else kind.name
     return Column(str(name), "number", dtype, values, missing)
-
-
-def _is_rounded(series: Any) -> bool:
-    """Tell whether a whole number has a magnitude beyond 2**53, up to which float64 holds all of them."""
-    return any(abs(int(value)) > EXACT_MAX for value in series.tolist())
 
 
 def _categorical(name: Any, series: Any, missing: NDArray[np.bool_]) -> Column:

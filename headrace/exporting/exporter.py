@@ -30,6 +30,7 @@ from headrace.errors import NotExportable
 from headrace.exporting.artifact import ARTIFACT_FILES, ArtifactFormat, read_artifact, write_artifact
 from headrace.exporting.exported import Exported
 from headrace.exporting.independence import Stored, check_independence, refuse_difference
+from headrace.exporting.probe import notices, probe
 from headrace.exporting.samples import as_samples, check_wanted, golden_positions, public_rows
 from headrace.models.alias import LATEST
 from headrace.models.golden import write_golden_rows
@@ -125,6 +126,7 @@ def export(
         _refuse_change(estimator, table.at(positions), in_memory, Predictions(predictions.values))
         golden = np.searchsorted(positions, golden_positions(table, positions, predictions.values)).tolist()
         check_independence(stored, rows, predictions, golden)
+        described = probe(stored, table.columns, rows[golden[0]])
         shown = _shown(stored, public_rows(samples, features, stored.predict), classes)
         try:
             manifest = Manifest(
@@ -135,7 +137,7 @@ def export(
                 estimator=f"{type(estimator).__module__}.{type(estimator).__qualname__}",
                 artifact=artifact,
                 libraries=_libraries(table, format, extra_modules),
-                features=features,
+                features=described,
                 input=table.form,
                 filled=table.filled,
                 outputs=describe_outputs(targets.names, classes, predictions.values),
@@ -164,7 +166,7 @@ def export(
     if alias is not None:
         model_store.set_alias(name, alias, chosen)
     written, location = model_store.manifest(name, chosen), model_store.location(name, chosen)
-    return Exported(written, location, alias, _notices(table), is_new)
+    return Exported(written, location, alias, (*_notices(table), *notices(written.features)), is_new)
 
 
 def _shown(stored: Stored, rows: list[list[Any]], classes: Sequence[Classes | None]) -> list[Sample]:

@@ -113,8 +113,15 @@ class Feature(_Part):
     whole: bool | None = None
     """True if all values of training are whole numbers; None in manifests of older exports."""
     categories: list[str] | None = None
-    """Texts of several training rows, the most frequent first, at most 100; others are accepted. None where hardly any
-    text repeats. Of dtype `category`: all categories, in the order of the dtype."""
+    """Texts of several training rows, the most frequent first, at most 100; others are accepted, unless `known` says
+    otherwise. None where hardly any text repeats. Of dtype `category`: all categories, in the order of the dtype."""
+    refuses_unknown: bool = False
+    """True if the estimator raises for a text that it has not seen in training."""
+    known: list[str] | None = None
+    """All texts that such an estimator takes, if all of them are among `categories`; otherwise None, because texts of
+    few training rows are not public, and only a worker refuses the others."""
+    magnitude: float | None = Field(default=None, gt=0)
+    """Greatest magnitude of a number that the estimator takes; None if it takes any, or is not known to refuse any."""
     longest: int | None = None
     """Characters of the longest text seen in training, of a string."""
     histogram_edges: list[float] | None = None

@@ -113,12 +113,48 @@ def test_a_feature_of_whole_numbers_takes_none_of_a_size_that_may_be_rounded(for
 def test_whole_numbers_are_taken_up_to_the_last_that_is_exact() -> None:
     rows = RowParser(mixed(whole("id"), whole("other", nullable=True)), 10)
 
-    for value in (2**53, -(2**53), 2**53 - 1, 0.5):
+    for value in (2**53 - 1, 1 - 2**53, 0.5):
         body = {"id": value, "other": None}
         assert rows.parse(json.dumps(body).encode()).rows == [[float(value), None]]
         assert rows.parse(json.dumps({"instances": [body]}).encode()).rows == [[float(value), None]]
     one, _ = rows.json_schema()["oneOf"]
-    assert (one["properties"]["id"]["minimum"], one["properties"]["id"]["maximum"]) == (-(2**53), 2**53)
+    assert (one["properties"]["id"]["minimum"], one["properties"]["id"]["maximum"]) == (1 - 2**53, 2**53 - 1)
+
+
+def refusing(known: list[str] | None = None, magnitude: float | None = None, *, nullable: bool = False) -> RowParser:
+    """A parser of a number x and a text `town`, of which an estimator refuses some values."""
+    town = text("town", ["a", "b"], nullable=nullable).model_copy(update={"known": known, "refuses_unknown": True})
+    return RowParser(mixed(feature("x").model_copy(update={"magnitude": magnitude}), town), 10)
+
+
+@pytest.mark.parametrize("form", ['{"x":1,"town":%s}', '{"instances":[{"x":1,"town":"b"},{"x":1,"town":%s}]}'])
+@pytest.mark.parametrize("nullable", [False, True])
+def test_a_text_that_the_estimator_would_refuse_is_refused_here(form: str, nullable: bool) -> None:
+    rows = refusing(["a", "b"], nullable=nullable)
+
+    assert rows.parse((form % '"a"').encode()).rows[-1] == [1.0, "a"]
+    problem = refusal((form % '"secret"').encode(), rows)
+    assert (problem.status, problem.code) == (422, "invalid_rows")
+    assert [pointer.split("/")[-1] for pointer in pointers(problem)] == ["town"]
+    assert "texts of training" in problem.extra["errors"][0]["detail"]
+    assert "secret" not in problem.body().decode()
+
+
+@pytest.mark.parametrize("form", ['{"x":%s,"town":"a"}', '{"instances":[{"x":1,"town":"b"},{"x":%s,"town":"a"}]}'])
+@pytest.mark.parametrize(("magnitude", "value"), [(65504.0, "65505"), (65504.0, "-1e5"), (3.5e38, "1e39")])
+def test_a_number_that_the_estimator_would_refuse_is_refused_here(form: str, magnitude: float, value: str) -> None:
+    rows = refusing(magnitude=magnitude)
+
+    for taken in (magnitude, -magnitude, 1.0):
+        assert rows.parse((form % repr(taken)).encode()).rows[-1] == [taken, "a"]
+    assert [pointer.split("/")[-1] for pointer in pointers(refusal((form % value).encode(), rows))] == ["x"]
+
+
+def test_the_document_shows_which_values_the_estimator_takes() -> None:
+    one, _ = refusing(["a", "b"], 65504.0).json_schema()["oneOf"]
+
+    assert one["properties"]["town"]["enum"] == ["a", "b"]
+    assert (one["properties"]["x"]["minimum"], one["properties"]["x"]["maximum"]) == (-65504.0, 65504.0)
 
 
 @pytest.mark.parametrize(

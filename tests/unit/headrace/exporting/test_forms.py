@@ -167,11 +167,11 @@ def test_whole_numbers_that_json_rounds_are_refused(tmp_path: Path, kind: str, v
 
 
 def test_the_last_whole_number_that_json_holds_is_exported(tmp_path: Path) -> None:
-    rows = pd.DataFrame({"id": [1, 2**53, -(2**53), 7] * 5})
+    rows = pd.DataFrame({"id": [1, 2**53 - 1, 1 - 2**53, 7] * 5})
 
     made, _ = exported(tmp_path, LogisticRegression().fit(rows, SAYS), rows)
 
-    assert made.manifest.features[0].maximum == 2.0**53
+    assert made.manifest.features[0].maximum == 2.0**53 - 1
 
 
 # --- columns that the estimator drops

@@ -201,6 +201,8 @@ def _fit_and_export(
     if exported.new_store:
         print(f"made a new model store: {store.root}")
     print(f"written: {exported.location} (now {alias!r} of {name!r}), model card: card.html")
+    for notice in exported.notices:
+        print(f"notice: {notice}")
 
 
 def _size(dataset: Dataset) -> str:

@@ -35,7 +35,9 @@ _INEXACT = PydanticCustomError(
     "inexact_number", "Input should be a whole number that float64 holds exactly: others would be rounded"
 )
 
-_UNKNOWN_TEXT = "Input should be one of the texts of training: the model refuses others"
+_UNKNOWN_VALUE = PydanticCustomError(
+    "unknown_value", "Input should be one of the values of training: the model refuses others"
+)
 
 _TYPES: dict[str, set[type]] = {"number": {float, int}, "boolean": {bool}, "string": {str}}
 """Python types that a JSON value of each feature type is parsed to."""
@@ -151,9 +153,9 @@ def _valid_column(values: tuple[Any, ...], feature: Feature, longest: int) -> tu
         values = tuple(None if value is None else float(value) for value in values)
     if not types:
         return values
+    if feature.known is not None:
+        return values if set(values) <= {None, *feature.known} else None
     if feature.type == "string":
-        if feature.known is not None:
-            return values if set(values) <= {None, *feature.known} else None
         return values if max(map(len, filter(None, values)), default=0) <= longest else None
     if feature.type == "number":
         present = [value for value in values if value is not None] if has_nulls else values
@@ -177,7 +179,11 @@ def _object(fields: dict[str, core_schema.TypedDictField]) -> CoreSchema:
 
 def _field(feature: Feature, number: Callable[[Feature], CoreSchema], longest: int) -> core_schema.TypedDictField:
     schema = _value(feature, number, longest)
-    schema["metadata"] = {"pydantic_js_updates": {"description": _description(feature)}}  # type: ignore[index]
+    updates: dict[str, Any] = {"description": _description(feature)}
+    if feature.known is not None:
+        schema = core_schema.no_info_after_validator_function(_one_of(frozenset(feature.known)), schema)
+        updates["enum"] = feature.known
+    schema["metadata"] = {"pydantic_js_updates": updates}  # type: ignore[index]
     if not feature.nullable:
         return core_schema.typed_dict_field(schema)
     optional = core_schema.with_default_schema(core_schema.nullable_schema(schema), default=None)
@@ -189,10 +195,6 @@ def _value(feature: Feature, number: Callable[[Feature], CoreSchema], longest: i
         return number(feature)
     if feature.type == "boolean":
         return core_schema.bool_schema(strict=True)
-    if feature.known is not None:
-        # The message of a literal would list all texts.
-        known = core_schema.literal_schema([*feature.known])
-        return core_schema.custom_error_schema(known, "unknown_text", custom_error_message=_UNKNOWN_TEXT)
     return core_schema.str_schema(strict=True, max_length=longest)
 
 
@@ -210,6 +212,15 @@ def _number(feature: Feature) -> CoreSchema:
     least = None if greatest is None else -greatest
     number = core_schema.float_schema(strict=True, allow_inf_nan=False, ge=least, le=greatest)
     return core_schema.no_info_before_validator_function(_exact, number)
+
+
+def _one_of(known: frozenset[Any]) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if value not in known:
+            raise _UNKNOWN_VALUE
+        return value
+
+    return check
 
 
 def _exact(value: Any) -> Any:

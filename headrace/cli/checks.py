@@ -78,7 +78,7 @@ def _export_check(options: argparse.Namespace) -> int:
 
     estimator, rows, targets = _load(options)
     with tempfile.TemporaryDirectory(prefix="headrace-check-") as folder:
-        manifest = export(
+        exported = export(
             estimator,
             rows,
             targets,
@@ -87,8 +87,10 @@ def _export_check(options: argparse.Namespace) -> int:
             format=options.format,
             trusted=_names(options.trusted),
             extra_modules=_names(options.extra_modules),
-        ).manifest
-    print(f"{options.model} can be exported: {_summary(manifest)}")
+        )
+    print(f"{options.model} can be exported: {_summary(exported.manifest)}")
+    for notice in exported.notices:
+        print(f"notice: {notice}")
     return 0
 
 

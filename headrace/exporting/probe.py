@@ -1,12 +1,15 @@
-"""The values that an estimator refuses, column by column: unknown texts, and numbers beyond its own dtype."""
+"""The values that an estimator refuses, column by column: unknown ones, and numbers beyond its own dtype."""
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.base import BaseEstimator
 
+from headrace.data.features import CATEGORIES_MAX, CATEGORY_ROWS_MIN
 from headrace.data.table import Column
 from headrace.errors import NotExportable
 from headrace.exporting.independence import UNSEEN_TEXT, Stored
@@ -17,6 +20,9 @@ LIMITS = (float(np.finfo(np.float16).max), float(np.finfo(np.float32).max))
 
 BEYOND = 1.01
 """Factor from such a number to one that the dtype turns into infinity."""
+
+VARIED_MAX = 5
+"""Values of training that are varied into unknown ones at most."""
 
 SECONDS_MAX = 10.0
 """Time in seconds after which no further column is probed."""
@@ -34,22 +40,22 @@ def probe(stored: Stored, columns: Sequence[Column], row: Sequence[Any]) -> list
     found: list[Feature] = []
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
+        vocabulary = _vocabulary(stored.estimator)
         for at, (feature, column) in enumerate(zip(stored.layout.features, columns, strict=True)):
             each = _Probe(stored, row, at)
             if time.monotonic() > stop_at:
                 found.append(feature)
-            elif feature.type == "string":
-                found.append(_text(each, feature, column))
             else:
-                found.append(_number(each, feature))
+                found.append(_probed(each, feature, column, vocabulary))
     return found
 
 
 def notices(features: Sequence[Feature]) -> tuple[str, ...]:
-    """Return a sentence for the exporter about each feature whose unknown texts are refused."""
+    """Return a sentence for the exporter about each feature whose unknown values are refused."""
+    values = {"string": "texts", "number": "numbers", "boolean": "values"}
     return tuple(
-        f"{feature.name}: the estimator raises for texts that it has not seen, so callers get 422 for them: "
-        'add handle_unknown="ignore" to its encoder to take them'
+        f"{feature.name}: the estimator raises for {values[feature.type]} that it has not seen, "
+        'so callers get 422 for them: add handle_unknown="ignore" to its encoder to take them'
         for feature in features
         if feature.refuses_unknown
     )
@@ -73,18 +79,71 @@ class _Probe:
         return True
 
 
-def _text(probe: _Probe, feature: Feature, column: Column) -> Feature:
-    if probe.accepts(UNSEEN_TEXT):
-        return feature
-    texts = feature.categories or []
-    if not texts or not set(column.present.tolist()) <= set(texts):
-        # Some texts of training are not public, so their list can't be either.
-        return feature.model_copy(update={"refuses_unknown": True})
-    known = texts if probe.accepts(*texts) else [text for text in texts if probe.accepts(text)]
+def _probed(probe: _Probe, feature: Feature, column: Column, vocabulary: set[Any]) -> Feature:
+    if feature.type == "boolean":
+        known = [value for value in (False, True) if probe.accepts(value)]
+        return feature if len(known) == 2 else feature.model_copy(update={"refuses_unknown": True, "known": known})
+    seen = sorted(set(column.present.tolist()))
+    unknown = _unknown_texts(seen) if feature.type == "string" else _unknown_numbers(seen)
+    if probe.accepts(next(unknown)):
+        return feature if feature.type == "string" else _with_magnitude(probe, feature)
+    if any(probe.accepts(value) for value in unknown):
+        # An unknown number is nothing unusual, and a text that resembles those of training neither: no list is right.
+        return _with_magnitude(probe, feature) if feature.type == "number" else _refusing(feature, None)
+    public = _public(feature, column)
+    further = {value for value in vocabulary - set(public) if isinstance(value, type(seen[0]))}
+    if not set(seen) <= set(public) or any(probe.accepts(value) for value in further):
+        # Some values that it takes are not public, so their list can't be either.
+        return _refusing(feature, None)
+    return _refusing(feature, public if probe.accepts(*public) else [each for each in public if probe.accepts(each)])
+
+
+def _refusing(feature: Feature, known: list[Any] | None) -> Feature:
     return feature.model_copy(update={"refuses_unknown": True, "known": known or None})
 
 
-def _number(probe: _Probe, feature: Feature) -> Feature:
+def _public(feature: Feature, column: Column) -> list[Any]:
+    """Return the values that are in several training rows, if there are few."""
+    if feature.type == "string":
+        return feature.categories or []
+    frequency = Counter(column.present.tolist())
+    return sorted(value for value, rows in frequency.items() if rows >= CATEGORY_ROWS_MIN)[:CATEGORIES_MAX]
+
+
+def _unknown_texts(seen: Sequence[str]) -> Iterator[str]:
+    """Yield a text that is like none of training, then some that resemble them: in case, in spaces, in digits."""
+    yield UNSEEN_TEXT
+    for text in seen[:: max(1, len(seen) // VARIED_MAX)]:
+        digits = text.translate(str.maketrans("0123456789", "1234567890"))
+        variants = (text.lower(), text.upper(), f" {text}", f"{text} ", text[1:], text + text[-1:], digits)
+        yield from (each for each in variants if each not in seen)
+
+
+def _unknown_numbers(seen: Sequence[float]) -> Iterator[float]:
+    """Yield numbers that are not in training: a fraction, then whole numbers near those that are."""
+    yield (seen[0] + seen[1]) / 2 if len(seen) > 1 else seen[0] + 0.5
+    for value in (*seen[:: max(1, len(seen) // VARIED_MAX)], seen[-1]):
+        yield from (each for each in (value + 1.0, value - 1.0) if each not in seen)
+
+
+def _vocabulary(estimator: Any) -> set[Any]:
+    """Return the values in the attributes `categories_` of the parts of an estimator: encoders may know more."""
+    found: set[Any] = set()
+    seen: set[int] = set()
+    pending: list[Any] = [estimator]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, list | tuple):
+            pending.extend(part)
+        elif isinstance(part, BaseEstimator) and id(part) not in seen:
+            seen.add(id(part))
+            pending.extend(vars(part).values())
+            for values in getattr(part, "categories_", ()):
+                found.update(float(each) if isinstance(each, int) else each for each in np.asarray(values).tolist())
+    return found
+
+
+def _with_magnitude(probe: _Probe, feature: Feature) -> Feature:
     if not feature.dtype.lower().startswith("float") or probe.accepts(BEYOND * LIMITS[-1], -BEYOND * LIMITS[-1]):
         return feature
     for limit in LIMITS:

@@ -116,10 +116,10 @@ class Feature(_Part):
     """Texts of several training rows, the most frequent first, at most 100; others are accepted, unless `known` says
     otherwise. None where hardly any text repeats. Of dtype `category`: all categories, in the order of the dtype."""
     refuses_unknown: bool = False
-    """True if the estimator raises for a text that it has not seen in training."""
-    known: list[str] | None = None
-    """All texts that such an estimator takes, if all of them are among `categories`; otherwise None, because texts of
-    few training rows are not public, and only a worker refuses the others."""
+    """True if the estimator raises for values that it has not seen in training."""
+    known: list[Scalar] | None = None
+    """All values that such an estimator takes, if each is in several training rows; otherwise None, because values of
+    single training rows are not public, and only a worker refuses the others."""
     magnitude: float | None = Field(default=None, gt=0)
     """Greatest magnitude of a number that the estimator takes; None if it takes any, or is not known to refuse any."""
     longest: int | None = None

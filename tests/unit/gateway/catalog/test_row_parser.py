@@ -136,8 +136,22 @@ def test_a_text_that_the_estimator_would_refuse_is_refused_here(form: str, nulla
     problem = refusal((form % '"secret"').encode(), rows)
     assert (problem.status, problem.code) == (422, "invalid_rows")
     assert [pointer.split("/")[-1] for pointer in pointers(problem)] == ["town"]
-    assert "texts of training" in problem.extra["errors"][0]["detail"]
+    assert "values of training" in problem.extra["errors"][0]["detail"]
     assert "secret" not in problem.body().decode()
+
+
+@pytest.mark.parametrize("form", ['{"x":%s,"on":%s}', '{"instances":[{"x":1000,"on":true},{"x":%s,"on":%s}]}'])
+@pytest.mark.parametrize(
+    ("x", "on", "wrong"), [("1500", "true", "x"), ("1000.5", "true", "x"), ("1000", "false", "on")]
+)
+def test_numbers_and_booleans_that_the_estimator_does_not_know_are_refused(
+    form: str, x: str, on: str, wrong: str
+) -> None:
+    zips = feature("x").model_copy(update={"known": [1000.0, 2000.0], "dtype": "int64"})
+    rows = RowParser(mixed(zips, flag("on").model_copy(update={"known": [True]})), 10)
+
+    assert rows.parse((form % ("2000", "true")).encode()).rows[-1] == [2000.0, True]
+    assert [pointer.split("/")[-1] for pointer in pointers(refusal((form % (x, on)).encode(), rows))] == [wrong]
 
 
 @pytest.mark.parametrize("form", ['{"x":%s,"town":"a"}', '{"instances":[{"x":1,"town":"b"},{"x":%s,"town":"a"}]}'])

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import pandas as pd
 import pytest
 from sklearn.compose import make_column_transformer
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -144,6 +145,15 @@ def test_files_that_do_not_fit_are_one_line(
     error = capsys.readouterr().err
     assert complaint in error
     assert error.startswith("headrace: ") and error.count("\n") == 1
+
+
+def test_notices_of_the_export_are_printed(tmp_path: Path, capsys: Captured) -> None:
+    frame = pd.DataFrame({"town": ["Bonn", "Kiel"] * 6})
+    joblib.dump(make_pipeline(OneHotEncoder(), LogisticRegression()).fit(frame, [1, 0] * 6), tmp_path / "m")
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+
+    assert run("export-check", str(tmp_path / "m"), "--rows", str(tmp_path / "rows.csv")) == 0
+    assert "\nnotice: town: the estimator raises for texts that it has not seen" in capsys.readouterr().out
 
 
 def test_a_pipeline_of_texts_can_be_checked(tmp_path: Path, capsys: Captured) -> None:

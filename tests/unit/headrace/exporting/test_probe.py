@@ -12,7 +12,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from headrace import export
 from headrace.exporting.exported import Exported
-from headrace.models.manifest import Feature
+from headrace.models.manifest import Feature, Manifest
 
 TOWNS = pd.DataFrame({"town": ["Bonn", "Kiel", "Ulm", "Jena"] * 10, "age": np.arange(40.0)})
 IS_OLD = np.arange(40) > 20
@@ -61,6 +61,58 @@ def test_categories_that_the_encoder_has_not_seen_are_not_among_the_known(tmp_pa
     result = exported(tmp_path, encoded(OneHotEncoder()), TOWNS.astype({"town": kind}))
 
     assert feature(result, "town").known == ["Bonn", "Kiel", "Ulm", "Jena"]
+
+
+def numbers(frame: Any) -> Any:
+    """Return each text as the number that it holds."""
+    return frame.astype(float)
+
+
+def lowered(frame: Any) -> Any:
+    """Return each text in lower case."""
+    return frame.apply(lambda column: column.str.lower())
+
+
+@pytest.mark.parametrize(
+    ("texts", "steps"),
+    [
+        (["10", "12", "17", "20"], [FunctionTransformer(numbers)]),
+        (["Bonn", "Kiel", "Ulm", "Jena"], [FunctionTransformer(lowered), OneHotEncoder()]),
+        (["Bonn", "Kiel", "Ulm", "Jena"], [OneHotEncoder(categories=[["Bonn", "Hof", "Jena", "Kiel", "Ulm"]])]),
+    ],
+    ids=["numbers in texts", "any case", "more than in training"],
+)
+def test_there_is_no_list_where_the_estimator_takes_some_texts_that_training_had_not(
+    tmp_path: Path, texts: list[str], steps: list[Any]
+) -> None:
+    rows = pd.DataFrame({"town": texts * 10})
+    estimator = make_pipeline(*steps, LogisticRegression()).fit(rows, IS_OLD)
+    result = export(estimator, rows, name="towns", store=tmp_path, samples="none", extra_modules=["tests"])
+
+    assert (feature(result, "town").known, feature(result, "town").refuses_unknown) == (None, True)
+
+
+def test_numbers_and_booleans_that_the_estimator_knows_are_listed(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"zip": [1000, 2000] * 20, "member": [True] * 40, "town": TOWNS.town})
+    estimator = make_pipeline(
+        make_column_transformer(
+            (OneHotEncoder(), ["zip", "member"]), (OneHotEncoder(handle_unknown="ignore"), ["town"])
+        ),
+        LogisticRegression(),
+    ).fit(rows, IS_OLD)
+    result = export(estimator, rows, name="zips", store=tmp_path, samples="none")
+
+    assert [each.known for each in result.manifest.features] == [[1000.0, 2000.0], [True], None]
+    assert [notice.split(":")[0] for notice in result.notices] == ["zip", "member"]
+    assert Manifest.model_validate_json(result.manifest.model_dump_json()) == result.manifest
+
+
+def test_numbers_of_single_rows_are_not_listed(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"zip": [1000, 2000] * 19 + [2000, 3456]})
+    estimator = make_pipeline(OneHotEncoder(), LogisticRegression()).fit(rows, IS_OLD)
+    result = export(estimator, rows, name="zips", store=tmp_path, samples="none")
+
+    assert (feature(result, "zip").known, feature(result, "zip").refuses_unknown) == (None, True)
 
 
 def halved(values: Any) -> Any:

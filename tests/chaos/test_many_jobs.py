@@ -78,7 +78,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def stack(tmp_path: Path, models: Path) -> Iterator[Stack]:
-    stack = Stack(tmp_path, models, workers=2, **OPTIONS)  # type: ignore[arg-type]
+    # The records of very many jobs would fill the memory.
+    broker_folder = tmp_path if JOBS > 100_000 else None
+    stack = Stack(tmp_path, models, workers=2, broker_folder=broker_folder, **OPTIONS)  # type: ignore[arg-type]
     try:
         yield stack.start()
     finally:

@@ -1,5 +1,8 @@
 """A whole stack for integration tests: broker, gateway and workers, each a real process."""
 
+import os
+import shutil
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -14,6 +17,10 @@ from tests.support.redis_users import TESTER, redis_users
 from tests.support.tls import TlsFiles
 
 MODEL_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "TRUSTED_MODULES": "tests.support.puppet"}
+
+
+MEMORY_BYTES_MIN = 2_000_000_000
+"""Free bytes in memory from which on brokers keep their files there."""
 
 
 class Stack:
@@ -56,7 +63,9 @@ class Stack:
             **environment,
         }
         access = ["--requirepass", broker_password] if broker_password else []
-        command = _broker_command(self.broker_port, broker_folder or folder, redis_users, redis_tls)
+        self._in_memory = tempfile.TemporaryDirectory(prefix="headrace-broker-", dir=_memory_folder())
+        where = broker_folder or Path(self._in_memory.name)
+        command = _broker_command(self.broker_port, where, redis_users, redis_tls)
         self.broker = Process("broker", [*command, *access], {}, folder)
         gateway_port = free_port()
         self.url = f"http://127.0.0.1:{gateway_port}"
@@ -192,10 +201,21 @@ class Stack:
         finally:
             if self.broker.running:
                 self.broker.stop()
+            self._in_memory.cleanup()
 
     def logs(self) -> str:
         """Return the output of all processes, for a failing test."""
         return "\n".join(f"--- {process.name}\n{process.log()}" for process in (self.gateway, *self.workers))
+
+
+def _memory_folder() -> Path | None:
+    """Return a folder in memory, if there is one with enough room.
+
+    A killed Redis may lose what it wrote while an `fsync` lasted, which on the disk of a busy machine it does.
+    """
+    memory = Path("/dev/shm")
+    has_room = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > MEMORY_BYTES_MIN
+    return memory if has_room else None
 
 
 def _broker_command(port: int, folder: Path, users: bool, tls: TlsFiles | None) -> list[str]:

@@ -155,7 +155,8 @@ class PredictorCache:
         with self._lock:
             self._residents[key] = _Resident(predictor, self._clock())
             self._refusals.pop(key, None)
-        logger.info("loaded %s in %.2f s (about %.1f MB)", predictor, seconds, predictor.size_bytes / 1e6)
+        # The text alone: a log handler that keeps the record must not keep the estimator.
+        logger.info("loaded %s in %.2f s (about %.1f MB)", str(predictor), seconds, predictor.size_bytes / 1e6)
         self.on_load(manifest, seconds)
         return predictor
 
@@ -169,7 +170,7 @@ class PredictorCache:
         with self._lock:
             while sum(each.predictor.size_bytes for each in self._residents.values()) + size_bytes > self._budget_bytes:
                 _, resident = self._residents.popitem(last=False)
-                logger.info("dropped %s to make room", resident.predictor)
+                logger.info("dropped %s to make room", str(resident.predictor))
 
     def _refuse(self, key: Key, reason: str, until: float) -> None:
         with self._lock:

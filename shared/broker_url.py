@@ -120,5 +120,5 @@ def _options(parts: SplitResult) -> UrlOptions:
 
 
 def _shown(name: str) -> str:
-    # It may be a part of a password that was not quoted.
+    # The text may be a part of a password that was not quoted.
     return name if re.fullmatch(r"[a-z_]{1,40}", name) else "(its name is not shown)"

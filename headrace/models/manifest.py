@@ -242,7 +242,7 @@ class Manifest(_Part):
     @property
     def tolerance(self) -> float:
         """Largest relative or absolute difference of two numbers that count as the same prediction."""
-        # What is computed in float32 is rounded to seven digits, and sums of it to fewer.
+        # float32 rounds results to seven digits, and sums of them to fewer.
         return 1e-4 if any(each.dtype.lower() in ("float32", "float16") for each in self.features) else 1e-6
 
     @classmethod

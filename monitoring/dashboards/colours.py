@@ -49,7 +49,7 @@ COLOURS = {
     "deadline_exceeded": ORANGE,
     "time_limit": "dark-orange",
     "worker_lost": "dark-red",
-    # What the reconciler does.
+    # Actions of the reconciler.
     "waiting": BLUE,
     "republished": ORANGE,
     "gone": GREY,

@@ -33,7 +33,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, iris_models: Path) -> Iter
 
 
 def by_urllib(url: str, path: str, headers: dict[str, str]) -> int:
-    # It sends `Connection: close`.
+    # urllib sends `Connection: close`.
     request = urllib.request.Request(url + path, BODY, headers, method="POST")
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with pytest.raises(urllib.error.HTTPError) as caught:
@@ -180,7 +180,7 @@ def test_a_caller_that_never_stops_sending_is_cut_off(gateway: Stack) -> None:
 
 def test_an_idle_connection_lives_for_its_time(gateway: Stack) -> None:
     with connected(gateway.url) as connection:
-        # As after an early answer: uvicorn would forget to end, or end too soon, a connection after that.
+        # An early answer needs the same: uvicorn would forget to end, or end too soon, a connection after that.
         connection.sendall(b"POST /predict HTTP/1.1\r\nHost: gateway\r\nContent-Length: 3\r\n\r\n1")
         assert connection.recv(65536).startswith(b"HTTP/1.1 415")
         connection.sendall(b"23")

@@ -277,7 +277,7 @@ def test_bins_are_shown_by_their_ranges() -> None:
     for panel in charts_of_bins:
         assert panel["options"]["xField"] == "range"
         sort, hidden = (each["options"] for each in panel["transformations"][1:])
-        # As texts, the ranges would be in another order.
+        # Sorted as texts, the ranges would be in another order.
         [by] = [each["field"] for each in sort["sort"]]
         assert by in {"bin", "output"} and hidden["excludeByName"][by]
 

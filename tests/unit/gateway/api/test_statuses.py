@@ -80,7 +80,7 @@ def test_every_error_of_the_queue_has_a_status(code: ErrorCode) -> None:
 
     problem = problem_of_result({"code": code.value, "message": "what a worker said", "rows": [0, 2]})
 
-    # Those that the caller can do something about.
+    # The caller can do something about these.
     at_least = 400 if code in (ErrorCode.RESULT_TOO_LARGE, ErrorCode.ROW_REJECTED) else 500
     assert problem.status == statuses.STATUS_OF_CODE[code.value] >= at_least
     assert document(problem)["detail"] == "what a worker said"

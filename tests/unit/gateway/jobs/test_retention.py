@@ -80,7 +80,7 @@ def part(seconds: float) -> int:
         (state(memory=95_000_000), {3600: 40_000, DAY: 40_000}, 3600),
         (state(memory=99_000_000), {3600: 1_000, DAY: 90_000}, DAY),
         (state(memory=95_000_000, results=60_000_000), {7200: 10_000}, 7200),
-        # What has aged out already frees nothing more.
+        # Records that have aged out already free nothing more.
         (state(memory=95_000_000), {-3600: 40_000, 7200: 60_000}, 7200),
         # Open jobs fill the memory, or nothing is known of the rest, or there is no limit.
         (state(memory=95_000_000), {3600: 10_000}, None),

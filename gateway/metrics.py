@@ -24,6 +24,7 @@ REJECTIONS = (
     "bodies_full",
     "broker_unavailable",
     "connections_full",
+    "invalid_http",
     "no_worker",
     "overloaded",
     "queue_full",

@@ -3,11 +3,13 @@
 from enum import Enum
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from gateway.problems import CONTENT_TYPE, Problem, overloaded, stopping
 from gateway.web.lingering import HURRIED_SECONDS, LINGERING_SECONDS, LingeringTransport
 from gateway.web.request_context import CONTEXT, HeaderPairs, RequestContext
+from gateway.web.request_parser import check_head, parse, will_be_parsed_again
 from gateway.web.single_write import write_response
 from gateway.web.slow_clients import ConnectionMonitor, Phase
 
@@ -79,7 +81,13 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what has arrived, and enforce the limits on heads, trailers and discarded bodies."""
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            parse(self, data)
+        except httptools.HttpParserError:
+            self._monitor.unreadable()
+            self._refuse_unreadable(_INVALID)
+            return
         incoming = self._incoming()
         if incoming is Incoming.NOTHING:
             return
@@ -110,15 +118,23 @@ class HttpProtocol(HttpToolsProtocol):
             return Incoming.NOTHING
         return Incoming.DISCARDED_BODY if cycle.response_complete else Incoming.BODY
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Add a header of the head; the trailers of a chunked body are dropped.
+
+        The request is authorized and routed by its head, and a proxy in front has seen no other headers.
+        """
+        if self.cycle is None or self.cycle.scope is not self.scope:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        """Start a request whose head is complete.
+        """Start a request whose head is complete, unless it will be parsed again without its `Upgrade`.
 
         Raises:
-            ValueError: if an HTTP/1.1 request does not have exactly one `Host` (RFC 9112, section 3.2): of two, a proxy
-                in front may have used the other one. The parser turns the error into `send_400_response`.
+            ValueError: if a proxy in front could read it otherwise. The parser stops with an error.
         """
-        if self.parser.get_http_version() == "1.1" and [name for name, _ in self.headers].count(b"host") != 1:
-            raise ValueError("not one host")
+        if will_be_parsed_again(self.parser):
+            return
+        check_head(self.parser.get_http_version(), self.headers)
         super().on_headers_complete()
         if self._monitor.stopping:
             self.cycle.keep_alive = False
@@ -141,6 +157,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Note the end of a request, also of one that was answered before it; uvicorn does not note the latter."""
+        if will_be_parsed_again(self.parser):
+            return
         self.cycle.more_body = False
         self.cycle.message_event.set()
         if self.cycle.response_complete and not self.transport.is_closing():
@@ -171,10 +189,6 @@ class HttpProtocol(HttpToolsProtocol):
         # HTTP/1.0 had bodies without a length, which is their connection's end. They are not read, but sent.
         scope = self.cycle.scope
         return scope["method"] == "POST" and not _BODY_HEADERS & {name for name, _ in scope["headers"]}
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what the parser could not read."""
-        self._refuse_unreadable(_INVALID)
 
     def awaited_phase(self) -> tuple[Phase, Any] | None:
         """Return what the caller must do next and for which request; None if it need do nothing."""

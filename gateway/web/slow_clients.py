@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
 from gateway.settings import GatewaySettings
+from shared.observability.log_limit import LogLimit
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,9 @@ REFUSED_MAX = 100
 
 CHECKED_AT_ONCE = 1000
 """Connections checked in one turn of the event loop, which takes a millisecond or two."""
+
+LINES_PER_SECOND = 10
+"""Log lines about unreadable requests: nobody needs a key to send them."""
 
 OTHER_FILES = 200
 """File descriptors besides those of the connections: libraries, Redis, the model store."""
@@ -81,6 +85,7 @@ class ConnectionMonitor:
         self._rejected = rejected
         self._waits: dict[Connection, _Wait] = {}
         self._refused: set[Connection] = set()
+        self._unreadable_lines = LogLimit(LINES_PER_SECOND, 1.0)
         self.stopping = False
         """True once the process stops: then a request that comes is the last of its connection."""
 
@@ -103,6 +108,13 @@ class ConnectionMonitor:
         """Remove a closed connection."""
         self._waits.pop(connection, None)
         self._refused.discard(connection)
+
+    def unreadable(self) -> None:
+        """Count a connection that was refused because its bytes are no HTTP, and log it at a limited rate."""
+        self._rejected("invalid_http")
+        before = self._unreadable_lines.admit()
+        if before is not None:
+            logger.info("a request that is not HTTP/1.1 was refused%s", before)
 
     async def step(self) -> None:
         """Check all connections, after a pause."""

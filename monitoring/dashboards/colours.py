@@ -31,6 +31,7 @@ COLOURS = {
     "expired": "#c4c4c4",
     # Reasons of rejections. Those before the limits are the caller's.
     "slow_client": YELLOW,
+    "invalid_http": "super-light-yellow",
     "too_large": "dark-yellow",
     "rate_limited": "light-yellow",
     "overloaded": ORANGE,

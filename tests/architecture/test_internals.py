@@ -26,14 +26,18 @@ USED = {
     "gateway/web/http_protocol.py": {
         "uvicorn.protocols.http.httptools_impl": "STATUS_LINE",
         "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol": (
-            "_start_asgi_task app_state cycle flow headers loop on_headers_complete on_message_complete parser "
-            "pipeline scope send_400_response shutdown timeout_keep_alive "
+            "_start_asgi_task _unset_keepalive_if_required app_state cycle flow headers loop on_header "
+            "on_headers_complete on_message_complete parser pipeline scope shutdown timeout_keep_alive "
             "timeout_keep_alive_handler timeout_keep_alive_task transport"
         ),
         "uvicorn.protocols.http.httptools_impl:RequestResponseCycle": (
             "body disconnected keep_alive message_event more_body response_complete response_started scope"
         ),
         "uvicorn.protocols.http.flow_control:FlowControl": "pause_reading read_paused",
+    },
+    "gateway/web/request_parser.py": {
+        "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol": "headers parser url",
+        "httptools:HttpRequestParser": "get_http_version get_method set_dangerous_leniencies should_upgrade",
     },
     "gateway/web/single_write.py": {
         "uvicorn.protocols.http.httptools_impl": "STATUS_LINE",

@@ -87,7 +87,60 @@ REQUESTS = {
     "bytes in the path": (b"GET /jobs/\xff HTTP/1.1\r\nHost: x\r\n\r\n", 400),
     "an unknown method": (b"BREW /predict HTTP/1.1\r\nHost: x\r\n\r\n", 400),
     "a tunnel": (b"CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n", 400),
+    "a tunnel that upgrades": (b"CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n", 400),
+    "HTTP/0.9": (b"GET /livez\r\n\r\n", 400),
+    "HTTP/0.9 by name": (b"GET /livez HTTP/0.9\r\n\r\n", 400),
+    "HTTP/2.0 as text": (b"GET /livez HTTP/2.0\r\nHost: x\r\n\r\n", 400),
+    "HTTP/2's preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    "two hosts in HTTP/1.0": (b"GET /livez HTTP/1.0\r\nHost: x\r\nHost: y\r\n\r\n", 400),
+    "chunks in HTTP/1.0": (HEAD.replace(b"1.1", b"1.0") + CHUNKED + b"\r\n0\r\n\r\n" + FOLLOWED, 400),
+    "a coding before chunked": (HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n" + FOLLOWED, 400),
+    "a coding in a line of its own": (HEAD + b"Transfer-Encoding: gzip\r\n" + CHUNKED + b"\r\n0\r\n\r\n", 400),
+    "two codings": (HEAD + CHUNKED * 2 + b"\r\n0\r\n\r\n" + FOLLOWED, 400),
+    "a coding in a trailer": (HEAD + CHUNKED + b"\r\n0\r\nTransfer-Encoding: gzip\r\n\r\n", 400),
+    "a length in a trailer": (HEAD + CHUNKED + b"\r\n0\r\nContent-Length: 9\r\n\r\n", 400),
+    "a line feed in a chunk's extension": (HEAD + CHUNKED + b"\r\n2;a=\nb\r\n{}\r\n0\r\n\r\n", 400),
+    "lines without carriage returns": (HEAD.replace(b"\r", b"") + b"\n" + FOLLOWED, 400),
+    "an upgrade with two lengths": (HEAD + b"Upgrade: h2c\r\n" + LENGTH + LENGTH + b"\r\n{}", 400),
 }
+
+GOOD_BODY = json.dumps(GOOD).encode()
+PREDICT = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+GOOD_LENGTH = b"Content-Length: %d\r\n" % len(GOOD_BODY)
+GOOD_CHUNK = b"%x\r\n%b\r\n0\r\n" % (len(GOOD_BODY), GOOD_BODY)
+H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+WEBSOCKET = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+SMUGGLED = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+LAST = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+FRAMED = {
+    "h2c with a length": ([PREDICT + H2C + GOOD_LENGTH + b"\r\n" + GOOD_BODY, LAST], [200, 200]),
+    "h2c with chunks": ([PREDICT + H2C + CHUNKED + b"\r\n" + GOOD_CHUNK + b"\r\n", LAST], [200, 200]),
+    "h2c whose body comes later": ([PREDICT + H2C + GOOD_LENGTH + b"\r\n", GOOD_BODY + LAST], [200, 200]),
+    "h2c in HTTP/1.0": ([PREDICT.replace(b"1.1", b"1.0") + H2C + GOOD_LENGTH + b"\r\n" + GOOD_BODY], [200]),
+    "a websocket": ([b"GET /livez HTTP/1.1\r\nHost: x\r\n" + WEBSOCKET + b"\r\n", LAST], [200, 200]),
+    "many upgrades": ([(b"GET /livez HTTP/1.1\r\nHost: x\r\n" + H2C + b"\r\n") * 400, LAST], [200] * 401),
+    "a request in an upgrade's body": (
+        [PREDICT + H2C + b"Content-Length: %d\r\n\r\n" % len(SMUGGLED) + SMUGGLED, LAST],
+        [400, 200],
+    ),
+    "a request in the body of an unknown upgrade": (
+        [PREDICT + b"Connection: upgrade\r\nUpgrade: x\r\nContent-Length: %d\r\n\r\n" % len(SMUGGLED), SMUGGLED, LAST],
+        [400, 200],
+    ),
+}
+"""Requests whose end only their head tells: what is sent one after the other, and the statuses of the answers."""
+
+TRAILERS = [
+    b"Authorization: Bearer x",
+    b"Content-Encoding: gzip",
+    b"Content-Type: text/plain",
+    b"Host: y",
+    b"Idempotency-Key: %b" % (b"x" * 1000),
+    b"Prefer: respond-async",
+    b"X-Request-ID: trailer",
+    b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+]
 
 PATHS = {
     "/jobs/%00": 404,
@@ -103,18 +156,29 @@ PATHS = {
 }
 
 
-def answers(stack: Stack, request: bytes) -> list[int]:
-    """Return the statuses of all answers on a connection of its own, until the other side closes it."""
+def exchange(stack: Stack, *parts: bytes) -> bytes:
+    """Return all that is answered on a connection of its own, until the other side closes it."""
     address = urlsplit(stack.url)
     with socket.create_connection((address.hostname or "", address.port or 0), timeout=10) as connection:
-        connection.sendall(request)
+        for part in parts:
+            connection.sendall(part)
         received = b""
         # The gateway does not read the rest of a refused request.
         with suppress(ConnectionResetError):
             while data := connection.recv(65536):
                 received += data
-    assert b"content-type: application/problem+json" in received
+    return received
+
+
+def statuses(received: bytes) -> list[int]:
     return [int(status) for status in re.findall(rb"HTTP/1.1 (\d+)", received)]
+
+
+def answers(stack: Stack, request: bytes) -> list[int]:
+    """Return the statuses of all answers to a request that is refused."""
+    received = exchange(stack, request)
+    assert b"content-type: application/problem+json" in received
+    return statuses(received)
 
 
 @pytest.fixture(params=["/predict", "/jobs"])
@@ -145,6 +209,26 @@ def test_bad_bodies_are_4xx_problems(stack: Stack, path: str, name: str) -> None
 def test_bad_requests_are_4xx_problems(stack: Stack, name: str) -> None:
     request, status = REQUESTS[name]
     assert answers(stack, request) == [status], "and nothing behind it is taken for a request"
+
+
+@pytest.mark.parametrize("name", FRAMED)
+def test_a_body_is_never_read_as_the_next_request(stack: Stack, name: str) -> None:
+    parts, expected = FRAMED[name]
+    assert statuses(exchange(stack, *parts)) == expected
+
+
+@pytest.mark.parametrize("trailer", TRAILERS, ids=lambda trailer: trailer.split(b":")[0].decode())
+def test_trailers_are_dropped(stack: Stack, trailer: bytes) -> None:
+    request = PREDICT + CHUNKED + b"Connection: close\r\n\r\n" + GOOD_CHUNK + trailer + b"\r\n\r\n"
+    received = exchange(stack, request)
+    assert statuses(received) == [200]
+    assert b"x-request-id: trailer" not in received and b"0af7651916cd43dd8448eb211c80319c" not in received
+
+
+def test_a_trailer_does_not_declare_the_body(stack: Stack) -> None:
+    head = PREDICT.replace(b"Content-Type: application/json\r\n", b"") + CHUNKED + b"Connection: close\r\n\r\n"
+    request = head + GOOD_CHUNK + b"Content-Type: application/json\r\n\r\n"
+    assert answers(stack, request) == [415]
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path[:30])

@@ -16,7 +16,7 @@ from gateway.settings import GatewaySettings
 from gateway.web import http_protocol
 from gateway.web.http_protocol import HEAD_MAX_BYTES, PARSED_MAX_BYTES, STATE, HttpProtocol
 from gateway.web.request_context import context_of
-from gateway.web.slow_clients import ConnectionMonitor, Phase
+from gateway.web.slow_clients import LINES_PER_SECOND, ConnectionMonitor, Phase
 from tests.support.coroutines import run, turns
 from tests.unit.gateway.web.transports import RecordingTransport
 
@@ -53,7 +53,8 @@ class Connection:
     def __init__(self, app: App, connections_max: int = 10) -> None:
         self.app = app
         self.transport = RecordingTransport()
-        self.monitor = ConnectionMonitor(GatewaySettings(connections_max=connections_max), lambda reason: None)
+        self.rejected: list[str] = []
+        self.monitor = ConnectionMonitor(GatewaySettings(connections_max=connections_max), self.rejected.append)
         self._config = Config(app, http=HttpProtocol, log_config=None, ws="none", lifespan="off")
         self.protocol = self.connect(self.transport)
 
@@ -327,6 +328,59 @@ def test_a_connection_whose_body_was_discarded_is_idle_like_any_other() -> None:
             assert timer.when() > asyncio.get_running_loop().time() + connection.protocol.timeout_keep_alive - 1
 
     run(scenario())
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 1000])
+def test_a_request_that_asks_for_another_protocol_is_read_as_any_other(pieces: int) -> None:
+    upgrade = HEAD + b"Connection: Upgrade\r\nUpgrade: h2c\r\nX-Last: 1\r\n" + LENGTH_5 + b"GET /"
+    sent = upgrade + LENGTH + b"12345"
+    size = -(-len(sent) // pieces)
+
+    async def scenario() -> None:
+        app = App()
+        app.may_answer.set()
+        with connected(app) as connection:
+            await connection.receive(*[sent[start : start + size] for start in range(0, len(sent), size)])
+            assert [scope["path"] for scope in app.scopes] == ["/predict", "/predict"]
+            assert [name for name, _ in app.scopes[0]["headers"]] == [
+                b"host",
+                b"connection",
+                b"x-last",
+                b"content-length",
+            ]
+            assert len(connection.transport.writes) == 2
+            assert connection.phase is None
+
+    run(scenario())
+
+
+def test_trailers_are_no_headers() -> None:
+    async def scenario() -> None:
+        with connected(App()) as connection:
+            await connection.receive(CHUNKED, b"1\r\n{\r\n0\r\nAuthorization: Bearer x\r\n\r\n", LENGTH + b"12345")
+            await connection.answer()
+            heads = [[name for name, _ in scope["headers"]] for scope in connection.app.scopes]
+            assert heads == [[b"host", b"transfer-encoding"], [b"host", b"content-length"]]
+
+    run(scenario())
+
+
+def test_unreadable_requests_are_counted_and_logged_at_a_limited_rate(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+
+    async def scenario() -> None:
+        with connected(App()) as connection:
+            for _ in range(50):
+                connection.connect(transport := RecordingTransport())
+                protocol: Any = transport.get_protocol()
+                protocol.data_received(b"garbage\r\n\r\n")
+                assert refusal(transport) == "invalid_http"
+                protocol = transport.get_protocol()
+                protocol.connection_lost(None)
+            assert connection.rejected == ["invalid_http"] * 50
+
+    run(scenario())
+    assert len(caplog.records) == LINES_PER_SECOND
 
 
 @pytest.mark.parametrize("hosts", [b"", b"Host: a\r\nHost: b\r\n"])

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.moto_server.werkzeug_app import create_backend_app
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from werkzeug.serving import make_server
@@ -37,7 +37,7 @@ BUCKET = "headrace-models"
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
     # One request at a time: moto closes the file of an object that is replaced, although another request reads it.
-    server = make_server("127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), threaded=False)
+    server = make_server("127.0.0.1", 0, create_backend_app("s3"), threaded=False)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -95,7 +95,7 @@ def test_the_root_of_a_bucket_is_a_store_too(root: str, bucket: str) -> None:
     assert store.location(name, "v1") == f"s3://{bucket}/{name}/v1"
 
 
-def test_a_process_that_is_killed_in_an_upload_leaves_no_version(root: str) -> None:
+def test_a_process_that_is_killed_in_an_upload_leaves_no_version(root: str, tmp_path: Path) -> None:
     program = """
         import os, sys
         from headrace.models.store import ModelStore
@@ -113,7 +113,8 @@ def test_a_process_that_is_killed_in_an_upload_leaves_no_version(root: str) -> N
         add(ModelStore(sys.argv[1]), "v1")
     """
     command = [sys.executable, "-c", textwrap.dedent(program), root]
-    assert subprocess.run(command, cwd=REPOSITORY, check=False).returncode == 9
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    assert subprocess.run(command, cwd=REPOSITORY, env=environment, check=False).returncode == 9
 
     store = ModelStore(root)
     assert open_storage(root).find() == ["iris/v1/model.pkl"]

@@ -55,7 +55,8 @@ def notices(features: Sequence[Feature]) -> tuple[str, ...]:
     values = {"string": "texts", "number": "numbers", "boolean": "values"}
     return tuple(
         f"{feature.name}: the estimator raises for {values[feature.type]} that it has not seen, "
-        'so callers get 422 for them: add handle_unknown="ignore" to its encoder to take them'
+        'so callers get 422 for them: add handle_unknown to its encoder to take them ("ignore" for a OneHotEncoder, '
+        '"use_encoded_value" for an OrdinalEncoder)'
         for feature in features
         if feature.refuses_unknown
     )

@@ -7,7 +7,11 @@ from monitoring.dashboards.layout import Row
 from monitoring.dashboards.panels import Query, lines, number
 from monitoring.dashboards.promql import agreed, shown_increase
 
-USED, LIMIT = "inference_broker_memory_bytes", "inference_broker_memory_limit_bytes"
+USED_AND_LIMIT = (
+    Query(agreed("inference_broker_memory_bytes"), "used"),
+    Query(agreed("inference_broker_memory_limit_bytes"), "limit"),
+)
+"""Memory in bytes."""
 
 
 def broker() -> model.Panel:
@@ -28,8 +32,7 @@ def memory() -> model.Panel:
         "Memory that Redis uses, and its limit (maxmemory; 0: none). At the limit it refuses writes: new jobs get 503, "
         "accepted ones stay.",
         "bytes",
-        Query(agreed(USED), "used"),
-        Query(agreed(LIMIT), "limit"),
+        *USED_AND_LIMIT,
     )
 
 
@@ -40,8 +43,7 @@ def memory_row() -> Row:
         "Memory that Redis uses, and its limit: at 90 % new jobs get 503. Results of 1 kB and more, and the bytes that "
         "they may take: beyond them the oldest go, and their jobs answer 410.",
         "bytes",
-        Query(agreed(USED), "used"),
-        Query(agreed(LIMIT), "limit"),
+        *USED_AND_LIMIT,
         Query(agreed("inference_result_bytes"), "kept results"),
         Query(agreed("inference_result_bytes_limit"), "limit of results"),
     )

@@ -69,7 +69,7 @@ def test_a_batch_that_outlasts_the_stop_goes_back_to_the_queue(
     options = {"DEFAULT_MODEL": "puppet", "WORKER_DRAIN_SECONDS": "0.5", PUPPET_FOLDER: str(puppet_folder)}
     stack = new_stack(puppet_models, **options).start()
     job = stack.submit({"value": 5, "act": Act.SLEEP})
-    wait_for("the job runs", lambda: stack.job(job)["status"] == "running")
+    stack.wait_running(job)
     started = time.monotonic()
     assert stack.workers[0].stop() == 0
     assert time.monotonic() - started < 4
@@ -118,8 +118,7 @@ def test_a_batch_that_runs_too_long_is_ended(hasty_puppets: Stack) -> None:
 
 
 def test_past_its_deadline_a_row_is_never_computed(puppets: Stack) -> None:
-    # The row of the readiness probe is answered before its entry is acknowledged.
-    wait_for("nothing is in hand", lambda: puppets.redis.hlen("unacked") == 0)
+    puppets.wait_idle()
     with ThreadPoolExecutor(3) as pool:
         busy = []
         for n in (1, 2):

@@ -70,7 +70,7 @@ def test_a_worker_is_ready_while_its_only_child_is_busy_and_not_when_it_consumes
 ) -> None:
     stack = new_stack(puppet_models, DEFAULT_MODEL="puppet", WORKER_CONCURRENCY="1").start()
     job = stack.submit({"value": BUSY_SECONDS, "act": Act.SLEEP})
-    wait_for("the job runs", lambda: stack.job(job)["status"] == "running")
+    stack.wait_running(job)
 
     assert set(ready_throughout(stack, BUSY_SECONDS)) == {200}
 

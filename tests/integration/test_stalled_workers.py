@@ -97,10 +97,10 @@ def test_healthy_workers_are_left_alone(new_stalling_stack: Callable[[int], Stac
         # Its last poll, in which Redis would still hand it a job, is over.
         wait_longer_than(2)
         jobs = []
-        for n in (1, 2):
+        for _ in range(2):
             # One after another: together they would be one batch.
             jobs.append(stack.submit({"value": STALLED_SECONDS + 2, "act": Act.SLEEP}))
-            wait_for("it runs", lambda n=n: stack.redis.hlen("unacked") == n)  # type: ignore[misc]
+            stack.wait_running(jobs[-1])
         for job in jobs:
             assert stack.outcome(job)["status"] == "succeeded"
     finally:

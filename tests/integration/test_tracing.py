@@ -109,9 +109,10 @@ def test_requests_of_one_batch_are_linked_and_each_sees_its_own_split(traced: St
     traces = [new_trace() for _ in range(3)]
     ask: Callable[[Trace], Any] = lambda trace: traced.predict(ANSWER, headers=trace[1]).json()  # noqa: E731
 
+    traced.wait_idle()
     with ThreadPoolExecutor(4) as pool:
         slow = pool.submit(traced.predict, {"value": 0.5, "act": Act.SLEEP})
-        wait_for("the slot is taken", lambda: traced.http.get("/metrics").text.count("inference_queue_unacked 1"))
+        wait_for("the slot is taken", lambda: traced.redis.hlen("unacked") == 1)
         answers = list(pool.map(ask, traces))
         assert slow.result().status_code == 200
 

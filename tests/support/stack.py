@@ -180,6 +180,14 @@ class Stack:
 
         return wait_for(f"job {job_id} ends", probe, seconds)
 
+    def wait_running(self, job_id: str) -> None:
+        """Wait until a worker runs a job."""
+        wait_for(f"job {job_id} runs", lambda: self.job(job_id)["status"] == "running")
+
+    def wait_idle(self) -> None:
+        """Wait until no worker holds an entry: that of a call is acknowledged after its answer."""
+        wait_for("nothing is in hand", lambda: self.redis.hlen("unacked") == 0)
+
     def jobs(self) -> dict[str, int]:
         """Return the counts of jobs: accepted, open, and by outcome."""
         counts: dict[str, int] = self.http.get("/health").json()["jobs"]

@@ -12,8 +12,10 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import fsspec
 import httpx
 import pytest
+from fsspec import url_to_fs
 from moto.moto_server.werkzeug_app import create_backend_app
 from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
@@ -81,7 +83,13 @@ class TestS3(StoreContract):
     rounds = 25  # a move takes five requests
 
     @pytest.fixture
-    def store(self, root: str) -> ModelStore:
+    def store(self, root: str, monkeypatch: pytest.MonkeyPatch) -> ModelStore:
+        # Making a client of S3 takes half a second: these tests share one.
+        def shared(url: str, skip_instance_cache: bool, **options: Any) -> tuple[Any, str]:
+            opened: tuple[Any, str] = url_to_fs(url, **options)
+            return opened
+
+        monkeypatch.setattr(fsspec, "url_to_fs", shared)
         return ModelStore(root)
 
 

@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -50,14 +51,20 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
     server.connected = True
 
 
-@pytest.fixture
-def puppet_store(tmp_path: Path) -> ModelStore:
-    """Three models of the features value and act: `puppet` (classes), `labels` (without probabilities), `numbers`."""
-    store = ModelStore(tmp_path / "puppets")
+@pytest.fixture(scope="session")
+def puppets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("puppets")
+    store = ModelStore(folder)
     publish_puppet(store, "puppet")
     publish_puppet(store, "labels", estimator=Labels())
     publish_puppet(store, "numbers", estimator=Numbers())
-    return store
+    return folder
+
+
+@pytest.fixture
+def puppet_store(puppets: Path, tmp_path: Path) -> ModelStore:
+    """Three models of the features value and act: `puppet` (classes), `labels` (without probabilities), `numbers`."""
+    return ModelStore(shutil.copytree(puppets, tmp_path / "puppets"))
 
 
 def publish_puppet(store: ModelStore, name: str, version: str = "v1", estimator: Any = None) -> Manifest:

@@ -12,11 +12,13 @@ from pydantic import ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import CoreSchema, PydanticCustomError, SchemaValidator, core_schema
 
-from gateway.errors import InvalidJson, InvalidRows
+from gateway.catalog.row_examiner import INSTANCES, RowExaminer
 from headrace.models.manifest import Feature, Manifest
 from shared.queue.contract import Row
 
-INSTANCES = "instances"
+QUICK_ROW_BYTES = 65_536
+"""Longest body that the quick validator of a row gets: it would make too many errors of a longer one with mistakes."""
+
 _HAS_INSTANCES = re.compile(rb'"instances"\s*:')
 
 TEXT_CHARACTERS = 10_000
@@ -66,15 +68,15 @@ class RowParser:
         # column is dropped again.
         self._values = itemgetter(*(feature.name for feature in manifest.features), manifest.features[0].name)
         self._rows_max = rows_max
-        self._schemas = self._make_schemas(_number)
-        self._row, self._instances = map(SchemaValidator, self._schemas)
-        self._quick_row, self._quick_instances = map(SchemaValidator, self._make_schemas(_small_number))
+        row = self._row_schema(_number)
+        rows = core_schema.list_schema(row, min_length=1, max_length=rows_max)
+        self._schemas = row, _object({INSTANCES: core_schema.typed_dict_field(rows)})
+        self._quick_row = SchemaValidator(self._row_schema(_small_number))
+        self._examiner = RowExaminer(row, self._longest, rows_max)
 
-    def _make_schemas(self, number: Callable[[Feature], CoreSchema]) -> tuple[CoreSchema, CoreSchema]:
-        """Return the schemas of one row and of instances, with this schema for numbers."""
-        row = _object({each.name: _field(each, number, self._longest[each.name]) for each in self._features})
-        rows = core_schema.list_schema(row, min_length=1, max_length=self._rows_max)
-        return row, _object({INSTANCES: core_schema.typed_dict_field(rows)})
+    def _row_schema(self, number: Callable[[Feature], CoreSchema]) -> CoreSchema:
+        """Return the schema of a row with this schema for numbers."""
+        return _object({each.name: _field(each, number, self._longest[each.name]) for each in self._features})
 
     def parse(self, body: bytes) -> ParsedRows:
         """Return the rows in feature order.
@@ -83,16 +85,16 @@ class RowParser:
             InvalidJson: if the body is not JSON.
             InvalidRows: if the body is JSON, but not rows of this model.
         """
-        try:
-            if self._is_instances(body):
-                rows = self._parse_valid(body)
-                if rows is None:
-                    parsed = _validated(self._quick_instances, self._instances, body)
-                    rows = [list(row.values()) for row in parsed[INSTANCES]]
-                return ParsedRows(rows, single=False)
-            return ParsedRows([list(_validated(self._quick_row, self._row, body).values())], single=True)
-        except ValidationError as error:
-            raise _refusal(error) from None
+        if self._is_instances(body):
+            rows = self._parse_valid(body)
+            return ParsedRows(self._examiner.instances(body) if rows is None else rows, single=False)
+        if len(body) <= QUICK_ROW_BYTES:
+            try:
+                return ParsedRows([list(self._quick_row.validate_json(body).values())], single=True)
+            except ValidationError:
+                # A mistake, or a large number, which the quick validator does not take.
+                pass
+        return ParsedRows([self._examiner.row(body)], single=True)
 
     def _is_instances(self, body: bytes) -> bool:
         # The pattern includes the colon, since "instances" may also be the value of a feature.
@@ -109,8 +111,8 @@ class RowParser:
     def _parse_valid(self, body: bytes) -> list[Row] | None:
         """Return the rows of valid instances, in a fraction of the validator's time.
 
-        Returns None if anything is wrong: the validator then finds out what. This method accepts nothing that the
-        validator refuses. It checks column by column, without a Python loop over values.
+        Returns None if anything is wrong: the examiner then finds out what. This method accepts nothing that the
+        examiner refuses. It checks column by column, without a Python loop over values.
         """
         try:
             parsed = orjson.loads(body)
@@ -162,14 +164,6 @@ def _valid_column(values: tuple[Any, ...], feature: Feature, longest: int) -> tu
         # No magnitude exceeds the root of the sum of squares, which takes a sixth of the time of min and max.
         return values if math.hypot(*present) < (feature.magnitude or EXACT_MAX) else None
     return values
-
-
-def _validated(quick: SchemaValidator, exact: SchemaValidator, body: bytes) -> Any:
-    """Return what a body holds. The quick validator takes no large numbers; then the exact one has the say."""
-    try:
-        return quick.validate_json(body)
-    except ValidationError:
-        return exact.validate_json(body)
 
 
 def _object(fields: dict[str, core_schema.TypedDictField]) -> CoreSchema:
@@ -242,19 +236,6 @@ def _description(feature: Feature) -> str:
         shown = ", ".join(feature.categories[:CATEGORIES_SHOWN])
         return f"In training: {shown}{', …' if len(feature.categories) > CATEGORIES_SHOWN else ''}."
     return "true or false." if feature.type == "boolean" else "Any text."
-
-
-def _refusal(error: ValidationError) -> InvalidJson | InvalidRows:
-    mistakes = error.errors(include_url=False)
-    if mistakes[0]["type"] == "json_invalid":
-        return InvalidJson(mistakes[0]["msg"])
-    return InvalidRows([(mistake["loc"], _message(mistake)) for mistake in mistakes])
-
-
-def _message(mistake: Any) -> str:
-    """Return the message of a mistake, which does not quote the value."""
-    text: str = mistake["msg"]
-    return f"{text}, and has {len(mistake['input'])}" if mistake["type"] == "string_too_long" else text
 
 
 def flat_row(manifest: Manifest, row: Row) -> dict[str, Any]:

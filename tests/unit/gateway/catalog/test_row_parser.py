@@ -1,13 +1,16 @@
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from pydantic_core import SchemaValidator
 
 from gateway.api.statuses import ERRORS_SHOWN, problem_of
-from gateway.catalog.row_parser import TEXT_CHARACTERS, RowParser, flat_row
-from gateway.errors import RequestError
+from gateway.catalog.row_examiner import MISTAKES_MAX
+from gateway.catalog.row_parser import QUICK_ROW_BYTES, TEXT_CHARACTERS, RowParser, flat_row
+from gateway.errors import InvalidRows, RequestError
 from gateway.problems import Problem
 from headrace.models.manifest import Feature
 from tests.support.manifests import classifier, feature, flag, mixed, text
@@ -453,12 +456,14 @@ VALUES += ['"red"', '"1"', '"\\ud800"', "[]", "[1]", "{}", json.dumps("ü" * (TE
 @pytest.mark.parametrize("name", ["size", "colour", "broken"])
 def test_the_fast_path_takes_what_the_validator_takes(of: Any, name: str) -> None:
     rows = RowParser(of, 10)
+    _, schema = rows._schemas
+    validator = SchemaValidator(schema)
     good = {"size": "1", "colour": '"red"', "broken": "true"}
     for value in VALUES:
         row = "{" + ",".join(f'"{key}":{each}' for key, each in {**good, name: value}.items()) + "}"
         body = f'{{"instances":[{row},{row}]}}'.encode()
         try:
-            taken = [list(each.values()) for each in rows._instances.validate_json(body)["instances"]]
+            taken = [list(each.values()) for each in validator.validate_json(body)["instances"]]
         except ValidationError:
             assert rows._parse_valid(body) is None, value
         else:
@@ -466,3 +471,84 @@ def test_the_fast_path_takes_what_the_validator_takes(of: Any, name: str) -> Non
             assert quick is None or repr(quick) == repr(taken)
             assert repr(rows.parse(body).rows) == repr(taken)
             assert value == "9" * 30 or quick is not None
+
+
+def named(count: int, value: str = "1") -> str:
+    """JSON of an object with so many names that no model has."""
+    return "{" + ",".join(f'"{at:x}":{value}' for at in range(count)) + "}"
+
+
+FULL_OF_MISTAKES: dict[str, Callable[[], str]] = {
+    "unknown names": lambda: named(100_000),
+    "unknown names beside the instances": lambda: '{"instances":[{"length":1,"width":2}],' + named(100_000)[1:],
+    "unknown names in an instance": lambda: '{"instances":[' + named(100_000) + "]}",
+    "unknown names in the last instance": lambda: '{"instances":[{"length":1,"width":2},' + named(100_000) + "]}",
+    "unknown names in all instances": lambda: '{"instances":[' + ",".join([named(20)] * 5_000) + "]}",
+    "too many instances": lambda: '{"instances":[' + ",".join(["1"] * 500_000) + "]}",
+    "instances that are no rows": lambda: '{"instances":[' + ",".join(["1"] * 10_000) + "]}",
+    "wrong values": lambda: '{"instances":[' + ",".join(['{"length":[],"width":"1"}'] * 10_000) + "]}",
+    "instances without values": lambda: '{"instances":[' + ",".join(["{}"] * 10_000) + "]}",
+}
+
+
+@pytest.mark.parametrize("name", FULL_OF_MISTAKES)
+def test_a_body_full_of_mistakes_takes_little_more_than_reading_it(name: str) -> None:
+    """pydantic-core makes an error of each mistake, which took 25 times as long as reading."""
+    body = FULL_OF_MISTAKES[name]().encode()
+    rows = parser(rows_max=10_000)
+    before = time.process_time()
+    json.loads(body)
+    read = time.process_time()
+    with pytest.raises(InvalidRows) as caught:
+        rows.parse(body)
+    refused = time.process_time()
+
+    assert refused - read < 3 * (read - before) + 0.03
+    assert len(caught.value.mistakes) < 2 * MISTAKES_MAX
+    assert len(problem_of(caught.value).body()) < 5_000
+
+
+def test_of_more_mistakes_than_are_counted_the_answer_says_so() -> None:
+    rows = parser(rows_max=10_000)
+
+    assert (
+        refusal(named(2_000).encode(), rows).detail
+        == f"at least {MISTAKES_MAX + 2} values do not fit the model's features"
+    )
+    assert refusal(named(900).encode(), rows).detail == "902 values do not fit the model's features"
+    one_each = {"instances": [{"length": 1, "width": None}] * 5_000}
+    problem = refusal(json.dumps(one_each).encode(), rows)
+    assert problem.detail == f"at least {MISTAKES_MAX} values do not fit the model's features"
+    assert pointers(problem)[:2] == ["/instances/0/width", "/instances/1/width"]
+
+
+def test_the_names_of_the_model_are_seen_among_any_number_of_others() -> None:
+    body = named(50_000)[:-1] + ',"width":true,"length":1}'
+
+    with pytest.raises(InvalidRows) as caught:
+        parser().parse(body.encode())
+    assert caught.value.mistakes[0] == (("width",), "Input should be a valid number")
+
+
+def test_a_long_flat_row_is_taken_like_a_short_one() -> None:
+    note = text("note", None).model_copy(update={"longest": QUICK_ROW_BYTES})
+    rows = RowParser(mixed(feature("size"), note), 10)
+    row = {"note": "ü" * QUICK_ROW_BYTES, "size": 2**60}
+
+    assert rows.parse(json.dumps(row).encode()).rows == [[2.0**60, row["note"]]]
+    assert refusal(json.dumps({**row, "size": "1"}).encode(), rows).extra["errors"] == [
+        {"pointer": "/size", "detail": "Input should be a valid number"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "detail"),
+    [
+        (b"[]", "", "Input should be an object"),
+        (b'{"instances":{}}', "/instances", "Input should be a valid array"),
+        (b'{"instances":[[]]}', "/instances/0", "Input should be an object"),
+        (b'{"instances":[]}', "/instances", "List should have at least 1 item after validation, not 0"),
+    ],
+)
+def test_mistakes_are_told_in_words_of_json(body: bytes, pointer: str, detail: str) -> None:
+    assert refusal(body).extra["errors"] == [{"pointer": pointer, "detail": detail}]

@@ -11,8 +11,10 @@ import asyncio
 import hashlib
 import logging
 import math
+import os
 import re
 import secrets
+import stat
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -24,6 +26,10 @@ from headrace.models.identifiers import is_identifier
 logger = logging.getLogger(__name__)
 
 REREAD_SECONDS = 2.0
+
+FILE_MAX_BYTES = 10_000_000
+"""Bytes of a key file at most: some 100,000 keys."""
+
 PREFIX = "headrace_"
 """Prefix of every key made here, by which scanners for leaked secrets recognise it."""
 
@@ -179,13 +185,30 @@ def _in_use(grant: Grant) -> ApiKey:
 def _read(path: Path) -> tuple[object, dict[bytes, Grant]]:
     version = _version(path)
     try:
-        return version, read_grants(path.read_text())
+        return version, read_grants(_content(path).decode())
     except OSError as error:
         raise KeyFileError(f"API_KEYS_FILE: {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise KeyFileError(f"API_KEYS_FILE: {path}: it is not text") from None
     except KeyFileError as error:
         raise KeyFileError(f"API_KEYS_FILE: {path}: {error}") from None
+
+
+def _content(path: Path) -> bytes:
+    """Read a file; anything else, whose reading might not end, is refused.
+
+    Raises:
+        KeyFileError: if it is not a regular file, or too large.
+        OSError: if it can't be read.
+    """
+    # Without the flag, opening a FIFO would wait for somebody to write to it.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise KeyFileError("it is not a regular file")
+        content = file.read(FILE_MAX_BYTES + 1)
+    if len(content) > FILE_MAX_BYTES:
+        raise KeyFileError(f"it is larger than {FILE_MAX_BYTES} bytes")
+    return content
 
 
 def _version(path: Path) -> object:

@@ -29,8 +29,8 @@ class Guard:
         """Admit a request whose key has a scope, and note the key's owner and scopes in the request's context.
 
         Raises:
-            Problem: 401 without a key or with an unknown one, 403 if the key lacks the scope, 429 if its limit is used
-                up.
+            Problem: 401 without a key or with an unknown one, 429 if the limit of the key is used up, 403 if it lacks
+                the scope.
         """
         if self._keys is None:
             return
@@ -43,10 +43,10 @@ class Guard:
             raise Problem(401, "unauthorized", "this is no API key of this gateway", challenge)
         context = context_of(scope)
         context.owner, context.key_scopes = key.grant.owner, key.grant.scopes
-        require(context, needed)
         seconds = key.bucket.take() if key.bucket is not None else 0.0
         if seconds:
             raise Problem(429, "rate_limited", "more requests than this key may make", retry_after(seconds))
+        require(context, needed)
 
     def dependencies(self, needed: KeyScope) -> list[Any]:
         """Return dependencies that admit requests of FastAPI routes and show in OpenAPI; none if no key is required."""

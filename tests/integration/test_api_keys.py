@@ -1,6 +1,7 @@
 """Two callers with API keys of their own, and the jobs of each."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -86,6 +87,20 @@ def test_a_key_comes_and_goes_without_a_restart(stack: Stack, keys: Path, alice:
     keys.write_text(before)
     wait_for("it is gone", lambda: stack.http.get("/jobs/x", headers=second).status_code == 401)
     assert stack.http.get(f"/jobs/{job_id}", headers=alice).status_code == 200
+
+
+def test_a_fifo_in_place_of_the_file_does_not_end_reloading(stack: Stack, keys: Path, alice: dict[str, str]) -> None:
+    before = keys.read_text()
+    keys.unlink()
+    os.mkfifo(keys)
+    wait_for("it is noticed", lambda: "not a regular file" in stack.gateway.log())
+    assert stack.http.get("/jobs/x", headers=alice).status_code == 404, "the last keys stay"
+
+    keys.unlink()
+    keys.write_text(before)
+    second = new_key(keys, "alice", "--scope", "jobs")
+    wait_for("the new key is known", lambda: stack.http.get("/jobs/x", headers=second).status_code == 404)
+    keys.write_text(before)
 
 
 def test_no_key_is_in_a_log_or_in_redis(stack: Stack, alice: dict[str, str], bob: dict[str, str]) -> None:

@@ -1,6 +1,7 @@
 import asyncio
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,68 @@ def test_the_file_is_read_again_when_it_changes(
     assert len(caplog.records) == 2, "once each"
     assert "line 1" in caplog.messages[0] and "nonsense" not in caplog.text
     assert os.strerror(2) in caplog.messages[1]
+
+
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def endless(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def silent(path: Path) -> None:
+    path.symlink_to("/dev/ptmx")
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+def circle(path: Path) -> None:
+    path.symlink_to(path)
+
+
+def huge(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(100 * api_keys.FILE_MAX_BYTES)
+
+
+def private(path: Path) -> None:
+    """What `cat` would print without an end, although its size is 0."""
+    path.symlink_to("/proc/self/mem")
+
+
+@pytest.mark.parametrize("replace", [fifo, endless, silent, folder, circle, huge, private])
+def test_what_is_no_file_of_keys_neither_starts_nor_stops_anything(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    replace: Callable[[Path], None],
+) -> None:
+    monkeypatch.setattr(api_keys, "REREAD_SECONDS", 0.001)
+    path = tmp_path / "keys"
+    path.write_text(f"a {HASH} read\n")
+    ring = KeyRing(path)
+
+    async def scenario() -> None:
+        path.unlink()
+        replace(path)
+        with pytest.raises(KeyFileError, match=f"API_KEYS_FILE: {path}: "):
+            KeyRing(path)
+        await ring.step()
+        assert len(caplog.records) == 1
+        assert ring.find(b"sesame") is not None, "the last keys stay"
+        if path.is_dir():
+            path.rmdir()
+        else:
+            path.unlink()
+        path.write_text(f"b {OTHER} read\n")
+        await ring.step()
+        assert ring.find(b"open") is not None
+
+    with caplog.at_level(logging.ERROR):
+        run(scenario())
 
 
 def test_keys_can_not_be_guessed_and_be_found_where_they_leak() -> None:

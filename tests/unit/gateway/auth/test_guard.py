@@ -152,6 +152,18 @@ def test_a_used_up_limit_is_429_and_counted(app: FastAPI) -> None:
     assert 'inference_requests_total{lane="interactive",model="sticks",outcome="invalid"} 1.0' in metrics.text
 
 
+def test_what_a_key_may_not_do_counts_against_its_limit(app: FastAPI) -> None:
+    responses = answers(
+        app,
+        ("GET", "/models", bearer("slow")),
+        ("GET", "/health", bearer("slow")),
+        ("POST", "/jobs", bearer("slow")),
+        ("POST", "/predict", bearer("slow")),
+    )
+
+    assert [response.status_code for response in responses] == [403, 429, 429, 429]
+
+
 def test_metrics_can_be_left_open(app_with: Callable[..., FastAPI]) -> None:
     [metrics, models] = answers(app_with(metrics_open=True), ("GET", "/metrics", {}), ("GET", "/models", {}))
 

@@ -18,6 +18,7 @@ from headrace.errors import ModelError, ModelNotFound
 from headrace.models.alias import LATEST, PRODUCTION, Alias, Trial, served_alias
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
+from shared.observability.log_limit import LogLimit
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,9 @@ PATIENCE_SECONDS = 30.0
 
 KEEP_SECONDS = 60.0
 """Time that a version which no alias means stays in memory after its last request."""
+
+LINES_PER_SECOND = 10
+"""Log lines about versions that can't be read, which callers may ask for again and again."""
 
 _UNKNOWN = AliasState()
 
@@ -44,6 +48,7 @@ class Catalog:
         """Versions in memory, by name and version."""
         self._aliases: dict[str, dict[str, AliasState]] = {}
         """States by name and alias; a model without aliases has an empty dictionary."""
+        self._unreadable_lines = LogLimit(LINES_PER_SECOND, 1.0)
 
     def load(self) -> None:
         """Read the store for the first time; blocks.
@@ -136,7 +141,9 @@ class Catalog:
         except ModelNotFound:
             raise UnknownModel() from None
         except ModelError as error:
-            logger.error("%s %s can't be served: %s", name, wanted, error)
+            before = self._unreadable_lines.admit()
+            if before is not None:
+                logger.error("%s %s can't be served: %s%s", name, wanted, error, before)
             raise ModelUnavailable() from None
         return self._add(manifest)
 

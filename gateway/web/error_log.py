@@ -12,7 +12,10 @@ LINES_PER_SECOND = 10
 
 
 class ErrorLog:
-    """A log of 5xx responses; lines beyond the rate are counted, and the next line names their number."""
+    """A log of 5xx responses and of exceptions.
+
+    Lines beyond the rate are counted, and the next line names their number.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit = LogLimit(LINES_PER_SECOND, 1.0, clock)
@@ -24,3 +27,9 @@ class ErrorLog:
             return
         level = logging.ERROR if status == 500 else logging.WARNING
         logger.log(level, "%s %s answered %d %s%s", method, route, status, code, before)
+
+    def write_exception(self, request_id: str) -> None:
+        """Log the exception that is being handled, in which a request has ended."""
+        before = self._limit.admit()
+        if before is not None:
+            logger.exception("request %s failed%s", request_id, before)

@@ -12,6 +12,7 @@ import redis
 from headrace.errors import ModelError
 from shared.errors import PredictionError
 from shared.observability.log_context import bound
+from shared.observability.log_limit import LogLimit
 from shared.queue.broker_clock import BrokerClock
 from shared.queue.contract import BatchReply, ErrorCode, Lane, PredictMessage, RunJobsMessage, ShadowMessage
 from shared.queue.replies import REPLIES_KEPT, REPLY_TTL_SECONDS, Result, failure
@@ -30,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 CALIBRATION_SECONDS = 1.0
 """Age at which the reading of the broker's clock is renewed, in seconds."""
+
+LINES_PER_SECOND = 10
+"""Log lines about versions that can't be loaded, which callers may ask for again and again."""
 
 
 class BatchRunner:
@@ -53,6 +57,7 @@ class BatchRunner:
         self._jobs = JobRuns(self._redis, lease_seconds, result_max_bytes)
         self._result_max_bytes = result_max_bytes
         self._tracing: ChildTracing | None = None
+        self._unloaded_lines = LogLimit(LINES_PER_SECOND, 1.0)
 
     def start_tracing(self) -> None:
         """Export spans from now on; call it after the fork, because a thread exports them."""
@@ -227,7 +232,9 @@ class BatchRunner:
         try:
             predictor = self._predictors.get(model, version)
         except ModelError as error:
-            logger.error("%s %s can't be loaded: %s", model, version, error)
+            before = self._unloaded_lines.admit()
+            if before is not None:
+                logger.error("%s %s can't be loaded: %s%s", model, version, error, before)
             reason = PredictionError(ErrorCode.MODEL_UNAVAILABLE.value, f"{model} {version} can't be loaded")
             return BatchResult([failure(reason)] * len(sizes))
         began_at = self._clock.now()

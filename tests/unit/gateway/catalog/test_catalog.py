@@ -4,7 +4,7 @@ from typing import Any, cast
 import pytest
 
 from gateway.batching.batcher import Batcher
-from gateway.catalog.catalog import KEEP_SECONDS, PATIENCE_SECONDS, Catalog
+from gateway.catalog.catalog import KEEP_SECONDS, LINES_PER_SECOND, PATIENCE_SECONDS, Catalog
 from gateway.catalog.row_parser import RowParser
 from gateway.catalog.served_model import ServedModel
 from gateway.errors import ModelUnavailable, RequestError, UnknownModel
@@ -179,6 +179,21 @@ def test_a_version_that_can_not_be_read_is_unavailable_and_read_again_later(at: 
     assert at.get("sticks") == "v1", "what is in memory is served without the store"
     at.store.failure = None
     assert at.get("sticks", "v2") == "v2"
+
+
+def test_a_flood_of_requests_for_a_damaged_version_does_not_flood_the_log(
+    at: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    at.store.failure = ManifestInvalid("damaged")
+
+    async def asked() -> None:
+        for _ in range(5 * LINES_PER_SECOND):
+            with pytest.raises(ModelUnavailable):
+                await at.catalog.get("sticks", "v2")
+
+    run(asked())
+    # The second may end in between.
+    assert 0 < caplog.text.count("damaged") < 3 * LINES_PER_SECOND
 
 
 def test_without_the_default_model_there_is_no_catalog(at: Gateway) -> None:

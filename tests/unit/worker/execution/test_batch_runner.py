@@ -15,7 +15,7 @@ from shared.queue.replies import REPLY_TTL_SECONDS
 from tests.support.puppet import Act
 from tests.unit.worker.conftest import OURS, publish_puppet
 from tests.unit.worker.metrics.test_worker import samples
-from worker.execution.batch_runner import BatchRunner
+from worker.execution.batch_runner import LINES_PER_SECOND, BatchRunner
 from worker.metrics.worker import WorkerMetrics
 from worker.model.cache import PredictorCache
 
@@ -135,6 +135,14 @@ def test_a_version_that_can_not_be_loaded_is_told(bench: Bench, caplog: pytest.L
 
     assert [result["error"]["code"] for result in bench.reply().results] == ["model_unavailable"] * 2
     assert "v9" in caplog.text
+
+
+def test_a_flood_of_requests_for_it_does_not_flood_the_log(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(5 * LINES_PER_SECOND):
+        bench.runner.predict(bench.message([LOW], version="v9"))
+
+    # The second may end in between.
+    assert 0 < caplog.text.count("can't be loaded") < 3 * LINES_PER_SECOND
 
 
 def test_rows_and_waits_are_counted(bench: Bench) -> None:

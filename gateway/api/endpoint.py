@@ -74,6 +74,8 @@ class HotEndpoint(ABC):
             response = EncodedResponse(problem.body(), problem.status, problem_headers, CONTENT_TYPE.encode())
         finally:
             body_reader.release(held_bytes)
+            # It is not counted any more, and the answer may take its caller a while.
+            body = b""
             metrics.in_progress[self.lane] -= 1
         await response(scope, receive, send)
 
@@ -113,6 +115,12 @@ def match_path(path: str) -> tuple[str, Mapping[str, str]]:
         case ["", "models", name, "versions", version, resource] if name and version:
             return f"/models/{{name}}/versions/{{version}}/{resource}", {"name": name, "version": version}
     return "", {}
+
+
+def reference_of(scope: Scope) -> str | None:
+    """Return the version or alias that the path of a request names, if any."""
+    reference: str | None = (scope.get("path_params") or {}).get("version")
+    return reference
 
 
 def idempotency_key(headers: RequestHeaders) -> str | None:

@@ -24,6 +24,7 @@ from gateway.jobs.waiters import JobWaiters
 from gateway.settings import GatewaySettings
 from headrace.models.manifest import Manifest
 from shared.observability.log_context import detached
+from shared.observability.log_limit import LogLimit
 from shared.queue import keys
 from shared.queue.contract import Lane, RunJobsMessage, queue_name
 from shared.queue.job_scripts import script
@@ -32,6 +33,12 @@ if TYPE_CHECKING:
     from gateway.tracing import RequestTrace
 
 logger = logging.getLogger(__name__)
+
+READ_TOGETHER = 8
+"""Records that are read at a time: each may hold megabytes of rows and results."""
+
+LINES_PER_SECOND = 10
+"""Log lines about jobs that were not accepted."""
 
 SUBMITTED_TOGETHER_ROWS = 256
 """Rows of the jobs in one queue entry at most, unless a single job has more."""
@@ -82,6 +89,8 @@ class JobService:
         self._delete_script = redis.register_script(script("delete"))
         self._pending: list[_Submission] = []
         self._submitting: asyncio.Task[None] | None = None
+        self._reading = asyncio.Semaphore(READ_TOGETHER)
+        self._refusal_lines = LogLimit(LINES_PER_SECOND, 1.0)
         self.waiters = JobWaiters(self._read)
         """The callers that wait for outcomes."""
 
@@ -93,14 +102,25 @@ class JobService:
         idempotency_key: str | None,
         owner: str = "",
         trace: "RequestTrace | None" = None,
+        reference: str | None = None,
     ) -> tuple[str, bool]:
         """Accept a job; when this returns, its record is in Redis. Each owner has idempotency keys of its own.
+
+        Args:
+            manifest: the version that will predict.
+            rows: the rows, in feature order.
+            single: True if the caller sent one flat row, and gets a flat answer.
+            idempotency_key: the caller's key, if there is one.
+            owner: owner of the caller's API key.
+            trace: the request's spans, if it is traced.
+            reference: the version or alias that the caller named, if any. A key belongs to it and not to the version
+                that it means: an alias may move before a request is sent again.
 
         Returns:
             The job's id, and True if it is a replay: the job of an earlier request with the same key.
 
         Raises:
-            IdempotencyKeyReused: if the key was used for other rows.
+            IdempotencyKeyReused: if the key was used for other rows, or for another model, version or form of answer.
             QueueFull: if Redis is full, or too many jobs are open.
             Overloaded: if the job would expire before its turn.
             BrokerUnavailable: if Redis does not answer.
@@ -109,7 +129,8 @@ class JobService:
         if trace is not None:
             trace.begin_submission()
         body = orjson.dumps(rows)
-        fingerprint = hashlib.sha256(manifest.name.encode() + b"\0" + body).hexdigest()[:32]
+        asked = f"{manifest.name}\0{reference or ''}\0{single:d}\0"
+        fingerprint = hashlib.sha256(asked.encode() + body).hexdigest()[:32]
         job_id = str(uuid.uuid4())
         submission = _Submission(
             job_id,
@@ -185,7 +206,9 @@ class JobService:
             if isinstance(error, TimeoutError | asyncio.TimeoutError | RedisTimeoutError):
                 # The submissions that came meanwhile have waited too, and would wait as long again.
                 batch, self._pending = batch + self._pending, []
-            logger.warning("%d jobs not accepted: %s", len(batch), type(error).__name__)
+            before = self._refusal_lines.admit()
+            if before is not None:
+                logger.warning("%d jobs not accepted: %s%s", len(batch), type(error).__name__, before)
             _fail(batch, BrokerUnavailable)
             return
         for item, answer in zip(batch, answers, strict=True):
@@ -214,9 +237,13 @@ class JobService:
     async def _read(self, job_id: str) -> Record | None:
         """Return a job's record, None if Redis does not answer."""
         try:
-            record: Any = await bounded(self._redis.hgetall(keys.job(job_id)))
+            return await bounded(self._record(job_id))
         except (RedisError, OSError, asyncio.TimeoutError):
             return None
+
+    async def _record(self, job_id: str) -> Record:
+        async with self._reading:
+            record: Any = await self._redis.hgetall(keys.job(job_id))
         return dict(record)
 
     async def delete(self, job_id: str, owner: str = "") -> Deletion | None:

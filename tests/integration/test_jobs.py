@@ -10,6 +10,7 @@ import pytest
 
 from headrace import Client
 from headrace.client.errors import ResultExpired
+from headrace.models.manifest import Manifest
 from shared.queue import keys
 from tests.integration.conftest import NewStack
 from tests.support.processes import wait_for
@@ -79,6 +80,15 @@ def test_the_same_key_with_other_rows_is_422(stack: Stack) -> None:
     refused = stack.http.post("/jobs", json=VIRGINICA, headers=headers)
     assert refused.status_code == 422
     assert refused.json()["type"] == "urn:headrace:problem:idempotency_key_reused"
+
+
+def test_the_same_key_for_another_version_or_form_of_answer_is_422(stack: Stack, iris: Manifest) -> None:
+    headers = {"Idempotency-Key": "one version"}
+    path = f"/models/iris/versions/{iris.version}/jobs"
+    sent: list[tuple[str, Any]] = [(path, SETOSA), (path, SETOSA), (path, {"instances": [SETOSA]}), ("/jobs", SETOSA)]
+    answers = [stack.http.post(path, json=body, headers=headers) for path, body in sent]
+    assert [answer.status_code for answer in answers] == [202, 202, 422, 422]
+    assert answers[0].json()["id"] == answers[1].json()["id"]
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256])

@@ -75,7 +75,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         yield {STATE: services.connections}
         await services.stop()
 
-    middleware_arguments = (services.metrics, ErrorLog(), services.tracing)
+    middleware_arguments = (services.metrics, ErrorLog(), services.tracing, services.answers)
     app = Gateway(
         title="Headrace",
         version=__version__,

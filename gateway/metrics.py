@@ -21,6 +21,7 @@ OUTCOMES = ("ok", "invalid", "rejected", "failed", "timeout")
 """Outcomes of a prediction request or submission for its caller; a submission is `ok` when the job is accepted."""
 
 REJECTIONS = (
+    "answers_full",
     "bodies_full",
     "broker_unavailable",
     "connections_full",
@@ -187,7 +188,8 @@ class GatewayMetrics(Collector):
         """Count a prediction request or submission that ended with an error."""
         outcome = _OUTCOME_OF_STATUS.get(status, "invalid" if status < 500 else "failed")
         self._ended.append((self._label(model), lane, outcome))
-        if code in REJECTIONS:
+        # AnswerBudget counts its refusals itself, since answers of all routes are among them.
+        if code in REJECTIONS and code != "answers_full":
             self.rejected(code)
 
     def rejected(self, reason: str) -> None:

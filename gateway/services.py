@@ -18,6 +18,7 @@ from gateway.broker.raw_connection import RawConnection
 from gateway.broker.redis_client import BLOCKING_READ_SECONDS, COMMAND_SECONDS, connect
 from gateway.broker.stats import JobsState, QueueMonitor
 from gateway.broker.workers import REFRESH_SECONDS, Workers
+from gateway.catalog.answer_size import answer_row_bytes
 from gateway.catalog.catalog import Catalog
 from gateway.catalog.rollout import Shadows
 from gateway.catalog.row_parser import RowParser
@@ -29,6 +30,7 @@ from gateway.jobs.service import JobService
 from gateway.metrics import GatewayMetrics
 from gateway.readiness import ReadinessProbe
 from gateway.settings import GatewaySettings
+from gateway.web.answers import AnswerBudget
 from gateway.web.bodies import BodyReader
 from gateway.web.graceful_stop import GracefulStop
 from gateway.web.slow_clients import ConnectionMonitor
@@ -73,6 +75,7 @@ class Services:
         self.tracing = _request_tracing(self.clock) if settings.tracing else None
         self.metrics = GatewayMetrics(settings.gateway_processes > 1)
         self.body_reader = BodyReader(settings.body_max_bytes, settings.bodies_max_bytes)
+        self.answers = AnswerBudget(settings.answers_max_bytes, self.metrics.rejected)
         self.connections = ConnectionMonitor(settings, self.metrics.rejected)
         self.workers = Workers(self.redis, self.clock)
         self.worker_groups = WorkerGroups(self.workers)
@@ -106,10 +109,13 @@ class Services:
 
     def _serve(self, manifest: Manifest) -> ServedModel:
         self.metrics.know(manifest.name)
+        settings = self.settings
+        # A single row is taken, however long its answer is.
+        rows_max = min(settings.rows_max, max(1, settings.answer_max_bytes // answer_row_bytes(manifest)))
         return ServedModel(
             manifest,
-            RowParser(manifest, self.settings.rows_max, self.settings.text_max_characters),
-            Batcher(manifest, self.batch_client, self.worker_groups, self.clock, self._waiting, self.settings),
+            RowParser(manifest, rows_max, settings.text_max_characters),
+            Batcher(manifest, self.batch_client, self.worker_groups, self.clock, self._waiting, settings),
         )
 
     async def start(self) -> None:

@@ -31,6 +31,9 @@ class GatewaySettings(CommonSettings):
     rows_max: int = Field(default=10_000, ge=1)
     """Most rows in one request."""
 
+    answer_max_bytes: int = Field(default=16_000_000, gt=0)
+    """Largest answer to the rows of one request; with many classes or long labels fewer than `ROWS_MAX` are taken."""
+
     text_max_characters: int | None = Field(default=None, ge=1)
     """Longest text in a row; by default, of each feature: ten times the longest in training, and at least 10,000."""
 
@@ -88,6 +91,9 @@ class GatewaySettings(CommonSettings):
     bodies_max_bytes: int = Field(default=100_000_000, gt=0)
     """Most bytes of request bodies that arrive or wait for an answer in a gateway process; beyond it: 503."""
 
+    answers_max_bytes: int = Field(default=64_000_000, gt=0)
+    """Most bytes of answers above 64 KiB that are computed or sent in a gateway process; beyond it: 503."""
+
     @model_validator(mode="after")
     def _deadlines_agree(self) -> "GatewaySettings":
         if self.predict_deadline_seconds > self.wait_max_seconds:
@@ -98,6 +104,12 @@ class GatewaySettings(CommonSettings):
     def _bodies_fit(self) -> "GatewaySettings":
         if self.body_max_bytes > self.bodies_max_bytes:
             raise ValueError("BODY_MAX_BYTES is greater than BODIES_MAX_BYTES")
+        return self
+
+    @model_validator(mode="after")
+    def _answers_fit(self) -> "GatewaySettings":
+        if self.answer_max_bytes > self.answers_max_bytes:
+            raise ValueError("ANSWER_MAX_BYTES is greater than ANSWERS_MAX_BYTES")
         return self
 
     @property

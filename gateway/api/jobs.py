@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, BeforeValidator
 from starlette.responses import Response
 from starlette.types import Scope
 
-from gateway.api.endpoint import HotEndpoint, RequestHeaders, idempotency_key
+from gateway.api.endpoint import HotEndpoint, RequestHeaders, idempotency_key, reference_of
 from gateway.api.responses import (
     POLL_AGAIN_SECONDS,
     EncodedResponse,
@@ -64,13 +64,16 @@ class SubmitEndpoint(HotEndpoint):
         key = idempotency_key(headers)
         parsed = served.parser.parse(body)
         context = context_of(scope)
-        owner, trace = context.owner, context.trace
-        job_id, replay = await services.jobs.submit(served.manifest, parsed.rows, parsed.single, key, owner, trace)
+        owner, trace, reference = context.owner, context.trace, reference_of(scope)
+        job_id, replay = await services.jobs.submit(
+            served.manifest, parsed.rows, parsed.single, key, owner, trace, reference
+        )
         if replay:
             job = await services.jobs.get(job_id, owner)
             if job is None:
                 raise _unknown_job()
-            return job_response(job, 202, {"Idempotent-Replayed": "true"}), time.perf_counter() - started
+            replayed = await job_response(job, 202, context, {"Idempotent-Replayed": "true"})
+            return replayed, time.perf_counter() - started
         manifest = served.manifest
         content = {"id": job_id, "status": JobStatus.QUEUED.value, "model": manifest.name, "version": manifest.version}
         location = (b"location", b"/jobs/" + job_id.encode())
@@ -97,13 +100,14 @@ def job_routes(services: Services) -> APIRouter:
         wait: Annotated[float, Query(ge=0, le=wait_max, description="Seconds to wait for the outcome.")] = 0,
     ) -> Any:
         bind(job_id=job_id)
-        owner = context_of(request.scope).owner
+        context = context_of(request.scope)
+        owner = context.owner
         job = await (services.jobs.waiters.wait(job_id, wait, owner) if wait else services.jobs.get(job_id, owner))
         if job is None:
             raise _unknown_job()
         if job.status is JobStatus.SUCCEEDED and job.result_dropped:
             raise result_expired(job)
-        return job_response(job, 200)
+        return await job_response(job, 200, context)
 
     @router.delete(
         "/jobs/{job_id}",
@@ -120,16 +124,16 @@ def job_routes(services: Services) -> APIRouter:
     )
     async def delete_job(request: Request, job_id: JobId) -> Any:
         bind(job_id=job_id)
-        owner = context_of(request.scope).owner
-        deletion = await services.jobs.delete(job_id, owner)
+        context = context_of(request.scope)
+        deletion = await services.jobs.delete(job_id, context.owner)
         if deletion is None:
             raise _unknown_job()
         if deletion is Deletion.FORGOTTEN:
             return Response(status_code=204)
-        job = await services.jobs.get(job_id, owner)
+        job = await services.jobs.get(job_id, context.owner)
         if job is None:
             raise _unknown_job()
-        return job_response(job, 200)
+        return await job_response(job, 200, context)
 
     @router.get(
         "/jobs",

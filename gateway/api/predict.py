@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 from starlette.responses import Response
 from starlette.types import Scope
 
-from gateway.api.endpoint import HotEndpoint, RequestHeaders, idempotency_key
+from gateway.api.endpoint import HotEndpoint, RequestHeaders, idempotency_key, reference_of
 from gateway.api.responses import (
     job_prediction,
     job_response,
@@ -18,6 +18,7 @@ from gateway.api.responses import (
     prediction_response,
     result_expired,
     timing,
+    written,
 )
 from gateway.api.statuses import SOON_SECONDS, problem_of_result
 from gateway.auth.api_keys import KeyScope
@@ -25,7 +26,7 @@ from gateway.auth.guard import require
 from gateway.catalog.row_parser import ParsedRows
 from gateway.catalog.served_model import ServedModel
 from gateway.problems import Problem, overloaded
-from gateway.web.request_context import RequestContext, context_of
+from gateway.web.request_context import context_of
 from shared.queue.contract import JobStatus, Lane
 
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?")
@@ -47,14 +48,17 @@ class PredictEndpoint(HotEndpoint):
             # The caller needs this scope to fetch the job.
             require(context, KeyScope.JOBS)
             parsed = served.parser.parse(body)
-            response = await self._as_job(served, parsed, prefer, idempotency_key(headers), context)
+            response = await self._as_job(served, parsed, prefer, scope, headers)
             return response, time.perf_counter() - started
         deadline_seconds = self._deadline_seconds(scope)
         # A request that is refused with one row would be refused with more: an overload costs no parsing.
         served.batcher.admit(1, deadline_seconds)
         parsed = served.parser.parse(body)
+        context.hold_answer(len(parsed.rows) * served.answer_row_bytes)
         trace = context.trace
         answer = await served.batcher.predict(parsed.rows, deadline_seconds, trace, context.wait_for)
+        # The context lives until the answer is sent, which the result need not.
+        context.awaited = None
         result: dict[str, Any] = answer.result
         if "error" in result:
             raise problem_of_result(result["error"])
@@ -63,37 +67,45 @@ class PredictEndpoint(HotEndpoint):
         manifest = served.manifest
         if trace is not None:
             trace.describe(manifest.name, manifest.version, parts)
-        reference = (scope.get("path_params") or {}).get("version")
-        shadow = self.services.catalog.shadow_of(manifest.name, reference, served)
+        shadow = self.services.catalog.shadow_of(manifest.name, reference_of(scope), served)
         if shadow is not None:
             self.services.shadows.add(
                 manifest.name, shadow.manifest.version, manifest.version, parsed.rows, result["predictions"]
             )
-        members = predicted(outputs_of(manifest), result, parsed.single)
+        outputs = outputs_of(manifest)
+        members = predicted(outputs, result, True) if parsed.single else await written(outputs, result)
         return prediction_response(members, manifest.name, manifest.version, parts), seconds
 
     async def _as_job(
-        self, served: ServedModel, parsed: ParsedRows, prefer: str, key: str | None, context: RequestContext
+        self, served: ServedModel, parsed: ParsedRows, prefer: str, scope: Scope, headers: RequestHeaders
     ) -> Response:
         """Submit a job, wait for it as long as `Prefer` (RFC 7240) says, and answer with its result or with the job."""
-        services = self.services
+        services, context = self.services, context_of(scope)
+        owner, key = context.owner, idempotency_key(headers)
         found = _WAIT.search(prefer)
         wait_seconds = min(float(found[1]), services.settings.wait_max_seconds) if found else 0.0
-        headers = {"Preference-Applied": f"wait={wait_seconds:g}" if found else "respond-async"}
-        owner = context.owner
-        job_id, _ = await services.jobs.submit(served.manifest, parsed.rows, parsed.single, key, owner, context.trace)
+        applied = {"Preference-Applied": f"wait={wait_seconds:g}" if found else "respond-async"}
+        job_id, _ = await services.jobs.submit(
+            served.manifest, parsed.rows, parsed.single, key, owner, context.trace, reference_of(scope)
+        )
         job = await services.jobs.waiters.wait(job_id, wait_seconds, owner)
         if job is None:
             raise overloaded("broker_unavailable", "the job was accepted, and its record can't be read", SOON_SECONDS)
         if job.status is not JobStatus.SUCCEEDED:
-            return job_response(job, 202, headers)
+            return await job_response(job, 202, context, applied)
         if job.result_dropped:
             raise result_expired(job)
         started_at, ended_at = job.started_at or job.accepted_at, job.ended_at or job.accepted_at
         parts = timing(started_at - job.accepted_at, job.compute_seconds or 0.0, ended_at - job.accepted_at)
-        headers["Content-Location"] = f"/jobs/{job.id}"
-        response = prediction_response(job_prediction(job), job.model, job.version, parts)
-        response.headers.update(headers)
+        applied["Content-Location"] = f"/jobs/{job.id}"
+        try:
+            members = await job_prediction(job, context)
+        except Problem as problem:
+            # The job has succeeded: its result can be fetched later.
+            problem.headers |= applied
+            raise
+        response = prediction_response(members, job.model, job.version, parts)
+        response.headers.update(applied)
         return response
 
     def _deadline_seconds(self, scope: Scope) -> float:

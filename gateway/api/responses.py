@@ -1,5 +1,7 @@
 """Successful HTTP responses, and their JSON."""
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from itertools import chain
@@ -11,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.jobs.record import Job
 from gateway.problems import Problem
-from gateway.web.request_context import HeaderPairs, context_of
+from gateway.web.request_context import HeaderPairs, RequestContext, context_of
 from headrace.models.manifest import Manifest, class_key
 from shared.queue.contract import JobStatus
 
@@ -22,6 +24,9 @@ POLL_AGAIN_SECONDS = "1"
 
 WRITTEN_ROWS_MIN = 16
 """Rows above which probabilities are written as JSON text directly; an object per row takes three times as long."""
+
+BLOCK_VALUES = 10_000
+"""Values of an answer that are written in one turn of the event loop: some 5 ms."""
 
 Outputs = Sequence[tuple[str, Sequence[Any] | None]]
 """Name and classes of each output of a model."""
@@ -71,14 +76,21 @@ def prediction_response(members: dict[str, Any], model: str, version: str, parts
     return EncodedResponse(orjson.dumps(content), 200, ((b"server-timing", server_timing(parts).encode()),))
 
 
-def job_response(job: Job, status: int, headers: Mapping[str, str] | None = None) -> Response:
-    """Return the response with a job; with 202, the job's `Location` too."""
+async def job_response(
+    job: Job, status: int, context: RequestContext, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return the response with a job; with 202, the job's `Location` too.
+
+    Raises:
+        Problem: 503 if its result is large, and too many large answers are being made or sent.
+    """
     all_headers = dict(headers or {})
     if status == 202:
         all_headers["Location"] = f"/jobs/{job.id}"
     if not job.ended:
         all_headers["Retry-After"] = POLL_AGAIN_SECONDS
-    return json_response(job_view(job), status, all_headers)
+    result = await job_prediction(job, context) if _has_result(job) else None
+    return json_response(job_view(job, result), status, all_headers)
 
 
 def timing(queue_seconds: float, compute_seconds: float, total_seconds: float) -> dict[str, float]:
@@ -158,14 +170,45 @@ def _by_label(labels: list[str], probabilities: list[list[float]]) -> bytes:
     return b"[" + b"".join(pieces)[2:] + b"}]"
 
 
-def job_prediction(job: Job) -> dict[str, Any]:
-    """Return the result of a succeeded job. The outcome names the outputs: the manifest may be gone."""
+async def written(outputs: Outputs, result: dict[str, Any]) -> dict[str, Any]:
+    """Return what `predicted` returns for instances; the members of many values as JSON text.
+
+    The text is written in blocks of rows, between which other requests have their turn.
+    """
+    rows = max(1, BLOCK_VALUES // sum(1 + len(classes or ()) for _, classes in outputs))
+    if len(result["predictions"]) <= rows:
+        return predicted(outputs, result, single=False)
+    texts: defaultdict[str, list[bytes]] = defaultdict(list)
+    for start in range(0, len(result["predictions"]), rows):
+        await asyncio.sleep(0)
+        block = {name: result[name] and result[name][start : start + rows] for name in ("predictions", "probabilities")}
+        for name, members in predicted(outputs, block, single=False).items():
+            texts[name].append(orjson.dumps(members)[1:-1])
+    return {name: orjson.Fragment(b"[%b]" % b",".join(blocks)) for name, blocks in texts.items()}
+
+
+async def job_prediction(job: Job, context: RequestContext) -> dict[str, Any]:
+    """Return the result of a succeeded job. The outcome names the outputs: the manifest may be gone.
+
+    Raises:
+        Problem: 503 if the result is large, and too many large answers are being made or sent.
+    """
+    # Before the outcome is read, which takes more memory than its text.
+    context.hold_answer(len(job.outcome_json or b""))
     outcome = job.outcome or {}
-    return predicted(outcome["outputs"], outcome, job.single)
+    outputs = outcome["outputs"]
+    return predicted(outputs, outcome, True) if job.single else await written(outputs, outcome)
 
 
-def job_view(job: Job) -> dict[str, Any]:
-    """Return a job as its caller sees it; members for what has not happened yet are absent."""
+def _has_result(job: Job) -> bool:
+    return job.status is JobStatus.SUCCEEDED and job.outcome_json is not None
+
+
+def job_view(job: Job, result: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return a job as its caller sees it, with the result that is given.
+
+    Members for what has not happened yet are absent.
+    """
     view: dict[str, Any] = {
         "id": job.id,
         "status": job.status.value,
@@ -183,9 +226,9 @@ def job_view(job: Job) -> dict[str, Any]:
             job.compute_seconds or 0.0,
             job.ended_at - job.accepted_at,
         )
-    if job.status is JobStatus.SUCCEEDED and job.outcome is not None:
-        view["result"] = job_prediction(job)
-    elif job.outcome is not None and "error" in job.outcome:
+    if result is not None:
+        view["result"] = result
+    elif job.status is not JobStatus.SUCCEEDED and job.outcome is not None and "error" in job.outcome:
         view["error"] = job.outcome["error"]
     if job.result_dropped:
         view["result_expired"] = True

@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass, field
 
 from gateway.batching.batcher import Batcher
+from gateway.catalog.answer_size import answer_row_bytes
 from gateway.catalog.row_parser import RowParser
 from headrace.models.manifest import Manifest
 
@@ -17,6 +18,11 @@ class ServedModel:
     batcher: Batcher
     used_at: float = field(default_factory=time.monotonic)
     """Time of the last request for it, in seconds of the monotonic clock."""
+    answer_row_bytes: int = field(init=False)
+    """Bytes of the longest answer to a row."""
+
+    def __post_init__(self) -> None:
+        self.answer_row_bytes = answer_row_bytes(self.manifest)
 
     @property
     def label(self) -> str:

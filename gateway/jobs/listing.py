@@ -4,7 +4,6 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -107,7 +106,7 @@ def _job(job_id: str, fields: list[bytes | None]) -> Job:
         started_at=_number(started_at),
         ended_at=_number(ended_at),
         compute_seconds=_number(compute_seconds),
-        outcome=orjson.loads(outcome) if outcome is not None else None,
+        outcome_json=outcome,
         result_dropped=dropped is not None,
     )
 

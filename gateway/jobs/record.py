@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -26,9 +27,18 @@ class Job:
     started_at: float | None
     ended_at: float | None
     compute_seconds: float | None
-    outcome: dict[str, Any] | None
+    outcome_json: bytes | None
+    """The outcome as the worker wrote it."""
     result_dropped: bool = False
     """True if the result, or the positions of the failing rows, made room for newer results."""
+
+    @cached_property
+    def outcome(self) -> dict[str, Any] | None:
+        """The outcome; read when it is asked for, since one of many megabytes may be refused unread."""
+        if self.outcome_json is None:
+            return None
+        outcome: dict[str, Any] = orjson.loads(self.outcome_json)
+        return outcome
 
     @property
     def ended(self) -> bool:
@@ -55,6 +65,6 @@ def job_of(job_id: str, record: Record, owner: str) -> Job | None:
         started_at=number(b"started_at"),
         ended_at=number(b"ended_at"),
         compute_seconds=number(b"compute_seconds"),
-        outcome=orjson.loads(record[b"outcome"]) if b"outcome" in record else None,
+        outcome_json=record.get(b"outcome"),
         result_dropped=b"result_dropped" in record,
     )

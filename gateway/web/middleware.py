@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 import re
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.metrics import GatewayMetrics
 from gateway.problems import Problem, stopping
+from gateway.web.answers import PIECE_BYTES, AnswerBudget, in_pieces
 from gateway.web.error_log import ErrorLog
 from gateway.web.request_context import CONTEXT, HeaderPairs, RequestContext, WriteResponse, context_of
 from shared.observability.log_context import bind
@@ -43,8 +45,10 @@ class RequestMiddleware:
         metrics: GatewayMetrics,
         error_log: ErrorLog | None = None,
         tracing: "RequestTracing | None" = None,
+        answers: AnswerBudget | None = None,
     ) -> None:
         self._app = app
+        self._answers = answers or AnswerBudget(sys.maxsize, metrics.rejected)
         self._metrics = metrics
         self._error_log = error_log or ErrorLog()
         self._tracing = tracing
@@ -56,6 +60,7 @@ class RequestMiddleware:
             return
         started = time.perf_counter()
         context: RequestContext = scope.get(CONTEXT) or scope.setdefault(CONTEXT, RequestContext())
+        context.answers = self._answers
         request_id = _request_id(scope)
         bind(request_id=request_id)
         if self._tracing is not None and scope["path"] not in PROBES:
@@ -71,12 +76,14 @@ class RequestMiddleware:
             await response.end_with(stopping(), scope, receive)
         except Exception:
             logged = True
-            logger.exception("request %s failed", request_id.decode())
+            self._error_log.write_exception(request_id.decode())
             problem = Problem(500, "internal_error", f"see the log for request {request_id.decode()}")
             await response.end_with(problem, scope, receive)
         finally:
             # The function refers to the request, which refers to the scope: a cycle for the garbage collector.
             context.write_response = None
+            if context.answer_bytes:
+                self._answers.release(context.answer_bytes)
             method = scope["method"] if scope["method"] in METHODS else "OTHER"
             route = _template(scope)
             status = response.status or 499
@@ -112,6 +119,9 @@ class _Response:
     def __init__(self, request_id: bytes, send: Send, context: RequestContext) -> None:
         self._headers = (*SAFE_HEADERS, (REQUEST_ID, request_id))
         self._send = send
+        self._context = context
+        self._body_instead: bytes | None = None
+        """Body of the refusal that takes the place of an answer."""
         self._write: WriteResponse | None = context.write_response
         self.status = 0
         """HTTP status; 0 until the response has begun."""
@@ -119,11 +129,26 @@ class _Response:
             context.write_response = self.write
 
     async def send(self, message: Message) -> None:
-        """Pass on one ASGI message."""
+        """Pass on one ASGI message, a large body in pieces; in place of one large answer too many, send 503."""
         if message["type"] == "http.response.start":
-            self.status = message["status"]
-            message["headers"] = [*message["headers"], *self._headers]
-        await self._send(message)
+            await self._begin(message)
+        elif self._body_instead is None:
+            for piece, follows in in_pieces(message.get("body", b"")):
+                more = follows or message.get("more_body", False)
+                await self._send({"type": "http.response.body", "body": piece, "more_body": more})
+        elif not message.get("more_body", False):
+            await self._send({"type": "http.response.body", "body": self._body_instead})
+
+    async def _begin(self, message: Message) -> None:
+        status, headers = message["status"], list(message["headers"])
+        try:
+            self._context.hold_answer(int(dict(headers).get(b"content-length", 0)))
+        except Problem as problem:
+            self._context.problem = problem.code
+            refusal = problem.response()
+            status, headers, self._body_instead = problem.status, refusal.raw_headers, bytes(refusal.body)
+        self.status = status
+        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self._headers]})
 
     async def end_with(self, problem: Problem, scope: Scope, receive: Receive) -> None:
         """Answer with a problem, unless a response has begun."""
@@ -134,7 +159,7 @@ class _Response:
     def write(self, status: int, headers: HeaderPairs, body: bytes) -> bool:
         """Pass on the whole response; False if it must go through `send`."""
         assert self._write is not None
-        if not self._write(status, (*headers, *self._headers), body):
+        if len(body) > PIECE_BYTES or not self._write(status, (*headers, *self._headers), body):
             return False
         self.status = status
         return True

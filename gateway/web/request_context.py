@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
+from gateway.web.answers import PIECE_BYTES, AnswerBudget
+
 if TYPE_CHECKING:
     from gateway.tracing import RequestTrace
 
@@ -54,9 +56,25 @@ class RequestContext:
     problem: str = ""
     """Code of the problem that answers the request. Set where problems become responses, read by the middleware."""
 
+    answers: AnswerBudget | None = None
+    """Limit of large answers. Set by `RequestMiddleware`, used by `hold_answer`."""
+
+    answer_bytes: int = 0
+    """Bytes that the answer counts for there. Set by `hold_answer`, released by `RequestMiddleware`."""
+
     def wait_for(self, answer: "asyncio.Future[Any]") -> None:
         """Note the answer that the caller waits for."""
         self.awaited = answer
+
+    def hold_answer(self, size: int) -> None:
+        """Count the answer, if it is large, as one of this size at least until the request has ended.
+
+        Raises:
+            Problem: 503 if too many large answers are being made or sent.
+        """
+        if self.answers is not None and size > max(self.answer_bytes, PIECE_BYTES):
+            self.answers.hold(size, self.answer_bytes)
+            self.answer_bytes = size
 
     def caller_left(self) -> None:
         """Fail the awaited answer with `ClientDisconnect`: it need not be computed any more."""

@@ -37,6 +37,7 @@ COLOURS = {
     "overloaded": ORANGE,
     "queue_full": "dark-orange",
     "bodies_full": "light-orange",
+    "answers_full": "semi-dark-orange",
     "connections_full": "super-light-orange",
     "stopping": "super-light-purple",
     "no_worker": RED,

@@ -28,6 +28,17 @@ def test_a_wrong_value_is_named(
     assert capsys.readouterr().err.startswith(f"headrace: {name}: ")
 
 
+def test_an_answer_fits_into_the_limit_of_all(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ANSWER_MAX_BYTES", "70000000")
+
+    with pytest.raises(SystemExit):
+        load_settings(GatewaySettings)
+
+    assert "ANSWER_MAX_BYTES is greater than ANSWERS_MAX_BYTES" in capsys.readouterr().err
+
+
 def test_a_default_deadline_above_the_longest_wait_makes_no_sense(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

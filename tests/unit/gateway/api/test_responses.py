@@ -1,12 +1,27 @@
+import asyncio
 from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
 
-from gateway.api.responses import Outputs, job_view, outputs_of, predicted, server_timing, timing
+from gateway.api.responses import (
+    BLOCK_VALUES,
+    Outputs,
+    job_response,
+    job_view,
+    outputs_of,
+    predicted,
+    server_timing,
+    timing,
+    written,
+)
 from gateway.jobs.record import Job
+from gateway.problems import Problem
+from gateway.web.answers import PIECE_BYTES, AnswerBudget
+from gateway.web.request_context import RequestContext
 from shared.queue.contract import JobStatus
+from tests.support.coroutines import run
 from tests.support.manifests import classifier, regressor
 
 QUEUED = Job(
@@ -20,12 +35,19 @@ QUEUED = Job(
     started_at=None,
     ended_at=None,
     compute_seconds=None,
-    outcome=None,
+    outcome_json=None,
 )
 RUNNING = replace(QUEUED, status=JobStatus.RUNNING, attempt=1, started_at=1_795_000_001.0)
 ENDED = replace(RUNNING, ended_at=1_795_000_003.5)
 RESULT: dict[str, Any] = {"predictions": ["long"], "probabilities": [[0.25, 0.75]]}
 OUTCOME: dict[str, Any] = {**RESULT, "outputs": [["prediction", ["short", "long"]]]}
+
+
+def succeeded(outcome: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """The answer with a job that has this outcome."""
+    job = replace(ENDED, status=JobStatus.SUCCEEDED, outcome_json=orjson.dumps(outcome), **fields)
+    view: dict[str, Any] = orjson.loads(run(job_response(job, 200, RequestContext())).body)
+    return view
 
 
 @pytest.mark.parametrize(
@@ -55,7 +77,7 @@ def test_queue_and_compute_are_never_more_than_the_total(
 
 
 def test_a_broker_whose_clock_was_set_back_gives_a_job_no_negative_times() -> None:
-    view = job_view(replace(ENDED, status=JobStatus.FAILED, ended_at=ENDED.accepted_at - 60, outcome={}))
+    view = job_view(replace(ENDED, status=JobStatus.FAILED, ended_at=ENDED.accepted_at - 60, outcome_json=b"{}"))
 
     assert view["timing"] == {"queue_ms": 0.0, "compute_ms": 0.0, "total_ms": 0.0}
 
@@ -114,9 +136,7 @@ def test_a_running_job_has_started() -> None:
 
 
 def test_a_job_that_succeeded_has_its_result_and_its_timing() -> None:
-    job = replace(ENDED, status=JobStatus.SUCCEEDED, compute_seconds=0.5, outcome=OUTCOME)
-
-    view = job_view(job)
+    view = succeeded(OUTCOME, compute_seconds=0.5)
 
     assert view["result"] == {"prediction": "long", "probabilities": {"short": 0.25, "long": 0.75}}
     assert view["ended_at"] == "2026-11-18T11:06:43.500Z"
@@ -125,15 +145,13 @@ def test_a_job_that_succeeded_has_its_result_and_its_timing() -> None:
 
 
 def test_a_job_of_instances_has_lists() -> None:
-    job = replace(ENDED, status=JobStatus.SUCCEEDED, single=False, outcome=OUTCOME)
-
-    assert job_view(job)["result"]["predictions"] == ["long"]
+    assert succeeded(OUTCOME, single=False)["result"]["predictions"] == ["long"]
 
 
 def test_a_job_that_failed_says_why() -> None:
     error = {"code": "worker_lost", "message": "every attempt ended with its worker", "rows": []}
 
-    view = job_view(replace(ENDED, status=JobStatus.FAILED, outcome={"error": error}))
+    view = job_view(replace(ENDED, status=JobStatus.FAILED, outcome_json=orjson.dumps({"error": error})))
 
     assert view["error"] == error
     assert "result" not in view
@@ -142,7 +160,7 @@ def test_a_job_that_failed_says_why() -> None:
 
 @pytest.mark.parametrize("status", [JobStatus.CANCELLED, JobStatus.EXPIRED])
 def test_a_job_that_never_ran_spent_all_its_time_in_the_queue(status: JobStatus) -> None:
-    view = job_view(replace(QUEUED, status=status, ended_at=QUEUED.accepted_at + 2, outcome={}))
+    view = job_view(replace(QUEUED, status=status, ended_at=QUEUED.accepted_at + 2, outcome_json=b"{}"))
 
     assert view["timing"] == pytest.approx({"queue_ms": 2000.0, "compute_ms": 0.0, "total_ms": 2000.0})
     assert not {"started_at", "result", "error"} & set(view)
@@ -187,9 +205,7 @@ def test_a_worker_that_says_another_number_of_outputs_is_noticed() -> None:
 def test_a_job_names_its_outputs_itself_whatever_became_of_the_model() -> None:
     outcome = {**TWO_ROWS, "outputs": [list(output) for output in SEVERAL]}
 
-    job = replace(ENDED, status=JobStatus.SUCCEEDED, single=False, outcome=outcome)
-
-    assert job_view(job)["result"] == predicted(SEVERAL, TWO_ROWS, single=False)
+    assert succeeded(outcome, single=False)["result"] == predicted(SEVERAL, TWO_ROWS, single=False)
 
 
 def predicted_alone(classes: list[Any], shares: list[float]) -> Any:
@@ -208,3 +224,50 @@ def test_many_rows_are_written_as_few_are(classes: list[Any]) -> None:
     assert many["probabilities"] == [predicted_alone(classes, row) for row in shares]
     with pytest.raises(ValueError, match="one probability per class"):
         predicted([("prediction", [*classes, "more"])], result, single=False)
+
+
+ONE_OUTPUT: Outputs = [("prediction", ["short", "long"])]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "row"),
+    [
+        ([("prediction", None)], (0.1, None)),
+        (ONE_OUTPUT, ("long", [0.25, 0.75])),
+        ([("a", None), ("b", None)], ([0.5, 2], None)),
+        (SEVERAL, (["long", False], [[0.25, 0.75], [0.875, 0.125]])),
+    ],
+)
+@pytest.mark.parametrize("rows", [1, 17, BLOCK_VALUES - 1, BLOCK_VALUES + 1, 2 * BLOCK_VALUES])
+def test_many_values_are_written_in_blocks_and_read_as_if_at_once(outputs: Outputs, row: Any, rows: int) -> None:
+    prediction, shares = row
+    result = {"predictions": [prediction] * rows, "probabilities": None if shares is None else [shares] * rows}
+
+    at_once = predicted(outputs, result, single=False)
+    assert orjson.dumps(run(written(outputs, result))) == orjson.dumps(at_once)
+
+
+def test_others_have_their_turn_while_many_values_are_written() -> None:
+    result = {"predictions": ["long"] * BLOCK_VALUES, "probabilities": [[0.25, 0.75]] * BLOCK_VALUES}
+    blocks = 0
+
+    async def scenario() -> None:
+        nonlocal blocks
+        writing = asyncio.ensure_future(written(ONE_OUTPUT, result))
+        while not writing.done():
+            await asyncio.sleep(0)
+            blocks += 1
+
+    run(scenario())
+    assert blocks >= 3
+
+
+def test_a_large_result_of_a_job_counts_before_it_is_read() -> None:
+    budget = AnswerBudget(2 * PIECE_BYTES, lambda _: None)
+    budget.hold(PIECE_BYTES, 0)
+    # It would be an error to read it.
+    job = replace(ENDED, status=JobStatus.SUCCEEDED, outcome_json=b"x" * (PIECE_BYTES + 1))
+
+    with pytest.raises(Problem) as caught:
+        run(job_response(job, 200, RequestContext(answers=budget)))
+    assert caught.value.code == "answers_full"

@@ -14,7 +14,7 @@ from gateway.broker.batch_client import BatchClient
 from gateway.errors import BrokerUnavailable, IdempotencyKeyReused, Overloaded, QueueFull
 from gateway.jobs import waiters
 from gateway.jobs.record import Record
-from gateway.jobs.service import Deletion, JobService
+from gateway.jobs.service import LINES_PER_SECOND, READ_TOGETHER, Deletion, JobService
 from gateway.settings import GatewaySettings
 from headrace.models.manifest import Manifest
 from shared.queue import keys
@@ -50,8 +50,9 @@ class Desk:
         single: bool = False,
         manifest: Manifest = MANIFEST,
         owner: str = "",
+        reference: str | None = None,
     ) -> tuple[str, bool]:
-        return await self.jobs.submit(manifest, rows, single, key, owner)
+        return await self.jobs.submit(manifest, rows, single, key, owner, reference=reference)
 
     async def finish(self, job_id: str, status: str = "succeeded", outcome: str = '{"predictions":["short"]}') -> None:
         """Write an outcome as a worker does."""
@@ -202,6 +203,56 @@ def test_the_same_key_for_another_model_is_refused(broker: FakeServer) -> None:
             assert replay
 
     run(scenario())
+
+
+@pytest.mark.parametrize(
+    "other", [{"reference": "v2"}, {"reference": None}, {"reference": "latest"}, {"reference": "v1", "single": True}]
+)
+def test_the_same_key_for_another_version_or_form_of_answer_is_refused(broker: FakeServer, other: Any) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            first = await at.submit(key="k", reference="v1")
+            await error_of(at.submit(key="k", **other), IdempotencyKeyReused)
+            assert await at.submit(key="k", reference="v1") == (first[0], True)
+
+    run(scenario())
+
+
+def test_only_some_records_are_read_at_a_time(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            reading = 0
+            may_end = asyncio.Event()
+
+            async def slowly(_: str) -> dict[bytes, bytes]:
+                nonlocal reading
+                reading += 1
+                await may_end.wait()
+                return {}
+
+            monkeypatch.setattr(at.redis, "hgetall", slowly)
+            callers = [asyncio.create_task(at.jobs.get(f"job {number}")) for number in range(3 * READ_TOGETHER)]
+            await turns()
+            assert reading == READ_TOGETHER
+            may_end.set()
+            assert set(await asyncio.gather(*callers)) == {None}
+            assert reading == 3 * READ_TOGETHER
+
+    run(scenario())
+
+
+def test_a_flood_of_refused_submissions_does_not_flood_the_log(
+    broker: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            broker.connected = False
+            for _ in range(5 * LINES_PER_SECOND):
+                await error_of(at.submit(), BrokerUnavailable)
+
+    run(scenario())
+    # The second may end in between.
+    assert 0 < caplog.text.count("not accepted") < 3 * LINES_PER_SECOND
 
 
 def test_each_caller_gets_the_own_job(broker: FakeServer) -> None:

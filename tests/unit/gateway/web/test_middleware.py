@@ -14,12 +14,20 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from gateway.metrics import GatewayMetrics
+from gateway.web.answers import PIECE_BYTES, AnswerBudget
+from gateway.web.error_log import LINES_PER_SECOND
 from gateway.web.middleware import RequestMiddleware
 from tests.support.coroutines import run, turns
+
+LARGE = b"x" * (3 * PIECE_BYTES + 1)
 
 
 async def fine(_: Request) -> Response:
     return JSONResponse({})
+
+
+async def large(_: Request) -> Response:
+    return Response(LARGE)
 
 
 async def broken(_: Request) -> Response:
@@ -63,9 +71,11 @@ class Site:
         async def job(job_id: str) -> dict[str, str]:
             return {"id": job_id}
 
-        app = FastAPI(middleware=[Middleware(RequestMiddleware, metrics=self.metrics)])
+        self.answers = AnswerBudget(2 * len(LARGE), self.metrics.rejected)
+        app = FastAPI(middleware=[Middleware(RequestMiddleware, metrics=self.metrics, answers=self.answers)])
         app.router.routes += [
             Route("/fine", fine, methods=["GET", "POST"]),
+            Route("/large", large),
             Route("/broken", broken),
             Route("/left", left),
             Route("/slow", slow),
@@ -137,6 +147,62 @@ def test_what_nobody_caught_is_a_problem_that_leads_to_the_log(site: Site, caplo
     assert "request mine failed" in caplog.text
     assert "RuntimeError: sesame" in caplog.text
     assert site.requests() == {("GET", "/broken", "500"): 1}
+
+
+def test_a_flood_of_failures_does_not_flood_the_log(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(5 * LINES_PER_SECOND):
+        site.ask("GET", "/broken")
+
+    # The second may end in between.
+    assert caplog.text.count("RuntimeError: sesame") < 3 * LINES_PER_SECOND
+
+
+def test_a_large_answer_leaves_in_pieces_and_counts_until_the_last(site: Site) -> None:
+    sent: list[Message] = []
+    held: list[int] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+        held.append(site.answers.held_bytes)
+
+    run(site.app(_scope("/large"), _nothing, send))
+
+    start, *pieces = sent
+    assert dict(start["headers"])[b"content-length"] == b"%d" % len(LARGE)
+    assert b"".join(piece["body"] for piece in pieces) == LARGE
+    assert [len(piece["body"]) for piece in pieces] == [PIECE_BYTES] * 3 + [1]
+    assert [piece["more_body"] for piece in pieces] == [True] * 3 + [False]
+    assert set(held) == {len(LARGE)}
+    assert site.answers.held_bytes == 0
+
+
+def test_one_large_answer_too_many_is_503(site: Site) -> None:
+    async def scenario() -> list[Message]:
+        may_go_on = asyncio.Event()
+        sent: list[Message] = []
+
+        async def stuck(message: Message) -> None:
+            await may_go_on.wait()
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        unread = [asyncio.create_task(site.app(_scope("/large"), _nothing, stuck)) for _ in range(2)]
+        await turns()
+        await site.app(_scope("/large"), _nothing, send)
+        may_go_on.set()
+        await asyncio.gather(*unread)
+        return sent
+
+    start, body = run(scenario())
+    assert (start["status"], json.loads(body["body"])["type"]) == (503, "urn:headrace:problem:answers_full")
+    headers = dict(start["headers"])
+    assert headers[b"content-length"] == b"%d" % len(body["body"])
+    assert int(headers[b"retry-after"]) >= 1 and b"x-request-id" in headers
+    assert not body.get("more_body")
+    assert site.requests() == {("GET", "/large", "200"): 2, ("GET", "/large", "503"): 1}
+    assert site.metrics.registry.get_sample_value("inference_rejections_total", {"reason": "answers_full"}) == 1
+    assert site.answers.held_bytes == 0
 
 
 def test_an_answer_that_broke_off_is_not_answered_twice(caplog: pytest.LogCaptureFixture) -> None:

@@ -14,10 +14,11 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from gateway.api.responses import EncodedResponse
 from gateway.metrics import GatewayMetrics
+from gateway.web.answers import PIECE_BYTES
 from gateway.web.middleware import RequestMiddleware
 from gateway.web.request_context import CONTEXT, RequestContext
 from gateway.web.single_write import write_response
-from tests.support.coroutines import run
+from tests.support.coroutines import run, turns
 from tests.unit.gateway.web.transports import RecordingTransport
 
 HEADERS = [(b"content-type", b"text/plain"), (b"content-length", b"2")]
@@ -70,6 +71,31 @@ def test_what_can_not_leave_at_once_goes_the_usual_way(why: str) -> None:
 
     assert not write_response(request_cycle, 200, HEADERS, b"ok")
     assert transport.writes == []
+
+
+def test_a_large_answer_does_not_leave_at_once() -> None:
+    transport = RecordingTransport()
+    body = b"x" * (2 * PIECE_BYTES + 1)
+
+    async def scenario() -> None:
+        request_cycle: Any = cycle(transport)
+        scope = request_cycle.scope
+        scope[CONTEXT] = RequestContext(partial(write_response, request_cycle))
+        answered = asyncio.ensure_future(
+            RequestMiddleware(EncodedResponse(body, 200, []), GatewayMetrics())(
+                scope, request_cycle.receive, request_cycle.send
+            )
+        )
+        request_cycle.flow.pause_writing()
+        await turns()
+        assert transport.writes == [], "nothing is written that the caller does not take"
+        request_cycle.flow.resume_writing()
+        await answered
+
+    run(scenario())
+    head, *pieces = transport.writes
+    assert head.endswith(b"\r\n\r\n") and b"".join(pieces) == body
+    assert max(map(len, pieces)) == PIECE_BYTES
 
 
 def test_the_usual_way_sends_the_same() -> None:

@@ -1,0 +1,51 @@
+"""Large answers: counted against one limit until they are sent, and handed to their connections in pieces."""
+
+from collections.abc import Callable, Iterator
+
+from gateway.problems import overloaded
+
+PIECE_BYTES = 65_536
+"""Bytes of an answer that a connection gets at once: as many as it holds before it asks to wait.
+
+Answers that fit into one piece are not counted: a connection holds two pieces at most that its caller has not taken.
+"""
+
+
+class AnswerBudget:
+    """A limit on the bytes of large answers in this process.
+
+    An answer counts from the moment at which its size is known, which for a prediction is before its rows are queued,
+    until all of it was handed to the connection.
+    """
+
+    def __init__(self, max_bytes: int, rejected: Callable[[str], None]) -> None:
+        """Take the limit, and a function that counts a caller turned away, by reason."""
+        self._max_bytes = max_bytes
+        self._rejected = rejected
+        self.held_bytes = 0
+        """Bytes of the answers that count now."""
+
+    def hold(self, size: int, held: int) -> None:
+        """Count an answer of this size, of which `held` bytes count already, until `release`.
+
+        An answer that is alone is never too large.
+
+        Raises:
+            Problem: 503 if the limit would be exceeded.
+        """
+        others = self.held_bytes - held
+        if others and others + size > self._max_bytes:
+            self._rejected("answers_full")
+            raise overloaded("answers_full", "too many large answers are being made or sent", 2)
+        self.held_bytes = others + size
+
+    def release(self, size: int) -> None:
+        """Take an answer off the count."""
+        self.held_bytes -= size
+
+
+def in_pieces(body: bytes) -> Iterator[tuple[bytes, bool]]:
+    """Yield the pieces of a body, each with True if another one follows; of an empty body an empty piece."""
+    for start in range(0, max(len(body), 1), PIECE_BYTES):
+        end = start + PIECE_BYTES
+        yield body[start:end], end < len(body)

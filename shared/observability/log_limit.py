@@ -1,5 +1,6 @@
 """A limit on log lines that a flood of equal events would write."""
 
+import logging
 import time
 from collections.abc import Callable
 
@@ -27,3 +28,18 @@ class LogLimit:
             return None
         suppressed, self._suppressed = self._suppressed, 0
         return f", and {suppressed} more before" if suppressed else ""
+
+
+class LimitedLines(logging.Filter):
+    """A filter that lets a limited number of a logger's lines through, 10 in 10 s."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._limit = LogLimit(10, 10.0, clock)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return False for a line beyond the limit; add the number of the lines left out before it to another one."""
+        before = self._limit.admit()
+        if before:
+            record.msg, record.args = f"{record.getMessage().rstrip()}{before}", ()
+        return before is not None

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from shared.observability.log_context import log_context
+from shared.observability.log_limit import LimitedLines
 
 FIELD_ITEMS_MAX = 20
 """Number of ids that are shown of a list; a batch may have hundreds of jobs."""
@@ -125,7 +126,10 @@ def logging_configuration(process: str, level: str, log_format: str = "console")
         "formatters": {"line": {"()": FORMATTERS[log_format], "process": process}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
         "root": {"level": level, "handlers": ["stderr"]},
+        "filters": {"limited": {"()": LimitedLines}},
         "loggers": {
+            # An estimator may warn of every batch, because of its callers' values.
+            "py.warnings": {"filters": ["limited"]},
             # On INFO these log a line for every batch.
             "celery.app.trace": {"level": "WARNING"},
             "celery.worker.strategy": {"level": "WARNING"},

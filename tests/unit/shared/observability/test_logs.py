@@ -284,3 +284,19 @@ def test_the_configuration_has_the_formatter(log_format: str, formatter: Callabl
 @pytest.mark.parametrize(("level", "of_the_pool"), [("DEBUG", "INFO"), ("INFO", "INFO"), ("ERROR", "ERROR")])
 def test_arguments_of_tasks_are_not_shown_at_any_level(level: str, of_the_pool: str) -> None:
     assert logging_configuration("worker", level)["loggers"]["celery.pool"] == {"level": of_the_pool}
+
+
+def test_warnings_of_an_estimator_do_not_flood_the_log() -> None:
+    configuration = logging_configuration("worker", "INFO")
+    [name] = configuration["loggers"]["py.warnings"]["filters"]
+    now = 0.0
+    log = Log("console")
+    log.logger.addFilter(configuration["filters"][name]["()"](lambda: now))
+    for _ in range(1_000):
+        log.logger.warning("%s", "a.py:1: UserWarning: unknown categories\n  warn()\n")
+    lines = log.text.count("UserWarning")
+    now = 60.0
+    log.logger.warning("%s", "a.py:1: UserWarning: the next\n")
+
+    assert lines == 10
+    assert log.text.rstrip().endswith("the next, and 990 more before")

@@ -49,7 +49,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def instances(stack: Stack) -> list[dict[str, float]]:
-    """As many rows as one request may have."""
+    """The most rows that one request may have."""
     _, many = stack.http.get("/openapi.json").json()["components"]["schemas"]["Rows"]["oneOf"]
     return [{"x": at / 100, "y": 1.0} for at in range(many["properties"]["instances"]["maxItems"])]
 

@@ -164,7 +164,7 @@ def huge(path: Path) -> None:
 
 
 def private(path: Path) -> None:
-    """What `cat` would print without an end, although its size is 0."""
+    """A regular file that can't be read although it can be opened."""
     path.symlink_to("/proc/self/mem")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from celery import Celery
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from gateway.broker.celery_message import NOT_TRACED, Traces, lane_of, queue_entry
 from gateway.broker.raw_connection import RawConnection
@@ -79,10 +80,18 @@ class BatchClient:
 
     async def read_step(self) -> None:
         """Wait for replies and deliver them: a step of a background loop."""
-        answer: Any = await self._reader.xread(
-            {self.reply_to: self._last_read}, count=READ_COUNT, block=READ_BLOCK_MILLISECONDS
-        )
+        try:
+            answer: Any = await self._reader.xread(
+                {self.reply_to: self._last_read}, count=READ_COUNT, block=READ_BLOCK_MILLISECONDS
+            )
+        except ResponseError as error:
+            if str(error).startswith("WRONGTYPE"):
+                # Another program has put something in the place of the stream.
+                await self._redis.delete(self.reply_to)
+            raise
         if not answer:
+            if self._waiting:
+                await self._follow_stream()
             return
         ((_, entries),) = answer
         for entry_id, fields in entries:
@@ -94,6 +103,17 @@ class BatchClient:
         if self._read_since_trim >= TRIM_EVERY:
             self._read_since_trim = 0
             await self._redis.xtrim(self.reply_to, minid=self._last_read, approximate=True)
+
+    async def _follow_stream(self) -> None:
+        """Read the stream from its beginning if it is another one than the one that was read so far.
+
+        The ids of its entries are times of Redis' clock. A stream that was lost and made anew, after that clock was set
+        back or by another Redis, has smaller ids than the last one that was read: its replies would never be seen.
+        Replies that are read twice are ignored.
+        """
+        newest: Any = await self._redis.xrevrange(self.reply_to, count=1)
+        if not newest or _order(newest[0][0]) < _order(self._last_read):
+            self._last_read = b"0"
 
     def _deliver(self, payload: bytes) -> None:
         try:
@@ -109,3 +129,9 @@ class BatchClient:
     async def delete_replies(self) -> None:
         """Delete the reply stream, at the end of the process."""
         await self._redis.delete(self.reply_to)
+
+
+def _order(entry_id: bytes) -> tuple[int, int]:
+    """Return an id of a stream's entry, `<milliseconds>-<number>`, as numbers."""
+    milliseconds, _, number = entry_id.partition(b"-")
+    return int(milliseconds), int(number or 0)

@@ -14,6 +14,8 @@ from sklearn.datasets import load_iris
 
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
+from shared.queue import keys
+from tests.support.processes import wait_for
 from tests.support.stack import Stack
 
 NAMES = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
@@ -138,3 +140,19 @@ def test_health_tells_what_is_there(stack: Stack) -> None:
     assert health["status"] == "ok"
     assert health["workers"] == {"live": 1, "slots": 2}
     assert stack.status("/livez") == 200
+
+
+def test_replies_are_read_also_when_their_ids_became_smaller(stack: Stack) -> None:
+    """The ids are times of Redis' clock: it was set back, and the stream of replies was lost."""
+    assert stack.predict(SETOSA).status_code == 200
+    [replies] = stack.redis.keys(keys.replies("*"))
+    read = stack.gateway.log().count("dropped a reply")
+    stack.redis.xadd(replies, {"reply": "none"}, id="99999999999999-0")
+    wait_for("it is read", lambda: stack.gateway.log().count("dropped a reply") > read)
+    stack.redis.delete(replies)
+
+    answer = stack.predict(SETOSA)
+
+    assert answer.status_code == 200
+    assert answer.elapsed.total_seconds() < 5
+    assert stack.predict(SETOSA).elapsed.total_seconds() < 1

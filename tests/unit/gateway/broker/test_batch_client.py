@@ -238,3 +238,94 @@ def test_a_gateway_that_ends_leaves_no_stream_behind(broker: FakeServer) -> None
             assert await client.keys() == []
 
     run(scenario())
+
+
+@pytest.mark.parametrize("old", ["99999999999999-0", "99999999999999-7", "1795000000000-0"])
+def test_a_stream_that_is_made_anew_with_smaller_ids_is_read_from_its_beginning(broker: FakeServer, old: str) -> None:
+    """Redis' clock was set back, or another Redis took over, and the stream was lost."""
+
+    async def scenario() -> None:
+        async with opened(broker) as (batch_client, client):
+            got: list[int] = []
+            batches = [batch_client.expect_reply(lambda reply: got.append(reply.batch)) for _ in range(3)]
+            await client.xadd(batch_client.reply_to, {"reply": reply(batches[0])}, id=old)
+            await batch_client.read_step()
+            await client.delete(batch_client.reply_to)
+            for entry_id, batch in (("5-1", batches[1]), ("5-2", batches[2])):
+                await client.xadd(batch_client.reply_to, {"reply": reply(batch)}, id=entry_id)
+            await batch_client.read_step()
+            await batch_client.read_step()
+            assert got == batches
+
+    run(scenario())
+
+
+def test_a_stream_that_is_gone_is_read_from_its_beginning_when_it_is_there_again(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with opened(broker) as (batch_client, client):
+            got: list[int] = []
+            batches = [batch_client.expect_reply(lambda reply: got.append(reply.batch)) for _ in range(2)]
+            await client.xadd(batch_client.reply_to, {"reply": reply(batches[0])}, id="99999999999999-0")
+            await batch_client.read_step()
+            await client.delete(batch_client.reply_to)
+            await batch_client.read_step()
+            await client.xadd(batch_client.reply_to, {"reply": reply(batches[1])}, id="1-0")
+            await batch_client.read_step()
+            assert got == batches
+
+    run(scenario())
+
+
+def test_a_stream_that_lags_behind_delivers_no_reply_twice(broker: FakeServer) -> None:
+    """A replica took over that had not got the last entries; what it has was read already."""
+
+    async def scenario() -> None:
+        async with opened(broker) as (batch_client, client):
+            got: list[int] = []
+            batches = [batch_client.expect_reply(lambda reply: got.append(reply.batch)) for _ in range(3)]
+            for number, batch in enumerate(batches[:2], start=1):
+                await client.xadd(batch_client.reply_to, {"reply": reply(batch)}, id=f"10-{number}")
+            await batch_client.read_step()
+            await client.delete(batch_client.reply_to)
+            await client.xadd(batch_client.reply_to, {"reply": reply(batches[0])}, id="10-1")
+            await batch_client.read_step()
+            await batch_client.read_step()
+            await put(client, batch_client, reply(batches[2]))
+            await batch_client.read_step()
+            assert got == batches
+
+    run(scenario())
+
+
+def test_while_nobody_waits_the_stream_is_not_asked_for(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with opened(broker) as (batch_client, client):
+
+            async def asked(*_: Any, **__: Any) -> None:
+                raise AssertionError("it was asked")
+
+            monkeypatch.setattr(client, "xrevrange", asked)
+            await batch_client.read_step()
+
+    run(scenario())
+
+
+def test_another_key_in_the_place_of_the_stream_is_removed(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: Any, **__: Any) -> None:
+        raise redis.ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
+
+    async def scenario() -> None:
+        async with opened(broker) as (batch_client, client):
+            got: list[int] = []
+            batch = batch_client.expect_reply(lambda reply: got.append(reply.batch))
+            await client.set(batch_client.reply_to, "no stream")
+            with monkeypatch.context() as patch:
+                # fakeredis has another error.
+                patch.setattr(batch_client._reader, "xread", refuse)
+                with pytest.raises(redis.ResponseError):
+                    await batch_client.read_step()
+            await put(client, batch_client, reply(batch))
+            await batch_client.read_step()
+            assert got == [batch]
+
+    run(scenario())

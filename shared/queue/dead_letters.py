@@ -1,9 +1,12 @@
-"""Dead letters: queue entries that were not tasks of ours, kept in Redis with the reason."""
+"""Dead letters: queue entries that were not tasks of ours, and damaged data, kept in Redis with the reason."""
 
 import base64
 import uuid
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from shared.queue import keys
 
 KEPT = 1000
 """Number of dead letters that are kept; older ones are dropped."""
@@ -13,7 +16,10 @@ KEPT_BYTES = 32_000_000
 
 
 class DeadLetter(BaseModel):
-    """A member of `keys.DEAD_LETTERS`; `at` is the broker's time in seconds, `queue` the list that the entry was in."""
+    """A member of `keys.DEAD_LETTERS`; `at` is the broker's time in seconds, `queue` the list that the entry was in.
+
+    Damaged data was in no queue: `queue` is empty.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -43,6 +49,13 @@ def read(letter: bytes) -> DeadLetter | None:
         return DeadLetter.model_validate_json(letter)
     except ValidationError:
         return None
+
+
+def bury(client: Any, letter: DeadLetter) -> None:
+    """Add a dead letter, and drop older ones that are too many; `client` is a blocking client of Redis."""
+    text = letter.model_dump_json()
+    client.lpush(keys.DEAD_LETTERS, text)
+    client.ltrim(keys.DEAD_LETTERS, 0, kept_after(text) - 1)
 
 
 def kept_after(letter: str) -> int:

@@ -20,14 +20,15 @@ from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
 from shared.queue.broker_clock import BrokerClock
+from shared.queue.dead_letters import DeadLetter, bury
 from worker.consumer.shutdown import is_stopping
 
 logger = logging.getLogger(__name__)
 
 Command = tuple[Any, ...]
 
-CALIBRATION_SECONDS = 60.0
-"""Age at which the broker's clock is read again."""
+CLOCK_SLACK_SECONDS = 5.0
+"""Time by which a record may be ahead of the broker's clock, before that counts as set back."""
 
 
 class QoS(kombu_redis.QoS):  # type: ignore[misc]
@@ -38,7 +39,7 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
         self._connection: Any = None
         self._unconfirmed: list[Command] = []
         self._clock = BrokerClock()
-        self._calibrated_at = float("-inf")
+        self._calibrated = False
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """Record a message that is about to be handed on.
@@ -87,26 +88,45 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
     def restore_visible(self, start: int = 0, num: int | None = 10, interval: int = 10) -> None:
         """Give back the messages that any worker has held for longer than the visibility timeout.
 
-        Adapted from kombu 5.7, with three differences: the time is the broker's, every call sweeps (kombu's `interval`,
-        a throttle, is ignored), and the oldest message goes back first.
+        Adapted from kombu 5.7, with these differences: the time is the broker's, every call sweeps (kombu's `interval`,
+        a throttle, is ignored), the oldest message goes back first, a record that is damaged is put aside, and one from
+        before the broker's clock was set back counts from now on.
         """
         with self.channel.conn_or_acquire() as client:
-            latest = self._now() - self.visibility_timeout
+            self._calibrate(client)
+            now = self._clock.now()
             mutex = kombu_redis.Mutex(client, self.unacked_mutex_key, self.unacked_mutex_expire)
             with suppress(kombu_redis.MutexHeld), mutex:
                 # Redis takes an offset only together with a number.
                 limit = {"offset": start, "num": num} if num else {}
-                for tag in client.zrange(self.unacked_index_key, 0, latest, byscore=True, **limit):
-                    self.restore_by_tag(tag, client)
+                index = self.unacked_index_key
+                for tag in client.zrange(index, 0, now - self.visibility_timeout, byscore=True, **limit):
+                    self._restore(tag, client)
+                for tag in client.zrange(index, now + CLOCK_SLACK_SECONDS, "+inf", byscore=True, **limit):
+                    client.zadd(index, {tag: now}, xx=True)
+
+    def _restore(self, tag: Any, client: Any) -> None:
+        """Give a message back; a record that is none of ours becomes a dead letter, and does not stop the others."""
+        try:
+            self.restore_by_tag(tag, client)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            logger.error("dead letter: the record of an unacknowledged message is damaged")
+            reason = "damaged record of an unacknowledged message"
+            bury(client, DeadLetter.of(client.hget(self.unacked_key, tag) or b"", "", reason, self._clock.now()))
+            client.hdel(self.unacked_key, tag)
+            client.zrem(self.unacked_index_key, tag)
 
     def _now(self) -> float:
-        """Return the broker's time, estimated from a reading that is at most CALIBRATION_SECONDS old."""
-        asked = monotonic()
-        if asked - self._calibrated_at > CALIBRATION_SECONDS:
+        """Return the broker's time, estimated from the reading of the last sweep: they come every few seconds."""
+        if not self._calibrated:
             with suppress(redis.RedisError), self.channel.conn_or_acquire() as client:
-                self._clock.calibrate(client.time(), asked, monotonic())
-                self._calibrated_at = asked
+                self._calibrate(client)
         return self._clock.now()
+
+    def _calibrate(self, client: Any) -> None:
+        asked = monotonic()
+        self._clock.calibrate(client.time(), asked, monotonic())
+        self._calibrated = True
 
     def _write(self, *commands: Command) -> None:
         self._settle()

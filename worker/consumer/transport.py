@@ -14,8 +14,7 @@ import redis
 from celery.app.amqp import AMQP
 from kombu.transport import redis as kombu_redis
 
-from shared.queue import keys
-from shared.queue.dead_letters import DeadLetter, kept_after
+from shared.queue.dead_letters import DeadLetter, bury
 from shared.queue.entry import problem
 from worker.consumer.acks import QoS
 from worker.consumer.blocking_poll import BlockingPoll
@@ -144,9 +143,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         logger.error("dead letter: %s: an entry of %d bytes in %s", reason, len(entry), queue)
         with self.conn_or_acquire() as client:
             seconds, _ = client.time()
-            letter = DeadLetter.of(entry, queue, reason, seconds).model_dump_json()
-            client.lpush(keys.DEAD_LETTERS, letter)
-            client.ltrim(keys.DEAD_LETTERS, 0, kept_after(letter) - 1)
+            bury(client, DeadLetter.of(entry, queue, reason, seconds))
 
 
 class Transport(kombu_redis.Transport):  # type: ignore[misc]

@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
+import orjson
 import pytest
 import redis
 from celery.worker import state
@@ -11,6 +12,8 @@ from fakeredis import FakeRedis
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
+from shared.queue import keys
+from shared.queue.dead_letters import read
 from worker.consumer.acks import QoS
 
 MESSAGE = SimpleNamespace(_raw={"body": "x"}, delivery_info={"exchange": "", "routing_key": "bulk"})
@@ -204,3 +207,58 @@ def test_of_a_lost_connection_running_messages_are_not_given_back(
     holder.qos.restore_unacked_once()
 
     assert sorted(given_back) == kept
+
+
+def sweeping(holder: Holder) -> float:
+    """Let a holder sweep, and return the broker's time."""
+    holder.channel.visibility_timeout = 12
+    holder.channel.unacked_mutex_key, holder.channel.unacked_mutex_expire = "unacked_mutex", 10
+    return float(holder.redis.time()[0])
+
+
+@pytest.mark.parametrize("record", ["text", "[1]", "[1,2,3]", "null", "[{},[],{}]", None])
+def test_a_damaged_record_is_a_dead_letter_and_stops_no_other(
+    holder: Holder, caplog: pytest.LogCaptureFixture, record: str | None
+) -> None:
+    seconds = sweeping(holder)
+    holder.channel._do_restore_message = lambda message, *_: message["headers"]
+    holder.redis.hset("unacked", "good", orjson.dumps([{"headers": {}}, "", "bulk"]))
+    if record is not None:
+        holder.redis.hset("unacked", "bad", record)
+    holder.redis.zadd("unacked_index", {"bad": seconds - 30, "good": seconds - 20})
+
+    holder.qos.restore_visible()
+
+    assert holder.recorded() == ([], [])
+    letters = [read(letter) for letter in holder.redis.lrange(keys.DEAD_LETTERS, 0, -1)]
+    expected = [] if record is None else [("", record.encode())]
+    assert [(letter.queue, letter.content) for letter in letters if letter] == expected
+    assert ("damaged" in caplog.text) == (record is not None)
+
+
+def test_records_from_before_the_clock_was_set_back_count_from_now_on(
+    holder: Holder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = sweeping(holder)
+    holder.redis.zadd("unacked_index", {"before": seconds + 3600, "now": seconds + 1})
+
+    holder.qos.restore_visible()
+
+    assert holder.redis.zscore("unacked_index", "before") == pytest.approx(seconds, abs=60)
+    assert holder.redis.zscore("unacked_index", "now") == seconds + 1
+
+
+def test_a_clock_that_is_set_is_noticed_by_the_next_sweep(holder: Holder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise this worker would take the messages of the others for abandoned, and have them run twice."""
+    seconds = sweeping(holder)
+    restored: list[bytes] = []
+    monkeypatch.setattr(holder.qos, "restore_by_tag", lambda tag, client: restored.append(tag))
+    holder.qos.append(MESSAGE, "own")
+    holder.redis.time = lambda: (int(seconds) - 3600, 0)
+    holder.redis.zadd("unacked_index", {"another's": seconds - 3600})
+
+    holder.qos.restore_visible()
+
+    assert restored == []
+    holder.qos.append(MESSAGE, "later")
+    assert holder.redis.zscore("unacked_index", "later") == pytest.approx(seconds - 3600, abs=60)

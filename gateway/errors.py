@@ -26,6 +26,17 @@ class Overloaded(LoadError):
     """A wait that would be longer than the request's deadline or the job's expiry."""
 
 
+class QuotaExceeded(LoadError):
+    """A limit of open jobs or kept bytes that an owner has reached, and others have not."""
+
+
+class RecordDamaged(RequestError):
+    """A job whose record in Redis can't be read."""
+
+    def __init__(self) -> None:
+        super().__init__("the record of this job is damaged")
+
+
 class BrokerUnavailable(RequestError):
     """A Redis that does not answer."""
 

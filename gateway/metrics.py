@@ -29,6 +29,7 @@ REJECTIONS = (
     "no_worker",
     "overloaded",
     "queue_full",
+    "quota_exceeded",
     "rate_limited",
     "row_rejected",
     "slow_client",
@@ -147,7 +148,7 @@ class GatewayMetrics(Collector):
             ["action"],
             registry=own,
         )
-        for action in ("gone", "expired", "worker_lost", "waiting", "republished"):
+        for action in ("gone", "damaged", "expired", "worker_lost", "waiting", "republished"):
             self.reconciled.labels(action)
         for reason in REJECTIONS:
             self._rejections.labels(reason)

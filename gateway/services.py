@@ -97,9 +97,7 @@ class Services:
         )
         self._jobs_state: JobsState | None = None
         self._retention = JobRetention(self.redis, self.clock, settings)
-        self._reconciler = Reconciler(
-            self.redis, self.batch_client, self.workers, self.clock, settings.job_check_seconds, self._tidy
-        )
+        self._reconciler = Reconciler(self.redis, self.batch_client, self.workers, self.clock, settings, self._tidy)
         self._loops = BackgroundLoops()
         self._waiting = WaitingRows(settings.waiting_rows_max)
         self.metrics.registry.register(self.monitor)
@@ -169,6 +167,7 @@ class Services:
             state = self._jobs_state = await self.monitor.read_jobs()
             memory_seconds = await self._retention.memory_seconds(state)
             self._jobs_admission.observe(state.waiting, state.ended, state.memory_share, memory_seconds)
+            self._jobs_admission.limits = self._retention.limits(state)
         finally:
             # If the broker does not answer, no worker is known.
             self._jobs_admission.decide(self.workers.slots)
@@ -194,4 +193,4 @@ class Services:
             await self._pubsub.subscribe(keys.JOBS_ENDED)
         message = await self._pubsub.get_message(timeout=1.0)
         if message is not None:
-            await self.jobs.waiters.wake(message["data"].decode().split())
+            await self.jobs.waiters.wake(message["data"].decode(errors="replace").split())

@@ -49,6 +49,12 @@ class GatewaySettings(CommonSettings):
     jobs_open_max: int = Field(default=100_000, ge=1)
     """Most jobs without an outcome; beyond it `/jobs` gets 503."""
 
+    owner_jobs_open_max: int | None = Field(default=None, ge=1)
+    """Most jobs without an outcome of one owner of API keys; beyond it `/jobs` gets 429."""
+
+    owner_job_bytes_max: int | None = Field(default=None, gt=0)
+    """Bytes that the jobs of one owner of API keys may take in Redis, with outcomes to come; beyond them: 429."""
+
     job_expiry_seconds: float = Field(default=86_400.0, gt=0)
     """Age at which a job that has not started ends as `expired`."""
 
@@ -111,6 +117,11 @@ class GatewaySettings(CommonSettings):
         if self.answer_max_bytes > self.answers_max_bytes:
             raise ValueError("ANSWER_MAX_BYTES is greater than ANSWERS_MAX_BYTES")
         return self
+
+    @property
+    def owner_open_max(self) -> int:
+        """Most jobs without an outcome of one owner; by default half of all, so that no owner shuts the others out."""
+        return self.owner_jobs_open_max or (self.jobs_open_max + 1) // 2
 
     @property
     def serves_docs(self) -> bool:

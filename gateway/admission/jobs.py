@@ -4,6 +4,7 @@ Limits of depth bound memory, estimated waits bound patience. Both checks compar
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gateway.admission.wait_estimates import JobWaitEstimate
 from gateway.errors import Overloaded, QueueFull
@@ -16,6 +17,18 @@ BROKER_FULL = 0.9
 """Share of Redis' memory above which no jobs are accepted; the rest is for outcomes, replies and predictions."""
 
 ROOM_SECONDS_MIN, ROOM_SECONDS_MAX = 5.0, 60.0
+
+NO_LIMIT = 10**15
+"""Number of bytes, or of jobs, that is never reached."""
+
+
+class JobLimits(NamedTuple):
+    """Limits of memory that Redis checks with every submission, because it counts exactly."""
+
+    coming_bytes: int = NO_LIMIT
+    """Most bytes of the outcomes of open jobs."""
+    owner_bytes: int = NO_LIMIT
+    """Most bytes of the jobs of one owner."""
 
 
 @dataclass
@@ -40,6 +53,8 @@ class JobsAdmission:
         self.wait_seconds = self._expiry_seconds
         """Estimated time for which a job that comes now would wait."""
         self._too_long = False
+        self.limits = JobLimits()
+        """Limits of memory, as of the last reading of Redis' state."""
 
     def observe(self, waiting: int, ended_total: int, memory_share: float, memory_seconds: float | None = None) -> None:
         """Take the queue's state.

@@ -92,7 +92,7 @@ def job_routes(services: Services) -> APIRouter:
         operation_id=GET_JOB,
         summary="A job's status and outcome",
         response_class=Response,
-        responses={200: {"model": JobView, "links": job_links()}, **problems(404, 410, 422, 503)},
+        responses={200: {"model": JobView, "links": job_links()}, **problems(404, 410, 422, 500, 503)},
     )
     async def get_job(
         request: Request,
@@ -119,7 +119,7 @@ def job_routes(services: Services) -> APIRouter:
         responses={
             200: {"description": "Cancelled.", "model": JobView, "links": job_links()},
             204: {"description": "It had ended, and is forgotten."},
-            **problems(404, 422, 503),
+            **problems(404, 422, 500, 503),
         },
     )
     async def delete_job(request: Request, job_id: JobId) -> Any:

@@ -11,6 +11,7 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from gateway.errors import RecordDamaged
 from gateway.jobs.record import Job
 from gateway.problems import Problem
 from gateway.web.request_context import HeaderPairs, RequestContext, context_of
@@ -192,12 +193,16 @@ async def job_prediction(job: Job, context: RequestContext) -> dict[str, Any]:
 
     Raises:
         Problem: 503 if the result is large, and too many large answers are being made or sent.
+        RecordDamaged: if the outcome is not that of a worker.
     """
     # Before the outcome is read, which takes more memory than its text.
     context.hold_answer(len(job.outcome_json or b""))
     outcome = job.outcome or {}
-    outputs = outcome["outputs"]
-    return predicted(outputs, outcome, True) if job.single else await written(outputs, outcome)
+    try:
+        outputs = outcome["outputs"]
+        return predicted(outputs, outcome, True) if job.single else await written(outputs, outcome)
+    except (KeyError, IndexError, TypeError, ValueError):
+        raise RecordDamaged() from None
 
 
 def _has_result(job: Job) -> bool:

@@ -13,11 +13,13 @@ from gateway.errors import (
     NoWorker,
     Overloaded,
     QueueFull,
+    QuotaExceeded,
+    RecordDamaged,
     RequestError,
     UnknownModel,
 )
 from gateway.problems import Problem, retry_after
-from shared.queue.contract import ErrorCode
+from shared.queue.contract import JOB_DAMAGED, ErrorCode
 
 ERRORS_SHOWN = 20
 """Number of wrong values or failing rows that an answer names."""
@@ -32,10 +34,12 @@ SOON_SECONDS = 0.5
 STATUSES: dict[type[RequestError], tuple[int, str, float | None]] = {
     QueueFull: (503, "queue_full", None),
     Overloaded: (503, "overloaded", None),
+    QuotaExceeded: (429, "quota_exceeded", None),
     BrokerUnavailable: (503, "broker_unavailable", 2.0),
     NoWorker: (503, "no_worker", 5.0),
     DeadlineExceeded: (504, "deadline_exceeded", SOON_SECONDS),
     IdempotencyKeyReused: (422, "idempotency_key_reused", None),
+    RecordDamaged: (500, JOB_DAMAGED, None),
     UnknownModel: (404, "unknown_model", None),
     ModelUnavailable: (503, "model_unavailable", 5.0),
     InvalidJson: (400, "invalid_json", None),

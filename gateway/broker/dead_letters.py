@@ -95,7 +95,8 @@ def _for_each(client: redis.Redis, options: argparse.Namespace, requeue: bool) -
     done = 0
     # The oldest first, so that they are also the first in their queue again.
     for letter, kept in reversed(list(_letters(client))):
-        if letter is None and requeue:
+        if requeue and (letter is None or not letter.queue):
+            # Damaged data was in no queue.
             continue
         name = UNREADABLE if letter is None else letter.id
         if not options.all and name not in options.ids:

@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from gateway.broker.counts import Counts
 from gateway.broker.redis_client import bounded
 from gateway.broker.workers import Workers
 from shared.observability.metric_names import PREFIX
@@ -81,6 +82,7 @@ class QueueMonitor(Collector):
         self._redis = redis
         self._clock = clock
         self._workers = workers
+        self._counts = Counts()
         self.stats = QueueStats()
 
     async def refresh(self) -> QueueStats:
@@ -98,16 +100,18 @@ class QueueMonitor(Collector):
                 pipe.llen(keys.DEAD_LETTERS)
                 pipe.hget(keys.WORKER_COUNTS, STALLED)
                 pipe.hgetall(keys.JOB_RESULT_COUNTS)
-                *answers, unacked, jobs_open, counts, dead_letters, stalled, results = await bounded(pipe.execute())
+                found = await bounded(pipe.execute(raise_on_error=False))
             memory = await self._memory()
         except (RedisError, OSError, asyncio.TimeoutError):
             self.stats = QueueStats()
             return self.stats
+        *answers, unacked, jobs_open, counts, dead_letters, stalled, results = found
+        count, field_of = self._counts.count, self._counts.field
         depth, oldest_seconds = QueueStats().depth, QueueStats().oldest_seconds
         ages: dict[str, float] = {}
         for (lane, queue), length, oldest in zip(queues, answers[::2], answers[1::2], strict=True):
-            depth[lane.value] += length
-            if oldest is not None:
+            depth[lane.value] += count(queue, length)
+            if isinstance(oldest, bytes):
                 ages[queue] = self._age(oldest)
                 oldest_seconds[lane.value] = max(oldest_seconds[lane.value], ages[queue])
         self.stats = QueueStats(
@@ -115,18 +119,18 @@ class QueueMonitor(Collector):
             depth=depth,
             oldest_seconds=oldest_seconds,
             oldest_seconds_of=ages,
-            unacked=unacked,
-            jobs_open=jobs_open,
-            jobs_accepted=int(counts.get(b"accepted", 0)),
-            jobs_ended={outcome.value: int(counts.get(outcome.value.encode(), 0)) for outcome in OUTCOMES},
-            jobs_rejected=int(counts.get(ErrorCode.ROW_REJECTED.value.encode(), 0)),
-            dead_letters=dead_letters,
-            workers_stalled=int(stalled or 0),
+            unacked=count(UNACKED_KEY, unacked),
+            jobs_open=count(keys.JOBS_OPEN, jobs_open),
+            jobs_accepted=field_of(keys.JOB_COUNTS, "accepted", counts),
+            jobs_ended={outcome.value: field_of(keys.JOB_COUNTS, outcome.value, counts) for outcome in OUTCOMES},
+            jobs_rejected=field_of(keys.JOB_COUNTS, ErrorCode.ROW_REJECTED.value, counts),
+            dead_letters=count(keys.DEAD_LETTERS, dead_letters),
+            workers_stalled=count(f"{keys.WORKER_COUNTS} {STALLED}", stalled),
             memory_bytes=memory.get("used_memory"),
             memory_limit_bytes=memory.get("maxmemory"),
-            result_bytes=int(results.get(b"bytes", 0)),
-            result_bytes_limit=int(results.get(b"bytes_max", 0)),
-            results_dropped=int(results.get(b"dropped", 0)),
+            result_bytes=field_of(keys.JOB_RESULT_COUNTS, "bytes", results),
+            result_bytes_limit=field_of(keys.JOB_RESULT_COUNTS, "bytes_max", results),
+            results_dropped=field_of(keys.JOB_RESULT_COUNTS, "dropped", results),
         )
         return self.stats
 
@@ -146,18 +150,21 @@ class QueueMonitor(Collector):
         """
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.zcard(keys.JOBS_OPEN)
-            pipe.hmget(keys.JOB_COUNTS, [outcome.value for outcome in OUTCOMES])
+            pipe.hgetall(keys.JOB_COUNTS)
             pipe.hget(keys.JOB_RESULT_COUNTS, "bytes")
-            for group in self._workers.groups:
-                pipe.llen(queue_name(Lane.BULK, group))
-            n_open, counts, result_bytes, *depths = await pipe.execute()
+            queues = [queue_name(Lane.BULK, group) for group in self._workers.groups]
+            for queue in queues:
+                pipe.llen(queue)
+            n_open, counts, result_bytes, *depths = await pipe.execute(raise_on_error=False)
         memory = await self._memory()
+        count, field_of = self._counts.count, self._counts.field
+        waits = any([count(queue, depth) for queue, depth in zip(queues, depths, strict=True)])
         return JobsState(
-            n_open if any(depths) else 0,
-            sum(int(count or 0) for count in counts),
+            count(keys.JOBS_OPEN, n_open) if waits else 0,
+            sum(field_of(keys.JOB_COUNTS, outcome.value, counts) for outcome in OUTCOMES),
             memory.get("used_memory", 0),
             memory.get("maxmemory", 0),
-            int(result_bytes or 0),
+            count(f"{keys.JOB_RESULT_COUNTS} bytes", result_bytes),
         )
 
     def _age(self, entry: bytes) -> float:
@@ -175,7 +182,9 @@ class QueueMonitor(Collector):
         yield _gauge("worker_slots", "Pool children of those workers.", self._workers.slots)
         yield _gauge("queue_unacked", "Queue entries that workers hold.", stats.unacked)
         yield _gauge("jobs_open", "Accepted jobs without an outcome.", stats.jobs_open)
-        yield _gauge("dead_letters", "Queue entries that workers could not understand.", stats.dead_letters)
+        yield _gauge(
+            "dead_letters", "Queue entries that workers could not understand, and damaged data.", stats.dead_letters
+        )
         if stats.memory_bytes is not None:
             yield _gauge("broker_memory_bytes", "Memory of Redis' data.", stats.memory_bytes)
         if stats.memory_limit_bytes is not None:

@@ -1,6 +1,7 @@
 """Lists of an owner's jobs, in pages, from the indexes that the job scripts fill."""
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,13 +9,15 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from gateway.broker.redis_client import bounded
-from gateway.errors import BrokerUnavailable
-from gateway.jobs.record import Job
+from gateway.errors import BrokerUnavailable, RecordDamaged
+from gateway.jobs.record import Job, seconds_of
 from gateway.settings import GatewaySettings
 from shared.queue import keys
 from shared.queue.broker_clock import BrokerClock
 from shared.queue.contract import OUTCOMES, JobStatus
 from shared.queue.job_scripts import script
+
+logger = logging.getLogger(__name__)
 
 READ_TOGETHER = 500
 """Jobs that one call of the script reads at most: about a millisecond, in which Redis does nothing else."""
@@ -79,7 +82,7 @@ class JobListing:
         for _ in range(READ_MAX // READ_TOGETHER):
             args = [index, owner, *place, *filters, limit - len(jobs), READ_TOGETHER]
             place, *found = await self._read(args)
-            jobs += [_job(job_id.decode(), fields) for job_id, fields in found]
+            jobs += _readable(found)
             if not place or len(jobs) == limit:
                 break
         return JobPage(jobs, "{}-{}".format(*place) if place else None)
@@ -92,6 +95,20 @@ class JobListing:
         return list(answer)
 
 
+def _readable(found: list[Any]) -> list[Job]:
+    """Return the jobs that the script has found, without those whose record is damaged."""
+    jobs = []
+    for job_id, fields in found:
+        try:
+            job = _job(job_id.decode(), fields)
+            # Read here: an outcome that is none must not cost the others their place.
+            _ = job.outcome
+            jobs.append(job)
+        except (ValueError, RecordDamaged):
+            logger.warning("the record of job %r is damaged, so the job is in no list", job_id)
+    return jobs
+
+
 def _job(job_id: str, fields: list[bytes | None]) -> Job:
     """Return the job of the fields that list.lua returns."""
     status, model, version, attempt, accepted_at, started_at, ended_at, compute_seconds, dropped, outcome = fields
@@ -102,14 +119,14 @@ def _job(job_id: str, fields: list[bytes | None]) -> Job:
         version=(version or b"").decode(),
         single=False,
         attempt=int(attempt or 0),
-        accepted_at=float(accepted_at or 0),
-        started_at=_number(started_at),
-        ended_at=_number(ended_at),
-        compute_seconds=_number(compute_seconds),
+        accepted_at=seconds_of(accepted_at or b"0"),
+        started_at=_seconds(started_at),
+        ended_at=_seconds(ended_at),
+        compute_seconds=_seconds(compute_seconds),
         outcome_json=outcome,
         result_dropped=dropped is not None,
     )
 
 
-def _number(value: bytes | None) -> float | None:
-    return None if value is None else float(value)
+def _seconds(value: bytes | None) -> float | None:
+    return None if value is None else seconds_of(value)

@@ -7,7 +7,11 @@ from typing import Any
 
 import orjson
 
+from gateway.errors import RecordDamaged
 from shared.queue.contract import OUTCOMES, JobStatus
+
+SECONDS_MAX = 1e11
+"""Bound of the times that a record can hold: later ones have no date."""
 
 Record = Mapping[bytes, bytes]
 """The hash in Redis; empty for an id that is unknown or aged out."""
@@ -34,10 +38,19 @@ class Job:
 
     @cached_property
     def outcome(self) -> dict[str, Any] | None:
-        """The outcome; read when it is asked for, since one of many megabytes may be refused unread."""
+        """The outcome; read when it is asked for, since one of many megabytes may be refused unread.
+
+        Raises:
+            RecordDamaged: if neither a worker nor a script wrote it.
+        """
         if self.outcome_json is None:
             return None
-        outcome: dict[str, Any] = orjson.loads(self.outcome_json)
+        try:
+            outcome: Any = orjson.loads(self.outcome_json)
+        except ValueError:
+            raise RecordDamaged() from None
+        if not isinstance(outcome, dict) or not isinstance(outcome.get("error", {}), dict):
+            raise RecordDamaged()
         return outcome
 
     @property
@@ -47,12 +60,34 @@ class Job:
 
 
 def job_of(job_id: str, record: Record, owner: str) -> Job | None:
-    """Return the job of a record, None if the record is empty or another owner's."""
+    """Return the job of a record, None if the record is empty or another owner's.
+
+    Raises:
+        RecordDamaged: if the record can't be read.
+    """
     if not record or record.get(b"owner", b"") != owner.encode():
         return None
+    try:
+        return _job(job_id, record)
+    except (KeyError, ValueError):
+        raise RecordDamaged() from None
 
-    def number(name: bytes) -> float | None:
-        return float(record[name]) if name in record else None
+
+def seconds_of(value: bytes) -> float:
+    """Return a time or a duration of a record, in seconds.
+
+    Raises:
+        ValueError: if it is none that a script has written.
+    """
+    seconds = float(value)
+    if not 0 <= seconds < SECONDS_MAX:
+        raise ValueError("no time")
+    return seconds
+
+
+def _job(job_id: str, record: Record) -> Job:
+    def seconds(name: bytes) -> float | None:
+        return seconds_of(record[name]) if name in record else None
 
     return Job(
         id=job_id,
@@ -61,10 +96,10 @@ def job_of(job_id: str, record: Record, owner: str) -> Job | None:
         version=record[b"version"].decode(),
         single=record[b"single"] == b"1",
         attempt=int(record[b"attempt"]),
-        accepted_at=float(record[b"accepted_at"]),
-        started_at=number(b"started_at"),
-        ended_at=number(b"ended_at"),
-        compute_seconds=number(b"compute_seconds"),
+        accepted_at=seconds_of(record[b"accepted_at"]),
+        started_at=seconds(b"started_at"),
+        ended_at=seconds(b"ended_at"),
+        compute_seconds=seconds(b"compute_seconds"),
         outcome_json=record.get(b"outcome"),
         result_dropped=b"result_dropped" in record,
     )

@@ -4,7 +4,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from gateway.admission.jobs import BROKER_FULL, ROOM_SECONDS_MIN
+from gateway.admission.jobs import BROKER_FULL, NO_LIMIT, ROOM_SECONDS_MIN, JobLimits
 from gateway.broker.redis_client import bounded
 from gateway.broker.stats import JobsState
 from gateway.settings import GatewaySettings
@@ -20,6 +20,9 @@ RESULTS_YIELD = 0.95
 
 RESULTS_BYTES_UNLIMITED = 1_000_000_000
 """Limit of kept results in a Redis that has no limit of its own."""
+
+OWNER_SHARE = 0.5
+"""Share of one owner in the memory that jobs may take, unless a setting says how much."""
 
 TIDIED_TOGETHER = 500
 CALLS_MAX = 20
@@ -50,6 +53,18 @@ class JobRetention:
             most = min(most, state.result_bytes + int(RESULTS_YIELD * limit_bytes) - state.memory_bytes)
         return max(0, most)
 
+    def limits(self, state: JobsState) -> JobLimits:
+        """Return the limits of memory in the present state of Redis.
+
+        Outcomes to come may take what is left for jobs when all kept results have made room.
+        """
+        if not state.memory_limit_bytes:
+            return JobLimits(owner_bytes=self._settings.owner_job_bytes_max or NO_LIMIT)
+        for_jobs = int(BROKER_FULL * state.memory_limit_bytes)
+        lasting_bytes = state.memory_bytes - state.result_bytes
+        owner_bytes = self._settings.owner_job_bytes_max or int(OWNER_SHARE * for_jobs)
+        return JobLimits(max(0, for_jobs - lasting_bytes), owner_bytes)
+
     async def tidy(self, state: JobsState) -> None:
         """Drop the results that are too many, and tell the workers the limit.
 
@@ -75,7 +90,9 @@ class JobRetention:
             return None
         found: Any = await bounded(self._redis.hgetall(keys.JOBS_KEPT))
         now = self._clock.now()
-        ends = {(int(part) + 1) * KEPT_SECONDS: int(jobs) for part, jobs in found.items() if part != b"counted"}
+        # A field that is no number is damaged, and `tidy` deletes it.
+        parts = {int(part): int(jobs) for part, jobs in found.items() if part.isdigit() and jobs.isdigit()}
+        ends = {(part + 1) * KEPT_SECONDS: jobs for part, jobs in parts.items()}
         kept = sorted((end, jobs) for end, jobs in ends.items() if end > now)
         n_kept = sum(jobs for _, jobs in kept)
         kept_bytes = state.result_bytes + RECORD_BYTES * n_kept

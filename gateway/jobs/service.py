@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.admission.jobs import JobsAdmission
 from gateway.broker.batch_client import BatchClient
 from gateway.broker.redis_client import bounded
 from gateway.broker.workers import Workers
-from gateway.errors import BrokerUnavailable, IdempotencyKeyReused, QueueFull
+from gateway.errors import BrokerUnavailable, IdempotencyKeyReused, LoadError, QueueFull, QuotaExceeded, RecordDamaged
+from gateway.jobs.outcome_size import outcome_bytes
 from gateway.jobs.record import Job, Record, job_of
 from gateway.jobs.waiters import JobWaiters
 from gateway.settings import GatewaySettings
@@ -42,6 +43,14 @@ LINES_PER_SECOND = 10
 
 SUBMITTED_TOGETHER_ROWS = 256
 """Rows of the jobs in one queue entry at most, unless a single job has more."""
+
+REFUSALS: dict[bytes | None, tuple[type[LoadError], str]] = {
+    None: (QueueFull, "too many jobs are open"),
+    b"coming": (QueueFull, "the queue has no memory for the outcome, as long as so many jobs are open"),
+    b"owner_open": (QuotaExceeded, "too many jobs of this API key's owner are open"),
+    b"owner_bytes": (QuotaExceeded, "the jobs of this API key's owner take too much memory: delete ended ones"),
+}
+"""Error for each reason for which submit.lua refuses a job, and its text."""
 
 
 class Deletion(str, Enum):
@@ -121,7 +130,8 @@ class JobService:
 
         Raises:
             IdempotencyKeyReused: if the key was used for other rows, or for another model, version or form of answer.
-            QueueFull: if Redis is full, or too many jobs are open.
+            QueueFull: if Redis is full, has no memory for the outcome, or too many jobs are open.
+            QuotaExceeded: if the owner's jobs are too many, or take too much memory.
             Overloaded: if the job would expire before its turn.
             BrokerUnavailable: if Redis does not answer.
         """
@@ -195,11 +205,14 @@ class JobService:
             settings.job_expiry_seconds,
             settings.job_retention_seconds,
             settings.job_max_attempts,
+            self._admission.limits.coming_bytes,
+            settings.owner_open_max,
+            self._admission.limits.owner_bytes,
         ]
         for item in batch:
             names += [keys.job(item.id), item.idempotency_key]
             args += [item.id, item.manifest.name, item.manifest.version, item.rows, int(item.single)]
-            args += [item.fingerprint, item.owner, item.trace]
+            args += [item.fingerprint, item.owner, item.trace, outcome_bytes(item.manifest, item.n_rows)]
         try:
             answers: Any = await bounded(self._submit_script(keys=names, args=args))
         except (RedisError, OSError, asyncio.TimeoutError) as error:
@@ -214,8 +227,9 @@ class JobService:
         for item, answer in zip(batch, answers, strict=True):
             if item.answer.done():
                 continue
-            if answer is None:
-                item.answer.set_exception(QueueFull("too many jobs are open", self._admission.room_seconds))
+            if not isinstance(answer, list):
+                error_type, text = REFUSALS[answer]
+                item.answer.set_exception(error_type(text, self._admission.room_seconds))
                 continue
             created, job_id, fingerprint = answer
             if fingerprint.decode() != item.fingerprint:
@@ -228,6 +242,7 @@ class JobService:
 
         Raises:
             BrokerUnavailable: if Redis does not answer.
+            RecordDamaged: if the record can't be read.
         """
         record = await self._read(job_id)
         if record is None:
@@ -235,9 +250,17 @@ class JobService:
         return job_of(job_id, record, owner)
 
     async def _read(self, job_id: str) -> Record | None:
-        """Return a job's record, None if Redis does not answer."""
+        """Return a job's record, None if Redis does not answer.
+
+        Raises:
+            RecordDamaged: if the key holds something else.
+        """
         try:
             return await bounded(self._record(job_id))
+        except ResponseError as error:
+            if str(error).startswith("WRONGTYPE"):
+                raise RecordDamaged() from None
+            return None
         except (RedisError, OSError, asyncio.TimeoutError):
             return None
 

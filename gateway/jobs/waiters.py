@@ -39,6 +39,7 @@ class JobWaiters:
 
         Raises:
             BrokerUnavailable: if Redis does not answer.
+            RecordDamaged: if the record can't be read.
         """
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
@@ -95,3 +96,6 @@ class JobWaiters:
     def _read_done(self, job_id: str, done: "asyncio.Task[Record | None]") -> None:
         if self._reading.get(job_id) is done:
             del self._reading[job_id]
+        if not done.cancelled():
+            # The callers may have gone.
+            done.exception()

@@ -29,7 +29,7 @@ def dead_letters() -> model.Panel:
     """Return the number of queue entries that were put aside."""
     return number(
         "Dead letters",
-        "Queue entries that no worker understands and that were put aside. Something else writes to this Redis.",
+        "Queue entries that no worker understands, and damaged data. Something else writes to this Redis.",
         "none",
         Query(agreed("inference_dead_letters")),
         steps=((0, GREEN), (1, YELLOW)),
@@ -69,7 +69,7 @@ def _losses() -> model.Panel:
     return lines(
         "Lost jobs and dead letters",
         f"Every accepted job is open or has exactly one outcome, so this is 0. {ANYTHING_BUT_ZERO} Beside it, the "
-        "queue entries that were put aside.",
+        "queue entries and damaged data that were put aside.",
         "short",
         Query(UNACCOUNTED_JOBS, "unaccounted jobs"),
         Query(agreed("inference_dead_letters"), "dead letters"),

@@ -162,8 +162,8 @@ def _losses() -> list[Rule]:
             wait="1m",
             severity="warning",
             dashboard="headrace-queue",
-            summary="Entries of the queue were put aside",
-            description="No worker understands {{ $value }} entries of the queue.",
+            summary="Entries of the queue, or damaged data, were put aside",
+            description="There are {{ $value }} dead letters: entries that no worker understands, or damaged data.",
         ),
         alert(
             "HeadraceJobsRescued",

@@ -72,7 +72,7 @@ class ErrorCode(str, Enum):
     PREDICTION_FAILED = "prediction_failed"
     #: The estimator raised for a row, or answered NaN or infinity, although it predicts others.
     ROW_REJECTED = "row_rejected"
-    #: The answer to so many rows is larger than the worker may write.
+    #: The answer to so many rows is larger than the worker may write, or than Redis has memory for.
     RESULT_TOO_LARGE = "result_too_large"
     #: The worker could not load the model version.
     MODEL_UNAVAILABLE = "model_unavailable"
@@ -83,6 +83,9 @@ class ErrorCode(str, Enum):
     #: The process that ran it died.
     WORKER_LOST = "worker_lost"
 
+
+JOB_DAMAGED = "job_damaged"
+"""Code of the error of a job whose record was damaged, by a fault or by another program: no row of it was computed."""
 
 AnyMessage = TypeVar("AnyMessage", bound="Message")
 

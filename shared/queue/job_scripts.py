@@ -4,10 +4,16 @@ from pathlib import Path
 
 _FOLDER = Path(__file__).parent / "lua"
 
-_PRELUDES = dict.fromkeys(("finish", "delete", "tidy"), ("prelude", "results"))
-"""Files before the scripts that account for kept results; before the others there is only `prelude`."""
+PARTS = ("prelude", "damage", "transitions")
+"""Files before every script."""
+
+RESULTS = "results"
+"""File that also stands before the scripts that account for kept results."""
+
+_ACCOUNTANTS = ("finish", "delete", "tidy")
 
 
 def script(name: str) -> str:
     """Return the source of a script, `lua/<name>.lua`: a transition, or `list` or `tidy`."""
-    return "".join((_FOLDER / f"{part}.lua").read_text() for part in (*_PRELUDES.get(name, ("prelude",)), name))
+    parts = (*PARTS, RESULTS, name) if name in _ACCOUNTANTS else (*PARTS, name)
+    return "".join((_FOLDER / f"{part}.lua").read_text() for part in parts)

@@ -14,13 +14,18 @@ JOBS_KEPT = f"{PREFIX}jobs:kept"
 """Hash: part of the time, counted in ten minutes -> jobs whose records go in it; `counted` -> all jobs counted so."""
 
 JOB_RESULT_COUNTS = f"{PREFIX}jobs:results:counts"
-"""Hash: `bytes` of the kept results, the most that there may be (`bytes_max`), and how many were `dropped`."""
+"""Hash: `bytes` of the kept results, the most that there may be (`bytes_max`), how many were `dropped`, and the bytes
+of the outcomes to come (`coming`), as estimated when the open jobs were accepted."""
 
 JOB_RESULTS = f"{PREFIX}jobs:results"
 """Sorted set: `<job id> <bytes>` of each outcome that counts as a kept result -> time at which its record goes."""
 
 JOBS_ENDED = f"{PREFIX}jobs:ended"
 """Channel: ids of jobs that just got their outcome, separated by spaces."""
+
+JOBS_DAMAGED = f"{PREFIX}jobs:damaged"
+"""List: damaged data that the job scripts have put aside: key and reason, a line break, content. The gateway that
+reconciles makes dead letters of them."""
 
 RECONCILER_LOCK = f"{PREFIX}reconciler"
 """Lock: held by the one gateway process that looks after overdue jobs."""
@@ -35,12 +40,21 @@ CHILDREN = f"{PREFIX}children"
 """Hash: `<worker>/<slot>` -> the heartbeat of a pool child (JSON)."""
 
 DEAD_LETTERS = f"{PREFIX}dead_letters"
-"""List: queue entries that were not tasks of ours, each with its queue and the reason (JSON)."""
+"""List: queue entries that were not tasks of ours, and damaged data, each with its queue and the reason (JSON)."""
 
 
 def job(job_id: str) -> str:
     """Return the key of a job's record, a hash."""
     return f"{PREFIX}job:{job_id}"
+
+
+def job_owner(owner: str) -> str:
+    """Return the key of an owner's account, a hash.
+
+    Its fields: `open` jobs, `bytes` of the open jobs with their outcomes to come, and by part of the time, counted in
+    ten minutes, the bytes of the ended jobs whose records go in it.
+    """
+    return f"{PREFIX}jobs:owner:{owner}"
 
 
 def job_index(status: str, owner: str, hour: int) -> str:

@@ -19,6 +19,8 @@ COMPUTED_DEFAULTS = {
     "docs_enabled": "without API keys",
     "job_results_max_bytes": "half of Redis' `maxmemory`, or 1 GB",
     "text_max_characters": "by feature",
+    "owner_jobs_open_max": "half of `JOBS_OPEN_MAX`",
+    "owner_job_bytes_max": "45 % of Redis' `maxmemory`",
 } | dict.fromkeys(
     ["api_keys_file", "model_public_key", "worker_models", "trusted_modules", "skops_trusted_types"], "none"
 )

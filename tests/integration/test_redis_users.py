@@ -1,6 +1,7 @@
 """The whole stack as the users of Redis that Compose defines: each does its work, and can do nothing else."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,13 @@ def test_all_that_a_stack_does_is_allowed(stack: Stack) -> None:
     assert stack.http.delete(f"/jobs/{jobs[0]}").status_code == 204
     stack.redis.lpush("interactive", "not an entry")
     wait_for("a dead letter", lambda: stack.redis.llen(keys.DEAD_LETTERS) == 1)
+    stack.redis.hset(keys.JOB_COUNTS, "expired", "many")
+    stack.redis.set(keys.job_index("all", "", int(time.time() // 3600)), "no list")
+    wait_for("the count is mended", lambda: stack.redis.hget(keys.JOB_COUNTS, "expired") == b"0")
+    assert stack.outcome(stack.submit(GOOD))["status"] == "succeeded"
+    wait_for("all are dead letters", lambda: stack.redis.llen(keys.DEAD_LETTERS) == 3)
+    with client(stack, "gateway") as gateway:
+        assert gateway.xrevrange(keys.replies("no gateway")) == []
 
     [worker] = stack.workers
     worker.stop()
@@ -124,10 +132,13 @@ def test_no_user_may_do_more(stack: Stack, user: str, command: list[str]) -> Non
     [
         ("gateway", ["RPOP", "interactive"]),
         ("gateway", ["BRPOP", "bulk", "1"]),
+        ("gateway", ["LTRIM", "interactive", "0", "0"]),
+        ("gateway", ["DEL", "headrace:reconciler"]),
         ("gateway", ["HDEL", "unacked", "x"]),
         ("gateway", ["XADD", "headrace:replies:x", "*", "reply", "forged"]),
         ("gateway", ["PUBLISH", "/0.celery.pidbox", "shutdown"]),
         ("worker", ["HGETALL", "headrace:job:x"]),
+        ("worker", ["DEL", "headrace:job:x"]),
         ("worker", ["SUBSCRIBE", "headrace:replies"]),
         ("exporter", ["LPUSH", "interactive", "task"]),
         ("exporter", ["RPOP", "interactive"]),

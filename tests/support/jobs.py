@@ -15,6 +15,9 @@ QUEUE = Lane.BULK.value
 OPEN_STATUSES = ("queued", "running")
 CHECK_SECONDS = 10.0
 GRACE_SECONDS = 2.0
+LEASE_SECONDS = 35.0
+HORIZON_SECONDS = 130.0
+UNLIMITED = 10**15
 
 
 @dataclass
@@ -42,6 +45,8 @@ class New:
     single: int = 1
     owner: str = ""
     trace: str = ""
+    coming: int = 0
+    """Bytes of the outcome to come."""
 
     @property
     def idempotency_key(self) -> str:
@@ -69,14 +74,22 @@ class JobBoard:
         expiry_seconds: float = 3600,
         retention_seconds: int = 600,
         max_attempts: int = 3,
+        coming_max: int = UNLIMITED,
+        owner_open_max: int = UNLIMITED,
+        owner_bytes_max: int = UNLIMITED,
     ) -> Any:
-        """Return the script's answer per job, (created, id, fingerprint), or None if there was no room."""
+        """Return the script's answer per job: (created, id, fingerprint), None if there was no room, or a reason."""
         names, args = [QUEUE], [envelope, max_open, CHECK_SECONDS, expiry_seconds, retention_seconds, max_attempts]
+        args += [coming_max, owner_open_max, owner_bytes_max]
         for job in jobs:
             names += [keys.job(job.id), job.idempotency_key]
             args += [job.id, "iris", "v1", job.rows, job.single, job.fingerprint, job.owner, job.trace]
+            args += [job.coming]
         answers = self._call("submit", names, args)
-        return [answer and (answer[0], answer[1].decode(), answer[2].decode()) for answer in answers]
+        return [
+            (answer[0], answer[1].decode(), answer[2].decode()) if isinstance(answer, list) else answer
+            for answer in answers
+        ]
 
     def start(self, *ids: str, lease_seconds: float = 35, redelivered: bool = False) -> list[int | None]:
         """Return the number of the started attempt per job, or None."""
@@ -160,7 +173,7 @@ class JobBoard:
 
     def reconcile(self, id_: str) -> str:
         """Return the reconciler's action."""
-        args = [keys.JOBS_ENDED, id_, self.envelope(), CHECK_SECONDS, GRACE_SECONDS]
+        args = [keys.JOBS_ENDED, id_, self.envelope(), CHECK_SECONDS, GRACE_SECONDS, LEASE_SECONDS, HORIZON_SECONDS]
         action: str = self._call("reconcile", [QUEUE, *_records([id_])], args).decode()
         return action
 
@@ -189,6 +202,20 @@ class JobBoard:
     def counts(self) -> dict[str, int]:
         """Return the counts: accepted, and one per outcome."""
         return {name.decode(): int(value) for name, value in self.redis.hgetall(keys.JOB_COUNTS).items()}
+
+    def account(self, owner: str) -> dict[str, int]:
+        """Return the account of an owner, without what is 0."""
+        found = self.redis.hgetall(keys.job_owner(owner))
+        return {field.decode(): int(amount) for field, amount in found.items() if int(amount)}
+
+    def coming(self) -> int:
+        """Return the bytes of the outcomes to come."""
+        return int(self.redis.hget(keys.JOB_RESULT_COUNTS, "coming") or 0)
+
+    def put_aside(self) -> list[tuple[str, bytes]]:
+        """Return the damaged data that was put aside, last first: what it is, and its content."""
+        values = [value.partition(b"\n") for value in self.redis.lrange(keys.JOBS_DAMAGED, 0, -1)]
+        return [(name.decode(), content) for name, _, content in values]
 
     def queue(self) -> list[bytes]:
         """Return the entries of the queue in the order in which they are taken."""

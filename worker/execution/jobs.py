@@ -1,7 +1,7 @@
 """The jobs of one task of a pool child: started, claimed, finished or released."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -10,11 +10,12 @@ import orjson
 import redis
 from pydantic import ValidationError
 
+from shared.errors import PredictionError
 from shared.queue import keys
-from shared.queue.contract import RUN_JOBS_TASK, ErrorCode, JobStatus, RunJobsMessage
+from shared.queue.contract import JOB_DAMAGED, RUN_JOBS_TASK, ErrorCode, JobStatus, RunJobsMessage
 from shared.queue.entry import argument
 from shared.queue.job_scripts import script
-from shared.queue.replies import Result
+from shared.queue.replies import Result, failure
 from worker.execution.results import too_large
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,11 @@ CLAIMED_AT_MOST = 64
 
 CLAIMED_ROWS_BYTES = 65_536
 """Bytes of rows (JSON) of the jobs that a task claims at most."""
+
+DAMAGED_BYTES = 65_536
+"""Bytes of damaged rows that are put aside at most."""
+
+DAMAGED = failure(PredictionError(JOB_DAMAGED, "the record of the job was damaged"))
 
 
 @dataclass(frozen=True)
@@ -45,13 +51,20 @@ class StartedJob:
 
     @classmethod
     def from_script(cls, job: str, fields: Any) -> "StartedJob":
-        """Read the fields that start.lua and claim.lua return for a job."""
-        model, version, rows, accepted_at, attempt, started_at, trace = fields
+        """Read the fields that start.lua and claim.lua return for a job; they check all but the rows.
+
+        Raises:
+            ValueError: if the rows are damaged.
+        """
+        model, version, text, accepted_at, attempt, started_at, trace = fields
+        rows: Any = orjson.loads(text)
+        if not rows or not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
+            raise ValueError("no list of rows")
         return cls(
             job,
             model.decode(),
             version.decode(),
-            orjson.loads(rows),
+            rows,
             float(accepted_at),
             int(attempt),
             float(started_at),
@@ -84,11 +97,7 @@ class JobRuns:
             keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, *map(keys.job, jobs)],
             args=[keys.JOBS_ENDED, self._lease_seconds, int(redelivered), *jobs],
         )
-        started = [
-            StartedJob.from_script(job, fields) for job, fields in zip(jobs, replies, strict=True) if fields is not None
-        ]
-        self._unfinished = [job.id for job in started]
-        return started
+        return self._readable((job, fields) for job, fields in zip(jobs, replies, strict=True) if fields is not None)
 
     def claim(self, queue: str) -> list[StartedJob]:
         """Take further entries of jobs from the end of a queue that holds the oldest, and start their jobs.
@@ -116,9 +125,22 @@ class JobRuns:
             keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, queue, own_job, *names],
             args=[keys.JOBS_ENDED, self._lease_seconds, CLAIMED_ROWS_BYTES, *args],
         )
-        started = [StartedJob.from_script(job.decode(), fields) for job, fields in replies]
-        self._unfinished += [job.id for job in started]
-        return started
+        return self._readable((job.decode(), fields) for job, fields in replies)
+
+    def _readable(self, started: Iterable[tuple[str, Any]]) -> list[StartedJob]:
+        """Return the jobs that were started; one whose rows are damaged fails alone, and its rows are put aside."""
+        readable: list[StartedJob] = []
+        for job, fields in started:
+            self._unfinished.append(job)
+            try:
+                readable.append(StartedJob.from_script(job, fields))
+            except ValueError:
+                logger.error("the rows of job %s are damaged: it fails", job)
+                rows: bytes = fields[2]
+                reason = f"{keys.job(job)}: its rows are unreadable\n".encode()
+                self._redis.lpush(keys.JOBS_DAMAGED, reason + rows[:DAMAGED_BYTES])
+                self.finish([job], [DAMAGED], 0.0)
+        return readable
 
     def end_task(self) -> None:
         """End a task: the next one claims by how long this one took per queue entry."""
@@ -143,9 +165,10 @@ class JobRuns:
         finished = set(jobs)
         self._unfinished = [job for job in self._unfinished if job not in finished]
         ended_at, written = float(reply[0]), reply[1:]
-        n_refused = written.count(0)
-        if n_refused:
+        if n_refused := written.count(0):
             logger.info("%d of %d jobs had their outcome already", n_refused, len(jobs))
+        if n_without_room := written.count(2):
+            logger.error("Redis had no memory for the outcomes of %d jobs: they have failed", n_without_room)
         return [ended_at if is_written else None for is_written in written]
 
     def out_of_time(self, result: Result) -> None:

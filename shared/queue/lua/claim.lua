@@ -14,14 +14,17 @@ local lease_until, bytes_left = stamp(now + tonumber(lease_seconds)), tonumber(b
 local function read_jobs(first_key, n_jobs)
   local jobs, bytes, fresh = {}, 0, true
   for i = 1, n_jobs do
-    jobs[i] = read_startable(KEYS[first_key + i - 1])
-    local attempts, rows = unpack(jobs[i], 1, 2)
-    bytes = bytes + #(rows or '')
-    fresh = fresh and (attempts or '0') == '0'
+    local job, damage = read_startable(KEYS[first_key + i - 1])
+    jobs[i] = {job, damage}
+    if job then
+      bytes = bytes + #(job.rows or '')
+      fresh = fresh and (job.attempt or '0') == '0'
+    end
   end
   return jobs, bytes, fresh
 end
 
+write_though_full()
 local started, ids = {}, {}
 local entry_at, first_key = 4, 5
 while entry_at <= #ARGV do
@@ -34,9 +37,9 @@ while entry_at <= #ARGV do
       break
     end
     redis.call('RPOP', QUEUE)
-    for i, fields in ipairs(jobs) do
+    for i = 1, n_jobs do
       local id = ARGV[first_id + i - 1]
-      local answer = start_job(KEYS[first_key + i - 1], id, fields, false, lease_until)
+      local answer = start_job(KEYS[first_key + i - 1], id, jobs[i][1], jobs[i][2], false, lease_until)
       if answer then
         started[#started + 1] = {id, answer}
         ids[#ids + 1] = id
@@ -45,7 +48,7 @@ while entry_at <= #ARGV do
   end
   entry_at, first_key = first_id + n_jobs, first_key + n_jobs
 end
-if FIRST_JOB ~= OPEN and #ids > 0 then
+if FIRST_JOB ~= OPEN and #ids > 0 and redis.call('EXISTS', FIRST_JOB) == 1 then
   -- If the process dies, only the job that its task came with is known: the claimed jobs are found by that one.
   redis.call('HSET', FIRST_JOB, 'claimed', table.concat(ids, ' '))
 end

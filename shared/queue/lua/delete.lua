@@ -1,24 +1,31 @@
 -- Cancels a job that has no outcome yet, and forgets one that has: its record, its result and its idempotency key.
 -- The counts stay. Indexes are not searched: there, an id without a record says nothing.
 -- KEYS: open, counts, record   ARGV: channel, id, owner
--- Returns 'cancelled' or 'forgotten', or false for an id that is unknown or another owner's.
+-- Returns 'cancelled' or 'forgotten', or false for an id that is unknown or another owner's. An open job whose record is
+-- damaged is left to the reconciler, as if it were unknown.
 local key = KEYS[3]
 local channel, id, owner = unpack(ARGV)
-local status, retention_seconds, owner_of_job, idempotency = read(key,
-  'status', 'retention_seconds', 'owner', 'idempotency')
-if not status or (owner_of_job or '') ~= owner then
+write_though_full()
+local job, damage = read_job(key, 'retention_seconds', 'owner', 'idempotency', 'ended_at')
+if damage then
+  examine_soon(id)
+end
+if not job or (job.owner or '') ~= owner then
   return false
 end
-if is_open(status) then
-  end_job(key, id, 'cancelled', '{}', retention_seconds)
+if is_open(job.status) then
+  end_job(key, id, 'cancelled', '{}', job.retention_seconds)
   settle(channel)
   return 'cancelled'
 end
 local bytes = redis.call('HSTRLEN', key, 'outcome')
 redis.call('DEL', key)
 uncount({id .. ' ' .. bytes})
+charge_ended(job.owner, job.ended_at, job.retention_seconds, -RECORD_BYTES - bytes)
+settle_accounts()
 -- The key may have aged out, and name a later job since.
-if idempotency and string.match(redis.call('GET', idempotency) or '', '%S+') == id then
-  redis.call('DEL', idempotency)
+local named = job.idempotency and redis.pcall('GET', job.idempotency)
+if type(named) == 'string' and string.match(named, '%S+') == id then
+  redis.call('DEL', job.idempotency)
 end
 return 'forgotten'

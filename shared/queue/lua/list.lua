@@ -10,13 +10,22 @@ local first, present = math.floor(tonumber(since) / INDEX_SECONDS), math.floor(n
 local jobs, record = {{}}, key_of('job:')
 limit, most = tonumber(limit), tonumber(most)
 list = math.min(tonumber(list) or present, present)
-unread = tonumber(unread) or redis.call('LLEN', name .. list)
 
-local function add(id)
-  local fields = redis.call('HMGET', record .. id, 'status', 'model', 'version', 'attempt', 'accepted_at', 'started_at',
+-- Returns the number of jobs in a list of the index; a key that is no list has none.
+local function length_of(number_of_list)
+  local length = redis.pcall('LLEN', name .. number_of_list)
+  return type(length) == 'number' and length or 0
+end
+
+unread = tonumber(unread) or length_of(list)
+
+-- Adds a job that is wanted. A record that is no hash, or does not say when the job was accepted, is left out.
+local function add_job(id)
+  local fields = redis.pcall('HMGET', record .. id, 'status', 'model', 'version', 'attempt', 'accepted_at', 'started_at',
     'ended_at', 'compute_seconds', 'result_dropped')
-  if fields[1] and (status == '' or fields[1] == status) and (model == '' or fields[2] == model)
-    and tonumber(fields[5]) >= tonumber(since) then
+  local accepted_at = seconds(fields[5])
+  if fields[1] and accepted_at and (status == '' or fields[1] == status) and (model == '' or fields[2] == model)
+    and accepted_at >= tonumber(since) then
     local outcome = fields[1] == 'failed' and redis.call('HGET', record .. id, 'outcome')
     fields[10] = outcome and string.gsub(outcome, '"rows":%[[%d,]*%]', '"rows":[]') or false
     jobs[#jobs + 1] = {id, fields}
@@ -25,15 +34,15 @@ end
 
 local function go_to_older_list()
   list, most = list - 1, most - 1
-  unread = redis.call('LLEN', name .. list)
+  unread = length_of(list)
 end
 
 while most > 0 and #jobs <= limit and (unread > 0 or list > first) do
   -- Counted from the oldest, because younger ones are added at the other end.
-  local ids = unread > 0 and redis.call('LRANGE', name .. list, -unread, math.min(most, unread) - unread - 1) or {}
+  local ids = unread > 0 and redis.pcall('LRANGE', name .. list, -unread, math.min(most, unread) - unread - 1) or {}
   for _, id in ipairs(ids) do
     unread, most = unread - 1, most - 1
-    add(id)
+    add_job(id)
     if #jobs > limit then
       break
     end

@@ -7,6 +7,10 @@ local ARGUMENTS_MAX = 1000
 
 -- Seconds of acceptances, or of outcomes, in one list of an index.
 local INDEX_SECONDS = 3600
+-- Seconds of the parts of time by which memory is foreseen.
+local KEPT_SECONDS = 600
+-- Memory of a job's record beside its rows and its outcome, about.
+local RECORD_BYTES = 1000
 
 local function stamp(seconds)
   return string.format('%.6f', seconds)
@@ -22,7 +26,7 @@ local function group(values, before, size, i)
   return unpack(values, first, first + size - 1)
 end
 
--- Returns these fields of a job's record; a field that the record lacks is false.
+-- Returns these fields of a hash; a field that the hash lacks is false.
 local function read(key, ...)
   return unpack(redis.call('HMGET', key, ...))
 end
@@ -36,34 +40,7 @@ local function key_of(name)
   return string.sub(OPEN, 1, -#'jobs:open' - 1) .. name
 end
 
--- Puts jobs of an owner into the present list of an index: that of all jobs, or of those with an outcome but succeeded.
-local function index_jobs(status, owner, keep_seconds, ...)
-  local list = key_of('jobs:index:' .. status .. ':' .. (owner or '') .. ':' .. math.floor(now / INDEX_SECONDS))
-  if redis.call('LPUSH', list, ...) == select('#', ...) then
-    redis.call('EXPIRE', list, math.ceil(INDEX_SECONDS + keep_seconds))
-  end
-end
-
--- Collected for settle(): the ids of the jobs that got their outcome, the number of them per status, and
--- time, id, time, id, … of the next checks by the reconciler.
-local ended, ended_as, checks = {}, {}, {}
-
--- Writes an outcome; no other function does. The caller has checked that the job is open, and calls settle().
-local function end_job(key, id, status, outcome, retention_seconds, ...)
-  redis.call('HSET', key, 'status', status, 'ended_at', NOW, 'outcome', outcome, ...)
-  redis.call('HDEL', key, 'rows', 'claimed')
-  redis.call('EXPIRE', key, retention_seconds)
-  ended[#ended + 1] = id
-  ended_as[status] = (ended_as[status] or 0) + 1
-  if status ~= 'succeeded' then
-    index_jobs(status, redis.call('HGET', key, 'owner'), retention_seconds, id)
-  end
-end
-
--- Sets the time of a job's next check by the reconciler. The caller calls settle().
-local function check_at(seconds, id)
-  checks[#checks + 1], checks[#checks + 2] = seconds, id
-end
+local RESULT_COUNTS = key_of('jobs:results:counts')
 
 local function in_parts(arguments, call)
   for first = 1, #arguments, ARGUMENTS_MAX do
@@ -71,50 +48,11 @@ local function in_parts(arguments, call)
   end
 end
 
--- Writes what was collected for all jobs of the call: their places in jobs:open and the counts; and wakes the callers
--- that wait for an outcome. They also poll, because a message may be missed.
-local function settle(channel)
-  in_parts(checks, function(...) redis.call('ZADD', OPEN, ...) end)
-  if #ended > 0 then
-    in_parts(ended, function(...) redis.call('ZREM', OPEN, ...) end)
-    for status, jobs in pairs(ended_as) do
-      redis.call('HINCRBY', COUNTS, status, jobs)
-    end
-    redis.call('PUBLISH', channel, table.concat(ended, ' '))
-  end
-end
-
--- Returns the fields of a job's record that start_job needs, the number of attempts and the rows first.
-local function read_startable(key)
-  return redis.call('HMGET', key, 'attempt', 'rows', 'status', 'lease_until', 'expires_at', 'max_attempts',
-    'retention_seconds', 'model', 'version', 'accepted_at', 'trace')
-end
-
--- Starts an attempt of a job if it may run now: if it is queued, or runs under a lease that is over, or runs and its
--- entry was redelivered. `fields` is what read_startable returns.
--- Returns {model, version, rows, accepted_at, attempt, started_at, trace}, where trace is false for a job that is not
--- traced; or false if the job must not run. The caller calls settle().
-local function start_job(key, id, fields, redelivered, lease_until)
-  local attempts, rows, status, old_lease_until, expires_at, max_attempts, retention_seconds, model, version,
-    accepted_at, trace = unpack(fields)
-  local lease_over = status == 'running' and (redelivered or tonumber(old_lease_until or '0') <= now)
-  if status ~= 'queued' and not lease_over then
-    return false
-  end
-  local attempt = tonumber(attempts) + 1
-  if tonumber(expires_at) <= now then
-    end_job(key, id, 'expired', '{}', retention_seconds)
-    return false
-  end
-  if attempt > tonumber(max_attempts) then
-    end_job(key, id, 'failed', WORKER_LOST, retention_seconds)
-    return false
-  end
-  if attempt > 1 then
-    -- The jobs that were claimed with it and have not ended run on their own from now on.
-    redis.call('HDEL', key, 'claimed')
-  end
-  redis.call('HSET', key, 'status', 'running', 'attempt', attempt, 'started_at', NOW, 'lease_until', lease_until)
-  check_at(lease_until, id)
-  return {model, version, rows, accepted_at, attempt, NOW, trace}
+-- Redis at its maxmemory refuses the first write of a script if that could take memory, and no later one. The scripts
+-- that move or end jobs call this first: they write little, and what they end makes room.
+-- Returns true if Redis is at its maxmemory.
+local function write_though_full()
+  local refused = redis.pcall('ZADD', OPEN, 'XX', 0, '')
+  redis.call('ZREM', OPEN, '')
+  return type(refused) == 'table'
 end

@@ -1,56 +1,96 @@
 -- Put before the scripts that add, drop or forget kept results: outcomes of many bytes, which have a limit of their own.
-local RESULTS, RESULT_COUNTS = key_of('jobs:results'), key_of('jobs:results:counts')
+local RESULTS = key_of('jobs:results')
 -- Bytes from which an outcome counts as a kept result. To account for a smaller one would take as much memory.
 local RESULT_BYTES_MIN = 1024
 -- Most results that one call drops, because Redis does nothing else meanwhile.
 local DROPPED_AT_ONCE = 100
+-- Seconds by which a clock may be set back unnoticed.
+local SLACK_SECONDS = 60
+
+-- Returns the job and the bytes of a member of jobs:results.
+local function parts_of(member)
+  local id, bytes = string.match(member, '^(.*) (%d+)$')
+  return id, whole(bytes) or 0
+end
 
 -- Takes members out of jobs:results, and their bytes out of the sum.
 local function uncount(members)
   local bytes = 0
   for _, member in ipairs(members) do
-    if redis.call('ZREM', RESULTS, member) == 1 then
-      bytes = bytes + tonumber(string.match(member, '%d+$'))
+    if redis.pcall('ZREM', RESULTS, member) == 1 then
+      local _, of_member = parts_of(member)
+      bytes = bytes + of_member
     end
   end
   if bytes > 0 then
-    redis.call('HINCRBY', RESULT_COUNTS, 'bytes', -bytes)
+    count(RESULT_COUNTS, 'bytes', -bytes)
   end
 end
 
--- Drops the results that have the shortest time left until the others take at most `bytes_max`. The newest one stays.
--- A failed job keeps the error without the positions of its rows.
-local function drop_results(bytes_max)
-  local excess = tonumber(redis.call('HGET', RESULT_COUNTS, 'bytes') or '0') - bytes_max
-  if excess <= 0 then
+-- Returns the members to drop first: of those that go after any that is added now, which were added before Redis' clock
+-- was set back, else of all, the ones with the shortest time left. The newest result is none of them.
+local function oldest_results(kept_seconds)
+  local latest = '(' .. stamp(now + kept_seconds + SLACK_SECONDS)
+  local found = {}
+  for _, from in ipairs({latest, '-inf'}) do
+    if #found == 0 then
+      found = redis.pcall('ZRANGEBYSCORE', RESULTS, from, '+inf', 'LIMIT', 0, DROPPED_AT_ONCE + 1)
+    end
+  end
+  if #found > DROPPED_AT_ONCE or #found == redis.pcall('ZCARD', RESULTS) then
+    table.remove(found)
+  end
+  return found
+end
+
+-- Drops the result of a job. A failed job keeps the error without the positions of its rows.
+local function drop_result(id, bytes)
+  local key = key_of('job:') .. id
+  local job = read_job(key, 'owner', 'ended_at', 'retention_seconds')
+  if not job then
     return
   end
-  local dropped = {}
-  local oldest = redis.call('ZRANGEBYSCORE', RESULTS, '-inf', '+inf', 'LIMIT', 0, DROPPED_AT_ONCE + 1)
-  for i = 1, #oldest - 1 do
-    if excess <= 0 then
-      break
-    end
-    dropped[i], excess = oldest[i], excess - tonumber(string.match(oldest[i], '%d+$'))
+  if job.status == 'failed' then
+    local outcome = string.gsub(redis.call('HGET', key, 'outcome') or '', '"rows":%[[%d,]*%]', '"rows":[]')
+    redis.call('HSET', key, 'outcome', outcome, 'result_dropped', '1')
+    bytes = bytes - #outcome
+  else
+    redis.call('HDEL', key, 'outcome')
+    redis.call('HSET', key, 'result_dropped', '1')
   end
-  uncount(dropped)
-  for _, member in ipairs(dropped) do
-    local key = key_of('job:') .. string.match(member, '^(.*) ')
-    local status = redis.call('HGET', key, 'status')
-    if status == 'failed' then
-      local outcome = string.gsub(redis.call('HGET', key, 'outcome'), '"rows":%[[%d,]*%]', '"rows":[]')
-      redis.call('HSET', key, 'outcome', outcome, 'result_dropped', '1')
-    elseif status then
-      redis.call('HDEL', key, 'outcome')
-      redis.call('HSET', key, 'result_dropped', '1')
-    end
-  end
-  redis.call('HINCRBY', RESULT_COUNTS, 'dropped', #dropped)
+  charge_ended(job.owner, job.ended_at, job.retention_seconds, -bytes)
 end
 
--- Adds results: time at which the record goes, member, time, member, …
-local function add_results(results, bytes)
-  in_parts(results, function(...) redis.call('ZADD', RESULTS, ...) end)
-  redis.call('HINCRBY', RESULT_COUNTS, 'bytes', bytes)
-  drop_results(tonumber(redis.call('HGET', RESULT_COUNTS, 'bytes_max') or math.huge))
+-- Drops the oldest results until they had so many bytes, or there are no more; returns the bytes. The caller settles.
+local function drop_results(excess, kept_seconds)
+  local dropped, freed = {}, 0
+  for _, member in ipairs(excess > 0 and oldest_results(kept_seconds) or {}) do
+    local id, bytes = parts_of(member)
+    dropped[#dropped + 1], freed = member, freed + bytes
+    if id then
+      drop_result(id, bytes)
+    end
+    if freed >= excess then
+      break
+    end
+  end
+  uncount(dropped)
+  if #dropped > 0 then
+    count(RESULT_COUNTS, 'dropped', #dropped)
+  end
+  return freed
+end
+
+-- Returns the counted bytes of all results, and the most that there may be.
+local function result_sums()
+  local found = redis.pcall('HMGET', RESULT_COUNTS, 'bytes', 'bytes_max')
+  return whole(found[1]) or 0, whole(found[2]) or math.huge
+end
+
+-- Adds a result, and drops the oldest ones if there are too many.
+local function add_result(id, bytes, kept_seconds)
+  redis.pcall('ZADD', RESULTS, stamp(now + kept_seconds), id .. ' ' .. bytes)
+  count(RESULT_COUNTS, 'bytes', bytes)
+  local sum, bytes_max = result_sums()
+  drop_results(sum - bytes_max, kept_seconds)
 end

@@ -7,9 +7,11 @@
 local channel, lease_seconds, redelivered = unpack(ARGV, 1, 3)
 local lease_until, n_jobs = stamp(now + tonumber(lease_seconds)), #KEYS - 2
 local answers = {}
+write_though_full()
 for i = 1, n_jobs do
   local key, id = KEYS[2 + i], ARGV[3 + i]
-  answers[i] = start_job(key, id, read_startable(key), redelivered == '1', lease_until)
+  local job, damage = read_startable(key)
+  answers[i] = start_job(key, id, job, damage, redelivered == '1', lease_until)
 end
 settle(channel)
 return answers

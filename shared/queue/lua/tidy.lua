@@ -1,29 +1,105 @@
--- Drops kept results that are too many, and keeps the sums by which memory is foreseen.
+-- Drops kept results that are too many, keeps the sums by which memory is foreseen, and mends damaged counts.
 -- KEYS: open, counts   ARGV: most bytes of kept results, retention_seconds, most results of this call
 -- Returns 1 if there is more to do, else 0.
 local bytes_max, retention_seconds, most = unpack(ARGV)
-local KEPT, KEPT_SECONDS = key_of('jobs:kept'), 600
-local aged = redis.call('ZRANGEBYSCORE', RESULTS, '-inf', NOW, 'LIMIT', 0, most)
-uncount(aged)
-drop_results(tonumber(bytes_max))
+local KEPT = key_of('jobs:kept')
+local TYPES = {['jobs:counts'] = 'hash', ['jobs:kept'] = 'hash', ['jobs:results'] = 'zset',
+  ['jobs:results:counts'] = 'hash', ['jobs:damaged'] = 'list', ['dead_letters'] = 'list', ['workers'] = 'hash',
+  ['workers:counts'] = 'hash', ['children'] = 'hash'}
 
-local n_ended = 0
-for _, jobs in ipairs({read(COUNTS, 'succeeded', 'failed', 'cancelled', 'expired')}) do
-  n_ended = n_ended + tonumber(jobs or '0')
-end
-for _, goes_in in ipairs(redis.call('HKEYS', KEPT)) do
-  if goes_in ~= 'counted' and (tonumber(goes_in) + 1) * KEPT_SECONDS < now then
-    redis.call('HDEL', KEPT, goes_in)
+-- Deletes keys of a wrong type: whatever is written to them fails.
+local function mend_types()
+  for name, type_ in pairs(TYPES) do
+    local found = redis.call('TYPE', key_of(name)).ok
+    if found ~= 'none' and found ~= type_ then
+      discard(key_of(name), 'it is no ' .. type_)
+    end
   end
 end
--- At maxmemory what follows is refused, and a later call does it.
-local n_new = n_ended - tonumber(redis.call('HGET', KEPT, 'counted') or '0')
-if n_new ~= 0 and type(redis.pcall('HSET', KEPT, 'counted', n_ended)) == 'number' then
-  redis.call('HINCRBY', KEPT, math.floor((now + retention_seconds) / KEPT_SECONDS), n_new)
+
+-- Puts a count aside that is no number; returns the number, and false if it was none.
+local function checked(key, field)
+  local value = redis.call('HGET', key, field)
+  if not value or whole(value) then
+    return whole(value) or 0, true
+  end
+  put_aside(key .. ' ' .. field, 'it is no count', value)
+  redis.call('HDEL', key, field)
+  return 0, false
 end
-local bytes, old_bytes_max = read(RESULT_COUNTS, 'bytes', 'bytes_max')
-if old_bytes_max ~= bytes_max then
-  redis.pcall('HSET', RESULT_COUNTS, 'bytes_max', bytes_max)
+
+-- Works out a damaged count of jobs from the others: accepted = ended + open. Of several, the others begin at 0.
+local function mend_job_counts()
+  local accepted = checked(COUNTS, 'accepted')
+  local n_open, n_ended, damaged = redis.call('ZCARD', OPEN), 0, nil
+  for _, outcome in ipairs({'succeeded', 'failed', 'cancelled', 'expired'}) do
+    local jobs, sound = checked(COUNTS, outcome)
+    n_ended = n_ended + jobs
+    if not sound then
+      damaged = outcome
+    end
+  end
+  if redis.call('HEXISTS', COUNTS, 'accepted') == 0 and n_ended + n_open > 0 then
+    redis.call('HSET', COUNTS, 'accepted', n_ended + n_open)
+  elseif damaged then
+    redis.call('HSET', COUNTS, damaged, math.max(0, accepted - n_ended - n_open))
+    n_ended = math.max(n_ended, accepted - n_open)
+  end
+  checked(COUNTS, 'row_rejected')
+  checked(key_of('workers:counts'), 'stalled')
+  return n_ended
 end
-local too_many = tonumber(bytes or '0') > tonumber(bytes_max) and redis.call('ZCARD', RESULTS) > 1
+
+-- Counts the bytes of the kept results anew if their sum is damaged. Without open jobs there are no outcomes to come.
+local function mend_result_counts()
+  checked(RESULT_COUNTS, 'dropped')
+  local _, sound = checked(RESULT_COUNTS, 'bytes')
+  if not sound then
+    local sum = 0
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', RESULTS, '-inf', '+inf')) do
+      local _, bytes = parts_of(member)
+      sum = sum + bytes
+    end
+    redis.call('HSET', RESULT_COUNTS, 'bytes', sum)
+  end
+  local coming = checked(RESULT_COUNTS, 'coming')
+  if coming > 0 and redis.call('ZCARD', OPEN) == 0 then
+    redis.call('HDEL', RESULT_COUNTS, 'coming')
+  end
+end
+
+-- Notes in which part of the time the records of the jobs go that have ended since the last call.
+local function note_kept(n_ended)
+  for _, goes_in in ipairs(redis.call('HKEYS', KEPT)) do
+    local part, value = whole(goes_in), redis.call('HGET', KEPT, goes_in)
+    local is_part = part and string.match(value, '^-?%d+$')
+    if goes_in == 'counted' then
+      checked(KEPT, goes_in)
+    elseif not is_part then
+      put_aside(KEPT .. ' ' .. goes_in, 'it is no count', value)
+      redis.call('HDEL', KEPT, goes_in)
+    elseif (part + 1) * KEPT_SECONDS < now then
+      redis.call('HDEL', KEPT, goes_in)
+    end
+  end
+  local n_new = n_ended - (whole(redis.call('HGET', KEPT, 'counted')) or 0)
+  if n_new ~= 0 then
+    redis.call('HSET', KEPT, 'counted', n_ended)
+    redis.call('HINCRBY', KEPT, part_of(now + retention_seconds), n_new)
+  end
+end
+
+write_though_full()
+mend_types()
+local aged = redis.call('ZRANGEBYSCORE', RESULTS, '-inf', NOW, 'LIMIT', 0, most)
+uncount(aged)
+mend_result_counts()
+drop_results(result_sums() - bytes_max, tonumber(retention_seconds))
+note_kept(mend_job_counts())
+settle_accounts()
+local bytes, old_bytes_max = result_sums()
+if old_bytes_max ~= tonumber(bytes_max) then
+  redis.call('HSET', RESULT_COUNTS, 'bytes_max', bytes_max)
+end
+local too_many = bytes > tonumber(bytes_max) and redis.call('ZCARD', RESULTS) > 1
 return (too_many or #aged == tonumber(most)) and 1 or 0

@@ -29,6 +29,7 @@ def test_every_error_of_the_rooms_has_a_status() -> None:
     ("error", "status", "code", "title", "detail"),
     [
         (errors.QueueFull("x", 0.01), 503, "queue_full", "Service Unavailable", "x"),
+        (errors.QuotaExceeded("x", 0.01), 429, "quota_exceeded", "Too Many Requests", "x"),
         (errors.Overloaded("x", 3.0), 503, "overloaded", "Service Unavailable", "x"),
         (
             errors.BrokerUnavailable(),
@@ -64,6 +65,7 @@ def test_what_may_pass_says_when_to_come_back(
     [
         (errors.UnknownModel(), 404, "unknown_model"),
         (errors.IdempotencyKeyReused(), 422, "idempotency_key_reused"),
+        (errors.RecordDamaged(), 500, "job_damaged"),
         (errors.InvalidJson("expected value at line 1 column 12"), 400, "invalid_json"),
     ],
 )

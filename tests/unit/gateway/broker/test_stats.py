@@ -162,3 +162,57 @@ def test_a_broker_that_has_counted_nothing_yet_has_no_jobs(broker: FakeServer) -
             assert await monitor.read_jobs() == JobsState(0, 0)
 
     run(scenario())
+
+
+DAMAGED = ["many", "", "1e400", "9" * 400, b"\xff"]
+
+
+@pytest.mark.parametrize("value", DAMAGED, ids=str)
+@pytest.mark.parametrize(
+    ("key", "field"),
+    [
+        *((keys.JOB_COUNTS, name) for name in ("accepted", "succeeded", "row_rejected")),
+        *((keys.JOB_RESULT_COUNTS, name) for name in ("bytes", "bytes_max", "dropped")),
+        (keys.WORKER_COUNTS, STALLED),
+    ],
+)
+def test_a_damaged_count_keeps_its_last_value_and_is_named_in_the_log(
+    broker: FakeServer, caplog: pytest.LogCaptureFixture, key: str, field: str, value: str | bytes
+) -> None:
+    async def scenario() -> None:
+        async with monitored(broker) as (monitor, redis):
+            await redis.hset(key, field, 7)
+            await redis.hset(keys.JOB_COUNTS, "failed", 3)
+            before, jobs_before = await monitor.refresh(), await monitor.read_jobs()
+            await redis.hset(key, field, value)
+            damaged = value != ""
+            for _ in range(100):
+                assert (await monitor.refresh() == before) or not damaged
+            assert (await monitor.read_jobs() == jobs_before) or not damaged
+            assert samples(monitor)["inference_jobs_ended_total/failed"] == 3
+            assert (f"{key} {field} is damaged" in caplog.text) == damaged
+            assert len(caplog.records) <= 10
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("interactive", "bulk", "unacked"),
+        *(keys.JOBS_OPEN, keys.JOB_COUNTS, keys.DEAD_LETTERS, keys.WORKER_COUNTS, keys.JOB_RESULT_COUNTS),
+    ],
+)
+def test_a_key_of_another_type_damages_its_own_numbers_only(broker: FakeServer, key: str) -> None:
+    async def scenario() -> None:
+        async with monitored(broker) as (monitor, redis):
+            await redis.set(key, "no such thing")
+            for name, member in ((keys.JOB_COUNTS, "failed"), (keys.JOB_RESULT_COUNTS, "bytes")):
+                if name != key:
+                    await redis.hset(name, member, 5)
+            stats = await monitor.refresh()
+            assert stats.broker_up
+            assert stats.jobs_ended["failed"] == (0 if key == keys.JOB_COUNTS else 5)
+            assert (await monitor.read_jobs()).result_bytes == (0 if key == keys.JOB_RESULT_COUNTS else 5)
+
+    run(scenario())

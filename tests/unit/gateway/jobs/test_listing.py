@@ -8,6 +8,7 @@ from gateway.errors import BrokerUnavailable
 from gateway.jobs import listing
 from gateway.jobs.listing import JobFilter, JobListing
 from gateway.settings import GatewaySettings
+from shared.queue import keys
 from shared.queue.broker_clock import BrokerClock
 from shared.queue.contract import JobStatus
 from tests.support.coroutines import run
@@ -74,5 +75,24 @@ def test_without_redis_there_is_no_list(broker: FakeServer) -> None:
         async with connected(broker) as redis:
             broker.connected = False
             await error_of(made(redis).page(EVERYTHING, 10, None), BrokerUnavailable)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("status", "sleeping"), ("model", b"\xff"), ("attempt", "x"), ("started_at", "nan"), ("accepted_at", "1e20")],
+)
+def test_a_damaged_record_is_left_out_of_the_list(
+    broker: FakeServer, caplog: pytest.LogCaptureFixture, name: str, value: str | bytes
+) -> None:
+    async def scenario() -> None:
+        async with connected(broker) as redis:
+            desk, jobs = Desk(redis), made(redis)
+            ids = [(await desk.submit())[0] for _ in range(3)]
+            await redis.hset(keys.job(ids[1]), name, value)
+            page = await jobs.page(EVERYTHING, 10, None)
+            assert [job.id for job in page.jobs] == [ids[2], ids[0]]
+            assert ids[1] in caplog.text or name == "accepted_at"
 
     run(scenario())

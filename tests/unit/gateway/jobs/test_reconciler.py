@@ -1,5 +1,6 @@
 import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 from fakeredis import FakeServer
+from redis.exceptions import OutOfMemoryError
 
 from gateway.admission.jobs import JobsAdmission
 from gateway.broker.batch_client import BatchClient
@@ -18,6 +20,7 @@ from shared.queue import keys
 from shared.queue.broker_clock import BrokerClock
 from shared.queue.celery_app import make_celery
 from shared.queue.contract import RunJobsMessage
+from shared.queue.dead_letters import DeadLetter
 from shared.settings import CommonSettings
 from tests.support.coroutines import run
 from tests.support.manifests import classifier
@@ -40,7 +43,7 @@ class Office:
         self.workers = FakeWorkers()
         settings = GatewaySettings()
         self.jobs = JobService(redis, batch_client, self.workers, JobsAdmission(settings), settings)
-        self.reconciler = Reconciler(redis, batch_client, self.workers, BrokerClock(), 10.0, self.tidy)
+        self.reconciler = Reconciler(redis, batch_client, self.workers, BrokerClock(), settings, self.tidy)
         self.tidied = 0
         self.counted: Counter[str] = Counter()
 
@@ -172,5 +175,114 @@ def test_a_look_is_bounded(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) 
         async with offices(broker) as (one, _):
             await one.redis.zadd(keys.JOBS_OPEN, {f"leftover{i}": i for i in range(5)})
             assert [(await one.reconciler.reconcile_due()).total() for _ in range(4)] == [2, 2, 1, 0]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("damage", ["no hash", "no number", "no text"])
+def test_a_damaged_record_stops_no_recovery_and_becomes_a_dead_letter(
+    broker: FakeServer, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    async def scenario() -> None:
+        async with offices(broker) as (one, _):
+            bad, good = [await one.submit() for _ in range(2)]
+            await one.redis.zadd(keys.JOBS_OPEN, {bad: -1})
+            if damage == "no hash":
+                await one.redis.set(keys.job(bad), "x")
+            elif damage == "no number":
+                await one.redis.hset(keys.job(bad), "expires_at", "soon")
+            else:
+                await one.redis.hset(keys.job(bad), "model", b"\xff")
+            await one.step()
+            assert one.counted == {"damaged": 1, "republished": 1}
+            job = await one.jobs.get(bad)
+            assert job is not None and job.outcome is not None
+            assert (job.status.value, job.outcome["error"]["code"]) == ("failed", "job_damaged")
+            [letter] = await one.redis.lrange(keys.DEAD_LETTERS, 0, -1)
+            buried = DeadLetter.model_validate_json(letter)
+            assert (buried.queue, buried.reason.partition(": ")[0]) == ("", keys.job(bad))
+            assert await one.redis.llen(keys.JOBS_DAMAGED) == 0
+            assert f"dead letter {buried.id}: damaged data: {keys.job(bad)}" in caplog.text
+            assert (await one.jobs.get(good)) is not None
+
+    run(scenario())
+
+
+def test_ids_that_no_job_can_have_are_removed(broker: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with offices(broker) as (one, _):
+            await one.redis.zadd(keys.JOBS_OPEN, {b"\xff\n": -1, "line\nbreak": -1, "": -1})
+            good = await one.submit()
+            await one.step()
+            assert one.counted == {"gone": 3, "republished": 1}
+            assert await one.redis.zrange(keys.JOBS_OPEN, 0, -1) == [good.encode()]
+
+    run(scenario())
+
+
+def test_a_job_that_redis_refuses_to_examine_is_postponed(broker: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with offices(broker) as (one, _):
+            one.workers.pinned = {"sticks": 1}
+            stuck = await one.submit()
+            await one.redis.set("bulk.sticks", "no queue")
+            one.workers.pinned = {}
+            good = await one.submit()
+            one.workers.pinned = {"sticks": 1}
+            await one.redis.hset(keys.job(good), "model", "stones")
+            assert await one.reconciler.reconcile_due() == {"waiting": 1, "republished": 1}
+            assert await one.redis.zscore(keys.JOBS_OPEN, stuck) > time.time() + 5
+            assert stuck in caplog.text
+
+    run(scenario())
+
+
+def test_checks_and_leases_from_before_the_clock_was_set_back_are_due(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with offices(broker) as (one, _):
+            queued, running, soon = [await one.submit() for _ in range(3)]
+            hour = time.time() + 3600
+            await one.redis.zadd(keys.JOBS_OPEN, {queued: hour, running: hour, soon: time.time() + 30})
+            await one.redis.hset(keys.job(queued), "published_at", hour)
+            await one.redis.hset(keys.job(running), mapping={"status": "running", "lease_until": hour})
+            assert await one.reconciler.reconcile_due() == {"republished": 1, "waiting": 1}
+            assert await one.redis.zscore(keys.JOBS_OPEN, running) < time.time() + 60
+            assert await one.reconciler.reconcile_due() == {}
+
+    run(scenario())
+
+
+def test_a_lock_from_before_the_clock_was_set_back_ends_like_one_that_was_taken_now(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with offices(broker) as (one, other):
+            await other.step()
+            await one.redis.pexpire(keys.RECONCILER_LOCK, 3_600_000)
+            await one.step()
+            assert await one.redis.pttl(keys.RECONCILER_LOCK) <= 5000
+
+    run(scenario())
+
+
+def test_a_full_redis_keeps_no_gateway_from_making_room(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with offices(broker) as (one, _):
+
+            async def refuse(*_: Any, **__: Any) -> None:
+                raise OutOfMemoryError("OOM")
+
+            monkeypatch.setattr(one.redis, "set", refuse)
+            await one.step()
+            assert one.tidied == 1
+
+    run(scenario())
+
+
+def test_room_is_made_also_if_no_job_can_be_examined(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with offices(broker) as (one, _):
+            monkeypatch.setattr(one.redis, "zrangebyscore", lambda *_, **__: asyncio.sleep(0, result=[1]))
+            with pytest.raises(AttributeError):
+                await one.step()
+            assert one.tidied == 1
 
     run(scenario())

@@ -3,17 +3,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import orjson
 import pytest
 from fakeredis import FakeServer
 
-from gateway.admission.jobs import JobsAdmission
+from gateway.admission.jobs import JobLimits, JobsAdmission
 from gateway.broker.stats import JobsState
 from gateway.errors import QueueFull
+from gateway.jobs.outcome_size import outcome_bytes
 from gateway.jobs.retention import RESULTS_BYTES_UNLIMITED, JobRetention
 from gateway.settings import GatewaySettings
 from shared.queue import keys
 from shared.queue.broker_clock import BrokerClock
 from tests.support.coroutines import run
+from tests.support.manifests import classifier, regressor
 from tests.unit.gateway.fakes import connected
 
 DAY = 86_400
@@ -115,3 +118,50 @@ def test_whoever_is_refused_for_lack_of_memory_is_told_when_there_is_some() -> N
         assert refused.value.retry_after_seconds == expected
     admission.observe(0, 0, 0.89, None)
     admission.check()
+
+
+@pytest.mark.parametrize(
+    ("now", "setting", "expected"),
+    [
+        (state(memory=30_000_000), None, JobLimits(60_000_000, 45_000_000)),
+        # Kept results make room for outcomes to come.
+        (state(memory=60_000_000, results=40_000_000), None, JobLimits(70_000_000, 45_000_000)),
+        (state(memory=95_000_000), 5, JobLimits(0, 5)),
+        (state(memory=30_000_000, limit=0), None, JobLimits()),
+        (state(memory=30_000_000, limit=0), 5, JobLimits(owner_bytes=5)),
+    ],
+)
+def test_outcomes_to_come_and_the_jobs_of_an_owner_have_limits(
+    broker: FakeServer, now: JobsState, setting: int | None, expected: JobLimits
+) -> None:
+    async def scenario() -> None:
+        async with retention(broker, owner_job_bytes_max=setting) as (ended, _):
+            assert ended.limits(now) == expected
+
+    run(scenario())
+
+
+def test_damaged_parts_of_the_time_foresee_nothing(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with retention(broker) as (ended, redis):
+            await redis.hset(keys.JOBS_KEPT, mapping={"x": 5, str(part(3600)): 40_000, str(part(7200)): "many"})
+            assert await ended.memory_seconds(state(memory=95_000_000, results=60_000_000)) is not None
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("n_rows", "classes"), [(1, 3), (500, 3), (500, 200), (500, 0)])
+def test_an_outcome_is_hardly_larger_than_expected(n_rows: int, classes: int) -> None:
+    names = [f"class-{number}" for number in range(classes)]
+    manifest = classifier(classes=names) if classes else regressor()
+    shares = [1 / (3 + number) for number in range(classes)]
+    outcome = {
+        "predictions": [names[0] if names else 1 / 3] * n_rows,
+        "probabilities": [shares] * n_rows if classes else None,
+        "outputs": [("prediction", names)],
+    }
+    size = len(orjson.dumps(outcome))
+    expected = outcome_bytes(manifest, n_rows)
+
+    assert size <= expected + 100 if size > 1100 else expected == 0
+    assert expected <= 2.5 * size

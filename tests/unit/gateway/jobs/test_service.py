@@ -8,11 +8,19 @@ from typing import Any
 import pytest
 from fakeredis import FakeServer
 
-from gateway.admission.jobs import JobsAdmission
+from gateway.admission.jobs import JobLimits, JobsAdmission
 from gateway.broker import redis_client as connection
 from gateway.broker.batch_client import BatchClient
-from gateway.errors import BrokerUnavailable, IdempotencyKeyReused, Overloaded, QueueFull
+from gateway.errors import (
+    BrokerUnavailable,
+    IdempotencyKeyReused,
+    Overloaded,
+    QueueFull,
+    QuotaExceeded,
+    RecordDamaged,
+)
 from gateway.jobs import waiters
+from gateway.jobs.outcome_size import outcome_bytes
 from gateway.jobs.record import Record
 from gateway.jobs.service import LINES_PER_SECOND, READ_TOGETHER, Deletion, JobService
 from gateway.settings import GatewaySettings
@@ -616,5 +624,82 @@ def test_the_same_idempotency_key_of_two_owners_is_two_keys(broker: FakeServer) 
             # Other rows are told apart from the owner's own only.
             await at.submit(rows=[[9.0, 9.0]], key="order-18", owner="alice")
             assert not (await at.submit(key="order-18", owner="bob"))[1]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("value", ["no job", "x", "\xff \xff"])
+def test_a_damaged_idempotency_key_harms_no_submission(broker: FakeServer, value: str) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            await at.redis.set(keys.idempotency("k"), value.encode("latin-1"))
+            answers = await asyncio.gather(at.submit(), at.submit(key="k"), at.submit(key="other"))
+            assert not any(replay for _, replay in answers)
+            assert (await at.submit(key="k"))[0] == answers[1][0]
+
+    run(scenario())
+
+
+def test_the_quota_of_an_owner_is_the_owners_own(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker, jobs_open_max=3) as at:
+            for _ in range(2):
+                await at.submit(owner="alice")
+            refused = await error_of(at.submit(owner="alice"), QuotaExceeded)
+            assert refused.retry_after_seconds >= 5
+            await at.submit(owner="bob")
+            await error_of(at.submit(owner="bob"), QueueFull)
+
+    run(scenario())
+
+
+def test_bytes_of_an_owner_and_outcomes_to_come_are_limited(broker: FakeServer) -> None:
+    rows = [[1.0, 2.0]] * 100
+
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            coming = outcome_bytes(MANIFEST, len(rows))
+            at.admission.limits = JobLimits(coming_bytes=2 * coming, owner_bytes=2 * coming)
+            await at.submit(rows, owner="alice")
+            await error_of(at.submit(rows, owner="alice"), QuotaExceeded)
+            await at.submit(rows, owner="bob")
+            await error_of(at.submit(rows), QueueFull)
+            await at.submit()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("status", "sleeping"),
+        ("model", b"\xff"),
+        ("attempt", "x"),
+        ("accepted_at", "nan"),
+        ("accepted_at", "1e300"),
+        ("started_at", "-1"),
+        ("outcome", "{"),
+        ("outcome", "[]"),
+        ("outcome", '{"error":5}'),
+    ],
+)
+def test_a_record_that_can_not_be_read_is_an_error_of_its_own_job(
+    broker: FakeServer, name: str, value: str | bytes
+) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            job_id, _ = await at.submit()
+            await at.redis.hset(keys.job(job_id), name, value)
+            if name == "outcome":
+                job = await at.jobs.get(job_id)
+                with pytest.raises(RecordDamaged):
+                    _ = job and job.outcome
+            else:
+                await error_of(at.jobs.get(job_id), RecordDamaged)
+                await error_of(at.jobs.waiters.wait(job_id, 5), RecordDamaged)
+            assert await at.jobs.get(job_id, "alice") is None
+            await at.redis.set(keys.job(job_id), "no hash")
+            await error_of(at.jobs.get(job_id), RecordDamaged)
+            await error_of(at.jobs.waiters.wait(job_id, 5), RecordDamaged)
 
     run(scenario())

@@ -3,8 +3,7 @@
 import itertools
 import json
 import random
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +11,15 @@ import pytest
 
 from shared.queue import job_scripts, keys
 from shared.queue.contract import OUTCOMES
-from tests.support.jobs import CHECK_SECONDS, GRACE_SECONDS, OPEN_STATUSES, QUEUE, Clock, JobBoard, New
+from tests.support.jobs import CHECK_SECONDS, GRACE_SECONDS, OPEN_STATUSES, QUEUE, JobBoard, New
 
 LUA = Path(job_scripts.__file__).parent / "lua"
-SCRIPTS = sorted({path.stem for path in LUA.glob("*.lua")} - {"prelude", "results"})
+SCRIPTS = sorted({path.stem for path in LUA.glob("*.lua")} - {*job_scripts.PARTS, job_scripts.RESULTS})
 LEASE_SECONDS = 35
 RETENTION_SECONDS = 600
 EXPIRY_SECONDS = 3600
 
 EVERY_OUTCOME = [outcome.value for outcome in OUTCOMES]
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(time, "time", clock)
-    return clock
-
-
-@pytest.fixture
-def board(clock: Clock) -> Iterator[JobBoard]:
-    board = JobBoard(clock)
-    yield board
-    board.assert_conserved()
-    board.redis.close()
 
 
 def bring_to(board: JobBoard, state: str, id_: str = "a") -> None:
@@ -70,11 +54,12 @@ def test_every_script_is_tested_here() -> None:
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_a_script_is_the_prelude_and_then_itself(name: str) -> None:
+def test_a_script_is_the_common_parts_and_then_itself(name: str) -> None:
     source = job_scripts.script(name)
-    accounts = (LUA / "results.lua").read_text() if name in ("delete", "finish", "tidy") else ""
+    accounts = ["results"] if name in ("delete", "finish", "tidy") else []
 
-    assert source == (LUA / "prelude.lua").read_text() + accounts + (LUA / f"{name}.lua").read_text()
+    parts = ["prelude", "damage", "transitions", *accounts, name]
+    assert source == "".join((LUA / f"{part}.lua").read_text() for part in parts)
     assert source.startswith("-- Put before every script.")
 
 
@@ -84,10 +69,10 @@ def test_a_script_that_is_none_is_not_found() -> None:
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_outcomes_are_written_in_the_prelude_only(name: str) -> None:
+def test_outcomes_are_written_in_the_transitions_only(name: str) -> None:
     own = (LUA / f"{name}.lua").read_text()
 
-    assert "'ended_at'" not in own or name == "list"
+    assert "'ended_at', NOW" not in own
     assert "ZREM" not in own or name == "reconcile", "and reconcile removes what has an outcome already"
 
 
@@ -109,6 +94,7 @@ def test_a_submitted_job_has_its_record_its_place_its_count_and_its_message(boar
         "attempt": "0",
         "max_attempts": "3",
         "retention_seconds": str(RETENTION_SECONDS),
+        "coming": "0",
         "accepted_at": f"{now:.6f}",
         "published_at": f"{now:.6f}",
         "expires_at": f"{now + EXPIRY_SECONDS:.6f}",

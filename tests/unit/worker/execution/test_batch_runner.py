@@ -55,7 +55,8 @@ class Bench:
 
     def submit(self, job_id: str, rows: list[Any], model: str = "puppet", trace: str = "") -> None:
         names = [keys.JOBS_OPEN, keys.JOB_COUNTS, "bulk", keys.job(job_id), keys.job(job_id)]
-        args = ["message", 100, 10, 3600, 600, 3, job_id, model, "v1", json.dumps(rows), 1, "f", "", trace]
+        args = ["message", 100, 10, 3600, 600, 3, *[10**15] * 3]
+        args += [job_id, model, "v1", json.dumps(rows), 1, "f", "", trace, 0]
         self.redis.register_script(script("submit"))(keys=names, args=args)
 
     def job(self, job_id: str) -> tuple[str, Any]:

@@ -40,9 +40,10 @@ class Queue:
     def submit(self, *ids: str) -> None:
         names = [keys.JOBS_OPEN, keys.JOB_COUNTS, "bulk"]
         args: list[Any] = [queue_entry(APP, RunJobsMessage(jobs=list(ids)), "", 1.0), 100_000, 10, 3600, 600, 3]
+        args += [10**15] * 3
         for id_ in ids:
             names += [keys.job(id_), keys.job(id_)]
-            args += [id_, "m", "v", "[[1.0]]", 1, "f", "", ""]
+            args += [id_, "m", "v", "[[1.0]]", 1, "f", "", "", 0]
         self.redis.register_script(script("submit"))(keys=names, args=args)
 
     def take(self) -> None:
@@ -177,3 +178,44 @@ def test_a_job_that_another_process_runs_is_not_ended(queue: Queue) -> None:
     queue.runs.out_of_time(TIME_LIMIT)
 
     assert queue.status("a") == "running"
+
+
+@pytest.mark.parametrize("rows", ["[[1.0", "5", "null", "[]", "[5]", '{"a":1}', "\xff", ""])
+def test_a_job_whose_rows_are_damaged_fails_alone(queue: Queue, caplog: pytest.LogCaptureFixture, rows: str) -> None:
+    queue.submit("a", "bad", "b")
+    queue.redis.hset(keys.job("bad"), "rows", rows.encode("latin-1"))
+
+    assert [job.id for job in queue.runs.start(["a", "bad", "b"], redelivered=False)] == ["a", "b"]
+
+    assert queue.status("bad") == "failed"
+    assert json.loads(queue.redis.hget(keys.job("bad"), "outcome"))["error"]["code"] == "job_damaged"
+    assert queue.redis.lrange(keys.JOBS_DAMAGED, 0, -1) == [
+        f"{keys.job('bad')}: its rows are unreadable\n".encode() + rows.encode("latin-1")
+    ]
+    assert "the rows of job bad are damaged" in caplog.text
+
+
+def test_a_claimed_job_whose_rows_are_damaged_fails_alone(queue: Queue, quick: None) -> None:
+    for id_ in ("bad", "b"):
+        queue.submit(id_)
+    queue.redis.hset(keys.job("bad"), "rows", "[")
+    queue.runs.start([], redelivered=False)
+    queue.runs.end_task()
+
+    assert [job.id for job in queue.runs.claim("bulk")] == ["b"]
+
+    assert [queue.status(id_) for id_ in ("bad", "b")] == ["failed", "running"]
+
+
+def test_a_claim_makes_no_record_of_a_job_that_was_forgotten(queue: Queue, quick: None) -> None:
+    for id_ in "ab":
+        queue.submit(id_)
+    queue.take()
+    queue.runs.start([], redelivered=False)
+    queue.runs.end_task()
+    queue.runs.start(["a"], redelivered=False)
+    queue.redis.delete(keys.job("a"))
+
+    assert [job.id for job in queue.runs.claim("bulk")] == ["b"]
+
+    assert queue.redis.exists(keys.job("a")) == 0

@@ -1,0 +1,91 @@
+-- Put before every script, after the prelude. What others, or a fault, have damaged harms itself alone: it is put aside
+-- for a gateway, which makes a dead letter of it, and the rest goes on.
+
+-- Most values that are put aside until a gateway comes, and most bytes of one.
+local ASIDE_MAX, ASIDE_BYTES = 100, 65536
+
+local function put_aside(name, reason, content)
+  local list = key_of('jobs:damaged')
+  redis.pcall('LPUSH', list, name .. ': ' .. reason .. '\n' .. string.sub(content, 1, ASIDE_BYTES))
+  redis.pcall('LTRIM', list, 0, ASIDE_MAX - 1)
+end
+
+-- Deletes a key of a wrong type. A worker may not, so a gateway does it later.
+local function discard(key, reason)
+  local content = redis.pcall('DUMP', key)
+  if redis.pcall('DEL', key) == 1 then
+    put_aside(key, reason, content)
+  end
+end
+
+-- Returns the time of a text, in seconds; nil for anything that no script has written, such as 'nan' and '-1'.
+local function seconds(text)
+  local found = text and string.match(text, '^[%d.e+]+$') and tonumber(text)
+  return found and found < 1e11 and found or nil
+end
+
+-- Returns the whole number of a text, nil for any other text. Greater ones could not be counted up.
+local function whole(text)
+  return text and #text <= 15 and string.match(text, '^%d+$') and tonumber(text) or nil
+end
+
+-- Changes a count that all share. One that is no number stays, until tidy has mended it.
+local function count(key, field, change)
+  redis.pcall('HINCRBY', key, field, change)
+end
+
+-- Changes a count of an owner, which begins anew if it was no number.
+local function count_for_owner(owner, field, change)
+  local key = key_of('jobs:owner:' .. owner)
+  if type(redis.pcall('HINCRBY', key, field, change)) == 'number' then
+    return
+  end
+  local found = redis.pcall('HGET', key, field)
+  if type(found) == 'string' then
+    put_aside(key .. ' ' .. field, 'it is no count', found)
+    redis.call('HSET', key, field, math.max(0, change))
+  else
+    discard(key, 'it is no hash')
+  end
+end
+
+local STATUSES = {queued = true, running = true, succeeded = true, failed = true, cancelled = true, expired = true}
+
+local function is_name(text)
+  return text and string.match(text, '^[%w._-]+$')
+end
+
+-- The form of each field of an open job's record.
+local FORMS = {
+  attempt = whole, max_attempts = whole, retention_seconds = whole,
+  accepted_at = seconds, published_at = seconds, expires_at = seconds, lease_until = seconds,
+  model = is_name, version = is_name, rows = function(text) return text end,
+}
+
+-- Reads the status and these fields of a job's record. Returns them by name; nil without a record; nil and the reason
+-- if the record is damaged. The fields of an ended job are not checked.
+local function read_job(key, ...)
+  local names, values = {...}, redis.pcall('HMGET', key, 'status', ...)
+  if values.err then
+    return nil, 'it is no hash'
+  end
+  local job = {status = values[1]}
+  if not STATUSES[job.status] then
+    local exists = job.status or redis.call('EXISTS', key) == 1
+    return nil, exists and 'its status is unknown'
+  end
+  for i, name in ipairs(names) do
+    local value, is_sound = values[i + 1], FORMS[name]
+    local needed = is_sound and is_open(job.status) and not (name == 'lease_until' and job.status == 'queued')
+    if needed and not is_sound(value) then
+      return nil, 'its ' .. name .. ' is unreadable'
+    end
+    job[name] = value
+  end
+  return job
+end
+
+-- Lets the reconciler examine a job within a second, if the job is open.
+local function examine_soon(id)
+  redis.call('ZADD', OPEN, 'XX', NOW, id)
+end

@@ -73,7 +73,11 @@ class PredictEndpoint(HotEndpoint):
                 manifest.name, shadow.manifest.version, manifest.version, parsed.rows, result["predictions"]
             )
         outputs = outputs_of(manifest)
-        members = predicted(outputs, result, True) if parsed.single else await written(outputs, result)
+        if parsed.single:
+            members = predicted(outputs, result, single=True)
+        else:
+            async with context.turn_to_write():
+                members = await written(outputs, result)
         return prediction_response(members, manifest.name, manifest.version, parts), seconds
 
     async def _as_job(

@@ -174,7 +174,8 @@ def _by_label(labels: list[str], probabilities: list[list[float]]) -> bytes:
 async def written(outputs: Outputs, result: dict[str, Any]) -> dict[str, Any]:
     """Return what `predicted` returns for instances; the members of many values as JSON text.
 
-    The text is written in blocks of rows, between which other requests have their turn.
+    The text is written in blocks of rows, between which other requests have their turn. Call it within
+    `RequestContext.turn_to_write`.
     """
     rows = max(1, BLOCK_VALUES // sum(1 + len(classes or ()) for _, classes in outputs))
     if len(result["predictions"]) <= rows:
@@ -197,12 +198,13 @@ async def job_prediction(job: Job, context: RequestContext) -> dict[str, Any]:
     """
     # Before the outcome is read, which takes more memory than its text.
     context.hold_answer(len(job.outcome_json or b""))
-    outcome = job.outcome or {}
-    try:
-        outputs = outcome["outputs"]
-        return predicted(outputs, outcome, True) if job.single else await written(outputs, outcome)
-    except (KeyError, IndexError, TypeError, ValueError):
-        raise RecordDamaged() from None
+    async with context.turn_to_write():
+        outcome = job.outcome or {}
+        try:
+            outputs = outcome["outputs"]
+            return predicted(outputs, outcome, True) if job.single else await written(outputs, outcome)
+        except (KeyError, IndexError, TypeError, ValueError):
+            raise RecordDamaged() from None
 
 
 def _has_result(job: Job) -> bool:
@@ -233,8 +235,8 @@ def job_view(job: Job, result: dict[str, Any] | None = None) -> dict[str, Any]:
         )
     if result is not None:
         view["result"] = result
-    elif job.status is not JobStatus.SUCCEEDED and job.outcome is not None and "error" in job.outcome:
-        view["error"] = job.outcome["error"]
+    elif job.status is JobStatus.FAILED and "error" in (outcome := job.outcome or {}):
+        view["error"] = outcome["error"]
     if job.result_dropped:
         view["result_expired"] = True
         # The positions of the failing rows are gone, and none would mean all.

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import orjson
@@ -36,9 +35,9 @@ class Job:
     result_dropped: bool = False
     """True if the result, or the positions of the failing rows, made room for newer results."""
 
-    @cached_property
+    @property
     def outcome(self) -> dict[str, Any] | None:
-        """The outcome; read when it is asked for, since one of many megabytes may be refused unread.
+        """The outcome, read anew each time: one of many megabytes may be refused unread, and is not kept.
 
         Raises:
             RecordDamaged: if neither a worker nor a script wrote it.

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-READ_TOGETHER = 8
+READ_TOGETHER = 4
 """Records that are read at a time: each may hold megabytes of rows and results."""
 
 LINES_PER_SECOND = 10

@@ -1,5 +1,6 @@
 """Large answers: counted against one limit until they are sent, and handed to their connections in pieces."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 
 from gateway.problems import overloaded
@@ -24,6 +25,8 @@ class AnswerBudget:
         self._rejected = rejected
         self.held_bytes = 0
         """Bytes of the answers that count now."""
+        self.writing = asyncio.Lock()
+        """Taken by the one that is being written, which takes several times the memory of its text."""
 
     def hold(self, size: int, held: int) -> None:
         """Count an answer of this size, of which `held` bytes count already, until `release`.

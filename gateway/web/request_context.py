@@ -6,6 +6,7 @@ middleware does.
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,10 @@ class RequestContext:
         if self.answers is not None and size > max(self.answer_bytes, PIECE_BYTES):
             self.answers.hold(size, self.answer_bytes)
             self.answer_bytes = size
+
+    def turn_to_write(self) -> AbstractAsyncContextManager[None]:
+        """Return the context in which to write the answer: of several that count, one is written at a time."""
+        return self.answers.writing if self.answers is not None and self.answer_bytes else nullcontext()
 
     def caller_left(self) -> None:
         """Fail the awaited answer with `ClientDisconnect`: it need not be computed any more."""

@@ -21,7 +21,7 @@ from gateway.problems import Problem
 from gateway.web.answers import PIECE_BYTES, AnswerBudget
 from gateway.web.request_context import RequestContext
 from shared.queue.contract import JobStatus
-from tests.support.coroutines import run
+from tests.support.coroutines import run, turns
 from tests.support.manifests import classifier, regressor
 
 QUEUED = Job(
@@ -271,3 +271,22 @@ def test_a_large_result_of_a_job_counts_before_it_is_read() -> None:
     with pytest.raises(Problem) as caught:
         run(job_response(job, 200, RequestContext(answers=budget)))
     assert caught.value.code == "answers_full"
+
+
+def test_large_answers_are_written_one_at_a_time_and_small_ones_at_once() -> None:
+    rows = PIECE_BYTES // 4
+    large = {"predictions": ["long"] * rows, "probabilities": None, "outputs": [["prediction", ["short", "long"]]]}
+
+    def answered(outcome: dict[str, Any], budget: AnswerBudget) -> "asyncio.Future[Any]":
+        job = replace(ENDED, status=JobStatus.SUCCEEDED, single=False, outcome_json=orjson.dumps(outcome))
+        return asyncio.ensure_future(job_response(job, 200, RequestContext(answers=budget)))
+
+    async def scenario() -> None:
+        budget = AnswerBudget(10 * PIECE_BYTES, lambda _: None)
+        async with budget.writing:
+            waiting, small = answered(large, budget), answered(OUTCOME, budget)
+            await turns()
+            assert (waiting.done(), small.done()) == (False, True)
+        assert len(orjson.loads((await waiting).body)["result"]["predictions"]) == rows
+
+    run(scenario())

@@ -64,7 +64,11 @@ def _parser(settings: CommonSettings) -> argparse.ArgumentParser:
         default="synthetic",
         help="rows that callers see: made up, or none (default: %(default)s)",
     )
-    parser.add_argument("--format", choices=["joblib", "skops"], default="joblib", help="default: %(default)s")
+    parser.add_argument(
+        "--format",
+        choices=["joblib", "skops"],
+        help="default: skops, joblib where skops can't; of the built-in data set iris always joblib (model.pkl)",
+    )
     parser.add_argument(
         "--store",
         default=settings.model_store,
@@ -94,13 +98,15 @@ def _train(options: argparse.Namespace, default_model: str) -> None:
         return
     # Refused before minutes of training, and not after them.
     store.check_new(name, options.version or uuid.uuid4().hex, options.alias)
+    # The example has the artifact that most readers expect, a `model.pkl`.
+    is_example = path is None and (options.dataset or default_model) == "iris"
     _fit_and_export(
         _read_file(path, options) if path else _read_built_in(options, default_model),
         store,
         name,
         options.version,
         alias=options.alias,
-        artifact_format=options.format,
+        artifact_format=options.format or ("joblib" if is_example else None),
         trusted=[name for name in options.trusted.split(",") if name],
         samples=options.samples,
     )
@@ -160,7 +166,7 @@ def _fit_and_export(
     version: str | None,
     *,
     alias: str = LATEST,
-    artifact_format: "ArtifactFormat" = "joblib",
+    artifact_format: "ArtifactFormat | None" = None,
     trusted: Collection[str] = (),
     samples: str = "synthetic",
 ) -> None:

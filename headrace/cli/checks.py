@@ -19,6 +19,7 @@ from headrace.models.store import ModelStore
 
 if TYPE_CHECKING:
     from headrace.models.manifest import Manifest
+    from headrace.models.signing import PublicKeys
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -34,6 +35,19 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
         metavar="TYPE,...",
         help="types that skops artifacts may hold (SKOPS_TRUSTED_TYPES)",
     )
+    command.add_argument(
+        "--trusted-modules",
+        default=os.environ.get("TRUSTED_MODULES", ""),
+        metavar="M,...",
+        help="modules of which joblib artifacts may use everything (TRUSTED_MODULES)",
+    )
+    command.add_argument(
+        "--public-key",
+        type=Path,
+        default=os.environ.get("MODEL_PUBLIC_KEY") or None,
+        metavar="FILE",
+        help="public keys one of which must have signed each version (MODEL_PUBLIC_KEY; default: none)",
+    )
 
     command = subparsers.add_parser(
         "export-check",
@@ -44,7 +58,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument("model", type=Path, metavar="MODEL", help="a file that joblib.dump wrote")
     command.add_argument("--rows", type=Path, required=True, metavar="FILE", help="training rows: .csv or .parquet")
     command.add_argument("--target", metavar="COLUMN", help="the column of the targets, which is no feature")
-    command.add_argument("--format", choices=["joblib", "skops"], default="joblib", help="default: %(default)s")
+    command.add_argument("--format", choices=["joblib", "skops"], help="default: skops, joblib where skops can't")
     command.add_argument("--trusted", default="", metavar="TYPE,...", help="types that a skops artifact may hold")
     command.add_argument("--extra-modules", default="", metavar="M,...", help="your packages that workers can import")
     command.set_defaults(run=_export_check)
@@ -60,17 +74,27 @@ def _verify(store: ModelStore, options: argparse.Namespace) -> int:
         chosen = list(versions_of(store, options.name))
     if not chosen:
         raise ModelNotFound(f"there are no models in {store.root}")
+    signers = _signers(options.public_key)
     exit_code = 0
     for name, version in chosen:
         try:
             manifest = store.manifest(name, version)
-            rows = verify(store, manifest, _names(options.trusted))
+            rows = verify(store, manifest, _names(options.trusted), _names(options.trusted_modules), signers)
         except HeadraceError as error:
             print(f"headrace: {error}", file=sys.stderr)
             exit_code = 1
         else:
             print(f"{name} {version} is intact and predicts {rows} rows as at its export")
     return exit_code
+
+
+def _signers(path: Path | None) -> "PublicKeys | None":
+    if path is None:
+        return None
+    # Imported only where signatures are asked for, because it loads OpenSSL.
+    from headrace.models.signing import PublicKeys
+
+    return PublicKeys.read(path)
 
 
 def _export_check(options: argparse.Namespace) -> int:

@@ -11,10 +11,13 @@ from typing import Any, Literal
 
 import joblib
 import skops.io
-from sklearn.base import BaseEstimator
 
-from headrace.errors import NotExportable
+from headrace.errors import ArtifactInvalid, NotExportable
 from headrace.exporting.pickled import foreign_names, imported_names
+from headrace.loading.parts import parts
+from headrace.loading.states import check_estimator
+from headrace.loading.tokens import is_library
+from headrace.loading.unpickler import unpickle
 from headrace.models.manifest import Artifact
 
 ArtifactFormat = Literal["joblib", "skops"]
@@ -30,21 +33,24 @@ SERVICE_PACKAGES = frozenset(
 ARTIFACT_FILES: dict[ArtifactFormat, str] = {"joblib": "model.pkl", "skops": "model.skops"}
 
 
-def write_artifact(
+def store_estimator(
     estimator: Any,
     folder: Path,
     *,
-    format: ArtifactFormat = "joblib",  # noqa: A002 - the manifest's word
+    format: ArtifactFormat,  # noqa: A002 - the manifest's word
     trusted: Collection[str] = (),
     extra_modules: Collection[str] = (),
-) -> Artifact:
+) -> tuple[Artifact, Any]:
     """Serialize a copy of a fitted estimator into `folder`.
+
+    Returns:
+        The description of the artifact, and the estimator as it is read from it.
 
     Raises:
         NotExportable: if a worker could not load the artifact.
     """
     path = folder / ARTIFACT_FILES[format]
-    estimator = single_threaded(estimator)
+    estimator = served_copy(estimator)
     if format == "joblib":
         _refuse_foreign(estimator, extra_modules)
         joblib.dump(estimator, path)
@@ -52,21 +58,45 @@ def write_artifact(
     else:
         content = _skops_bytes(estimator, trusted)
         path.write_bytes(content)
-    return Artifact(file=path.name, format=format, sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
+    artifact = Artifact(
+        file=path.name, format=format, sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content)
+    )
+    try:
+        return artifact, read_artifact(artifact, content, trusted, extra_modules)
+    except Exception as error:
+        raise NotExportable(f"it can't be read back from {path.name}: {type(error).__name__}: {error}") from error
 
 
-def read_artifact(artifact: Artifact, folder: Path, trusted: Collection[str] = ()) -> Any:
-    """Load an estimator as a worker does. Use it for trusted files only: loading a pickle executes its content."""
-    path = folder / artifact.file
-    if artifact.format == "skops":
-        return skops.io.load(path, trusted=list(trusted))
-    return joblib.load(path)
+def read_artifact(
+    artifact: Artifact, content: bytes, trusted: Collection[str] = (), extra_modules: Collection[str] = ()
+) -> Any:
+    """Read the estimator in an artifact, as a worker does.
+
+    Args:
+        artifact: the description of the artifact.
+        content: the artifact.
+        trusted: types that a skops artifact may hold beside those that skops trusts by itself.
+        extra_modules: modules of which a joblib artifact may use everything.
+
+    Raises:
+        ArtifactInvalid: if it holds anything else than the parts of fitted estimators and what is trusted.
+        Exception: any error to which a damaged artifact leads.
+    """
+    if artifact.format == "joblib":
+        return unpickle(content, extra_modules)[0]
+    unknown = sorted(set(skops.io.get_untrusted_types(data=content)) - set(trusted))
+    if unknown:
+        raise ArtifactInvalid(f"it holds {', '.join(unknown)}, not in SKOPS_TRUSTED_TYPES")
+    estimator = skops.io.loads(content, trusted=list(trusted))
+    check_estimator(estimator)
+    return estimator
 
 
-def single_threaded(estimator: Any) -> Any:
-    """Return a copy in which `n_jobs` is 1 everywhere: the cores are used by the children of the worker's pool.
+def served_copy(estimator: Any) -> Any:
+    """Return a copy of an estimator for serving.
 
-    The copy's fitted parts are walked, because `set_params` does not reach them in searches and ensembles.
+    In all its parts `n_jobs` is 1, because the children of the worker's pool use the cores already; `memory` is None,
+    because it names a folder of this machine; and there are no scorers, which only a fit or `score` uses.
 
     Raises:
         NotExportable: if the estimator can't be copied.
@@ -75,19 +105,22 @@ def single_threaded(estimator: Any) -> Any:
         fitted = copy.deepcopy(estimator)
     except Exception as error:
         raise _unstorable(error) from None
-    pending: list[Any] = [fitted]
-    seen: set[int] = set()
-    while pending:
-        part = pending.pop()
-        if isinstance(part, (list, tuple)):
-            pending.extend(part)
-        elif isinstance(part, BaseEstimator) and id(part) not in seen:
-            seen.add(id(part))
-            # None is left alone: it means one job already, and some estimators deprecate the parameter.
-            if getattr(part, "n_jobs", None) not in (None, 1):
-                part.n_jobs = 1
-            pending.extend(vars(part).values())
+    for part in parts(fitted):
+        _make_servable(part)
     return fitted
+
+
+def _make_servable(part: Any) -> None:
+    # None is left alone: it means one job already, and some estimators deprecate the parameter.
+    if getattr(part, "n_jobs", None) not in (None, 1):
+        part.n_jobs = 1
+    if vars(part).get("memory") is not None:
+        part.memory = None
+    if not isinstance(vars(part).get("scoring"), str | None):
+        part.scoring = None
+    # A search without `scoring` has an object that asks the estimator for its score.
+    if hasattr(part, "scorer_") and type(part.scorer_).__name__ != "_PassthroughScorer":
+        del part.scorer_
 
 
 def _refuse_foreign(estimator: Any, extra_modules: Collection[str]) -> None:
@@ -110,7 +143,18 @@ def _refuse_foreign(estimator: Any, extra_modules: Collection[str]) -> None:
             f"workers refuse {', '.join(foreign)}, which run code when they are loaded. A RandomizedSearchCV holds "
             "the distributions that it drew from: export its best_estimator_"
         )
+    if any(name.startswith("sklearn.metrics._scorer.") for name in foreign):
+        raise NotExportable(
+            f"workers refuse {', '.join(foreign)}, which call what they hold: instead of a TunedThresholdClassifierCV "
+            "export a FixedThresholdClassifier with its best_threshold_"
+        )
     packages = sorted({name.partition(".")[0] for name in foreign})
+    known = list(filter(is_library, foreign))
+    if known:
+        raise NotExportable(
+            f"workers refuse {', '.join(known)}, with which a pickle could run other code: put a class or function "
+            "that uses it into a module of yours that workers can import"
+        )
     raise NotExportable(
         f"workers refuse {', '.join(foreign)}. If they can import it (installed, or in a folder of PYTHONPATH), export "
         f"with extra_modules={tuple(packages)!r} and start them with TRUSTED_MODULES={','.join(packages)}"

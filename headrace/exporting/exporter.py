@@ -1,8 +1,9 @@
 """The export of a fitted estimator into a model store, as a version with artifact, manifest and model card."""
 
+import logging
 import os
 import platform
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -27,15 +28,20 @@ from headrace.data.rows import Layout
 from headrace.data.table import Table, read_table
 from headrace.data.targets import Comparison, read_targets
 from headrace.errors import NotExportable
-from headrace.exporting.artifact import ARTIFACT_FILES, ArtifactFormat, read_artifact, write_artifact
+from headrace.exporting.artifact import ARTIFACT_FILES, ArtifactFormat, store_estimator
 from headrace.exporting.exported import Exported
 from headrace.exporting.independence import Stored, check_independence, refuse_difference
 from headrace.exporting.probe import notices, probe
 from headrace.exporting.samples import as_samples, check_wanted, golden_positions, public_rows
 from headrace.models.alias import LATEST
 from headrace.models.golden import write_golden_rows
-from headrace.models.manifest import MANIFEST_FILE, Manifest, Sample
+from headrace.models.manifest import MANIFEST_FILE, Artifact, Manifest, Sample
 from headrace.models.store import DEFAULT_STORE, ModelStore
+
+logger = logging.getLogger(__name__)
+
+StoredAs = tuple[Artifact, Stored, Predictions]
+"""An artifact, the estimator as it was read back, and its predictions."""
 
 
 def export(
@@ -52,7 +58,7 @@ def export(
     held_out: Any = None,
     feature_names: Sequence[str] | None = None,
     samples: Any = "synthetic",
-    format: ArtifactFormat = "joblib",  # noqa: A002 - the manifest's word
+    format: ArtifactFormat | None = None,  # noqa: A002 - the manifest's word
     trusted: Collection[str] = (),
     extra_modules: Collection[str] = (),
 ) -> Exported:
@@ -83,7 +89,8 @@ def export(
             rows, drawn from the reference distributions; "none", so that examples are placeholders; or at most 20 rows
             in the form of X, or as dictionaries, that you allow to be public. The training rows by which workers check
             the model stay in the model store in any case.
-        format: "joblib" (a pickle), or "skops", which executes nothing and loads known types only.
+        format: "skops", which executes nothing and loads known types only, or "joblib" (a pickle). By default skops,
+            and joblib where skops can't store the estimator, or holds types that it does not trust by itself.
         trusted: types that a skops file may hold beside those that skops trusts by itself.
         extra_modules: your own top-level packages that workers can import.
 
@@ -102,7 +109,7 @@ def export(
     # Everything that can be refused without the estimator: it may take minutes to predict its training rows.
     model_store.check_new(name, chosen, alias)
     check_wanted(samples)
-    if format not in ARTIFACT_FILES:
+    if format not in (None, *ARTIFACT_FILES):
         raise NotExportable(f"format is {format!r}: it is {' or '.join(map(repr, ARTIFACT_FILES))}")
     trusted, extra_modules = _names(trusted), _names(extra_modules)
     is_new = not model_store.exists()
@@ -117,13 +124,19 @@ def export(
     known_scores = dict(scores) if scores is not None else comparison.scores()
 
     def write(folder: Path) -> None:
-        artifact = write_artifact(estimator, folder, format=format, trusted=trusted, extra_modules=extra_modules)
-        # The estimator as a worker loads it, not the one in memory, and the rows as a worker converts them.
-        layout = Layout(table.form, features, table.filled)
-        stored = Stored(read_artifact(artifact, folder, trusted), layout, shares)
         rows = table.rows(positions)
-        predictions = stored.predict(rows)
-        _refuse_change(estimator, table.at(positions), in_memory, Predictions(predictions.values))
+
+        def store_as(choice: ArtifactFormat) -> StoredAs:
+            artifact, read = store_estimator(
+                estimator, folder, format=choice, trusted=trusted, extra_modules=extra_modules
+            )
+            # The estimator as a worker loads it, not the one in memory, and the rows as a worker converts them.
+            stored = Stored(read, Layout(table.form, features, table.filled), shares)
+            predictions = stored.predict(rows)
+            _refuse_change(estimator, table.at(positions), in_memory, Predictions(predictions.values))
+            return artifact, stored, predictions
+
+        artifact, stored, predictions = store_as(format) if format else _stored_by_default(store_as, folder)
         golden = np.searchsorted(positions, golden_positions(table, positions, predictions.values)).tolist()
         check_independence(stored, rows, predictions, golden)
         described = probe(stored, table.columns, rows[golden[0]])
@@ -136,7 +149,7 @@ def export(
                 description=description,
                 estimator=f"{type(estimator).__module__}.{type(estimator).__qualname__}",
                 artifact=artifact,
-                libraries=_libraries(table, format, extra_modules),
+                libraries=_libraries(table, artifact.format, extra_modules),
                 features=described,
                 input=table.form,
                 filled=table.filled,
@@ -167,6 +180,16 @@ def export(
         model_store.set_alias(name, alias, chosen)
     written, location = model_store.manifest(name, chosen), model_store.location(name, chosen)
     return Exported(written, location, alias, (*_notices(table), *notices(written.features)), is_new)
+
+
+def _stored_by_default(store_as: Callable[[ArtifactFormat], StoredAs], folder: Path) -> StoredAs:
+    """Store an estimator as skops, or as joblib if skops can't."""
+    try:
+        return store_as("skops")
+    except NotExportable as error:
+        logger.info("stored as joblib, which is a pickle: %s", error)
+        (folder / ARTIFACT_FILES["skops"]).unlink(missing_ok=True)
+    return store_as("joblib")
 
 
 def _shown(stored: Stored, rows: list[list[Any]], classes: Sequence[Classes | None]) -> list[Sample]:

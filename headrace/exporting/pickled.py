@@ -3,13 +3,7 @@
 import pickletools
 from collections.abc import Collection
 
-import numpy as np
-import pandas as pd
-
-from headrace.models.pickle_allow_list import PACKAGES, PLAIN_CLASSES, PURE_OBJECTS, RECONSTRUCTORS
-
-NAMES = PLAIN_CLASSES | RECONSTRUCTORS | PURE_OBJECTS
-"""Dotted names that workers accept, beside the content of PACKAGES."""
+from headrace.loading.rules import is_known
 
 _TEXTS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE")
 _MEMO_READS = ("BINGET", "LONG_BINGET", "GET")
@@ -47,26 +41,9 @@ def imported_names(pickled: bytes) -> set[tuple[str, str]]:
 
 def foreign_names(pickled: bytes, extra_modules: Collection[str] = ()) -> list[str]:
     """Return the dotted names that workers refuse; `extra_modules` are modules or packages that they accept as well."""
-    packages = (*PACKAGES, *extra_modules)
     return sorted(
-        f"{module}.{name}"
-        for module, name in imported_names(pickled)
-        if not (
-            f"{module}.{name}" in NAMES
-            or any(module == package or module.startswith(f"{package}.") for package in packages)
-            or _is_class_or_ufunc(module, name)
-            # scikit-learn 1.7 pickles its losses under a shortened name.
-            or module == "_loss"
-        )
+        f"{module}.{name}" for module, name in imported_names(pickled) if not is_known(module, name, extra_modules)
     )
-
-
-def _is_class_or_ufunc(module: str, name: str) -> bool:
-    """Tell whether the name is a class or ufunc at the top of NumPy or pandas; some functions there do harm."""
-    if module not in ("numpy", "pandas"):
-        return False
-    found = getattr(np if module == "numpy" else pd, name, None)
-    return isinstance(found, type | np.ufunc)
 
 
 def _pushed_text(opcode: str, argument: object, memo: dict[int, str | None]) -> str | None:

@@ -1,12 +1,10 @@
 """The check of a stored version, as a worker makes it before serving: digests, artifact, known predictions."""
 
 import math
-import tempfile
 import warnings
 from collections.abc import Collection
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headrace.data.rows import Layout, predict_rows
 from headrace.errors import ArtifactInvalid, NotExportable
@@ -15,16 +13,28 @@ from headrace.models.golden import golden_rows
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
 
+if TYPE_CHECKING:
+    from headrace.models.signing import PublicKeys
 
-def verify(store: ModelStore, manifest: Manifest, trusted: Collection[str] = ()) -> int:
+
+def verify(
+    store: ModelStore,
+    manifest: Manifest,
+    trusted: Collection[str] = (),
+    trusted_modules: Collection[str] = (),
+    signers: "PublicKeys | None" = None,
+) -> int:
     """Fetch and load a model, and predict its samples and golden rows.
 
-    Loading executes the artifact, as in a worker, but only after its digest was found to be that of the manifest.
+    The artifact is read by the code of the workers, after its digest was found to be that of the manifest: of a pickle
+    only the parts of fitted estimators are taken.
 
     Args:
         store: the model store that holds the version.
         manifest: the manifest of the version.
         trusted: types that a skops artifact may hold beside those that skops trusts by itself.
+        trusted_modules: modules of which a joblib artifact may use everything.
+        signers: keys one of which must have signed the version; None if it needs no signature.
 
     Returns:
         The number of rows that are predicted as at export.
@@ -33,15 +43,16 @@ def verify(store: ModelStore, manifest: Manifest, trusted: Collection[str] = ())
         ArtifactInvalid: if the artifact is not that of the manifest, can't be loaded, or predicts otherwise.
         StoreUnavailable: if the store does not answer.
     """
+    if signers is not None:
+        signers.check(store, manifest)
     content = store.artifact(manifest)
     samples = [*manifest.samples, *golden_rows(store, manifest)]
     label = f"{manifest.name} {manifest.version}"
     # A cause for a warning shows in the predictions, if it matters.
-    with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="headrace-verify-") as folder:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        Path(folder, manifest.artifact.file).write_bytes(content)
         try:
-            estimator = read_artifact(manifest.artifact, Path(folder), trusted)
+            estimator = read_artifact(manifest.artifact, content, trusted, trusted_modules)
         except Exception as error:
             raise ArtifactInvalid(f"{label}: it can't be loaded: {_line(error)}") from error
         rows = [sample.row for sample in samples]

@@ -47,6 +47,23 @@ USED = {
         ),
         "uvicorn.protocols.http.flow_control:FlowControl": "write_paused",
     },
+    "headrace/loading/arrays.py": {
+        "joblib.numpy_pickle:NumpyArrayWrapper": (
+            "allow_mmap dtype order safe_get_numpy_array_alignment_bytes shape subclass"
+        ),
+    },
+    "headrace/loading/unpickler.py": {
+        "_compat_pickle": "IMPORT_MAPPING NAME_MAPPING",
+        "joblib.numpy_pickle": "NumpyArrayWrapper NumpyUnpickler",
+        "joblib.numpy_pickle:NumpyArrayWrapper": "dtype",
+        "joblib.numpy_pickle_utils": "_validate_fileobject_and_memmap",
+        "pickle": "_Unpickler",
+        "pickle:_Unpickler": (
+            "append dispatch find_class load load_additems load_append load_appends load_build load_dict "
+            "load_frozenset load_newobj load_newobj_ex load_reduce load_setitem load_setitems memo metastack proto "
+            "stack"
+        ),
+    },
     "shared/observability/multiprocess.py": {
         "prometheus_client.values": "MultiProcessValue ValueClass",
         "prometheus_client.multiprocess": "mark_process_dead",
@@ -104,16 +121,6 @@ USED = {
     },
     "worker/metrics/families.py": {"prometheus_client:Histogram": "_buckets _sum _upper_bounds"},
     "worker/metrics/worker.py": {"billiard.process": "current_process"},
-    "worker/model/unpickler.py": {
-        "_compat_pickle": "IMPORT_MAPPING NAME_MAPPING",
-        "joblib.numpy_pickle": "NumpyArrayWrapper NumpyUnpickler",
-        "joblib.numpy_pickle:NumpyArrayWrapper": (
-            "allow_mmap dtype order read safe_get_numpy_array_alignment_bytes shape subclass"
-        ),
-        "joblib.numpy_pickle_utils": "_validate_fileobject_and_memmap",
-        "pickle": "_Unpickler",
-        "pickle:_Unpickler": "dispatch find_class load_build load_reduce memo proto stack",
-    },
 }
 """Module of ours -> module or class of a library -> names of it that the module uses."""
 
@@ -136,8 +143,9 @@ COPIED = [
         "prometheus_client.multiprocess:MultiProcessCollector",
         "0f2c852777f6f9ac",
     ),
-    ("worker/model/unpickler.py", "joblib.numpy_pickle:NumpyArrayWrapper.read_mmap", "06b743a43ab56b64"),
-    ("worker/model/unpickler.py", "joblib.numpy_pickle:NumpyUnpickler.load_build", "b742a6fe1f923df5"),
+    ("headrace/loading/arrays.py", "joblib.numpy_pickle:NumpyArrayWrapper.read_array", "df5a2818ac93b6b0"),
+    ("headrace/loading/arrays.py", "joblib.numpy_pickle:NumpyArrayWrapper.read_mmap", "06b743a43ab56b64"),
+    ("headrace/loading/unpickler.py", "joblib.numpy_pickle:NumpyUnpickler.load_build", "b742a6fe1f923df5"),
 ]
 """Module of ours, the part of a library that it copies or adapts, and the first digits of its source's SHA-256."""
 

@@ -27,7 +27,7 @@ ROOMS = {
     "celery": ("worker/consumer/",),
     "fsspec": ("headrace/models/remote_storage.py",),
     "hiredis": ("gateway/broker/raw_connection.py",),
-    "joblib": ("worker/model/unpickler.py",),
+    "joblib": ("headrace/loading/unpickler.py",),
     "kombu": ("worker/consumer/",),
     "prometheus_client": ("shared/observability/multiprocess.py",),
     "uvicorn": ("gateway/web/",),

@@ -16,6 +16,9 @@ import httpx
 import numpy as np
 import pytest
 from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import StackingClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from headrace import export
 from headrace.models.store import ModelStore
@@ -35,7 +38,17 @@ def add_version(store: ModelStore, version: str, answer: str, alias: str | None 
     """Add a version that always gives this answer."""
     rows = np.array([[0.0], [1.0]])
     estimator = DummyClassifier(strategy="constant", constant=answer).fit(rows, np.array([answer, "other"]))
-    export(estimator, rows, name="swapped", version=version, store=store, alias=alias, feature_names=["x"], scores={})
+    export(
+        estimator,
+        rows,
+        name="swapped",
+        version=version,
+        store=store,
+        alias=alias,
+        feature_names=["x"],
+        scores={},
+        format="joblib",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -163,11 +176,23 @@ def age(folder: Path) -> str:
 
 def poison(folder: Path) -> str:
     """Replace an artifact as a writer of the store could: with a matching digest."""
-    content = pickle.dumps(RunsCode(folder.parent / "code-was-run"))
+    replace(folder, RunsCode(folder.parent / "code-was-run"))
+    return "not trusted"
+
+
+def misuse(folder: Path) -> str:
+    """Replace an artifact by one of known classes, which would write a file when it is asked for a prediction."""
+    estimator = StackingClassifier([])
+    vars(estimator).update(estimators_=[np.zeros(3)], stack_method_=["tofile"])
+    replace(folder, make_pipeline(FunctionTransformer(str), estimator))
+    return "no method of estimators"
+
+
+def replace(folder: Path, value: Any) -> None:
+    content = pickle.dumps(value)
     (folder / "model.pkl").write_bytes(content)
     artifact = {"file": "model.pkl", "format": "joblib", "size_bytes": len(content)}
     rewrite(folder, artifact={**artifact, "sha256": hashlib.sha256(content).hexdigest()})
-    return "not trusted"
 
 
 def predict_otherwise(folder: Path) -> str:
@@ -186,7 +211,7 @@ def loads_refused(stack: Stack) -> float:
     return metrics.total("inference_model_loads_total", model="swapped", outcome="refused")
 
 
-@pytest.mark.parametrize("damage", [corrupt, truncate, swap, age, poison, predict_otherwise])
+@pytest.mark.parametrize("damage", [corrupt, truncate, swap, age, poison, misuse, predict_otherwise])
 def test_a_broken_version_is_refused_and_the_old_one_stays(
     stack: Stack, store: ModelStore, damage: Callable[[Path], str]
 ) -> None:

@@ -7,15 +7,15 @@ import zipfile
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-import numpy as np
 import sklearn
-from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 
 from headrace.errors import ArtifactInvalid, ModelError
+from headrace.loading.parts import parts
+from headrace.loading.states import check_estimator
+from headrace.loading.unpickler import unpickle
 from headrace.models.manifest import Manifest
 from worker.model.allow_list import AllowList
-from worker.model.unpickler import unpickle
 
 logger = logging.getLogger(__name__)
 
@@ -85,23 +85,10 @@ def check_version(manifest: Manifest) -> None:
 
 def make_single_threaded(estimator: Any) -> None:
     """Set `n_jobs` to 1 in an estimator and all its parts, because the worker's pool uses the cores already."""
-    pending: list[Any] = [estimator]
-    seen: set[int] = set()
-    while pending:
-        part = pending.pop()
-        if isinstance(part, list | tuple):
-            pending.extend(part)
-        elif isinstance(part, dict):
-            pending.extend(part.values())
-        elif isinstance(part, np.ndarray):
-            if part.dtype.hasobject:
-                pending.extend(part.ravel().tolist())
-        elif isinstance(part, BaseEstimator) and id(part) not in seen:
-            seen.add(id(part))
-            # None means one job already, and some estimators deprecate the parameter.
-            if getattr(part, "n_jobs", None) not in (None, 1):
-                part.n_jobs = 1
-            pending.extend(vars(part).values())
+    for part in parts(estimator):
+        # None means one job already, and some estimators deprecate the parameter.
+        if getattr(part, "n_jobs", None) not in (None, 1):
+            part.n_jobs = 1
 
 
 def is_time_limit(error: BaseException) -> bool:
@@ -121,7 +108,9 @@ def _load_skops(content: bytes, allow_list: AllowList) -> LoadedEstimator:
         raise ArtifactInvalid(f"it holds {', '.join(unknown)}, not in SKOPS_TRUSTED_TYPES")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         size_bytes = sum(member.file_size for member in archive.infolist())
-    return LoadedEstimator(skops.io.loads(content, trusted=sorted(allow_list.skops_types)), size_bytes)
+    estimator = skops.io.loads(content, trusted=sorted(allow_list.skops_types))
+    check_estimator(estimator)
+    return LoadedEstimator(estimator, size_bytes)
 
 
 def _summary(error: Exception) -> str:

@@ -108,7 +108,7 @@ def store(tmp_path: Path) -> ModelStore:
 
 @pytest.fixture
 def publish(store: ModelStore) -> Publish:
-    """A function that exports a version of a model into a store of this test."""
+    """A function that exports a version of a model into a store of this test, as joblib by default."""
 
     def publish(name: str, version: str = "v1", estimator: Any = None, rows: Any = None, **options: Any) -> Manifest:
         case = fitted("logistic regression")
@@ -119,7 +119,7 @@ def publish(store: ModelStore) -> Publish:
             name=name,
             version=version,
             scores={},
-            **options,
+            **{"format": "joblib", **options},
         ).manifest
 
     return publish

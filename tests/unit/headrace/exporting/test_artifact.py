@@ -7,11 +7,13 @@ import pytest
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import RandomForestClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
+from sklearn.metrics import accuracy_score, make_scorer
+from sklearn.model_selection import GridSearchCV, TunedThresholdClassifierCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from headrace.exporting.artifact import single_threaded, write_artifact
+from headrace.errors import NotExportable
+from headrace.exporting.artifact import served_copy, store_estimator
 from training.dataset import Dataset
 
 
@@ -20,7 +22,7 @@ def greedy_forest() -> RandomForestClassifier:
 
 
 def test_the_digest_and_size_are_those_of_the_file(fitted: LogisticRegression, tmp_path: Path) -> None:
-    artifact = write_artifact(fitted, tmp_path)
+    artifact, _ = store_estimator(fitted, tmp_path, format="joblib")
 
     content = (tmp_path / artifact.file).read_bytes()
     assert artifact.file == "model.pkl"
@@ -31,7 +33,7 @@ def test_the_digest_and_size_are_those_of_the_file(fitted: LogisticRegression, t
 def test_a_written_estimator_asks_for_one_job_and_the_original_is_untouched(iris: Dataset, tmp_path: Path) -> None:
     forest = greedy_forest().fit(iris.rows, iris.targets)
 
-    write_artifact(forest, tmp_path)
+    store_estimator(forest, tmp_path, format="joblib")
 
     assert joblib.load(tmp_path / "model.pkl").n_jobs == 1
     assert forest.n_jobs == 2
@@ -52,11 +54,11 @@ def test_a_written_estimator_asks_for_one_job_and_the_original_is_untouched(iris
 def test_parts_inside_of_other_estimators_ask_for_one_job_too(whole: Any, inner: Any, iris: Dataset) -> None:
     whole.fit(iris.rows, iris.targets)
 
-    assert inner(single_threaded(whole)).n_jobs == 1
+    assert inner(served_copy(whole)).n_jobs == 1
 
 
 def test_an_estimator_that_leaves_its_jobs_open_keeps_them_open(fitted: LogisticRegression) -> None:
-    assert single_threaded(fitted).n_jobs is None
+    assert served_copy(fitted).n_jobs is None
 
 
 def test_estimators_that_hold_each_other_are_walked_once() -> None:
@@ -64,4 +66,46 @@ def test_estimators_that_hold_each_other_are_walked_once() -> None:
     one.partner, other.partner = other, one
     other.n_jobs = -1
 
-    assert single_threaded(one).partner.n_jobs == 1
+    assert served_copy(one).partner.n_jobs == 1
+
+
+@pytest.mark.parametrize("scoring", ["roc_auc_ovr", make_scorer(accuracy_score), ["accuracy", "f1_macro"]])
+def test_searches_are_stored_without_their_scorers(scoring: Any, iris: Dataset, tmp_path: Path) -> None:
+    search = GridSearchCV(
+        LogisticRegression(),
+        {"C": [0.5]},
+        scoring=scoring,
+        cv=2,
+        refit="accuracy" if isinstance(scoring, list) else True,
+    )
+    search.fit(iris.rows, iris.targets)
+
+    _, stored = store_estimator(search, tmp_path, format="joblib")
+
+    assert not hasattr(stored, "scorer_")
+    assert stored.predict(iris.rows).tolist() == search.predict(iris.rows).tolist()
+    assert hasattr(search, "scorer_")
+
+
+def test_a_pipeline_is_stored_without_its_cache(iris: Dataset, tmp_path: Path) -> None:
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(), memory=str(tmp_path / "cache"))
+    pipeline.fit(iris.rows, iris.targets)
+
+    _, stored = store_estimator(pipeline, tmp_path, format="joblib")
+
+    assert stored.memory is None
+    assert pipeline.memory == str(tmp_path / "cache")
+
+
+def test_what_holds_a_scorer_to_predict_is_refused_with_a_remedy(iris: Dataset, tmp_path: Path) -> None:
+    tuned = TunedThresholdClassifierCV(LogisticRegression(), cv=2).fit(iris.rows[:100], iris.targets[:100] == "setosa")
+
+    with pytest.raises(NotExportable, match=r"_CurveScorer.*export a FixedThresholdClassifier"):
+        store_estimator(tuned, tmp_path, format="joblib")
+
+
+@pytest.mark.parametrize("chosen", ["joblib", "skops"])
+def test_what_is_trusted_by_default_is_read_back(chosen: Any, fitted: LogisticRegression, tmp_path: Path) -> None:
+    artifact, stored = store_estimator(fitted, tmp_path, format=chosen)
+
+    assert (artifact.format, type(stored)) == (chosen, type(fitted))

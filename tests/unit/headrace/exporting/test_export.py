@@ -26,7 +26,7 @@ SCORES = {"accuracy": 0.96}
 def add(store: ModelStore, estimator: Any, rows: Any, *, version: str | None = "v1", **changes: Any) -> Manifest:
     """Export an estimator as the model "iris", with names made up for the columns."""
     names = [f"x{column}" for column in range(np.shape(rows)[-1])]
-    arguments = {"name": "iris", "feature_names": names, "scores": SCORES, **changes}
+    arguments = {"name": "iris", "feature_names": names, "scores": SCORES, "format": "joblib", **changes}
     return export(estimator, rows, store=store, version=version, **arguments).manifest
 
 
@@ -220,7 +220,7 @@ def test_a_crash_between_artifact_and_manifest_leaves_the_last_version_in_place(
     store: ModelStore, fitted: LogisticRegression, iris: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = add(store, fitted, iris.rows, version="v1")
-    monkeypatch.setattr(joblib, "load", lambda path: pytest.fail("cannot be unpickled"))
+    monkeypatch.setattr("headrace.exporting.artifact.unpickle", lambda *_: pytest.fail("cannot be unpickled"))
 
     with pytest.raises(pytest.fail.Exception):
         add(store, fitted, iris.rows, version="v2")
@@ -246,7 +246,7 @@ def test_a_killed_export_shows_no_version(store: ModelStore) -> None:
         rows = [[0.0], [1.0]]
         estimator = build_estimator().fit(rows, ["a", "b"])
         store = ModelStore(Path(sys.argv[1]))
-        export(estimator, rows, store=store, name="iris", feature_names=["x"], scores={}, version="v1")
+        export(estimator, rows, store=store, name="iris", feature_names=["x"], scores={}, version="v1", format="joblib")
     """
     command = [sys.executable, "-c", textwrap.dedent(program), str(store.root)]
 

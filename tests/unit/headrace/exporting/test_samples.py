@@ -148,7 +148,9 @@ def test_altered_golden_rows_are_refused_without_being_shown(
 def test_a_worker_refuses_an_estimator_that_predicts_golden_rows_otherwise(store: ModelStore) -> None:
     rows = np.array([[0.0], [1.0]] * 3)
     manifests = [
-        export(LogisticRegression().fit(rows, y), rows, name="m", version=v, store=store, samples="none").manifest
+        export(
+            LogisticRegression().fit(rows, y), rows, name="m", version=v, store=store, samples="none", format="joblib"
+        ).manifest
         for v, y in (("v1", ["a", "b"] * 3), ("v2", ["b", "a"] * 3))
     ]
     swapped = manifests[0].model_copy(update={"artifact": manifests[1].artifact})

@@ -15,13 +15,14 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from headrace.errors import ArtifactInvalid
 from headrace.exporting.exporter import export
+from headrace.loading.arrays import MAPPED_ARRAY_BYTES
+from headrace.loading.unpickler import unpickle
 from headrace.models.artifact_cache import ArtifactCache
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
 from tests.unit.worker.conftest import OURS, Publish, rewrite, rows_of
 from worker.model.memory_map import MAPPED_BYTES_MIN, verified_file
 from worker.model.predictor import Predictor
-from worker.model.unpickler import MAPPED_ARRAY_BYTES, unpickle
 
 ROWS = np.random.default_rng(0).normal(size=(2000, 4))
 CLASSES = np.where(ROWS[:, 0] > 0, "high", "low")
@@ -48,7 +49,7 @@ class Writer(BaseEstimator):  # type: ignore[misc]
 @pytest.fixture
 def low_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.model.memory_map.MAPPED_BYTES_MIN", 1000)
-    monkeypatch.setattr("worker.model.unpickler.MAPPED_ARRAY_BYTES", 10_000)
+    monkeypatch.setattr("headrace.loading.arrays.MAPPED_ARRAY_BYTES", 10_000)
 
 
 @pytest.fixture
@@ -234,7 +235,7 @@ def test_an_estimator_that_writes_into_its_arrays_is_read(
 def test_of_a_remote_store_the_cache_is_mapped(tmp_path: Path, low_limits: None) -> None:
     cache = ArtifactCache(tmp_path / "cache", max_bytes=10_000_000)
     store = ModelStore(f"memory://{uuid.uuid4()}", cache)
-    manifest = export(brute(), ROWS, store=store, name="m", version="v1", scores={}).manifest
+    manifest = export(brute(), ROWS, store=store, name="m", version="v1", scores={}, format="joblib").manifest
 
     first, second = (Predictor.load(store, manifest) for _ in range(2))
 
@@ -246,6 +247,6 @@ def test_of_a_remote_store_the_cache_is_mapped(tmp_path: Path, low_limits: None)
 
 def test_without_a_cache_a_remote_artifact_is_read(low_limits: None) -> None:
     store = ModelStore(f"memory://{uuid.uuid4()}")
-    manifest = export(brute(), ROWS, store=store, name="m", version="v1", scores={}).manifest
+    manifest = export(brute(), ROWS, store=store, name="m", version="v1", scores={}, format="joblib").manifest
 
     assert not isinstance(held(Predictor.load(store, manifest)), np.memmap)

@@ -1,0 +1,168 @@
+"""States of the objects in an artifact: what an object's attributes may be, and links that native code follows."""
+
+import functools
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
+from sklearn.tree._tree import Tree
+
+from headrace.errors import ArtifactInvalid
+from headrace.loading.calls import is_plain
+from headrace.loading.parts import parts
+from headrace.loading.tokens import Token, untrusted
+
+FIXED = {"memory": None, "input": "content"}
+"""Attribute -> the only value that it may have.
+
+`memory` names a folder from which joblib reads pickles, and with another `input` the texts of rows are names of files.
+"""
+
+METHODS = frozenset(["auto", "decision_function", "drop", "predict", "predict_log_proba", "predict_proba", None])
+METHOD_NAMES = frozenset(["chain_method", "chain_method_", "response_method", "stack_method", "stack_method_"])
+"""Attributes that name the methods that an estimator calls on its parts.
+
+With another name than one of METHODS, an array that takes the place of a part would write a file (`tofile`).
+"""
+
+FRAME_STATE = frozenset(["_flags", "_metadata", "_mgr", "_name", "_typ", "attrs"])
+"""Attributes in the state of a data frame or series of pandas."""
+
+ALIGNED_STRUCT = 0x80
+"""Flag of NumPy in the state of a dtype: its fields are aligned as those of a C struct."""
+
+
+def set_state(target: Any, state: Any) -> None:
+    """Set the state of an object that a pickle has just made.
+
+    Raises:
+        ArtifactInvalid: if the state is more than plain attributes, or has links that lead out of an array.
+    """
+    kind = type(target)
+    if isinstance(target, pd.DataFrame | pd.Series):
+        _check_frame(target, state)
+    elif isinstance(target, Tree):
+        _check_links(state["nodes"], "left_child", "right_child", state["nodes"]["left_child"] != -1, target.n_features)
+    elif isinstance(target, functools.partial):
+        _check_partial(target, state)
+    elif type(state) is dict:
+        check_attributes(kind, state)
+    if isinstance(target, TreePredictor):
+        nodes = state["nodes"]
+        _check_links(nodes, "left", "right", nodes["is_leaf"] == 0)
+    # The method of the class, because the state may have set one of the same name.
+    set_own = getattr(kind, "__setstate__", None)
+    if set_own is not None:
+        set_own(target, state)
+    elif type(state) is dict:
+        target.__dict__.update(state)
+    else:
+        raise untrusted(f"another state of {kind.__qualname__} than its attributes")
+
+
+def check_attributes(kind: type, state: Mapping[Any, Any]) -> None:
+    """Check the attributes of an object of a class.
+
+    An attribute is no special method (`__array__`, by which NumPy would ask the object), takes the place of no method
+    of the class, and is no token.
+
+    The attributes of FIXED and METHOD_NAMES have only the values that are listed there.
+
+    Raises:
+        ArtifactInvalid: if there is another one.
+    """
+    for name, value in state.items():
+        if not _may_be_set(kind, name) or isinstance(value, Token):
+            raise untrusted(f"an attribute {name!r} of {kind.__qualname__}")
+        if name in FIXED and (type(value), value) != (type(FIXED[name]), FIXED[name]):
+            raise ArtifactInvalid(f"{kind.__qualname__} has another {name} than {FIXED[name]!r}")
+        if name in METHOD_NAMES and not METHODS.issuperset(value if isinstance(value, list | tuple) else [value]):
+            raise ArtifactInvalid(f"{kind.__qualname__} has a {name} that is no method of estimators")
+
+
+def check_estimator(estimator: Any) -> None:
+    """Check the attributes of an estimator that was read already, and of all estimators of scikit-learn in it.
+
+    Raises:
+        ArtifactInvalid: as `check_attributes` does.
+    """
+    for part in parts(estimator):
+        if type(part).__module__.startswith("sklearn."):
+            check_attributes(type(part), vars(part))
+
+
+def dtype_of(made: "np.dtype[Any]", state: Any) -> "np.dtype[Any]":
+    """Return the dtype of a state, made by NumPy's documented constructor.
+
+    The method of NumPy that sets a state trusts it: it takes an offset beyond the item, and "no objects" of a dtype of
+    objects, whose bytes then become addresses.
+
+    Args:
+        made: The dtype of the code alone, such as `V8`.
+        state: Version, byte order, subarray, names, fields, size, alignment, flags and, of times, the unit.
+
+    Raises:
+        Exception: if NumPy refuses the parts.
+    """
+    _, order, subarray, names, fields, size, _, flags, *unit = state
+    if subarray is not None:
+        base, shape = subarray
+        return np.dtype((_dtype(base), shape))
+    if names is not None:
+        parts = [fields[name][:2] for name in names]
+        formats, offsets = [_dtype(each) for each, _ in parts], [int(offset) for _, offset in parts]
+        described = {"names": list(names), "formats": formats, "offsets": offsets, "itemsize": int(size)}
+        return np.dtype(described, align=bool(flags & ALIGNED_STRUCT))  # type: ignore[call-overload,no-any-return]
+    if made.kind in "mM" and unit:
+        _, (name, number, *_) = unit[0]
+        return np.dtype(f"{made.kind}8[{int(number)}{name.decode()}]").newbyteorder(order)
+    return made.newbyteorder(order)
+
+
+def _dtype(value: Any) -> "np.dtype[Any]":
+    if not isinstance(value, np.dtype):
+        raise TypeError("a part of a dtype is no dtype")
+    return value
+
+
+def is_special(name: Any) -> bool:
+    """Return True if a name is that of a special method or attribute of Python, NumPy or others, or no name."""
+    return type(name) is not str or (name.startswith("__") and name.endswith("__"))
+
+
+@functools.lru_cache(maxsize=10_000)
+def _may_be_set(kind: type, name: Any) -> bool:
+    if is_special(name):
+        return False
+    own = type(inspect.getattr_static(kind, name, None))
+    is_method = hasattr(own, "__get__") and not hasattr(own, "__set__")
+    return not is_method or issubclass(own, functools.cached_property)
+
+
+def _check_partial(target: "functools.partial[Any]", state: Any) -> None:
+    function, args, kwargs, attributes = state
+    options = [each for value in kwargs.values() for each in (value if type(value) is list else [value])]
+    are_plain = all(is_plain(each) or isinstance(each, type) for each in options)
+    if function is not target.func or args or attributes or not are_plain:
+        raise untrusted("a partial with other than plain keyword arguments")
+
+
+def _check_frame(target: Any, state: Any) -> None:
+    typ = "dataframe" if isinstance(target, pd.DataFrame) else "series"
+    is_plain = type(state) is dict and set(state) <= FRAME_STATE and state.get("_typ") == typ
+    if not is_plain or not {*state.get("_metadata", ())} <= {"_name", "name"}:
+        raise untrusted(f"a {type(target).__name__} with attributes of its own")
+
+
+def _check_links(nodes: Any, left: str, right: str, inner: Any, n_features: int | None = None) -> None:
+    """Check that the children of each inner node follow it, because native code follows the links without a check."""
+    own = np.arange(len(nodes))[inner]
+    for children in (nodes[left][inner].astype(np.int64), nodes[right][inner].astype(np.int64)):
+        if not ((children > own) & (children < len(nodes))).all():
+            raise ArtifactInvalid("a tree has links that lead out of it")
+    features = nodes["feature"][inner] if n_features is not None else np.zeros(0)
+    if n_features is not None and not ((features >= 0) & (features < n_features)).all():
+        raise ArtifactInvalid("a tree asks for features that no row has")

@@ -1,0 +1,158 @@
+"""Pickles that would take memory or time without end, or make native code look beyond its arrays."""
+
+import collections
+import datetime
+import pickle
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.gaussian_process.kernels import RBF
+from sklearn.linear_model import LogisticRegression
+from sklearn.tree import DecisionTreeClassifier
+
+from headrace.errors import ArtifactInvalid
+from headrace.loading.unpickler import unpickle
+from tests.unit.headrace.loading.pickles import Named, Reduced, dumped, pickled
+
+
+def nested(depth: int) -> Any:
+    """Return a tuple whose hash takes 2 ** depth steps."""
+    value: Any = (1, 1)
+    for _ in range(depth):
+        value = (value, value)
+    return value
+
+
+@pytest.mark.parametrize("holder", [b"}%sNs.", b"\x8f(%s\x90.", b"(%s\x91.", b"(%sNd.", b"}(%sNu."])
+def test_keys_are_hashed_without_code(holder: bytes) -> None:
+    key = pickle.dumps(nested(60), 4)[11:-1]
+
+    with pytest.raises(ArtifactInvalid, match="tuple as a key"):
+        unpickle(b"\x80\x04" + holder % key)
+    with pytest.raises(ArtifactInvalid, match=r"RBF as a key"):
+        unpickle(b"\x80\x04" + holder % pickle.dumps(RBF(), 4)[11:-1])
+    with pytest.raises(ArtifactInvalid, match=r"set with other arguments"):
+        unpickle(pickled(Reduced(set, [nested(60)])))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        Reduced(bytearray, 10**12),
+        Reduced(set, range(10**10)),
+        Reduced(collections.deque, range(10**10)),
+        Reduced(Named("numpy._core.multiarray", "_reconstruct"), np.ndarray, (10**11,), b"d"),
+        Reduced(Named("numpy.ma.core", "_mareconstruct"), np.ma.MaskedArray, np.ndarray, (10**11,), b"d"),
+        Reduced(Named("numpy._core.multiarray", "scalar"), np.dtype("V999999999"), b"1"),
+        Reduced(bytes, 10**12),
+        Reduced(str, b"", "evil_codec"),
+        Reduced(datetime.timezone, "utc", LogisticRegression()),
+    ],
+    ids=lambda shape: str(shape._call)[:60],
+)
+def test_calls_get_the_arguments_that_libraries_write(shape: Any) -> None:
+    with pytest.raises(ArtifactInvalid, match="a call of"):
+        unpickle(pickled(shape))
+
+
+def test_an_array_is_not_longer_than_its_file() -> None:
+    # The shape of a large array, as joblib writes it, with few bytes behind it.
+    content = dumped(np.zeros(70_000)).replace(struct.pack("<I", 70_000)[:3], struct.pack("<I", 2**23 - 1)[:3])
+    assert content != dumped(np.zeros(70_000))
+
+    with pytest.raises(EOFError, match="an array ends early"):
+        unpickle(content)
+
+
+DTYPES: dict[str, Any] = {
+    # The bytes of an array would be the addresses of its objects.
+    "objects without the flag": ("O8", (3, "|", None, None, None, -1, -1, 0)),
+    "a field beyond the item": ("V8", (3, "|", None, ("a",), {"a": (np.dtype("f8"), 1000)}, 8, 1, 16)),
+    "a field before the item": ("V8", (3, "|", None, ("a",), {"a": (np.dtype("f8"), -8)}, 8, 1, 16)),
+    "objects over numbers": (
+        "V8",
+        (3, "|", None, ("a", "b"), {"a": (np.dtype("O"), 0), "b": (np.dtype("f8"), 0)}, 8, 1, 16),
+    ),
+    "a field of no dtype": ("V8", (3, "|", None, ("a",), {"a": ("f8", 0)}, 8, 1, 16)),
+    "another size": ("f8", (3, "<", None, None, None, 800, 1, 0)),
+}
+
+
+@pytest.mark.parametrize("shape", DTYPES)
+def test_the_layout_of_an_array_is_sound(shape: str) -> None:
+    code, state = DTYPES[shape]
+    content = pickled(Reduced(np.dtype, code, False, True, state=state))
+    try:
+        found, _ = unpickle(content)
+    except Exception:
+        return
+
+    assert (found, found.flags) == (np.dtype(code), np.dtype(code).flags)
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    ["f8", ">f4", "O", "U7", "S3", "V5", "?", "M8[ns]", ">M8[2D]", "m8[s]", [("a", "i4"), ("b", "O", (2,))], "(3,)f8"],
+    ids=str,
+)
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_sound_layouts_are_read(dtype: Any, protocol: int) -> None:
+    for made in (np.dtype(dtype), np.dtype([("x", dtype), ("y", "u1")], align=True)):
+        found, _ = unpickle(pickle.dumps([made, made], protocol))
+
+        assert found == [made, made]
+        assert (found[0].flags, found[0].itemsize) == (made.flags, made.itemsize)
+
+
+def tree(**changes: Any) -> Any:
+    """Return a fitted tree, pickled with changes in the links of its first node."""
+    fitted = DecisionTreeClassifier().fit([[0.0], [1.0], [2.0]], [0, 1, 0])
+    function, args, state = fitted.tree_.__reduce__()
+    for field, value in changes.items():
+        state["nodes"][field][0] = value
+    return Reduced(function, *args, state=state)
+
+
+def boosting(**changes: Any) -> Any:
+    estimator = HistGradientBoostingRegressor(max_iter=1, min_samples_leaf=1).fit([[0.0], [1.0]] * 9, [0.0, 1.0] * 9)
+    nodes = estimator._predictors[0][0].nodes
+    for field, value in changes.items():
+        nodes[field][0] = value
+    return estimator
+
+
+@pytest.mark.parametrize(
+    ("shape", "fits"),
+    [
+        (tree, True),
+        (lambda: tree(left_child=10**6), False),
+        (lambda: tree(right_child=-7), False),
+        (lambda: tree(left_child=0), False),
+        (lambda: tree(feature=10**6), False),
+        (lambda: tree(feature=-5), False),
+        (boosting, True),
+        (lambda: boosting(left=10**6), False),
+        (lambda: boosting(right=0), False),
+    ],
+)
+def test_the_links_of_trees_lead_into_the_tree(shape: Callable[..., Any], fits: bool) -> None:
+    content = dumped(shape())
+    if fits:
+        unpickle(content)
+        return
+
+    with pytest.raises(ArtifactInvalid, match="a tree "):
+        unpickle(content)
+
+
+def test_a_tree_has_as_many_outputs_as_it_says() -> None:
+    function, (n_features, n_classes, _), state = (
+        DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1]).tree_.__reduce__()
+    )
+
+    with pytest.raises(ArtifactInvalid, match="other arguments"):
+        unpickle(pickled(Reduced(function, n_features, n_classes, 10**6, state=state)))

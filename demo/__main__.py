@@ -14,6 +14,7 @@ from demo.load import Load, connect
 from demo.report import Progress
 from demo.rows import NotServed, Sampler, fetch
 from demo.traffic import Scenario, Traffic
+from headrace.terminal import escaped, one_line
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -93,7 +94,7 @@ async def run(options: argparse.Namespace) -> None:
         calls, bursts = (Traffic(model, each, options.seed, options.errors, options.jobs) for each in samplers)
         load = Load(client, calls, bursts, scenario, options.rate, options.seed)
         drifting = samplers[0].drifting if options.drift_by else None
-        print(await introduction(options, model, scenario, drifting), flush=True)
+        print(escaped(await introduction(options, model, scenario, drifting)), flush=True)
         progress = Progress(sys.stdout, load.tally, options.seconds)
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, load.end)
@@ -110,7 +111,7 @@ async def run(options: argparse.Namespace) -> None:
             showing.cancel()
             progress.show(load.elapsed, scenario.phase(load.elapsed))
             progress.leave()
-    print(f"\n{load.tally.summary()}", await conclusion(options, model, drifting), sep="\n")
+    print(f"\n{load.tally.summary()}", escaped(await conclusion(options, model, drifting)), sep="\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -118,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         asyncio.run(run(parse(arguments)))
     except NotServed as error:
-        print(f"headrace: {error}", file=sys.stderr)
+        print(f"headrace: {one_line(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         # Ctrl-C before the traffic began.

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from headrace.terminal import escaped
+
 COLOURS = (36, 33, 32, 35, 34, 31)
 """ANSI foregrounds of the prefixes: cyan, yellow, green, magenta, blue, red."""
 
@@ -200,9 +202,9 @@ class Supervisor:
             while chunk := await reader.read(65536):
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
-                    self.write(f"{prefix}{line.decode(errors='replace')}\n")
+                    self.write(f"{prefix}{escaped(line.decode(errors='replace'))}\n")
             if rest:
-                self.write(f"{prefix}{rest.decode(errors='replace')}\n")
+                self.write(f"{prefix}{escaped(rest.decode(errors='replace'))}\n")
         finally:
             transport.close()
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from headrace.errors import HeadraceError, ModelError, ModelNotFound
 from headrace.models.alias import LATEST, served_alias
 from headrace.models.store import ModelStore
+from headrace.terminal import one_line
 from shared.observability.logs import set_up_logging
 from shared.settings import CommonSettings, load_settings
 from training.dataset import BUILT_IN, Dataset, load_built_in
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _train(options, settings.default_model)
     except (HeadraceError, OSError) as error:
-        print(f"headrace: {_reason(error)}", file=sys.stderr)
+        print(f"headrace: {one_line(_reason(error))}", file=sys.stderr)
         return 1
     return 0
 
@@ -153,7 +154,7 @@ def _is_there(store: ModelStore, name: str, version: str | None) -> bool:
     except ModelNotFound:
         return False
     except ModelError as error:
-        print(f"{name} {ref} is damaged: {error}")
+        print(f"{name} {ref} is damaged: {one_line(str(error))}")
         return False
     print(f"{name} {manifest.version} is in {store.root} and intact: nothing to do")
     return True
@@ -179,7 +180,7 @@ def _fit_and_export(
     description = f"{final} on {dataset.name}"
     print(f"{description}: {_size(dataset)}")
     for note in dataset.notes:
-        print(f"  {note}")
+        print(f"  {one_line(note)}")
     print(f"cross-validation, {FOLDS} folds:", end="", flush=True)
     try:
         evaluation = evaluate(estimator, dataset, started=lambda fold: print(f" {fold}", end="", flush=True))
@@ -208,7 +209,7 @@ def _fit_and_export(
         print(f"made a new model store: {store.root}")
     print(f"written: {exported.location} (now {alias!r} of {name!r}), model card: card.html")
     for notice in exported.notices:
-        print(f"notice: {notice}")
+        print(f"notice: {one_line(notice)}")
 
 
 def _size(dataset: Dataset) -> str:

@@ -8,7 +8,9 @@ from urllib.parse import urlsplit
 
 import redis
 
+from headrace.terminal import one_line
 from shared.queue import keys
+from shared.queue.contract import is_queue
 from shared.queue.dead_letters import DeadLetter, read
 from shared.settings import CommonSettings, load_settings
 
@@ -92,16 +94,17 @@ def _drop(client: redis.Redis, options: argparse.Namespace) -> int:
 
 def _for_each(client: redis.Redis, options: argparse.Namespace, requeue: bool) -> int:
     unknown = set(options.ids)
-    done = 0
+    done = left = 0
     # The oldest first, so that they are also the first in their queue again.
     for letter, kept in reversed(list(_letters(client))):
-        if requeue and (letter is None or not letter.queue):
-            # Damaged data was in no queue.
-            continue
         name = UNREADABLE if letter is None else letter.id
         if not options.all and name not in options.ids:
             continue
         unknown.discard(name)
+        # What anybody wrote there must not lead this command to write into any other key.
+        if requeue and (letter is None or not is_queue(letter.queue)):
+            left += 1
+            continue
         with client.pipeline(transaction=True) as transaction:
             transaction.lrem(keys.DEAD_LETTERS, 1, kept)  # type: ignore[arg-type]
             if requeue and letter is not None:
@@ -109,7 +112,9 @@ def _for_each(client: redis.Redis, options: argparse.Namespace, requeue: bool) -
             transaction.execute()
         done += 1
     _print(f"{done} {'put back' if requeue else 'dropped'}")
-    return _fail(f"no dead letter has the id {', '.join(sorted(unknown))}") if unknown else 0
+    if unknown:
+        return _fail(f"no dead letter has the id {', '.join(sorted(unknown))}")
+    return _fail(f"{left} were in no queue: they can only be dropped") if left and not options.all else 0
 
 
 def _letters(client: redis.Redis) -> Iterator[tuple[DeadLetter | None, bytes]]:
@@ -119,9 +124,9 @@ def _letters(client: redis.Redis) -> Iterator[tuple[DeadLetter | None, bytes]]:
 
 
 def _print(line: str) -> None:
-    sys.stdout.write(line + "\n")
+    sys.stdout.write(f"{one_line(line)}\n")
 
 
 def _fail(reason: str) -> int:
-    sys.stderr.write(f"headrace: {reason}\n")
+    sys.stderr.write(f"headrace: {one_line(reason)}\n")
     return 1

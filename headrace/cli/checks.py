@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.cli.arguments import add_store_command, versions_of
 from headrace.errors import HeadraceError, ModelNotFound, NotExportable
 from headrace.models.store import ModelStore
+from headrace.terminal import one_line
 
 if TYPE_CHECKING:
     from headrace.models.manifest import Manifest
@@ -81,7 +82,7 @@ def _verify(store: ModelStore, options: argparse.Namespace) -> int:
             manifest = store.manifest(name, version)
             rows = verify(store, manifest, _names(options.trusted), _names(options.trusted_modules), signers)
         except HeadraceError as error:
-            print(f"headrace: {error}", file=sys.stderr)
+            print(f"headrace: {one_line(str(error))}", file=sys.stderr)
             exit_code = 1
         else:
             print(f"{name} {version} is intact and predicts {rows} rows as at its export")
@@ -114,7 +115,7 @@ def _export_check(options: argparse.Namespace) -> int:
         )
     print(f"{options.model} can be exported: {_summary(exported.manifest)}")
     for notice in exported.notices:
-        print(f"notice: {notice}")
+        print(f"notice: {one_line(notice)}")
     return 0
 
 

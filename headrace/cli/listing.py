@@ -8,6 +8,7 @@ from headrace.errors import ManifestInvalid
 from headrace.models.alias import LATEST
 from headrace.models.manifest import INPUT_FORMS, Feature, Manifest, Output, class_key
 from headrace.models.store import ModelStore
+from headrace.terminal import one_line
 
 HEADINGS = ("MODEL", "VERSION", "ALIASES", "CREATED", "ROWS", "ESTIMATOR", "SCORE", "SIZE")
 VALUES_SHOWN = 8
@@ -65,7 +66,7 @@ def _show(store: ModelStore, options: argparse.Namespace) -> int:
     aliases = _aliases_of(store, options.name, version)
     print(f"{manifest.name} {version}" + (f" ({aliases})" if aliases else ""))
     if manifest.description:
-        print(manifest.description)
+        print(one_line(manifest.description))
     artifact = manifest.artifact
     facts = [
         ("location", store.location(manifest.name, version)),
@@ -105,8 +106,9 @@ def _first_of(values: Sequence[str | int | bool]) -> str:
 
 
 def _print_table(rows: list[tuple[str, ...]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
+    lines = [tuple(map(one_line, row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for row in lines:
         print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
 

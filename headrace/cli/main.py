@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from headrace.cli import aliases, checks, listing, removal, service_commands
 from headrace.errors import HeadraceError
 from headrace.extras import ExtraMissing, extras_explained
+from headrace.terminal import escaped_output, one_line
 from headrace.version import __version__
 
 FAILED = 1
@@ -15,7 +16,7 @@ CANNOT_RUN = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command.
+    """Run one command; what it prints holds no control characters, whatever the model store or Redis contains.
 
     Args:
         arguments: the words after `headrace`; by default those of the process.
@@ -24,6 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 for success, 1 if the command failed, 2 if it can't run here.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    with escaped_output():
+        return _run(words)
+
+
+def _run(words: list[str]) -> int:
     try:
         with extras_explained():
             if words and words[0] in service_commands.COMMANDS:
@@ -54,5 +60,5 @@ def _complain(error: Exception, code: int) -> int:
     reason = str(error)
     if isinstance(error, OSError) and error.strerror:
         reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    print(f"headrace: {reason}", file=sys.stderr)
+    print(f"headrace: {one_line(reason)}", file=sys.stderr)
     return code

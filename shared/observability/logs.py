@@ -27,11 +27,11 @@ _MASKS = (
     # value itself may contain these characters.
     (re.compile(r"input_value=.*(?=, input_type=)"), "input_value=**"),
 )
-_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
 def masked(text: str) -> str:
-    """Return a text without secrets and without control characters except newlines, which UTF-8 can encode."""
+    """Return a text without secrets, without characters that control or hide text except newlines, and encodable."""
     for pattern, replacement in _MASKS:
         text = pattern.sub(replacement, text)
     return _CONTROL.sub("", text).encode("utf-8", "backslashreplace").decode()

@@ -46,9 +46,17 @@ class Lane(str, Enum):
     BULK = "bulk"
 
 
+_LANES = frozenset(lane.value for lane in Lane)
+
+
 def queue_name(lane: Lane, worker_group: str) -> str:
     """Return the Redis list of a lane: the common one, or that of the workers pinned to the model `worker_group`."""
     return f"{lane.value}.{worker_group}" if worker_group else lane.value
+
+
+def is_queue(name: str) -> bool:
+    """Return True if a Redis list is that of a lane, for any worker group."""
+    return name.partition(".")[0] in _LANES
 
 
 class JobStatus(str, Enum):

@@ -4,7 +4,7 @@ import base64
 import uuid
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from shared.queue import keys
 
@@ -13,6 +13,9 @@ KEPT = 1000
 
 KEPT_BYTES = 32_000_000
 """Bytes that dead letters of one size may have together; of larger ones fewer are kept."""
+
+YEAR_10000 = 253_402_300_800
+"""Time in seconds that no date can have any more."""
 
 
 class DeadLetter(BaseModel):
@@ -24,11 +27,17 @@ class DeadLetter(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     id: str
-    at: float
+    at: float = Field(ge=0, lt=YEAR_10000)
     queue: str
     reason: str
     entry: str
     """The entry in base64, because it need not be text."""
+
+    @field_validator("entry")
+    @classmethod
+    def _is_base64(cls, entry: str) -> str:
+        base64.b64decode(entry, validate=True)
+        return entry
 
     @classmethod
     def of(cls, entry: bytes, queue: str, reason: str, at: float) -> "DeadLetter":

@@ -192,13 +192,13 @@ def command_line(folder: Path) -> bytes:
 
 def test_output_gets_a_prefix(fakes: Fakes) -> None:
     out = io.StringIO()
-    code = "import sys; sys.stdout.buffer.write(b'one\\ntw\\xff\\n' + b'x' * 200_000 + b'\\nno newline')"
+    code = "import sys; sys.stdout.buffer.write(b'one\\n\\x1b[2Jtw\\xff\\n' + b'x' * 200_000 + b'\\nno newline')"
 
     run(Supervisor([Program("gateway", shlex.join([sys.executable, "-c", code]))], out), fakes.logged("never"))
 
     assert out.getvalue().splitlines()[:4] == [
         "gateway | one",
-        "gateway | tw�",
+        "gateway | \\x1b[2Jtw�",
         "gateway | " + "x" * 200_000,
         "gateway | no newline",
     ]

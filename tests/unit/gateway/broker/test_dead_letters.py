@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from fakeredis import FakeRedis, FakeServer
 from gateway.broker.dead_letters import main
 from shared.queue import keys
 from shared.queue.dead_letters import DeadLetter
+from tests.support.hostile_texts import HOSTILE_TEXTS, harmless
 
 ESCAPE = b"\x1b[2Jtext\xff\n"
 
@@ -40,6 +42,56 @@ def test_an_entry_is_shown_with_its_control_characters_escaped(client: Any, caps
     assert main(["show", id_]) == 0
 
     assert capsys.readouterr().out == "\\x1b[2Jtext\\\\xff\\n\n"
+
+
+def test_no_text_of_a_letter_reaches_the_terminal_as_it_is(client: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    for text in HOSTILE_TEXTS[:-2]:
+        letter = DeadLetter.of(b"text", text, text, 1.0).model_copy(update={"id": f"{text}\n"})
+        client.lpush(keys.DEAD_LETTERS, letter.model_dump_json())
+
+    assert main(["list"]) == 0
+    assert main(["show", HOSTILE_TEXTS[0]]) == 1
+
+    out, err = capsys.readouterr()
+    assert harmless(out + err)
+    assert len(out.splitlines()) == 1 + len(HOSTILE_TEXTS) - 2
+
+
+@pytest.mark.parametrize(
+    "letter",
+    [
+        {"at": 1e300},
+        {"at": -1e300},
+        {"at": "NaN"},
+        {"entry": "!"},
+        {"entry": "ü"},
+        {"entry": "gASVA"},
+        {"queue": None},
+        {"id": ["a"]},
+    ],
+)
+def test_a_letter_that_can_not_be_shown_hides_no_other(
+    client: Any, capsys: pytest.CaptureFixture[str], letter: dict[str, Any]
+) -> None:
+    id_ = put_aside(client, b"text")
+    whole = DeadLetter.of(b"text", "bulk", "malformed", 1.0).model_dump()
+    client.lpush(keys.DEAD_LETTERS, json.dumps({**whole, **letter}))
+
+    assert main(["list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == ["?", id_]
+    assert main(["drop", "?"]) == 0
+    assert client.llen(keys.DEAD_LETTERS) == 1
+
+
+@pytest.mark.parametrize("queue", ["unacked", "headrace:jobs:open", "", "interactively"])
+def test_nothing_is_put_back_but_into_a_queue(client: Any, capsys: pytest.CaptureFixture[str], queue: str) -> None:
+    id_ = put_aside(client, b"text", queue)
+
+    assert main(["requeue", id_]) == 1
+    assert main(["requeue", "--all"]) == 0
+
+    assert client.keys() == [keys.DEAD_LETTERS.encode()]
+    assert "can only be dropped" in capsys.readouterr().err
 
 
 def test_one_is_put_back_into_its_queue(client: Any, capsys: pytest.CaptureFixture[str]) -> None:

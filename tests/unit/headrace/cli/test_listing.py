@@ -1,9 +1,12 @@
+import json
 from pathlib import Path
 
 import pytest
 
 from headrace.models.store import ModelStore
+from tests.support.hostile_texts import HOSTILE_TEXTS, harmless
 from tests.unit.headrace.cli.versions import add, damage, run
+from tests.unit.headrace.models.test_manifest import document
 
 Captured = pytest.CaptureFixture[str]
 
@@ -97,3 +100,42 @@ def test_texts_and_missing_values_are_shown(store: ModelStore, capsys: Captured)
     assert run("show", "iris", "v1") == 0
 
     assert capsys.readouterr().out.endswith("  town  string  c0, c1, c2, c3, c4, c5, c6, c7, …, or null\n")
+
+
+def test_no_text_of_a_manifest_reaches_the_terminal_as_it_is(store: ModelStore, capsys: Captured) -> None:
+    everything = "".join(text for text in HOSTILE_TEXTS if "\ud800" not in text)
+    hostile = f"{HOSTILE_TEXTS[0]}\nv9 is intact"
+    feature = document()["features"][0]
+    output = document()["outputs"][0]
+    add(
+        store,
+        "v1",
+        description=everything + hostile,
+        created_at="2026-11-01T12:00:00+00:00",
+        estimator=f"module.{hostile}",
+        libraries={f"library{hostile}": hostile},
+        scores={f"score{hostile}": 0.5},
+        features=[{**feature, "name": f"feature{hostile}"}],
+        outputs=[{**output, "name": f"output{hostile}", "classes": [hostile, "b"]}],
+        samples=[{"row": [1.5], "prediction": "b", "probabilities": [0.5, 0.5]}],
+    )
+
+    assert run("show", "iris", "v1") == 0
+    assert run("list") == 0
+
+    shown, errors = capsys.readouterr()
+    assert harmless(shown) and errors == ""
+    assert shown.count("before\\x1b[2J") >= 7
+    assert "\nv9 is intact" not in shown
+
+
+def test_a_broken_manifest_is_complained_of_without_its_texts(store: ModelStore, capsys: Captured) -> None:
+    add(store, "v1")
+    unknown = {"".join(text for text in HOSTILE_TEXTS if "\ud800" not in text) + "\n": 1}
+    Path(store.location("iris", "v1"), "manifest.json").write_text(json.dumps({**document(), **unknown}))
+
+    assert run("show", "iris", "v1") == 1
+    assert run("verify", "iris") == 1
+
+    shown, errors = capsys.readouterr()
+    assert harmless(shown + errors) and errors.count("\n") == 2

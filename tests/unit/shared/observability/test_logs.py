@@ -220,7 +220,7 @@ def test_a_private_exception_is_logged_by_its_type_and_place(log: Log) -> None:
     assert "'sesame'" not in log.text
 
 
-@pytest.mark.parametrize("id_", ["a\nb", "a\r\nb", "\x1b[31mab", "a\x00b", "a\u2028b", b"a\nb"])
+@pytest.mark.parametrize("id_", ["a\nb", "a\r\nb", "\x1b[31mab", "a\x00b", "a\u2028b", "a\u202e\u200bb", b"a\nb"])
 def test_control_characters_of_ids_are_stripped(id_: str | bytes) -> None:
     for log_format in FORMATTERS:
         log = Log(log_format)

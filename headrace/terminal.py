@@ -1,0 +1,50 @@
+"""Texts from a model store, Redis or a model on a terminal, which must not obey the control characters in them."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any
+
+
+def escaped(text: str) -> str:
+    """Return a text with all characters escaped that can't be printed, except newlines and tabs.
+
+    Among them are those that hide text, reverse its direction, or can't be encoded.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each in "\n\t" else _escape(each) for each in text)
+
+
+def one_line(text: str) -> str:
+    """Return a text without line breaks, which could forge lines of output, and escaped."""
+    return escaped(text).replace("\n", "\\n")
+
+
+@contextmanager
+def escaped_output() -> Iterator[None]:
+    """Escape all that this process writes to its standard output and error, also from inside libraries."""
+    with redirect_stdout(_Escaped(sys.stdout)), redirect_stderr(_Escaped(sys.stderr)):
+        yield
+
+
+class _Escaped:
+    """A stream that escapes what is written to it; everything else is the stream's below."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(escaped(text))
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()

@@ -40,12 +40,16 @@ def make_app() -> FastAPI:
 def take_metrics_shard(folder: Path) -> str:
     """Take the first name for metrics files that no living process has: `shard0`, `shard1`, ….
 
-    The name is this process's until it ends, in whatever way: then the kernel releases the lock.
+    The name is this process's until it ends, in whatever way: then the kernel releases the lock. Where there is no
+    room for a lock file, the name is made of the process id.
     """
     for index in itertools.count():
         shard = f"shard{index}"
         # The lock file is never closed, and not inherited either.
-        lock = os.open(folder / f"{shard}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            lock = os.open(folder / f"{shard}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return f"process{os.getpid()}"
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

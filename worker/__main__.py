@@ -19,15 +19,18 @@ ENVIRONMENT = {
 def main() -> None:
     """Set the variables that are not set, empty the metrics folder, and exec the worker."""
     environment = {**ENVIRONMENT, **os.environ}
-    folder = Path(
-        environment.get("PROMETHEUS_MULTIPROC_DIR") or Path(tempfile.gettempdir()) / f"headrace-worker-{os.getpid()}"
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    # The counts of an earlier run would be added to those of this one.
-    for path in folder.glob("*.db"):
-        path.unlink()
+    given = environment.get("PROMETHEUS_MULTIPROC_DIR")
+    try:
+        # A name that others could foresee would let them put links there, which the worker would write to.
+        folder = Path(given or tempfile.mkdtemp(prefix=f"headrace-worker-{os.getpid()}-"))
+        folder.mkdir(parents=True, exist_ok=True)
+        # The counts of an earlier run would be added to those of this one.
+        for path in folder.glob("*.db"):
+            path.unlink()
+    except OSError as error:
+        sys.exit(f"headrace: no folder for metrics (PROMETHEUS_MULTIPROC_DIR): {error}")
     environment["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
-    if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+    if not given:
         environment["HEADRACE_OWNS_MULTIPROC_DIR"] = "1"
     os.execve(sys.executable, [sys.executable, "-m", "worker.app"], environment)
 

@@ -11,14 +11,16 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, multiprocess, values
 
+from shared.observability.multiprocess_files import CountFile
 from shared.observability.multiprocess_sums import Sums
 
 
 def name_files_by(metrics_shard: Callable[[], str]) -> None:
-    """Name the files of this process by its shard; to be called before the first metric is defined.
+    """Name the files of this process by its shard, and survive a full disk; call it before a metric is defined.
 
     The name of a shard has no underscore: file names are split there.
     """
+    values.MmapedDict = CountFile  # type: ignore[attr-defined, assignment]
     values.ValueClass = values.MultiProcessValue(metrics_shard)  # type: ignore[no-untyped-call]
 
 

@@ -65,7 +65,7 @@ USED = {
         ),
     },
     "shared/observability/multiprocess.py": {
-        "prometheus_client.values": "MultiProcessValue ValueClass",
+        "prometheus_client.values": "MmapedDict MultiProcessValue ValueClass",
         "prometheus_client.multiprocess": "mark_process_dead",
     },
     "worker/consumer/acks.py": {
@@ -96,8 +96,12 @@ USED = {
     "worker/consumer/pool.py": {
         "billiard.einfo": "Traceback",
         "billiard.util": "get_pdeathsig",
-        "billiard.pool:Pool": "_pool maintain_pool",
-        "celery.concurrency.asynpool:AsynPool": "_sentinel_poll",
+        "billiard.pool:Pool": "_join_exited_workers _pool _repopulate_pool maintain_pool",
+        "celery.concurrency.asynpool:AsynPool": "_sentinel_poll _waiting_to_start",
+        "celery.concurrency.prefork:TaskPool": "_pool",
+    },
+    "worker/consumer/remote_control.py": {
+        "billiard.pool:Pool": "_pool",
         "celery.concurrency.prefork:TaskPool": "_pool",
     },
     "worker/consumer/shutdown.py": {
@@ -109,9 +113,8 @@ USED = {
         "celery.app.amqp:AMQP": "BrokerConnection Connection",
         "kombu.connection:Connection": "_establish_connection ensure_connection",
         "kombu.transport.redis:Channel": (
-            "_basic_cancel _brpop_read _brpop_start _connparams _create_client _flush_brpop_reauth _in_poll "
-            "_queue_cycle active_queues basic_ack basic_reject conn_or_acquire connection_errors "
-            "from_transport_options sep subclient"
+            "_basic_cancel _brpop_read _brpop_start _connparams _flush_brpop_reauth _in_poll _queue_bind _queue_cycle "
+            "active_queues basic_ack basic_reject conn_or_acquire connection_errors from_transport_options sep"
         ),
         "kombu.transport.redis:Transport": "Channel _deliver",
     },
@@ -136,7 +139,7 @@ COPIED = [
     ),
     ("gateway/metrics.py", "prometheus_client:Histogram.observe", "38beca3be1d1595b"),
     ("worker/metrics/families.py", "prometheus_client:Histogram.observe", "38beca3be1d1595b"),
-    ("shared/observability/multiprocess_sums.py", "prometheus_client.mmap_dict:MmapedDict", "6e06f65ed9e69bbe"),
+    ("shared/observability/multiprocess_files.py", "prometheus_client.mmap_dict:MmapedDict", "6e06f65ed9e69bbe"),
     ("shared/observability/multiprocess_sums.py", "prometheus_client.mmap_dict:mmap_key", "0ad2f70c6bf8b89f"),
     (
         "shared/observability/multiprocess_sums.py",
@@ -158,6 +161,9 @@ RELIED_ON = [
     ("worker/consumer/dispatch.py", "celery.concurrency.asynpool:AsynPool._flush_writer", "07f00b50a5805eb3"),
     ("worker/consumer/dispatch.py", "celery.concurrency.asynpool:AsynPool.flush", "a7671d710b578e35"),
     ("worker/consumer/dispatch.py", "celery.events.dispatcher:EventDispatcher.send", "eb70b87b4c68ed01"),
+    ("worker/consumer/remote_control.py", "kombu.pidbox:Mailbox._broadcast", "5a0035eb9b42d425"),
+    ("worker/consumer/remote_control.py", "kombu.pidbox:Mailbox._publish", "edb51c9fac1f83ca"),
+    ("worker/consumer/remote_control.py", "kombu.pidbox:Mailbox._publish_reply", "20f67e736e06e711"),
     ("gateway/web/http_protocol.py", "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol", "18fdf324b11bf160"),
 ]
 """Module of ours, a part of a library whose steps it relies on, and the first digits of its source's SHA-256."""
@@ -171,6 +177,16 @@ PHRASES = [
     ),
     ("worker/consumer/celery_logging.py patches", "celery.apps.worker", "safe_say(f'worker: {how} shutdown"),
     ("shared/observability/multiprocess.py patches", "prometheus_client:Histogram", "values.ValueClass("),
+    (
+        "shared/observability/multiprocess.py patches",
+        "prometheus_client.values:MultiProcessValue",
+        "files[file_prefix] = MmapedDict(filename)",
+    ),
+    (
+        "worker/consumer/pool.py notes who dies between the two steps of",
+        "billiard.pool:Pool._maintain_pool",
+        "joined = self._join_exited_workers()\n        self._repopulate_pool(joined)",
+    ),
     (
         "worker/consumer/pool.py gives a dead child the descriptor of",
         "celery.concurrency.asynpool:AsynPool._track_child_process",

@@ -11,10 +11,12 @@ import pytest
 from tests.chaos.arena import Arena
 from tests.chaos.conftest import Measure
 from tests.chaos.ledger import question
+from tests.support.exposition import Scrape
 from tests.support.processes import wait_for
 from tests.support.requirements import require
 
 DISK_BYTES = 3_000_000
+ROOM_BYTES = 24_000
 NAMESPACE = f"headrace{os.getpid()}"
 LINK = f"mr{os.getpid()}"[:13]
 HOST, GUEST = "10.231.77.1", "10.231.77.2"
@@ -47,6 +49,17 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def on_small_disk(small_disk: Path, tmp_path: Path, puppet_models: Path) -> Iterator[Arena]:
     """An arena whose broker keeps its file on that file system."""
     yield from _played(Arena(tmp_path, puppet_models, workers=1, broker_folder=small_disk))
+
+
+@pytest.fixture
+def without_metrics(small_disk: Path, tmp_path: Path, puppet_models: Path) -> Iterator[Arena]:
+    """An arena whose worker has room for some of its files of counts, and not for those of its children."""
+    left = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_bsize
+    (small_disk / "filler").write_bytes(bytes(left - ROOM_BYTES))
+    arena = Arena(tmp_path, puppet_models, workers=1)
+    [worker] = arena.stack.workers
+    worker.environment["PROMETHEUS_MULTIPROC_DIR"] = str(small_disk)
+    yield from _played(arena)
 
 
 @pytest.fixture
@@ -96,6 +109,34 @@ def test_the_disk_is_full(on_small_disk: Arena, small_disk: Path, measure: Measu
         measure(arena.serves_again(time.monotonic(), 30))
     arena.check()
     assert pids == [process.pid for process in (arena.stack.broker, arena.stack.gateway, *arena.stack.workers)]
+
+
+@pytest.mark.fault(
+    "a worker's metrics directory is full",
+    "no process dies; it counts in memory, and writes it once there is room",
+    within=10,
+)
+def test_the_metrics_directory_is_full(without_metrics: Arena, small_disk: Path, measure: Measure) -> None:
+    arena = without_metrics
+    [worker], [port] = arena.stack.workers, arena.stack.metrics_ports
+    pids = [worker.pid, *worker.children()]
+
+    def counted() -> bool:
+        scrape = Scrape(f"http://127.0.0.1:{port}/metrics")
+        name = "inference_predictions_total"
+        return name in scrape.names and scrape.total(name, outcome="ok") > 0
+
+    with arena.traffic():
+        until = time.monotonic() + 3
+        wait_for("3 s", lambda: time.monotonic() > until)
+        assert not counted()
+        (small_disk / "filler").unlink()
+        freed = time.monotonic()
+        wait_for("counts are back", counted)
+        measure(time.monotonic() - freed)
+    arena.check()
+    assert pids == [worker.pid, *worker.children()]
+    assert worker.log().count("new counts stay in memory") <= len(pids)
 
 
 @pytest.mark.fault("the link between worker and broker is down for 20 s", "503 meanwhile; no hang, no crash", within=20)

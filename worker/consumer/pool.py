@@ -1,7 +1,9 @@
 """Celery's pool of child processes: cheap forks, dead children noticed soon, small failure messages."""
 
 import gc
+import logging
 import os
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -9,8 +11,13 @@ from billiard import einfo
 from billiard.util import get_pdeathsig
 from celery import bootsteps
 
+logger = logging.getLogger(__name__)
+
 MAINTAIN_SECONDS = 0.5
 """Time between two looks for dead children; Celery's own 5 s are long for a caller that waits for an answer."""
+
+PAUSE_SECONDS_MAX = 30.0
+"""Longest time until children are started again that died before they were ready."""
 
 
 def share_pages(**_: Any) -> None:
@@ -26,17 +33,60 @@ def share_pages(**_: Any) -> None:
     gc.freeze()
 
 
+class RestartPauses:
+    """The pauses of a pool whose children die before they are ready: half a second, and twice as long each time.
+
+    Without them such a child is forked again at once, some ten times a second, for ever. A child that was ready is
+    replaced at once.
+    """
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self._join, self._start = pool._join_exited_workers, pool._repopulate_pool
+        self._starting: set[Any] = set()
+        self._deaths = 0
+        self._until = float("-inf")
+        pool._join_exited_workers, pool._repopulate_pool = self._join_dead, self._start_missing
+
+    def _join_dead(self, shutdown: bool = False) -> Any:
+        """Join the dead children as the pool does, and note whether they were ready before."""
+        starting = set(self._pool._waiting_to_start)
+        if self._starting - starting:
+            self._deaths = 0
+        exit_codes = self._join(shutdown)
+        died = starting.difference(self._pool._pool)
+        if died and time.monotonic() >= self._until:
+            self._deaths += 1
+            pause_seconds = min(MAINTAIN_SECONDS * 2 ** (self._deaths - 1), PAUSE_SECONDS_MAX)
+            self._until = time.monotonic() + pause_seconds
+            logger.error(
+                "a pool child died before it was ready, %d times in a row: the next starts in %g s",
+                self._deaths,
+                pause_seconds,
+            )
+        return exit_codes
+
+    def _start_missing(self, exit_codes: Any) -> None:
+        """Start the children that are missing as the pool does, unless there is a pause."""
+        if time.monotonic() >= self._until:
+            self._start(exit_codes)
+        self._starting = set(self._pool._waiting_to_start)
+
+
 class PoolMonitor(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Step of Celery's consumer that makes the pool look for dead children often."""
+    """Step of Celery's consumer that makes the pool look for dead children often, and pause where they can't start."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def __init__(self, consumer: Any, **_: Any) -> None:
         self._timer: Any = None
+        self._pauses: RestartPauses | None = None
         super().__init__(consumer)
 
     def start(self, consumer: Any) -> None:
         """Look every half second; a look costs one waitpid per child."""
+        if self._pauses is None:
+            self._pauses = RestartPauses(consumer.pool._pool)
         for process in consumer.pool._pool._pool:
             _keep_registrable(process)
         self._timer = consumer.timer.call_repeatedly(MAINTAIN_SECONDS, consumer.pool._pool.maintain_pool)

@@ -73,7 +73,27 @@ def test_without_a_metrics_folder_it_gets_one_of_its_own(
     assert folder.is_dir()
     assert folder.parent == tmp_path
     assert str(os.getpid()) in folder.name
+    assert folder.stat().st_mode & 0o777 == 0o700, "its own"
     assert became.environment["HEADRACE_OWNS_MULTIPROC_DIR"] == "1", "to be removed at the end"
+
+
+def test_nobody_can_foresee_the_folder_and_put_links_into_it(became: Exec) -> None:
+    folders = set()
+    for _ in range(2):
+        main()
+        folders.add(became.environment["PROMETHEUS_MULTIPROC_DIR"])
+
+    assert len(folders) == 2
+
+
+def test_a_folder_that_can_not_be_made_is_one_line_of_complaint(
+    became: Exec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "file" / "counts"))
+
+    with pytest.raises(SystemExit, match="no folder for metrics"):
+        main()
 
 
 def test_the_metrics_folder_is_made_with_its_parents(

@@ -11,9 +11,98 @@ from celery import Celery
 from celery.app.trace import build_tracer
 from celery.utils.serialization import get_pickled_exception
 
-from worker.consumer.pool import MAINTAIN_SECONDS, PoolMonitor, keep_failures_small
+from worker.consumer.pool import MAINTAIN_SECONDS, PoolMonitor, RestartPauses, keep_failures_small
 
 PIPE_BYTES = 65_536
+
+
+class FakePool:
+    """A pool with places for two children, which start and die as a test says."""
+
+    maintain_pool = print
+
+    def __init__(self, *children: Any) -> None:
+        self._pool: list[Any] = [*children]
+        self._waiting_to_start: set[Any] = set()
+        self.dead: set[str] = set()
+        self.n_started = 0
+
+    def _join_exited_workers(self, shutdown: bool = False) -> list[int]:
+        codes = [-7 for child in self._pool if child in self.dead]
+        self._pool = [child for child in self._pool if child not in self.dead]
+        self._waiting_to_start -= self.dead
+        self.dead = set()
+        return codes
+
+    def _repopulate_pool(self, exit_codes: list[int]) -> None:
+        for _ in range(2 - len(self._pool)):
+            self.n_started += 1
+            child = f"child {self.n_started}"
+            self._pool.append(child)
+            self._waiting_to_start.add(child)
+
+    def look(self) -> None:
+        """Do as billiard's pool does in `_maintain_pool`."""
+        self._repopulate_pool(self._join_exited_workers())
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr("worker.consumer.pool.time.monotonic", lambda: clock.now)
+    return clock
+
+
+def test_children_that_die_before_they_are_ready_start_again_later_and_later(
+    clock: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = FakePool()
+    RestartPauses(pool)
+    began, starts = clock.now, []
+    while clock.now < began + 120:
+        before = pool.n_started
+        pool.look()
+        if pool.n_started > before:
+            starts.append(clock.now - began)
+        pool.dead = set(pool._pool)
+        clock.now += 0.5
+
+    assert starts == [0.0, 1.0, 2.5, 5.0, 9.5, 18.0, 34.5, 65.0, 95.5]
+    assert len(caplog.messages) == len(starts)
+    assert caplog.messages[1].endswith("2 times in a row: the next starts in 1 s")
+
+
+def test_a_child_that_was_ready_is_replaced_at_once(clock: Any) -> None:
+    pool = FakePool()
+    RestartPauses(pool)
+    for number in range(10):
+        pool.look()
+        assert pool.n_started == number + 2
+        pool._waiting_to_start.clear()
+        pool.dead = {pool._pool[0]}
+
+
+def test_one_that_starts_well_ends_the_pauses(clock: Any) -> None:
+    pool = FakePool()
+    RestartPauses(pool)
+    for _ in range(5):
+        pool.look()
+        pool.dead = set(pool._pool)
+        clock.now += 60
+    pool.look()
+    clock.now += 60
+    pool.look()
+    pool._waiting_to_start.clear()
+    pool.look()
+
+    pool.dead = {pool._pool[0]}
+    pool.look()
+    pool.dead = {pool._pool[1]}
+    pool.look()
+    started = pool.n_started
+    clock.now += 0.5
+    pool.look()
+    assert pool.n_started == started + 1, "half a second, as after the first"
 
 
 def test_dead_children_are_looked_for_while_the_worker_consumes() -> None:
@@ -25,7 +114,7 @@ def test_dead_children_are_looked_for_while_the_worker_consumes() -> None:
         return entry
 
     timer = SimpleNamespace(call_repeatedly=call_repeatedly)
-    consumer = SimpleNamespace(timer=timer, pool=SimpleNamespace(_pool=SimpleNamespace(maintain_pool=print, _pool=[])))
+    consumer = SimpleNamespace(timer=timer, pool=SimpleNamespace(_pool=FakePool()))
     monitor = PoolMonitor(consumer)
 
     monitor.start(consumer)
@@ -39,7 +128,7 @@ def test_a_child_that_was_seen_to_die_can_be_registered_again() -> None:
     alive = SimpleNamespace(_sentinel_poll=17)
     new = SimpleNamespace()
     dead = SimpleNamespace(_sentinel_poll=None)
-    pool = SimpleNamespace(maintain_pool=print, _pool=[alive, new, dead])
+    pool = FakePool(alive, new, dead)
     timer = SimpleNamespace(call_repeatedly=lambda *_: None)
 
     consumer = SimpleNamespace(timer=timer, pool=SimpleNamespace(_pool=pool))

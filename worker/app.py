@@ -28,6 +28,7 @@ from worker.consumer.crashes import LostBatches, count_lost_rows
 from worker.consumer.dispatch import DispatchStep
 from worker.consumer.heartbeat import HeartbeatStep
 from worker.consumer.pool import PoolMonitor, keep_failures_small, share_pages
+from worker.consumer.remote_control import RemoteControl
 from worker.consumer.shutdown import bound_shutdown, run
 from worker.consumer.watchdog import Pulse, Watchdog
 from worker.execution.tasks import register_tasks
@@ -103,7 +104,7 @@ def _make_app(settings: WorkerSettings, load_seconds: float) -> Celery:
     bulk_slots = max(1, settings.worker_concurrency - settings.worker_interactive_slots)
     options = {"bulk_slots": bulk_slots, "pulse": Pulse(len(queues))}
     app.conf.broker_transport_options = {**app.conf.broker_transport_options, **options}
-    app.steps["consumer"].update([HeartbeatStep, DispatchStep, PoolMonitor, Watchdog])
+    app.steps["consumer"].update([HeartbeatStep, DispatchStep, PoolMonitor, RemoteControl, Watchdog])
     bound_shutdown(settings.worker_drain_seconds)
     keep_failures_small()
     return app

@@ -6,6 +6,7 @@ from celery import Celery
 from kombu import Exchange, Queue
 
 from shared.broker_url import for_kombu
+from shared.queue import keys
 from shared.queue.contract import PREDICT_TASK, RUN_JOBS_TASK, SHADOW_TASK, Lane
 from shared.settings import CommonSettings
 
@@ -52,8 +53,10 @@ def _configuration(settings: CommonSettings) -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
-        # For celery-exporter.
+        # For celery-exporter; worker/consumer/remote_control.py answers its questions.
         "worker_send_task_events": True,
+        # True would let any message on its channel end a worker.
+        "worker_enable_remote_control": False,
         # The worker recovers from every fault of the broker by itself, however long that takes.
         "broker_connection_max_retries": None,
         "broker_connection_retry_on_startup": True,
@@ -64,6 +67,8 @@ def _configuration(settings: CommonSettings) -> dict[str, Any]:
             "visibility_timeout": settings.visibility_timeout_seconds,
             # By default a sweep of unacknowledged tasks can come 100 s late.
             "unacked_restore_interval": 5,
+            # Of its own: celery-exporter may write kombu's key, and could hold the lock for ever.
+            "unacked_mutex_key": keys.RESTORE_LOCK,
             # 300 s by default: so long nobody would sweep after a worker that was killed while it did.
             "unacked_mutex_expire": 10,
             # Paid once for each connection that died unnoticed, one after another, and meanwhile nothing is consumed.

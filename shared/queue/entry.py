@@ -5,10 +5,30 @@ from typing import Any
 
 import orjson
 
-from shared.queue.contract import PREDICT_TASK, RUN_JOBS_TASK, SHADOW_TASK
+from shared.queue.contract import PREDICT_TASK, RUN_JOBS_TASK, SHADOW_TASK, is_queue
 
-UNUSED_HEADERS = {"compression": None, "eta": None, "expires": None, "stamped_headers": None, "timelimit": [None, None]}
-"""Celery's headers for features that Headrace does not use, with their unset values; others can end the worker."""
+_NAMES = """
+args called_directly callbacks chain children chord clear compression correlation_id delivery_info errbacks eta expires
+get group group_index headers hostname is_eager kwargs logfile loglevel properties reply_to shadow soft_time_limit
+stamped_headers taskset time_limit update utc as_execution_options _children _get_custom_headers _protected
+"""
+
+UNUSED_HEADERS: dict[str, Any] = {
+    **dict.fromkeys(_NAMES.split()),
+    "replaced_task_nesting": 0,
+    "retries": 0,
+    "stamps": {},
+    "timelimit": [None, None],
+}
+"""Names that Celery reads from headers and Headrace does not use, with their unset values.
+
+Celery makes them attributes of the task's request. Others than these end the worker, or have it publish further tasks.
+"""
+
+TEXT_HEADERS = ("argsrepr", "id", "kwargsrepr", "lang", "origin", "parent_id", "root_id", "task")
+
+FURTHER_TASKS = frozenset(["callbacks", "chain", "chord", "errbacks"])
+"""Parts of a body's third element, in which Celery embeds what a worker publishes after the task; none may be set."""
 
 
 def problem(entry: bytes) -> str | None:
@@ -18,23 +38,29 @@ def problem(entry: bytes) -> str | None:
         headers, properties = message["headers"], message["properties"]
         if headers["task"] not in (PREDICT_TASK, RUN_JOBS_TASK, SHADOW_TASK):
             return "unknown task"
-        if not isinstance(headers["id"], str) or not all(
-            headers.get(name) in (None, unset) for name, unset in UNUSED_HEADERS.items()
-        ):
+        if headers["id"] is None or not all(_is_ours(name, value) for name, value in headers.items()):
             return "wrong headers"
         if (message["content-type"], message["content-encoding"]) != ("application/json", "utf-8"):
             return "wrong content type"
-        delivery = properties["delivery_info"]
-        if not all(
-            isinstance(text, str)
-            for text in (properties["delivery_tag"], delivery["exchange"], delivery["routing_key"])
-        ):
+        exchange, queue = properties["delivery_info"]["exchange"], properties["delivery_info"]["routing_key"]
+        # An entry is given back by these two: others would have it written into any key that a worker may write.
+        returns = exchange == "" and isinstance(queue, str) and is_queue(queue)
+        if not returns or not isinstance(properties["delivery_tag"], str):
             return "wrong properties"
         args, kwargs, embed = orjson.loads(_body(message["body"], properties.get("body_encoding")))
         well_formed = len(args) == 1 and isinstance(args[0], str) and kwargs == {} and isinstance(embed, dict)
-    except (ValueError, KeyError, TypeError, RecursionError):
+        if not well_formed or not embed.keys() <= FURTHER_TASKS or any(embed.values()):
+            return "wrong arguments"
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "malformed"
-    return None if well_formed else "wrong arguments"
+    return None
+
+
+def _is_ours(name: str, value: Any) -> bool:
+    """Return True if a header is unset, a text where it must be one, or unknown to Celery."""
+    if name in TEXT_HEADERS:
+        return value is None or isinstance(value, str)
+    return value is None or value == UNUSED_HEADERS.get(name, value)
 
 
 def argument(entry: bytes) -> tuple[str, str, bool]:

@@ -1,4 +1,4 @@
-"""The Redis keys and channels of Headrace; Celery's own are the lane lists, `unacked*` and `_kombu.*`."""
+"""The Redis keys and channels of Headrace; Celery's own are the lane lists and `unacked*`."""
 
 import hashlib
 
@@ -29,6 +29,9 @@ reconciles makes dead letters of them."""
 
 RECONCILER_LOCK = f"{PREFIX}reconciler"
 """Lock: held by the one gateway process that looks after overdue jobs."""
+
+RESTORE_LOCK = f"{PREFIX}restore"
+"""Lock: held by the one worker that gives back entries which were held for too long."""
 
 WORKERS = f"{PREFIX}workers"
 """Hash: worker name -> its heartbeat (JSON)."""

@@ -26,10 +26,29 @@ PICKLE = (
     b'{"body": "gASVAA==", ' + HEADERS + b', "content-type": "application/x-python-serialize",'
     b' "properties": {"delivery_tag": "1", "delivery_info": {}, "body_encoding": "base64"}}'
 )
-GARBAGE = [b"text", b"null", b"[]", b"{}", b"\xff\xfe", NESTED, BAD_BASE64, UNKNOWN_TASK, PICKLE]
+FURTHER_TASK = b'{"task": "headrace.run_jobs", "args": ["x"], "options": {"queue": "headrace:jobs:open"}}'
 
 
-@pytest.mark.fault("garbage in the queues, nine kinds", "each is a dead letter; no worker ends", within=1)
+def followed(headers: bytes, embed: bytes, exchange: bytes = b"") -> bytes:
+    """Return an entry by which Celery would have a worker publish another task, or give the entry back elsewhere."""
+    return (
+        b'{"body": "[[\\"x\\"], {}, ' + embed.replace(b'"', b'\\"') + b']", "headers": {"task": "headrace.predict",'
+        b' "id": "1"' + headers + b'}, "content-type": "application/json", "content-encoding": "utf-8",'
+        b' "properties": {"delivery_tag": "1", "delivery_info": {"exchange": "' + exchange + b'",'
+        b' "routing_key": "interactive"}}}'
+    )
+
+
+GARBAGE = [
+    *(b"text", b"null", b"[]", b"{}", b"\xff\xfe", NESTED, BAD_BASE64, UNKNOWN_TASK, PICKLE),
+    followed(b"", b'{"chain": [' + FURTHER_TASK + b"]}"),
+    followed(b"", b'{"callbacks": [' + FURTHER_TASK + b"]}"),
+    followed(b', "chain": [' + FURTHER_TASK + b"]", b"{}"),
+    followed(b"", b"{}", b"celeryev"),
+]
+
+
+@pytest.mark.fault("garbage in the queues, 13 kinds", "each is a dead letter; no worker ends", within=1)
 def test_garbage_in_the_queue(arena: Arena, measure: Measure) -> None:
     redis = arena.stack.redis
     pids = [worker.pid for worker in arena.stack.workers]

@@ -3,17 +3,21 @@
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from celery import Celery
 
 from gateway.broker.dead_letters import main as dead_letters
 from shared.queue import keys
+from tests.support.control_messages import ASKER, HOSTILE, REPLY_EXCHANGE, asked
 from tests.support.processes import wait_for
 from tests.support.stack import Stack
 
+CONTROL_CHANNEL = "/0.celery.pidbox"
 GOOD = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
 
 
@@ -78,6 +82,46 @@ def test_all_that_a_stack_does_is_allowed(stack: Stack) -> None:
     assert denials(stack) == []
 
 
+def test_whoever_may_ask_a_worker_can_neither_end_nor_mute_it(stack: Stack) -> None:
+    """celery-exporter's user may publish on the channel of remote control, and write the keys that kombu uses there."""
+    [worker] = stack.workers
+    pids = [worker.pid, *worker.children()]
+    letters = stack.redis.llen(keys.DEAD_LETTERS)
+    replies = f"{ASKER}.{REPLY_EXCHANGE}"
+    wait_for("the worker listens", lambda: stack.redis.pubsub_numsub(CONTROL_CHANNEL)[0][1])
+    with client(stack, "exporter") as exporter:
+        exporter.set("unacked_mutex", "held for ever")
+        exporter.set("_kombu.binding.celery.pidbox", "no set")
+        exporter.sadd(f"_kombu.binding.{REPLY_EXCHANGE}", f"{ASKER}\x06\x16\x06\x16interactive")
+        *hostile, long = sorted(HOSTILE.values(), key=len)
+        for start in range(0, len(hostile), 10):
+            for message in (*hostile[start : start + 10], asked()):
+                assert exporter.publish(CONTROL_CHANNEL, message) == 1
+            wait_for("the question behind them is answered", lambda: stack.redis.lpop(replies))
+        for message in (long, *[asked()] * 1000):
+            exporter.publish(CONTROL_CHANNEL, message)
+
+    assert stack.predict(GOOD).json()["prediction"] == "setosa"
+    assert stack.outcome(stack.submit(GOOD))["status"] == "succeeded"
+    assert [worker.pid, *worker.children()] == pids
+    assert stack.redis.llen(keys.DEAD_LETTERS) == letters, "no reply went anywhere else"
+    assert "Traceback" not in worker.log()
+
+
+def test_celerys_inspect_gets_its_answers_also_after_a_flood(stack: Stack) -> None:
+    app = Celery(broker=stack.url_of("tester"), set_as_current=False)
+
+    def answers(question: str) -> Any:
+        with app.connection_for_read() as connection:
+            return getattr(app.control.inspect(timeout=1.0, limit=1, connection=connection), question)()
+
+    [stats] = wait_for("an answer, also after a flood", lambda: answers("stats")).values()
+    [queues] = answers("active_queues").values()
+
+    assert sorted(stats["pool"]["processes"]) == sorted(stack.workers[0].children())
+    assert [queue["name"] for queue in queues] == ["interactive", "bulk"]
+
+
 def test_accepted_jobs_are_still_there_when_redis_was_restarted(stack: Stack) -> None:
     [worker] = stack.workers
     worker.stop()
@@ -140,6 +184,9 @@ def test_no_user_may_do_more(stack: Stack, user: str, command: list[str]) -> Non
         ("worker", ["HGETALL", "headrace:job:x"]),
         ("worker", ["DEL", "headrace:job:x"]),
         ("worker", ["SUBSCRIBE", "headrace:replies"]),
+        ("worker", ["SADD", "_kombu.binding.celery.pidbox", "x"]),
+        ("worker", ["LPUSH", "celeryev.x", "x"]),
+        ("exporter", ["SET", "headrace:restore", "x"]),
         ("exporter", ["LPUSH", "interactive", "task"]),
         ("exporter", ["RPOP", "interactive"]),
         ("exporter", ["LINDEX", "bulk", "0"]),
@@ -180,6 +227,25 @@ def test_an_operator_can_inspect_and_repair_and_not_destroy(stack: Stack) -> Non
         for command in [*refused, "EVAL 1 0"]:
             with pytest.raises(redis.exceptions.NoPermissionError):
                 connection.execute_command(*command.split())
+
+
+def test_an_operator_can_end_a_script_that_does_not_end(stack: Stack) -> None:
+    stack.redis.config_set("lua-time-limit", 50)
+    with ThreadPoolExecutor(1) as pool, client(stack, "tester") as endless, client(stack, "operator") as operator:
+        operator.ping()
+        running = pool.submit(endless.eval, "while true do end", 0)
+
+        def killed() -> bool:
+            try:
+                return bool(operator.script_kill())
+            except redis.ResponseError as error:
+                assert "NOTBUSY" in str(error)
+                return False
+
+        wait_for("the script has begun and is ended", killed)
+        with pytest.raises(redis.ResponseError, match="killed"):
+            running.result(10)
+    assert stack.predict(GOOD).status_code == 200
 
 
 @pytest.mark.parametrize("credentials", ["", "default:@", ":gateway@", "gateway:worker@", "nobody:nobody@"])

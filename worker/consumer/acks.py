@@ -21,6 +21,7 @@ from kombu.transport import virtual
 
 from shared.queue.broker_clock import BrokerClock
 from shared.queue.dead_letters import DeadLetter, bury
+from shared.queue.entry import problem
 from worker.consumer.shutdown import is_stopping
 
 logger = logging.getLogger(__name__)
@@ -89,8 +90,8 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
         """Give back the messages that any worker has held for longer than the visibility timeout.
 
         Adapted from kombu 5.7, with these differences: the time is the broker's, every call sweeps (kombu's `interval`,
-        a throttle, is ignored), the oldest message goes back first, a record that is damaged is put aside, and one from
-        before the broker's clock was set back counts from now on.
+        a throttle, is ignored), the oldest message goes back first, a record that is no message of ours is put aside,
+        and one from before the broker's clock was set back counts from now on.
         """
         with self.channel.conn_or_acquire() as client:
             self._calibrate(client)
@@ -107,14 +108,15 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
 
     def _restore(self, tag: Any, client: Any) -> None:
         """Give a message back; a record that is none of ours becomes a dead letter, and does not stop the others."""
-        try:
+        record = client.hget(self.unacked_key, tag)
+        if record is None or _is_message(record):
             self.restore_by_tag(tag, client)
-        except (ValueError, TypeError, KeyError, AttributeError):
-            logger.error("dead letter: the record of an unacknowledged message is damaged")
-            reason = "damaged record of an unacknowledged message"
-            bury(client, DeadLetter.of(client.hget(self.unacked_key, tag) or b"", "", reason, self._clock.now()))
-            client.hdel(self.unacked_key, tag)
-            client.zrem(self.unacked_index_key, tag)
+            return
+        logger.error("dead letter: the record of an unacknowledged message is damaged")
+        reason = "damaged record of an unacknowledged message"
+        bury(client, DeadLetter.of(record, "", reason, self._clock.now()))
+        client.hdel(self.unacked_key, tag)
+        client.zrem(self.unacked_index_key, tag)
 
     def _now(self) -> float:
         """Return the broker's time, estimated from the reading of the last sweep: they come every few seconds."""
@@ -164,6 +166,16 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
                 except redis.ResponseError as error:
                     logger.error("the broker refused the record of an unacknowledged message: %s", error)
                 del self._unconfirmed[0]
+
+
+def _is_message(record: bytes) -> bool:
+    """Return True if the record of an unacknowledged message holds an entry that may go back to its queue."""
+    try:
+        entry, exchange, queue = orjson.loads(record)
+        delivery = entry["properties"]["delivery_info"]
+    except (KeyError, TypeError, ValueError):
+        return False
+    return (exchange, queue) == (delivery["exchange"], delivery["routing_key"]) and problem(orjson.dumps(entry)) is None
 
 
 @contextmanager

@@ -5,7 +5,6 @@ worker that loses the broker while it holds entries goes on.
 """
 
 import logging
-from functools import cached_property, partial
 from typing import Any
 
 import kombu
@@ -26,9 +25,6 @@ logger = logging.getLogger(__name__)
 
 RETRY_INTERVALS = {"interval_start": 0.2, "interval_step": 0.2, "interval_max": 1.0}
 """Seconds between two tries to reach the broker: the first, what is added each time, and the longest."""
-
-CONTROL_READ_SECONDS = 0.5
-"""Longest time to read a message of remote control."""
 
 
 class Connection(kombu.Connection):  # type: ignore[misc]
@@ -68,16 +64,8 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         self._queue_cycle: LaneCycle = LaneCycle(self.bulk_slots)
         self._blocking_poll = BlockingPoll(self)
 
-    @cached_property
-    def subclient(self) -> Any:
-        """The connection for remote control, whose reads end after CONTROL_READ_SECONDS.
-
-        kombu's waits for ever for a message that was announced and does not arrive, and the whole worker with it. Here
-        such a read returns None, which kombu ignores; if the message does arrive later, the connection counts as lost.
-        """
-        pubsub = self._create_client(asynchronous=True).pubsub()
-        pubsub.parse_response = partial(pubsub.parse_response, block=False, timeout=CONTROL_READ_SECONDS)
-        return pubsub
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        """Bind nothing: an entry goes back to the list of its routing key, whatever others have written elsewhere."""
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         self._blocking_poll.identify(self.client.connection)

@@ -45,10 +45,6 @@ class Pulse:
         self.beats = 0
         self._n_queues = n_queues
 
-    def __json__(self) -> int:
-        """Return the count, for remote control, which reports the transport's options; the pulse is one of them."""
-        return self.beats
-
     def polled(self, n_queues: int) -> None:
         """Count an answered poll of all `n_queues` queues; an answer may be empty, after a second."""
         # A worker that polls only some of its queues is half a worker.

@@ -43,6 +43,7 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
         "worker.execution.batch_runner",
         "worker.consumer.crashes",
         "worker.consumer.heartbeat",
+        "worker.consumer.remote_control",
         "worker.model.refresher",
         "worker.consumer.watchdog",
     ):

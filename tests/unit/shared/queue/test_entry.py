@@ -8,11 +8,12 @@ from typing import Any
 
 import orjson
 import pytest
+from celery.app.task import Context
 
 from gateway.broker.celery_message import queue_entry
 from shared.queue.celery_app import make_celery
 from shared.queue.contract import Call, Message, PredictMessage, RunJobsMessage, ShadowMessage
-from shared.queue.entry import problem
+from shared.queue.entry import TEXT_HEADERS, UNUSED_HEADERS, problem
 from shared.settings import CommonSettings
 
 APP = make_celery(CommonSettings())
@@ -125,10 +126,42 @@ def test_a_task_of_another_name_is_unknown(name: Any) -> None:
         ("compression", "zzz"),
         ("eta", "9999-12-31T23:59:59"),
         ("expires", "x"),
+        # These would have the worker publish further tasks, write replies or logs, or end.
+        ("chain", [{"task": "headrace.predict", "args": ["x"], "options": {"queue": "headrace:jobs:open"}}]),
+        ("callbacks", [{}]),
+        ("errbacks", ["x"]),
+        ("chord", {"task": "x"}),
+        ("group", "1"),
+        ("shadow", {"a": 1}),
+        ("retries", 5),
+        ("reply_to", "headrace:jobs:open"),
+        ("stamps", {"a": 1}),
+        ("replaced_task_nesting", "x"),
+        ("called_directly", True),
+        ("get", 1),
+        ("root_id", {"a": 1}),
+        ("argsrepr", ["x"]),
     ],
 )
 def test_headers_that_are_not_ours_are_refused(header: str, value: Any) -> None:
     assert problem(changed(lambda entry: entry["headers"].update({header: value}))) == "wrong headers"
+
+
+def test_no_header_sets_what_celery_makes_an_attribute_of_the_request() -> None:
+    own = {name for name in dir(Context) if not name.startswith("__")}
+    # The second is a static method of Celery's that nothing calls on a request.
+    taken = own - set(TEXT_HEADERS) - {"ignore_result", "_filter_x_death_headers"}
+
+    assert taken <= set(UNUSED_HEADERS)
+    for name in taken:
+        entry = copy.deepcopy(GOOD)
+        entry["headers"][name] = "set"
+        assert problem(orjson.dumps(entry)) == "wrong headers"
+
+
+@pytest.mark.parametrize("embed", [b"{}", b'{"callbacks":null,"errbacks":[],"chain":null,"chord":null}'])
+def test_a_task_that_nothing_follows_is_a_task(embed: bytes) -> None:
+    assert problem(changed(lambda entry: in_base64(entry, b'[["x"],{},' + embed + b"]"))) is None
 
 
 @pytest.mark.parametrize(
@@ -152,6 +185,9 @@ def test_only_json_in_utf_8_is_taken(name: str, value: str) -> None:
         (lambda entry: entry["properties"].update(delivery_tag=5), "wrong properties"),
         (lambda entry: entry["properties"]["delivery_info"].update(routing_key=5), "wrong properties"),
         (lambda entry: entry["properties"]["delivery_info"].update(exchange=["x"]), "wrong properties"),
+        (lambda entry: entry["properties"]["delivery_info"].update(exchange="celeryev"), "wrong properties"),
+        (lambda entry: entry["properties"]["delivery_info"].update(routing_key="headrace:workers"), "wrong properties"),
+        (lambda entry: entry["properties"]["delivery_info"].update(routing_key="interactively"), "wrong properties"),
         (lambda entry: entry["properties"]["delivery_info"].pop("routing_key"), "malformed"),
         (lambda entry: entry["properties"].update(delivery_info=None), "malformed"),
         (lambda entry: entry["properties"].pop("delivery_tag"), "malformed"),
@@ -183,6 +219,11 @@ def test_a_message_must_be_such_that_it_can_be_given_back(change: Change, why: s
         (b'[["x"],{},null]', "wrong arguments"),
         (b'[["x"],{},[]]', "wrong arguments"),
         (b'[["x"],[],{}]', "wrong arguments"),
+        (b'[["x"],{},{"chain":[{"task":"headrace.run_jobs"}]}]', "wrong arguments"),
+        (b'[["x"],{},{"callbacks":[{}],"errbacks":null}]', "wrong arguments"),
+        (b'[["x"],{},{"errbacks":{"a":1}}]', "wrong arguments"),
+        (b'[["x"],{},{"chord":"x"}]', "wrong arguments"),
+        (b'[["x"],{},{"delivery_info":null}]', "wrong arguments"),
     ],
 )
 def test_a_task_has_one_text_as_its_argument(arguments: bytes, why: str) -> None:

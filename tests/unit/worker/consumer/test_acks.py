@@ -1,10 +1,10 @@
 """The records of unacknowledged messages, compared with kombu's own, on a fake connection that keeps all writes."""
 
+import json
 from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
-import orjson
 import pytest
 import redis
 from celery.worker import state
@@ -12,8 +12,12 @@ from fakeredis import FakeRedis
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
+from gateway.broker.celery_message import queue_entry
 from shared.queue import keys
+from shared.queue.celery_app import make_celery
+from shared.queue.contract import RunJobsMessage
 from shared.queue.dead_letters import read
+from shared.settings import CommonSettings
 from worker.consumer.acks import QoS
 
 MESSAGE = SimpleNamespace(_raw={"body": "x"}, delivery_info={"exchange": "", "routing_key": "bulk"})
@@ -216,13 +220,33 @@ def sweeping(holder: Holder) -> float:
     return float(holder.redis.time()[0])
 
 
-@pytest.mark.parametrize("record", ["text", "[1]", "[1,2,3]", "null", "[{},[],{}]", None])
+def record_of(entry: Any, exchange: Any = "", queue: Any = "bulk") -> str:
+    return json.dumps([entry, exchange, queue])
+
+
+ENTRY: Any = json.loads(queue_entry(make_celery(CommonSettings()), RunJobsMessage(jobs=["a"]), "", 1.0))
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        *("text", "[1]", "[1,2,3]", "null", "5", "{}", "[{},[],{}]", None),
+        record_of(None),
+        record_of([ENTRY]),
+        record_of("text"),
+        record_of({**ENTRY, "headers": None}),
+        record_of({**ENTRY, "body": '[["x"],{},{"chain":[1]}]'}),
+        record_of(ENTRY, "another"),
+        record_of(ENTRY, "", "headrace:jobs:open"),
+        record_of(ENTRY, "", None),
+    ],
+)
 def test_a_damaged_record_is_a_dead_letter_and_stops_no_other(
     holder: Holder, caplog: pytest.LogCaptureFixture, record: str | None
 ) -> None:
     seconds = sweeping(holder)
     holder.channel._do_restore_message = lambda message, *_: message["headers"]
-    holder.redis.hset("unacked", "good", orjson.dumps([{"headers": {}}, "", "bulk"]))
+    holder.redis.hset("unacked", "good", record_of(ENTRY))
     if record is not None:
         holder.redis.hset("unacked", "bad", record)
     holder.redis.zadd("unacked_index", {"bad": seconds - 30, "good": seconds - 20})

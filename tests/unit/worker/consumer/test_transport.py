@@ -9,7 +9,7 @@ from kombu.transport import redis as kombu_redis
 from kombu.transport.redis import Empty
 
 from worker.consumer.lanes import LaneCycle
-from worker.consumer.transport import CONTROL_READ_SECONDS, Amqp, Channel
+from worker.consumer.transport import Amqp, Channel
 from worker.consumer.watchdog import Pulse
 
 
@@ -20,19 +20,6 @@ def test_a_lost_broker_is_looked_for_every_second(monkeypatch: pytest.MonkeyPatc
     Amqp.Connection("redis://").ensure_connection(print, None, interval_start=3)
 
     assert asked == [{"interval_start": 3, "interval_step": 0.2, "interval_max": 1.0}]
-
-
-def test_nothing_waits_for_ever_for_remote_control() -> None:
-    asked: list[Any] = []
-    pubsub = SimpleNamespace(parse_response=lambda **options: asked.append(options))
-    channel = Channel.__new__(Channel)
-    channel._create_client = lambda asynchronous: SimpleNamespace(pubsub=lambda: pubsub)
-
-    # Called as kombu calls it: nothing to read is None, and no error.
-    assert channel._receive_one(channel.subclient) is None
-
-    assert asked == [{"block": False, "timeout": CONTROL_READ_SECONDS}]
-    assert channel.__dict__["subclient"] is pubsub, "kombu looks there whether there is one"
 
 
 class FakePoll:

@@ -1,6 +1,7 @@
 """Large answers: counted against one limit until they are sent, and handed to their connections in pieces."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from gateway.problems import overloaded
@@ -25,26 +26,30 @@ class AnswerBudget:
         self._rejected = rejected
         self.held_bytes = 0
         """Bytes of the answers that count now."""
+        self._held_by: Counter[str] = Counter()
+        """The same by owner of API keys, whose number is limited."""
         self.writing = asyncio.Lock()
         """Taken by the one that is being written, which takes several times the memory of its text."""
 
-    def hold(self, size: int, held: int) -> None:
+    def hold(self, size: int, held: int, owner: str) -> None:
         """Count an answer of this size, of which `held` bytes count already, until `release`.
 
-        An answer that is alone is never too large.
+        An owner of API keys may have half of the limit. An answer that is alone is never too large.
 
         Raises:
             Problem: 503 if the limit would be exceeded.
         """
-        others = self.held_bytes - held
-        if others and others + size > self._max_bytes:
+        others, own = self.held_bytes - held, self._held_by[owner] - held
+        share = self._max_bytes // 2 if owner else self._max_bytes
+        if (others and others + size > self._max_bytes) or (own and own + size > share):
             self._rejected("answers_full")
             raise overloaded("answers_full", "too many large answers are being made or sent", 2)
-        self.held_bytes = others + size
+        self.held_bytes, self._held_by[owner] = others + size, own + size
 
-    def release(self, size: int) -> None:
+    def release(self, size: int, owner: str) -> None:
         """Take an answer off the count."""
         self.held_bytes -= size
+        self._held_by[owner] -= size
 
 
 def in_pieces(body: bytes) -> Iterator[tuple[bytes, bool]]:

@@ -83,7 +83,7 @@ class RequestMiddleware:
             # The function refers to the request, which refers to the scope: a cycle for the garbage collector.
             context.write_response = None
             if context.answer_bytes:
-                self._answers.release(context.answer_bytes)
+                self._answers.release(context.answer_bytes, context.owner)
             method = scope["method"] if scope["method"] in METHODS else "OTHER"
             route = _template(scope)
             status = response.status or 499

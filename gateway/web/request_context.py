@@ -74,7 +74,7 @@ class RequestContext:
             Problem: 503 if too many large answers are being made or sent.
         """
         if self.answers is not None and size > max(self.answer_bytes, PIECE_BYTES):
-            self.answers.hold(size, self.answer_bytes)
+            self.answers.hold(size, self.answer_bytes, self.owner)
             self.answer_bytes = size
 
     def turn_to_write(self) -> AbstractAsyncContextManager[None]:

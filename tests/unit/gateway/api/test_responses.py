@@ -264,7 +264,7 @@ def test_others_have_their_turn_while_many_values_are_written() -> None:
 
 def test_a_large_result_of_a_job_counts_before_it_is_read() -> None:
     budget = AnswerBudget(2 * PIECE_BYTES, lambda _: None)
-    budget.hold(PIECE_BYTES, 0)
+    budget.hold(PIECE_BYTES, 0, "")
     # It would be an error to read it.
     job = replace(ENDED, status=JobStatus.SUCCEEDED, outcome_json=b"x" * (PIECE_BYTES + 1))
 

@@ -10,14 +10,14 @@ LARGE = PIECE_BYTES + 1
 
 
 class Budget:
-    """A budget of three large answers, and the requests that hold them."""
+    """A budget of some large answers, and the requests that hold them."""
 
-    def __init__(self) -> None:
+    def __init__(self, answers: int = 3) -> None:
         self.rejected: list[str] = []
-        self.budget = AnswerBudget(3 * LARGE, self.rejected.append)
+        self.budget = AnswerBudget(answers * LARGE, self.rejected.append)
 
-    def request(self, size: int) -> RequestContext:
-        context = RequestContext(answers=self.budget)
+    def request(self, size: int, owner: str = "") -> RequestContext:
+        context = RequestContext(answers=self.budget, owner=owner)
         context.hold_answer(size)
         return context
 
@@ -32,9 +32,20 @@ def test_large_answers_count_together() -> None:
     assert int(caught.value.headers["Retry-After"]) >= 1
     assert at.rejected == ["answers_full"]
 
-    at.budget.release(first.answer_bytes)
+    at.budget.release(first.answer_bytes, first.owner)
     at.request(LARGE)
     assert at.budget.held_bytes == 3 * LARGE
+
+
+def test_an_owner_has_half_of_the_limit() -> None:
+    at = Budget(4)
+    first, _ = at.request(LARGE, "a"), at.request(LARGE, "a")
+
+    with pytest.raises(Problem):
+        at.request(LARGE, "a")
+    at.request(LARGE, "b")
+    at.budget.release(first.answer_bytes, first.owner)
+    at.request(LARGE, "a")
 
 
 def test_small_answers_do_not_count() -> None:

@@ -39,7 +39,7 @@ from headrace.models.store import ModelStore
 from shared.queue import keys
 from shared.queue.broker_clock import BrokerClock
 from shared.queue.celery_app import make_celery
-from shared.queue.contract import Lane
+from shared.queue.contract import Lane, queue_name
 
 if TYPE_CHECKING:
     from gateway.tracing import RequestTracing
@@ -186,7 +186,8 @@ class Services:
 
     async def _tidy(self) -> None:
         if self._jobs_state is not None:
-            await self._retention.tidy(self._jobs_state)
+            queues = [queue_name(lane, group) for lane in Lane for group in self.workers.groups]
+            await self._retention.tidy(self._jobs_state, queues)
 
     async def _listen_step(self) -> None:
         if not self._pubsub.subscribed:

@@ -14,7 +14,7 @@ from shared.queue.contract import is_queue
 from shared.queue.dead_letters import DeadLetter, read
 from shared.settings import CommonSettings, load_settings
 
-DESCRIPTION = "List, show, requeue and drop queue entries that no worker understood."
+DESCRIPTION = "List, show, requeue and drop queue entries that no worker understood, and damaged data."
 TIMEOUT_SECONDS = 5.0
 
 UNREADABLE = "?"

@@ -1,5 +1,6 @@
 """The memory of ended jobs: kept results have a limit, and when the records that fill Redis age out can be foreseen."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio import Redis
@@ -65,15 +66,19 @@ class JobRetention:
         owner_bytes = self._settings.owner_job_bytes_max or int(OWNER_SHARE * for_jobs)
         return JobLimits(max(0, for_jobs - lasting_bytes), owner_bytes)
 
-    async def tidy(self, state: JobsState) -> None:
-        """Drop the results that are too many, and tell the workers the limit.
+    async def tidy(self, state: JobsState, queues: Sequence[str] = ()) -> None:
+        """Drop the results that are too many, tell the workers the limit, and mend damaged counts and keys.
+
+        Args:
+            state: The present state of Redis.
+            queues: The names of all queues.
 
         Raises:
             RedisError: if Redis does not answer.
         """
         args = [self.results_max_bytes(state), self._settings.job_retention_seconds, TIDIED_TOGETHER]
         for _ in range(CALLS_MAX):
-            more: Any = await bounded(self._tidy(keys=[keys.JOBS_OPEN, keys.JOB_COUNTS], args=args))
+            more: Any = await bounded(self._tidy(keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, *queues], args=args))
             if not more:
                 return
 

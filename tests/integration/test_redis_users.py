@@ -122,6 +122,29 @@ def test_celerys_inspect_gets_its_answers_also_after_a_flood(stack: Stack) -> No
     assert [queue["name"] for queue in queues] == ["interactive", "bulk"]
 
 
+def test_keys_of_a_wrong_type_are_replaced(stack: Stack) -> None:
+    stack.redis.delete(keys.DEAD_LETTERS)
+    damaged = [keys.JOBS_OPEN, keys.JOBS_KEPT, keys.JOB_RESULTS, keys.WORKERS, "interactive", "bulk"]
+    for key in damaged:
+        stack.redis.delete(key)
+        stack.redis.set(key, "no such thing")
+
+    def mended() -> bool:
+        return all(stack.redis.type(key) != b"string" for key in damaged)
+
+    wait_for("they are replaced", mended)
+    assert stack.outcome(wait_for("a job is accepted", lambda: _accepted(stack)))["status"] == "succeeded"
+    assert stack.predict(GOOD).status_code == 200
+    stack.wait_ready()
+    wait_for("all are dead letters", lambda: stack.redis.llen(keys.DEAD_LETTERS) >= len(damaged))
+    stack.redis.delete(keys.DEAD_LETTERS)
+
+
+def _accepted(stack: Stack) -> str | None:
+    answer = stack.http.post("/jobs", json=GOOD)
+    return answer.json()["id"] if answer.status_code == 202 else None
+
+
 def test_accepted_jobs_are_still_there_when_redis_was_restarted(stack: Stack) -> None:
     [worker] = stack.workers
     worker.stop()

@@ -139,7 +139,7 @@ class JobBoard:
 
     def tidy(self, bytes_max: int, retention_seconds: int = 600, most: int = 500) -> int:
         """Let the results be at most so many bytes; return 1 if there is more to do."""
-        more: int = self._call("tidy", [], [bytes_max, retention_seconds, most])
+        more: int = self._call("tidy", [QUEUE], [bytes_max, retention_seconds, most])
         return more
 
     def list_jobs(

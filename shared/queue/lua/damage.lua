@@ -10,10 +10,14 @@ local function put_aside(name, reason, content)
   redis.pcall('LTRIM', list, 0, ASIDE_MAX - 1)
 end
 
--- Deletes a key of a wrong type. A worker may not, so a gateway does it later.
+-- Deletes a key of a wrong type. A worker may not, and a gateway does it later. What all share a gateway may not delete
+-- either: an empty value that expires at once takes its place.
 local function discard(key, reason)
   local content = redis.pcall('DUMP', key)
-  if redis.pcall('DEL', key) == 1 then
+  if type(content) == 'string' then
+    if redis.pcall('DEL', key) ~= 1 then
+      redis.pcall('SET', key, '', 'PX', 1)
+    end
     put_aside(key, reason, content)
   end
 end
@@ -87,5 +91,5 @@ end
 
 -- Lets the reconciler examine a job within a second, if the job is open.
 local function examine_soon(id)
-  redis.call('ZADD', OPEN, 'XX', NOW, id)
+  redis.pcall('ZADD', OPEN, 'XX', NOW, id)
 end

@@ -53,6 +53,6 @@ end
 -- Returns true if Redis is at its maxmemory.
 local function write_though_full()
   local refused = redis.pcall('ZADD', OPEN, 'XX', 0, '')
-  redis.call('ZREM', OPEN, '')
+  redis.pcall('ZREM', OPEN, '')
   return type(refused) == 'table'
 end

@@ -5,7 +5,7 @@ local function release(key, id)
   local job, damage = read_job(key)
   if job and job.status == 'running' then
     redis.call('HSET', key, 'lease_until', '0')
-    redis.call('ZADD', OPEN, NOW, id)
+    redis.pcall('ZADD', OPEN, NOW, id)
   elseif damage then
     examine_soon(id)
   end

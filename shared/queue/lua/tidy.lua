@@ -1,5 +1,5 @@
 -- Drops kept results that are too many, keeps the sums by which memory is foreseen, and mends damaged counts.
--- KEYS: open, counts   ARGV: most bytes of kept results, retention_seconds, most results of this call
+-- KEYS: open, counts, then all queues   ARGV: most bytes of kept results, retention_seconds, most results of this call
 -- Returns 1 if there is more to do, else 0.
 local bytes_max, retention_seconds, most = unpack(ARGV)
 local KEPT = key_of('jobs:kept')
@@ -7,14 +7,23 @@ local TYPES = {['jobs:counts'] = 'hash', ['jobs:kept'] = 'hash', ['jobs:results'
   ['jobs:results:counts'] = 'hash', ['jobs:damaged'] = 'list', ['dead_letters'] = 'list', ['workers'] = 'hash',
   ['workers:counts'] = 'hash', ['children'] = 'hash'}
 
--- Deletes keys of a wrong type: whatever is written to them fails.
+-- Deletes keys of a wrong type: whatever is written to them fails. Returns true if there was one.
 local function mend_types()
+  local types, is_wrong = {[OPEN] = 'zset'}, false
   for name, type_ in pairs(TYPES) do
-    local found = redis.call('TYPE', key_of(name)).ok
+    types[key_of(name)] = type_
+  end
+  for i = 3, #KEYS do
+    types[KEYS[i]] = 'list'
+  end
+  for key, type_ in pairs(types) do
+    local found = redis.call('TYPE', key).ok
     if found ~= 'none' and found ~= type_ then
-      discard(key_of(name), 'it is no ' .. type_)
+      discard(key, 'it is no ' .. type_)
+      is_wrong = true
     end
   end
+  return is_wrong
 end
 
 -- Puts a count aside that is no number; returns the number, and false if it was none.
@@ -90,7 +99,10 @@ local function note_kept(n_ended)
 end
 
 write_though_full()
-mend_types()
+if mend_types() then
+  -- The next call finds the keys gone.
+  return 0
+end
 local aged = redis.call('ZRANGEBYSCORE', RESULTS, '-inf', NOW, 'LIMIT', 0, most)
 uncount(aged)
 mend_result_counts()

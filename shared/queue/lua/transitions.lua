@@ -80,11 +80,12 @@ local function settle_accounts()
 end
 
 -- Writes what was collected for all jobs of the call: their places in jobs:open, the counts and the accounts; and wakes
--- the callers that wait for an outcome. They also poll, because a message may be missed.
+-- the callers that wait for an outcome. They also poll, because a message may be missed. If jobs:open is of a wrong type,
+-- jobs start and end all the same, until tidy has replaced it.
 local function settle(channel)
-  in_parts(checks, function(...) redis.call('ZADD', OPEN, ...) end)
+  in_parts(checks, function(...) redis.pcall('ZADD', OPEN, ...) end)
   if #ended > 0 then
-    in_parts(ended, function(...) redis.call('ZREM', OPEN, ...) end)
+    in_parts(ended, function(...) redis.pcall('ZREM', OPEN, ...) end)
     for status, jobs in pairs(ended_as) do
       count(COUNTS, status, jobs)
     end

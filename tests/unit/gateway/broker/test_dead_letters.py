@@ -116,6 +116,20 @@ def test_all_are_put_back_the_oldest_first(client: Any) -> None:
     assert client.lrange(keys.DEAD_LETTERS, 0, -1) == [b"of an older version"]
 
 
+def test_damaged_data_was_in_no_queue_and_is_put_back_into_none(
+    client: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    id_ = put_aside(client, b"content", queue="")
+
+    assert main(["requeue", "--all"]) == 0
+    assert main(["requeue", id_]) == 1
+
+    assert client.keys() == [keys.DEAD_LETTERS.encode()]
+    assert f"no dead letter of a queue has the id {id_}" in capsys.readouterr().err
+    assert main(["show", id_]) == 0
+    assert main(["drop", id_]) == 0
+
+
 def test_some_or_all_are_dropped(client: Any) -> None:
     ids = [put_aside(client, b"same") for _ in range(3)]
     client.lpush(keys.DEAD_LETTERS, b"of an older version")

@@ -193,6 +193,35 @@ def test_a_damaged_count_stops_nothing_and_is_worked_out_from_the_others(
     assert content == value.encode() or value == "-5", "a negative count was counted on"
 
 
+@pytest.mark.parametrize("place", ["start", "finish"])
+def test_a_damaged_set_of_open_jobs_loses_none_and_is_replaced(board: JobBoard, place: str) -> None:
+    board.submit(New("a"), New("b"))
+    if place == "finish":
+        board.start("a", "b")
+    board.redis.set(keys.JOBS_OPEN, "no set")
+
+    if place == "start":
+        assert board.start("a", "b") == [1, 1]
+    assert board.finish("a") == [1]
+    board.tidy(1000)
+    board.tidy(1000)
+    assert board.finish("b") == [1]
+
+    assert [what for what, _ in board.put_aside()] == [f"{keys.JOBS_OPEN}: it is no zset"]
+    assert board.submit(New("c")) == [(1, "c", "f")]
+
+
+def test_a_queue_of_another_type_is_replaced(board: JobBoard) -> None:
+    board.submit(New("a"), envelope=board.envelope())
+    board.redis.set(QUEUE, "no list")
+
+    board.tidy(1000)
+
+    board.clock.pass_(60)
+    assert board.reconcile("a") == "republished"
+    assert len(board.queue()) == 1
+
+
 @pytest.mark.parametrize("key", [keys.JOB_COUNTS, keys.JOBS_KEPT, keys.JOB_RESULTS, keys.JOB_RESULT_COUNTS])
 def test_a_key_of_another_type_stops_no_job_and_is_replaced(board: JobBoard, key: str) -> None:
     board.redis.set(key, "no such thing")

@@ -235,14 +235,14 @@ def test_the_brokers_clock_is_set_back(arena: Arena, measure: Measure, tmp_path:
 
 
 @pytest.mark.fault(
-    "records, keys and counts are damaged", "each harms its own job, and is a dead letter; all others go on", within=5
+    "records, keys and counts are damaged", "each harms its own job, and is a dead letter; all others go on", within=10
 )
 def test_data_is_damaged(arena: Arena, measure: Measure) -> None:
     arena.ledger.jobs_may_fail = True
     redis = arena.stack.redis
     redis.delete(keys.DEAD_LETTERS)
     with arena.traffic():
-        waits = [arena.submit(question(number, sleep_seconds=1.0)) for number in range(2 * arena.slots)]
+        waits = [arena.submit(question(number, sleep_seconds=0.6)) for number in range(2 * arena.slots)]
         bad = [arena.submit(question(number)) for number in range(4)]
         redis.set(keys.job(bad[0]), "no hash")
         redis.hset(keys.job(bad[1]), "status", "sleeping")

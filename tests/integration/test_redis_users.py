@@ -142,7 +142,8 @@ def test_keys_of_a_wrong_type_are_replaced(stack: Stack) -> None:
 
 def _accepted(stack: Stack) -> str | None:
     answer = stack.http.post("/jobs", json=GOOD)
-    return answer.json()["id"] if answer.status_code == 202 else None
+    job_id: str | None = answer.json()["id"] if answer.status_code == 202 else None
+    return job_id
 
 
 def test_accepted_jobs_are_still_there_when_redis_was_restarted(stack: Stack) -> None:

@@ -125,7 +125,7 @@ def test_damaged_data_was_in_no_queue_and_is_put_back_into_none(
     assert main(["requeue", id_]) == 1
 
     assert client.keys() == [keys.DEAD_LETTERS.encode()]
-    assert f"no dead letter of a queue has the id {id_}" in capsys.readouterr().err
+    assert "1 were in no queue" in capsys.readouterr().err
     assert main(["show", id_]) == 0
     assert main(["drop", id_]) == 0
 

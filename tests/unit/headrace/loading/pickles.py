@@ -43,6 +43,9 @@ class Named:
     def __call__(self) -> None:
         """Let pickle take it for a function."""
 
+    def __repr__(self) -> str:
+        return f"{self.module}.{self.name}"
+
 
 _PicklerInPython: Any = pickle._Pickler
 

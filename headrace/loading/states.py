@@ -1,4 +1,4 @@
-"""States of the objects in an artifact: what an object's attributes may be, and links that native code follows."""
+"""States of the objects in an artifact: what an object's attributes may be."""
 
 import functools
 import inspect
@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
-from sklearn.tree._tree import Tree
 
 from headrace.errors import ArtifactInvalid
 from headrace.loading.calls import is_plain
+from headrace.loading.links import check_linked_parts, check_links
 from headrace.loading.parts import parts
-from headrace.loading.tokens import Token, untrusted
+from headrace.loading.tokens import untrusted
 
 FIXED = {"memory": None, "input": "content"}
 """Attribute -> the only value that it may have.
@@ -44,15 +43,11 @@ def set_state(target: Any, state: Any) -> None:
     kind = type(target)
     if isinstance(target, pd.DataFrame | pd.Series):
         _check_frame(target, state)
-    elif isinstance(target, Tree):
-        _check_links(state["nodes"], "left_child", "right_child", state["nodes"]["left_child"] != -1, target.n_features)
     elif isinstance(target, functools.partial):
         _check_partial(target, state)
     elif type(state) is dict:
         check_attributes(kind, state)
-    if isinstance(target, TreePredictor):
-        nodes = state["nodes"]
-        _check_links(nodes, "left", "right", nodes["is_leaf"] == 0)
+    check_links(target, state)
     # The method of the class, because the state may have set one of the same name.
     set_own = getattr(kind, "__setstate__", None)
     if set_own is not None:
@@ -66,8 +61,8 @@ def set_state(target: Any, state: Any) -> None:
 def check_attributes(kind: type, state: Mapping[Any, Any]) -> None:
     """Check the attributes of an object of a class.
 
-    An attribute is no special method (`__array__`, by which NumPy would ask the object), takes the place of no method
-    of the class, and is no token.
+    An attribute is no special method (`__array__`, by which NumPy would ask the object), and takes the place of no
+    method of the class.
 
     The attributes of FIXED and METHOD_NAMES have only the values that are listed there.
 
@@ -75,7 +70,7 @@ def check_attributes(kind: type, state: Mapping[Any, Any]) -> None:
         ArtifactInvalid: if there is another one.
     """
     for name, value in state.items():
-        if not _may_be_set(kind, name) or isinstance(value, Token):
+        if not _may_be_set(kind, name):
             raise untrusted(f"an attribute {name!r} of {kind.__qualname__}")
         if name in FIXED and (type(value), value) != (type(FIXED[name]), FIXED[name]):
             raise ArtifactInvalid(f"{kind.__qualname__} has another {name} than {FIXED[name]!r}")
@@ -92,6 +87,7 @@ def check_estimator(estimator: Any) -> None:
     for part in parts(estimator):
         if type(part).__module__.startswith("sklearn."):
             check_attributes(type(part), vars(part))
+            check_linked_parts(part)
 
 
 def dtype_of(made: "np.dtype[Any]", state: Any) -> "np.dtype[Any]":
@@ -155,14 +151,3 @@ def _check_frame(target: Any, state: Any) -> None:
     is_plain = type(state) is dict and set(state) <= FRAME_STATE and state.get("_typ") == typ
     if not is_plain or not {*state.get("_metadata", ())} <= {"_name", "name"}:
         raise untrusted(f"a {type(target).__name__} with attributes of its own")
-
-
-def _check_links(nodes: Any, left: str, right: str, inner: Any, n_features: int | None = None) -> None:
-    """Check that the children of each inner node follow it, because native code follows the links without a check."""
-    own = np.arange(len(nodes))[inner]
-    for children in (nodes[left][inner].astype(np.int64), nodes[right][inner].astype(np.int64)):
-        if not ((children > own) & (children < len(nodes))).all():
-            raise ArtifactInvalid("a tree has links that lead out of it")
-    features = nodes["feature"][inner] if n_features is not None else np.zeros(0)
-    if n_features is not None and not ((features >= 0) & (features < n_features)).all():
-        raise ArtifactInvalid("a tree asks for features that no row has")

@@ -33,6 +33,7 @@ from sklearn.utils import Bunch
 from headrace.errors import ArtifactInvalid
 from headrace.loading.arrays import Arrays, described
 from headrace.loading.calls import call, is_plain, made
+from headrace.loading.links import LINKED
 from headrace.loading.names import NAMED_TUPLES, TRUE_MODULES
 from headrace.loading.rules import can_be_made, find, find_trusted, within
 from headrace.loading.states import dtype_of, is_special, set_state
@@ -106,6 +107,8 @@ class _Unpickler(NumpyUnpickler):  # type: ignore[misc]
         value = super().load()
         self.n_objects += len(self.memo)
         self.memo.clear()
+        if any(isinstance(each, LINKED) for each, *_ in self._unbuilt.values()):
+            raise ArtifactInvalid("a tree has no nodes")
         self._unbuilt.clear()
         held = next((token for token in (each() for each in self._tokens) if token is not None), None)
         if held is not None:

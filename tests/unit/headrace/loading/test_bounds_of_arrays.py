@@ -12,9 +12,11 @@ import pytest
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.gaussian_process.kernels import RBF
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KDTree
 from sklearn.tree import DecisionTreeClassifier
 
 from headrace.errors import ArtifactInvalid
+from headrace.loading.states import check_estimator
 from headrace.loading.unpickler import unpickle
 from tests.unit.headrace.loading.pickles import Named, Reduced, dumped, pickled
 
@@ -117,6 +119,25 @@ def tree(**changes: Any) -> Any:
     return Reduced(function, *args, state=state)
 
 
+def neighbours(order: Any = None, **changes: int) -> Any:
+    """Return a tree of neighbours, pickled with changes in its only node, or of the order of its rows."""
+    function, args, state = KDTree([[0.0], [1.0], [2.0]]).__reduce__()
+    for field, value in changes.items():
+        state[2][field][0] = value
+    return Reduced(function, *args, state=state if order is None else (state[0], order, *state[2:]))
+
+
+def without_state(value: Any) -> Any:
+    function, args, _ = value.__reduce__()
+    return Reduced(function, *args)
+
+
+def random_state(pos: int = 0) -> Any:
+    """Return a random state whose next word is at some position."""
+    function, args, state = np.random.RandomState(0).__reduce__()
+    return Reduced(function, *args, state={**state, "state": {**state["state"], "pos": pos}})
+
+
 def boosting(**changes: Any) -> Any:
     estimator = HistGradientBoostingRegressor(max_iter=1, min_samples_leaf=1).fit([[0.0], [1.0]] * 9, [0.0, 1.0] * 9)
     nodes = estimator._predictors[0][0].nodes
@@ -134,9 +155,21 @@ def boosting(**changes: Any) -> Any:
         (lambda: tree(left_child=0), False),
         (lambda: tree(feature=10**6), False),
         (lambda: tree(feature=-5), False),
+        (lambda: without_state(DecisionTreeClassifier().fit([[0.0]], [0]).tree_), False),
+        (neighbours, True),
+        (lambda: neighbours(idx_end=10**6), False),
+        (lambda: neighbours(idx_start=-1), False),
+        (lambda: neighbours(is_leaf=0), False),
+        (lambda: neighbours(order=np.array([0, 10**6, 1])), False),
+        (lambda: neighbours(order=np.array([0])), False),
+        (lambda: without_state(KDTree([[0.0]])), False),
+        (random_state, True),
+        (lambda: random_state(pos=10**6), False),
+        (lambda: random_state(pos=-1), False),
         (boosting, True),
         (lambda: boosting(left=10**6), False),
         (lambda: boosting(right=0), False),
+        (lambda: boosting(is_categorical=1, bitset_idx=7), False),
     ],
 )
 def test_the_links_of_trees_lead_into_the_tree(shape: Callable[..., Any], fits: bool) -> None:
@@ -145,8 +178,23 @@ def test_the_links_of_trees_lead_into_the_tree(shape: Callable[..., Any], fits: 
         unpickle(content)
         return
 
-    with pytest.raises(ArtifactInvalid, match="a tree "):
+    with pytest.raises(ArtifactInvalid, match=r"a tree|has links"):
         unpickle(content)
+
+
+@pytest.mark.parametrize("left_child", [1, 10**6])
+def test_the_links_of_trees_in_skops_artifacts_are_checked_too(left_child: int) -> None:
+    estimator = DecisionTreeClassifier().fit([[0.0], [1.0], [2.0]], [0, 1, 0])
+    function, args, state = estimator.tree_.__reduce__()
+    state["nodes"]["left_child"][0] = left_child
+    estimator.tree_ = function(*args)
+    estimator.tree_.__setstate__(state)
+
+    if left_child == 1:
+        check_estimator([estimator])
+        return
+    with pytest.raises(ArtifactInvalid, match="has links"):
+        check_estimator([estimator])
 
 
 def test_a_tree_has_as_many_outputs_as_it_says() -> None:

@@ -286,12 +286,13 @@ def test_only_containers_are_filled(pushed: Any) -> None:
     "content",
     [
         b"\x80\x02(c__builtin__\neval\nU\x011o.",
+        pickled(Named("sklearn.linear_model._logistic", "LogisticRegression"))[:-1] + b"K\x01\x85\x81.",
         b"\x80\x04\x82\x01.",
         b"\x80\x04\x8c\x01aQ.",
         b"\x80\x04P1\n.",
         b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x02id)}\x92.",
     ],
-    ids=["OBJ", "EXT1", "BINPERSID", "PERSID", "NEWOBJ_EX"],
+    ids=["OBJ", "NEWOBJ", "EXT1", "BINPERSID", "PERSID", "NEWOBJ_EX"],
 )
 def test_opcodes_that_no_library_writes_are_refused(content: bytes) -> None:
     with pytest.raises(ArtifactInvalid, match="not trusted"):

@@ -1,0 +1,84 @@
+"""Numbers that native code follows without a check: links between the nodes of trees, positions in arrays."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
+from sklearn.neighbors import BallTree, KDTree
+from sklearn.tree._tree import Tree
+
+from headrace.errors import ArtifactInvalid
+
+LINKED = (BallTree, KDTree, Tree)
+"""Classes whose objects are unusable without their state: native code would follow what is in their memory by chance.
+"""
+
+MERSENNE_WORDS = 624
+PHILOX_WORDS = 4
+
+
+def check_links(target: Any, state: Any) -> None:
+    """Check that the state of an object has no links out of its arrays.
+
+    Raises:
+        ArtifactInvalid: if it has.
+        Exception: if it is no state of such an object at all.
+    """
+    if isinstance(target, Tree):
+        nodes = state["nodes"]
+        inner = nodes["left_child"] != -1
+        _check_children(nodes["left_child"], nodes["right_child"], inner)
+        _check(nodes["feature"][inner], target.n_features)
+    elif isinstance(target, TreePredictor):
+        nodes = state["nodes"]
+        _check_children(nodes["left"], nodes["right"], nodes["is_leaf"] == 0)
+        _check(nodes["bitset_idx"][nodes["is_categorical"] != 0], len(state["raw_left_cat_bitsets"]))
+    elif isinstance(target, KDTree | BallTree):
+        _check_neighbours(target, state)
+    elif isinstance(target, np.random.BitGenerator | np.random.RandomState):
+        # The state of a generator is followed by its seeds.
+        words: Mapping[str, Any] = state[0] if type(state) is tuple else state
+        _check(np.array([words["state"].get("pos", 0)]), MERSENNE_WORDS + 1)
+        _check(np.array([words.get("buffer_pos", 0)]), PHILOX_WORDS + 1)
+
+
+def check_linked_parts(part: Any) -> None:
+    """Check an object that was read by other code, and the trees that are its attributes.
+
+    Raises:
+        ArtifactInvalid: if it has links out of its arrays.
+    """
+    if isinstance(part, TreePredictor):
+        check_links(part, vars(part))
+    for each in vars(part).values():
+        if isinstance(each, LINKED):
+            check_links(each, each.__getstate__())
+
+
+def _check_children(left: Any, right: Any, inner: Any) -> None:
+    """Check that there is a node, and that the children of each inner node follow it."""
+    _check(np.zeros(1, np.int64), len(inner))
+    own = np.arange(len(inner))[inner]
+    for children in (left[inner].astype(np.int64), right[inner].astype(np.int64)):
+        _check(children, len(inner), own + 1)
+
+
+def _check_neighbours(target: Any, state: Any) -> None:
+    rows, order, nodes, bounds, *_ = state
+    n_rows, n_features = rows.shape
+    corners = 2 if isinstance(target, KDTree) else 1
+    n_nodes = int(state[6])
+    if order.shape != (n_rows,) or nodes.shape != (n_nodes,) or bounds.shape != (corners, n_nodes, n_features):
+        raise ArtifactInvalid("the arrays of a tree have different lengths")
+    _check(order, n_rows)
+    _check(nodes["idx_start"], n_rows)
+    _check(nodes["idx_end"], n_rows + 1, nodes["idx_start"])
+    inner = np.arange(n_nodes)[nodes["is_leaf"] == 0]
+    # The children of node i are 2 i + 1 and 2 i + 2.
+    _check(np.append(2 * inner + 2, 0), n_nodes)
+
+
+def _check(positions: Any, end: int, start: Any = 0) -> None:
+    if not ((positions >= start) & (positions < end)).all():
+        raise ArtifactInvalid("it has links or positions that lead out of its arrays")

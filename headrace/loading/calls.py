@@ -116,17 +116,15 @@ def _cython(*paths: str) -> Callable[..., bool]:
     """Return the check of a function that Cython generates to make an instance of one of these classes."""
 
     def check(kind: Any, checksum: Any, state: Any) -> bool:
-        return _is(kind, paths) and type(checksum) is int and (state is None or type(state) is tuple)
+        # A dictionary in the state would become attributes without a check.
+        is_plain_state = state is None or (type(state) is tuple and not any(type(each) is dict for each in state))
+        return _is(kind, paths) and type(checksum) is int and is_plain_state
 
     return check
 
 
 def _new(paths: Collection[str]) -> Callable[..., bool]:
     return lambda kind: _is(kind, paths)
-
-
-def _plain_object(kind: Any, base: Any, state: Any) -> bool:
-    return isinstance(kind, Token) and base is object and state is None
 
 
 def _index(kind: Any, parts: Any) -> bool:
@@ -181,7 +179,6 @@ CALLS: dict[str, Callable[..., bool]] = {
     "collections.OrderedDict": lambda: True,
     "collections.defaultdict": _factory,
     "collections.deque": lambda items=(), size=None: type(items) in (list, tuple) and _scalars(size),
-    "copyreg._reconstructor": _plain_object,
     "datetime.date": _time,
     "datetime.datetime": _time,
     "datetime.time": _time,

@@ -45,8 +45,11 @@ def set_state(target: Any, state: Any) -> None:
         _check_frame(target, state)
     elif isinstance(target, functools.partial):
         _check_partial(target, state)
-    elif type(state) is dict:
-        check_attributes(kind, state)
+    else:
+        # Some classes take their attributes in a tuple, beside other parts.
+        for each in state if type(state) is tuple else [state]:
+            if type(each) is dict:
+                check_attributes(kind, each)
     check_links(target, state)
     # The method of the class, because the state may have set one of the same name.
     set_own = getattr(kind, "__setstate__", None)

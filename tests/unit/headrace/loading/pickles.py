@@ -82,3 +82,9 @@ def objects(*values: Any) -> Any:
 def by_name(module: str, name: str) -> bytes:
     """Return a pickle of nothing but the object of this name."""
     return pickled(Named(module, name))
+
+
+def with_state(estimator: Any, **state: Any) -> Any:
+    """Return an estimator with attributes that its class does not set."""
+    vars(estimator).update(state)
+    return estimator

@@ -33,18 +33,14 @@ from sklearn.utils import Bunch
 
 from headrace.errors import ArtifactInvalid
 from headrace.loading.unpickler import unpickle
-from tests.unit.headrace.loading.pickles import Made, Named, Reduced, dumped, objects, pickled
+from tests.unit.headrace.loading.pickles import Made, Named, Reduced, dumped, objects, pickled, with_state
 
 FRAME = pd.DataFrame({1: [1]})
 
+MAKER, ARGS, STATE = pd.Categorical.from_codes([0], pd.Index(["a"], dtype=object)).__reduce__()
+
 NEVER = pytest.fail
 """A function that no pickle may call, of a module that no pickle may name."""
-
-
-def with_state(estimator: Any, **state: Any) -> Any:
-    """Return an estimator with attributes that its class does not set."""
-    vars(estimator).update(state)
-    return estimator
 
 
 def calling(function: Any, **arguments: Any) -> Any:
@@ -165,6 +161,8 @@ STATES: dict[str, Callable[[], Any]] = {
     "a method": lambda: with_state(LogisticRegression(), predict=np.log1p),
     "a method that is there for some": lambda: with_state(Pipeline([("a", None)]), transform=np.log1p),
     "a name that is no text": lambda: Made(LogisticRegression, {1: 2}),
+    "attributes in a tuple": lambda: Reduced(MAKER, *ARGS, state=(*STATE, {"__len__": np.sum})),
+    "attributes of native code": lambda: Reduced(MAKER, *ARGS[:2], (*STATE, {"__len__": np.sum})),
     "no attributes": lambda: Made(RBF, [1, 2]),
     "a class as a function": lambda: calling(LogisticRegression),
     "a class in a list": lambda: calling(None, classes=[LogisticRegression]),

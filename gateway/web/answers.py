@@ -27,7 +27,7 @@ class AnswerBudget:
         self.held_bytes = 0
         """Bytes of the answers that count now."""
         self._held_by: Counter[str] = Counter()
-        """Such bytes by owner of API keys, of whom there is a limited number."""
+        """Bytes of them by owner of API keys, of whom there is a limited number."""
         self.writing = asyncio.Lock()
         """Taken by the one that is being written, which takes several times the memory of its text."""
 

@@ -95,7 +95,7 @@ class GatewaySettings(CommonSettings):
     """Most connections of a gateway process; one more gets 503."""
 
     bodies_max_bytes: int = Field(default=100_000_000, gt=0)
-    """Most bytes of request bodies that arrive or wait for an answer in a gateway process; beyond it: 503."""
+    """Most bytes of request bodies and their rows that arrive or wait for an answer in a gateway process; then 503."""
 
     answers_max_bytes: int = Field(default=64_000_000, gt=0)
     """Most bytes of answers above 64 KiB that are computed or sent in a gateway process; beyond it: 503."""

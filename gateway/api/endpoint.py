@@ -13,11 +13,12 @@ from starlette.types import Receive, Scope, Send
 from gateway.api.responses import EncodedResponse
 from gateway.api.statuses import problem_of
 from gateway.auth.api_keys import KeyScope
+from gateway.catalog.row_parser import ParsedRows
 from gateway.catalog.served_model import ServedModel
 from gateway.errors import RequestError
 from gateway.problems import CONTENT_TYPE, Problem, stopping
 from gateway.services import Services
-from gateway.web.request_context import context_of
+from gateway.web.request_context import RequestContext, context_of
 from shared.queue.contract import Lane
 
 IDEMPOTENCY_KEY_MAX_CHARACTERS = 255
@@ -49,7 +50,7 @@ class HotEndpoint(ABC):
         path: Mapping[str, Any] = scope.get("path_params") or {}
         headers = dict(scope["headers"])
         name = path.get("name") or services.catalog.default_model
-        held_bytes = 0
+        context = context_of(scope)
         metrics.in_progress[self.lane] += 1
         try:
             if services.guard.required:
@@ -60,24 +61,44 @@ class HotEndpoint(ABC):
             served = catalog.served_now(name, reference, split_key) or await catalog.get(name, reference)
             body = await body_reader.read_json(headers, receive)
             body_reader.hold(len(body))
-            held_bytes = len(body)
+            context.body_bytes = len(body)
             response, seconds = await self.answer(served, scope, headers, body, started)
             metrics.succeeded(name, self.lane, seconds)
         except (Problem, RequestError, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError):
-                problem = stopping()
-            else:
-                problem = error if isinstance(error, Problem) else problem_of(error)
-            context_of(scope).problem = problem.code
-            metrics.ended_with(name, self.lane, problem.status, problem.code)
-            problem_headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
-            response = EncodedResponse(problem.body(), problem.status, problem_headers, CONTENT_TYPE.encode())
+            # A variable of this frame that kept the error would make a cycle, and keep the rows, until the garbage
+            # collector finds them: the error's traceback refers to this frame.
+            response = self._refusal(error, name, context)
         finally:
-            body_reader.release(held_bytes)
+            # If the answer is an error, its traceback refers to the context.
+            context.awaited = None
+            body_reader.release(context.body_bytes)
             # It is not counted any more, and the answer may take its caller a while.
             body = b""
             metrics.in_progress[self.lane] -= 1
         await response(scope, receive, send)
+
+    def _refusal(self, error: BaseException, name: str, context: RequestContext) -> Response:
+        if isinstance(error, Problem):
+            problem = error
+        else:
+            problem = problem_of(error) if isinstance(error, RequestError) else stopping()
+        context.problem = problem.code
+        self.services.metrics.ended_with(name, self.lane, problem.status, problem.code)
+        headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
+        return EncodedResponse(problem.body(), problem.status, headers, CONTENT_TYPE.encode())
+
+    def parse(self, served: ServedModel, body: bytes, context: RequestContext) -> ParsedRows:
+        """Parse a body; count its rows, which take several times its memory, until the request is answered.
+
+        Raises:
+            RequestError: if the body does not hold rows of the model.
+            Problem: 503 if too many rows are held.
+        """
+        parsed = served.parser.parse(body)
+        if not parsed.single:
+            self.services.body_reader.hold(parsed.memory_bytes, context.body_bytes)
+            context.body_bytes += parsed.memory_bytes
+        return parsed
 
     @abstractmethod
     async def answer(

@@ -62,8 +62,8 @@ class SubmitEndpoint(HotEndpoint):
         """Answer with 202 and a durable job."""
         services = self.services
         key = idempotency_key(headers)
-        parsed = served.parser.parse(body)
         context = context_of(scope)
+        parsed = self.parse(served, body, context)
         owner, trace, reference = context.owner, context.trace, reference_of(scope)
         job_id, replay = await services.jobs.submit(
             served.manifest, parsed.rows, parsed.single, key, owner, trace, reference

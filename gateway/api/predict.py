@@ -47,18 +47,16 @@ class PredictEndpoint(HotEndpoint):
         if "wait" in prefer or "respond-async" in prefer:
             # The caller needs this scope to fetch the job.
             require(context, KeyScope.JOBS)
-            parsed = served.parser.parse(body)
+            parsed = self.parse(served, body, context)
             response = await self._as_job(served, parsed, prefer, scope, headers)
             return response, time.perf_counter() - started
         deadline_seconds = self._deadline_seconds(scope)
         # A request that is refused with one row would be refused with more: an overload costs no parsing.
         served.batcher.admit(1, deadline_seconds)
-        parsed = served.parser.parse(body)
+        parsed = self.parse(served, body, context)
         context.hold_answer(len(parsed.rows) * served.answer_row_bytes)
         trace = context.trace
         answer = await served.batcher.predict(parsed.rows, deadline_seconds, trace, context.wait_for)
-        # The context lives until the answer is sent, which the result need not.
-        context.awaited = None
         result: dict[str, Any] = answer.result
         if "error" in result:
             raise problem_of_result(result["error"])

@@ -148,6 +148,8 @@ class Batcher:
         finally:
             expiry.cancel()
             self._queue.remove(call)
+            # If the answer is an error, its traceback refers to this frame: a cycle for the garbage collector.
+            del call
 
     def admit(self, n_rows: int, deadline_seconds: float) -> None:
         """Refuse rows that could not be answered in time; may be called before they are even parsed.

@@ -8,6 +8,7 @@ from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as Lost
+from redis.exceptions import RedisError
 
 COMMAND_SECONDS = 1.0
 """Time that a command to Redis may take before the caller gets 503."""
@@ -59,4 +60,9 @@ async def bounded(answer: Awaitable[Answer]) -> Answer:
     Raises:
         asyncio.TimeoutError: if it takes longer. The command may have been executed.
     """
-    return await asyncio.wait_for(answer, COMMAND_SECONDS)
+    try:
+        return await asyncio.wait_for(answer, COMMAND_SECONDS)
+    except (RedisError, OSError) as error:
+        # The frame of wait_for refers to its task, and that to the error: a cycle that would keep all frames of the
+        # traceback, and the rows of jobs in them, until the garbage collector finds it.
+        raise error.with_traceback(None) from None

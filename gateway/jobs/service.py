@@ -158,7 +158,11 @@ class JobService:
         self._pending.append(submission)
         if self._submitting is None:
             self._submitting = detached(self._submit_pending())
-        job_id, replay = await submission.answer
+        try:
+            job_id, replay = await submission.answer
+        finally:
+            # If the answer is an error, its traceback refers to this frame: a cycle for the garbage collector.
+            del submission
         if trace is not None:
             trace.end_submission()
         return job_id, replay

@@ -11,7 +11,8 @@ from gateway.problems import Problem, overloaded
 class BodyReader:
     """A reader of request bodies with a limit on the bytes held in this process.
 
-    Bodies that are still arriving and bodies whose requests are not answered yet count against the limit.
+    Bodies that are still arriving count against the limit, and bodies whose requests are not answered yet, with the
+    rows that were read from them.
     """
 
     def __init__(self, max_bytes: int, all_max_bytes: int) -> None:
@@ -20,15 +21,18 @@ class BodyReader:
         self.arriving_bytes = 0
         """Bytes held of incomplete bodies."""
         self.held_bytes = 0
-        """Bytes of complete bodies whose requests are not answered yet."""
+        """Bytes of complete bodies whose requests are not answered yet, and of their rows."""
 
-    def hold(self, size: int) -> None:
-        """Count a complete body against the limit until `release`.
+    def hold(self, size: int, held: int = 0) -> None:
+        """Count a complete body until `release`, or the rows of one that counts `held` bytes already.
+
+        A request that is alone is never too large.
 
         Raises:
             Problem: 503 if the limit would be exceeded.
         """
-        if self.arriving_bytes + self.held_bytes + size > self._all_max_bytes:
+        others = self.arriving_bytes + self.held_bytes - held
+        if others and others + held + size > self._all_max_bytes:
             raise overloaded("bodies_full", "too many large requests are being answered", 2)
         self.held_bytes += size
 

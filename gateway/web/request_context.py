@@ -57,6 +57,9 @@ class RequestContext:
     problem: str = ""
     """Code of the problem that answers the request. Set where problems become responses, read by the middleware."""
 
+    body_bytes: int = 0
+    """Bytes that the body and its rows count for. Set and released by `HotEndpoint`."""
+
     answers: AnswerBudget | None = None
     """Limit of large answers. Set by `RequestMiddleware`, used by `hold_answer`."""
 

@@ -1,8 +1,10 @@
 """The whole app without a Redis: nothing hangs, nothing is a 500, and it says what is wrong."""
 
 import asyncio
+import gc
 import math
 import time
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +16,10 @@ from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.app import create_app
+from gateway.catalog.row_parser import ParsedRows, RowParser
+from gateway.problems import Problem
 from gateway.settings import GatewaySettings
+from gateway.web.request_context import RequestContext
 from headrace.errors import ModelNotFound
 from shared.queue.contract import Lane
 from tests.support.coroutines import run, turns
@@ -171,6 +176,74 @@ def test_without_redis_a_prediction_is_503_at_its_deadline(app: FastAPI, path: s
 
     assert response.status_code == 503
     assert problem_of(response) == "broker_unavailable"
+
+
+def full(*_: Any) -> None:
+    raise Problem(503, "answers_full", "no room")
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "hold"),
+    [
+        ("/predict", {}, RequestContext.hold_answer),
+        ("/predict", {}, full),
+        ("/predict", {"Prefer": "wait=1"}, RequestContext.hold_answer),
+        ("/jobs", {}, RequestContext.hold_answer),
+    ],
+)
+def test_the_rows_of_a_failed_request_need_no_garbage_collector(
+    app: FastAPI, monkeypatch: pytest.MonkeyPatch, path: str, headers: dict[str, str], hold: Callable[..., None]
+) -> None:
+    """Failed requests of megabytes that wait for the collector would fill the memory one after the other."""
+    parse = RowParser.parse
+    parsed: list[weakref.ref[ParsedRows]] = []
+
+    def parsing(parser: RowParser, body: bytes) -> ParsedRows:
+        rows = parse(parser, body)
+        parsed.append(weakref.ref(rows))
+        return rows
+
+    monkeypatch.setattr(RowParser, "parse", parsing)
+    monkeypatch.setattr(RequestContext, "hold_answer", hold)
+
+    async def ask(client: httpx.AsyncClient) -> httpx.Response:
+        gc.disable()
+        try:
+            answer = await client.post(path, json={"instances": [ROW]}, headers=headers)
+            # The future that has woken this task is in use until the task waits again.
+            await turns()
+            assert [rows() for rows in parsed] == [None]
+        finally:
+            gc.enable()
+        return answer
+
+    assert asked(app, ask).status_code == 503
+
+
+@pytest.mark.parametrize("path", ["/predict", "/jobs"])
+def test_the_rows_of_requests_that_wait_count_with_their_bodies(tmp_path: Path, path: str) -> None:
+    names = [f"{at:x}" for at in range(200)]
+    stored(tmp_path / "wide", classifier(names))
+    body = {"instances": [dict.fromkeys(names, 1)] * 20}
+    app = create_app(
+        GatewaySettings(
+            redis_url="redis://127.0.0.1:1/0",
+            model_store=str(tmp_path / "wide"),
+            default_model=MANIFEST.name,
+            predict_deadline_seconds=0.2,
+            body_max_bytes=60_000,
+            bodies_max_bytes=150_000,
+        )
+    )
+
+    async def asking() -> list[tuple[int, str]]:
+        async with started(app) as client:
+            waiting = asyncio.create_task(client.post("/predict", json=body))
+            await turns(30)
+            answers = [await client.post(path, json=body), await waiting]
+            return [(answer.status_code, problem_of(answer)) for answer in answers]
+
+    assert run(asking()) == [(503, "bodies_full"), (503, "broker_unavailable")]
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,21 @@ def test_bodies_that_wait_for_their_answer_have_the_same_limit() -> None:
     bodies.hold(150)
 
 
+def test_the_rows_of_a_body_count_too() -> None:
+    bodies = BodyReader(100, 150)
+    bodies.hold(100)
+    # Nobody else is there.
+    bodies.hold(900, held=100)
+    with pytest.raises(Problem):
+        bodies.hold(1)
+    bodies.release(1_000)
+    bodies.hold(50)
+    bodies.hold(50)
+    bodies.hold(50, held=50)
+    with pytest.raises(Problem):
+        bodies.hold(1, held=50)
+
+
 def test_a_body_that_ends_badly_is_not_held_against_others() -> None:
     bodies = BodyReader(10, 20)
     for caller in (Caller(b"12345", leaves=True), Caller(b"12345", b"123456", b"1")):

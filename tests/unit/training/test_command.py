@@ -164,6 +164,13 @@ def test_if_missing_replaces_a_damaged_model_by_a_new_version(store: ModelStore,
     assert store.artifact(manifest)
 
 
+@pytest.mark.parametrize(("options", "file"), [([], "model.pkl"), (["--format", "skops"], "model.skops")])
+def test_the_example_is_a_pickle_unless_asked_otherwise(options: list[str], file: str, store: ModelStore) -> None:
+    assert main(options) == 0
+
+    assert store.manifest("iris").artifact.file == file
+
+
 @pytest.mark.parametrize("dataset", [name for name in BUILT_IN if name != "iris"])
 def test_each_built_in_data_set_can_be_trained(dataset: str, store: ModelStore, capsys: Captured) -> None:
     assert main(["--dataset", dataset, "--version", "v1"]) == 0

@@ -7,7 +7,8 @@ from tests.unit.headrace.cli.versions import add
 @pytest.fixture(autouse=True)
 def environment(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODEL_STORE", store.root)
-    monkeypatch.delenv("SKOPS_TRUSTED_TYPES", raising=False)
+    for name in ("MODEL_PUBLIC_KEY", "SKOPS_TRUSTED_TYPES", "TRUSTED_MODULES"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

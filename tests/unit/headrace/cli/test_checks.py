@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
 import pandas as pd
 import pytest
 from sklearn.compose import make_column_transformer
@@ -12,8 +13,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from headrace import export
+from headrace.models.signing import sign
 from headrace.models.store import ModelStore
 from tests.support.estimators import people
+from tests.support.puppet import Puppet
+from tests.support.signing import public_file, signing_key
 from tests.unit.headrace.cli.versions import add, damage, run
 from tests.unit.headrace.models.test_manifest import document
 
@@ -90,6 +95,25 @@ def test_an_artifact_that_cannot_be_loaded_is_one_line(store: ModelStore, capsys
     output, errors = capsys.readouterr()
     assert output == ""
     assert errors.startswith("headrace: iris v1: it can't be loaded: ") and errors.count("\n") == 1
+
+
+def test_verify_takes_of_a_pickle_what_a_worker_takes(store: ModelStore, capsys: Captured) -> None:
+    rows = np.array([[-1.0, 0.0], [1.0, 0.0]] * 3)
+    export(Puppet().fit(rows, np.array(["low", "high"] * 3)), rows, name="p", store=store, extra_modules="tests")
+
+    assert run("verify") == 1
+    assert "it needs tests.support.puppet.Puppet, which is not trusted" in capsys.readouterr().err
+    assert run("verify", "--trusted-modules", "tests") == 0
+
+
+def test_verify_asks_for_signatures_where_there_are_keys(filled: ModelStore, capsys: Captured, tmp_path: Path) -> None:
+    key, public = signing_key(tmp_path / "model.key")
+    keys = str(public_file(tmp_path / "model.pub", public))
+    sign(filled, "iris", "v2", key)
+
+    assert run("verify", "iris", "v2", "--public-key", keys) == 0
+    assert run("verify", "iris", "v1", "--public-key", keys) == 1
+    assert "it is not signed" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -17,8 +17,10 @@ from sklearn.cluster import DBSCAN
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 
 from headrace import NotExportable, export
 from headrace.errors import ModelError
@@ -261,3 +263,21 @@ def test_skops_holds_what_it_knows_and_nothing_else(store: ModelStore) -> None:
         boosting.estimator, boosting.X, name="boosting", store=store, format="skops", trusted=trusted
     ).manifest
     assert manifest.artifact.format == "skops"
+
+
+@pytest.mark.parametrize(
+    ("estimator", "files"),
+    [
+        (make_pipeline(StandardScaler(), LogisticRegression()), ["model.skops"]),
+        (DecisionTreeClassifier(), ["model.pkl"]),
+        (KNeighborsClassifier(1), ["model.pkl"]),
+    ],
+    ids=["pipeline", "tree, which skops does not trust", "tree of neighbours, which skops can't hold"],
+)
+def test_the_format_is_skops_where_that_can_hold_the_estimator(
+    estimator: Any, files: list[str], store: ModelStore
+) -> None:
+    exported = export(estimator.fit(X, Y), X, name="m", store=store)
+
+    assert [path.name for path in Path(exported.location).glob("model.*")] == files
+    assert exported.manifest.artifact.file == files[0]

@@ -178,7 +178,7 @@ class RemoteControl(bootsteps.StartStopStep):  # type: ignore[misc]
         end = self._drops.admit()
         if end is not None:
             logger.warning(
-                "remote control: dropped a message of %d bytes, which is no question of celery-exporter%s",
+                "remote control: dropped a message of %d bytes: it is none of the questions that a worker answers%s",
                 size_bytes,
                 end,
             )

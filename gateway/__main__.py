@@ -38,7 +38,10 @@ def main() -> None:
         serve(settings, app)
         return
     # A folder of our own, whatever the environment says: in a worker's, each would show the counts of both.
-    folder = tempfile.mkdtemp(prefix="headrace-gateway-")
+    try:
+        folder = tempfile.mkdtemp(prefix="headrace-gateway-")
+    except OSError as error:
+        sys.exit(f"headrace: no folder for metrics: {error}")
     # prometheus-client reads it when it is imported, in every process that is spawned from here.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
     try:

@@ -26,6 +26,9 @@ def sample_row(manifest: Manifest) -> dict[str, Any]:
 def curl_line(gateway: str, row: Mapping[str, Any], with_key: bool = False) -> str:
     """Return a shell command that predicts the row; it takes an API key from a variable."""
     body = json.dumps(row, ensure_ascii=False)
+    if not body.isprintable():
+        # A terminal would obey or hide a part of it.
+        body = json.dumps(row).replace("\x7f", "\\u007f")
     # A proxy can't reach this machine.
     proxy = "" if proxy_bypass(urlsplit(gateway).netloc) or "http" not in getproxies() else " --noproxy '*'"
     key = ' -H "Authorization: Bearer $API_KEY"' if with_key else ""

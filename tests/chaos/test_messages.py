@@ -9,9 +9,11 @@ from shared.queue import keys
 from tests.chaos.arena import Arena
 from tests.chaos.conftest import Measure
 from tests.chaos.ledger import Question, deed, question
+from tests.support.control_messages import ASKER, HOSTILE, REPLY_EXCHANGE, asked
 from tests.support.processes import wait_for
 from tests.support.puppet import Act
 
+REPLIES = f"{ASKER}.{REPLY_EXCHANGE}"
 NESTED = b"[" * 100_000
 HEADERS = b'"headers": {"task": "headrace.predict", "id": "1"}'
 BAD_BASE64 = (
@@ -61,6 +63,24 @@ def test_garbage_in_the_queue(arena: Arena, measure: Measure) -> None:
     measure(time.monotonic() - pushed)
     arena.serves_again(pushed, 5)
     assert [worker.pid for worker in arena.stack.workers if worker.running] == pids
+
+
+@pytest.mark.fault(
+    "hostile messages of remote control, and 1,000 questions at once",
+    "they are dropped; no worker ends or stops consuming",
+    within=2,
+)
+def test_hostile_remote_control(arena: Arena, measure: Measure) -> None:
+    redis = arena.stack.redis
+    pids = [(worker.pid, worker.children()) for worker in arena.stack.workers]
+    with arena.traffic():
+        for message in (*HOSTILE.values(), *[asked()] * 1000):
+            redis.publish("/0.celery.pidbox", message)
+        published = time.monotonic()
+        measure(arena.serves_again(published, 5))
+        # Longer than a pause of remote control, after which the workers listen again.
+        wait_for("an answer", lambda: redis.publish("/0.celery.pidbox", asked()) and redis.blpop([REPLIES], 1), 20)
+    assert [(worker.pid, worker.children()) for worker in arena.stack.workers if worker.running] == pids
 
 
 @pytest.mark.fault("an answer of NaN", "it fails as row_rejected; no process dies", within=2)

@@ -10,6 +10,7 @@ import pytest
 
 from headrace.models.manifest import Manifest
 from scripts.greeting import curl_line, greeting, sample_row, wait_until_ready, why_not_ready
+from tests.support.hostile_texts import HOSTILE_TEXTS, harmless
 from tests.support.requirements import require
 from tests.unit.scripts.conftest import Answer
 
@@ -28,6 +29,15 @@ def test_curl_line_holds_the_row() -> None:
 
     assert words[:3] == ["curl", "-sS", "http://127.0.0.1:8000/predict"]
     assert json.loads(words[words.index("-d") + 1]) == ROW
+
+
+@pytest.mark.parametrize("text", HOSTILE_TEXTS)
+def test_curl_line_holds_no_character_that_a_terminal_obeys(text: str) -> None:
+    line = curl_line("http://127.0.0.1:8000", {text: text})
+
+    assert harmless(line)
+    words = shlex.split(line)
+    assert json.loads(words[words.index("-d") + 1]) == {text: text}
 
 
 def test_curl_line_has_a_place_for_a_key_where_one_is_asked_for() -> None:

@@ -1,5 +1,7 @@
 """Remote control on a Redis in memory: what celery-exporter asks is answered, and everything else is dropped."""
 
+import base64
+import json
 import logging
 from types import SimpleNamespace
 from typing import Any
@@ -7,12 +9,15 @@ from typing import Any
 import orjson
 import pytest
 from fakeredis import FakeRedis, FakeServer
+from hypothesis import given
+from hypothesis import strategies as st
 from kombu import Queue
 from kombu.transport.virtual import Message
 
 from shared.queue.celery_app import make_celery
 from shared.settings import CommonSettings
-from tests.support.control_messages import ASKER, HOSTILE, REPLY_EXCHANGE, asked
+from tests.support.control_messages import ANSWERED, ASKER, HOSTILE, REPLY_EXCHANGE, asked, enveloped
+from tests.support.fuzzing import changed, fuzzed
 from worker.consumer.remote_control import (
     PAUSE_SECONDS,
     POLL_SECONDS,
@@ -24,6 +29,11 @@ from worker.consumer.remote_control import (
 CHANNEL = "/0.celery.pidbox"
 REPLIES = f"{ASKER}.{REPLY_EXCHANGE}"
 NAME = "worker@here-1"
+BODIES = changed(json.loads(base64.b64decode(json.loads(asked())["body"])))
+
+
+def json_bytes(value: Any) -> bytes:
+    return json.dumps(value).encode()
 
 
 class Control:
@@ -93,6 +103,14 @@ def test_the_two_questions_of_the_exporter_are_answered_as_kombu_reads_it(contro
 @pytest.mark.parametrize("what", HOSTILE)
 def test_anything_else_is_no_question(what: str) -> None:
     assert read_question(HOSTILE[what]) is None
+
+
+@fuzzed(100)
+@given(st.binary(max_size=200) | changed(json.loads(asked())).map(json_bytes) | BODIES.map(json_bytes).map(enveloped))
+def test_any_bytes_are_a_question_or_none(message: bytes) -> None:
+    question = read_question(message)
+
+    assert question is None or question.method in ANSWERED
 
 
 def test_what_is_no_question_is_dropped_and_leaves_no_trace(control: Control, caplog: pytest.LogCaptureFixture) -> None:

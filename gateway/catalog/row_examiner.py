@@ -82,7 +82,8 @@ class RowExaminer:
 
 def _parsed(body: bytes) -> Any:
     try:
-        return from_json(body)
+        # Looking for each text in a cache takes longest where it helps least: of names that differ.
+        return from_json(body, cache_strings="none")
     except ValueError as error:
         raise InvalidJson(f"Invalid JSON: {error}") from None
 

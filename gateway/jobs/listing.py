@@ -12,6 +12,7 @@ from gateway.broker.redis_client import bounded
 from gateway.errors import BrokerUnavailable, RecordDamaged
 from gateway.jobs.record import Job, seconds_of
 from gateway.settings import GatewaySettings
+from shared.observability.log_limit import LogLimit
 from shared.queue import keys
 from shared.queue.broker_clock import BrokerClock
 from shared.queue.contract import OUTCOMES, JobStatus
@@ -57,6 +58,7 @@ class JobListing:
         self._clock = clock
         self._kept_seconds = settings.job_expiry_seconds + settings.job_retention_seconds + LATE_SECONDS
         self._script = redis.register_script(script("list"))
+        self._log_limit = LogLimit(10, 60.0)
 
     async def page(self, wanted: JobFilter, limit: int, cursor: str | None, owner: str = "") -> JobPage:
         """Return a page: the jobs accepted last first; with an outcome but `succeeded`, those that ended last first.
@@ -82,7 +84,7 @@ class JobListing:
         for _ in range(READ_MAX // READ_TOGETHER):
             args = [index, owner, *place, *filters, limit - len(jobs), READ_TOGETHER]
             place, *found = await self._read(args)
-            jobs += _readable(found)
+            jobs += self._readable(found)
             if not place or len(jobs) == limit:
                 break
         return JobPage(jobs, "{}-{}".format(*place) if place else None)
@@ -94,19 +96,20 @@ class JobListing:
             raise BrokerUnavailable() from None
         return list(answer)
 
-
-def _readable(found: list[Any]) -> list[Job]:
-    """Return the jobs that the script has found, without those whose record is damaged."""
-    jobs = []
-    for job_id, fields in found:
-        try:
-            job = _job(job_id.decode(), fields)
-            # Read here: an outcome that is none must not cost the others their place.
-            _ = job.outcome
-            jobs.append(job)
-        except (ValueError, RecordDamaged):
-            logger.warning("the record of job %r is damaged, so the job is in no list", job_id)
-    return jobs
+    def _readable(self, found: list[Any]) -> list[Job]:
+        """Return the jobs that the script has found, without those whose record is damaged."""
+        jobs = []
+        for job_id, fields in found:
+            try:
+                job = _job(job_id.decode(), fields)
+                # Read here: an outcome that is none must not cost the others their place.
+                _ = job.outcome
+                jobs.append(job)
+            except (ValueError, RecordDamaged):
+                end = self._log_limit.admit()
+                if end is not None:
+                    logger.warning("the record of job %r is damaged, so the job is in no list%s", job_id, end)
+        return jobs
 
 
 def _job(job_id: str, fields: list[bytes | None]) -> Job:

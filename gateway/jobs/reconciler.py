@@ -73,7 +73,12 @@ class Reconciler:
     async def _holds_lock(self) -> bool:
         milliseconds = int(LOCK_SECONDS * 1000)
         # Two gateways that reconcile at the same time do no harm: each transition is atomic.
-        holder: Any = await self._redis.get(keys.RECONCILER_LOCK)
+        try:
+            holder: Any = await self._redis.get(keys.RECONCILER_LOCK)
+        except ResponseError:
+            # Another program has put something in the place of the lock.
+            await self._redis.set(keys.RECONCILER_LOCK, self._token, px=milliseconds)
+            return True
         if holder is None:
             try:
                 return bool(await self._redis.set(keys.RECONCILER_LOCK, self._token, nx=True, px=milliseconds))

@@ -131,19 +131,21 @@ def test_celerys_inspect_gets_its_answers_also_after_a_flood(stack: Stack) -> No
 
 def test_keys_of_a_wrong_type_are_replaced(stack: Stack) -> None:
     stack.redis.delete(keys.DEAD_LETTERS)
-    damaged = [keys.JOBS_OPEN, keys.JOBS_KEPT, keys.JOB_RESULTS, keys.WORKERS, "interactive", "bulk"]
+    buried = [keys.JOBS_OPEN, keys.JOBS_KEPT, keys.JOB_RESULTS, keys.WORKERS, "interactive", "bulk"]
+    damaged = [*buried, "unacked", "unacked_index"]
     for key in damaged:
-        stack.redis.delete(key)
         stack.redis.set(key, "no such thing")
+    stack.redis.delete(keys.RECONCILER_LOCK)
+    stack.redis.rpush(keys.RECONCILER_LOCK, "no lock")
 
-    def mended() -> bool:
+    def replaced() -> bool:
         return all(stack.redis.type(key) != b"string" for key in damaged)
 
-    wait_for("they are replaced", mended)
+    wait_for("they are replaced", replaced)
     assert stack.outcome(wait_for("a job is accepted", lambda: _accepted(stack)))["status"] == "succeeded"
     assert stack.predict(GOOD).status_code == 200
     stack.wait_ready()
-    wait_for("all are dead letters", lambda: stack.redis.llen(keys.DEAD_LETTERS) >= len(damaged))
+    wait_for("all are dead letters", lambda: stack.redis.llen(keys.DEAD_LETTERS) >= len(buried))
     stack.redis.delete(keys.DEAD_LETTERS)
 
 

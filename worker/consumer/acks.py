@@ -96,6 +96,8 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
         with self.channel.conn_or_acquire() as client:
             self._calibrate(client)
             now = self._clock.now()
+            if self._replace_foreign_keys(client):
+                return
             mutex = kombu_redis.Mutex(client, self.unacked_mutex_key, self.unacked_mutex_expire)
             with suppress(kombu_redis.MutexHeld), mutex:
                 # Redis takes an offset only together with a number.
@@ -105,6 +107,19 @@ class QoS(kombu_redis.QoS):  # type: ignore[misc]
                     self._restore(tag, client)
                 for tag in client.zrange(index, now + CLOCK_SLACK_SECONDS, "+inf", byscore=True, **limit):
                     client.zadd(index, {tag: now}, xx=True)
+
+    def _replace_foreign_keys(self, client: Any) -> bool:
+        """Replace what another program has put in the place of the records or of their index; return True if so."""
+        is_foreign = False
+        for name, read in ((self.unacked_key, client.hget), (self.unacked_index_key, client.zscore)):
+            try:
+                read(name, "")
+            except redis.ResponseError:
+                logger.error("%s is of a wrong type, and was replaced", name)
+                # This user of Redis may not delete it: an empty value that expires at once takes its place.
+                client.set(name, "", px=1)
+                is_foreign = True
+        return is_foreign
 
     def _restore(self, tag: Any, client: Any) -> None:
         """Give a message back; a record that is none of ours becomes a dead letter, and does not stop the others."""

@@ -27,6 +27,7 @@ from tests.support.manifests import classifier
 from tests.unit.gateway.fakes import FakeWorkers, connected
 
 APP = make_celery(CommonSettings())
+LOCKED = keys.RECONCILER_LOCK, b"\xff without an end"
 
 
 @pytest.fixture(autouse=True)
@@ -259,6 +260,18 @@ def test_a_lock_from_before_the_clock_was_set_back_ends_like_one_that_was_taken_
             await one.redis.pexpire(keys.RECONCILER_LOCK, 3_600_000)
             await one.step()
             assert await one.redis.pttl(keys.RECONCILER_LOCK) <= 5000
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("spoil", ["hset", "set"])
+def test_a_damaged_lock_is_replaced(broker: FakeServer, spoil: str) -> None:
+    async def scenario() -> None:
+        async with offices(broker) as (one, _):
+            await (one.redis.hset(keys.RECONCILER_LOCK, "x", "y") if spoil == "hset" else one.redis.set(*LOCKED))
+            await one.step()
+            assert 0 < await one.redis.pttl(keys.RECONCILER_LOCK) <= 5000
+            assert one.tidied == (spoil == "hset")
 
     run(scenario())
 

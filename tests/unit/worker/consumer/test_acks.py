@@ -18,6 +18,7 @@ from shared.queue.celery_app import make_celery
 from shared.queue.contract import RunJobsMessage
 from shared.queue.dead_letters import read
 from shared.settings import CommonSettings
+from tests.support.processes import wait_for
 from worker.consumer.acks import QoS
 
 MESSAGE = SimpleNamespace(_raw={"body": "x"}, delivery_info={"exchange": "", "routing_key": "bulk"})
@@ -286,3 +287,16 @@ def test_a_clock_that_is_set_is_noticed_by_the_next_sweep(holder: Holder, monkey
     assert restored == []
     holder.qos.append(MESSAGE, "later")
     assert holder.redis.zscore("unacked_index", "later") == pytest.approx(seconds - 3600, abs=60)
+
+
+@pytest.mark.parametrize("key", ["unacked", "unacked_index"])
+def test_keys_of_a_wrong_type_are_replaced(holder: Holder, caplog: pytest.LogCaptureFixture, key: str) -> None:
+    sweeping(holder)
+    holder.redis.set(key, "no record")
+
+    holder.qos.restore_visible()
+    wait_for("it has expired", lambda: not holder.redis.exists(key))
+    holder.qos.append(MESSAGE, "tag")
+
+    assert holder.recorded() == ([b"tag"], [b"tag"])
+    assert f"{key} is of a wrong type" in caplog.text

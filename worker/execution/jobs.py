@@ -84,6 +84,8 @@ class JobRuns:
         self._finish = client.register_script(script("finish"))
         self._release = client.register_script(script("release"))
         self._unfinished: list[str] = []
+        self._is_asking = False
+        """True while a script runs, and still after one that was interrupted or failed."""
         self._began_at = 0.0
         self._n_entries = 1
         self._seconds_per_entry = CLAIM_SECONDS
@@ -93,7 +95,8 @@ class JobRuns:
         self._began_at = monotonic()
         self._n_entries = 1
         self._unfinished = []
-        replies = self._start(
+        replies = self._ask(
+            self._start,
             keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, *map(keys.job, jobs)],
             args=[keys.JOBS_ENDED, self._lease_seconds, int(redelivered), *jobs],
         )
@@ -121,7 +124,8 @@ class JobRuns:
             return []
         # The open jobs stand for "no job of its own": Redis lets a worker use no key with an empty name.
         own_job = keys.job(self._unfinished[0]) if self._unfinished else keys.JOBS_OPEN
-        replies: Any = self._claim(
+        replies = self._ask(
+            self._claim,
             keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, queue, own_job, *names],
             args=[keys.JOBS_ENDED, self._lease_seconds, CLAIMED_ROWS_BYTES, *args],
         )
@@ -161,7 +165,7 @@ class JobRuns:
             status = JobStatus.FAILED if "error" in result else JobStatus.SUCCEEDED
             is_rejected = result.get("error", {}).get("code") == ErrorCode.ROW_REJECTED.value
             args += [job, status.value, outcome, compute_seconds, int(is_rejected)]
-        reply: Any = self._finish(keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, *map(keys.job, jobs)], args=args)
+        reply = self._ask(self._finish, keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, *map(keys.job, jobs)], args=args)
         finished = set(jobs)
         self._unfinished = [job for job in self._unfinished if job not in finished]
         ended_at, written = float(reply[0]), reply[1:]
@@ -171,17 +175,25 @@ class JobRuns:
             logger.error("Redis had no memory for the outcomes of %d jobs: they have failed", n_without_room)
         return [ended_at if is_written else None for is_written in written]
 
+    def _ask(self, run: Any, **what: Any) -> Any:
+        self._is_asking = True
+        reply = run(**what)
+        self._is_asking = False
+        return reply
+
     def out_of_time(self, result: Result) -> None:
         """Finish the only job that this task has started and not finished; release several, to run one by one.
 
-        Jobs that this task has not started are left alone: another process may be running them.
+        A job is released too if the time went by while Redis was asked, because then the job itself was not slow. Jobs
+        that this task has not started are left alone: another process may be running them.
         """
         unfinished, self._unfinished = self._unfinished, []
         self.end_task()
-        if len(unfinished) == 1:
+        if len(unfinished) == 1 and not self._is_asking:
             self.finish(unfinished, [result], 0.0)
         elif unfinished:
-            logger.warning("%d jobs ran longer than the time limit together: each will run alone", len(unfinished))
+            reason = "while Redis was asked" if self._is_asking else "together"
+            logger.warning("%d jobs ran longer than the time limit %s: they will run again", len(unfinished), reason)
             self._release(keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, *map(keys.job, unfinished)], args=unfinished)
 
 

@@ -2,8 +2,10 @@ import json
 import logging
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 from fakeredis import FakeRedis
 
 from gateway.broker.celery_message import queue_entry
@@ -139,7 +141,27 @@ def test_jobs_that_ran_out_of_time_together_are_given_back(queue: Queue, caplog:
 
     assert [queue.status(id_) for id_ in ("a", "b", "done")] == ["running", "running", "succeeded"]
     assert [float(queue.redis.hget(keys.job(id_), "lease_until")) for id_ in "ab"] == [0.0, 0.0]
-    assert "each will run alone" in caplog.text
+    assert "together: they will run again" in caplog.text
+
+
+@pytest.mark.parametrize("asked", ["_finish", "_claim"])
+def test_a_job_whose_time_went_by_while_redis_was_asked_is_given_back(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    queue.submit("a", "b")
+    queue.runs.start(["a"], redelivered=False)
+    interrupted = Mock(side_effect=SoftTimeLimitExceeded)
+    monkeypatch.setattr(queue.runs, asked, interrupted)
+    with pytest.raises(SoftTimeLimitExceeded):
+        queue.runs.claim("bulk")
+        queue.runs.finish(["a"], [{"predictions": [1], "probabilities": None}], 0.1)
+    monkeypatch.undo()
+
+    queue.runs.out_of_time(TIME_LIMIT)
+
+    assert interrupted.called
+    assert queue.status("a") == "running"
+    assert float(queue.redis.hget(keys.job("a"), "lease_until")) == 0.0
 
 
 def test_an_outcome_that_is_too_large_is_a_failure(queue: Queue) -> None:

@@ -5,6 +5,7 @@ HeadraceError                   base of every error that this project raises on 
 │   ├── ModelNotFound
 │   ├── ManifestInvalid
 │   ├── ArtifactInvalid         digest, library version or samples do not match the manifest
+│   ├── FileUnusable            a file of the store can't be read as one: a link in a circle, a pipe, too large
 │   └── StoreUnavailable        the store can't be reached, read or written
 └── NotExportable               an estimator or its rows can't be served
 """
@@ -28,6 +29,10 @@ class ManifestInvalid(ModelError):
 
 class ArtifactInvalid(ModelError):
     """An artifact is not the one that its manifest describes, or does not behave like it."""
+
+
+class FileUnusable(ModelError):
+    """A file of the model store is no regular file, not readable or too large; the other files are not affected."""
 
 
 class StoreUnavailable(ModelError):

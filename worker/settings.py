@@ -35,7 +35,8 @@ class WorkerSettings(CommonSettings):
     """Names of the models that this worker serves alone, separated by commas; empty: all others."""
 
     worker_memory_budget_bytes: int = Field(default=2_000_000_000, gt=0)
-    """Approximate memory for models in each pool child; beyond it the least recently used model is dropped."""
+    """Approximate memory for models in each pool child; beyond it the least recently used model is dropped, and an
+    artifact that unpacks to more is refused."""
 
     trusted_modules: str = Field(default="", pattern=rf"^$|^{_DOTTED}(,{_DOTTED})*$")
     """Modules beside scikit-learn, NumPy, SciPy and pandas that a joblib artifact may use, separated by commas."""

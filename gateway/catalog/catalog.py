@@ -49,6 +49,8 @@ class Catalog:
         self._aliases: dict[str, dict[str, AliasState]] = {}
         """States by name and alias; a model without aliases has an empty dictionary."""
         self._unreadable_lines = LogLimit(LINES_PER_SECOND, 1.0)
+        self._complaints: dict[tuple[str, str], str] = {}
+        """Last error of each name and alias that the store could not read."""
 
     def load(self) -> None:
         """Read the store for the first time; blocks.
@@ -57,8 +59,9 @@ class Catalog:
             ModelError: if the default model is not there.
         """
         for name in self._store.names():
-            aliases = self._store.aliases(name)
-            self._aliases[name] = {alias: AliasState(version) for alias, version in aliases.items()}
+            records, damaged = self._read_aliases(name)
+            self._aliases[name] = {alias: AliasState(record.version) for alias, record in records.items()}
+            self._hold_place(name, damaged)
         self._add(self._store.manifest(self.default_model, self.alias_of(self.default_model)))
 
     def alias_of(self, name: str) -> str:
@@ -156,15 +159,16 @@ class Catalog:
         await asyncio.sleep(self._store.look_seconds)
 
     async def refresh(self) -> None:
-        """Follow the aliases of the store as far as the workers are ready.
+        """Follow the aliases of the store as far as the workers are ready; a damaged alias stays where it is.
 
         Raises:
             ModelError: if the store does not answer; then nothing changes.
         """
-        read = await asyncio.to_thread(lambda: {name: self._store.alias_records(name) for name in self._store.names()})
-        for name, records in read.items():
+        read = await asyncio.to_thread(lambda: {name: self._read_aliases(name) for name in self._store.names()})
+        for name, (records, damaged) in read.items():
             states = self._aliases.setdefault(name, {})
-            for alias in states.keys() - records.keys():
+            self._hold_place(name, damaged)
+            for alias in states.keys() - records.keys() - damaged:
                 if await self._can_drop(name, alias):
                     del states[alias]
                 else:
@@ -177,6 +181,36 @@ class Catalog:
                 continue
             self._aliases[name] = {alias: state.orphaned() for alias, state in self._aliases[name].items()}
         self._forget_unused()
+
+    def _read_aliases(self, name: str) -> tuple[dict[str, Alias], set[str]]:
+        """Return the aliases of a model, and the names of those that can't be read; blocks.
+
+        Raises:
+            ModelError: if none of the default model was ever read.
+        """
+        damaged: set[str] = set()
+
+        def complain(alias: str, error: ModelError) -> None:
+            damaged.add(alias)
+            if self._complaints.get((name, alias)) != str(error):
+                self._complaints[name, alias] = str(error)
+                logger.error("%s: %s can't be read and stays as it is: %s", name, alias, error)
+
+        try:
+            return self._store.alias_records(name, complain), damaged
+        except ModelError as error:
+            known = self._states(name)
+            if not known and name == self.default_model:
+                raise
+            for alias in known or [PRODUCTION]:
+                complain(alias, error)
+            return {}, damaged
+
+    def _hold_place(self, name: str, damaged: Collection[str]) -> None:
+        """Let the store resolve a damaged alias that was never read, which fails until it is repaired."""
+        # Without a state for `production`, callers who name no alias would be answered by `latest`.
+        if PRODUCTION in damaged:
+            self._aliases[name].setdefault(PRODUCTION, AliasState(PRODUCTION))
 
     async def _can_drop(self, name: str, alias: str) -> bool:
         """Tell whether an alias that the store lost can be dropped: some alias has to serve the default model."""

@@ -12,10 +12,10 @@ from typing import Any, Literal
 import joblib
 import skops.io
 
-from headrace.errors import ArtifactInvalid, NotExportable
+from headrace.errors import NotExportable
 from headrace.exporting.pickled import foreign_names, imported_names
+from headrace.loading.archive import load_skops
 from headrace.loading.parts import parts
-from headrace.loading.states import check_estimator
 from headrace.loading.tokens import is_library
 from headrace.loading.unpickler import unpickle
 from headrace.models.manifest import Artifact
@@ -84,12 +84,7 @@ def read_artifact(
     """
     if artifact.format == "joblib":
         return unpickle(content, extra_modules)[0]
-    unknown = sorted(set(skops.io.get_untrusted_types(data=content)) - set(trusted))
-    if unknown:
-        raise ArtifactInvalid(f"it holds {', '.join(unknown)}, not in SKOPS_TRUSTED_TYPES")
-    estimator = skops.io.loads(content, trusted=list(trusted))
-    check_estimator(estimator)
-    return estimator
+    return load_skops(content, trusted)[0]
 
 
 def served_copy(estimator: Any) -> Any:

@@ -3,10 +3,11 @@
 import math
 import os
 import weakref
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from headrace.loading.bounds import BoundedStream
 from headrace.loading.tokens import untrusted
 
 MAPPED_ARRAY_BYTES = 1_000_000
@@ -21,17 +22,17 @@ _WRAPPER_STATE = frozenset(["allow_mmap", "dtype", "numpy_array_alignment_bytes"
 class Arrays:
     """The arrays without objects in the uncompressed stream of a joblib file."""
 
-    def __init__(self, stream: Any, *, mapped: bool) -> None:
-        """Start at the beginning of a stream; if `mapped`, it is a file whose large arrays are mapped read-only.
+    def __init__(self, stream: BoundedStream, mapped: BinaryIO | None = None) -> None:
+        """Start at the beginning of a stream; `mapped` is its file, if large arrays are mapped read-only from it.
 
         There is one mapping for all of them, because each mapping needs a file descriptor.
         """
         self.stream = stream
-        self._file = np.memmap(stream, mode="r") if mapped else None
+        self._file = np.memmap(mapped, mode="r") if mapped else None
         self._mapped: list[tuple[weakref.ref[Any], int]] = []
         """Each mapped array, and its number of bytes."""
         if mapped:
-            stream.seek(0)
+            mapped.seek(0)
 
     @property
     def mapped_bytes(self) -> int:

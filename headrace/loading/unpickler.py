@@ -19,6 +19,7 @@ its table `dispatch`), `NumpyArrayWrapper` and `_validate_fileobject_and_memmap`
 
 import io
 import pickle
+import struct
 import weakref
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -32,6 +33,7 @@ from sklearn.utils import Bunch
 
 from headrace.errors import ArtifactInvalid
 from headrace.loading.arrays import Arrays, described
+from headrace.loading.bounds import UNBOUNDED, BoundedStream
 from headrace.loading.calls import call, is_plain, made
 from headrace.loading.links import LINKED
 from headrace.loading.names import NAMED_TUPLES, TRUE_MODULES
@@ -43,24 +45,32 @@ OBJECT_BYTES = 150
 """Bytes of memory that a Python object takes beyond its bytes in the stream, about: headers, dictionaries, references.
 """
 
+FRAME_BYTES_MAX = 1_000_000
+"""Bytes of a frame; picklers end one after 64 KiB."""
+
 _LISTS = (list, deque)
 _DICTS = (dict, OrderedDict, defaultdict, Counter, Bunch)
 
 
-def unpickle(content: bytes | BinaryIO, trusted_modules: Collection[str] = ()) -> tuple[Any, int]:
+def unpickle(
+    content: bytes | BinaryIO, trusted_modules: Collection[str] = (), max_bytes: int = UNBOUNDED
+) -> tuple[Any, int]:
     """Read a joblib pickle, compressed or not.
 
     Args:
-        content: The pickle as bytes, or as a file on disk. Large arrays of an uncompressed file are mapped read-only.
+        content: The pickle as bytes, or as a file that never changes. Large arrays of an uncompressed file are mapped
+            read-only.
         trusted_modules: Packages or modules of which the pickle may use everything.
+        max_bytes: The bound of the bytes to which the pickle unpacks.
 
     Returns:
         The object, and about how many bytes of memory it takes. The estimate is the length of the uncompressed stream,
-        in which arrays dominate, plus OBJECT_BYTES for each object. Mapped arrays that the object still holds are not
-        in the estimate: the page cache has them, once for all processes.
+        in which arrays dominate, plus OBJECT_BYTES for each object. While the object holds a mapped array, the whole
+        file is in memory: then it counts, in the place of the mapped arrays.
 
     Raises:
-        ArtifactInvalid: if the pickle needs an object that is not trusted. The object was neither imported nor run.
+        ArtifactInvalid: if the pickle needs an object that is not trusted, or unpacks to more than the bound. The
+            object was neither imported nor run.
         Exception: any error to which a damaged pickle leads.
     """
     source = io.BytesIO(content) if isinstance(content, bytes) else content
@@ -68,10 +78,13 @@ def unpickle(content: bytes | BinaryIO, trusted_modules: Collection[str] = ()) -
         if isinstance(stream, str):
             raise ArtifactInvalid("written by joblib older than 0.10")
         # The stream is the file itself only if the file is not compressed.
-        arrays = Arrays(stream, mapped=stream is content)
+        arrays = Arrays(BoundedStream(stream, max_bytes), mapped=content if stream is content else None)
         unpickler = _Unpickler(arrays, trusted_modules)
         value = unpickler.load()
-        size_bytes = int(stream.tell()) + OBJECT_BYTES * unpickler.n_objects - arrays.mapped_bytes
+        stream_bytes = int(stream.tell())
+        size_bytes = stream_bytes + OBJECT_BYTES * unpickler.n_objects
+        if arrays.mapped_bytes:
+            size_bytes += stream_bytes - arrays.mapped_bytes
         if stream.read(1):
             raise ArtifactInvalid("something follows the estimator")
         return value, size_bytes
@@ -192,6 +205,22 @@ class _Unpickler(NumpyUnpickler):  # type: ignore[misc]
             set_state(target, state)
 
     dispatch[pickle.BUILD[0]] = load_build
+
+    def load_frame(self) -> None:
+        """Begin a frame, which is read at once."""
+        (n_bytes,) = struct.unpack("<Q", self.read(8))
+        if n_bytes > FRAME_BYTES_MAX:
+            raise ArtifactInvalid("it has a larger frame than picklers write")
+        self._unframer.load_frame(n_bytes)
+
+    dispatch[pickle.FRAME[0]] = load_frame
+
+    def load_bytearray8(self) -> None:
+        """Read an array of bytes; the method of the base class allocates its memory before."""
+        (n_bytes,) = struct.unpack("<Q", self.read(8))
+        self.append(bytearray(self.read(n_bytes)))
+
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
 
     def _refuse(self) -> None:
         raise untrusted("a call in a form that no library writes")

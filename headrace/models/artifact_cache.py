@@ -1,4 +1,4 @@
-"""A cache of artifacts on this machine, by digest, so that each is fetched from a remote store once."""
+"""Verified copies of artifacts, and a cache of them on this machine: a remote store is asked for each once."""
 
 import hashlib
 import logging
@@ -6,6 +6,12 @@ import os
 import re
 import uuid
 from pathlib import Path
+from typing import BinaryIO
+
+from headrace.errors import ArtifactInvalid, FileUnusable
+from headrace.models.local_storage import regular_file_parts
+from headrace.models.manifest import Artifact, check_digest
+from headrace.models.storage import Storage
 
 logger = logging.getLogger(__name__)
 
@@ -18,18 +24,18 @@ class ArtifactCache:
         self._folder = folder.expanduser()
         self._max_bytes = max_bytes
 
-    def get(self, sha256: str) -> bytes | None:
-        """Return the bytes with this digest, after verifying it; None if they are not cached."""
+    def get(self, sha256: str, n_bytes: int) -> bytes | None:
+        """Return the `n_bytes` bytes with this digest, after verifying it; None if they are not cached."""
         path = self._folder / sha256
         try:
-            content = path.read_bytes()
+            content = b"".join(regular_file_parts(path, n_bytes + 1))
             if hashlib.sha256(content).hexdigest() != sha256:
                 logger.warning("%s does not have the digest that its name says, and is removed", path)
                 path.unlink()
                 return None
         except FileNotFoundError:
             return None
-        except OSError as error:
+        except (OSError, FileUnusable) as error:
             logger.warning("artifact cache: %s", error)
             return None
         try:
@@ -37,15 +43,6 @@ class ArtifactCache:
         except OSError as error:
             logger.debug("artifact cache: %s", error)
         return content
-
-    def file(self, sha256: str) -> Path | None:
-        """Return the file that should hold the bytes with this digest, unverified; None if there is none."""
-        path = self._folder / sha256
-        try:
-            os.utime(path)
-        except OSError:
-            return None
-        return path
 
     def put(self, sha256: str, content: bytes) -> None:
         """Keep bytes whose digest was verified. A failure is logged, and the next `get` is a miss."""
@@ -70,3 +67,31 @@ class ArtifactCache:
             if excess > 0 and path.name != keep:
                 path.unlink(missing_ok=True)
                 excess -= status.st_size
+
+
+def copy_verified(
+    storage: Storage, path: str, artifact: Artifact, target: BinaryIO, cache: ArtifactCache | None = None
+) -> None:
+    """Copy an artifact from a storage, or from the cache in front of it, and compare the digest of the copy.
+
+    Raises:
+        ArtifactInvalid: if there is no such file, or it has another digest.
+        FileUnusable: if it can't be read as a file.
+        StoreUnavailable: if it can't be read.
+    """
+    if cache and (cached := cache.get(artifact.sha256, artifact.size_bytes)) is not None:
+        target.write(cached)
+        return
+    digest = hashlib.sha256()
+    part = b""
+    try:
+        # One byte more than the manifest says makes another digest: the rest of a longer file is not read.
+        for part in storage.parts(path, artifact.size_bytes + 1):
+            digest.update(part)
+            target.write(part)
+    except FileNotFoundError:
+        raise ArtifactInvalid(f"{storage.location(path)}: there is no such file") from None
+    check_digest(digest.hexdigest(), artifact.sha256, storage.location(path))
+    if cache:
+        # A remote storage has a single part.
+        cache.put(artifact.sha256, part)

@@ -34,7 +34,7 @@ def golden_rows(store: ModelStore, manifest: Manifest) -> list[Sample]:
     where = f"{store.location(manifest.name, manifest.version)}/{manifest.golden.file}"
     if (content := store.file(manifest, manifest.golden.file)) is None:
         raise ArtifactInvalid(f"{where}: there is no such file")
-    check_digest(content, manifest.golden.sha256, where)
+    check_digest(hashlib.sha256(content).hexdigest(), manifest.golden.sha256, where)
     try:
         return _SAMPLES.validate_json(content)
     except ValidationError:

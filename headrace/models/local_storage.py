@@ -3,13 +3,23 @@
 import errno
 import os
 import shutil
+import stat
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from headrace.errors import StoreUnavailable
+from headrace.errors import FileUnusable, StoreUnavailable
+
+LEVELS = 3
+"""Levels of a store: models, their versions and aliases, files. What is deeper is not listed: links may form circles.
+"""
+
+PART_BYTES = 1 << 20
+
+FAULTS_OF_ONE_FILE = (errno.EACCES, errno.ELOOP, errno.ENODEV, errno.ENXIO)
+"""Errors that concern one file, and say nothing of the files beside it."""
 
 
 class LocalStorage:
@@ -29,23 +39,25 @@ class LocalStorage:
         """Tell whether the directory is there."""
         return self._root.is_dir()
 
-    def read(self, path: str) -> bytes:
-        """Return the content of a file.
+    def parts(self, path: str, max_bytes: int) -> Iterator[bytes]:
+        """Yield the content of a file in parts; what comes after `max_bytes` is left out.
 
         Raises:
             FileNotFoundError: if there is none.
+            FileUnusable: if the fault is this file's alone, as in `regular_file_parts`.
             StoreUnavailable: if it can't be read.
         """
         with _explained(self._root / path):
-            return (self._root / path).read_bytes()
+            yield from regular_file_parts(self._root / path, max_bytes)
 
     def find(self, folder: str = "") -> list[str]:
-        """Return the paths of all files below a folder; none if there is no such folder.
+        """Return the paths of all files below a folder, to LEVELS below the root; none if there is no such folder.
 
         Raises:
             StoreUnavailable: if it can't be read.
         """
-        return sorted(path.relative_to(self._root).as_posix() for path in _files(self._root / folder))
+        levels = LEVELS - len(Path(folder).parts)
+        return sorted(path.relative_to(self._root).as_posix() for path in _files(self._root / folder, levels))
 
     def replace(self, path: str, content: bytes) -> None:
         """Write a file, new or not, in one step.
@@ -120,24 +132,55 @@ class LocalStorage:
             _sync(target.parent)
 
 
-def _files(folder: Path, inner: bool = False) -> Iterator[Path]:
+def regular_file_parts(path: Path, max_bytes: int) -> Iterator[bytes]:
+    """Yield the content of a file in parts of PART_BYTES; what comes after `max_bytes` is left out.
+
+    Raises:
+        FileUnusable: if this process may not read it, links lead to it in a circle, or it is a pipe, a device or
+            another file that is not regular: reading one might never end.
+        OSError: if it can't be read for another reason.
+    """
+    try:
+        # Without O_NONBLOCK, opening a pipe waits for its writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in FAULTS_OF_ONE_FILE:
+            raise FileUnusable(f"{path}: {error.strerror}") from None
+        raise
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise FileUnusable(f"{path}: it is not a regular file")
+        while part := file.read(min(PART_BYTES, max_bytes)):
+            max_bytes -= len(part)
+            yield part
+
+
+def _files(folder: Path, levels: int, inner: bool = False) -> Iterator[Path]:
     with _explained(folder):
         try:
             entries = sorted(folder.iterdir())
         except FileNotFoundError:
             return
-        except PermissionError:
+        except OSError as error:
             # An unreadable folder, such as the lost+found of a volume, must not hide the models beside it.
-            if inner:
+            if inner and error.errno in (*FAULTS_OF_ONE_FILE, errno.ENOTDIR):
                 return
             raise
     for entry in entries:
         if entry.name.startswith("."):
             continue
-        if entry.is_dir():
-            yield from _files(entry, inner=True)
-        else:
+        if not _is_folder(entry):
             yield entry
+        elif levels > 1:
+            yield from _files(entry, levels - 1, inner=True)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except PermissionError:
+        # Its parent can be listed, but nothing in it can be opened.
+        return False
 
 
 def _make_folder(folder: Path) -> None:

@@ -25,7 +25,6 @@ The dtypes of a row never depend on the rows beside it: rows that leave differen
 predicted apart.
 """
 
-import hashlib
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
@@ -273,21 +272,12 @@ class Manifest(_Part):
         if (self.name, self.version) != (name, version):
             raise ManifestInvalid(f"{where}: the manifest is of {self.name} {self.version}")
 
-    def verify(self, artifact: bytes, where: str) -> None:
-        """Compare the digest of an artifact with that of the manifest; `where` names the artifact in the error.
 
-        Raises:
-            ArtifactInvalid: if the digests differ.
-        """
-        check_digest(artifact, self.artifact.sha256, where)
-
-
-def check_digest(content: bytes, expected: str, where: str) -> None:
-    """Compare the SHA-256 of a file with that of the manifest; `where` names the file in the error.
+def check_digest(digest: str, expected: str, where: str) -> None:
+    """Compare the SHA-256 of a file, in hexadecimal, with that of the manifest; `where` names the file in the error.
 
     Raises:
         ArtifactInvalid: if they differ.
     """
-    digest = hashlib.sha256(content).hexdigest()
     if digest != expected:
         raise ArtifactInvalid(f"{where}: SHA-256 is {digest[:12]}…, the manifest says {expected[:12]}…")

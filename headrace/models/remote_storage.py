@@ -1,5 +1,6 @@
 """Files of a model store behind a URL. No other module uses fsspec or knows the errors of its backends."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -64,16 +65,22 @@ class RemoteStorage:
         """Return true: folders exist in names only."""
         return True
 
-    def read(self, path: str) -> bytes:
-        """Return the content of a file.
+    def parts(self, path: str, max_bytes: int) -> Iterator[bytes]:
+        """Yield the content of a file, all at once; what comes after `max_bytes` is left out.
 
         Raises:
             FileNotFoundError: if there is none.
             StoreUnavailable: if it can't be read.
         """
         with self._explained(missing_is_error=False):
-            content: bytes = self._files().cat_file(self._full(path))
-            return content
+            try:
+                content: bytes = self._files().cat_file(self._full(path), start=0, end=max_bytes)
+            except OSError as error:
+                # S3's answer to a range of an empty file.
+                if error.errno != errno.EINVAL:
+                    raise
+                content = b""
+        yield content
 
     def find(self, folder: str = "") -> list[str]:
         """Return the paths of all files below a folder; none if there is no such folder.

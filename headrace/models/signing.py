@@ -36,8 +36,9 @@ def sign(store: ModelStore, name: str, ref: str, key_file: Path) -> Manifest:
     key = _read_private_key(key_file)
     manifest = store.manifest(name, ref)
     content = store.file(manifest, MANIFEST_FILE)
-    if content is None or Manifest.parse(content, f"{name} {manifest.version}") != manifest:
+    if content is None or (signed := _reread(content, manifest)) is None:
         raise ModelError(f"{name} {manifest.version} was changed while it was read")
+    manifest = signed
     # Without this check a signature would vouch for an artifact that is not there.
     store.artifact(manifest)
     store.sign(manifest, key.sign(content))
@@ -69,10 +70,14 @@ class PublicKeys:
             raise ModelError(f"MODEL_PUBLIC_KEY: {path}: it must hold Ed25519 public keys, as PEM, and nothing else")
         return cls(ed25519)
 
-    def check(self, store: ModelStore, manifest: Manifest) -> None:
+    def check(self, store: ModelStore, manifest: Manifest) -> Manifest:
         """Check that one of the keys has signed a manifest, and with it the digest of its artifact.
 
         Nothing of the artifact is read.
+
+        Returns:
+            The manifest that was signed; use it alone. The other one may differ where Python sees no difference: a
+            class `true` is equal to a class 1.
 
         Raises:
             ArtifactInvalid: if none of the keys has signed the manifest.
@@ -84,13 +89,19 @@ class PublicKeys:
             raise ArtifactInvalid(f"{where}: it is not signed, and MODEL_PUBLIC_KEY asks for that")
         if not any(_has_signed(key, content, signature) for key in self._keys):
             raise ArtifactInvalid(f"{where}: none of the keys in MODEL_PUBLIC_KEY has signed it as it is")
-        # The signature is of the bytes that were read here, but the caller uses the manifest that it read before.
-        try:
-            unchanged = Manifest.parse(content, where) == manifest
-        except ManifestInvalid:
-            unchanged = False
-        if not unchanged:
+        # The signature is of the bytes that were read here, and not of those that the caller has read before.
+        if (signed := _reread(content, manifest)) is None:
             raise ArtifactInvalid(f"{where}: it was changed while it was read")
+        return signed
+
+
+def _reread(content: bytes, manifest: Manifest) -> Manifest | None:
+    """Return the manifest that `content` holds; None if it is not equal to one that was read before."""
+    try:
+        found = Manifest.parse(content, MANIFEST_FILE)
+    except ManifestInvalid:
+        return None
+    return found if found == manifest else None
 
 
 def _read_private_key(path: Path) -> Ed25519PrivateKey:

@@ -1,14 +1,17 @@
 """Storage of the model store's files: in a directory, or behind a URL."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from headrace.errors import ModelError
+from headrace.errors import FileUnusable, ModelError
 from headrace.models.local_storage import LocalStorage
 from headrace.models.remote_storage import RemoteStorage
+
+DOCUMENT_BYTES_MAX = 64_000_000
+"""Bytes of a manifest, an alias, a signature or golden rows; a larger file is not read."""
 
 Interrupts = tuple[type[BaseException], ...]
 """Exceptions that interrupt a call from outside, such as a time limit: a storage passes them on unchanged."""
@@ -27,8 +30,8 @@ class Storage(Protocol):
     def exists(self) -> bool:
         """Tell whether the root is there; always true where it exists in names only."""
 
-    def read(self, path: str) -> bytes:
-        """Return the content of a file, or raise FileNotFoundError."""
+    def parts(self, path: str, max_bytes: int) -> Iterator[bytes]:
+        """Yield the content of a file up to `max_bytes`, or raise FileNotFoundError or FileUnusable."""
 
     def find(self, folder: str = "") -> list[str]:
         """Return the paths of all files below a folder; none if there is no such folder."""
@@ -41,6 +44,22 @@ class Storage(Protocol):
 
     def remove_folder(self, folder: str, first: str) -> None:
         """Remove a folder, its file `first` before all others, or raise FileNotFoundError."""
+
+
+def read_document(storage: Storage, path: str) -> bytes | None:
+    """Return the content of a file that is no artifact; None if there is no such file.
+
+    Raises:
+        FileUnusable: if it has more than DOCUMENT_BYTES_MAX bytes, or can't be read as a file.
+        StoreUnavailable: if it can't be read.
+    """
+    try:
+        content = b"".join(storage.parts(path, DOCUMENT_BYTES_MAX + 1))
+    except FileNotFoundError:
+        return None
+    if len(content) > DOCUMENT_BYTES_MAX:
+        raise FileUnusable(f"{storage.location(path)}: it has more than {DOCUMENT_BYTES_MAX:,} bytes")
+    return content
 
 
 def open_storage(root: str | Path, reraise: Interrupts = ()) -> Storage:

@@ -1,14 +1,16 @@
 """The model store: `<name>/<version>/` with a manifest and an artifact each, and `<name>/aliases/<alias>.json`."""
 
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
-from headrace.errors import ArtifactInvalid, ManifestInvalid, ModelError, ModelNotFound
+from headrace.errors import FileUnusable, ManifestInvalid, ModelError, ModelNotFound
 from headrace.models.alias import LATEST, Alias, Trial
-from headrace.models.artifact_cache import ArtifactCache
+from headrace.models.artifact_cache import ArtifactCache, copy_verified
 from headrace.models.identifiers import identifier, is_identifier, version_folder
 from headrace.models.manifest import MANIFEST_FILE, SIGNATURE_FILE, Manifest
-from headrace.models.storage import Interrupts, open_storage
+from headrace.models.storage import Interrupts, open_storage, read_document
 
 ALIASES, DEFAULT_STORE = "aliases", "models"
 
@@ -18,7 +20,8 @@ class ModelStore:
 
     A version exists as soon as its manifest does, so that a half-written one is never visible, and it never changes.
     Every call reads the store anew and may use the network: in an event loop, call it from a thread. If the store can't
-    be reached, read or written, every method raises StoreUnavailable (a ModelError).
+    be reached, read or written, every method raises StoreUnavailable (a ModelError), and FileUnusable if only the file
+    that it needs can't be read.
     """
 
     def __init__(self, root: str | Path, cache: ArtifactCache | None = None, reraise: Interrupts = ()) -> None:
@@ -75,18 +78,25 @@ class ModelStore:
         """Return the version that each alias names; none if there is no such model. Errors as in `alias_records`."""
         return {alias: record.version for alias, record in self.alias_records(name).items()}
 
-    def alias_records(self, name: str) -> dict[str, Alias]:
+    def alias_records(self, name: str, on_damage: Callable[[str, ModelError], None] | None = None) -> dict[str, Alias]:
         """Return the aliases by name, with their trials; none if there is no such model.
 
         Raises:
             ModelNotFound: if the name is not valid.
-            ManifestInvalid: if an alias is damaged.
+            ManifestInvalid, FileUnusable: if an alias is damaged, unless `on_damage` takes it and its error.
         """
         paths = self._storage.find(f"{identifier(name)}/{ALIASES}")
         names = [path.rpartition("/")[2].removesuffix(".json") for path in paths if path.endswith(".json")]
-        # An alias may have been removed since `find`.
-        found = {alias: self._alias(name, alias) for alias in names if is_identifier(alias)}
-        return {alias: record for alias, record in sorted(found.items()) if record}
+        found: dict[str, Alias] = {}
+        for alias in filter(is_identifier, sorted(names)):
+            try:
+                # An alias may have been removed since `find`.
+                found.update({alias: record} if (record := self._alias(name, alias)) else {})
+            except (ManifestInvalid, FileUnusable) as error:
+                if on_damage is None:
+                    raise
+                on_damage(alias, error)
+        return found
 
     def resolve(self, name: str, ref: str = LATEST) -> str:
         """Return the version that an alias names, or the version itself.
@@ -110,41 +120,36 @@ class ModelStore:
         version = self._named(name, ref)
         path = f"{version_folder(name, version)}/{MANIFEST_FILE}"
         where = self._storage.location(path)
-        if (content := self._read(path)) is None:
+        if (content := read_document(self._storage, path)) is None:
             raise self._not_found(name, version)
         manifest = Manifest.parse(content, where)
         manifest.check_identity(name, version, where)
         return manifest
 
     def artifact(self, manifest: Manifest) -> bytes:
-        """Return the artifact of a version, after comparing its digest with that of the manifest.
+        """Return the artifact of a version; errors as in `copy_artifact`."""
+        copy = BytesIO()
+        self.copy_artifact(manifest, copy)
+        return copy.getvalue()
+
+    def copy_artifact(self, manifest: Manifest, target: BinaryIO) -> None:
+        """Copy the artifact of a version into a file, and compare the digest of the copy with that of the manifest.
+
+        Use the copy alone: the file in the store may change at any time.
 
         Raises:
-            ArtifactInvalid: if the file is missing or has another digest.
+            ArtifactInvalid: if there is no such file, or it has another digest.
         """
-        if self._cache and (cached := self._cache.get(manifest.artifact.sha256)) is not None:
-            return cached
-        where = f"{self.location(manifest.name, manifest.version)}/{manifest.artifact.file}"
-        if (content := self.file(manifest, manifest.artifact.file)) is None:
-            raise ArtifactInvalid(f"{where}: there is no such file")
-        manifest.verify(content, where)
-        if self._cache:
-            self._cache.put(manifest.artifact.sha256, content)
-        return content
+        path = f"{version_folder(manifest.name, manifest.version)}/{manifest.artifact.file}"
+        copy_verified(self._storage, path, manifest.artifact, target, self._cache)
 
     def file(self, manifest: Manifest, file: str) -> bytes | None:
-        """Return the content of a file of a version, unverified; None if there is no such file."""
-        return self._read(f"{version_folder(manifest.name, manifest.version)}/{file}")
+        """Return the content of a small file of a version, unverified; None if there is no such file."""
+        return read_document(self._storage, f"{version_folder(manifest.name, manifest.version)}/{file}")
 
     def sign(self, manifest: Manifest, signature: bytes) -> None:
         """Write a signature of a version's manifest beside the manifest; it replaces an earlier one."""
         self._storage.replace(f"{version_folder(manifest.name, manifest.version)}/{SIGNATURE_FILE}", signature)
-
-    def artifact_file(self, manifest: Manifest) -> Path | None:
-        """Return the file of this machine that may hold the artifact, unverified; None if there is none yet."""
-        local = Path(self.location(manifest.name, manifest.version), manifest.artifact.file)
-        cached = self._cache.file(manifest.artifact.sha256) if self._cache else None
-        return cached if self._storage.remote else local
 
     def check_new(self, name: str, version: str, alias: str | None = None) -> None:
         """Check that a version can be added, and that an alias can name it then; errors as in `add` and `set_alias`."""
@@ -243,12 +248,6 @@ class ModelStore:
         except FileNotFoundError:
             raise self._not_found(name, version) from None
 
-    def _read(self, path: str) -> bytes | None:
-        try:
-            return self._storage.read(path)
-        except FileNotFoundError:
-            return None
-
     def _existing(self, folder: str) -> list[tuple[str, str]]:
         """Return (name, version) of every version below a folder."""
         parts = [tuple(path.split("/")) for path in self._storage.find(folder)]
@@ -262,7 +261,7 @@ class ModelStore:
         return [version for _, version in self._existing(identifier(name))]
 
     def _exists(self, name: str, version: str) -> bool:
-        return self._read(f"{version_folder(name, version)}/{MANIFEST_FILE}") is not None
+        return read_document(self._storage, f"{version_folder(name, version)}/{MANIFEST_FILE}") is not None
 
     def _check_alias(self, name: str, alias: str, version: str) -> None:
         if not is_identifier(alias):
@@ -283,12 +282,12 @@ class ModelStore:
     def _created_at(self, name: str, version: str) -> str:
         try:
             return self.manifest(name, version).created_at
-        except (ManifestInvalid, ModelNotFound):
+        except (ManifestInvalid, FileUnusable, ModelNotFound):
             return ""
 
     def _alias(self, name: str, alias: str) -> Alias | None:
         path = f"{identifier(name)}/{ALIASES}/{identifier(alias)}.json"
-        content = self._read(path)
+        content = read_document(self._storage, path)
         return None if content is None else Alias.parse(content, self._storage.location(path))
 
     def _known_alias(self, name: str, alias: str) -> Alias:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import pickle
 import shutil
 import threading
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import joblib
 import numpy as np
 import pytest
 from sklearn.dummy import DummyClassifier
@@ -24,6 +24,7 @@ from headrace import export
 from headrace.models.store import ModelStore
 from tests.support.exposition import Scrape
 from tests.support.processes import wait_for
+from tests.support.puppet import Deadly, Table
 from tests.support.stack import Stack
 
 SWAP_SECONDS = float(os.environ.get("HEADRACE_SWAP_SECONDS", "12"))
@@ -56,7 +57,13 @@ def swap_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     store = ModelStore(tmp_path_factory.mktemp("swapped"))
     add_version(store, "v1", "one", alias="production")
     add_version(store, "v2", "two")
-    stack = Stack(tmp_path_factory.mktemp("stack"), Path(store.root), DEFAULT_MODEL="swapped")
+    stack = Stack(
+        tmp_path_factory.mktemp("stack"),
+        Path(store.root),
+        DEFAULT_MODEL="swapped",
+        WORKER_MEMORY_BUDGET_BYTES="200000000",
+        PUPPET_DIES_LOADED="1",
+    )
     try:
         yield stack.start()
     finally:
@@ -188,11 +195,28 @@ def misuse(folder: Path) -> str:
     return "no method of estimators"
 
 
-def replace(folder: Path, value: Any) -> None:
-    content = pickle.dumps(value)
-    (folder / "model.pkl").write_bytes(content)
-    artifact = {"file": "model.pkl", "format": "joblib", "size_bytes": len(content)}
-    rewrite(folder, artifact={**artifact, "sha256": hashlib.sha256(content).hexdigest()})
+def grow(folder: Path) -> str:
+    """Replace an artifact by one of 0.3 MB that unpacks to more than the worker's budget of 0.2 GB."""
+    replace(folder, np.zeros(30_000_000), compress=("zlib", 9))
+    return "unpacks to more than the 200,000,000 bytes"
+
+
+def kill(folder: Path) -> str:
+    replace(folder, Deadly())
+    return "a process of this worker died while it loaded this artifact"
+
+
+def wait_for_a_writer(folder: Path) -> str:
+    (folder / "model.pkl").unlink()
+    os.mkfifo(folder / "model.pkl")
+    return "it is not a regular file"
+
+
+def replace(folder: Path, estimator: Any, compress: Any = 0) -> None:
+    joblib.dump(estimator, folder / "model.pkl", compress=compress)
+    content = (folder / "model.pkl").read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    rewrite(folder, artifact={"file": "model.pkl", "format": "joblib", "size_bytes": len(content), "sha256": digest})
 
 
 def predict_otherwise(folder: Path) -> str:
@@ -211,7 +235,9 @@ def loads_refused(stack: Stack) -> float:
     return metrics.total("inference_model_loads_total", model="swapped", outcome="refused")
 
 
-@pytest.mark.parametrize("damage", [corrupt, truncate, swap, age, poison, misuse, predict_otherwise])
+@pytest.mark.parametrize(
+    "damage", [corrupt, truncate, swap, age, poison, misuse, predict_otherwise, grow, kill, wait_for_a_writer]
+)
 def test_a_broken_version_is_refused_and_the_old_one_stays(
     stack: Stack, store: ModelStore, damage: Callable[[Path], str]
 ) -> None:
@@ -237,6 +263,42 @@ def test_a_broken_version_is_refused_and_the_old_one_stays(
     assert response.json()["type"] == "urn:headrace:problem:model_unavailable"
     store.set_alias("swapped", "production", "v2")
     wait_for("v2 is served", lambda: version_served(stack) == "v2")
+
+
+def test_a_version_whose_load_kills_a_child_is_tried_once_by_each(stack: Stack, store: ModelStore) -> None:
+    deaths = "signal 9 (SIGKILL)"
+    killed_before = stack.workers[0].log().count(deaths)
+    add_version(store, "deadly", "three")
+    kill(Path(store.root) / "swapped" / "deadly")
+    for number in range(5):
+        response = stack.http.post("/models/swapped/versions/deadly/predict", json=ROW)
+        assert response.status_code == 503, number
+    children = stack.workers[0].children()
+
+    assert 1 <= stack.workers[0].log().count(deaths) - killed_before <= stack.concurrency
+    assert stack.http.post("/models/swapped/versions/deadly/predict", json=ROW).status_code == 503
+    assert stack.workers[0].children() == children
+
+
+@pytest.mark.parametrize("change", [b"\0" * 17_000_000, b""], ids=["overwritten", "truncated"])
+def test_a_file_that_changes_in_the_store_changes_no_prediction(stack: Stack, store: ModelStore, change: bytes) -> None:
+    name = f"table{len(change)}"
+    rows = np.array([[0.0], [1.0]])
+    estimator = Table().fit(rows, np.array([3.0, 3.0]))
+    export(
+        estimator, rows, name=name, version="v1", store=store, feature_names=["x"], scores={}, extra_modules=["tests"]
+    )
+    path = Path(store.root) / name / "v1" / "model.pkl"
+    children = stack.workers[0].children()
+    ask = f"/models/{name}/predict"
+    assert stack.http.post(ask, json=ROW).json()["prediction"] == 3.0
+
+    with path.open("r+b") as file:
+        file.truncate(len(change))
+        file.write(change)
+
+    assert {stack.http.post(ask, json=ROW).json()["prediction"] for _ in range(5)} == {3.0}
+    assert stack.workers[0].children() == children
 
 
 def test_model_info_lists_the_workers_that_have_it_loaded(stack: Stack, store: ModelStore) -> None:

@@ -19,6 +19,10 @@ PUPPET_ROW_SECONDS = "PUPPET_ROW_SECONDS"
 """Environment variable: the seconds that a puppet needs for each row beside its act."""
 
 
+PUPPET_DIES_LOADED = "PUPPET_DIES_LOADED"
+"""Environment variable: if it is set, a process dies that loads a `Deadly` estimator."""
+
+
 class Act(IntEnum):
     """An act that a row asks for, with `value` as its argument."""
 
@@ -54,6 +58,28 @@ class Puppet(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             _perform(value, Act(int(act)))
         answers: NDArray[Any] = self.classes_[(rows[:, 0] < 0).astype(int)]
         return answers
+
+
+class Deadly(BaseEstimator):  # type: ignore[misc]
+    """An estimator whose loading ends the process."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """End the process."""
+        if PUPPET_DIES_LOADED in os.environ:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Table(BaseEstimator):  # type: ignore[misc]
+    """A regressor with an array of 17 MB, whose last number is the prediction for every row."""
+
+    def fit(self, rows: NDArray[np.float64], targets: NDArray[np.float64]) -> "Table":
+        """Learn the first target."""
+        self.table_ = np.full(2_100_000, targets[0])
+        return self
+
+    def predict(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the last number of the table for each row, shape (n rows,)."""
+        return np.full(len(rows), self.table_[-1])
 
 
 def as_text(frame: Any) -> Any:

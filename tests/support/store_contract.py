@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from headrace.cli.removal import prunable
-from headrace.errors import ArtifactInvalid, ManifestInvalid, ModelError, ModelNotFound
+from headrace.errors import ArtifactInvalid, FileUnusable, ManifestInvalid, ModelError, ModelNotFound
 from headrace.models.alias import Alias
 from headrace.models.manifest import SIGNATURE_FILE, Manifest
-from headrace.models.storage import open_storage
+from headrace.models.storage import open_storage, read_document
 from headrace.models.store import ModelStore
 from tests.unit.headrace.models.test_manifest import CONTENT, document, written
 
@@ -208,7 +208,7 @@ class StoreContract:
     def test_a_manifest_of_another_version_is_refused(self, store: ModelStore) -> None:
         add(store, "v1")
         storage = open_storage(store.root)
-        storage.replace("iris/v2/manifest.json", storage.read("iris/v1/manifest.json"))
+        storage.replace("iris/v2/manifest.json", read_document(storage, "iris/v1/manifest.json") or b"")
 
         with pytest.raises(ManifestInvalid, match="the manifest is of iris v1"):
             store.manifest("iris", "v2")
@@ -224,6 +224,30 @@ class StoreContract:
         with pytest.raises(ManifestInvalid, match=r"aliases/latest\.json: "):
             store.set_alias("iris", "latest", "v1")
         assert store.manifest("iris", "v1").version == "v1"
+
+    def test_a_document_that_is_too_large_is_not_read(self, store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        add(store, "v1")
+        add(store, "v2")
+        monkeypatch.setattr("headrace.models.storage.DOCUMENT_BYTES_MAX", 2000)
+        open_storage(store.root).replace("iris/v1/manifest.json", b" " * 2001)
+
+        with pytest.raises(FileUnusable, match=r"iris/v1/manifest\.json: it has more than 2,000 bytes"):
+            store.manifest("iris", "v1")
+        assert store.versions("iris") == ["v1", "v2"]
+        assert store.manifest("iris", "v2").version == "v2"
+
+    def test_a_damaged_alias_does_not_hide_the_others(self, store: ModelStore) -> None:
+        add(store, "v1")
+        for alias in ("a", "b", "c"):
+            store.set_alias("iris", alias, "v1")
+        open_storage(store.root).replace("iris/aliases/b.json", b"{")
+        damaged: list[str] = []
+
+        records = store.alias_records("iris", lambda alias, _: damaged.append(alias))
+
+        assert (list(records), damaged) == (["a", "c"], ["b"])
+        with pytest.raises(ManifestInvalid, match=r"aliases/b\.json"):
+            store.alias_records("iris")
 
     # Aliases
 
@@ -251,7 +275,7 @@ class StoreContract:
             store.set_alias("iris", "latest", f"v{number}")
             store.set_alias("iris", "latest", f"v{number}")
 
-        content = open_storage(store.root).read("iris/aliases/latest.json")
+        content = read_document(open_storage(store.root), "iris/aliases/latest.json") or b""
         record = Alias.parse(content, "latest")
         assert (record.version, record.previous) == ("v11", [f"v{number}" for number in range(10, 0, -1)])
         assert record.moved_at.endswith("+00:00")

@@ -11,6 +11,7 @@ from headrace.errors import ModelError, ModelNotFound, StoreUnavailable
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
 from worker.model.allow_list import AllowList
+from worker.model.load_journal import LoadJournal
 from worker.model.predictor import Predictor
 
 logger = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ class PredictorCache:
 
         Args:
             store: The model store from which versions are loaded.
-            budget_bytes: The bound of the sum of `Predictor.size_bytes`.
+            budget_bytes: The bound of the sum of `Predictor.size_bytes`, and of what one artifact unpacks to.
             pinned: The names of the only models that may be loaded; empty if any may.
             allow_list: The modules, types and signers that are trusted.
             clock: Seconds of a clock that never goes back.
@@ -81,6 +82,7 @@ class PredictorCache:
         self._refusals: dict[Key, _Refusal] = {}
         self._lock = threading.Lock()
         self._load_lock = threading.Lock()
+        self._journal = LoadJournal()
         self.on_load: LoadObserver = lambda _manifest, _seconds: None
 
     def get(self, name: str, version: str) -> Predictor:
@@ -103,6 +105,11 @@ class PredictorCache:
         with self._lock:
             self._residents.pop((name, version), None)
             self._refusals.pop((name, version), None)
+        self._journal.forget(name, version)
+
+    def stop(self) -> None:
+        """Note that this process stops: a load that it does not finish says nothing of the version."""
+        self._journal.end_own()
 
     def loaded(self) -> list[Predictor]:
         """Return all predictors in memory, the least recently used first."""
@@ -144,7 +151,7 @@ class PredictorCache:
             # Room is made before the artifact is read, so that old and new versions need not fit in at once. The size
             # of the artifact is about the memory that it will take.
             self._make_room(manifest.artifact.size_bytes, f"{key[0]} {key[1]}")
-            predictor = Predictor.load(self._store, manifest, self._allow_list)
+            predictor = Predictor.load(self._store, manifest, self._allow_list, self._budget_bytes, self._journal)
             self._make_room(predictor.size_bytes, str(predictor))
         except ModelError as error:
             retry_seconds = STORE_RETRY_SECONDS if isinstance(error, StoreUnavailable) else RETRY_SECONDS

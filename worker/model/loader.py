@@ -1,9 +1,7 @@
 """Loading of an estimator from the verified bytes of an artifact."""
 
-import io
 import logging
 import warnings
-import zipfile
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -11,8 +9,8 @@ import sklearn
 from sklearn.exceptions import InconsistentVersionWarning
 
 from headrace.errors import ArtifactInvalid, ModelError
+from headrace.loading.bounds import UNBOUNDED
 from headrace.loading.parts import parts
-from headrace.loading.states import check_estimator
 from headrace.loading.unpickler import unpickle
 from headrace.models.manifest import Manifest
 from worker.model.allow_list import AllowList
@@ -28,17 +26,20 @@ class LoadedEstimator:
     size_bytes: int
 
 
-def load_estimator(manifest: Manifest, content: bytes | BinaryIO, allow_list: AllowList) -> LoadedEstimator:
+def load_estimator(
+    manifest: Manifest, content: bytes | BinaryIO, allow_list: AllowList, max_bytes: int = UNBOUNDED
+) -> LoadedEstimator:
     """Load an artifact whose digest was verified.
 
     Args:
         manifest: The version that the artifact belongs to.
-        content: The artifact as bytes, or as an open file whose large arrays are mapped; only for joblib artifacts.
+        content: The artifact as bytes, or as a sealed file whose large arrays are mapped; only for joblib artifacts.
         allow_list: The modules and types that are trusted.
+        max_bytes: The bound of the bytes to which the artifact unpacks.
 
     Raises:
-        ArtifactInvalid: if scikit-learn has another version, or the artifact is damaged or holds objects that are not
-            trusted. The message has one line.
+        ArtifactInvalid: if scikit-learn has another version, or the artifact is damaged, holds objects that are not
+            trusted or unpacks to more than the bound. The message has one line.
     """
     check_version(manifest)
     # scikit-learn warns of every other version. Here the minor version agrees, and the samples of the manifest will be
@@ -46,9 +47,12 @@ def load_estimator(manifest: Manifest, content: bytes | BinaryIO, allow_list: Al
     warnings.simplefilter("ignore", InconsistentVersionWarning)
     try:
         if isinstance(content, bytes) and manifest.artifact.format == "skops":
-            loaded = _load_skops(content, allow_list)
+            # Imported only for models of this format, because skops imports many modules.
+            from headrace.loading.archive import load_skops
+
+            loaded = LoadedEstimator(*load_skops(content, allow_list.skops_types, max_bytes))
         else:
-            loaded = LoadedEstimator(*unpickle(content, allow_list.modules))
+            loaded = LoadedEstimator(*unpickle(content, allow_list.modules, max_bytes))
     except ModelError as error:
         raise ArtifactInvalid(f"{manifest.name} {manifest.version}: {error}") from None
     except ModuleNotFoundError as error:
@@ -97,20 +101,6 @@ def is_time_limit(error: BaseException) -> bool:
     It is compared by name, so that this module does not import Celery.
     """
     return type(error).__name__ == "SoftTimeLimitExceeded"
-
-
-def _load_skops(content: bytes, allow_list: AllowList) -> LoadedEstimator:
-    # Imported only for models of this format, because skops imports many modules.
-    import skops.io
-
-    unknown = sorted(set(skops.io.get_untrusted_types(data=content)) - allow_list.skops_types)
-    if unknown:
-        raise ArtifactInvalid(f"it holds {', '.join(unknown)}, not in SKOPS_TRUSTED_TYPES")
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        size_bytes = sum(member.file_size for member in archive.infolist())
-    estimator = skops.io.loads(content, trusted=sorted(allow_list.skops_types))
-    check_estimator(estimator)
-    return LoadedEstimator(estimator, size_bytes)
 
 
 def _summary(error: Exception) -> str:

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.errors import ArtifactInvalid
+from headrace.loading.bounds import UNBOUNDED
 from headrace.models.golden import golden_rows
 from headrace.models.manifest import Manifest, Sample
 from headrace.models.store import ModelStore
@@ -19,9 +21,10 @@ from worker.model.allow_list import AllowList
 from worker.model.argmax import argmax_without_ties, classes_by_probability
 from worker.model.bisection import Bisection
 from worker.model.examination import Examiner
+from worker.model.load_journal import LoadJournal
 from worker.model.loader import LoadedEstimator, is_time_limit, load_estimator
-from worker.model.memory_map import verified_file, worth_mapping
 from worker.model.predictions import AnswerReader, Predictions, row_error
+from worker.model.private_copy import private_copy
 from worker.model.rows import MixedRows, Rows, row_converter, rows_at
 
 logger = logging.getLogger(__name__)
@@ -49,32 +52,44 @@ class Predictor:
         """Classes in the order of the probabilities, if predictions can be read off these; else None."""
 
     @classmethod
-    def load(cls, store: ModelStore, manifest: Manifest, allow_list: AllowList | None = None) -> "Predictor":
+    def load(
+        cls,
+        store: ModelStore,
+        manifest: Manifest,
+        allow_list: AllowList | None = None,
+        max_bytes: int = UNBOUNDED,
+        journal: LoadJournal | None = None,
+    ) -> "Predictor":
         """Load a version: check signature, digest and scikit-learn's version, load the artifact, predict the samples.
+
+        Args:
+            store: The model store that holds the version.
+            manifest: The version.
+            allow_list: The modules, types and signers that are trusted.
+            max_bytes: The bound of the bytes to which the artifact unpacks.
+            journal: The journal of the loads of the worker.
 
         Raises:
             ModelError: if the version is missing, altered, or does not predict its samples as the manifest says.
         """
         allow_list = allow_list or AllowList()
         if allow_list.signers is not None:
-            allow_list.signers.check(store, manifest)
+            manifest = allow_list.signers.check(store, manifest)
         golden = golden_rows(store, manifest)
-        content = None
-        if worth_mapping(manifest) and store.artifact_file(manifest) is None:
-            # The store is remote. Fetching the artifact puts its file into the cache, if there is room for it.
-            content = store.artifact(manifest)
-        try:
-            with verified_file(store, manifest) as file:
-                if file is not None:
-                    return cls._checked(manifest, load_estimator(manifest, file, allow_list), golden)
-        except Exception as error:
-            # Some estimators write to their arrays, which fails if these are mapped. An error of the artifact itself
-            # is raised again below.
-            if is_time_limit(error):
-                raise
-            logger.info("%s %s is read instead of mapped: %s", manifest.name, manifest.version, error)
-        loaded = load_estimator(manifest, content or store.artifact(manifest), allow_list)
-        return cls._checked(manifest, loaded, golden)
+        with private_copy(store, manifest, journal) as content, journal.noting(manifest) if journal else nullcontext():
+            if not isinstance(content, bytes):
+                try:
+                    loaded = load_estimator(manifest, content, allow_list, max_bytes)
+                    return cls._checked(manifest, loaded, golden)
+                except Exception as error:
+                    # Some estimators write to their arrays, which fails if these are mapped. An error of the artifact
+                    # itself is raised again below.
+                    if is_time_limit(error):
+                        raise
+                    logger.info("%s %s is read instead of mapped: %s", manifest.name, manifest.version, error)
+                content.seek(0)
+                content = content.read()
+            return cls._checked(manifest, load_estimator(manifest, content, allow_list, max_bytes), golden)
 
     @classmethod
     def _checked(cls, manifest: Manifest, loaded: LoadedEstimator, golden: Sequence[Sample]) -> "Predictor":

@@ -61,6 +61,8 @@ class Refresher(threading.Thread):
         self._last_loaded: set[Key] = set()
         """Versions in memory at the end of the last refresh."""
         self._cooldown_until: dict[Key, float] = {}
+        self._damaged: dict[str, list[str]] = {}
+        """Model -> why aliases of it could not be read at the last refresh."""
 
     def run(self) -> None:
         """Refresh and send heartbeats until `stop`."""
@@ -70,8 +72,6 @@ class Refresher(threading.Thread):
                 refreshed_at = self._clock()
                 try:
                     self.refresh()
-                except ModelError as error:
-                    logger.warning("model store: %s", error)
                 except Exception:
                     logger.exception("refreshing the models failed; it will be tried again")
             self.send_heartbeat()
@@ -82,6 +82,7 @@ class Refresher(threading.Thread):
         """End the thread, and remove its heartbeat from Redis."""
         self._stopping.set()
         self.join(timeout=2.0)
+        self._predictors.stop()
         try:
             self._redis.hdel(keys.CHILDREN, self._child_name)
         except redis.RedisError as error:
@@ -92,20 +93,12 @@ class Refresher(threading.Thread):
 
         Versions that do not fit into memory together would evict each other at every refresh. So a version that was
         evicted, or evicted others, is loaded again only after EVICTION_COOLDOWN_SECONDS.
-
-        Raises:
-            ModelError: if the store does not answer.
         """
         loaded = self._loaded()
         # Between two refreshes only a load for a caller drops a version: it evicted these.
         self._start_cooldown(self._last_loaded - loaded)
         self._last_loaded = loaded
-        wanted = {
-            (name, version)
-            for name in {name for name, _ in loaded}
-            for record in self._store.alias_records(name).values()
-            for version in record.versions
-        }
+        wanted = {key for name in {name for name, _ in loaded} for key in self._wanted(name)}
         for key in sorted(wanted - loaded):
             if key not in self._cooldown_until:
                 self._load(key)
@@ -114,6 +107,21 @@ class Refresher(threading.Thread):
                 self._predictors.drop(name, version)
                 logger.info("dropped %s %s", name, version)
         self._last_loaded = self._loaded()
+
+    def _wanted(self, name: str) -> set[Key]:
+        """Return the versions that the aliases of a model name; also those in memory if an alias can't be read."""
+        damaged: list[str] = []
+        try:
+            records = self._store.alias_records(name, lambda _, error: damaged.append(str(error)))
+        except ModelError as error:
+            records = {}
+            damaged.append(str(error))
+        wanted = {(name, version) for record in records.values() for version in record.versions}
+        if damaged != self._damaged.get(name, []):
+            self._damaged[name] = damaged
+            for reason in damaged:
+                logger.warning("model store: %s", reason)
+        return wanted | {key for key in self._loaded() if damaged and key[0] == name}
 
     def _loaded(self) -> set[Key]:
         return {(each.manifest.name, each.manifest.version) for each in self._predictors.loaded()}

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import pytest
@@ -8,7 +8,7 @@ from gateway.catalog.catalog import KEEP_SECONDS, LINES_PER_SECOND, PATIENCE_SEC
 from gateway.catalog.row_parser import RowParser
 from gateway.catalog.served_model import ServedModel
 from gateway.errors import ModelUnavailable, RequestError, UnknownModel
-from headrace.errors import ManifestInvalid, ModelError, ModelNotFound, StoreUnavailable
+from headrace.errors import FileUnusable, ManifestInvalid, ModelError, ModelNotFound, StoreUnavailable
 from headrace.models.alias import Alias, Trial
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
@@ -25,6 +25,8 @@ class FakeStore:
         self.models: dict[str, dict[str, Alias]] = {}
         self.versions: set[tuple[str, str]] = set()
         self.failure: ModelError | None = None
+        self.damaged: dict[tuple[str, str], ModelError] = {}
+        """Name and alias, or name and "" for all aliases -> the error of reading it."""
         self.read: list[str] = []
         """Manifests that were read."""
 
@@ -38,15 +40,21 @@ class FakeStore:
         self._may_fail()
         return sorted({name for name, _ in self.versions})
 
-    def aliases(self, name: str) -> dict[str, str]:
-        return {alias: record.version for alias, record in self.alias_records(name).items()}
-
-    def alias_records(self, name: str) -> dict[str, Alias]:
+    def alias_records(self, name: str, on_damage: Callable[[str, ModelError], None]) -> dict[str, Alias]:
         self._may_fail()
-        return dict(self.models.get(name, {}))
+        if (name, "") in self.damaged:
+            raise self.damaged[name, ""]
+        records = dict(self.models.get(name, {}))
+        for alias in list(records):
+            if (name, alias) in self.damaged:
+                on_damage(alias, self.damaged[name, alias])
+                del records[alias]
+        return records
 
     def manifest(self, name: str, ref: str = "latest") -> Manifest:
         self._may_fail()
+        if (name, ref) in self.damaged:
+            raise self.damaged[name, ref]
         record = self.models.get(name, {}).get(ref)
         version = record.version if record else ref
         self.read.append(f"{name} {version}")
@@ -353,6 +361,60 @@ def test_an_alias_that_was_removed_is_unknown(at: Gateway) -> None:
     at.look()
     assert isinstance(at.refusal("sticks", "candidate"), UnknownModel)
     assert (at.catalog.aliases("sticks"), at.catalog.trials("sticks")) == ({"latest": "v1"}, {})
+
+
+@pytest.mark.parametrize("damaged", ["candidate", ""], ids=["one alias", "all aliases"])
+def test_a_damaged_alias_stays_where_it_is_and_holds_up_no_other(
+    at: Gateway, caplog: pytest.LogCaptureFixture, damaged: str
+) -> None:
+    at.store.put("sticks", "candidate", "v2")
+    at.store.put("stones", "latest", "v1")
+    at.workers.hold("a", "sticks v1", "sticks v2", "stones v1", "stones v2")
+    at.look()
+    at.store.damaged["sticks", damaged] = FileUnusable("it is not a regular file")
+    at.store.put("stones", "latest", "v2")
+    if damaged:
+        at.store.put("sticks", "latest", "v2")
+
+    for _ in range(3):
+        at.look()
+
+    assert (at.serves(), at.get("sticks", "candidate")) == ("v2" if damaged else "v1", "v2")
+    assert at.serves("stones") == "v2"
+    assert at.catalog.alias_of("sticks") == "latest"
+    complaints = [line for line in caplog.messages if "it is not a regular file" in line]
+    assert len(complaints) == (1 if damaged else 2)
+
+    at.store.damaged.clear()
+    at.store.put("sticks", "candidate", "v1")
+    at.look()
+    assert at.serves(reference="candidate") == "v1"
+
+
+def test_latest_does_not_answer_in_the_place_of_a_damaged_production(at: Gateway) -> None:
+    at.store.put("stones", "latest", "v2")
+    at.store.put("stones", "production", "v1")
+    at.store.damaged["stones", "production"] = ManifestInvalid("no alias")
+    started_now = Catalog(cast(ModelStore, at.store), "sticks", cast(Any, at.workers), at._make)
+    started_now.load()
+    at.look()
+
+    for catalog in (started_now, at.catalog):
+        with pytest.raises(ModelUnavailable):
+            run(catalog.get("stones"))
+        assert run(catalog.get("stones", "latest")).manifest.version == "v2"
+
+    at.store.damaged.clear()
+    at.look()
+    assert at.get("stones") == "v1"
+
+
+def test_a_damaged_alias_of_the_default_model_ends_the_start(at: Gateway) -> None:
+    at.store.put("sticks", "production", "v1")
+    for damaged in ("production", ""):
+        at.store.damaged = {("sticks", damaged): ManifestInvalid("no alias")}
+        with pytest.raises(ManifestInvalid):
+            Catalog(cast(ModelStore, at.store), "sticks", cast(Any, at.workers), at._make).load()
 
 
 def test_a_move_of_an_alias_that_was_removed_is_over(at: Gateway) -> None:

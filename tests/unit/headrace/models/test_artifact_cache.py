@@ -1,6 +1,7 @@
 import hashlib
 import os
 import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,14 @@ from tests.unit.headrace.models.test_manifest import CONTENT
 
 def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+KINDS = ["pipe", "folder", "link in a circle", "a terabyte"]
+
+
+def grow(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 10**12)
 
 
 def files(folder: Path) -> list[str]:
@@ -44,23 +53,23 @@ def store(folder: Path) -> ModelStore:
 def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The artifacts that were read from a remote store."""
     names: list[str] = []
-    read = RemoteStorage.read
+    parts = RemoteStorage.parts
 
-    def watched(self: RemoteStorage, path: str) -> bytes:
+    def watched(self: RemoteStorage, path: str, max_bytes: int) -> Iterator[bytes]:
         if path.endswith(".pkl"):
             names.append(path)
-        return read(self, path)
+        return parts(self, path, max_bytes)
 
-    monkeypatch.setattr(RemoteStorage, "read", watched)
+    monkeypatch.setattr(RemoteStorage, "parts", watched)
     return names
 
 
 def test_what_is_kept_is_found(cache: ArtifactCache, folder: Path) -> None:
-    assert cache.get(digest(b"a")) is None
+    assert cache.get(digest(b"a"), 1) is None
 
     cache.put(digest(b"a"), b"a")
 
-    assert cache.get(digest(b"a")) == b"a"
+    assert cache.get(digest(b"a"), 1) == b"a"
     assert files(folder) == [digest(b"a")]
     assert folder.stat().st_mode & 0o077 == 0
 
@@ -69,7 +78,7 @@ def test_what_was_altered_is_removed(cache: ArtifactCache, folder: Path) -> None
     cache.put(digest(b"a"), b"a")
     (folder / digest(b"a")).write_bytes(b"b")
 
-    assert cache.get(digest(b"a")) is None
+    assert cache.get(digest(b"a"), 1) is None
     assert files(folder) == []
 
 
@@ -78,7 +87,7 @@ def test_the_one_that_was_not_read_for_the_longest_time_goes_first(cache: Artifa
     for age, content in enumerate(reversed(contents)):
         cache.put(digest(content), content)
         os.utime(folder / digest(content), (1000 - age, 1000 - age))
-    assert cache.get(digest(contents[0])) == contents[0]
+    assert cache.get(digest(contents[0]), 10) == contents[0]
 
     cache.put(digest(b"d" * 15), b"d" * 15)
 
@@ -99,7 +108,17 @@ def test_a_folder_that_cannot_be_used_is_an_empty_cache(tmp_path: Path) -> None:
 
     cache.put(digest(b"a"), b"a")
 
-    assert cache.get(digest(b"a")) is None
+    assert cache.get(digest(b"a"), 1) is None
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to(path), grow], ids=KINDS)
+def test_what_another_user_puts_into_the_folder_is_no_copy(
+    cache: ArtifactCache, folder: Path, make: Callable[[Path], None]
+) -> None:
+    folder.mkdir()
+    make(folder / digest(b"a"))
+
+    assert cache.get(digest(b"a"), 1) is None
 
 
 def test_other_files_in_the_folder_are_left_alone(cache: ArtifactCache, folder: Path) -> None:

@@ -1,12 +1,13 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from headrace.errors import ArtifactInvalid, ModelError
-from headrace.models.manifest import MANIFEST_FILE, SIGNATURE_FILE
+from headrace.models.manifest import MANIFEST_FILE, SIGNATURE_FILE, Manifest
 from headrace.models.signing import PublicKeys, sign
 from headrace.models.store import ModelStore
 from tests.support.signing import public_file, signing_key
@@ -88,7 +89,7 @@ def test_a_version_that_is_not_signed_is_refused_without_reading_its_artifact(
 ) -> None:
     attack(signed)
     manifest = signed.store.manifest("iris", "v1")
-    monkeypatch.setattr(ModelStore, "artifact", pytest.fail)
+    monkeypatch.setattr(ModelStore, "copy_artifact", pytest.fail)
 
     with pytest.raises(ArtifactInvalid, match=reason) as caught:
         PublicKeys.read(signed.public_file).check(signed.store, manifest)
@@ -100,6 +101,19 @@ def test_a_manifest_that_was_read_before_it_was_exchanged_is_refused(signed: Sig
     forged = signed.manifest.model_copy(update={"description": "now mine"})
     with pytest.raises(ArtifactInvalid, match="changed while it was read"):
         PublicKeys.read(signed.public_file).check(signed.store, forged)
+
+
+def test_the_manifest_that_was_signed_is_used_where_python_sees_no_difference(signed: Signed) -> None:
+    def with_classes(classes: list[Any]) -> Manifest:
+        output = signed.manifest.outputs[0].model_copy(update={"classes": classes})
+        return signed.manifest.model_copy(update={"outputs": [output]})
+
+    signed.path(MANIFEST_FILE).write_text(with_classes([0, 1]).model_dump_json())
+    sign(signed.store, "iris", "v1", signed.key)
+
+    checked = PublicKeys.read(signed.public_file).check(signed.store, with_classes([False, True]))
+
+    assert [type(each) for each in checked.outputs[0].classes or ()] == [int, int]
 
 
 def test_one_key_can_replace_another(signed: Signed, tmp_path: Path) -> None:

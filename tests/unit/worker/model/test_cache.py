@@ -139,9 +139,9 @@ def test_a_refusal_is_remembered_for_ten_seconds(
     loads: list[Manifest] = []
     load = Predictor.load
 
-    def counting(store: ModelStore, manifest: Manifest, allow_list: Any) -> Predictor:
+    def counting(store: ModelStore, manifest: Manifest, *options: Any) -> Predictor:
         loads.append(manifest)
-        return load(store, manifest, allow_list)
+        return load(store, manifest, *options)
 
     monkeypatch.setattr(Predictor, "load", counting)
     for _ in range(3):

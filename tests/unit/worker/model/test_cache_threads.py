@@ -32,14 +32,14 @@ class SlowLoads:
         self.started, self.go = threading.Semaphore(0), threading.Event()
         load = Predictor.load
 
-        def slow(store: ModelStore, manifest: Manifest, allow_list: Any) -> Predictor:
+        def slow(store: ModelStore, manifest: Manifest, *options: Any) -> Predictor:
             self.begun.append(manifest.version)
             self.running += 1
             self.most = max(self.most, self.running)
             self.started.release()
             assert self.go.wait(PATIENCE_SECONDS)
             self.running -= 1
-            return load(store, manifest, allow_list)
+            return load(store, manifest, *options)
 
         monkeypatch.setattr(Predictor, "load", slow)
 

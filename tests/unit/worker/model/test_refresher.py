@@ -1,4 +1,5 @@
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -135,6 +136,26 @@ def test_what_went_because_no_alias_named_it_comes_back_at_once(bench: Bench, pu
     bench.refresher.refresh()
 
     assert "m v1" in bench.loaded()
+
+
+def test_an_alias_that_cannot_be_read_holds_up_no_other_and_drops_nothing(
+    bench: Bench, publish: Publish, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("m", "other"):
+        publish(name, "v1", alias="production")
+        bench.cache.get(name, "v1")
+    alias = Path(bench.store.root, "m", "aliases", "production.json")
+    alias.unlink()
+    os.mkfifo(alias)
+    publish("m", "v2")
+    publish("other", "v2")
+
+    for _ in range(2):
+        bench.clock.seconds += IDLE_SECONDS + 1
+        bench.refresher.refresh()
+
+    assert bench.loaded() == ["m v1", "m v2", "other v1", "other v2"]
+    assert caplog.messages.count(f"model store: {alias}: it is not a regular file") == 1
 
 
 # --- versions that do not fit into memory together

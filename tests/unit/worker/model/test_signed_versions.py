@@ -48,9 +48,9 @@ def test_an_unsigned_version_is_refused_before_its_artifact_is_opened(
     signed: Signed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     signed.remove_signature()
-    for opens in ("verified_file", "load_estimator"):
+    for opens in ("private_copy", "load_estimator"):
         monkeypatch.setattr(predictor, opens, pytest.fail)
-    monkeypatch.setattr(ModelStore, "artifact", pytest.fail)
+    monkeypatch.setattr(ModelStore, "copy_artifact", pytest.fail)
 
     with pytest.raises(ArtifactInvalid, match="it is not signed"):
         signed.load()

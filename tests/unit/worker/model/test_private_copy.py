@@ -1,10 +1,12 @@
+import fcntl
+import gc
 import hashlib
 import io
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import joblib
 import numpy as np
@@ -20,9 +22,14 @@ from headrace.loading.unpickler import unpickle
 from headrace.models.artifact_cache import ArtifactCache
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
+from tests.support.forks import in_child
 from tests.unit.worker.conftest import OURS, Publish, rewrite, rows_of
-from worker.model.memory_map import MAPPED_BYTES_MIN, verified_file
+from worker.model import predictor as module
+from worker.model.allow_list import AllowList
+from worker.model.load_journal import LoadJournal
+from worker.model.loader import LoadedEstimator, load_estimator
 from worker.model.predictor import Predictor
+from worker.model.private_copy import MAPPED_BYTES_MIN, private_copy
 
 ROWS = np.random.default_rng(0).normal(size=(2000, 4))
 CLASSES = np.where(ROWS[:, 0] > 0, "high", "low")
@@ -48,7 +55,7 @@ class Writer(BaseEstimator):  # type: ignore[misc]
 
 @pytest.fixture
 def low_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.model.memory_map.MAPPED_BYTES_MIN", 1000)
+    monkeypatch.setattr("worker.model.private_copy.MAPPED_BYTES_MIN", 1000)
     monkeypatch.setattr("headrace.loading.arrays.MAPPED_ARRAY_BYTES", 10_000)
 
 
@@ -77,7 +84,7 @@ def path_of(store: ModelStore, manifest: Manifest) -> Path:
     return Path(store.location(manifest.name, manifest.version)) / manifest.artifact.file
 
 
-def replace_artifact(store: ModelStore, manifest: Manifest, value: Any, compress: int = 0) -> Manifest:
+def replace_artifact(store: ModelStore, manifest: Manifest, value: Any, compress: Any = 0) -> Manifest:
     """Replace the artifact of a version, and its digest in the manifest."""
     path = path_of(store, manifest)
     joblib.dump(value, path, compress=compress)
@@ -91,7 +98,7 @@ def test_a_mapped_estimator_predicts_as_one_that_was_read(
     store: ModelStore, neighbors: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mapped = Predictor.load(store, neighbors)
-    monkeypatch.setattr("worker.model.memory_map.MAPPED_BYTES_MIN", MAPPED_BYTES_MIN)
+    monkeypatch.setattr("worker.model.private_copy.MAPPED_BYTES_MIN", MAPPED_BYTES_MIN)
     read = Predictor.load(store, neighbors)
 
     assert isinstance(held(mapped), np.memmap)
@@ -102,27 +109,28 @@ def test_a_mapped_estimator_predicts_as_one_that_was_read(
     assert (ours.predictions, ours.probabilities) == (theirs.predictions, theirs.probabilities)
 
 
-def test_mapped_arrays_do_not_count_as_memory(store: ModelStore, neighbors: Manifest) -> None:
-    file_bytes = neighbors.artifact.size_bytes
-    with verified_file(store, neighbors) as file:
-        assert file is not None
+def test_while_arrays_are_mapped_the_whole_copy_counts_as_memory(store: ModelStore, neighbors: Manifest) -> None:
+    with private_copy(store, neighbors) as file:
+        assert not isinstance(file, bytes)
         estimator, size_bytes = unpickle(file)
 
     read_bytes = unpickle(path_of(store, neighbors).read_bytes())[1]
     # The targets are mapped as well.
-    assert size_bytes == read_bytes - ROWS.nbytes - estimator._y.nbytes
-    assert size_bytes < file_bytes
+    n_mapped = ROWS.nbytes + estimator._y.nbytes
+    assert size_bytes == read_bytes + neighbors.artifact.size_bytes - n_mapped
 
 
-def test_arrays_that_were_copied_count_as_memory(publish: Publish, store: ModelStore, low_limits: None) -> None:
+def test_of_a_copy_without_mapped_arrays_nothing_is_left(publish: Publish, store: ModelStore, low_limits: None) -> None:
     forest = RandomForestClassifier(3, random_state=0).fit(ROWS, np.random.default_rng(1).integers(0, 2, 2000))
     manifest = publish("forest", estimator=forest, rows=ROWS)
 
-    with verified_file(store, manifest) as file:
-        assert file is not None
-        size_bytes = unpickle(file)[1]
+    with private_copy(store, manifest) as file:
+        assert not isinstance(file, bytes)
+        kept, size_bytes = unpickle(file)
 
-    assert size_bytes >= manifest.artifact.size_bytes
+    assert manifest.artifact.size_bytes <= size_bytes < 2 * manifest.artifact.size_bytes
+    assert copies_of(manifest) == []
+    assert kept.n_features_in_ == 4
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -167,8 +175,8 @@ def test_a_file_that_ends_within_an_array_is_refused(tmp_path: Path, low_limits:
 def test_small_artifacts_are_read(publish: Publish, store: ModelStore) -> None:
     manifest = publish("m", estimator=brute(), rows=ROWS)
 
-    with verified_file(store, manifest) as file:
-        assert file is None
+    with private_copy(store, manifest) as content:
+        assert isinstance(content, bytes)
     assert manifest.artifact.size_bytes < MAPPED_BYTES_MIN
     assert not isinstance(held(Predictor.load(store, manifest)), np.memmap)
 
@@ -184,8 +192,9 @@ def test_bytes_are_never_mapped() -> None:
 def test_compressed_artifacts_are_read(store: ModelStore, neighbors: Manifest, compress: Any) -> None:
     manifest = replace_artifact(store, neighbors, brute(), compress)
 
-    with verified_file(store, manifest) as file:
-        assert file is None
+    with private_copy(store, manifest) as content:
+        assert isinstance(content, bytes)
+    assert copies_of(manifest) == []
     assert not isinstance(held(Predictor.load(store, manifest)), np.memmap)
 
 
@@ -214,8 +223,7 @@ def test_what_is_not_trusted_is_refused(store: ModelStore, neighbors: Manifest, 
 
     with pytest.raises(ArtifactInvalid, match="not trusted"):
         Predictor.load(store, manifest)
-    with verified_file(store, manifest) as file, pytest.raises(ArtifactInvalid, match="not trusted"):
-        assert file is not None
+    with private_copy(store, manifest) as file, pytest.raises(ArtifactInvalid, match="not trusted"):
         unpickle(file)
 
     assert list(in_empty_folder.iterdir()) == []
@@ -232,7 +240,7 @@ def test_an_estimator_that_writes_into_its_arrays_is_read(
     assert predictor.predict(rows_of(manifest)).failures == {}
 
 
-def test_of_a_remote_store_the_cache_is_mapped(tmp_path: Path, low_limits: None) -> None:
+def test_the_artifact_of_a_remote_store_is_mapped_too(tmp_path: Path, low_limits: None) -> None:
     cache = ArtifactCache(tmp_path / "cache", max_bytes=10_000_000)
     store = ModelStore(f"memory://{uuid.uuid4()}", cache)
     manifest = export(brute(), ROWS, store=store, name="m", version="v1", scores={}, format="joblib").manifest
@@ -242,11 +250,155 @@ def test_of_a_remote_store_the_cache_is_mapped(tmp_path: Path, low_limits: None)
     for predictor in (first, second):
         assert isinstance(held(predictor), np.memmap)
     (tmp_path / "cache" / manifest.artifact.sha256).write_bytes(b"\x80evil")
-    assert Predictor.load(store, manifest).predict(rows_of(manifest)).failures == {}
+    for predictor in (first, second, Predictor.load(store, manifest)):
+        assert predictor.predict(rows_of(manifest)).failures == {}
 
 
-def test_without_a_cache_a_remote_artifact_is_read(low_limits: None) -> None:
-    store = ModelStore(f"memory://{uuid.uuid4()}")
-    manifest = export(brute(), ROWS, store=store, name="m", version="v1", scores={}, format="joblib").manifest
+def overwrite(path: Path) -> None:
+    """Replace each byte of a file, and the pickle in it, without another file in its place."""
+    stream = io.BytesIO()
+    joblib.dump(Evil(), stream)
+    with path.open("r+b") as file:
+        file.write(stream.getvalue().ljust(path.stat().st_size, b"\0"))
 
-    assert not isinstance(held(Predictor.load(store, manifest)), np.memmap)
+
+def truncate(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+@pytest.mark.parametrize("change", [overwrite, truncate])
+def test_a_file_that_changes_after_its_check_changes_nothing(
+    store: ModelStore,
+    neighbors: Manifest,
+    in_empty_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[Path], None],
+) -> None:
+    def changed(*options: Any) -> LoadedEstimator:
+        change(path_of(store, neighbors))
+        return load_estimator(*options)
+
+    expected = Predictor.load(store, neighbors).predict(ROWS[:50].tolist())
+    monkeypatch.setattr(module, "load_estimator", changed)
+
+    predictor = Predictor.load(store, neighbors)
+
+    assert isinstance(held(predictor), np.memmap)
+    assert predictor.predict(ROWS[:50].tolist()).predictions == expected.predictions
+    assert list(in_empty_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("change", [overwrite, truncate])
+@pytest.mark.parametrize("limit", ["mapped", "read"])
+def test_a_file_that_changes_after_the_load_changes_no_prediction(
+    store: ModelStore,
+    publish: Publish,
+    request: pytest.FixtureRequest,
+    limit: str,
+    change: Callable[[Path], None],
+) -> None:
+    if limit == "mapped":
+        request.getfixturevalue("low_limits")
+    manifest = publish("m", estimator=brute(), rows=ROWS)
+    predictor = Predictor.load(store, manifest)
+    before = held(predictor).copy()
+
+    change(path_of(store, manifest))
+
+    assert np.array_equal(held(predictor), before)
+    with pytest.raises(ArtifactInvalid, match="SHA-256"):
+        Predictor.load(store, manifest)
+
+
+def copies_of(manifest: Manifest) -> list[Path]:
+    """Return the open memory files of this process with an artifact."""
+    name = f"/memfd:headrace-{manifest.artifact.sha256} "
+    return [link for link in Path("/proc/self/fd").iterdir() if os.path.lexists(link) and name in str(link.readlink())]
+
+
+def test_a_copy_can_be_written_by_nobody(store: ModelStore, neighbors: Manifest) -> None:
+    predictor = Predictor.load(store, neighbors)
+
+    [copy] = copies_of(neighbors)
+    with pytest.raises(PermissionError), copy.open("r+b", buffering=0) as file:
+        file.write(b"?")
+    with pytest.raises(PermissionError):
+        os.truncate(copy, 0)
+    del predictor
+    gc.collect()
+    assert copies_of(neighbors) == []
+
+
+def test_processes_share_one_copy(store: ModelStore, neighbors: Manifest) -> None:
+    predictors = [Predictor.load(store, neighbors) for _ in range(2)]
+
+    assert len({copy.stat().st_ino for copy in copies_of(neighbors)}) == 1
+    assert len(predictors) == 2
+
+
+def test_a_child_takes_the_copy_of_another_process(store: ModelStore, neighbors: Manifest) -> None:
+    journal = LoadJournal()
+    predictors = [Predictor.load(store, neighbors, journal=journal)]
+    path_of(store, neighbors).unlink()
+
+    def load() -> None:
+        predictors.clear()
+        gc.collect()
+        assert copies_of(neighbors) == []
+        assert isinstance(held(Predictor.load(store, neighbors, journal=journal)), np.memmap)
+
+    assert in_child(load) == 0
+
+
+@pytest.mark.parametrize("seals", [0, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW, fcntl.F_SEAL_WRITE])
+def test_a_memory_file_that_can_change_is_not_taken(store: ModelStore, neighbors: Manifest, seals: int) -> None:
+    with _memory_file(neighbors, path_of(store, neighbors).read_bytes(), seals) as planted:
+        predictor = Predictor.load(store, neighbors)
+
+        assert Path(f"/proc/self/fd/{planted.fileno()}").stat().st_ino not in {
+            copy.stat().st_ino for copy in copies_of(neighbors) if copy.name != str(planted.fileno())
+        }
+        assert isinstance(held(predictor), np.memmap)
+
+
+def test_a_memory_file_with_another_content_is_not_taken(
+    store: ModelStore, neighbors: Manifest, in_empty_folder: Path
+) -> None:
+    stream = io.BytesIO()
+    joblib.dump(Evil(), stream)
+    seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+    with _memory_file(neighbors, stream.getvalue(), seals):
+        assert isinstance(held(Predictor.load(store, neighbors)), np.memmap)
+    assert list(in_empty_folder.iterdir()) == []
+
+
+def _memory_file(manifest: Manifest, content: bytes, seals: int) -> BinaryIO:
+    name = f"headrace-{manifest.artifact.sha256}"
+    file = open(os.memfd_create(name, os.MFD_ALLOW_SEALING), "w+b")  # noqa: PTH123, SIM115
+    file.write(content)
+    file.flush()
+    fcntl.fcntl(file, fcntl.F_ADD_SEALS, seals)
+    return file
+
+
+@pytest.mark.parametrize("missing", ["os.memfd_create", "fcntl.fcntl"])
+def test_without_memory_files_an_artifact_is_read(
+    store: ModelStore, neighbors: Manifest, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    if missing == "os.memfd_create":
+        monkeypatch.delattr(missing)
+    else:
+        monkeypatch.setattr(missing, lambda *_: (_ for _ in ()).throw(OSError("no seals")))
+
+    assert not isinstance(held(Predictor.load(store, neighbors)), np.memmap)
+
+
+@pytest.mark.parametrize("compress", [("zlib", 9), ("gzip", 9), ("bz2", 9), ("lzma", 3), ("xz", 3)])
+def test_an_artifact_that_unpacks_to_too_much_is_refused(
+    store: ModelStore, publish: Publish, compress: tuple[str, int]
+) -> None:
+    manifest = replace_artifact(store, publish("m"), np.zeros(1_000_000), compress)
+    assert manifest.artifact.size_bytes < 50_000
+
+    with pytest.raises(ArtifactInvalid, match="m v1: it unpacks to more than the 4,000,000 bytes that it may take"):
+        Predictor.load(store, manifest, AllowList(), 4_000_000)

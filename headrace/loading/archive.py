@@ -1,0 +1,89 @@
+"""Reading of skops artifacts, which are zip archives, within a bound.
+
+Neither zipfile nor skops has one. zipfile inflates up to 2 GB at once, whatever size the archive declares. skops reads
+a member again for each part of its schema that names it. A sparse matrix is an archive within the archive.
+"""
+
+import io
+import zipfile
+from collections.abc import Collection
+from typing import Any
+
+import skops.io
+
+from headrace.errors import ArtifactInvalid
+from headrace.loading.bounds import SLACK_BYTES, UNBOUNDED, BoundedStream
+from headrace.loading.states import check_estimator
+
+SCHEMA = "schema.json"
+
+SCHEMA_FACTOR = 24
+"""Bytes of memory, about, that skops takes while it loads for a byte of the schema that is no white space."""
+
+SPARSE = ".npz"
+ZIP_START = b"PK"
+PART_BYTES = 1 << 20
+
+
+def load_skops(content: bytes, trusted: Collection[str], max_bytes: int = UNBOUNDED) -> tuple[Any, int]:
+    """Load a skops artifact.
+
+    Args:
+        content: The artifact.
+        trusted: Types that it may hold beside those that skops trusts.
+        max_bytes: The bound of the bytes to which it unpacks.
+
+    Returns:
+        The object, and the bytes to which the artifact unpacks.
+
+    Raises:
+        ArtifactInvalid: if it holds other types or callables, or unpacks to more.
+        Exception: any error to which a damaged artifact leads.
+    """
+    plain = _stored(content, max_bytes)
+    with zipfile.ZipFile(io.BytesIO(plain)) as archive:
+        schema_bytes = len(archive.read(SCHEMA).translate(None, b" \n\r\t"))
+        size_bytes = sum(member.file_size for member in archive.infolist())
+    if SCHEMA_FACTOR * schema_bytes > max_bytes + SLACK_BYTES:
+        raise ArtifactInvalid(f"its schema alone takes more than the {max_bytes:,} bytes that it may take")
+
+    def bounded() -> BoundedStream:
+        # Without compression, a member takes its size from the stream each time that it is read.
+        return BoundedStream(io.BytesIO(plain), max_bytes)
+
+    unknown = sorted(set(skops.io.get_untrusted_types(file=bounded())) - set(trusted))
+    if unknown:
+        raise ArtifactInvalid(f"it holds {', '.join(unknown)}, not in SKOPS_TRUSTED_TYPES")
+    estimator = skops.io.load(bounded(), trusted=sorted(trusted))
+    check_estimator(estimator)
+    return estimator, size_bytes
+
+
+def _stored(content: bytes, max_bytes: int, inner: bool = False) -> bytes:
+    """Return a zip archive without compression, in itself and in the sparse matrices inside it.
+
+    Raises:
+        ArtifactInvalid: if it unpacks to more than `max_bytes`, or holds another archive.
+    """
+    plain = io.BytesIO()
+    left = max_bytes
+    with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(plain, "w") as target:
+        for name in sorted(set(source.namelist())):
+            member = _inflated(source, source.getinfo(name), left)
+            # NumPy opens whatever begins like an archive as one.
+            if member.startswith(ZIP_START):
+                if inner or not name.endswith(SPARSE):
+                    raise ArtifactInvalid(f"{name} is an archive, and no sparse matrix")
+                member = _stored(member, left, inner=True)
+            left -= len(member)
+            target.writestr(name, member)
+    return plain.getvalue()
+
+
+def _inflated(archive: zipfile.ZipFile, member: zipfile.ZipInfo, max_bytes: int) -> bytes:
+    # Of other methods, zipfile inflates all that it has read at once.
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ArtifactInvalid(f"{member.filename} is compressed by another method than deflate")
+    with archive.open(member) as file:
+        stream = BoundedStream(file, max_bytes)
+        return b"".join(iter(lambda: stream.read(PART_BYTES), b""))

@@ -1,0 +1,50 @@
+"""Forked processes, for tests of what the children of a worker share."""
+
+import os
+import signal
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+LONGEST_SECONDS = 60.0
+"""Seconds after which a child ends in any case."""
+
+
+def _forked(function: Callable[[], object]) -> int:
+    with warnings.catch_warnings():
+        # From 3.12 on Python warns of forks of a process that has threads.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid == 0:
+        try:
+            function()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return pid
+
+
+def in_child(function: Callable[[], object]) -> int:
+    """Call a function in a child, and return the child's exit code: 1 if the function raises, -9 after a SIGKILL."""
+    return os.waitstatus_to_exitcode(os.waitpid(_forked(function), 0)[1])
+
+
+@contextmanager
+def in_paused_child(function: Callable[[Callable[[], None]], object]) -> Iterator[None]:
+    """Call a function in a child, up to the place where it calls its argument, and kill the child at the end."""
+    told, tell = os.pipe()
+
+    def paused() -> None:
+        os.write(tell, b"!")
+        time.sleep(LONGEST_SECONDS)
+
+    pid = _forked(lambda: function(paused))
+    os.close(tell)
+    try:
+        assert os.read(told, 1) == b"!"
+        yield
+    finally:
+        os.close(told)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)

@@ -1,0 +1,150 @@
+import io
+import json
+import zipfile
+from typing import Any
+
+import numpy as np
+import pytest
+import skops.io
+from scipy import sparse  # type: ignore[import-untyped]
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+
+from headrace.errors import ArtifactInvalid
+from headrace.loading import archive
+from headrace.loading.archive import SCHEMA, load_skops
+
+BOUND = 2_000_000
+ROWS = np.random.default_rng(0).normal(size=(200, 4))
+CLASSES = np.where(ROWS[:, 0] > 0, "high", "low")
+TOO_MUCH = "it unpacks to more than"
+
+
+def members(content: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(content)) as source:
+        return {name: source.read(name) for name in source.namelist()}
+
+
+def packed(content: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", compression) as made:
+        for name, member in content.items():
+            made.writestr(name, member)
+    return target.getvalue()
+
+
+def npy(array: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def npz(matrix: Any, compressed: bool = True) -> bytes:
+    file = io.BytesIO()
+    sparse.save_npz(file, matrix, compressed=compressed)
+    return file.getvalue()
+
+
+def node(loader: str, **fields: Any) -> dict[str, Any]:
+    return {"__class__": "ndarray", "__module__": "numpy", "__loader__": loader, **fields}
+
+
+def many(n: int, node: dict[str, Any], **files: bytes) -> bytes:
+    """Return an artifact of a list that holds a node n times."""
+    schema = json.loads(members(skops.io.dumps([]))[SCHEMA])
+    schema["content"] = [node] * n
+    return packed({SCHEMA: json.dumps(schema).encode(), **files})
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("rows", [ROWS, sparse.csr_matrix(ROWS)], ids=["dense", "sparse"])
+def test_an_artifact_is_loaded(compression: int, rows: Any) -> None:
+    estimator = KNeighborsClassifier(algorithm="brute").fit(rows, CLASSES)
+
+    loaded, size_bytes = load_skops(skops.io.dumps(estimator, compression=compression), [], BOUND)
+
+    assert np.array_equal(loaded.predict(rows), estimator.predict(rows))
+    assert ROWS.nbytes < size_bytes < BOUND
+
+
+def test_bytes_that_an_estimator_holds_are_what_they_were() -> None:
+    estimator = LogisticRegression()
+    estimator.note = b"\x00PK" * 10
+
+    assert load_skops(skops.io.dumps(estimator), [], BOUND)[0].note == estimator.note
+
+
+def zeros() -> bytes:
+    return skops.io.dumps([np.zeros(BOUND)], compression=zipfile.ZIP_DEFLATED)
+
+
+def with_a_size_that_is_a_lie() -> bytes:
+    """Return an archive that declares ten bytes for a member that inflates to many."""
+    content = bytearray(zeros())
+    size = np.array([BOUND * 8 + 128], "<u4").tobytes()
+    assert content.count(size) == 2
+    return bytes(content.replace(size, np.array([10], "<u4").tobytes()))
+
+
+def one_array_many_times() -> bytes:
+    return many(100, node("NdArrayNode", type="numpy", file="a.npy"), **{"a.npy": npy(np.zeros(10_000))})
+
+
+def one_matrix_many_times() -> bytes:
+    matrix = node("SparseMatrixNode", type="scipy", file="a.npz") | {
+        "__class__": "csr_matrix",
+        "__module__": "scipy.sparse",
+    }
+    return many(100, matrix, **{"a.npz": npz(sparse.csr_matrix(np.ones((100, 100))))})
+
+
+def an_archive_in_an_archive() -> bytes:
+    matrix = npz(sparse.csr_matrix(np.ones((600, 600))))
+    assert len(matrix) < BOUND // 10
+    return many(0, {}, **{"a.npz": matrix})
+
+
+@pytest.mark.parametrize(
+    "make",
+    [zeros, with_a_size_that_is_a_lie, one_array_many_times, one_matrix_many_times, an_archive_in_an_archive],
+)
+def test_what_unpacks_to_too_much_is_refused(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = make()
+    assert len(content) < BOUND // 10
+    monkeypatch.setattr(np, "load", pytest.fail)
+
+    with pytest.raises((ArtifactInvalid, zipfile.BadZipFile), match=f"{TOO_MUCH}|Bad CRC"):
+        load_skops(content, [], BOUND)
+
+
+def test_many_nodes_are_refused_before_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = many(4000, {"__class__": "int", "__module__": "builtins", "__loader__": "JsonNode", "content": "1"})
+    assert len(load_skops(content, [], 20 * BOUND)[0]) == 4000
+    monkeypatch.setattr(archive, "SLACK_BYTES", 0)
+    monkeypatch.setattr(skops.io, "get_untrusted_types", pytest.fail)
+
+    with pytest.raises(ArtifactInvalid, match="its schema alone takes more"):
+        load_skops(content, [], BOUND)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_methods_that_inflate_without_a_bound_are_refused(method: int) -> None:
+    with pytest.raises(ArtifactInvalid, match="compressed by another method"):
+        load_skops(skops.io.dumps(LogisticRegression(), compression=method), [], BOUND)
+
+
+def test_archives_that_are_no_sparse_matrices_are_refused() -> None:
+    matrix = npz(sparse.csr_matrix(ROWS))
+
+    for name, member in {"a.npy": matrix, "a.npz": packed({"data.npy": matrix})}.items():
+        with pytest.raises(ArtifactInvalid, match="is an archive, and no sparse matrix"):
+            load_skops(many(0, {}, **{name: member}), [], BOUND)
+
+
+def test_an_array_that_claims_to_be_huge_is_refused() -> None:
+    member = io.BytesIO()
+    np.lib.format.write_array_header_1_0(member, {"descr": "<f8", "fortran_order": False, "shape": (10**12,)})
+    content = many(1, node("NdArrayNode", type="numpy", file="a.npy"), **{"a.npy": member.getvalue()})
+
+    with pytest.raises((ValueError, MemoryError)):
+        load_skops(content, [], BOUND)

@@ -1,0 +1,195 @@
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from headrace.errors import ArtifactInvalid, ModelError
+from headrace.models.manifest import Manifest
+from headrace.models.store import ModelStore
+from tests.support.clock import Clock
+from tests.support.forks import in_child, in_paused_child
+from tests.support.manifests import classifier
+from tests.support.processes import wait_for
+from tests.unit.worker.conftest import Publish
+from worker.model import load_journal as module
+from worker.model import predictor
+from worker.model.cache import RETRY_SECONDS, PredictorCache
+from worker.model.load_journal import LoadJournal
+
+DIED = "a process of this worker died while it loaded this artifact"
+
+
+@pytest.fixture
+def journal() -> LoadJournal:
+    return LoadJournal()
+
+
+def version(version: str = "v1", sha256: str = "1" * 64) -> Manifest:
+    manifest = classifier(name="m", version=version)
+    return manifest.model_copy(update={"artifact": manifest.artifact.model_copy(update={"sha256": sha256})})
+
+
+def load_in_child(journal: LoadJournal, manifest: Manifest) -> None:
+    """Load a version in a child that dies of it."""
+
+    def load() -> None:
+        with journal.noting(manifest):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert in_child(load) == -signal.SIGKILL
+
+
+def is_refused(journal: LoadJournal, manifest: Manifest) -> bool:
+    try:
+        with journal.noting(manifest):
+            return False
+    except ArtifactInvalid:
+        return True
+
+
+def test_a_load_that_ends_well_or_with_an_error_can_be_repeated(journal: LoadJournal) -> None:
+    def fail() -> None:
+        with journal.noting(version()):
+            raise ValueError
+
+    for _ in range(2):
+        assert not is_refused(journal, version())
+        with pytest.raises(ValueError):
+            fail()
+
+
+def test_an_artifact_whose_load_killed_a_process_is_refused_in_all_others(journal: LoadJournal) -> None:
+    load_in_child(journal, version())
+
+    expected = f"^m v1: {DIED}; it is not loaded again until the worker restarts$"
+    with pytest.raises(ArtifactInvalid, match=expected), journal.noting(version()):
+        pytest.fail("loaded")
+    assert in_child(lambda: is_refused(journal, version()) or os._exit(2)) == 0
+    assert is_refused(journal, version("v2"))
+    assert not is_refused(journal, version(sha256="2" * 64))
+    assert not is_refused(LoadJournal(), version())
+
+
+def test_a_load_that_is_in_progress_elsewhere_refuses_nothing(journal: LoadJournal) -> None:
+    def load(pause: Callable[[], None]) -> None:
+        with journal.noting(version()):
+            pause()
+
+    with in_paused_child(load), in_paused_child(load):
+        assert not is_refused(journal, version())
+    assert is_refused(journal, version())
+
+
+def test_a_zombie_counts_as_dead(journal: LoadJournal) -> None:
+    def load(pause: Callable[[], None]) -> None:
+        with journal.noting(version()):
+            pause()
+
+    # The other child is a parent that does not wait for its own children.
+    def parent(pause: Callable[[], None]) -> None:
+        with in_paused_child(load):
+            [child] = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+            os.kill(int(child), signal.SIGKILL)
+            wait_for("the child is a zombie", lambda: " Z " in Path(f"/proc/{child}/stat").read_text())
+            pause()
+
+    with in_paused_child(parent):
+        assert is_refused(journal, version())
+
+
+def test_a_version_that_is_forgotten_is_tried_again(journal: LoadJournal) -> None:
+    load_in_child(journal, version())
+
+    journal.forget("m", "v2")
+    assert is_refused(journal, version())
+    journal.forget("m", "v1")
+    assert not is_refused(journal, version())
+
+
+def test_a_process_that_stops_during_a_load_says_nothing_of_the_version(journal: LoadJournal) -> None:
+    def load() -> None:
+        with journal.noting(version()):
+            journal.end_own()
+            os._exit(0)
+
+    assert in_child(load) == 0
+    assert not is_refused(journal, version())
+
+
+def test_the_newest_loads_are_remembered(journal: LoadJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOADS_MAX", 2)
+    digests = [str(number) * 64 for number in range(3)]
+    for digest in digests:
+        load_in_child(journal, version(sha256=digest))
+
+    assert [is_refused(journal, version(sha256=digest)) for digest in digests] == [False, True, True]
+
+
+def test_one_process_at_a_time_is_exclusive(journal: LoadJournal) -> None:
+    def hold(pause: Callable[[], None]) -> None:
+        with journal.exclusive():
+            pause()
+
+    def enter() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with journal.exclusive():
+            os._exit(0)
+
+    with in_paused_child(hold):
+        assert in_child(enter) == -signal.SIGALRM
+    assert in_child(enter) == 0
+
+
+def test_a_cache_refuses_what_killed_another_child(
+    store: ModelStore, publish: Publish, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest = publish("m")
+    clock = Clock()
+    cache = PredictorCache(store, 10**9, clock=clock)
+    loads: list[tuple[Manifest | None, float | None]] = []
+    cache.on_load = lambda *load: loads.append(load)
+    with monkeypatch.context() as patch:
+        patch.setattr(predictor, "load_estimator", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        assert in_child(lambda: cache.get("m", "v1")) == -signal.SIGKILL
+
+    for _ in range(2):
+        with pytest.raises(ModelError, match=DIED):
+            cache.get("m", "v1")
+        clock.seconds += RETRY_SECONDS + 1
+
+    assert DIED in cache.refused()["m", "v1"]
+    assert loads == [(manifest, None)] * 2
+    assert [line for line in caplog.messages if DIED in line] == [f"refused m v1: {cache.refused()['m', 'v1']}"]
+    cache.drop("m", "v1")
+    assert str(cache.get("m", "v1")) == "m v1"
+
+
+def test_a_child_that_dies_while_the_store_answers_says_nothing_of_the_version(
+    store: ModelStore, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish("m")
+    cache = PredictorCache(store, 10**9)
+    with monkeypatch.context() as patch:
+        patch.setattr(ModelStore, "copy_artifact", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        assert in_child(lambda: cache.get("m", "v1")) == -signal.SIGKILL
+
+    assert str(cache.get("m", "v1")) == "m v1"
+
+
+def test_a_cache_that_stops_says_nothing_of_what_it_loads(
+    store: ModelStore, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish("m")
+    cache = PredictorCache(store, 10**9)
+
+    def stop(*_: object) -> None:
+        cache.stop()
+        os._exit(0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(predictor, "load_estimator", stop)
+        assert in_child(lambda: cache.get("m", "v1")) == 0
+
+    assert str(cache.get("m", "v1")) == "m v1"

@@ -107,6 +107,7 @@ def test_golden_rows(store: ModelStore, make: Callable[[Path], None]) -> None:
 def test_of_a_longer_artifact_no_more_is_read_than_the_manifest_says(
     store: ModelStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    manifest = store.manifest("iris", "v1")
     spoil(store, "iris/v1/model.pkl", terabyte)
     read: list[int] = []
     monkeypatch.setattr(
@@ -115,7 +116,7 @@ def test_of_a_longer_artifact_no_more_is_read_than_the_manifest_says(
     )
 
     with pytest.raises(ArtifactInvalid, match="SHA-256"):
-        store.artifact(store.manifest("iris", "v1"))
+        store.artifact(manifest)
     assert sum(read) == len(CONTENT) + 1
 
 

@@ -124,7 +124,7 @@ def test_the_newest_loads_are_remembered(journal: LoadJournal, monkeypatch: pyte
     for digest in digests:
         load_in_child(journal, version(sha256=digest))
 
-    assert [is_refused(journal, version(sha256=digest)) for digest in digests] == [False, True, True]
+    assert [is_refused(journal, version(sha256=digest)) for digest in reversed(digests)] == [True, True, False]
 
 
 def test_one_process_at_a_time_is_exclusive(journal: LoadJournal) -> None:
@@ -133,6 +133,7 @@ def test_one_process_at_a_time_is_exclusive(journal: LoadJournal) -> None:
             pause()
 
     def enter() -> None:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, 0.1)
         with journal.exclusive():
             os._exit(0)

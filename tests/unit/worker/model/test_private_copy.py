@@ -306,6 +306,8 @@ def test_a_file_that_changes_after_the_load_changes_no_prediction(
     change(path_of(store, manifest))
 
     assert np.array_equal(held(predictor), before)
+    del predictor
+    gc.collect()
     with pytest.raises(ArtifactInvalid, match="SHA-256"):
         Predictor.load(store, manifest)
 

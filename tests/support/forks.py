@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-LONGEST_SECONDS = 60.0
+LONGEST_SECONDS = 60
 """Seconds after which a child ends in any case."""
 
 
@@ -17,6 +17,8 @@ def _forked(function: Callable[[], object]) -> int:
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(LONGEST_SECONDS)
         try:
             function()
             os._exit(0)
@@ -26,7 +28,10 @@ def _forked(function: Callable[[], object]) -> int:
 
 
 def in_child(function: Callable[[], object]) -> int:
-    """Call a function in a child, and return the child's exit code: 1 if the function raises, -9 after a SIGKILL."""
+    """Call a function in a child, and return the child's exit code: 1 if the function raises, -9 after a SIGKILL.
+
+    The function must not predict: OpenMP hangs in a child if its parent has used several threads.
+    """
     return os.waitstatus_to_exitcode(os.waitpid(_forked(function), 0)[1])
 
 

@@ -76,7 +76,8 @@ def test_bytes_that_an_estimator_holds_are_what_they_were() -> None:
 
 
 def zeros() -> bytes:
-    return skops.io.dumps([np.zeros(BOUND)], compression=zipfile.ZIP_DEFLATED)
+    content: bytes = skops.io.dumps([np.zeros(BOUND)], compression=zipfile.ZIP_DEFLATED)
+    return content
 
 
 def with_a_size_that_is_a_lie() -> bytes:

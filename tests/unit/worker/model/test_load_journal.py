@@ -133,7 +133,6 @@ def test_one_process_at_a_time_is_exclusive(journal: LoadJournal) -> None:
             pause()
 
     def enter() -> None:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, 0.1)
         with journal.exclusive():
             os._exit(0)

@@ -269,7 +269,8 @@ def test_a_version_whose_load_kills_a_child_is_tried_once_by_each(stack: Stack, 
     deaths = "signal 9 (SIGKILL)"
     killed_before = stack.workers[0].log().count(deaths)
     add_version(store, "deadly", "three")
-    kill(Path(store.root) / "swapped" / "deadly")
+    # Another artifact than that of the test before, which the worker knows.
+    replace(Path(store.root) / "swapped" / "deadly", ["another", Deadly()])
     for number in range(5):
         response = stack.http.post("/models/swapped/versions/deadly/predict", json=ROW)
         assert response.status_code == 503, number

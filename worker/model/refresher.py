@@ -102,7 +102,12 @@ class Refresher(threading.Thread):
         for key in sorted(wanted - loaded):
             if key not in self._cooldown_until:
                 self._load(key)
+        wanted_names, held_names = ({name for name, _ in keys} for keys in (wanted, wanted & self._loaded()))
         for name, version in loaded - wanted:
+            # A child without any version of a model would not follow its aliases: until it has a wanted one, it keeps
+            # the old one, which still answers if the new one is refused.
+            if name in wanted_names - held_names:
+                continue
             if self._predictors.idle_seconds(name, version) > IDLE_SECONDS:
                 self._predictors.drop(name, version)
                 logger.info("dropped %s %s", name, version)

@@ -158,6 +158,19 @@ def test_an_alias_that_cannot_be_read_holds_up_no_other_and_drops_nothing(
     assert caplog.messages.count(f"model store: {alias}: it is not a regular file") == 1
 
 
+def test_the_old_version_stays_while_the_new_one_is_refused(bench: Bench, publish: Publish) -> None:
+    publish("m", "v1")
+    bench.cache.get("m", "v1")
+    artifact_of(bench.store, publish("m", "v2")).write_bytes(b"damaged")
+    bench.clock.seconds += IDLE_SECONDS + 1
+    bench.refresher.refresh()
+    assert bench.loaded() == ["m v1"]
+
+    publish("m", "v3")
+    bench.refresher.refresh()
+    assert bench.loaded() == ["m v3"]
+
+
 # --- versions that do not fit into memory together
 
 

@@ -35,7 +35,7 @@ class WorkerSettings(CommonSettings):
     """Names of the models that this worker serves alone, separated by commas; empty: all others."""
 
     worker_memory_budget_bytes: int = Field(default=2_000_000_000, gt=0)
-    """Approximate memory for models in each pool child: the least recently used goes. No artifact may unpack to more."""
+    """Approximate memory for models in a pool child; the least recently used goes. No artifact may unpack to more."""
 
     trusted_modules: str = Field(default="", pattern=rf"^$|^{_DOTTED}(,{_DOTTED})*$")
     """Modules beside scikit-learn, NumPy, SciPy and pandas that a joblib artifact may use, separated by commas."""

@@ -59,9 +59,9 @@ USED = {
         "joblib.numpy_pickle_utils": "_validate_fileobject_and_memmap",
         "pickle": "_Unpickler",
         "pickle:_Unpickler": (
-            "append dispatch find_class load load_additems load_append load_appends load_build load_dict "
+            "_unframer append dispatch find_class load load_additems load_append load_appends load_build load_dict "
             "load_frozenset load_newobj load_newobj_ex load_reduce load_setitem load_setitems memo metastack proto "
-            "stack"
+            "read stack"
         ),
     },
     "shared/observability/multiprocess.py": {

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from pandas.api.extensions import ExtensionArray, ExtensionDtype
 
 from headrace.loading.names import (
@@ -139,6 +140,10 @@ def _block(values: Any, placement: Any, ndim: Any) -> bool:
     return is_array and isinstance(placement, slice | np.ndarray) and type(ndim) is int
 
 
+def _text_dtype(*args: Any) -> bool:
+    return all(type(each) in SCALARS or each is pd.NA for each in args)
+
+
 def _blocks(blocks: Any, axes: Any) -> bool:
     return (
         type(blocks) is tuple and type(axes) is list and not any(isinstance(each, Token) for each in (*blocks, *axes))
@@ -191,6 +196,8 @@ CALLS: dict[str, Callable[..., bool]] = {
     "numpy.random._pickle.__generator_ctor": _generator,
     "numpy.random._pickle.__randomstate_ctor": _generator,
     _BIT_GENERATOR_MAKER: _bit_generator,
+    "pandas.StringDtype": _text_dtype,
+    "pandas.core.arrays.string_.StringDtype": _text_dtype,
     "pandas._libs.arrays.__pyx_unpickle_NDArrayBacked": _cython(*CATEGORICALS),
     "pandas._libs.internals._unpickle_block": _block,
     "pandas.core.indexes.base._new_Index": _index,

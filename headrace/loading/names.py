@@ -97,11 +97,12 @@ INSTANCES = _paths(
         "joblib.numpy_pickle": "NumpyArrayWrapper",
         "pandas": "BooleanDtype CategoricalDtype DataFrame Float32Dtype Float64Dtype Int8Dtype Int16Dtype Int32Dtype "
         "Int64Dtype Series UInt8Dtype UInt16Dtype UInt32Dtype UInt64Dtype",
-        "pandas.arrays": "BooleanArray FloatingArray IntegerArray",
+        "pandas.arrays": "ArrowStringArray BooleanArray FloatingArray IntegerArray",
         "pandas.core.arrays.boolean": "BooleanArray BooleanDtype",
         "pandas.core.arrays.floating": "FloatingArray Float32Dtype Float64Dtype",
         "pandas.core.arrays.integer": "IntegerArray Int8Dtype Int16Dtype Int32Dtype Int64Dtype UInt8Dtype UInt16Dtype "
         "UInt32Dtype UInt64Dtype",
+        "pandas.core.arrays.string_arrow": "ArrowStringArray",
         "pandas.core.dtypes.dtypes": "CategoricalDtype",
         "pandas.core.frame": "DataFrame",
         "pandas.core.internals.managers": "SingleBlockManager",

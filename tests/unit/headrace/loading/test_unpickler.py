@@ -11,11 +11,12 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.compose import ColumnTransformer
 from sklearn.feature_selection import f_classif
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from headrace.errors import ArtifactInvalid
 from headrace.loading.unpickler import unpickle
@@ -175,6 +176,16 @@ def test_modules_that_are_trusted_may_be_used() -> None:
         unpickle(by_name("subprocess", "os"), ["subprocess"])
     with pytest.raises(ArtifactInvalid):
         unpickle(by_name("subprocess_like", "run"), ["subprocess"])
+
+
+def test_texts_of_arrow_need_that_arrow_is_trusted() -> None:
+    pytest.importorskip("pyarrow")
+    columns = pd.Index(["a", "b"], dtype=pd.StringDtype("pyarrow"))
+    content = dumped(ColumnTransformer([("scale", StandardScaler(), columns)]))
+
+    with pytest.raises(ArtifactInvalid, match=r"it needs pyarrow\.lib\.\w+, which is not trusted \(TRUSTED_MODULES"):
+        unpickle(content)
+    assert list(unpickle(content, ["pyarrow"])[0].transformers[0][2]) == ["a", "b"]
 
 
 def test_something_after_the_estimator_is_refused() -> None:

@@ -136,6 +136,9 @@ class _Response:
             for piece, follows in in_pieces(message.get("body", b"")):
                 more = follows or message.get("more_body", False)
                 await self._send({"type": "http.response.body", "body": piece, "more_body": more})
+                if follows:
+                    # Others have their turn, and a connection that was lost is noticed before the next write.
+                    await asyncio.sleep(0)
         elif not message.get("more_body", False):
             await self._send({"type": "http.response.body", "body": self._body_instead})
 

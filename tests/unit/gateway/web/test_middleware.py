@@ -176,6 +176,21 @@ def test_a_large_answer_leaves_in_pieces_and_counts_until_the_last(site: Site) -
     assert site.answers.held_bytes == 0
 
 
+def test_between_two_pieces_a_lost_connection_is_noticed(site: Site) -> None:
+    turns_taken: list[int] = []
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+        asyncio.get_running_loop().call_soon(turns_taken.append, len(sent))
+        # The head leaves with the first piece.
+        assert len(turns_taken) >= len(sent) - 2
+
+    run(site.app(_scope("/large"), _nothing, send))
+
+    assert len(sent) == 5
+
+
 def test_one_large_answer_too_many_is_503(site: Site) -> None:
     async def scenario() -> list[Message]:
         may_go_on = asyncio.Event()

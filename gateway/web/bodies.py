@@ -7,6 +7,12 @@ from starlette.types import Receive
 
 from gateway.problems import Problem, overloaded
 
+SMALL_BYTES = 65_536
+"""Size up to which a body, or the rows of one, may have all of the limit; a few large requests leave others room."""
+
+LARGE_SHARE = 0.75
+"""Share of the limit that larger ones may have."""
+
 
 class BodyReader:
     """A reader of request bodies with a limit on the bytes held in this process.
@@ -31,8 +37,7 @@ class BodyReader:
         Raises:
             Problem: 503 if the limit would be exceeded.
         """
-        others = self.arriving_bytes + self.held_bytes - held
-        if others and others + held + size > self._all_max_bytes:
+        if self._is_full(self.arriving_bytes + self.held_bytes - held, held + size):
             raise overloaded("bodies_full", "too many large requests are being answered", 2)
         self.held_bytes += size
 
@@ -66,7 +71,7 @@ class BodyReader:
         self.arriving_bytes += size
         try:
             while more:
-                if self.arriving_bytes + self.held_bytes > self._all_max_bytes:
+                if self._is_full(self.arriving_bytes + self.held_bytes - size, size):
                     raise overloaded("bodies_full", "too many large bodies are arriving", 2)
                 chunk, more = await _next(receive)
                 chunks.append(chunk)
@@ -77,6 +82,11 @@ class BodyReader:
             return b"".join(chunks)
         finally:
             self.arriving_bytes -= size
+
+    def _is_full(self, others: int, size: int) -> bool:
+        """Return True if a request of this size has no room beside the bytes of the others."""
+        room = self._all_max_bytes * (1.0 if size <= SMALL_BYTES else LARGE_SHARE)
+        return others > 0 and others + size > room
 
     def _too_large(self) -> Problem:
         return Problem(413, "too_large", f"the body is larger than {self._max_bytes} bytes")

@@ -7,7 +7,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from gateway.problems import Problem
-from gateway.web.bodies import BodyReader
+from gateway.web.bodies import SMALL_BYTES, BodyReader
 from tests.support.coroutines import run, until
 
 JSON = {b"content-type": b"application/json"}
@@ -170,6 +170,24 @@ def test_the_rows_of_a_body_count_too() -> None:
     bodies.hold(50, held=50)
     with pytest.raises(Problem):
         bodies.hold(1, held=50)
+
+
+def test_large_bodies_leave_room_for_small_ones() -> None:
+    large = 2 * SMALL_BYTES
+    bodies = BodyReader(large, 8 * SMALL_BYTES)
+    for _ in range(3):
+        bodies.hold(large)
+    with pytest.raises(Problem):
+        bodies.hold(large)
+    with pytest.raises(Problem):
+        run(bodies.read_json(JSON, Caller(b"z" * large, b"")))
+    bodies.hold(SMALL_BYTES)
+    assert len(run(bodies.read_json(JSON, Caller(b"z" * SMALL_BYTES, b"")))) == SMALL_BYTES
+    with pytest.raises(Problem):
+        bodies.hold(1, held=SMALL_BYTES)
+    bodies.hold(SMALL_BYTES)
+    with pytest.raises(Problem):
+        bodies.hold(1)
 
 
 def test_a_body_that_ends_badly_is_not_held_against_others() -> None:

@@ -1,5 +1,6 @@
 """Numbers that native code follows without a check: links between the nodes of trees, positions in arrays."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,7 +26,9 @@ def check_links(target: Any, state: Any) -> None:
         ArtifactInvalid: if it has.
         Exception: if it is no state of such an object at all.
     """
-    if isinstance(target, Tree):
+    if isinstance(target, np.ndarray):
+        _check_content(*state[1:5])
+    elif isinstance(target, Tree):
         nodes = state["nodes"]
         inner = nodes["left_child"] != -1
         _check_children(nodes["left_child"], nodes["right_child"], inner)
@@ -54,6 +57,14 @@ def check_linked_parts(part: Any) -> None:
     for each in vars(part).values():
         if isinstance(each, LINKED):
             check_links(each, each.__getstate__())
+
+
+def _check_content(shape: Any, dtype: Any, _: Any, content: Any) -> None:
+    """Check that an array has as many items as its shape says: of objects, NumPy takes what follows a shorter list."""
+    n_items = math.prod(shape)
+    length, kind = (n_items, list) if dtype.hasobject else (n_items * dtype.itemsize, bytes)
+    if min(shape, default=0) < 0 or type(content) is not kind or len(content) != length:
+        raise ArtifactInvalid("the content of an array has another length than its shape")
 
 
 def _check_children(left: Any, right: Any, inner: Any) -> None:

@@ -18,7 +18,7 @@ from sklearn.tree import DecisionTreeClassifier
 from headrace.errors import ArtifactInvalid
 from headrace.loading.states import check_estimator
 from headrace.loading.unpickler import unpickle
-from tests.unit.headrace.loading.pickles import Named, Reduced, dumped, pickled
+from tests.unit.headrace.loading.pickles import Named, Reduced, dumped, objects, pickled
 
 
 def nested(depth: int) -> Any:
@@ -67,6 +67,19 @@ def test_an_array_is_not_longer_than_its_file() -> None:
     assert content != dumped(np.zeros(70_000))
 
     with pytest.raises(EOFError, match="an array ends early"):
+        unpickle(content)
+
+
+@pytest.mark.parametrize("array", [objects(1, 2), np.arange(2.0), np.ma.masked_array(objects(1, 2), [False, True])])
+@pytest.mark.parametrize("shape", [(2,), (34,), (1,), (-2, -1), (2**62, 4)])
+def test_an_array_has_as_many_items_as_its_shape_says(array: Any, shape: tuple[int, ...]) -> None:
+    function, args, state = array.__reduce__()
+    content = pickled(Reduced(function, *args, state=(state[0], shape, *state[2:])))
+    if shape == (2,):
+        assert unpickle(content)[0].shape == shape
+        return
+
+    with pytest.raises(ArtifactInvalid, match="another length than its shape"):
         unpickle(content)
 
 

@@ -11,7 +11,7 @@ from gateway.readiness import ANSWER_SECONDS, FRESH_SECONDS
 from headrace import export
 from headrace.models.store import ModelStore
 from tests.integration.conftest import NewStack
-from tests.integration.test_stalled_workers import cancel
+from tests.integration.test_stalled_workers import HANGING_LOOP, cancel
 from tests.support.processes import wait_for
 from tests.support.puppet import PUPPET_ROW_SECONDS, Act, Puppet
 from tests.support.stack import Stack
@@ -68,7 +68,7 @@ def test_a_model_that_is_slower_than_the_probe_is_patient_is_ready(new_stack: Ne
 def test_a_worker_is_ready_while_its_only_child_is_busy_and_not_when_it_consumes_nothing(
     new_stack: NewStack, puppet_models: Path
 ) -> None:
-    stack = new_stack(puppet_models, DEFAULT_MODEL="puppet", WORKER_CONCURRENCY="1").start()
+    stack = new_stack(puppet_models, DEFAULT_MODEL="puppet", WORKER_CONCURRENCY="1", PYTHONPATH=HANGING_LOOP).start()
     job = stack.submit({"value": BUSY_SECONDS, "act": Act.SLEEP})
     stack.wait_running(job)
 
@@ -77,6 +77,6 @@ def test_a_worker_is_ready_while_its_only_child_is_busy_and_not_when_it_consumes
     assert stack.outcome(job)["status"] == "succeeded"
     assert stack.predict(ROW).status_code == 200
     assert stack.status("/readyz") == 200
-    cancel(stack, stack.workers[0], "interactive", "bulk")
+    cancel(stack.workers[0], "interactive", "bulk")
     wait_for("not ready", lambda: stack.status("/readyz") == 503)
     assert "no answer through the queue" in stack.http.get("/readyz").json()["detail"]

@@ -1,7 +1,11 @@
-"""On PYTHONPATH, Python imports this when it starts: after a SIGALRM the main thread does nothing any more."""
+"""On PYTHONPATH, Python imports this when it starts: signals make a worker hang, or stop to consume queues.
+
+After a SIGALRM the main thread does nothing any more. A SIGRTMIN cancels all queues, the next signal those of bulk.
+"""
 
 import signal
 import time
+from types import FrameType
 
 
 def hang(_number: int, _frame: object) -> None:
@@ -9,4 +13,18 @@ def hang(_number: int, _frame: object) -> None:
     time.sleep(3600)
 
 
+def cancel(number: int, frame: FrameType | None) -> None:
+    """Cancel the queues in the event loop of Celery's consumer, which is among the callers of this."""
+    while frame is not None and frame.f_code.co_name != "asynloop":
+        frame = frame.f_back
+    if frame is None:
+        return
+    consumer = frame.f_locals["obj"]
+    for queue in consumer.app.conf.task_queues:
+        if number == signal.SIGRTMIN or queue.name.startswith("bulk"):
+            consumer.call_soon(consumer.cancel_task_queue, queue.name)
+
+
 signal.signal(signal.SIGALRM, hang)
+signal.signal(signal.SIGRTMIN, cancel)
+signal.signal(signal.SIGRTMIN + 1, cancel)

@@ -80,7 +80,7 @@ def left_over(stack: Stack) -> dict[str, int]:
 
 
 def _check_kept_results(stack: Stack, ledger: Ledger) -> None:
-    """Check that the bytes of kept results are those of the records, and that each record is in an index."""
+    """Check that results and outcomes to come are counted right, and that each record is in an index."""
     redis: Any = stack.redis
     members = [member.decode().split() for member in redis.zrange(keys.JOB_RESULTS, 0, -1)]
     counted = int(redis.hget(keys.JOB_RESULT_COUNTS, "bytes") or 0)
@@ -90,6 +90,9 @@ def _check_kept_results(stack: Stack, ledger: Ledger) -> None:
         found = redis.hstrlen(keys.job(job_id), "outcome")
         if found not in (0, int(size)):
             ledger.violated("I8", f"the result of job {job_id} has {found} bytes, and {size} are counted")
+    coming = int(redis.hget(keys.JOB_RESULT_COUNTS, "coming") or 0)
+    if coming:
+        ledger.violated("I8", f"no job is open, and outcomes of {coming} bytes are still to come")
     indexed = {
         id_ for name in redis.scan_iter(keys.job_index("all", "", 0)[:-1] + "*") for id_ in redis.lrange(name, 0, -1)
     }

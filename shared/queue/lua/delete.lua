@@ -5,6 +5,8 @@
 -- damaged is left to the reconciler, as if it were unknown.
 local key = KEYS[3]
 local channel, id, owner = unpack(ARGV)
+-- Memory of the id in the indexes, about: it stays there when the job is forgotten.
+local PLACES_BYTES = 100
 write_though_full()
 local job, damage = read_job(key, 'retention_seconds', 'owner', 'idempotency', 'ended_at')
 if damage then
@@ -21,7 +23,7 @@ end
 local bytes = redis.call('HSTRLEN', key, 'outcome')
 redis.call('DEL', key)
 uncount({id .. ' ' .. bytes})
-charge_ended(job.owner, job.ended_at, job.retention_seconds, -RECORD_BYTES - bytes)
+charge_ended(job.owner, job.ended_at, job.retention_seconds, PLACES_BYTES - RECORD_BYTES - bytes)
 settle_accounts()
 -- The key may have aged out, and name a later job since.
 local named = job.idempotency and redis.pcall('GET', job.idempotency)

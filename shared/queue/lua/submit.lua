@@ -36,9 +36,11 @@ end
 
 -- Returns why an owner's job must not be accepted, or nil; if there is no reason, counts the job.
 local function refusal(owner, bytes, coming)
-  local all_coming = whole(redis.pcall('HMGET', RESULT_COUNTS, 'coming')[1]) or 0
-  if coming > 0 and all_coming + coming_change > 0 and all_coming + coming_change + coming > tonumber(coming_max) then
-    return 'coming'
+  if coming > 0 then
+    local others = (whole(redis.pcall('HMGET', RESULT_COUNTS, 'coming')[1]) or 0) + coming_change
+    if others > 0 and others + coming > tonumber(coming_max) then
+      return 'coming'
+    end
   end
   if owner ~= '' then
     local account = account_of(owner)

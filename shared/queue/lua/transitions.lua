@@ -43,7 +43,7 @@ end
 -- Writes an outcome; no other function does. The caller has checked that the job is open, and calls settle().
 local function end_job(key, id, status, outcome, retention_seconds, ...)
   local owner, coming = read(key, 'owner', 'coming')
-  local rows_bytes = redis.call('HSTRLEN', key, 'rows')
+  local rows_bytes = owner and redis.call('HSTRLEN', key, 'rows') or 0
   redis.call('HDEL', key, 'rows', 'claimed', 'coming')
   redis.call('HSET', key, 'status', status, 'ended_at', NOW, 'outcome', outcome, ...)
   redis.call('EXPIRE', key, retention_seconds)

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headrace.cli.arguments import add_store_command, versions_of
+from headrace.cli.arguments import add_store_command, count, versions_of
 from headrace.errors import HeadraceError, ModelNotFound, NotExportable
 from headrace.models.store import ModelStore
 from headrace.terminal import one_line
@@ -49,6 +49,13 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
         metavar="FILE",
         help="public keys one of which must have signed each version (MODEL_PUBLIC_KEY; default: none)",
     )
+    command.add_argument(
+        "--memory-budget",
+        type=count,
+        default=os.environ.get("WORKER_MEMORY_BUDGET_BYTES", "2000000000"),
+        metavar="BYTES",
+        help="bytes to which an artifact may unpack (WORKER_MEMORY_BUDGET_BYTES, %(default)s)",
+    )
 
     command = subparsers.add_parser(
         "export-check",
@@ -80,7 +87,8 @@ def _verify(store: ModelStore, options: argparse.Namespace) -> int:
     for name, version in chosen:
         try:
             manifest = store.manifest(name, version)
-            rows = verify(store, manifest, _names(options.trusted), _names(options.trusted_modules), signers)
+            trusted, modules = _names(options.trusted), _names(options.trusted_modules)
+            rows = verify(store, manifest, trusted, modules, signers, options.memory_budget)
         except HeadraceError as error:
             print(f"headrace: {one_line(str(error))}", file=sys.stderr)
             exit_code = 1

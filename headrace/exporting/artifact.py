@@ -15,6 +15,7 @@ import skops.io
 from headrace.errors import NotExportable
 from headrace.exporting.pickled import foreign_names, imported_names
 from headrace.loading.archive import load_skops
+from headrace.loading.bounds import UNBOUNDED
 from headrace.loading.parts import parts
 from headrace.loading.tokens import is_library
 from headrace.loading.unpickler import unpickle
@@ -68,7 +69,11 @@ def store_estimator(
 
 
 def read_artifact(
-    artifact: Artifact, content: bytes, trusted: Collection[str] = (), extra_modules: Collection[str] = ()
+    artifact: Artifact,
+    content: bytes,
+    trusted: Collection[str] = (),
+    extra_modules: Collection[str] = (),
+    max_bytes: int = UNBOUNDED,
 ) -> Any:
     """Read the estimator in an artifact, as a worker does.
 
@@ -77,14 +82,16 @@ def read_artifact(
         content: the artifact.
         trusted: types that a skops artifact may hold beside those that skops trusts by itself.
         extra_modules: modules of which a joblib artifact may use everything.
+        max_bytes: the bound of the bytes to which the artifact unpacks.
 
     Raises:
-        ArtifactInvalid: if it holds anything else than the parts of fitted estimators and what is trusted.
+        ArtifactInvalid: if it holds anything else than the parts of fitted estimators and what is trusted, or unpacks
+            to more.
         Exception: any error to which a damaged artifact leads.
     """
     if artifact.format == "joblib":
-        return unpickle(content, extra_modules)[0]
-    return load_skops(content, trusted)[0]
+        return unpickle(content, extra_modules, max_bytes)[0]
+    return load_skops(content, trusted, max_bytes)[0]
 
 
 def served_copy(estimator: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.data.rows import Layout, predict_rows
 from headrace.errors import ArtifactInvalid, NotExportable
 from headrace.exporting.artifact import read_artifact
+from headrace.loading.bounds import UNBOUNDED
 from headrace.models.golden import golden_rows
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
@@ -23,6 +24,7 @@ def verify(
     trusted: Collection[str] = (),
     trusted_modules: Collection[str] = (),
     signers: "PublicKeys | None" = None,
+    max_bytes: int = UNBOUNDED,
 ) -> int:
     """Fetch and load a model, and predict its samples and golden rows.
 
@@ -35,6 +37,7 @@ def verify(
         trusted: types that a skops artifact may hold beside those that skops trusts by itself.
         trusted_modules: modules of which a joblib artifact may use everything.
         signers: keys one of which must have signed the version; None if it needs no signature.
+        max_bytes: the bound of the bytes of the artifact, and of those to which it unpacks.
 
     Returns:
         The number of rows that are predicted as at export.
@@ -44,15 +47,17 @@ def verify(
         StoreUnavailable: if the store does not answer.
     """
     if signers is not None:
-        signers.check(store, manifest)
+        manifest = signers.check(store, manifest)
+    label = f"{manifest.name} {manifest.version}"
+    if manifest.artifact.size_bytes > max_bytes:
+        raise ArtifactInvalid(f"{label}: it has more than {max_bytes:,} bytes")
     content = store.artifact(manifest)
     samples = [*manifest.samples, *golden_rows(store, manifest)]
-    label = f"{manifest.name} {manifest.version}"
     # A cause for a warning shows in the predictions, if it matters.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            estimator = read_artifact(manifest.artifact, content, trusted, trusted_modules)
+            estimator = read_artifact(manifest.artifact, content, trusted, trusted_modules, max_bytes)
         except Exception as error:
             raise ArtifactInvalid(f"{label}: it can't be loaded: {_line(error)}") from error
         rows = [sample.row for sample in samples]

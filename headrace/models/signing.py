@@ -3,6 +3,7 @@
 Import this module only where signatures are asked for: it loads OpenSSL.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +41,8 @@ def sign(store: ModelStore, name: str, ref: str, key_file: Path) -> Manifest:
         raise ModelError(f"{name} {manifest.version} was changed while it was read")
     manifest = signed
     # Without this check a signature would vouch for an artifact that is not there.
-    store.artifact(manifest)
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+        store.copy_artifact(manifest, nowhere)
     store.sign(manifest, key.sign(content))
     return manifest
 

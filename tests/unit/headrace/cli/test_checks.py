@@ -116,6 +116,20 @@ def test_verify_asks_for_signatures_where_there_are_keys(filled: ModelStore, cap
     assert "it is not signed" in capsys.readouterr().err
 
 
+def test_verify_refuses_what_unpacks_to_too_much(filled: ModelStore, capsys: Captured) -> None:
+    folder = Path(filled.location("iris", "v1"))
+    joblib.dump(np.zeros(1_000_000), folder / "model.pkl", compress=("zlib", 1))
+    content = (folder / "model.pkl").read_bytes()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["artifact"].update(sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+    assert run("verify", "iris", "v1", "--memory-budget", "4000000") == 1
+    assert "it unpacks to more than the 4,000,000 bytes that it may take" in capsys.readouterr().err
+    assert run("verify", "iris", "v1", "--memory-budget", "1000") == 1
+    assert "iris v1: it has more than 1,000 bytes" in capsys.readouterr().err
+
+
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """A fitted pipeline of a frame, and beside it `rows.csv` with its training rows and targets."""

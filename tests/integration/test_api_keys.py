@@ -89,6 +89,21 @@ def test_a_key_comes_and_goes_without_a_restart(stack: Stack, keys: Path, alice:
     assert stack.http.get(f"/jobs/{job_id}", headers=alice).status_code == 200
 
 
+def test_forbidden_requests_use_the_rate_up(stack: Stack, keys: Path) -> None:
+    before = keys.read_text()
+    curious = new_key(keys, "carol", "--scope", "read", "--rate", "0.01", "--burst", "1")
+
+    def known() -> bool:
+        status = stack.predict(GOOD, headers=curious).status_code
+        assert status in (401, 403)
+        return status == 403
+
+    wait_for("the key is known", known)
+    assert stack.predict(GOOD, headers=curious).status_code == 429
+    assert stack.http.get("/health", headers=curious).status_code == 429
+    keys.write_text(before)
+
+
 def test_a_fifo_in_place_of_the_file_does_not_end_reloading(stack: Stack, keys: Path, alice: dict[str, str]) -> None:
     before = keys.read_text()
     keys.unlink()

@@ -38,6 +38,11 @@ BODIES = {
     "missing feature": (json.dumps({"sepal_length": 5.1}).encode(), 422),
     "extra feature": (json.dumps({**GOOD, "colour": 1}).encode(), 422),
     "extra feature with a long name": (json.dumps({**GOOD, "x" * 10_000: 1}).encode(), 422),
+    "100k unknown names": (json.dumps({f"{at:x}": 1 for at in range(100_000)}).encode(), 422),
+    "9k instances of unknown names": (
+        json.dumps({"instances": [dict.fromkeys("abcdefgh", 1)] * 9_000}).encode(),
+        422,
+    ),
     "no instances": (b'{"instances": []}', 422),
     "instances of numbers": (b'{"instances": [1, 2]}', 422),
     "instances and more": (json.dumps({"instances": [GOOD], "more": 1}).encode(), 422),

@@ -2,11 +2,16 @@
 
 import math
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
+from sklearn.ensemble._forest import BaseForest
+from sklearn.ensemble._gb import BaseGradientBoosting
+from sklearn.ensemble._hist_gradient_boosting.gradient_boosting import BaseHistGradientBoosting
 from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
 from sklearn.neighbors import BallTree, KDTree
+from sklearn.tree import BaseDecisionTree
 from sklearn.tree._tree import Tree
 
 from headrace.errors import ArtifactInvalid
@@ -47,11 +52,22 @@ def check_links(target: Any, state: Any) -> None:
 
 
 def check_linked_parts(part: Any) -> None:
-    """Check an object that was read by other code, and the trees that are its attributes.
+    """Check a part of an estimator that was read, and the trees that are its attributes.
 
     Raises:
-        ArtifactInvalid: if it has links out of its arrays.
+        ArtifactInvalid: if it has links out of its arrays, or trees for rows of another width than it takes.
     """
+    n_features = vars(part).get("n_features_in_")
+    widths = []
+    if isinstance(part, BaseDecisionTree) and hasattr(part, "tree_"):
+        widths = [part.tree_.n_features]
+    elif isinstance(part, BaseForest | BaseGradientBoosting):
+        widths = [each.n_features_in_ for each in np.ravel(vars(part).get("estimators_", []))]
+    elif isinstance(part, BaseHistGradientBoosting):
+        for each in chain.from_iterable(vars(part).get("_predictors", [])):
+            _check(each.nodes["feature_idx"], n_features)
+    if any(each != n_features for each in widths):
+        raise ArtifactInvalid("a tree is for rows of another width")
     if isinstance(part, TreePredictor):
         check_links(part, vars(part))
     for each in vars(part).values():

@@ -10,8 +10,7 @@ state of an object, and put objects into containers. Each of these steps is chec
   frees no array that others look into.
 - Only the containers of Python are filled, with keys that are hashed without code of their own.
 
-The digest of an artifact has been checked against its manifest before. This is a second line of defence and no sandbox:
-native code of the libraries trusts the arrays that it is given.
+The digest was checked before. This is a second line of defence and no sandbox: native code trusts its arrays.
 
 It is built on internals of joblib and pickle: joblib's `NumpyUnpickler` (a subclass of the pure-Python unpickler, with
 its table `dispatch`), `NumpyArrayWrapper` and `_validate_fileobject_and_memmap`, and `pickle._Unpickler`.
@@ -35,8 +34,9 @@ from headrace.errors import ArtifactInvalid
 from headrace.loading.arrays import Arrays, described
 from headrace.loading.bounds import UNBOUNDED, BoundedStream
 from headrace.loading.calls import call, is_plain, made
-from headrace.loading.links import LINKED
+from headrace.loading.links import LINKED, check_linked_parts
 from headrace.loading.names import NAMED_TUPLES, TRUE_MODULES
+from headrace.loading.parts import parts
 from headrace.loading.rules import can_be_made, find, find_trusted, within
 from headrace.loading.states import dtype_of, is_special, set_state
 from headrace.loading.tokens import Token, describe, untrusted
@@ -81,6 +81,9 @@ def unpickle(
         arrays = Arrays(BoundedStream(stream, max_bytes), mapped=content if stream is content else None)
         unpickler = _Unpickler(arrays, trusted_modules)
         value = unpickler.load()
+        # Only now, because a list may grow after the state of its owner was set.
+        for part in parts(value):
+            check_linked_parts(part)
         stream_bytes = int(stream.tell())
         size_bytes = stream_bytes + OBJECT_BYTES * unpickler.n_objects
         if arrays.mapped_bytes:
@@ -91,10 +94,7 @@ def unpickle(
 
 
 class _Unpickler(NumpyUnpickler):  # type: ignore[misc]
-    """joblib's unpickler with a check at each of the ways in which a pickle can reach code.
-
-    The opcodes that are not overridden build plain values.
-    """
+    """joblib's unpickler with checks; the opcodes that are not overridden build plain values."""
 
     dispatch = NumpyUnpickler.dispatch.copy()
 
@@ -112,11 +112,7 @@ class _Unpickler(NumpyUnpickler):  # type: ignore[misc]
         """Objects that were read and could be referred to, about."""
 
     def load(self) -> Any:
-        """Read one object. No more can be read after it.
-
-        Raises:
-            ArtifactInvalid: if the object holds a token.
-        """
+        """Read one object, the only one; ArtifactInvalid is raised if it holds a token."""
         value = super().load()
         self.n_objects += len(self.memo)
         self.memo.clear()

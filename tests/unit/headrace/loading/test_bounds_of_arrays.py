@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.ensemble import GradientBoostingRegressor, HistGradientBoostingRegressor, RandomForestClassifier
 from sklearn.gaussian_process.kernels import RBF
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KDTree
@@ -208,6 +208,31 @@ def test_the_links_of_trees_in_skops_artifacts_are_checked_too(left_child: int) 
         return
     with pytest.raises(ArtifactInvalid, match="has links"):
         check_estimator([estimator])
+
+
+def wide(estimator: Any, change: Callable[[Any], None]) -> Any:
+    """Return an estimator of two features, changed after its fit."""
+    estimator.fit([[0.0, 1.0], [1.0, 0.0]] * 20, [0, 1] * 20)
+    change(estimator)
+    return estimator
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        wide(DecisionTreeClassifier(), lambda tree: setattr(tree, "n_features_in_", 1)),
+        wide(RandomForestClassifier(2), lambda forest: setattr(forest, "n_features_in_", 1)),
+        wide(GradientBoostingRegressor(n_estimators=2), lambda stages: setattr(stages, "n_features_in_", 1)),
+        wide(
+            HistGradientBoostingRegressor(max_iter=1),
+            lambda stages: stages._predictors[0][0].nodes["feature_idx"].fill(10**6),
+        ),
+    ],
+    ids=lambda estimator: type(estimator).__name__,
+)
+def test_trees_are_for_rows_as_wide_as_the_estimator_takes(estimator: Any) -> None:
+    with pytest.raises(ArtifactInvalid, match=r"another width|has links"):
+        unpickle(dumped(estimator))
 
 
 def test_a_tree_has_as_many_outputs_as_it_says() -> None:

@@ -120,7 +120,7 @@ _TEXT = {
     413: "The body is too large.",
     415: "Not application/json.",
     422: "JSON that does not fit the model, rows that the model refuses, or an unacceptable parameter.",
-    429: "More requests than the API key allows; see Retry-After.",
+    429: "More requests, or more jobs, than the API key allows; see Retry-After.",
     500: "The model failed, or a job's record is damaged.",
     503: "Overloaded, or a component is down; see Retry-After.",
     504: "No prediction before the deadline.",

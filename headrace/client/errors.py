@@ -6,7 +6,7 @@ HeadraceError
 │   ├── Unauthorized         401 or 403: no valid API key, or its scopes don't suffice
 │   ├── NotFound             404: the model, version or job is unknown
 │   ├── ResultExpired        410: the job succeeded, and its result made room for newer ones
-│   ├── RateLimited          429: more requests than the API key allows
+│   ├── RateLimited          429: more requests, or more jobs, than the API key allows
 │   ├── Unavailable          503: overloaded, or a part of the service is down
 │   └── DeadlineExceeded     504: no prediction before the deadline
 ├── JobFailed                a job ended without a result

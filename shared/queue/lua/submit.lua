@@ -11,22 +11,24 @@ local QUEUE = KEYS[3]
 local envelope, max_open, check_seconds, expiry_seconds, retention_seconds, max_attempts, coming_max, owner_open_max,
   owner_bytes_max = unpack(ARGV, 1, 9)
 local next_check, expires_at = stamp(now + tonumber(check_seconds)), stamp(now + tonumber(expiry_seconds))
-local n_jobs, room = (#KEYS - 3) / 2, tonumber(max_open) - redis.call('ZCARD', OPEN)
-local accounts = {}
+local n_jobs, n_open = (#KEYS - 3) / 2, redis.call('ZCARD', OPEN)
+local room, accounts = tonumber(max_open) - n_open, {}
 
--- Returns an owner's account: the number of open jobs, the bytes that are kept, and the parts of time that are over.
+-- Returns an owner's account: the number of open jobs, the bytes that are kept, and the fields that count no more. These
+-- are parts of time that are over and, if no job is open, what jobs left that ended without their accounts.
 local function account_of(owner)
   if not accounts[owner] then
     local key, account = key_of('jobs:owner:' .. owner), {open = 0, bytes = 0, over = {}}
     local found = redis.pcall('HGETALL', key)
     for i = 1, #found, 2 do
       local field, amount = found[i], whole(found[i + 1]) or 0
-      if field == 'open' then
-        account.open = amount
-      elseif field == 'bytes' or ((whole(field) or 0) + 1) * KEPT_SECONDS >= now then
-        account.bytes = account.bytes + amount
-      else
+      local is_over = field ~= 'open' and field ~= 'bytes' and ((whole(field) or 0) + 1) * KEPT_SECONDS < now
+      if is_over or (n_open == 0 and not whole(field)) then
         account.over[#account.over + 1] = field
+      elseif field == 'open' then
+        account.open = amount
+      else
+        account.bytes = account.bytes + amount
       end
     end
     accounts[owner] = account

@@ -107,6 +107,18 @@ def test_a_failed_job_whose_rows_were_dropped_counts_with_what_is_left(board: Jo
     assert sum(board.account("alice").values()) == 2 * RECORD_BYTES + left + len(BIG)
 
 
+def test_what_jobs_left_that_ended_without_their_accounts_goes_when_none_is_open(board: JobBoard) -> None:
+    """They ended in a worker of an earlier version, or with a damaged record."""
+    board.redis.hset(keys.job_owner("alice"), mapping={"open": 99, "bytes": 10**9})
+    board.submit(New("other"))
+    assert board.submit(New("a", owner="alice"), owner_open_max=5) == [b"owner_open"]
+    board.finish("other")
+
+    assert board.submit(New("a", owner="alice"), owner_open_max=5, owner_bytes_max=9000) == [(1, "a", "f")]
+
+    assert board.account("alice") == {"open": 1, "bytes": RECORD_BYTES + ROWS_BYTES}
+
+
 def test_replays_are_answered_beyond_every_limit(board: JobBoard) -> None:
     board.submit(New("a", key="k", owner="alice", coming=5000))
 

@@ -61,7 +61,7 @@ class ArtifactCache:
             logger.warning("artifact cache: %s", error)
 
     def _shrink(self, keep: str) -> None:
-        found = [(path.stat(), path) for path in self._folder.iterdir() if re.fullmatch(r"[0-9a-f]{64}", path.name)]
+        found = [(path.lstat(), path) for path in self._folder.iterdir() if re.fullmatch(r"[0-9a-f]{64}", path.name)]
         excess = sum(status.st_size for status, _ in found) - self._max_bytes
         for status, path in sorted(found, key=lambda each: each[0].st_mtime_ns):
             if excess > 0 and path.name != keep:

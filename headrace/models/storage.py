@@ -10,8 +10,11 @@ from headrace.errors import FileUnusable, ModelError
 from headrace.models.local_storage import LocalStorage
 from headrace.models.remote_storage import RemoteStorage
 
-DOCUMENT_BYTES_MAX = 64_000_000
-"""Bytes of a manifest, an alias, a signature or golden rows; a larger file is not read."""
+DOCUMENT_BYTES_MAX = 16_000_000
+"""Bytes of a manifest, an alias, a signature or golden rows; a larger file is not read.
+
+A manifest has about 1 kB for each feature. Parsed, it takes up to thirty times its bytes.
+"""
 
 Interrupts = tuple[type[BaseException], ...]
 """Exceptions that interrupt a call from outside, such as a time limit: a storage passes them on unchanged."""

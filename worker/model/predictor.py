@@ -75,8 +75,8 @@ class Predictor:
         allow_list = allow_list or AllowList()
         if allow_list.signers is not None:
             manifest = allow_list.signers.check(store, manifest)
-        golden = golden_rows(store, manifest)
         with private_copy(store, manifest, journal) as content, journal.noting(manifest) if journal else nullcontext():
+            golden = golden_rows(store, manifest)
             if not isinstance(content, bytes):
                 try:
                     loaded = load_estimator(manifest, content, allow_list, max_bytes)

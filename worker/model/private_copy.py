@@ -105,8 +105,9 @@ def _found_file(name: str, manifest: Manifest) -> BufferedReader | None:
 
 
 def _is_intact(file: BufferedReader, manifest: Manifest) -> bool:
-    """Return True if a file can't be changed any more, and has the digest of the manifest."""
-    if fcntl.fcntl(file, fcntl.F_GET_SEALS) & _seals() != _seals():
+    """Return True if a file can't be changed any more, and has the size and digest of the manifest."""
+    is_sealed = fcntl.fcntl(file, fcntl.F_GET_SEALS) & _seals() == _seals()
+    if not is_sealed or os.fstat(file.fileno()).st_size != manifest.artifact.size_bytes:
         return False
     digest = hashlib.sha256()
     while part := file.read(READ_BYTES):

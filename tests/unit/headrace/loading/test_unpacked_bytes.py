@@ -16,8 +16,8 @@ from headrace.loading import bounds
 from headrace.loading.unpickler import unpickle
 
 BOUND = 4_000_000
-LARGE = 60_000_000
-PEAK = LARGE // 2
+LARGE = 40_000_000
+PEAK = 30_000_000
 TOO_MUCH = "it unpacks to more than the 4,000,000 bytes that it may take"
 
 

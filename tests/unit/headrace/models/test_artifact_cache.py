@@ -94,6 +94,16 @@ def test_the_one_that_was_not_read_for_the_longest_time_goes_first(cache: Artifa
     assert files(folder) == sorted([digest(contents[0]), digest(b"d" * 15)])
 
 
+def test_a_link_to_nothing_does_not_keep_the_cache_from_making_room(cache: ArtifactCache, folder: Path) -> None:
+    folder.mkdir()
+    (folder / digest(b"x")).symlink_to("nothing")
+    for content in (b"a" * 20, b"b" * 20):
+        cache.put(digest(content), content)
+
+    assert digest(b"a" * 20) not in files(folder)
+    assert cache.get(digest(b"b" * 20), 20) == b"b" * 20
+
+
 def test_what_is_larger_than_the_cache_is_not_kept_and_displaces_nothing(cache: ArtifactCache, folder: Path) -> None:
     cache.put(digest(b"a"), b"a")
 

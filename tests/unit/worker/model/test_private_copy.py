@@ -370,10 +370,20 @@ def test_a_memory_file_with_another_content_is_not_taken(
 ) -> None:
     stream = io.BytesIO()
     joblib.dump(Evil(), stream)
+    padded = stream.getvalue().ljust(neighbors.artifact.size_bytes, b"\0")
     seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-    with _memory_file(neighbors, stream.getvalue(), seals):
+    with _memory_file(neighbors, stream.getvalue(), seals), _memory_file(neighbors, padded, seals):
         assert isinstance(held(Predictor.load(store, neighbors)), np.memmap)
     assert list(in_empty_folder.iterdir()) == []
+
+
+def test_of_a_memory_file_of_another_size_nothing_is_read(
+    store: ModelStore, neighbors: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+    with _memory_file(neighbors, path_of(store, neighbors).read_bytes() + b"?", seals):
+        monkeypatch.setattr("worker.model.private_copy.hashlib", None)
+        assert isinstance(held(Predictor.load(store, neighbors)), np.memmap)
 
 
 def _memory_file(manifest: Manifest, content: bytes, seals: int) -> BinaryIO:

@@ -7,6 +7,7 @@ import pytest
 from headrace.cli import service_commands
 from headrace.models.store import ModelStore
 from headrace.version import __version__
+from tests.support.hostile_texts import harmless
 from tests.support.processes import REPOSITORY
 from tests.unit.headrace.cli.versions import run
 
@@ -175,3 +176,12 @@ def test_it_runs_as_a_module(filled: ModelStore) -> None:
     )
 
     assert ran.stdout.splitlines()[0].startswith("MODEL ")
+
+
+def test_texts_that_other_libraries_print_are_escaped(capsys: Captured) -> None:
+    with pytest.raises(SystemExit):
+        run("show", "iris", "v1", "\x1b[2J")
+
+    output, errors = capsys.readouterr()
+    assert output == "" and harmless(errors)
+    assert "\\x1b[2J" in errors

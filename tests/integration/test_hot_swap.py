@@ -196,8 +196,8 @@ def misuse(folder: Path) -> str:
 
 
 def grow(folder: Path) -> str:
-    """Replace an artifact by one of 0.3 MB that unpacks to more than the worker's budget of 0.2 GB."""
-    replace(folder, np.zeros(30_000_000), compress=("zlib", 9))
+    """Replace an artifact by one of 1 MB that unpacks to more than the worker's budget of 0.2 GB."""
+    replace(folder, np.zeros(30_000_000), compress=("zlib", 1))
     return "unpacks to more than the 200,000,000 bytes"
 
 

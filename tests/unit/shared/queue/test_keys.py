@@ -15,6 +15,7 @@ EVERY_KEY = [
     *FIXED.values(),
     keys.job("id"),
     keys.job_index("all", "", 1),
+    keys.job_owner("owner"),
     keys.idempotency("key"),
     keys.replies("gateway"),
 ]
@@ -26,7 +27,7 @@ def test_every_key_is_recognizably_ours(key: str) -> None:
 
 
 def test_no_key_is_another() -> None:
-    assert len(FIXED) == 12
+    assert len(FIXED) == 13
     assert len({*EVERY_KEY, *(lane.value for lane in Lane)}) == len(EVERY_KEY) + len(Lane)
 
 

@@ -1,5 +1,6 @@
 """The parts of an estimator."""
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,7 +26,7 @@ def parts(estimator: Any) -> Iterator[Any]:
         if id(part) in seen:
             continue
         seen[id(part)] = part
-        if isinstance(part, list | tuple | set | frozenset):
+        if isinstance(part, list | tuple | set | frozenset | deque):
             pending.extend(part)
         elif isinstance(part, dict):
             pending.extend(part.values())

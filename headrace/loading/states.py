@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -45,11 +45,21 @@ def set_state(target: Any, state: Any) -> None:
         _check_frame(target, state)
     elif isinstance(target, functools.partial):
         _check_partial(target, state)
-    else:
+        function, args, kwargs, attributes = state
+        state = function, args, _copied(kwargs, kwargs), attributes
+    elif type(state) is dict:
+        check_attributes(kind, state)
+        state = _copied(state, METHOD_NAMES)
+    elif type(state) is tuple:
         # Some classes take their attributes in a tuple, beside other parts.
-        for each in state if type(state) is tuple else [state]:
+        for each in state:
             if type(each) is dict:
                 check_attributes(kind, each)
+            elif hasattr(each, "keys"):
+                raise untrusted(f"a {type(each).__qualname__} as the state of {kind.__qualname__}")
+    else:
+        # Anything else with keys, such as an OrderedDict, would set attributes too.
+        raise untrusted(f"a {type(state).__qualname__} as the state of {kind.__qualname__}")
     check_links(target, state)
     # The method of the class, because the state may have set one of the same name.
     set_own = getattr(kind, "__setstate__", None)
@@ -139,6 +149,11 @@ def _may_be_set(kind: type, name: Any) -> bool:
     own = type(inspect.getattr_static(kind, name, None))
     is_method = hasattr(own, "__get__") and not hasattr(own, "__set__")
     return not is_method or issubclass(own, functools.cached_property)
+
+
+def _copied(state: dict[Any, Any], names: Collection[Any]) -> dict[Any, Any]:
+    """Return a state with lists of its own under these names: a pickle may add to one that it made before."""
+    return {name: list(each) if name in names and type(each) is list else each for name, each in state.items()}
 
 
 def _check_partial(target: "functools.partial[Any]", state: Any) -> None:

@@ -34,11 +34,10 @@ from headrace.errors import ArtifactInvalid
 from headrace.loading.arrays import Arrays, described
 from headrace.loading.bounds import UNBOUNDED, BoundedStream
 from headrace.loading.calls import call, is_plain, made
-from headrace.loading.links import LINKED, check_linked_parts
+from headrace.loading.links import LINKED
 from headrace.loading.names import NAMED_TUPLES, TRUE_MODULES
-from headrace.loading.parts import parts
 from headrace.loading.rules import can_be_made, find, find_trusted, within
-from headrace.loading.states import dtype_of, is_special, set_state
+from headrace.loading.states import check_estimator, dtype_of, is_special, set_state
 from headrace.loading.tokens import Token, describe, untrusted
 
 OBJECT_BYTES = 150
@@ -81,9 +80,8 @@ def unpickle(
         arrays = Arrays(BoundedStream(stream, max_bytes), mapped=content if stream is content else None)
         unpickler = _Unpickler(arrays, trusted_modules)
         value = unpickler.load()
-        # Only now, because a list may grow after the state of its owner was set.
-        for part in parts(value):
-            check_linked_parts(part)
+        # Again, because a list may grow after the state of its owner was set.
+        check_estimator(value)
         stream_bytes = int(stream.tell())
         size_bytes = stream_bytes + OBJECT_BYTES * unpickler.n_objects
         if arrays.mapped_bytes:

@@ -295,3 +295,30 @@ def test_only_containers_are_filled(pushed: Any) -> None:
 def test_opcodes_that_no_library_writes_are_refused(content: bytes) -> None:
     with pytest.raises(ArtifactInvalid, match="not trusted"):
         unpickle(content)
+
+
+@pytest.mark.parametrize("kind", ["OrderedDict", "defaultdict", "Counter"])
+def test_only_a_plain_dictionary_is_a_state(kind: str) -> None:
+    made = b"ccollections\n%b\n)R" % kind.encode()
+    pickle = b"\x80\x04csklearn.pipeline\nPipeline\n)\x81" + made + b"\x8c\x06memory\x8c\x02/xsb."
+
+    with pytest.raises(Exception, match=kind):
+        unpickle(pickle)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.InconsistentVersionWarning")
+def test_a_list_that_grows_after_its_check_is_another_one() -> None:
+    stacking = b"csklearn.ensemble._stacking\nStackingClassifier\n)\x81}\x8c\x0dstack_method_]\x94sb"
+
+    estimator, _ = unpickle(b"\x80\x04" + stacking + b"h\x00\x8c\x06tofilea0.")
+
+    assert estimator.stack_method_ == []
+
+
+def test_keyword_arguments_that_grow_after_their_check_are_others() -> None:
+    partial = b"cfunctools\npartial\ncnumpy\nsum\n\x85R(cnumpy\nsum\n)}\x94NtR"
+    partial = partial.removesuffix(b"R") + b"b"
+
+    value, _ = unpickle(b"\x80\x04" + partial + b"h\x00\x8c\x03out\x8c\x01xs0.")
+
+    assert value.keywords == {}

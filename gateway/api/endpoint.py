@@ -72,7 +72,7 @@ class HotEndpoint(ABC):
             # If the answer is an error, its traceback refers to the context.
             context.awaited = None
             body_reader.release(context.body_bytes)
-            # It is not counted any more, and the answer may take its caller a while.
+            # The body is not counted any more, and the caller may take a while to read the answer.
             body = b""
             metrics.in_progress[self.lane] -= 1
         await response(scope, receive, send)

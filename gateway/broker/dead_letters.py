@@ -101,7 +101,7 @@ def _for_each(client: redis.Redis, options: argparse.Namespace, requeue: bool) -
         if not options.all and name not in options.ids:
             continue
         unknown.discard(name)
-        # What anybody wrote there must not lead this command to write into any other key.
+        # A letter may name any key as its queue; this command writes into queues only.
         if requeue and (letter is None or not is_queue(letter.queue)):
             left += 1
             continue

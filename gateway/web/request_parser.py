@@ -35,7 +35,7 @@ def parse(connection: Parsed, data: bytes) -> None:
             rest = rest[upgrade.args[0] :]
             head = _without_upgrade(connection)
             connection.parser = httptools.HttpRequestParser(connection)
-            # As uvicorn sets it: a request behind the last one of its connection is ignored, and no error.
+            # uvicorn sets the same: a request behind the last one of its connection is ignored, and no error.
             connection.parser.set_dangerous_leniencies(lenient_data_after_close=True)
             connection.parser.feed_data(head)
 

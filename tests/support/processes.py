@@ -66,7 +66,7 @@ class Process:
     ) -> None:
         self.name = name
         self.command = command
-        # What a killed process leaves behind must lie in the test's folder.
+        # A killed process leaves its temporary files behind, in the test's folder.
         self.environment = {**_clean_environment(), "TMPDIR": str(folder), **environment}
         self._folder_to_run_in = folder_to_run_in
         self._log_path = folder / f"{name}.log"

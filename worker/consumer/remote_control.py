@@ -136,7 +136,7 @@ class RemoteControl(bootsteps.StartStopStep):  # type: ignore[misc]
                 return None
             message = subscription.get_message(timeout=READ_SECONDS)
             if message is None:
-                # It was about the subscription itself.
+                # The message was about the subscription itself.
                 continue
             question = read_question(message["data"])
             if question is not None:

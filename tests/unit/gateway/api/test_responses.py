@@ -265,7 +265,7 @@ def test_others_have_their_turn_while_many_values_are_written() -> None:
 def test_a_large_result_of_a_job_counts_before_it_is_read() -> None:
     budget = AnswerBudget(2 * PIECE_BYTES, lambda _: None)
     budget.hold(PIECE_BYTES, 0, "")
-    # It would be an error to read it.
+    # The outcome is no JSON, so reading it would raise an error.
     job = replace(ENDED, status=JobStatus.SUCCEEDED, outcome_json=b"x" * (PIECE_BYTES + 1))
 
     with pytest.raises(Problem) as caught:

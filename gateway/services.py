@@ -31,7 +31,7 @@ from gateway.metrics import GatewayMetrics
 from gateway.readiness import ReadinessProbe
 from gateway.settings import GatewaySettings
 from gateway.web.answers import AnswerBudget
-from gateway.web.bodies import BodyReader
+from gateway.web.bodies import BodyReader, ParseTurns
 from gateway.web.graceful_stop import GracefulStop
 from gateway.web.slow_clients import ConnectionMonitor
 from headrace.models.manifest import Manifest
@@ -75,6 +75,7 @@ class Services:
         self.tracing = _request_tracing(self.clock) if settings.tracing else None
         self.metrics = GatewayMetrics(settings.gateway_processes > 1)
         self.body_reader = BodyReader(settings.body_max_bytes, settings.bodies_max_bytes)
+        self.parse_turns = ParseTurns()
         self.answers = AnswerBudget(settings.answers_max_bytes, self.metrics.rejected)
         self.connections = ConnectionMonitor(settings, self.metrics.rejected)
         self.workers = Workers(self.redis, self.clock)

@@ -18,6 +18,7 @@ from gateway.catalog.served_model import ServedModel
 from gateway.errors import RequestError
 from gateway.problems import CONTENT_TYPE, Problem, stopping
 from gateway.services import Services
+from gateway.web.bodies import SMALL_BYTES
 from gateway.web.request_context import RequestContext, context_of
 from shared.queue.contract import Lane
 
@@ -87,14 +88,24 @@ class HotEndpoint(ABC):
         headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
         return EncodedResponse(problem.body(), problem.status, headers, CONTENT_TYPE.encode())
 
-    def parse(self, served: ServedModel, body: bytes, context: RequestContext) -> ParsedRows:
-        """Parse a body; count its rows, which take several times its memory, until the request is answered.
+    async def parse(self, served: ServedModel, body: bytes, context: RequestContext) -> ParsedRows:
+        """Parse a body, a large one in its turn.
+
+        Its rows, which take several times its memory, are counted until the request is answered.
 
         Raises:
             RequestError: if the body does not hold rows of the model.
             Problem: 503 if too many rows are held.
         """
-        parsed = served.parser.parse(body)
+        if len(body) <= SMALL_BYTES:
+            parsed = served.parser.parse(body)
+        else:
+            turns = self.services.parse_turns
+            began_at = await turns.begin(context.owner)
+            try:
+                parsed = served.parser.parse(body)
+            finally:
+                turns.end(began_at)
         if not parsed.single:
             self.services.body_reader.hold(parsed.memory_bytes, context.body_bytes)
             context.body_bytes += parsed.memory_bytes

@@ -63,7 +63,7 @@ class SubmitEndpoint(HotEndpoint):
         services = self.services
         key = idempotency_key(headers)
         context = context_of(scope)
-        parsed = self.parse(served, body, context)
+        parsed = await self.parse(served, body, context)
         owner, trace, reference = context.owner, context.trace, reference_of(scope)
         job_id, replay = await services.jobs.submit(
             served.manifest, parsed.rows, parsed.single, key, owner, trace, reference

@@ -25,7 +25,9 @@ from gateway.auth.api_keys import KeyScope
 from gateway.auth.guard import require
 from gateway.catalog.row_parser import ParsedRows
 from gateway.catalog.served_model import ServedModel
+from gateway.errors import DeadlineExceeded
 from gateway.problems import Problem, overloaded
+from gateway.web.bodies import SMALL_BYTES
 from gateway.web.request_context import context_of
 from shared.queue.contract import JobStatus, Lane
 
@@ -47,13 +49,19 @@ class PredictEndpoint(HotEndpoint):
         if "wait" in prefer or "respond-async" in prefer:
             # The caller needs this scope to fetch the job.
             require(context, KeyScope.JOBS)
-            parsed = self.parse(served, body, context)
+            parsed = await self.parse(served, body, context)
             response = await self._as_job(served, parsed, prefer, scope, headers)
             return response, time.perf_counter() - started
         deadline_seconds = self._deadline_seconds(scope)
         # A request that is refused with one row would be refused with more: an overload costs no parsing.
         served.batcher.admit(1, deadline_seconds)
-        parsed = self.parse(served, body, context)
+        asked_at = time.perf_counter()
+        parsed = await self.parse(served, body, context)
+        if len(body) > SMALL_BYTES:
+            # It may have waited for its turn.
+            deadline_seconds -= time.perf_counter() - asked_at
+            if deadline_seconds <= 0:
+                raise DeadlineExceeded(self._deadline_seconds(scope))
         context.hold_answer(len(parsed.rows) * served.answer_row_bytes)
         trace = context.trace
         answer = await served.batcher.predict(parsed.rows, deadline_seconds, trace, context.wait_for)

@@ -9,10 +9,10 @@ from pydantic_core import SchemaValidator
 
 from gateway.api.statuses import ERRORS_SHOWN, problem_of
 from gateway.catalog.row_examiner import MISTAKES_MAX
-from gateway.catalog.row_parser import QUICK_ROW_BYTES, TEXT_CHARACTERS, RowParser, flat_row
+from gateway.catalog.row_parser import PARTS_MIN, QUICK_ROW_BYTES, TEXT_CHARACTERS, RowParser, flat_row
 from gateway.errors import InvalidRows, RequestError
 from gateway.problems import Problem
-from headrace.models.manifest import Feature
+from headrace.models.manifest import Feature, Manifest
 from tests.support.manifests import classifier, feature, flag, mixed, text
 
 ODD_NAMES = ["petal length (cm)", "a/b~c", 'quo"ted', "Straße", " ", "INSTANCES", "instance", "__proto__", "v"]
@@ -231,7 +231,7 @@ def test_every_wrong_value_is_counted_but_only_some_are_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b" ", b"{", b'{"length":1,}', b"'length'", b"\xff", b'{"length":"\\ud800"}', b"[" * 100_000, b"{}{}"]
+    "body", [b"", b" ", b"{", b'{"length":1,}', b"'length'", b"\xff", b'{"length":"\\ud800"}', b"[" * 90_000, b"{}{}"]
 )
 @pytest.mark.parametrize("around", [b"%s", b'{"instances":[%s'])
 def test_a_body_that_is_not_json_is_400(body: bytes, around: bytes) -> None:
@@ -480,10 +480,13 @@ def named(count: int, value: str = "1") -> str:
 
 FULL_OF_MISTAKES: dict[str, Callable[[], str]] = {
     "unknown names": lambda: named(100_000),
+    "more unknown names than are parsed": lambda: named(300_000),
     "unknown names beside the instances": lambda: '{"instances":[{"length":1,"width":2}],' + named(100_000)[1:],
     "unknown names in an instance": lambda: '{"instances":[' + named(100_000) + "]}",
     "unknown names in the last instance": lambda: '{"instances":[{"length":1,"width":2},' + named(100_000) + "]}",
     "unknown names in all instances": lambda: '{"instances":[' + ",".join([named(20)] * 5_000) + "]}",
+    "empty lists": lambda: '{"instances":[' + ",".join(["[]"] * 1_300_000) + "]}",
+    "nested lists": lambda: '{"instances":[' + ",".join(["[[[]]]"] * 300_000) + "]}",
     "too many instances": lambda: '{"instances":[' + ",".join(["1"] * 500_000) + "]}",
     "instances that are no rows": lambda: '{"instances":[' + ",".join(["1"] * 10_000) + "]}",
     "wrong values": lambda: '{"instances":[' + ",".join(['{"length":[],"width":"1"}'] * 10_000) + "]}",
@@ -506,6 +509,41 @@ def test_a_body_full_of_mistakes_takes_little_more_than_reading_it(name: str) ->
     assert refused - read < 5 * (read - before) + 0.15
     assert len(caught.value.mistakes) < 2 * MISTAKES_MAX
     assert len(problem_of(caught.value).body()) < 5_000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"instances":[' + ",".join(["[]"] * 1_300_000) + "]}",
+        '{"x":[' + ",".join(["{}"] * 1_300_000) + "]}",
+        named(300_000),
+        '{"instances":[' + ",".join(['["é\\",",[[,"]'] * 200_000) + "]}",
+    ],
+    ids=["lists", "objects", "names", "texts"],
+)
+@pytest.mark.parametrize("of", [classifier(), MIXED], ids=["numbers", "texts"])
+def test_a_body_of_far_more_parts_than_a_request_has_is_refused_unparsed(of: Manifest, body: str) -> None:
+    rows, encoded = RowParser(of, 10_000), body.encode()
+    before = time.process_time()
+    problem = refusal(encoded, rows)
+
+    assert time.process_time() - before < (0.5 if of is MIXED else 0.1)
+    assert (problem.code, pointers(problem)) == ("invalid_rows", [""])
+    assert "at most 10000 rows of" in problem.extra["errors"][0]["detail"]
+
+
+def test_texts_may_hold_any_number_of_commas_and_brackets() -> None:
+    long = text("note", None).model_copy(update={"longest": PARTS_MIN})
+    row = {"note": '[,{"\\' * PARTS_MIN, "size": 1}
+
+    assert RowParser(mixed(feature("size"), long), 10).parse(json.dumps(row).encode()).rows == [[1.0, row["note"]]]
+
+
+def test_names_of_features_may_hold_commas_and_brackets() -> None:
+    name = "[" * 60 + "," * 60
+    rows = [{name: 1}] * 2_000
+
+    assert len(RowParser(mixed(feature(name)), 2_000).parse(json.dumps({"instances": rows}).encode()).rows) == 2_000
 
 
 def test_of_more_mistakes_than_are_counted_the_answer_says_so() -> None:

@@ -77,14 +77,18 @@ class Workers:
             for worker, children in self._children_for(model).items()
         }
 
-    def holders(self, name: str) -> set[str]:
-        """Return the workers of which at least one child has any version of a model loaded."""
-        prefix = f"{name} "
-        return {
-            worker
-            for worker, children in self._children_for(prefix).items()
-            if any(model.startswith(prefix) for child in children for model in child.loaded)
-        }
+    def holders(self, name: str, version: str) -> dict[str, bool]:
+        """Map each worker that holds a model to True if all of its children that hold any version of it have this one.
+
+        A child that holds none loads a version when it is called for it.
+        """
+        prefix, wanted = f"{name} ", f"{name} {version}"
+        holders: dict[str, bool] = {}
+        for worker, children in self._children_for(prefix).items():
+            holding = [child for child in children if any(model.startswith(prefix) for model in child.loaded)]
+            if holding:
+                holders[worker] = all(wanted in child.loaded for child in holding)
+        return holders
 
     def refusals(self, model: str) -> set[str]:
         """Return the reasons for which children could not load `<name> <version>`."""

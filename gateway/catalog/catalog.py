@@ -258,13 +258,13 @@ class Catalog:
         """Tell whether the workers that hold a model have this version in memory; the others load it on demand."""
         if self._workers.refusals(f"{name} {version}"):
             return False
-        holders = self._workers.holders(name)
+        holders = self._workers.holders(name, version)
         if not holders:
             # No worker holds the model, so waiting would not help; but a version that answers now must go on.
-            return self.alias_of(name) not in self.aliases(name) or not any(model == name for model, _ in self._served)
-        loaded = self._workers.loaded_by(f"{name} {version}")
-        ready = [worker for worker in holders if loaded.get(worker)]
-        return len(ready) == len(holders) or (bool(ready) and waited_seconds > PATIENCE_SECONDS)
+            current = self.aliases(name).get(self.alias_of(name))
+            served = any(model == name for model, _ in self._served)
+            return current is None or not served or bool(self._workers.refusals(f"{name} {current}"))
+        return all(holders.values()) or (any(holders.values()) and waited_seconds > PATIENCE_SECONDS)
 
     def _states(self, name: str) -> dict[str, AliasState]:
         return self._aliases.get(name, {})

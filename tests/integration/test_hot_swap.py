@@ -35,14 +35,14 @@ ROW = {"x": 1.0}
 ANSWERS = {"v1": "one", "v2": "two"}
 
 
-def add_version(store: ModelStore, version: str, answer: str, alias: str | None = None) -> None:
+def add_version(store: ModelStore, version: str, answer: str, alias: str | None = None, name: str = "swapped") -> None:
     """Add a version that always gives this answer."""
     rows = np.array([[0.0], [1.0]])
     estimator = DummyClassifier(strategy="constant", constant=answer).fit(rows, np.array([answer, "other"]))
     export(
         estimator,
         rows,
-        name="swapped",
+        name=name,
         version=version,
         store=store,
         alias=alias,
@@ -263,6 +263,36 @@ def test_a_broken_version_is_refused_and_the_old_one_stays(
     assert response.json()["type"] == "urn:headrace:problem:model_unavailable"
     store.set_alias("swapped", "production", "v2")
     wait_for("v2 is served", lambda: version_served(stack) == "v2")
+
+
+@pytest.mark.parametrize("called", [False, True], ids=["at once", "after a call for the version"])
+def test_a_new_version_takes_the_place_of_a_first_one_that_no_worker_can_load(
+    stack: Stack, store: ModelStore, called: bool
+) -> None:
+    name = f"stuck{called:d}"
+    add_version(store, "v1", "one", alias="latest", name=name)
+    corrupt(Path(store.root) / name / "v1")
+
+    def answered() -> httpx.Response:
+        return stack.http.post(f"/models/{name}/predict", json=ROW)
+
+    wait_for("it is known", lambda: stack.http.get("/models").text.count(name))
+    assert answered().status_code == 503
+    add_version(store, "v2", "two", alias="latest", name=name)
+    if called:
+        # Loads it in one of the two children.
+        assert stack.http.post(f"/models/{name}/versions/v2/predict", json=ROW).status_code == 200
+    wait_for("v2 is served", lambda: answered().status_code == 200, 10)
+    assert answered().json()["version"] == "v2"
+
+
+def test_a_model_that_one_child_has_loaded_moves(stack: Stack, store: ModelStore) -> None:
+    add_version(store, "v1", "one", alias="latest", name="rare")
+    assert stack.http.post("/models/rare/predict", json=ROW).json()["version"] == "v1"
+    known = {"name": "rare", "default": False, "aliases": {"latest": "v1"}}
+    wait_for("latest is v1", lambda: known in stack.http.get("/models").json()["models"], 10)
+    add_version(store, "v2", "two", alias="latest", name="rare")
+    wait_for("v2 is served", lambda: stack.http.get("/models/rare").json()["version"] == "v2", 10)
 
 
 def test_a_version_whose_load_kills_a_child_is_tried_once_by_each(stack: Stack, store: ModelStore) -> None:

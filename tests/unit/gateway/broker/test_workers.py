@@ -184,13 +184,18 @@ def test_a_worker_has_a_version_when_all_of_its_children_have(broker: FakeServer
                 client,
                 a_0=child("iris v1", "iris v2"),
                 a_1=child("iris v1"),
+                # Called for no version of iris yet.
+                a_2=child("iris-2 v1"),
                 b_0=child("iris-2 v1"),
                 gone_0=child("x y"),
             )
             await known.refresh()
-            assert known.loaded_by("iris v1") == {"a": True, "b": False, "c": False}
+            assert known.loaded_by("iris v1") == {"a": False, "b": False, "c": False}
+            assert known.loaded_by("iris-2 v1") == {"a": False, "b": True, "c": False}
             assert known.loaded_by("iris v2") == {"a": False, "b": False, "c": False}
-            assert (known.holders("iris"), known.holders("iris-2"), known.holders("x")) == ({"a"}, {"b"}, set())
+            assert known.holders("iris", "v1") == {"a": True}
+            assert known.holders("iris", "v2") == {"a": False}
+            assert (known.holders("iris-2", "v1"), known.holders("x", "y")) == ({"a": True, "b": True}, {})
 
     run(scenario())
 
@@ -201,7 +206,7 @@ def test_only_the_workers_of_a_models_group_count(broker: FakeServer) -> None:
             await announce(client, a=heartbeat(), b=heartbeat(pinned=["iris"]))
             await announce_children(client, a_0=child("iris v1", "sticks v1"), b_0=child("iris v2"))
             await known.refresh()
-            assert known.holders("iris") == {"b"}
+            assert known.holders("iris", "v1") == {"b": False}
             assert known.loaded_by("iris v1") == {"b": False}
             assert known.loaded_by("sticks v1") == {"a": True}
 
@@ -240,6 +245,6 @@ def test_a_child_that_is_silent_counts_no_more(broker: FakeServer) -> None:
             broker.connected = False
             with pytest.raises(redis.ConnectionError):
                 await known.refresh()
-            assert (known.children, known.groups, known.holders("iris")) == ({}, [""], set())
+            assert (known.children, known.groups, known.holders("iris", "v1")) == ({}, [""], {})
 
     run(scenario())

@@ -78,11 +78,9 @@ class FakeWorkers:
     def hold(self, worker: str, *labels: str, partly: Sequence[str] = ()) -> None:
         self.loaded[worker] = {**dict.fromkeys(labels, True), **dict.fromkeys(partly, False)}
 
-    def holders(self, name: str) -> set[str]:
-        return {worker for worker, labels in self.loaded.items() if any(x.startswith(f"{name} ") for x in labels)}
-
-    def loaded_by(self, label: str) -> dict[str, bool]:
-        return {worker: labels.get(label, False) for worker, labels in self.loaded.items()}
+    def holders(self, name: str, version: str) -> dict[str, bool]:
+        holding = {worker for worker, labels in self.loaded.items() if any(x.startswith(f"{name} ") for x in labels)}
+        return {worker: self.loaded[worker].get(f"{name} {version}", False) for worker in holding}
 
     def refusals(self, label: str) -> set[str]:
         return self.refused.get(label, set())
@@ -329,6 +327,15 @@ def test_a_refused_version_is_never_followed_and_the_reason_is_shown(at: Gateway
     at.store.put("sticks", "latest", "v1")
     at.look()
     assert (at.serves(), at.catalog.moves("sticks")) == ("v1", {}), "taken back"
+
+
+def test_a_version_that_no_worker_can_load_is_left_at_once(at: Gateway) -> None:
+    at.workers.loaded.clear()
+    at.workers.refused["sticks v1"] = {"a module is missing"}
+    at.store.put("sticks", "latest", "v2")
+    at.look()
+
+    assert at.serves() == "v2"
 
 
 def test_production_is_preferred_to_latest(at: Gateway) -> None:

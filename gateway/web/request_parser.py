@@ -1,10 +1,18 @@
 """Parsing of HTTP/1 requests: no upgrades, and no framing that a proxy in front could read in another way."""
 
+import re
+from functools import lru_cache
 from typing import Protocol
 
 import httptools
 
 from gateway.web.request_context import HeaderPairs
+
+_SINGLE = frozenset((b"host", b"authorization", b"content-type", b"idempotency-key"))
+"""Headers that a request may have once: of two, a proxy in front may have used the other one."""
+
+_HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
+"""Form of `Host`: the characters of names and addresses (RFC 3986, section 3.2.2), and a port's colon."""
 
 
 class Parsed(Protocol):
@@ -49,22 +57,32 @@ def check_head(version: str, headers: HeaderPairs) -> None:
     """Check what the parser does not check.
 
     Raises:
-        ValueError: if the version is neither 1.1 nor 1.0, there is not exactly one `Host`, of which a proxy in front
-            may have used the other one (RFC 9112, section 3.2), or the body has a transfer coding besides chunked,
-            which the parser would ignore, or any in HTTP/1.0, which has none (section 6.1).
+        ValueError: if the version is neither 1.1 nor 1.0, `Host` is missing or malformed (RFC 9112, section 3.2), a
+            header comes twice of which there may be one, or the body has a transfer coding besides chunked, which the
+            parser would ignore, or any in HTTP/1.0, which has none (section 6.1).
     """
-    hosts = codings = 0
+    seen: set[bytes] = set()
+    codings = 0
     for name, value in headers:
-        if name == b"host":
-            hosts += 1
+        if name in _SINGLE:
+            if name in seen:
+                raise ValueError(f"two headers {name.decode()}")
+            seen.add(name)
+            if name == b"host" and not _is_host(value):
+                raise ValueError("a malformed host")
         elif name == b"transfer-encoding":
             codings += 1 if version == "1.1" and value.lower() == b"chunked" else 2
     if version not in ("1.0", "1.1"):
         raise ValueError(f"HTTP/{version}")
-    if hosts > 1 or (hosts == 0 and version == "1.1"):
-        raise ValueError(f"{hosts} hosts")
+    if version == "1.1" and b"host" not in seen:
+        raise ValueError("no host")
     if codings > 1:
         raise ValueError("a transfer coding other than chunked")
+
+
+@lru_cache(maxsize=64)
+def _is_host(value: bytes) -> bool:
+    return _HOST.fullmatch(value) is not None
 
 
 def _without_upgrade(connection: Parsed) -> bytes:

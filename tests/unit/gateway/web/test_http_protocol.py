@@ -383,13 +383,37 @@ def test_unreadable_requests_are_counted_and_logged_at_a_limited_rate(caplog: py
     assert len(caplog.records) == LINES_PER_SECOND
 
 
-@pytest.mark.parametrize("hosts", [b"", b"Host: a\r\nHost: b\r\n"])
-def test_not_exactly_one_host_is_no_http(hosts: bytes) -> None:
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"",
+        b"Host: a\r\nHost: b\r\n",
+        b"Host: a b\r\n",
+        b"Host: a/b\r\n",
+        b"Host: me@a\r\n",
+        b"Host: a\xff\r\n",
+        b"Host: a\r\nAuthorization: Bearer one\r\nAuthorization: Bearer two\r\n",
+        b"Host: a\r\nContent-Type: application/json\r\nContent-Type: text/plain\r\n",
+        b"Host: a\r\nIdempotency-Key: a\r\nIDEMPOTENCY-KEY: b\r\n",
+    ],
+)
+def test_headers_that_another_server_could_read_otherwise_are_no_http(headers: bytes) -> None:
     async def scenario() -> None:
         with connected(App()) as connection:
-            await connection.receive(b"GET / HTTP/1.1\r\n" + hosts + b"\r\n")
+            await connection.receive(b"GET / HTTP/1.1\r\n" + headers + b"\r\n")
             assert refusal(connection.transport) == "invalid_http"
             assert connection.app.scopes == []
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("host", [b"", b"a", b"A-1.b:80", b"127.0.0.1:8000", b"[::1]:8000", b"my_gateway"])
+def test_names_and_addresses_are_hosts(host: bytes) -> None:
+    async def scenario() -> None:
+        with connected(App()) as connection:
+            await connection.receive(b"GET / HTTP/1.1\r\nHost: " + host + b"\r\n\r\n")
+            await connection.answer()
+            assert len(connection.app.scopes) == 1
 
     run(scenario())
 

@@ -17,7 +17,8 @@ local function length_of(number_of_list)
   return type(length) == 'number' and length or 0
 end
 
-unread = tonumber(unread) or length_of(list)
+-- A cursor may name more jobs than the list has.
+unread = math.min(tonumber(unread) or math.huge, length_of(list))
 
 -- Adds a job that is wanted. A record that is no hash, or does not say when the job was accepted, is left out.
 local function add_job(id)

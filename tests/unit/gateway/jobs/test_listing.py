@@ -42,6 +42,22 @@ def test_pages_follow_each_other_while_jobs_come_and_go(broker: FakeServer) -> N
     run(scenario())
 
 
+def test_a_cursor_with_more_jobs_than_its_list_has_repeats_none(
+    broker: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "READ_TOGETHER", 2)
+
+    async def scenario() -> None:
+        async with connected(broker) as redis:
+            desk, jobs = Desk(redis), made(redis)
+            ids = [(await desk.submit())[0] for _ in range(3)]
+            for cursor in ("999999999-3", "999999999-999999999"):
+                page = await jobs.page(EVERYTHING, 500, cursor)
+                assert ([job.id for job in page.jobs], page.cursor) == (ids[::-1], None)
+
+    run(scenario())
+
+
 def test_failed_jobs_are_found_among_any_number_and_told_with_their_error(
     broker: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,7 +55,7 @@ class DeadlineExceeded(RequestError):
     """A prediction that was not made in time."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"no prediction within {seconds:g} s")
+        super().__init__(f"no prediction within {seconds:.3g} s")
 
 
 class IdempotencyKeyReused(RequestError):
@@ -76,7 +76,7 @@ class ModelUnavailable(RequestError):
     """A version that is in the model store and cannot be read."""
 
     def __init__(self) -> None:
-        super().__init__("this version can't be read")
+        super().__init__("this version can't be read: `headrace verify` says why")
 
 
 class InvalidJson(RequestError):

@@ -38,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = options.run(client, options)
     except redis.RedisError as error:
         # The URL may hold a password, its address does not.
-        return _fail(f"Redis at {urlsplit(url).netloc.rpartition('@')[2]}: {type(error).__name__}")
+        address = urlsplit(url).netloc.rpartition("@")[2]
+        return _fail(f"Redis at {address}: {type(error).__name__}; REDIS_URL says where it is")
     finally:
         client.close()
     return status

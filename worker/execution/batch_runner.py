@@ -235,8 +235,8 @@ class BatchRunner:
             before = self._unloaded_lines.admit()
             if before is not None:
                 logger.error("%s %s can't be loaded: %s%s", model, version, error, before)
-            reason = PredictionError(ErrorCode.MODEL_UNAVAILABLE.value, f"{model} {version} can't be loaded")
-            return BatchResult([failure(reason)] * len(sizes))
+            reason = f"{model} {version} can't be loaded: `headrace verify` says why"
+            return BatchResult([failure(PredictionError(ErrorCode.MODEL_UNAVAILABLE.value, reason))] * len(sizes))
         began_at = self._clock.now()
         with nullcontext() if probe else self._metrics.batches_in_progress.track_inprogress():
             batch = predict_calls(predictor, rows, sizes)

@@ -39,7 +39,13 @@ def test_every_error_of_the_rooms_has_a_status() -> None:
             "the queue can't be reached at the moment",
         ),
         (errors.NoWorker(), 503, "no_worker", "Service Unavailable", "no worker is running"),
-        (errors.ModelUnavailable(), 503, "model_unavailable", "Service Unavailable", "this version can't be read"),
+        (
+            errors.ModelUnavailable(),
+            503,
+            "model_unavailable",
+            "Service Unavailable",
+            "this version can't be read: `headrace verify` says why",
+        ),
         (errors.DeadlineExceeded(2.0), 504, "deadline_exceeded", "Gateway Timeout", "no prediction within 2 s"),
     ],
 )

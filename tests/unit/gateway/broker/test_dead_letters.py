@@ -155,4 +155,7 @@ def test_a_redis_that_does_not_answer_is_reported(
     monkeypatch.setenv("REDIS_URL", "redis://operator:secret@127.0.0.1:7777/0")
 
     assert main(["list"]) == 1
-    assert capsys.readouterr() == ("", "headrace: Redis at 127.0.0.1:7777: ConnectionError\n")
+    assert capsys.readouterr() == (
+        "",
+        "headrace: Redis at 127.0.0.1:7777: ConnectionError; REDIS_URL says where it is\n",
+    )

@@ -1,5 +1,7 @@
 """Marks every test by its folder."""
 
+import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,3 +15,12 @@ FOLDER = Path(__file__).parent
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         item.add_marker(Path(item.path).relative_to(FOLDER).parts[0])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    # Some 2 million objects live from here to the end: the garbage collector need not look at them again and again.
+    gc.disable()
+    yield
+    gc.freeze()
+    gc.enable()

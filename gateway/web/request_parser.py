@@ -8,7 +8,7 @@ import httptools
 
 from gateway.web.request_context import HeaderPairs
 
-_SINGLE = frozenset((b"host", b"authorization", b"content-type", b"idempotency-key"))
+_SINGLE = frozenset((b"host", b"authorization", b"idempotency-key"))
 """Headers that a request may have once: of two, a proxy in front may have used the other one."""
 
 _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import NewStack
-from tests.support.processes import wait_for
 from tests.support.puppet import PUPPET_FOLDER, Act
 from tests.support.stack import Stack
 
@@ -124,7 +123,7 @@ def test_past_its_deadline_a_row_is_never_computed(puppets: Stack) -> None:
         for n in (1, 2):
             # One after another: together they could be one batch.
             busy.append(pool.submit(puppets.predict, {"value": 4, "act": Act.SLEEP}, params={"deadline": 30}))
-            wait_for("it runs", lambda n=n: puppets.redis.hlen("unacked") >= n)  # type: ignore[misc]
+            puppets.wait_computing(n)
         late = puppets.predict({"value": 7, "act": Act.REMEMBER}, params={"deadline": 0.2})
         assert late.status_code == 504
         assert all(future.result().status_code == 200 for future in busy)

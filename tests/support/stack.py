@@ -12,6 +12,7 @@ import httpx
 import redis
 
 from scripts.broker import find_server
+from tests.support.exposition import Scrape
 from tests.support.processes import Process, free_port, python, wait_for
 from tests.support.redis_users import TESTER, redis_users
 from tests.support.tls import TlsFiles
@@ -187,6 +188,11 @@ class Stack:
     def wait_idle(self) -> None:
         """Wait until no worker holds an entry: that of a call is acknowledged after its answer."""
         wait_for("nothing is in hand", lambda: self.redis.hlen("unacked") == 0)
+
+    def wait_computing(self, batches: int) -> None:
+        """Wait until the workers compute so many batches. The gateway's probes are entries too, but not counted."""
+        urls = [f"http://127.0.0.1:{port}/metrics" for port in self.metrics_ports]
+        wait_for(f"{batches} batches run", lambda: Scrape(*urls).total("inference_batches_in_progress") == batches)
 
     def jobs(self) -> dict[str, int]:
         """Return the counts of jobs: accepted, open, and by outcome."""

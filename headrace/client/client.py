@@ -26,6 +26,9 @@ POLL_SECONDS = 5.0
 PAGE_JOBS = 500
 """Jobs in one page of a list."""
 
+CONNECTIONS_MAX = 100
+"""Connections that a client's threads have at most; more threads wait for one."""
+
 SHORTEST_POLL_SECONDS = 0.1
 """Wait below which a gateway that still finds it too long is not asked to wait at all."""
 
@@ -59,7 +62,11 @@ class Client:
                 raise ClientMisused("the API key has a space, a line break or a character that is not ASCII")
             headers["Authorization"] = f"Bearer {key}"
         try:
-            self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, transport=transport)
+            # By default httpx keeps 20 idle connections, and closes others, also one that a thread is about to use.
+            limits = httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX)
+            self._http = httpx.Client(
+                base_url=url, headers=headers, timeout=timeout, transport=transport, limits=limits
+            )
         except httpx.InvalidURL as error:
             raise ClientMisused(f"{url!r} is no address of a gateway: {error}") from None
         self._timeout = timeout

@@ -7,6 +7,7 @@ pipelining, with one request at a time on each of many connections.
 import contextlib
 import select
 import socket
+import sys
 import time
 import uuid
 from collections import deque
@@ -82,6 +83,8 @@ class Submitter:
         self._stopped = False
         self.paused = False
         """While set, no job is submitted for the first time."""
+        self.pause_at = sys.maxsize
+        """Number of accepted jobs from which on none is."""
         self.accepted = 0
         """Number of accepted jobs, each counted once."""
         self.answers_202 = 0
@@ -123,7 +126,7 @@ class Submitter:
         while self._idle:
             if self._again and self._again[0][0] <= time.monotonic():
                 number = self._again.popleft()[1]
-            elif self.paused:
+            elif self.paused or self.accepted >= self.pause_at:
                 return False
             else:
                 found = next(fresh, None)

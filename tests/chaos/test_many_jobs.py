@@ -2,6 +2,7 @@
 
 import os
 import random
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -33,6 +34,9 @@ JOBS = int(os.environ.get("CHAOS_JOBS", "3000"))
 
 QUIET_JOBS = min(JOBS // 10, 20_000)
 """The last jobs, during which nothing is killed: a killed process loses its counts."""
+
+IN_A_KILL = 150
+"""Jobs that are accepted at most after the number at which something is to be killed, before it is killed."""
 
 KILL_EVERY_JOBS = 15_000
 OPEN_AT_MOST = 20_000
@@ -126,6 +130,7 @@ def _submit_while_things_are_killed(stack: Stack, submitter: Submitter, chance: 
     count = max(len(KILLS), JOBS // KILL_EVERY_JOBS)
     kinds = KILLS + [chance.choice(KILLS) for _ in range(count - len(KILLS))]
     due = deque(zip(sorted(chance.randrange(until // 20, until * 9 // 10) for _ in kinds), kinds, strict=True))
+    submitter.pause_at = due[0][0] + IN_A_KILL
     with _submitting(submitter, range(until)) as done:
         progress = _Progress(stack, submitter)
         while not done():
@@ -133,6 +138,8 @@ def _submit_while_things_are_killed(stack: Stack, submitter: Submitter, chance: 
                 _, kill = due.popleft()
                 progress.tell(kill.__name__.replace("_", " "))
                 kill(stack, chance)
+            # Jobs come on while something is killed, but not so many that none is left for the next kill.
+            submitter.pause_at = due[0][0] + IN_A_KILL if due else sys.maxsize
             # A worker ends if one of its children is killed before it has started.
             kills.start_what_ended(stack)
             submitter.paused = progress.open_jobs() > OPEN_AT_MOST

@@ -1,6 +1,9 @@
 """The client of the SDK against real processes."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
@@ -50,3 +53,41 @@ def test_what_the_gateway_refuses_is_an_exception_of_its_kind(client: Client) ->
     assert (invalid.value.code, invalid.value.status) == ("invalid_rows", 422)
     assert invalid.value.members["errors"][0]["pointer"].startswith("/")
     assert unknown.value.code == "unknown_job"
+
+
+def test_threads_that_share_a_client_lose_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    all_here = threading.Barrier(30)
+    opened, closed = [], []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            super().setup()
+            opened.append(self.client_address)
+
+        def finish(self) -> None:
+            closed.append(self.client_address)
+            super().finish()
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            if self.path == "/models/together/predict":
+                all_here.wait(timeout=10)
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_: object) -> None:
+            """Log nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with Client(f"http://127.0.0.1:{server.server_port}") as client:
+            with ThreadPoolExecutor(30) as pool:
+                list(pool.map(lambda _: client.predict({}, model="together"), range(30)))
+            client.predict({})
+            assert (len(opened), closed) == (30, [])
+        server.shutdown()

@@ -20,6 +20,9 @@ from tests.support.tls import TlsFiles
 MODEL_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "TRUSTED_MODULES": "tests.support.puppet"}
 
 
+LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+"""httpcore closes idle connections beyond a limit, also one that another thread is about to use."""
+
 MEMORY_BYTES_MIN = 2_000_000_000
 """Free bytes in memory from which on brokers keep their files there."""
 
@@ -78,7 +81,7 @@ class Stack:
         )
         self.metrics_ports: list[int] = []
         self.workers = [self.new_worker() for _ in range(workers)]
-        self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+        self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False, limits=LIMITS)
         self.redis = redis.Redis.from_url(self.url_of("tester"))
 
     def new_worker(self, **options: str) -> Process:

@@ -3,12 +3,15 @@
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.integration.conftest import NewStack
+from tests.support.exposition import Scrape
+from tests.support.processes import wait_for
 from tests.support.puppet import PUPPET_FOLDER, Act
 from tests.support.stack import Stack
 
@@ -116,14 +119,20 @@ def test_a_batch_that_runs_too_long_is_ended(hasty_puppets: Stack) -> None:
     assert hasty_puppets.predict(ANSWER).status_code == 200
 
 
+def asked(stack: Stack, calls: int) -> bool:
+    in_progress = Scrape(f"{stack.url}/metrics").total("inference_requests_in_progress", lane="interactive")
+    return in_progress == calls
+
+
 def test_past_its_deadline_a_row_is_never_computed(puppets: Stack) -> None:
     puppets.wait_idle()
     with ThreadPoolExecutor(3) as pool:
         busy = []
         for n in (1, 2):
-            # One after another: together they could be one batch.
+            # One after another: together they could be one batch. The second may have to wait for the first: of a slow
+            # model the gateway leaves one slot free.
             busy.append(pool.submit(puppets.predict, {"value": 4, "act": Act.SLEEP}, params={"deadline": 30}))
-            puppets.wait_computing(n)
+            wait_for("it is sent or waits", partial(asked, puppets, n))
         late = puppets.predict({"value": 7, "act": Act.REMEMBER}, params={"deadline": 0.2})
         assert late.status_code == 504
         assert all(future.result().status_code == 200 for future in busy)

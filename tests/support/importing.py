@@ -3,6 +3,7 @@
 `python -W error -m tests.support.importing gateway.app …` prints a JSON object: module -> effects.
 """
 
+import gc
 import importlib
 import json
 import logging
@@ -20,8 +21,10 @@ OURS = ("headrace", "gateway", "worker", "training", "shared")
 # Libraries that are imported once, before the children start: they are slow, and may have effects.
 LIBRARIES = (
     "celery.app.amqp", "celery.bootsteps", "celery.signals", "fastapi", "joblib", "kombu.transport.redis", "numpy",
-    "orjson", "pandas", "prometheus_client.multiprocess", "pydantic_settings", "redis.asyncio", "sklearn.linear_model",
-    "sklearn.datasets", "sklearn.model_selection", "threadpoolctl", "uvicorn",
+    "cryptography.hazmat.primitives.serialization", "httpx", "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "opentelemetry.sdk.trace", "orjson", "pandas", "prometheus_client.multiprocess", "pydantic_settings",
+    "redis.asyncio", "sklearn.datasets", "sklearn.ensemble", "sklearn.linear_model", "sklearn.model_selection",
+    "sklearn.neural_network", "skops.io", "threadpoolctl", "uvicorn.protocols.http.httptools_impl",
 )  # fmt: skip
 
 # Audit events that mean that something outside this process is touched.
@@ -37,6 +40,9 @@ def main() -> None:
     sys.dont_write_bytecode = True
     for library in LIBRARIES:
         importlib.import_module(library)
+    # A collection in a child would copy the memory that it shares with this process.
+    gc.disable()
+    gc.freeze()
     print(json.dumps({module: _in_child(module) for module in sys.argv[1:]}))
 
 

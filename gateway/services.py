@@ -111,6 +111,8 @@ class Services:
         settings = self.settings
         # A single row is taken, however long its answer is.
         rows_max = min(settings.rows_max, max(1, settings.answer_max_bytes // answer_row_bytes(manifest)))
+        # A value takes two bytes of a body, or none where it may be left out: then there are no more rows either.
+        rows_max = min(rows_max, max(1, settings.body_max_bytes // (2 * len(manifest.features))))
         return ServedModel(
             manifest,
             RowParser(manifest, rows_max, settings.text_max_characters),

@@ -18,7 +18,6 @@ from gateway.catalog.served_model import ServedModel
 from gateway.errors import RequestError
 from gateway.problems import CONTENT_TYPE, Problem, stopping
 from gateway.services import Services
-from gateway.web.bodies import SMALL_BYTES
 from gateway.web.request_context import RequestContext, context_of
 from shared.queue.contract import Lane
 
@@ -97,7 +96,7 @@ class HotEndpoint(ABC):
             RequestError: if the body does not hold rows of the model.
             Problem: 503 if too many rows are held.
         """
-        if len(body) <= SMALL_BYTES:
+        if served.parser.is_small(body):
             parsed = served.parser.parse(body)
         else:
             turns = self.services.parse_turns

@@ -27,7 +27,6 @@ from gateway.catalog.row_parser import ParsedRows
 from gateway.catalog.served_model import ServedModel
 from gateway.errors import DeadlineExceeded
 from gateway.problems import Problem, overloaded
-from gateway.web.bodies import SMALL_BYTES
 from gateway.web.request_context import context_of
 from shared.queue.contract import JobStatus, Lane
 
@@ -57,7 +56,7 @@ class PredictEndpoint(HotEndpoint):
         served.batcher.admit(1, deadline_seconds)
         asked_at = time.perf_counter()
         parsed = await self.parse(served, body, context)
-        if len(body) > SMALL_BYTES:
+        if not served.parser.is_small(body):
             # It may have waited for its turn.
             deadline_seconds -= time.perf_counter() - asked_at
             if deadline_seconds <= 0:

@@ -20,10 +20,11 @@ from shared.queue.contract import Row
 QUICK_ROW_BYTES = 65_536
 """Longest body that the quick validator of a row gets: it would make too many errors of a longer one with mistakes."""
 
+SMALL_VALUES = 16_384
+"""Values, also those that are left out, of a body that is parsed without a turn."""
+
 PARTS_MIN = 200_000
 """Commas, and brackets, that a body of any model may have; so many empty lists are parsed in 70 ms."""
-
-_TEXTS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 
 _HAS_INSTANCES = re.compile(rb'"instances"\s*:')
 
@@ -94,6 +95,11 @@ class RowParser:
         """Return the schema of a row with this schema for numbers."""
         return _object({each.name: _field(each, number, self._longest[each.name]) for each in self._features})
 
+    def is_small(self, body: bytes) -> bool:
+        """Return True if a body takes no longer to be parsed than one of QUICK_ROW_BYTES with all of its values."""
+        n_values = body.count(b"{") * len(self._features)
+        return len(body) <= QUICK_ROW_BYTES and n_values <= SMALL_VALUES
+
     def parse(self, body: bytes) -> ParsedRows:
         """Return the rows in feature order.
 
@@ -124,7 +130,7 @@ class RowParser:
         """
         if not self._has_too_many_parts(body):
             return
-        if self._takes_texts and not self._has_too_many_parts(_TEXTS.sub(b"", body)):
+        if self._takes_texts and not self._has_too_many_parts(_outside_texts(body)):
             return
         detail = f"a request has at most {self._rows_max} rows of {len(self._features)} values, and this has far more"
         raise InvalidRows([((), detail)], all_found=False)
@@ -172,6 +178,11 @@ class RowParser:
     def json_schema(self) -> dict[str, Any]:
         """Return the JSON Schema of the body for OpenAPI, generated from the schema that validates."""
         return {"oneOf": [GenerateJsonSchema().generate(schema) for schema in self._schemas]}
+
+
+def _outside_texts(json: bytes) -> bytes:
+    """Return JSON without its texts, in time that is linear whatever it holds."""
+    return b"".join(json.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
 
 
 def _longest(feature: Feature) -> int:

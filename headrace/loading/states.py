@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -101,6 +101,25 @@ def check_estimator(estimator: Any) -> None:
         if type(part).__module__.startswith("sklearn."):
             check_attributes(type(part), vars(part))
             check_linked_parts(part)
+
+
+def check_frames(frames: Iterable[Any]) -> None:
+    """Check data frames and series: their values are plain, and no label is the name of a special attribute.
+
+    pandas hands out the values as attributes by their labels. With a label `__array_interface__` NumPy would take any
+    memory that the value describes for an array, and with `predict` an object for an estimator.
+
+    Raises:
+        ArtifactInvalid: if one has other values or such a label.
+    """
+    for frame in frames:
+        if any(isinstance(label, str) and is_special(label) for axis in frame.axes for label in axis):
+            raise untrusted(f"a special attribute of a {type(frame).__name__}")
+        columns = [frame] if isinstance(frame, pd.Series) else [frame.iloc[:, at] for at in range(frame.shape[1])]
+        for column in columns:
+            values = getattr(column.array, "categories", column)
+            if values.dtype == object and not all(map(is_plain, values)):
+                raise untrusted(f"a {type(frame).__name__} of other than plain values")
 
 
 def dtype_of(made: "np.dtype[Any]", state: Any) -> "np.dtype[Any]":

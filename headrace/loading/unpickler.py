@@ -12,8 +12,8 @@ state of an object, and put objects into containers. Each of these steps is chec
 
 The digest was checked before. This is a second line of defence and no sandbox: native code trusts its arrays.
 
-It is built on internals of joblib and pickle: joblib's `NumpyUnpickler` (a subclass of the pure-Python unpickler, with
-its table `dispatch`), `NumpyArrayWrapper` and `_validate_fileobject_and_memmap`, and `pickle._Unpickler`.
+It is built on internals of joblib and pickle: `NumpyUnpickler` (a subclass of the pure-Python unpickler, with its table
+`dispatch`), `NumpyArrayWrapper` and `_validate_fileobject_and_memmap`, and `pickle._Unpickler`.
 """
 
 import io
@@ -26,6 +26,7 @@ from collections.abc import Collection, Iterable
 from typing import Any, BinaryIO
 
 import numpy as np
+import pandas as pd
 from joblib.numpy_pickle import NumpyArrayWrapper, NumpyUnpickler
 from joblib.numpy_pickle_utils import _validate_fileobject_and_memmap as decompressed
 from sklearn.utils import Bunch
@@ -37,12 +38,11 @@ from headrace.loading.calls import call, is_plain, made
 from headrace.loading.links import LINKED
 from headrace.loading.names import NAMED_TUPLES, TRUE_MODULES
 from headrace.loading.rules import can_be_made, find, find_trusted, within
-from headrace.loading.states import check_estimator, dtype_of, is_special, set_state
+from headrace.loading.states import check_estimator, check_frames, dtype_of, is_special, set_state
 from headrace.loading.tokens import Token, describe, untrusted
 
 OBJECT_BYTES = 150
-"""Bytes of memory that a Python object takes beyond its bytes in the stream, about: headers, dictionaries, references.
-"""
+"""Bytes of memory that a Python object takes beyond its bytes in the stream, about: headers and references."""
 
 FRAME_BYTES_MAX = 1_000_000
 """Bytes of a frame; picklers end one after 64 KiB."""
@@ -80,8 +80,8 @@ def unpickle(
         arrays = Arrays(BoundedStream(stream, max_bytes), mapped=content if stream is content else None)
         unpickler = _Unpickler(arrays, trusted_modules)
         value = unpickler.load()
-        # Again, because a list may grow after the state of its owner was set.
-        check_estimator(value)
+        check_estimator(value)  # Again: a list may grow after the state of its owner was set.
+        check_frames(unpickler.frames)
         stream_bytes = int(stream.tell())
         size_bytes = stream_bytes + OBJECT_BYTES * unpickler.n_objects
         if arrays.mapped_bytes:
@@ -106,6 +106,7 @@ class _Unpickler(NumpyUnpickler):  # type: ignore[misc]
         self._unbuilt: dict[int, tuple[Any, bool, int]] = {}
         """Id of each object that the pickle has made and whose state is not set yet -> the object, True if its class
         is trusted, and its place in the memo."""
+        self.frames: list[pd.DataFrame | pd.Series] = []
         self.n_objects = 0
         """Objects that were read and could be referred to, about."""
 
@@ -171,8 +172,9 @@ class _Unpickler(NumpyUnpickler):  # type: ignore[misc]
             raise untrusted(f"an object of {describe(kind)}")
 
     def _push(self, value: Any, *, is_trusted: bool) -> None:
-        # The pickle puts an object into the memo right after it was made.
         self._unbuilt[id(value)] = value, is_trusted, len(self.memo)
+        if isinstance(value, pd.DataFrame | pd.Series):
+            self.frames.append(value)
         self.append(value)
 
     def _is_trusted(self, value: Any) -> bool:
@@ -281,6 +283,7 @@ class _Unpickler(NumpyUnpickler):  # type: ignore[misc]
             return self._arrays.read(wrapper)
         # joblib would read an array of objects without most of these checks.
         inner = _Unpickler(self._arrays, self._trusted_modules)
+        inner.frames = self.frames
         array = inner.load()
         self.n_objects += inner.n_objects
         return array

@@ -74,6 +74,6 @@ def argument(entry: bytes) -> tuple[str, str, bool]:
 
 
 def _body(body: Any, encoding: Any) -> bytes:
-    if not isinstance(body, str):
-        raise TypeError("the body is not text")
+    if not isinstance(body, str) or encoding not in (None, "base64"):
+        raise TypeError("the body is not text, or in an encoding that kombu does not know")
     return base64.b64decode(body, validate=True) if encoding == "base64" else body.encode()

@@ -518,8 +518,9 @@ def test_a_body_full_of_mistakes_takes_little_more_than_reading_it(name: str) ->
         '{"x":[' + ",".join(["{}"] * 1_300_000) + "]}",
         named(300_000),
         '{"instances":[' + ",".join(['["é\\",",[[,"]'] * 200_000) + "]}",
+        "," * 300_000 + '"' + '\\"' * 1_000_000,
     ],
-    ids=["lists", "objects", "names", "texts"],
+    ids=["lists", "objects", "names", "texts", "a text that does not end"],
 )
 @pytest.mark.parametrize("of", [classifier(), MIXED], ids=["numbers", "texts"])
 def test_a_body_of_far_more_parts_than_a_request_has_is_refused_unparsed(of: Manifest, body: str) -> None:
@@ -530,6 +531,13 @@ def test_a_body_of_far_more_parts_than_a_request_has_is_refused_unparsed(of: Man
     assert time.process_time() - before < (0.5 if of is MIXED else 0.1)
     assert (problem.code, pointers(problem)) == ("invalid_rows", [""])
     assert "at most 10000 rows of" in problem.extra["errors"][0]["detail"]
+
+
+def test_a_body_of_many_values_that_are_left_out_is_not_small() -> None:
+    wide = RowParser(mixed(*(feature(f"x{at}", nullable=True) for at in range(1000))), 10_000)
+
+    assert wide.is_small(b'{"x1":1}') and parser().is_small(b"{}" * 5_000)
+    assert not wide.is_small(b'{"instances":[' + b",".join([b"{}"] * 20) + b"]}")
 
 
 def test_texts_may_hold_any_number_of_commas_and_brackets() -> None:

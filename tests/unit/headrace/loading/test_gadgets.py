@@ -21,9 +21,9 @@ import pytest
 from sklearn.ensemble import StackingClassifier
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.gaussian_process.kernels import RBF
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import accuracy_score, get_scorer, make_scorer
-from sklearn.model_selection import FixedThresholdClassifier
+from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
 from sklearn.multioutput import ClassifierChain
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -322,3 +322,58 @@ def test_keyword_arguments_that_grow_after_their_check_are_others() -> None:
     value, _ = unpickle(b"\x80\x04" + partial + b"h\x00\x8c\x03out\x8c\x01xs0.")
 
     assert value.keywords == {}
+
+
+def labelled(label: Any, *values: Any) -> pd.Series:
+    held = np.empty(len(values), dtype=object)
+    held[:] = values
+    return pd.Series(held, index=pd.Index([label] * len(values), dtype=object), dtype=object)
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        labelled("__array_interface__", {"data": (1 << 20, False), "shape": (1, 1), "typestr": "<f8", "version": 3}),
+        labelled("__array_interface__", "plain"),
+        labelled("__array_struct__", None),
+        labelled("predict", [1]),
+        labelled("predict", b"plain", LinearRegression()),
+        labelled("x", {"a": 1}).to_frame("y"),
+        labelled("x", "plain").to_frame("__array_interface__"),
+        labelled("x", "plain").to_frame("__array__").T,
+    ],
+    ids=["memory", "label", "struct", "list", "estimator", "frame", "column", "row"],
+)
+@pytest.mark.parametrize("within", ["arguments", "list", "array", "part"])
+def test_data_frames_hand_out_nothing_but_plain_values(held: Any, within: str) -> None:
+    """NumPy took any memory that a series described for an array, which a scaler then changed: that ran code."""
+    array = np.empty(1, dtype=object)
+    array[0] = held
+    search = GridSearchCV(LinearRegression(), {})
+    search.best_estimator_ = held
+    estimator = {
+        "arguments": FunctionTransformer(np.sum, kw_args={"initial": held}),
+        "list": FunctionTransformer(np.sum, kw_args={"initial": [held]}),
+        "array": FunctionTransformer(np.sum, kw_args={"initial": array}),
+        "part": search,
+    }[within]
+
+    with pytest.raises(ArtifactInvalid, match="not trusted"):
+        unpickle(pickled(estimator))
+
+
+def test_data_frames_of_plain_values_are_read() -> None:
+    kinds = pd.Categorical(["u", "v"], categories=pd.Index(["u", "v"], dtype=object))
+    columns = {
+        0: [1.5, None],
+        1: pd.Series(["x", None], dtype=object),
+        2: kinds,
+        3: pd.Series([1, None], dtype="Int64"),
+    }
+    frame = pd.DataFrame(columns)
+    estimator = FunctionTransformer(np.sum, kw_args={"initial": [frame, frame[1], labelled("predict", "x", 1, None)]})
+
+    read, _ = unpickle(pickled(estimator))
+
+    pd.testing.assert_frame_equal(read.kw_args["initial"][0], frame)
+    pd.testing.assert_series_equal(read.kw_args["initial"][1], frame[1])

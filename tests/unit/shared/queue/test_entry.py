@@ -249,6 +249,12 @@ def test_a_text_that_is_no_json_is_malformed(body: str) -> None:
     assert problem(changed(lambda entry: entry.update(body=body))) == "malformed"
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "", 5, ["base64"], "BASE64", False])
+def test_a_body_as_text_has_no_encoding(encoding: Any) -> None:
+    """kombu looks the encoding up in its table, and the worker ended with what it did not find there."""
+    assert problem(changed(lambda entry: entry["properties"].update(body_encoding=encoding))) == "malformed"
+
+
 @pytest.mark.parametrize("encoding", ["rot13", None, 5, ["base64"], "BASE64"])
 def test_an_encoding_that_nobody_knows_leaves_no_json(encoding: Any) -> None:
     def change(entry: dict[str, Any]) -> None:

@@ -49,8 +49,15 @@ def parse(connection: Parsed, data: bytes) -> None:
 
 
 def will_be_parsed_again(parser: httptools.HttpRequestParser) -> bool:
-    """Return True if a head asks for another protocol. A tunnel (CONNECT) has no other form, and is refused."""
-    return parser.should_upgrade() and parser.get_method() != b"CONNECT"
+    """Return True if a head asks for another protocol.
+
+    Raises:
+        ValueError: if it asks for a tunnel (CONNECT), which has no other form. The parser stops with an error.
+    """
+    if parser.get_method() == b"CONNECT":
+        raise ValueError("a tunnel")
+    upgrade: bool = parser.should_upgrade()
+    return upgrade
 
 
 def check_head(version: str, headers: HeaderPairs) -> None:

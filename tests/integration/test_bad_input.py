@@ -92,6 +92,8 @@ REQUESTS = {
     "bytes in the path": (b"GET /jobs/\xff HTTP/1.1\r\nHost: x\r\n\r\n", 400),
     "an unknown method": (b"BREW /predict HTTP/1.1\r\nHost: x\r\n\r\n", 400),
     "a tunnel": (b"CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n", 400),
+    "a tunnel with a path": (b"CONNECT /predict HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    "a tunnel with a body": (b"CONNECT /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", 400),
     "a tunnel that upgrades": (b"CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n", 400),
     "HTTP/0.9": (b"GET /livez\r\n\r\n", 400),
     "HTTP/0.9 by name": (b"GET /livez HTTP/0.9\r\n\r\n", 400),

@@ -354,6 +354,23 @@ def test_a_request_that_asks_for_another_protocol_is_read_as_any_other(pieces: i
     run(scenario())
 
 
+@pytest.mark.parametrize("target", [b"/predict", b"x:1"])
+def test_a_tunnel_is_refused_after_the_answers_that_are_due(target: bytes) -> None:
+    tunnel = b"CONNECT " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n"
+
+    async def scenario() -> None:
+        with connected(App()) as connection:
+            await connection.receive(tunnel)
+            assert refusal(connection.transport) == "invalid_http"
+        with connected(App()) as connection:
+            await connection.receive(LENGTH + b"12345" + tunnel)
+            await connection.answer()
+            assert connection.transport.writes[0].startswith(b"HTTP/1.1 200")
+            assert len(connection.app.scopes) == 1
+
+    run(scenario())
+
+
 def test_trailers_are_no_headers() -> None:
     async def scenario() -> None:
         with connected(App()) as connection:

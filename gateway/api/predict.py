@@ -57,7 +57,7 @@ class PredictEndpoint(HotEndpoint):
         asked_at = time.perf_counter()
         parsed = await self.parse(served, body, context)
         if not served.parser.is_small(body):
-            # It may have waited for its turn.
+            # A large body may have waited for its turn.
             deadline_seconds -= time.perf_counter() - asked_at
             if deadline_seconds <= 0:
                 raise DeadlineExceeded(self._deadline_seconds(scope))

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.extensions import ExtensionArray, ExtensionDtype
 
+from headrace.loading.frames import MAKERS, Block, Blocks, StandIn, index
 from headrace.loading.names import (
     BIT_GENERATORS,
     CATEGORICALS,
@@ -23,16 +24,14 @@ from headrace.loading.names import (
     METRICS,
     TREES,
 )
-from headrace.loading.tokens import Token, describe, untrusted
-
-SCALARS = frozenset([bool, bytes, complex, float, int, str, type(None)])
-"""Types of values that hold no other value."""
+from headrace.loading.tokens import SCALARS, Token, describe, is_plain, untrusted
 
 EMPTY = (0,)
 """The shape of an array whose content is set afterwards."""
 
 _DTYPE = re.compile(r"[A-Za-z]\d{0,9}")
 _BIT_GENERATOR_MAKER = "numpy.random._pickle.__bit_generator_ctor"
+_CATEGORICAL_MAKER = "pandas._libs.arrays.__pyx_unpickle_NDArrayBacked"
 
 
 def call(function: Token, args: Any) -> Any:
@@ -51,17 +50,8 @@ def call(function: Token, args: Any) -> Any:
         fits = False
     if not fits:
         raise untrusted(f"a call of {function.path} with other arguments than its library writes")
-    if function.path == "numpy.dtype":
-        # A copy, because the dtypes of NumPy are shared by all arrays of the process.
-        return np.dtype(args[0], False, True)
-    return function.target(*(each.target if isinstance(each, Token) else each for each in args))
-
-
-def is_plain(value: Any) -> bool:
-    """Return True if a value is a key that needs no code of its own to be hashed: a scalar, or a tuple of them."""
-    if type(value) is tuple:
-        return all(type(each) in SCALARS or isinstance(each, np.generic) for each in value)
-    return type(value) in SCALARS or isinstance(value, np.generic)
+    target = _REPLACED.get(function.path, function.target)
+    return target(*(each.target if isinstance(each, Token) else each for each in args))
 
 
 def _scalars(*args: Any) -> bool:
@@ -103,6 +93,11 @@ def _buffer(buffer: Any, dtype: Any, shape: Any, order: Any, *more: Any) -> bool
     return is_array and _scalars(*shape, order) and all(each is None or _scalars(*each) for each in more)
 
 
+def _array_of(buffer: Any, dtype: Any, shape: Any, order: Any, *_: Any) -> Any:
+    """Return an array with memory of its own."""
+    return np.frombuffer(bytearray(buffer), dtype).reshape(shape, order=order)
+
+
 def _bit_generator(kind: Any = "MT19937") -> bool:
     return _is(kind, BIT_GENERATORS) or type(kind) is str
 
@@ -124,6 +119,10 @@ def _cython(*paths: str) -> Callable[..., bool]:
     return check
 
 
+def _categorical(kind: Any, checksum: Any, state: Any) -> bool:
+    return _is(kind, CATEGORICALS) and type(checksum) is int and state is None
+
+
 def _new(paths: Collection[str]) -> Callable[..., bool]:
     return lambda kind: _is(kind, paths)
 
@@ -135,9 +134,9 @@ def _index(kind: Any, parts: Any) -> bool:
     return all(type(name) is str and (is_plain(each) or isinstance(each, allowed)) for name, each in parts.items())
 
 
-def _block(values: Any, placement: Any, ndim: Any) -> bool:
+def _block(values: Any, places: Any, ndim: Any) -> bool:
     is_array = isinstance(values, np.ndarray | ExtensionArray)
-    return is_array and isinstance(placement, slice | np.ndarray) and type(ndim) is int
+    return is_array and isinstance(places, slice | np.ndarray) and type(ndim) is int
 
 
 def _text_dtype(*args: Any) -> bool:
@@ -198,7 +197,7 @@ CALLS: dict[str, Callable[..., bool]] = {
     _BIT_GENERATOR_MAKER: _bit_generator,
     "pandas.StringDtype": _text_dtype,
     "pandas.core.arrays.string_.StringDtype": _text_dtype,
-    "pandas._libs.arrays.__pyx_unpickle_NDArrayBacked": _cython(*CATEGORICALS),
+    _CATEGORICAL_MAKER: _categorical,
     "pandas._libs.internals._unpickle_block": _block,
     "pandas.core.indexes.base._new_Index": _index,
     "pandas.core.internals.managers.BlockManager": _blocks,
@@ -216,6 +215,38 @@ CALLS: dict[str, Callable[..., bool]] = {
 """Functions and classes that a pickle may call, and the checks of their arguments."""
 
 
+_REPLACED: dict[str, Callable[..., Any]] = {
+    # A copy, because the dtypes of NumPy are shared by all arrays of the process.
+    "numpy.dtype": lambda text, *_: np.dtype(text, False, True),
+    _CATEGORICAL_MAKER: lambda *_: StandIn(MAKERS[_CATEGORICAL_MAKER]),
+    "pandas._libs.internals._unpickle_block": Block,
+    "pandas.core.indexes.base._new_Index": index,
+    "pandas.core.internals.managers.BlockManager": Blocks,
+    **{f"numpy.{core}.numeric._frombuffer": _array_of for core in ("_core", "core")},
+}
+"""Functions that are called in the place of functions and classes of CALLS, which would share what they are given."""
+
+STATEFUL = frozenset(
+    [
+        "functools.partial",
+        "numpy.dtype",
+        "numpy.ma.core._mareconstruct",
+        _maker(_SEED_SEQUENCE),
+        "numpy.random._pickle.__generator_ctor",
+        "numpy.random._pickle.__randomstate_ctor",
+        _BIT_GENERATOR_MAKER,
+        _CATEGORICAL_MAKER,
+        "sklearn.metrics._dist_metrics.newObj",
+        "sklearn.neighbors._ball_tree.newObj",
+        "sklearn.neighbors._kd_tree.newObj",
+        "sklearn.tree._tree.Tree",
+        *map(_maker, CYTHON_LOSSES),
+        *(f"numpy.{core}.multiarray._reconstruct" for core in ("_core", "core")),
+    ]
+)
+"""Functions and classes of CALLS whose objects get a state afterwards; those of the others are complete."""
+
+
 def made(token: Token, args: Any) -> Any:
     """Make an object of a class without calling the class.
 
@@ -226,6 +257,8 @@ def made(token: Token, args: Any) -> Any:
     Raises:
         ArtifactInvalid: if there are other arguments.
     """
+    if token.path in MAKERS:
+        return StandIn(MAKERS[token.path])
     is_tuple = isinstance(token.target, type) and issubclass(token.target, tuple)
     if type(args) is not tuple or (args and not is_tuple) or any(isinstance(each, Token) for each in args):
         raise untrusted(f"{describe(token)} with arguments")

@@ -51,6 +51,28 @@ def check_links(target: Any, state: Any) -> None:
         _check(np.array([words.get("buffer_pos", 0)]), PHILOX_WORDS + 1)
 
 
+def unshared(target: Any, state: Any) -> Any:
+    """Return the state of an object with memory of its own for what was checked.
+
+    A pickle may let two objects share an array, of which one is changed while it predicts: NumPy's functions write into
+    the array that they get as `out`. Read-only arrays are mapped from the file, and nothing changes them.
+    """
+    if isinstance(target, np.ndarray):
+        # NumPy shares long bytes with the array that it makes of them.
+        return tuple(bytes(memoryview(each)) if type(each) is bytes else each for each in state)
+    if isinstance(target, TreePredictor):
+        return {name: _own(each) for name, each in state.items()}
+    if isinstance(target, KDTree | BallTree):
+        # The rows are no links.
+        rows, *others = state
+        return rows, *map(_own, others)
+    return state
+
+
+def _own(value: Any) -> Any:
+    return value.copy() if isinstance(value, np.ndarray) and value.flags.writeable else value
+
+
 def check_linked_parts(part: Any) -> None:
     """Check a part of an estimator that was read, and the trees that are its attributes.
 
@@ -79,7 +101,7 @@ def _check_content(shape: Any, dtype: Any, _: Any, content: Any) -> None:
     """Check that an array has as many items as its shape says: of objects, NumPy takes what follows a shorter list."""
     n_items = math.prod(shape)
     length, kind = (n_items, list) if dtype.hasobject else (n_items * dtype.itemsize, bytes)
-    if min(shape, default=0) < 0 or type(content) is not kind or len(content) != length:
+    if dtype.subdtype or min(shape, default=0) < 0 or type(content) is not kind or len(content) != length:
         raise ArtifactInvalid("the content of an array has another length than its shape")
 
 

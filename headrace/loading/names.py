@@ -5,6 +5,8 @@ one of ARGUMENTS as the argument of a call; the functions and classes that may b
 scikit-learn are recognized by their base class, and ufuncs by their type (`rules`).
 """
 
+from typing import Any
+
 
 def _paths(table: dict[str, str]) -> frozenset[str]:
     return frozenset(f"{module}.{name}" for module, names in table.items() for name in names.split())
@@ -163,3 +165,8 @@ FORBIDDEN_ESTIMATORS = (
     "sklearn.utils.estimator_checks",
 )
 """Parts of scikit-learn from which no pickle may import: they run code, open files or connect to others."""
+
+
+def is_special(name: Any) -> bool:
+    """Return True if a name is that of a special method or attribute of Python, NumPy or others, or no name."""
+    return type(name) is not str or (name.startswith("__") and name.endswith("__"))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from headrace.loading.calls import SCALARS
+from headrace.loading.tokens import SCALARS
 
 
 def parts(estimator: Any) -> Iterator[Any]:

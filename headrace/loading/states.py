@@ -2,17 +2,17 @@
 
 import functools
 import inspect
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
+from pandas.api.extensions import ExtensionDtype
 
 from headrace.errors import ArtifactInvalid
-from headrace.loading.calls import is_plain
-from headrace.loading.links import check_linked_parts, check_links
+from headrace.loading.links import check_linked_parts, check_links, unshared
+from headrace.loading.names import is_special
 from headrace.loading.parts import parts
-from headrace.loading.tokens import untrusted
+from headrace.loading.tokens import is_plain, untrusted
 
 FIXED = {"memory": None, "input": "content"}
 """Attribute -> the only value that it may have.
@@ -27,9 +27,6 @@ METHOD_NAMES = frozenset(["chain_method", "chain_method_", "response_method", "s
 With another name than one of METHODS, an array that takes the place of a part would write a file (`tofile`).
 """
 
-FRAME_STATE = frozenset(["_flags", "_metadata", "_mgr", "_name", "_typ", "attrs"])
-"""Attributes in the state of a data frame or series of pandas."""
-
 ALIGNED_STRUCT = 0x80
 """Flag of NumPy in the state of a dtype: its fields are aligned as those of a C struct."""
 
@@ -41,9 +38,10 @@ def set_state(target: Any, state: Any) -> None:
         ArtifactInvalid: if the state is more than plain attributes, or has links that lead out of an array.
     """
     kind = type(target)
-    if isinstance(target, pd.DataFrame | pd.Series):
-        _check_frame(target, state)
-    elif isinstance(target, functools.partial):
+    if isinstance(target, ExtensionDtype):
+        # The state of a dtype of pandas is a cache, which is not read.
+        return
+    if isinstance(target, functools.partial):
         _check_partial(target, state)
         function, args, kwargs, attributes = state
         state = function, args, _copied(kwargs, kwargs), attributes
@@ -61,6 +59,7 @@ def set_state(target: Any, state: Any) -> None:
         # Anything else with keys, such as an OrderedDict, would set attributes too.
         raise untrusted(f"a {type(state).__qualname__} as the state of {kind.__qualname__}")
     check_links(target, state)
+    state = unshared(target, state)
     # The method of the class, because the state may have set one of the same name.
     set_own = getattr(kind, "__setstate__", None)
     if set_own is not None:
@@ -103,25 +102,6 @@ def check_estimator(estimator: Any) -> None:
             check_linked_parts(part)
 
 
-def check_frames(frames: Iterable[Any]) -> None:
-    """Check data frames and series: their values are plain, and no label is the name of a special attribute.
-
-    pandas hands out the values as attributes by their labels. With a label `__array_interface__` NumPy would take any
-    memory that the value describes for an array, and with `predict` an object for an estimator.
-
-    Raises:
-        ArtifactInvalid: if one has other values or such a label.
-    """
-    for frame in frames:
-        if any(isinstance(label, str) and is_special(label) for axis in frame.axes for label in axis):
-            raise untrusted(f"a special attribute of a {type(frame).__name__}")
-        columns = [frame] if isinstance(frame, pd.Series) else [frame.iloc[:, at] for at in range(frame.shape[1])]
-        for column in columns:
-            values = getattr(column.array, "categories", column)
-            if values.dtype == object and not all(map(is_plain, values)):
-                raise untrusted(f"a {type(frame).__name__} of other than plain values")
-
-
 def dtype_of(made: "np.dtype[Any]", state: Any) -> "np.dtype[Any]":
     """Return the dtype of a state, made by NumPy's documented constructor.
 
@@ -156,11 +136,6 @@ def _dtype(value: Any) -> "np.dtype[Any]":
     return value
 
 
-def is_special(name: Any) -> bool:
-    """Return True if a name is that of a special method or attribute of Python, NumPy or others, or no name."""
-    return type(name) is not str or (name.startswith("__") and name.endswith("__"))
-
-
 @functools.lru_cache(maxsize=10_000)
 def _may_be_set(kind: type, name: Any) -> bool:
     if is_special(name):
@@ -181,10 +156,3 @@ def _check_partial(target: "functools.partial[Any]", state: Any) -> None:
     are_plain = all(is_plain(each) or isinstance(each, type) for each in options)
     if function is not target.func or args or attributes or not are_plain:
         raise untrusted("a partial with other than plain keyword arguments")
-
-
-def _check_frame(target: Any, state: Any) -> None:
-    typ = "dataframe" if isinstance(target, pd.DataFrame) else "series"
-    is_plain = type(state) is dict and set(state) <= FRAME_STATE and state.get("_typ") == typ
-    if not is_plain or not {*state.get("_metadata", ())} <= {"_name", "name"}:
-        raise untrusted(f"a {type(target).__name__} with attributes of its own")

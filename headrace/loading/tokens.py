@@ -1,14 +1,22 @@
-"""Tokens: inert stand-ins for the classes and functions that a pickle may use to build objects, and only for that."""
+"""Values that need no check of their own: plain ones, and tokens.
+
+Tokens are inert stand-ins for the classes and functions that a pickle may use to build objects, and only for that.
+"""
 
 import inspect
 import sys
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from headrace.errors import ArtifactInvalid
 
 LIBRARIES = frozenset(["joblib", "numpy", "pandas", "scipy", "sklearn", "skops"])
 """Packages that every worker has, and of which a pickle may use only what fitted estimators need."""
+
+SCALARS = frozenset([bool, bytes, complex, float, int, str, type(None)])
+"""Types of values that hold no other value."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +30,13 @@ class Token:
     path: str
     """The module and the name."""
     target: Any
+
+
+def is_plain(value: Any) -> bool:
+    """Return True if a value is a key that needs no code of its own to be hashed: a scalar, or a tuple of them."""
+    if type(value) is tuple:
+        return all(type(each) in SCALARS or isinstance(each, np.generic) for each in value)
+    return type(value) in SCALARS or isinstance(value, np.generic)
 
 
 def untrusted(needed: str) -> ArtifactInvalid:

@@ -26,7 +26,6 @@ from collections.abc import Collection, Iterable
 from typing import Any, BinaryIO
 
 import numpy as np
-import pandas as pd
 from joblib.numpy_pickle import NumpyArrayWrapper, NumpyUnpickler
 from joblib.numpy_pickle_utils import _validate_fileobject_and_memmap as decompressed
 from sklearn.utils import Bunch
@@ -34,12 +33,13 @@ from sklearn.utils import Bunch
 from headrace.errors import ArtifactInvalid
 from headrace.loading.arrays import Arrays, described
 from headrace.loading.bounds import UNBOUNDED, BoundedStream
-from headrace.loading.calls import call, is_plain, made
+from headrace.loading.calls import STATEFUL, call, made
+from headrace.loading.frames import StandIn
 from headrace.loading.links import LINKED
-from headrace.loading.names import NAMED_TUPLES, TRUE_MODULES
+from headrace.loading.names import NAMED_TUPLES, TRUE_MODULES, is_special
 from headrace.loading.rules import can_be_made, find, find_trusted, within
-from headrace.loading.states import check_estimator, check_frames, dtype_of, is_special, set_state
-from headrace.loading.tokens import Token, describe, untrusted
+from headrace.loading.states import check_estimator, dtype_of, set_state
+from headrace.loading.tokens import Token, describe, is_plain, untrusted
 
 OBJECT_BYTES = 150
 """Bytes of memory that a Python object takes beyond its bytes in the stream, about: headers and references."""
@@ -81,7 +81,6 @@ def unpickle(
         unpickler = _Unpickler(arrays, trusted_modules)
         value = unpickler.load()
         check_estimator(value)  # Again: a list may grow after the state of its owner was set.
-        check_frames(unpickler.frames)
         stream_bytes = int(stream.tell())
         size_bytes = stream_bytes + OBJECT_BYTES * unpickler.n_objects
         if arrays.mapped_bytes:
@@ -106,7 +105,6 @@ class _Unpickler(NumpyUnpickler):  # type: ignore[misc]
         self._unbuilt: dict[int, tuple[Any, bool, int]] = {}
         """Id of each object that the pickle has made and whose state is not set yet -> the object, True if its class
         is trusted, and its place in the memo."""
-        self.frames: list[pd.DataFrame | pd.Series] = []
         self.n_objects = 0
         """Objects that were read and could be referred to, about."""
 
@@ -141,7 +139,11 @@ class _Unpickler(NumpyUnpickler):  # type: ignore[misc]
         args = self.stack.pop()
         function = self.stack.pop()
         if isinstance(function, Token):
-            self._push(call(function, args), is_trusted=False)
+            value = call(function, args)
+            if function.path in STATEFUL:
+                self._push(value, is_trusted=False)
+            else:
+                self.append(value)
         elif self._is_trusted(function):
             self._push(function(*_targets(args)), is_trusted=True)
         else:
@@ -173,8 +175,6 @@ class _Unpickler(NumpyUnpickler):  # type: ignore[misc]
 
     def _push(self, value: Any, *, is_trusted: bool) -> None:
         self._unbuilt[id(value)] = value, is_trusted, len(self.memo)
-        if isinstance(value, pd.DataFrame | pd.Series):
-            self.frames.append(value)
         self.append(value)
 
     def _is_trusted(self, value: Any) -> bool:
@@ -193,8 +193,8 @@ class _Unpickler(NumpyUnpickler):  # type: ignore[misc]
         state = self.stack.pop()
         if isinstance(target, NumpyArrayWrapper):
             self.stack[-1] = self._read_array(described(target, state))
-        elif isinstance(target, np.dtype):
-            self.stack[-1] = dtype_of(target, state)
+        elif isinstance(target, np.dtype | StandIn):
+            self.stack[-1] = target.make(state) if isinstance(target, StandIn) else dtype_of(target, state)
             if self.memo.get(place) is target:
                 self.memo[place] = self.stack[-1]
         else:
@@ -283,7 +283,6 @@ class _Unpickler(NumpyUnpickler):  # type: ignore[misc]
             return self._arrays.read(wrapper)
         # joblib would read an array of objects without most of these checks.
         inner = _Unpickler(self._arrays, self._trusted_modules)
-        inner.frames = self.frames
         array = inner.load()
         self.n_objects += inner.n_objects
         return array

@@ -83,6 +83,15 @@ def test_an_array_has_as_many_items_as_its_shape_says(array: Any, shape: tuple[i
         unpickle(content)
 
 
+def test_the_items_of_an_array_are_no_arrays() -> None:
+    reduced: Any = np.zeros(6).__reduce__()
+    function, args, state = reduced
+    content = pickled(Reduced(function, *args, state=(1, (2,), np.dtype("(3,)f8"), *state[3:])))
+
+    with pytest.raises(ArtifactInvalid, match="another length than its shape"):
+        unpickle(content)
+
+
 DTYPES: dict[str, Any] = {
     # The bytes of an array would be the addresses of its objects.
     "objects without the flag": ("O8", (3, "|", None, None, None, -1, -1, 0)),

@@ -18,14 +18,14 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.ensemble import StackingClassifier
+from sklearn.ensemble import HistGradientBoostingRegressor, StackingClassifier
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.gaussian_process.kernels import RBF
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import accuracy_score, get_scorer, make_scorer
 from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
 from sklearn.multioutput import ClassifierChain
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KDTree, KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
@@ -362,18 +362,48 @@ def test_data_frames_hand_out_nothing_but_plain_values(held: Any, within: str) -
         unpickle(pickled(estimator))
 
 
-def test_data_frames_of_plain_values_are_read() -> None:
-    kinds = pd.Categorical(["u", "v"], categories=pd.Index(["u", "v"], dtype=object))
-    columns = {
-        0: [1.5, None],
-        1: pd.Series(["x", None], dtype=object),
-        2: kinds,
-        3: pd.Series([1, None], dtype="Int64"),
-    }
-    frame = pd.DataFrame(columns)
-    estimator = FunctionTransformer(np.sum, kw_args={"initial": [frame, frame[1], labelled("predict", "x", 1, None)]})
+LONG = b"x" * 8_000
+"""More bytes than NumPy copies when it makes an array of them."""
 
-    read, _ = unpickle(pickled(estimator))
 
-    pd.testing.assert_frame_equal(read.kw_args["initial"][0], frame)
-    pd.testing.assert_series_equal(read.kw_args["initial"][1], frame[1])
+def shared(maker: str) -> Any:
+    """Return bytes, and an array that is made of the same object."""
+    if maker == "buffer":
+        held = bytearray(LONG)
+        return [held, Reduced(Named("numpy._core.numeric", "_frombuffer"), held, np.dtype("u1"), (len(held),), "C")]
+    array = np.zeros(len(LONG), "u1") if maker == "array" else np.ma.zeros(len(LONG), "u1")
+    reduced: Any = array.__reduce__()
+    function, args, state = reduced
+    parts = [LONG if type(each) is bytes else each for each in state]
+    return [LONG, Reduced(function, *args, state=tuple(parts))]
+
+
+@pytest.mark.parametrize("maker", ["array", "masked array", "buffer"])
+def test_an_array_has_memory_of_its_own(maker: str) -> None:
+    (held, array), _ = unpickle(pickled(shared(maker)))
+
+    array[:] = 1
+    np.ma.getmaskarray(array)[:] = True
+
+    assert held == LONG
+
+
+def test_links_between_nodes_are_shared_with_no_other_part() -> None:
+    final = HistGradientBoostingRegressor(max_iter=1, min_samples_leaf=1).fit([[0.0], [1.0]] * 9, [0.0, 1.0] * 9)
+    # The first step writes into an array that the next one uses.
+    writer = FunctionTransformer(np.positive, kw_args={"out": final._predictors[0][0].nodes})
+
+    estimator, _ = unpickle(pickled(make_pipeline(writer, final)))
+
+    nodes, out = estimator[-1]._predictors[0][0].nodes, estimator[0].kw_args["out"]
+    assert not np.shares_memory(nodes, out)
+    assert (nodes == out).all()
+
+
+def test_the_order_of_neighbours_is_shared_with_no_other_part() -> None:
+    function, args, state = KDTree([[0.0], [1.0], [2.0]]).__reduce__()
+    content = pickled([state[1], Reduced(function, *args, state=state)])
+
+    (order, tree), _ = unpickle(content)
+
+    assert not np.shares_memory(order, tree.get_arrays()[1])

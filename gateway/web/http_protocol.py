@@ -1,60 +1,58 @@
 """uvicorn's HTTP/1.1 protocol with limits on what a caller may send and how long it may take."""
 
-from enum import Enum
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from gateway.problems import CONTENT_TYPE, Problem, overloaded, stopping
+from gateway.problems import Problem, overloaded, stopping
 from gateway.web.lingering import HURRIED_SECONDS, LINGERING_SECONDS, LingeringTransport
 from gateway.web.request_context import CONTEXT, HeaderPairs, RequestContext
-from gateway.web.request_parser import check_head, parse, will_be_parsed_again
-from gateway.web.single_write import write_response
+from gateway.web.request_parser import (
+    CHUNK_BYTES,
+    HEADERS_MAX,
+    SLICE_BYTES,
+    SMALL_CHUNKS_MAX,
+    Incoming,
+    ReadTurns,
+    check_head,
+    parse,
+    reason_of,
+    too_many_chunks,
+    too_many_headers,
+    will_be_parsed_again,
+)
+from gateway.web.single_write import refusal, write_response
 from gateway.web.slow_clients import ConnectionMonitor, Phase
 
 STATE = "connections"
 """Key of the lifespan's state that holds the process's `ConnectionMonitor`."""
 
 HEAD_MAX_BYTES = 65_536
-"""Bytes of request line and headers at most, beyond those of the first read; the same for a chunked body's trailers."""
+"""Bytes of request line and headers at most, beyond the first slice of a request; the same for trailers."""
 
 PARSED_MAX_BYTES = 16_000_000
-"""Bytes still parsed of a chunked body whose request is answered already: its trailers are kept in memory."""
+"""Bytes still parsed of a chunked body whose request is answered already; no more are parsed for the next request."""
 
 STRAY_SECONDS = 0.1
 """Time at a stop in which a request may arrive on an idle connection that its caller believes to be open."""
 
 _BODY_HEADERS = {b"content-length", b"transfer-encoding"}
-_INVALID = Problem(400, "invalid_http", "this is not HTTP/1.1")
 _HEAD_TOO_LARGE = Problem(431, "head_too_large", f"request line and headers are larger than {HEAD_MAX_BYTES} bytes")
 _TOO_SLOW = Problem(408, "too_slow", "the request took too long to arrive")
-
-
-class Incoming(Enum):
-    """The part of a request that a connection receives."""
-
-    HEAD = "head"
-    """Request line and headers; also before the first request."""
-
-    BODY = "body"
-    """The body of a request that is not answered yet."""
-
-    DISCARDED_BODY = "discarded body"
-    """The rest of a body whose request was answered without it."""
-
-    NOTHING = "nothing"
-    """No part: the last request is complete."""
 
 
 class HttpProtocol(HttpToolsProtocol):
     """One connection."""
 
     _part_bytes = 0
-    """Bytes of a head, or between two pieces of a body, from a request's second read on."""
+    """Bytes of a head, or between two pieces of a body, from a request's second slice on."""
 
     _part_scope: object = None
     """Scope of the request that these bytes belong to."""
+
+    _chunk_bytes_left = 0
+    """Bytes that further chunks of the body may take; each takes `CHUNK_BYTES`, and what arrives is added."""
 
     _running: RequestResponseCycle | None = None
     """The request that is being answered; uvicorn's `cycle` is the last one received."""
@@ -62,6 +60,8 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """Admit a new connection, or refuse it if too many are open."""
         self._lingering = LingeringTransport(transport, self._may_send_more)
+        self._turns = ReadTurns(transport, self._receive, self._may_parse)
+        self._lingering.resume_reading = self._turns.resume
         super().connection_made(self._lingering)  # type: ignore[arg-type]
         self._monitor: ConnectionMonitor = self.app_state[STATE]
         if not self._monitor.add(self):
@@ -80,28 +80,42 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has arrived, and enforce the limits on heads, trailers and discarded bodies."""
+        """Parse what has arrived; if it is much, let others have their turn in between."""
+        if len(data) <= SLICE_BYTES:
+            self._receive(data)
+        else:
+            self._turns.begin(data)
+
+    def _may_parse(self) -> bool:
+        """Return True unless requests that were sent ahead, a body or the end of the connection have their turn."""
+        if self.pipeline:
+            # uvicorn reads on after each answer, however many are still due.
+            self.flow.pause_reading()
+        return not (self.flow.read_paused or self._lingering.is_closing())
+
+    def _receive(self, data: bytes | memoryview) -> None:
+        """Parse a part of what has arrived, and enforce the limits on heads, trailers and discarded bodies."""
         self._unset_keepalive_if_required()
         try:
             parse(self, data)
-        except httptools.HttpParserError:
+        except httptools.HttpParserError as error:
             self._monitor.unreadable()
-            self._refuse_unreadable(_INVALID)
+            self._refuse_unreadable(reason_of(error))
             return
         incoming = self._incoming()
         if incoming is Incoming.NOTHING:
             return
         if self._part_scope is not self.scope:
-            # The first read of a request is not counted: part of it may be the end of the request before.
+            # The first slice of a request is not counted: part of it may be the end of the request before.
             self._part_scope, self._part_bytes = self.scope, 0
             return
         self._part_bytes += len(data)
+        self._chunk_bytes_left += len(data)
         if incoming is Incoming.HEAD:
             if self._part_bytes > HEAD_MAX_BYTES:
                 self._refuse_unreadable(_HEAD_TOO_LARGE)
         elif incoming is Incoming.DISCARDED_BODY:
-            chunked = (b"transfer-encoding", b"chunked") in self.cycle.scope["headers"]
-            if chunked and self._part_bytes > PARSED_MAX_BYTES:
+            if self._part_bytes > PARSED_MAX_BYTES and (b"transfer-encoding", b"chunked") in self.scope["headers"]:
                 self._lingering.linger()
         elif self.cycle.body:
             self._part_bytes = 0
@@ -122,9 +136,26 @@ class HttpProtocol(HttpToolsProtocol):
         """Add a header of the head; the trailers of a chunked body are dropped.
 
         The request is authorized and routed by its head, and a proxy in front has seen no other headers.
+
+        Raises:
+            Problem: 431 if there are too many. The parser stops with an error.
         """
-        if self.cycle is None or self.cycle.scope is not self.scope:
-            super().on_header(name, value)
+        if self.cycle is not None and self.cycle.scope is self.scope:
+            self.on_chunk_header()
+            return
+        if len(self.headers) >= HEADERS_MAX:
+            raise too_many_headers()
+        super().on_header(name, value)
+
+    def on_chunk_header(self) -> None:
+        """Count a chunk, or a trailer, which costs as much.
+
+        Raises:
+            Problem: 400 if there are too many for the body's bytes. The parser stops with an error.
+        """
+        self._chunk_bytes_left -= CHUNK_BYTES
+        if self._chunk_bytes_left < 0:
+            raise too_many_chunks()
 
     def on_headers_complete(self) -> None:
         """Start a request whose head is complete, unless it will be parsed again without its `Upgrade`.
@@ -135,6 +166,7 @@ class HttpProtocol(HttpToolsProtocol):
         if will_be_parsed_again(self.parser):
             return
         check_head(self.parser.get_http_version(), self.headers)
+        self._chunk_bytes_left = SMALL_CHUNKS_MAX * CHUNK_BYTES
         super().on_headers_complete()
         if self._monitor.stopping:
             self.cycle.keep_alive = False
@@ -264,13 +296,5 @@ class HttpProtocol(HttpToolsProtocol):
         """Answer with a problem, and discard for so many seconds what still arrives."""
         if self.transport.is_closing():
             return
-        body = problem.body()
-        headers = {
-            "content-type": CONTENT_TYPE,
-            "content-length": str(len(body)),
-            "connection": "close",
-            **problem.headers,
-        }
-        lines = b"".join(f"{name}: {value}\r\n".encode() for name, value in headers.items())
-        self.transport.write(STATUS_LINE[problem.status] + lines + b"\r\n" + body)
+        self.transport.write(refusal(problem))
         self._lingering.linger(seconds)

@@ -81,6 +81,9 @@ class _Rest(asyncio.Protocol):
         self._bytes_left -= len(data)
         if self._bytes_left < 0:
             self._transport.abort()
+        # libuv would read up to 32 times before the next connection has its turn.
+        self._transport.pause_reading()
+        self._loop.call_soon(self._transport.resume_reading)
 
     def shorten(self, seconds: float) -> None:
         """End the connection within so many seconds."""

@@ -1,11 +1,16 @@
 """Parsing of HTTP/1 requests: no upgrades, and no framing that a proxy in front could read in another way."""
 
+import asyncio
 import re
+import time
+from collections.abc import Callable
+from enum import Enum
 from functools import lru_cache
 from typing import Protocol
 
 import httptools
 
+from gateway.problems import Problem
 from gateway.web.request_context import HeaderPairs
 
 _SINGLE = frozenset((b"host", b"authorization", b"idempotency-key"))
@@ -13,6 +18,37 @@ _SINGLE = frozenset((b"host", b"authorization", b"idempotency-key"))
 
 _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 """Form of `Host`: the characters of names and addresses (RFC 3986, section 3.2.2), and a port's colon."""
+
+HEADERS_MAX = 200
+"""Headers of a request at most: each costs the code that reads them more than the parser."""
+
+CHUNK_BYTES = 32
+"""Bytes per chunk of a body at least, on average and with its size and line breaks: each chunk costs a call or two."""
+
+SMALL_CHUNKS_MAX = 4096
+"""Chunks beyond these that a body may have: some clients send each token of a JSON document as a chunk."""
+
+SLICE_BYTES = 4096
+"""Bytes parsed before the time is checked, or 700 chunks of one byte in half a millisecond."""
+
+TURN_SECONDS = 0.0005
+"""Time after which a connection leaves the rest of its bytes to the next turn of the event loop."""
+
+
+class Incoming(Enum):
+    """The part of a request that a connection receives."""
+
+    HEAD = "head"
+    """Request line and headers; also before the first request."""
+
+    BODY = "body"
+    """The body of a request that is not answered yet."""
+
+    DISCARDED_BODY = "discarded body"
+    """The rest of a body whose request was answered without it."""
+
+    NOTHING = "nothing"
+    """No part: the last request is complete."""
 
 
 class Parsed(Protocol):
@@ -24,7 +60,58 @@ class Parsed(Protocol):
     """The headers of the request that was parsed last, names in lower case."""
 
 
-def parse(connection: Parsed, data: bytes) -> None:
+class ReadTurns:
+    """Turns of a connection at being parsed, so that none takes the event loop for as long as it likes.
+
+    A read is up to 256 KB, and libuv reads 32 times before the next connection has its turn. Chunks, headers and
+    requests may be a few bytes each, and cost about a microsecond or ten.
+    """
+
+    def __init__(
+        self, transport: asyncio.Transport, parse: Callable[[memoryview], None], may_parse: Callable[[], bool]
+    ) -> None:
+        """Connect the parts of a connection.
+
+        Args:
+            transport: the connection.
+            parse: parses a slice of what has arrived.
+            may_parse: returns True if more may be parsed now. If it returns False, parsing waits for `resume`.
+        """
+        self._transport = transport
+        self._parse = parse
+        self._may_parse = may_parse
+        self._unparsed = memoryview(b"")
+        self._has_turn = False
+
+    def begin(self, data: bytes) -> None:
+        """Parse what has arrived, in this turn and in later ones; read no more before the next turn."""
+        self._transport.pause_reading()
+        self._unparsed = memoryview(data)
+        self._go_on()
+
+    def resume(self) -> None:
+        """Parse and read again, from the next turn on."""
+        if not self._has_turn:
+            self._has_turn = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._has_turn = False
+        if not self._may_parse():
+            return
+        if not self._unparsed:
+            self._transport.resume_reading()
+            return
+        until = time.perf_counter() + TURN_SECONDS
+        while self._unparsed and self._may_parse():
+            data, self._unparsed = self._unparsed[:SLICE_BYTES], self._unparsed[SLICE_BYTES:]
+            self._parse(data)
+            if time.perf_counter() >= until:
+                break
+        self.resume()
+
+
+def parse(connection: Parsed, data: bytes | memoryview) -> None:
     """Feed the parser of a connection.
 
     The parser stops behind a head that asks for another protocol, and leaves the body unread. A server may ignore such
@@ -85,6 +172,22 @@ def check_head(version: str, headers: HeaderPairs) -> None:
         raise ValueError("no host")
     if codings > 1:
         raise ValueError("a transfer coding other than chunked")
+
+
+def reason_of(error: httptools.HttpParserError) -> Problem:
+    """Return the problem that an `on_…` method raised, or else the one of data that is no HTTP/1."""
+    reason = error.__context__
+    return reason if isinstance(reason, Problem) else Problem(400, "invalid_http", "this is not HTTP/1.1")
+
+
+def too_many_headers() -> Problem:
+    """Return the refusal of a head with more than `HEADERS_MAX` headers."""
+    return Problem(431, "head_too_large", f"the request has more than {HEADERS_MAX} headers")
+
+
+def too_many_chunks() -> Problem:
+    """Return the refusal of a body whose chunks, or trailers, are too many for its bytes."""
+    return Problem(400, "too_many_chunks", f"the body has too many chunks of less than {CHUNK_BYTES} bytes")
 
 
 @lru_cache(maxsize=64)

@@ -7,6 +7,7 @@ the gateway's time, half of it for the second system call. The protocol therefor
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+from gateway.problems import CONTENT_TYPE, Problem
 from gateway.web.request_context import HeaderPairs
 
 
@@ -31,3 +32,16 @@ def write_response(cycle: RequestResponseCycle, status: int, headers: HeaderPair
         cycle.transport.close()
     cycle.on_response()
     return True
+
+
+def refusal(problem: Problem) -> bytes:
+    """Return a complete response with a problem, the last one of its connection."""
+    body = problem.body()
+    headers = {
+        "content-type": CONTENT_TYPE,
+        "content-length": str(len(body)),
+        "connection": "close",
+        **problem.headers,
+    }
+    lines = b"".join(f"{name}: {value}\r\n".encode() for name, value in headers.items())
+    return STATUS_LINE[problem.status] + lines + b"\r\n" + body

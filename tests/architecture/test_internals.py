@@ -24,7 +24,6 @@ USED = {
         "uvicorn.supervisors:Multiprocess": "sockets terminate_all",
     },
     "gateway/web/http_protocol.py": {
-        "uvicorn.protocols.http.httptools_impl": "STATUS_LINE",
         "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol": (
             "_start_asgi_task _unset_keepalive_if_required app_state cycle flow headers loop on_header "
             "on_headers_complete on_message_complete parser pipeline scope shutdown timeout_keep_alive "

@@ -24,7 +24,7 @@ from shared.queue.celery_app import make_celery
 from shared.queue.contract import COMMON_GROUP, Lane, queue_name
 from shared.settings import load_settings
 from worker.consumer.celery_logging import keep_logging_as_it_is
-from worker.consumer.crashes import LostBatches, count_lost_rows
+from worker.consumer.crashes import LostBatches, Request, count_lost_rows
 from worker.consumer.dispatch import DispatchStep
 from worker.consumer.heartbeat import HeartbeatStep
 from worker.consumer.pool import PoolMonitor, keep_failures_small, share_pages
@@ -95,6 +95,7 @@ def _make_app(settings: WorkerSettings, load_seconds: float) -> Celery:
     # Each child predicts the samples again, all at a time: one that is not up by then is killed and forked again.
     app.conf.worker_proc_alive_timeout += WARM_UP_TIMES_LOAD * load_seconds
     app.headrace_settings = settings
+    app.Task.Request = Request
     app.amqp_cls = "worker.consumer.transport:Amqp"
     app.conf.broker_transport = "worker.consumer.transport:Transport"
     if settings.worker_max_tasks_per_child:

@@ -6,10 +6,12 @@ from array import array
 from collections.abc import Sequence
 from enum import Enum
 from itertools import chain
-from typing import Any, Final, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.queue import keys
 
 CONTRACT_VERSION: Final = 2
 
@@ -95,13 +97,22 @@ class ErrorCode(str, Enum):
 JOB_DAMAGED = "job_damaged"
 """Code of the error of a job whose record was damaged, by a fault or by another program: no row of it was computed."""
 
+ReplyTo = Annotated[str, Field(pattern=f"^{keys.replies('')}")]
+"""Key of a reply stream. A worker writes the reply into it and has it expire, so it must not be any other key."""
+
+BatchNumber = Annotated[int, Field(ge=0, lt=2**63)]
+"""Number of a batch, which its reply repeats; no larger than JSON may hold."""
+
+Name = Annotated[str, Field(max_length=64)]
+"""Name of a model or of a version: it becomes a label of metrics and a part of log lines."""
+
 AnyMessage = TypeVar("AnyMessage", bound="Message")
 
 
 class Message(BaseModel):
     """Base of the messages; unknown fields and unknown versions are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     v: Literal[2] = CONTRACT_VERSION
 
@@ -124,7 +135,7 @@ class Message(BaseModel):
 class Call(NamedTuple):
     """One caller's part of a batch. Times are seconds of the broker's clock."""
 
-    n_rows: int
+    n_rows: Annotated[int, Field(ge=1)]
     accepted_at: float
     deadline: float
     first: bool = True
@@ -137,10 +148,10 @@ class PredictMessage(Message):
     Many rows of numbers are packed, see `packed`.
     """
 
-    batch: int
-    reply_to: str
-    model: str
-    version: str
+    batch: BatchNumber
+    reply_to: ReplyTo
+    model: Name
+    version: Name
     calls: list[Call]
     rows: list[Row] | str
     probe: bool = False
@@ -155,9 +166,9 @@ class RunJobsMessage(Message):
 class ShadowMessage(Message):
     """Rows that version `primary` has answered, for a version on trial: to be compared, never answered."""
 
-    model: str
-    version: str
-    primary: str
+    model: Name
+    version: Name
+    primary: Name
     rows: list[Row]
     predictions: list[Any]
 

@@ -79,6 +79,11 @@ USED = {
         "redis:Connection": "_sock",
     },
     "worker/consumer/celery_logging.py": {"celery.apps.worker": "safe_say", "billiard.util": "get_logger"},
+    "worker/consumer/crashes.py": {
+        "billiard.einfo": "ExceptionInfo ExceptionWithTraceback",
+        "celery.worker.request": "Request",
+        "celery.worker.request:Request": "on_failure",
+    },
     "worker/consumer/dispatch.py": {
         "billiard.pool:ApplyResult": "_write_to",
         "billiard.pool:Pool": "_cache",
@@ -123,6 +128,7 @@ USED = {
     },
     "worker/metrics/families.py": {"prometheus_client:Histogram": "_buckets _sum _upper_bounds"},
     "worker/metrics/worker.py": {"billiard.process": "current_process"},
+    "worker/model/loader.py": {"billiard.common": "terminate_handler_fired"},
 }
 """Module of ours -> module or class of a library -> names of it that the module uses."""
 
@@ -173,6 +179,16 @@ PHRASES = [
         "worker/consumer/shutdown.py patches",
         "billiard.pool:Worker._ensure_messages_consumed",
         "range(GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT)",
+    ),
+    (
+        "worker/consumer/crashes.py keeps from its main process a report at",
+        "celery.worker.request:Request.on_failure",
+        "elif isinstance(exc, MemoryError):\n            raise MemoryError(",
+    ),
+    (
+        "worker/model/loader.py tells by a flag the exit of a child from that of a model, as does",
+        "billiard.pool:Worker.workloop",
+        "if terminate_handler_fired():",
     ),
     ("worker/consumer/celery_logging.py patches", "celery.apps.worker", "safe_say(f'worker: {how} shutdown"),
     ("shared/observability/multiprocess.py patches", "prometheus_client:Histogram", "values.ValueClass("),

@@ -23,7 +23,7 @@ else:
 PACKAGES = ("gateway", "headrace", "shared", "training", "worker")
 
 ROOMS = {
-    "billiard": ("worker/consumer/", "worker/metrics/worker.py"),
+    "billiard": ("worker/consumer/", "worker/metrics/worker.py", "worker/model/loader.py"),
     "celery": ("worker/consumer/",),
     "fsspec": ("headrace/models/remote_storage.py",),
     "hiredis": ("gateway/broker/raw_connection.py",),

@@ -28,7 +28,14 @@ MANIFEST = mixed(
 PARSER = RowParser(MANIFEST, 3)
 ROW = {"size": 1.5, "weight": None, "colour": "red", "note": "Straße", "new": True}
 SENT = [
-    PredictMessage(batch=1, reply_to="r", model="m", version="v", calls=[Call(1, 0.0, 1.0)], rows=[[1.0, "Straße"]]),
+    PredictMessage(
+        batch=1,
+        reply_to="headrace:replies:r",
+        model="m",
+        version="v",
+        calls=[Call(1, 0.0, 1.0)],
+        rows=[[1.0, "Straße"]],
+    ),
     RunJobsMessage(jobs=["a", "b"]),
     ShadowMessage(model="m", version="v2", primary="v1", rows=[[1.0, None]], predictions=["Straße"]),
 ]

@@ -9,6 +9,11 @@ from typing import Any
 
 import pytest
 
+from gateway.broker.celery_message import queue_entry
+from shared.queue import keys
+from shared.queue.celery_app import make_celery
+from shared.queue.contract import Call, PredictMessage
+from shared.settings import CommonSettings
 from tests.integration.conftest import NewStack
 from tests.support.exposition import Scrape
 from tests.support.processes import wait_for
@@ -101,6 +106,29 @@ def test_a_row_that_makes_the_model_raise_fails_alone(puppets: Stack) -> None:
     assert (failed.json()["rows"], failed.json()["count"]) == ([1], 1)
     assert failed.json()["detail"] == "the model raised ValueError"
     assert "asked to raise" not in failed.text
+
+
+def test_neither_an_entry_nor_an_exit_of_the_model_ends_a_process(puppets: Stack) -> None:
+    puppets.wait_ready()
+    children = set(puppets.workers[0].children())
+    version = puppets.predict(ANSWER).json()["version"]
+    hostile = PredictMessage(
+        batch=1,
+        reply_to=keys.replies("nobody"),
+        model="puppet",
+        version=version,
+        calls=[Call(10**12, 0.0, 9e9)],
+        rows="",
+    )
+    puppets.redis.lpush("interactive", queue_entry(make_celery(CommonSettings()), hostile, "", time.time()))
+    leaving = {"value": 1, "act": Act.EXIT}
+
+    assert puppets.predict(leaving).json()["detail"] == "the model raised SystemExit"
+    job = puppets.outcome(puppets.submit([ANSWER, leaving]))
+
+    assert (job["status"], job["error"]["code"], job["error"]["rows"]) == ("failed", "row_rejected", [1])
+    wait_for("the entry is read", lambda: "dropped a batch" in puppets.workers[0].log())
+    assert set(puppets.workers[0].children()) == children
 
 
 def test_an_answer_that_json_can_not_say_is_an_error(puppets: Stack) -> None:

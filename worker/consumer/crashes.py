@@ -5,7 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import redis
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from celery.worker import request
 
 from headrace.errors import ModelError
 from headrace.models.store import ModelStore
@@ -18,6 +20,26 @@ from worker.metrics.worker import WorkerMetrics
 from worker.redis_client import connect
 
 logger = logging.getLogger(__name__)
+
+
+class Request(request.Request):  # type: ignore[misc]
+    """A task in the hands of a child, as the main process sees it.
+
+    If the child reports that it had no memory for the task, even to read its entry, the batch is lost; Celery would
+    end the worker, and the next one that gets the entry.
+    """
+
+    def on_failure(self, exc_info: Any, *args: Any, **options: Any) -> Any:
+        """Receive a child's report that a task failed."""
+        error = exc_info.exception
+        if isinstance(error, ExceptionWithTraceback):
+            error = error.exc
+        if isinstance(error, MemoryError):
+            try:
+                raise WorkerLostError("the child had no memory for the task")
+            except WorkerLostError:
+                exc_info = ExceptionInfo()
+        return super().on_failure(exc_info, *args, **options)
 
 
 class LostBatches:

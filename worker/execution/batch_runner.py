@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
-import orjson
 import redis
 
 from headrace.errors import ModelError
@@ -17,7 +16,7 @@ from shared.queue.broker_clock import BrokerClock
 from shared.queue.contract import BatchReply, ErrorCode, Lane, PredictMessage, RunJobsMessage, ShadowMessage
 from shared.queue.replies import REPLIES_KEPT, REPLY_TTL_SECONDS, Result, failure
 from worker.execution.jobs import JobRuns, StartedJob
-from worker.execution.results import BatchResult, expired, predict_calls, too_large
+from worker.execution.results import BatchResult, expired, predict_calls, sendable
 from worker.metrics.worker import WorkerMetrics
 from worker.model.cache import PredictorCache
 from worker.model.rows import Rows, join_rows, split_rows, unpack_rows
@@ -113,7 +112,7 @@ class BatchRunner:
         """Predict the calls at the positions `live`, and reply to all calls of the batch."""
         sizes = [call.n_rows for call in message.calls]
         try:
-            rows = unpack_rows(message.rows, sum(sizes))
+            rows = unpack_rows(message.rows, sizes)
         except ValueError:
             logger.error("dropped a batch whose rows can't be read")
             return
@@ -146,10 +145,13 @@ class BatchRunner:
     def _reply(
         self, message: PredictMessage, started_at: float, compute_seconds: float, results: Sequence[Result]
     ) -> None:
-        reply = _reply_json(message, started_at, compute_seconds, results)
-        if len(reply) > self._result_max_bytes:
-            # Each call by itself: a neighbour with a large answer must not cost the others theirs.
-            results = [too_large() if len(orjson.dumps(each)) > self._result_max_bytes else each for each in results]
+        try:
+            reply = _reply_json(message, started_at, compute_seconds, results)
+        except TypeError:
+            reply = ""
+        if not reply or len(reply) > self._result_max_bytes:
+            # Each call by itself: a neighbour with a large or unreadable answer must not cost the others theirs.
+            results = [sendable(each, self._result_max_bytes)[0] for each in results]
             reply = _reply_json(message, started_at, compute_seconds, results)
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.xadd(message.reply_to, {"reply": reply}, maxlen=REPLIES_KEPT, approximate=True)
@@ -193,9 +195,9 @@ class BatchRunner:
                 if job.id in carriers:
                     self._tracing.record_wait(queue, carriers[job.id], job)
 
-    def jobs_out_of_time(self, error: PredictionError) -> None:
-        """Handle the soft time limit of a task: its only unfinished job fails, several run again one by one."""
-        self._jobs.out_of_time(failure(error))
+    def fail_jobs(self, error: PredictionError) -> None:
+        """Handle the early end of a task: its only unfinished job fails, several run again one by one."""
+        self._jobs.fail(failure(error))
 
     def shadow(self, message: ShadowMessage) -> None:
         """Predict rows with a version on trial, and count where it agrees with the version that answered them."""

@@ -16,7 +16,7 @@ from shared.queue.contract import JOB_DAMAGED, RUN_JOBS_TASK, ErrorCode, JobStat
 from shared.queue.entry import argument
 from shared.queue.job_scripts import script
 from shared.queue.replies import Result, failure
-from worker.execution.results import too_large
+from worker.execution.results import sendable
 
 logger = logging.getLogger(__name__)
 
@@ -158,10 +158,7 @@ class JobRuns:
         """
         args: list[Any] = [keys.JOBS_ENDED]
         for job, result in zip(jobs, results, strict=True):
-            outcome = orjson.dumps(result)
-            if len(outcome) > self._result_max_bytes:
-                result = too_large()
-                outcome = orjson.dumps(result)
+            result, outcome = sendable(result, self._result_max_bytes)
             status = JobStatus.FAILED if "error" in result else JobStatus.SUCCEEDED
             is_rejected = result.get("error", {}).get("code") == ErrorCode.ROW_REJECTED.value
             args += [job, status.value, outcome, compute_seconds, int(is_rejected)]
@@ -181,11 +178,11 @@ class JobRuns:
         self._is_asking = False
         return reply
 
-    def out_of_time(self, result: Result) -> None:
+    def fail(self, result: Result) -> None:
         """Finish the only job that this task has started and not finished; release several, to run one by one.
 
-        A job is released too if the time went by while Redis was asked, because then the job itself was not slow. Jobs
-        that this task has not started are left alone: another process may be running them.
+        A job is released too if the task ended while Redis was asked, because then the job itself was not to blame.
+        Jobs that this task has not started are left alone: another process may be running them.
         """
         unfinished, self._unfinished = self._unfinished, []
         self.end_task()
@@ -193,7 +190,8 @@ class JobRuns:
             self.finish(unfinished, [result], 0.0)
         elif unfinished:
             reason = "while Redis was asked" if self._is_asking else "together"
-            logger.warning("%d jobs ran longer than the time limit %s: they will run again", len(unfinished), reason)
+            code = result["error"]["code"]
+            logger.warning("%d jobs failed as %s %s: they will run again", len(unfinished), code, reason)
             self._release(keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, *map(keys.job, unfinished)], args=unfinished)
 
 

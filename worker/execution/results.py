@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import orjson
+
 from headrace.models.manifest import Manifest
 from shared.errors import PredictionError
 from shared.queue.contract import ErrorCode
@@ -71,6 +73,20 @@ def expired() -> Result:
 def too_large() -> Result:
     """Return the result of a call whose answer is larger than Redis should hold."""
     return failure(PredictionError(ErrorCode.RESULT_TOO_LARGE.value, "the answer is too large: send fewer rows"))
+
+
+def sendable(result: Result, max_bytes: int) -> tuple[Result, bytes]:
+    """Return the result of a call, and as JSON; in its place an error if it is larger, or has values JSON has not."""
+    try:
+        text = orjson.dumps(result)
+    except TypeError:
+        reason = "the model answered with values that JSON does not have"
+        result = failure(PredictionError(ErrorCode.PREDICTION_FAILED.value, reason))
+        text = orjson.dumps(result)
+    if len(text) > max_bytes:
+        result = too_large()
+        text = orjson.dumps(result)
+    return result, text
 
 
 def predict_calls(predictor: Predictor, rows: Rows, sizes: Sequence[int]) -> BatchResult:

@@ -1,14 +1,16 @@
-"""The Celery tasks: each decodes its message, runs it, and answers for it if the soft time limit ends it early."""
+"""The Celery tasks: each decodes its message, runs it, and answers for it if an exception ends it early."""
 
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import redis
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 
 from shared.errors import PredictionError
+from shared.observability.logs import PRIVATE
 from shared.queue.contract import (
     PREDICT_TASK,
     RUN_JOBS_TASK,
@@ -19,6 +21,7 @@ from shared.queue.contract import (
     ShadowMessage,
 )
 from worker.execution.batch_runner import BatchRunner
+from worker.model.loader import contained, name_of
 
 logger = logging.getLogger(__name__)
 
@@ -34,35 +37,53 @@ def register_tasks(app: Celery, runner: Callable[[], BatchRunner]) -> None:
         message = _decoded(PredictMessage, payload)
         if message is None:
             return
-        try:
+        with _answered(lambda error: runner().fail_calls(message, error)):
             runner().predict(message, getattr(self.request, "traces", None))
-        except SoftTimeLimitExceeded:
-            runner().fail_calls(message, TIME_LIMIT)
 
     @app.task(name=RUN_JOBS_TASK, bind=True, shared=False)  # type: ignore[untyped-decorator]
     def run_jobs(self: Any, payload: str) -> None:
         message = _decoded(RunJobsMessage, payload)
         if message is None:
             return
-        try:
+        with _answered(lambda error: runner().fail_jobs(error)):
             delivery = self.request.delivery_info
             runner().run_jobs(message, bool(delivery.get("redelivered")), delivery["routing_key"])
-        except SoftTimeLimitExceeded:
-            runner().jobs_out_of_time(TIME_LIMIT)
 
     @app.task(name=SHADOW_TASK, shared=False)  # type: ignore[untyped-decorator]
     def shadow(payload: str) -> None:
         message = _decoded(ShadowMessage, payload)
         if message is not None:
-            # No caller waits for a comparison: past its time limit it just ends.
-            with suppress(SoftTimeLimitExceeded):
+            # No caller waits for a comparison: it just ends.
+            with _answered(lambda _: None):
                 runner().shadow(message)
+
+
+@contextmanager
+def _answered(answer: Callable[[PredictionError], None]) -> Iterator[None]:
+    """Give whatever ends a batch early to `answer` as an error, and log it.
+
+    Celery must not see an exception of a model, or one for want of memory: it ends the worker over some (MemoryError),
+    the pool child over others (SystemExit), and has the entry delivered again over others (Reject). It may see that
+    Redis has failed, since then there is no answer, and the exception with which a child ends at a signal.
+    """
+    try:
+        with contained():
+            yield
+    except SoftTimeLimitExceeded:
+        answer(TIME_LIMIT)
+    except redis.RedisError:
+        raise
+    except Exception as error:
+        name = name_of(error)
+        trace: Any = (type(error), error, error.__traceback__)
+        logger.error("a batch failed: %s", name, exc_info=trace, extra=PRIVATE)
+        answer(PredictionError(ErrorCode.PREDICTION_FAILED.value, f"the batch failed: {name}"))
 
 
 def _decoded(message_class: Any, payload: str) -> Any:
     try:
         return message_class.from_json(payload)
-    except ValueError as error:
+    except (ValueError, MemoryError) as error:
         # A foreign message, or one of another version of the contract. Jobs are not lost: the reconciler publishes
         # them again.
         logger.error("dropped a %s that can't be read: %s", message_class.__name__, type(error).__name__)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from headrace.models.manifest import Feature, Manifest
 from shared.queue.contract import Row
+from worker.model.loader import contained, is_time_limit
 
 ARGMAX_BY_IMPLEMENTATION = frozenset(
     [
@@ -64,10 +65,13 @@ def classes_by_probability(
     classes = np.asarray(estimator.classes_)
     for rows in samples, _made_up_rows(manifest, samples):
         try:
-            inputs = convert(rows)
-            predictions = np.asarray(estimator.predict(inputs))
-            probabilities = np.asarray(estimator.predict_proba(inputs))
-        except ValueError:
+            with contained():
+                inputs = convert(rows)
+                predictions = np.asarray(estimator.predict(inputs))
+                probabilities = np.asarray(estimator.predict_proba(inputs))
+        except Exception as error:
+            if is_time_limit(error):
+                raise
             # The estimator may reject made-up rows.
             return None
         top = probabilities.max(axis=1, keepdims=True)

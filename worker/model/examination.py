@@ -11,7 +11,7 @@ from shared.observability.log_limit import LogLimit
 from shared.observability.logs import PRIVATE
 from shared.queue.contract import ErrorCode, Row
 from worker.model.bisection import Attempt
-from worker.model.loader import is_time_limit
+from worker.model.loader import is_time_limit, name_of
 from worker.model.predictions import NON_FINITE, MalformedAnswer, row_error
 from worker.model.rows import Rows
 
@@ -143,7 +143,7 @@ def _what(error: Exception | None) -> str:
         return NON_FINITE
     if isinstance(error, MalformedAnswer):
         return "the model's answer has the wrong shape"
-    return f"the model raised {type(error).__name__}"
+    return f"the model raised {name_of(error)}"
 
 
 def _cause(error: Exception) -> Cause:

@@ -2,10 +2,13 @@
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import sklearn
+from billiard.common import terminate_handler_fired
 from sklearn.exceptions import InconsistentVersionWarning
 
 from headrace.errors import ArtifactInvalid, ModelError
@@ -46,13 +49,8 @@ def load_estimator(
     # predicted, which is a better check than the patch number.
     warnings.simplefilter("ignore", InconsistentVersionWarning)
     try:
-        if isinstance(content, bytes) and manifest.artifact.format == "skops":
-            # Imported only for models of this format, because skops imports many modules.
-            from headrace.loading.archive import load_skops
-
-            loaded = LoadedEstimator(*load_skops(content, allow_list.skops_types, max_bytes))
-        else:
-            loaded = LoadedEstimator(*unpickle(content, allow_list.modules, max_bytes))
+        with contained():
+            return _read(manifest, content, allow_list, max_bytes)
     except ModelError as error:
         raise ArtifactInvalid(f"{manifest.name} {manifest.version}: {error}") from None
     except ModuleNotFoundError as error:
@@ -67,8 +65,18 @@ def load_estimator(
         raise ArtifactInvalid(
             f"{manifest.name} {manifest.version}: not a readable {manifest.artifact.format} artifact: {_summary(error)}"
         ) from None
-    make_single_threaded(loaded.estimator)
-    return loaded
+
+
+def _read(manifest: Manifest, content: bytes | BinaryIO, allow_list: AllowList, max_bytes: int) -> LoadedEstimator:
+    if isinstance(content, bytes) and manifest.artifact.format == "skops":
+        # Imported only for models of this format, because skops imports many modules.
+        from headrace.loading.archive import load_skops
+
+        estimator, size_bytes = load_skops(content, allow_list.skops_types, max_bytes)
+    else:
+        estimator, size_bytes = unpickle(content, allow_list.modules, max_bytes)
+    make_single_threaded(estimator)
+    return LoadedEstimator(estimator, size_bytes)
 
 
 def check_version(manifest: Manifest) -> None:
@@ -103,6 +111,36 @@ def is_time_limit(error: BaseException) -> bool:
     return type(error).__name__ == "SoftTimeLimitExceeded"
 
 
+class ModelExit(Exception):
+    """An exception of a model that is no `Exception`, such as SystemExit, by its name: it ends no more than a batch."""
+
+
+@contextmanager
+def contained() -> Iterator[None]:
+    """Raise exceptions that would end the process, or pass all handlers of `Exception`, as ModelExit.
+
+    The exception with which a pool child ends at a signal passes.
+    """
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException as error:
+        if terminate_handler_fired():
+            raise
+        raise ModelExit(type(error).__name__) from error
+
+
+def name_of(error: Exception) -> str:
+    """Return the name of an exception's type; of a ModelExit, that of the exception that it stands for."""
+    return error.args[0] if isinstance(error, ModelExit) else type(error).__name__
+
+
 def _summary(error: Exception) -> str:
-    text = " ".join(str(error).split())[:200]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    try:
+        # Foreign code may have made the exception.
+        with contained():
+            text = "" if isinstance(error, ModelExit) else " ".join(str(error).split())[:200]
+    except Exception:
+        text = ""
+    return f"{name_of(error)}: {text}" if text else name_of(error)

@@ -22,7 +22,7 @@ from worker.model.argmax import argmax_without_ties, classes_by_probability
 from worker.model.bisection import Bisection
 from worker.model.examination import Examiner
 from worker.model.load_journal import LoadJournal
-from worker.model.loader import LoadedEstimator, is_time_limit, load_estimator
+from worker.model.loader import LoadedEstimator, contained, is_time_limit, load_estimator
 from worker.model.predictions import AnswerReader, Predictions, row_error
 from worker.model.private_copy import private_copy
 from worker.model.rows import MixedRows, Rows, row_converter, rows_at
@@ -145,6 +145,7 @@ class Predictor:
             answer = replace(answer, failures=self._examiner.examine(self._attempt, rows, {}, answer.failures))
         return replace(answer, compute_seconds=time.perf_counter() - started)
 
+    @contained()
     def _attempt(self, rows: Rows) -> Predictions:
         try:
             inputs = self._convert(rows)

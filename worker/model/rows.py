@@ -32,19 +32,25 @@ class MixedRows(ValueError):
         self.held = held
 
 
-def unpack_rows(rows: list[Row] | str, n_rows: int) -> Rows:
-    """Return the n rows of a message.
+def unpack_rows(rows: list[Row] | str, sizes: Sequence[int]) -> Rows:
+    """Return the rows of a message.
 
     Args:
         rows: The rows as a list, or packed: base64 of float64 numbers, little-endian, row after row.
-        n_rows: The number of rows that the message announces.
+        sizes: The number of rows of each call.
 
     Raises:
-        ValueError: if there is another number of rows, or the packed rows can't be read.
+        ValueError: if a call has no row, the sizes do not add up to the rows, or the packed rows can't be read.
     """
+    # An announced number is no more than the bytes hold: whatever is made for each row or call is bounded by them.
+    n_rows = sum(sizes)
+    if min(sizes, default=0) < 1:
+        raise ValueError("a call without rows")
     if isinstance(rows, str):
         numbers = np.frombuffer(base64.b64decode(rows, validate=True), dtype="<f8")
-        return numbers.reshape(n_rows, len(numbers) // max(n_rows, 1))
+        if n_rows > len(numbers):
+            raise ValueError(f"{len(numbers)} numbers for {n_rows} rows")
+        return numbers.reshape(n_rows, -1)
     if len(rows) != n_rows:
         raise ValueError(f"{len(rows)} rows, not {n_rows}")
     return rows

@@ -49,7 +49,7 @@ def test_batches_go_to_the_interactive_lane_and_everything_else_to_the_bulk_lane
     async def scenario() -> None:
         async with opened(broker) as (batch_client, client):
             predict = PredictMessage(
-                batch=1, reply_to="r", model="m", version="v", calls=[Call(1, 0.0, 1.0)], rows=[[1.0]]
+                batch=1, reply_to="headrace:replies:r", model="m", version="v", calls=[Call(1, 0.0, 1.0)], rows=[[1.0]]
             )
             shadow = ShadowMessage(model="m", version="w", primary="v", rows=[[1.0]], predictions=[2.0])
             for message, lane in ((predict, "interactive"), (RunJobsMessage(jobs=["a"]), "bulk"), (shadow, "bulk")):

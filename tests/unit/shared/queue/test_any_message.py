@@ -5,6 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.queue import keys
 from shared.queue.contract import BatchReply, Call, Message, PredictMessage, RunJobsMessage, ShadowMessage, packed
 from tests.support.any_bytes import MESSAGES, check_payload
 from tests.support.fuzzing import changed, fuzzed
@@ -13,20 +14,25 @@ TEXTS = st.text(max_size=10)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.none() | st.booleans() | NUMBERS | TEXTS
 ROWS = st.lists(st.lists(VALUES, max_size=3), max_size=3)
-CALLS = st.lists(st.builds(Call, st.integers(0, 2**31), NUMBERS, NUMBERS, st.booleans()), max_size=3)
+CALLS = st.lists(st.builds(Call, st.integers(1, 2**31), NUMBERS, NUMBERS, st.booleans()), max_size=3)
 RESULTS = st.fixed_dictionaries(
     {"predictions": st.lists(VALUES, max_size=3), "probabilities": st.none() | st.lists(st.lists(NUMBERS), max_size=3)}
 )
 
 PREDICT = PredictMessage(
-    batch=1, reply_to="r", model="m", version="v", calls=[Call(1, 0.0, 1.0)], rows=[[1.0, "a", None, True]]
+    batch=1,
+    reply_to="headrace:replies:r",
+    model="m",
+    version="v",
+    calls=[Call(1, 0.0, 1.0)],
+    rows=[[1.0, "a", None, True]],
 )
 
 SENT: st.SearchStrategy[Message] = st.one_of(
     st.builds(
         PredictMessage,
         batch=st.integers(0, 2**53),
-        reply_to=TEXTS,
+        reply_to=TEXTS.map(keys.replies),
         model=TEXTS,
         version=TEXTS,
         calls=CALLS,

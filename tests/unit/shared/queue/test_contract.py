@@ -101,6 +101,28 @@ def test_calls_of_another_shape_are_refused(calls: Any) -> None:
         PredictMessage.from_json(changed(PREDICT, calls=calls))
 
 
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"batch": -1},
+        {"batch": 2**63},
+        {"batch": "9" * 4000},
+        {"reply_to": "headrace:jobs:open"},
+        {"reply_to": "bulk"},
+        {"reply_to": ""},
+        {"model": "m" * 65},
+        {"version": "v" * 100_000},
+        {"calls": [[0, 0.0, 1.0]]},
+        {"calls": [[-1, 0.0, 1.0], [4, 0.0, 1.0]]},
+        {"calls": [[3, "-inf", 1.0]]},
+        {"calls": [[3, 0.0, "nan"]]},
+    ],
+)
+def test_a_member_that_no_gateway_writes_is_refused(members: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        PredictMessage.from_json(changed(PREDICT, **members))
+
+
 @pytest.mark.parametrize("payload", ["", "{", "[]", "null", '{"v":2}', "[" * 100_000, '"\\ud800"', b"\xff"])
 def test_what_is_no_message_is_a_value_error(payload: str | bytes) -> None:
     with pytest.raises(ValueError, match=r"."):

@@ -4,7 +4,7 @@ import base64
 import copy
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -19,7 +19,13 @@ from shared.settings import CommonSettings
 APP = make_celery(CommonSettings())
 MESSAGES = [
     PredictMessage(
-        batch=1, reply_to="r", model="m", version="v", calls=[Call(1, 0.0, 1.0)], rows=[[1.0, "Straße"]], probe=True
+        batch=1,
+        reply_to="headrace:replies:r",
+        model="m",
+        version="v",
+        calls=[Call(1, 0.0, 1.0)],
+        rows=[[1.0, "Straße"]],
+        probe=True,
     ),
     RunJobsMessage(jobs=["a", "b"]),
     ShadowMessage(model="m", version="v2", primary="v1", rows=[[1.0, None]], predictions=["Straße"]),
@@ -85,6 +91,27 @@ def test_what_kombu_changes_when_it_restores_a_message_is_still_a_task(change: C
 )
 def test_what_is_no_entry_at_all_is_malformed(entry: bytes) -> None:
     assert problem(entry) == "malformed"
+
+
+@pytest.mark.parametrize("depth", [200, 253, 254, 300, 900])
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda entry: entry,
+        lambda entry: entry["headers"],
+        lambda entry: entry["properties"],
+        lambda entry: entry["properties"]["delivery_info"],
+    ],
+)
+def test_an_entry_is_not_nested_deeper_than_its_record_can_be(place: Change, depth: int) -> None:
+    deep = json.loads("[" * depth + "]" * depth)
+    entry = changed(lambda entry: cast(Any, place(entry)).update(surprise=deep))
+
+    if problem(entry) is None:
+        assert depth < 254
+        orjson.dumps([orjson.loads(entry), "", "bulk"])
+    else:
+        assert depth > 200
 
 
 @pytest.mark.parametrize("part", ["headers", "properties", "body", "content-type", "content-encoding"])

@@ -2,7 +2,9 @@ import logging
 from types import SimpleNamespace
 from typing import Any
 
+import celery.worker.request
 import pytest
+from billiard.einfo import ExceptionWithTraceback
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from fakeredis import FakeRedis, FakeServer
 
@@ -12,7 +14,7 @@ from shared.queue.contract import PREDICT_TASK, RUN_JOBS_TASK, BatchReply, Call,
 from shared.queue.replies import REPLY_TTL_SECONDS
 from tests.unit.worker.conftest import Publish
 from tests.unit.worker.metrics.test_worker import samples
-from worker.consumer.crashes import LostBatches, count_lost_rows
+from worker.consumer.crashes import LostBatches, Request, count_lost_rows
 from worker.metrics.worker import WorkerMetrics
 from worker.model.predictor import Predictor
 
@@ -134,3 +136,17 @@ def test_lost_rows_of_a_version_that_is_gone_are_logged(
 
     assert samples(metrics.errors) == {}
     assert f"3 rows of {name} {version} not counted as worker_lost" in caplog.text
+
+
+@pytest.mark.parametrize("reported", [MemoryError("no room"), ExceptionWithTraceback(MemoryError(), None)])
+def test_a_child_without_memory_for_a_task_is_a_lost_child(reported: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(celery.worker.request.Request, "on_failure", lambda _, info, **__: seen.append(info.exception))
+
+    Request.on_failure(Request.__new__(Request), SimpleNamespace(exception=reported), return_ok=True)
+    Request.on_failure(Request.__new__(Request), SimpleNamespace(exception=ValueError("other")))
+
+    lost, other = (each.exc if isinstance(each, ExceptionWithTraceback) else each for each in seen)
+    assert isinstance(lost, WorkerLostError)
+    assert "memory" in str(lost)
+    assert isinstance(other, ValueError)

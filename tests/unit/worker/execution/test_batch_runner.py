@@ -195,6 +195,41 @@ def test_a_batch_of_other_rows_than_its_calls_say_is_dropped(
     assert "dropped a batch" in caplog.text
 
 
+@pytest.mark.parametrize("rows", ["", packed([LOW])])
+@pytest.mark.parametrize("sizes", [[10**12], [10**30], [2, -1], [0, 1], [-1, 2], [0] * 3, []])
+def test_a_batch_that_announces_more_rows_than_it_holds_is_dropped(
+    bench: Bench, rows: str, sizes: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    calls = [Call(size, 0.0, 9e9) for size in sizes]
+
+    bench.runner.predict(bench.message([LOW]).model_copy(update={"calls": calls, "rows": rows}))
+
+    assert bench.redis.xlen(REPLY_TO) == 0
+    assert "dropped a batch" in caplog.text
+
+
+def test_an_answer_that_json_does_not_have_fails_its_own_call_only(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.submit("a", [LOW])
+    bench.submit("b", [HIGH])
+    predictor = bench.cache.get("puppet", "v1")
+    predict = predictor.predict
+
+    def spoilt(rows: list[Any], sizes: list[int]) -> Any:
+        answer = predict(rows, sizes)
+        answer.predictions[0] = object()
+        return answer
+
+    monkeypatch.setattr(predictor, "predict", spoilt)
+    bench.runner.predict(bench.message([LOW], [HIGH]))
+    bench.runner.run_jobs(RunJobsMessage(jobs=["a", "b"]), redelivered=False, queue="bulk")
+
+    bad, good = bench.reply().results
+    assert (bad["error"]["code"], good["predictions"]) == ("prediction_failed", ["high"])
+    assert [bench.job(each)[0] for each in "ab"] == ["failed", "succeeded"]
+
+
 # --- jobs
 
 

@@ -126,7 +126,7 @@ def test_a_job_that_ran_out_of_time_alone_ends(queue: Queue) -> None:
     queue.submit("a")
     queue.runs.start(["a"], redelivered=False)
 
-    queue.runs.out_of_time(TIME_LIMIT)
+    queue.runs.fail(TIME_LIMIT)
 
     assert queue.status("a") == "failed"
 
@@ -137,7 +137,7 @@ def test_jobs_that_ran_out_of_time_together_are_given_back(queue: Queue, caplog:
     queue.runs.finish(["done"], [{"predictions": [1], "probabilities": None}], 0.1)
 
     with caplog.at_level(logging.WARNING):
-        queue.runs.out_of_time(TIME_LIMIT)
+        queue.runs.fail(TIME_LIMIT)
 
     assert [queue.status(id_) for id_ in ("a", "b", "done")] == ["running", "running", "succeeded"]
     assert [float(queue.redis.hget(keys.job(id_), "lease_until")) for id_ in "ab"] == [0.0, 0.0]
@@ -157,7 +157,7 @@ def test_a_job_whose_time_went_by_while_redis_was_asked_is_given_back(
         queue.runs.finish(["a"], [{"predictions": [1], "probabilities": None}], 0.1)
     monkeypatch.undo()
 
-    queue.runs.out_of_time(TIME_LIMIT)
+    queue.runs.fail(TIME_LIMIT)
 
     assert interrupted.called
     assert queue.status("a") == "running"
@@ -185,7 +185,7 @@ def test_after_running_out_of_time_together_no_more_is_claimed(queue: Queue, mon
     queue.runs.start(["a"], redelivered=False)
     assert len(queue.runs.claim("bulk")) == 3
 
-    queue.runs.out_of_time(TIME_LIMIT)
+    queue.runs.fail(TIME_LIMIT)
     queue.submit("e")
     queue.runs.start([], redelivered=False)
 
@@ -197,7 +197,7 @@ def test_a_job_that_another_process_runs_is_not_ended(queue: Queue) -> None:
     queue.child().start(["a"], redelivered=False)
 
     assert queue.runs.start(["a"], redelivered=False) == []
-    queue.runs.out_of_time(TIME_LIMIT)
+    queue.runs.fail(TIME_LIMIT)
 
     assert queue.status("a") == "running"
 

@@ -2,9 +2,11 @@ import logging
 from collections.abc import Callable
 from typing import Any, cast
 
+import billiard.common
 import pytest
+import redis
 from celery import Celery
-from celery.exceptions import SoftTimeLimitExceeded
+from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
 
 from shared.errors import PredictionError
 from shared.queue.celery_app import make_celery
@@ -22,7 +24,9 @@ from shared.settings import CommonSettings
 from worker.execution.batch_runner import BatchRunner
 from worker.execution.tasks import register_tasks
 
-BATCH = PredictMessage(batch=7, reply_to="r", model="m", version="v", calls=[Call(1, 0.0, 1.0)], rows=[[1.0]])
+BATCH = PredictMessage(
+    batch=7, reply_to="headrace:replies:r", model="m", version="v", calls=[Call(1, 0.0, 1.0)], rows=[[1.0]]
+)
 JOBS = RunJobsMessage(jobs=["a", "b"])
 SHADOW = ShadowMessage(model="m", version="v2", primary="v", rows=[[1.0]], predictions=["a"])
 TASKS = [(PREDICT_TASK, BATCH), (RUN_JOBS_TASK, JOBS), (SHADOW_TASK, SHADOW)]
@@ -50,8 +54,8 @@ class FakeRunner:
     def fail_calls(self, message: PredictMessage, error: PredictionError) -> None:
         self.calls.append(("fail_calls", message, error.code))
 
-    def jobs_out_of_time(self, error: PredictionError) -> None:
-        self.calls.append(("jobs_out_of_time", error.code))
+    def fail_jobs(self, error: PredictionError) -> None:
+        self.calls.append(("fail_jobs", error.code))
 
     def _note(self, *call: Any) -> None:
         self.calls.append(call)
@@ -145,15 +149,71 @@ def test_the_soft_time_limit_becomes_an_answer(run_task: Run, runner: FakeRunner
 
     run_task(name, message.to_json())
 
-    answer = ("fail_calls", message) if name == PREDICT_TASK else ("jobs_out_of_time",)
+    answer = ("fail_calls", message) if name == PREDICT_TASK else ("fail_jobs",)
     assert runner.calls[1:] == [(*answer, "time_limit")]
 
 
-@pytest.mark.parametrize(("name", "message"), TASKS)
-def test_any_other_failure_is_celerys_to_log(run_task: Run, runner: FakeRunner, name: str, message: Message) -> None:
-    runner.failure = ZeroDivisionError()
+class Unspeakable(Exception):
+    """An exception that can't be shown, or sent to another process."""
 
-    with pytest.raises(ZeroDivisionError):
+    def __init__(self) -> None:
+        super().__init__(lambda: None)
+
+    def __str__(self) -> str:
+        raise SystemExit("shown")
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize(("name", "message"), TASKS)
+@pytest.mark.parametrize(
+    "failure",
+    [
+        *(ZeroDivisionError(), MemoryError(), RecursionError(), Unspeakable(), StopIteration()),
+        *(SystemExit(3), KeyboardInterrupt(), GeneratorExit(), BaseException()),
+        *(Ignore(), Reject(requeue=True), Retry(), WorkerShutdown(0), WorkerTerminate(1)),
+    ],
+    ids=lambda failure: type(failure).__name__,
+)
+def test_any_other_exception_becomes_an_answer(
+    run_task: Run,
+    runner: FakeRunner,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    message: Message,
+    failure: BaseException,
+) -> None:
+    runner.failure = failure
+
+    run_task(name, message.to_json())
+
+    answers: dict[str, list[Any]] = {
+        PREDICT_TASK: [("fail_calls", message)],
+        RUN_JOBS_TASK: [("fail_jobs",)],
+        SHADOW_TASK: [],
+    }
+    assert runner.calls[1:] == [(*answer, "prediction_failed") for answer in answers[name]]
+    assert f"a batch failed: {type(failure).__name__}" in caplog.text
+
+
+@pytest.mark.parametrize(("name", "message"), TASKS)
+def test_without_redis_there_is_no_answer(run_task: Run, runner: FakeRunner, name: str, message: Message) -> None:
+    runner.failure = redis.ConnectionError()
+
+    with pytest.raises(redis.ConnectionError):
+        run_task(name, message.to_json())
+
+    assert len(runner.calls) == 1
+
+
+@pytest.mark.parametrize(("name", "message"), TASKS)
+def test_a_child_that_a_signal_ends_ends(
+    run_task: Run, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch, name: str, message: Message
+) -> None:
+    monkeypatch.setattr(billiard.common, "_should_have_exited", [True])
+    runner.failure = SystemExit(0)
+
+    with pytest.raises(SystemExit):
         run_task(name, message.to_json())
 
     assert len(runner.calls) == 1

@@ -2,6 +2,7 @@ import hashlib
 import io
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,34 @@ def test_a_malicious_artifact_with_the_right_digest_is_refused(
         Predictor.load(store, manifest)
 
     assert not (tmp_path / "ran").exists()
+
+
+class Leaving:
+    def __setstate__(self, state: Any) -> None:
+        sys.exit(3)
+
+
+class Silent(Exception):
+    def __str__(self) -> str:
+        raise SystemExit("shown")
+
+
+class Mute:
+    def __setstate__(self, state: Any) -> None:
+        raise Silent
+
+
+@pytest.mark.parametrize(("kind", "reason"), [(Leaving, "SystemExit"), (Mute, "Silent")])
+def test_an_artifact_that_ends_its_reader_is_refused(
+    store: ModelStore, publish: Publish, kind: type, reason: str
+) -> None:
+    stream = io.BytesIO()
+    part = kind()
+    part.x = 1
+    joblib.dump({"estimator": part}, stream)
+
+    with pytest.raises(ArtifactInvalid, match=f"not a readable joblib artifact: {reason}$"):
+        load_estimator(publish("m"), stream.getvalue(), AllowList(modules=frozenset([__name__])))
 
 
 @pytest.mark.parametrize(

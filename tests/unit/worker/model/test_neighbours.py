@@ -79,7 +79,7 @@ def check_all_ways(predictor: Predictor, rows: list[Row], chance: random.Random)
     chance.shuffle(order)
     assert_same(answers(predictor.predict([rows[at] for at in order])), [alone[at] for at in order])
     if all(type(value) is float for row in rows for value in row):
-        assert_same(answers(predictor.predict(unpack_rows(packed(rows), len(rows)))), alone)
+        assert_same(answers(predictor.predict(unpack_rows(packed(rows), [len(rows)]))), alone)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -3,9 +3,10 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import billiard.common
 import numpy as np
 import pytest
-from celery.exceptions import SoftTimeLimitExceeded
+from celery.exceptions import Ignore, SoftTimeLimitExceeded, WorkerShutdown
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import KNeighborsRegressor
@@ -244,6 +245,31 @@ def test_an_error_that_no_value_excuses_is_the_models(manifest: Manifest, error:
         return rows[:, 0]
 
     assert outcome(scripted(manifest, answer).predict([ROW, BAD_ROW])) == [None, ("prediction_failed", [1])]
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), WorkerShutdown(0), Ignore()])
+def test_an_exception_that_is_no_error_fails_its_row_only(
+    manifest: Manifest, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    def answer(rows: Any) -> Any:
+        if (rows[:, 0] == BAD).any():
+            raise error
+        return rows[:, 0]
+
+    found = scripted(manifest, answer).predict([ROW, BAD_ROW])
+
+    assert outcome(found) == [None, ("row_rejected", [1])]
+    assert found.failures[1].message == f"the model raised {type(error).__name__}"
+    assert f"the model raised {type(error).__name__}" in caplog.text
+
+
+def test_the_signal_that_ends_a_child_ends_its_batch(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(rows: Any) -> Any:
+        monkeypatch.setattr(billiard.common, "_should_have_exited", [True])
+        raise SystemExit(0)
+
+    with pytest.raises(SystemExit):
+        scripted(manifest, answer).predict([ROW])
 
 
 def test_a_model_that_fails_for_its_samples_too_has_failed(

@@ -144,7 +144,7 @@ def test_packed_rows_become_what_rows_become_and_are_not_written_to(exported: Ex
     assert {manifest.input for manifest in numeric} == {"array", "frame"}
     for manifest in numeric:
         rows = [[0.0 if value is None else value for value in row] for row in rows_of(manifest)]
-        unpacked: Any = unpack_rows(packed(rows), len(rows))
+        unpacked: Any = unpack_rows(packed(rows), [len(rows)])
         kept, convert = unpacked.copy(), row_converter(manifest)
         made, expected = convert(unpacked), convert(rows)
         if manifest.input == "frame":
@@ -158,7 +158,7 @@ def test_packed_rows_become_what_rows_become_and_are_not_written_to(exported: Ex
 
 def test_parts_of_either_kind_are_put_together() -> None:
     rows: list[Row] = [[1.0, 2.0], [3.0, 4.0]]
-    unpacked = unpack_rows(packed(rows), 2)
+    unpacked = unpack_rows(packed(rows), [2])
 
     assert join_rows([rows, rows[:1]]) == [*rows, rows[0]]
     assert np.asarray(join_rows([unpacked[1:], unpacked])).tolist() == [rows[1], *rows]

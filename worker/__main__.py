@@ -32,7 +32,7 @@ def main() -> None:
     environment["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
     if not given:
         environment["HEADRACE_OWNS_MULTIPROC_DIR"] = "1"
-    os.execve(sys.executable, [sys.executable, "-m", "worker.app"], environment)
+    os.execve(sys.executable, [sys.executable, "-m", "worker.main_process"], environment)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ from worker.model.cache import PredictorCache
 from worker.pool_child import PoolChild
 from worker.settings import WorkerSettings
 
-logger = logging.getLogger("worker.app")  # this module runs as __main__
+logger = logging.getLogger(__name__)
 
 WARM_UP_TIMES_LOAD = 10.0
 """Loads of the models in whose time a pool child must have started, beyond the time of one without models."""
@@ -157,7 +157,3 @@ def main() -> None:
         if os.getpid() == main_process and os.environ.get("HEADRACE_OWNS_MULTIPROC_DIR"):
             shutil.rmtree(settings.prometheus_multiproc_dir, ignore_errors=True)
     sys.exit(exit_code)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,8 +1,8 @@
 """Models that share workers: a slow one must not make the others slow."""
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from threading import Event
 
 import numpy as np
@@ -10,25 +10,29 @@ import pytest
 
 from headrace import export
 from headrace.models.store import ModelStore
-from tests.integration.conftest import NewStack
 from tests.support.puppet import Act, Puppet
+from tests.support.stack import Stack
 
 SLOW_SECONDS = 0.5
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> ModelStore:
-    store = ModelStore(tmp_path / "models")
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("lanes")
+    store = ModelStore(folder / "models")
     rows = np.array([[1.0, 0.0], [-1.0, 0.0]])
     for name in ("quick", "slow"):
         estimator = Puppet().fit(rows, np.array(["high", "low"]))
         names = ["value", "act"]
         export(estimator, rows, name=name, store=store, feature_names=names, scores={}, extra_modules=["tests"])
-    return store
+    stack = Stack(folder, folder / "models", DEFAULT_MODEL="quick")
+    try:
+        yield stack.start()
+    finally:
+        stack.close()
 
 
-def test_a_slow_model_does_not_delay_a_quick_one(new_stack: NewStack, store: ModelStore) -> None:
-    stack = new_stack(Path(store.root), DEFAULT_MODEL="quick").start()
+def test_a_slow_model_does_not_delay_a_quick_one(stack: Stack) -> None:
     stop = Event()
 
     def keep_asking() -> int:
@@ -57,8 +61,7 @@ def test_a_slow_model_does_not_delay_a_quick_one(new_stack: NewStack, store: Mod
     assert sorted(waits)[len(waits) * 9 // 10] < SLOW_SECONDS / 4, waits
 
 
-def test_slow_jobs_do_not_delay_predictions_nor_predictions_jobs(new_stack: NewStack, store: ModelStore) -> None:
-    stack = new_stack(Path(store.root), DEFAULT_MODEL="quick").start()
+def test_slow_jobs_do_not_delay_predictions_nor_predictions_jobs(stack: Stack) -> None:
 
     def seconds() -> float:
         started = time.perf_counter()

@@ -37,14 +37,16 @@ def wait_for(what: str, probe: Callable[[], Found | None], seconds: float = PATI
     Raises:
         AssertionError: if there is none within so many seconds.
     """
-    until = time.monotonic() + seconds
+    began = time.monotonic()
     while True:
         found = probe()
         if found:
             return found
-        if time.monotonic() > until:
+        now = time.monotonic()
+        if now > began + seconds:
             raise AssertionError(f"not within {seconds:g} s: {what}")
-        time.sleep(0.02)
+        # Probes of what takes long would take the processor from it.
+        time.sleep(min(max(0.01, (now - began) / 20), 0.1))
 
 
 def pause(seconds: float) -> None:

@@ -23,7 +23,8 @@ PAUSE_SECONDS_MAX = 30.0
 def share_pages(**_: Any) -> None:
     """Keep the memory that children inherit from being copied; receives Celery's `celeryd_after_setup`.
 
-    A page is shared with the children until somebody writes to it, so the garbage collector must not.
+    A page is shared with the children until somebody writes to it, so the garbage collector must not. It is enabled
+    from here on, for what is made later.
     """
     # Every child calls this function of billiard's. It imports a C parser where cffi is installed: imported before the
     # fork, the parser is shared too.
@@ -31,6 +32,7 @@ def share_pages(**_: Any) -> None:
         get_pdeathsig()
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 class RestartPauses:

@@ -36,7 +36,7 @@ def became(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Exec:
 def test_it_becomes_the_worker(became: Exec) -> None:
     main()
 
-    assert became.command[1:] == ["-m", "worker.app"]
+    assert became.command[1:] == ["-m", "worker.main_process"]
 
 
 def test_numerical_libraries_get_one_thread(became: Exec) -> None:

@@ -90,7 +90,7 @@ class HotEndpoint(ABC):
     async def parse(self, served: ServedModel, body: bytes, context: RequestContext) -> ParsedRows:
         """Parse a body, a large one in its turn.
 
-        Its rows, which take several times its memory, are counted until the request is answered.
+        Its rows, which may take several times its memory, are counted until the request is answered.
 
         Raises:
             RequestError: if the body does not hold rows of the model.
@@ -105,7 +105,7 @@ class HotEndpoint(ABC):
                 parsed = served.parser.parse(body)
             finally:
                 turns.end(began_at)
-        if not parsed.single:
+        if not parsed.single or parsed.text_bytes > len(body):
             self.services.body_reader.hold(parsed.memory_bytes, context.body_bytes)
             context.body_bytes += parsed.memory_bytes
         return parsed

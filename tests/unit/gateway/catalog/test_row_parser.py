@@ -1,4 +1,5 @@
 import json
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -598,3 +599,29 @@ def test_a_long_flat_row_is_taken_like_a_short_one() -> None:
 )
 def test_mistakes_are_told_in_words_of_json(body: bytes, pointer: str, detail: str) -> None:
     assert refusal(body).extra["errors"] == [{"pointer": pointer, "detail": detail}]
+
+
+@pytest.mark.parametrize("ensure_ascii", [True, False])
+@pytest.mark.parametrize("character", ["ä", "я", "😀"])
+def test_texts_count_with_the_memory_that_they_take(character: str, ensure_ascii: bool) -> None:
+    of = RowParser(mixed(text("words"), feature("length")), rows_max=100)
+    row = {"words": character + "a" * 9000, "length": 1.0}
+    bodies = [json.dumps(each, ensure_ascii=ensure_ascii).encode() for each in ({"instances": [row] * 50}, row)]
+
+    for parsed, rows in zip(map(of.parse, bodies), (50, 1), strict=True):
+        taken = sum(sys.getsizeof(value) for each in parsed.rows for value in each)
+        assert len(parsed.rows) == rows and taken <= parsed.memory_bytes < 1.1 * taken
+
+
+@pytest.mark.parametrize("escape", ["", "\\n"])
+def test_plain_texts_count_as_their_body(escape: str) -> None:
+    of = RowParser(mixed(text("words"), feature("length")), rows_max=100)
+    body = json.dumps({"instances": [{"words": "a" * 9000 + escape, "length": 1.0}] * 50}).encode()
+
+    assert len(body) < of.parse(body).memory_bytes < 1.1 * len(body)
+
+
+def test_rows_without_texts_count_by_their_values() -> None:
+    body = json.dumps({"instances": [{"length": 1.0, "width": 2.0}] * 10}).encode()
+
+    assert parser().parse(body).memory_bytes == 10 * (64 + 32 * 2)

@@ -17,6 +17,10 @@ MOST_WORKERS = 64
 
 EXPORTER_SETTINGS = {
     "CE_LOG_LEVEL": "WARNING",
+    # kombu would take a lock to give unacked entries back to their queues, which is the workers' task, and release it
+    # by a script, which the exporter's user in Compose may not run. This key always exists while the exporter waits for
+    # answers: it is the set of the queues to which they go. So the lock counts as taken, and kombu goes on without it.
+    "CE_BROKER_TRANSPORT_OPTION": 'unacked_mutex_key="_kombu.binding.reply.celery.pidbox"',
     # By default the exporter ends when the broker is gone for a moment.
     "CE_RETRY_INTERVAL": "2",
     # The queues are shown before the first worker starts.
@@ -89,10 +93,12 @@ class Stack:
             "PROMETHEUS_PORT": str(self.ports.prometheus.number),
             # celery-exporter reads CE_*. In a command line, every user of the machine could read the password.
             "CE_BROKER_URL": exporter_url,
-            "CE_BROKER_TRANSPORT_OPTION": " ".join(transport_options),
             "CE_HOST": self.ports.exporter.host,
             "CE_PORT": str(self.ports.exporter.number),
             **EXPORTER_SETTINGS,
+            "CE_BROKER_TRANSPORT_OPTION": " ".join(
+                [EXPORTER_SETTINGS["CE_BROKER_TRANSPORT_OPTION"], *transport_options]
+            ),
         }
 
     def programs(self) -> list[Program]:

@@ -357,6 +357,7 @@ def test_every_client_of_redis_is_a_user_with_rules_of_its_own() -> None:
         assert ("nopass" in rules) == (name == "health")
         assert ("~*" in rules) == (name == "operator")
     assert users["health"] == ["on", "nopass", "-@all", "+ping"]
+    assert {name for name, rules in users.items() if {"+evalsha", "+script|load"} & set(rules)} == {"gateway", "worker"}
     assert SERVICES["redis"]["healthcheck"]["test"][:4] == ["CMD", "redis-cli", "--user", "health"]
 
 

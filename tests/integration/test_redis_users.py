@@ -5,10 +5,12 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import redis
 from celery import Celery
@@ -16,7 +18,10 @@ from celery import Celery
 from gateway.broker.dead_letters import main as dead_letters
 from shared.queue import keys
 from tests.support.control_messages import ASKER, HOSTILE, REPLY_EXCHANGE, asked
+from tests.support.exporter import exporter, why_no_exporter
+from tests.support.exposition import Scrape
 from tests.support.processes import wait_for
+from tests.support.requirements import require
 from tests.support.stack import Stack
 
 CONTROL_CHANNEL = "/0.celery.pidbox"
@@ -97,7 +102,6 @@ def test_whoever_may_ask_a_worker_can_neither_end_nor_mute_it(stack: Stack) -> N
     pids = [worker.pid, *worker.children()]
     letters = stack.redis.llen(keys.DEAD_LETTERS)
     with client(stack, "exporter") as exporter:
-        exporter.set("unacked_mutex", "held for ever")
         exporter.set("_kombu.binding.celery.pidbox", "no set")
         exporter.sadd(f"_kombu.binding.{REPLY_EXCHANGE}", f"{ASKER}\x06\x16\x06\x16interactive")
         *hostile, long = sorted(HOSTILE.values(), key=len)
@@ -127,6 +131,30 @@ def test_celerys_inspect_gets_its_answers_also_after_a_flood(stack: Stack) -> No
 
     assert sorted(stats["pool"]["processes"]) == sorted(stack.workers[0].children())
     assert [queue["name"] for queue in queues] == ["interactive", "bulk"]
+
+
+def test_the_exporter_sees_all_and_runs_no_script(stack: Stack) -> None:
+    """kombu's lock, which a script releases, is tried whenever the exporter has waited for answers."""
+    require((why := why_no_exporter()) is None, str(why))
+    stack.redis.acl_log_reset()
+    with exporter(stack.folder, stack.url_of("exporter")) as port:
+
+        def sees_the_stack() -> bool:
+            assert stack.predict(GOOD).status_code == 200
+            with suppress(httpx.TransportError):
+                seen = Scrape(f"http://127.0.0.1:{port}/metrics")
+                return (
+                    {"celery_worker_up", "celery_task_succeeded_total"} <= seen.names
+                    and seen.total("celery_worker_up") == 1
+                    and seen.total("celery_active_worker_count", queue_name="interactive") == 1
+                )
+            return False
+
+        # It makes a new connection for each scrape.
+        for _ in range(2):
+            wait_for("the exporter sees tasks, worker and queues", sees_the_stack)
+    assert denials(stack) == []
+    assert "Traceback" not in (stack.folder / "exporter.log").read_text()
 
 
 def test_keys_of_a_wrong_type_are_replaced(stack: Stack) -> None:
@@ -219,7 +247,10 @@ def test_no_user_may_do_more(stack: Stack, user: str, command: list[str]) -> Non
         ("worker", ["SUBSCRIBE", "headrace:replies"]),
         ("worker", ["SADD", "_kombu.binding.celery.pidbox", "x"]),
         ("worker", ["LPUSH", "celeryev.x", "x"]),
+        ("exporter", ["SCRIPT", "LOAD", "while true do end"]),
+        ("exporter", ["EVALSHA", "0" * 40, "0"]),
         ("exporter", ["SET", "headrace:restore", "x"]),
+        ("exporter", ["SET", "unacked_mutex", "x"]),
         ("exporter", ["LPUSH", "interactive", "task"]),
         ("exporter", ["RPOP", "interactive"]),
         ("exporter", ["LINDEX", "bulk", "0"]),

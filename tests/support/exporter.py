@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from scripts import environment
-from scripts.stack import PROCFILE
+from scripts.stack import EXPORTER_SETTINGS, PROCFILE
 from scripts.supervisor import read_procfile
 from scripts.up import EXPORTER_ENVIRONMENT, EXPORTER_LOCK, exporter_python
 from tests.support.processes import REPOSITORY, Process, free_port
@@ -31,7 +31,7 @@ def why_no_exporter() -> str | None:
 def exporter(folder: Path, redis_url: str) -> Iterator[int]:
     """Run an exporter and yield the port of its metrics."""
     port = free_port()
-    settings = {"CE_BROKER_URL": redis_url, "CE_HOST": "127.0.0.1", "CE_PORT": str(port), "CE_RETRY_INTERVAL": "2"}
+    settings = {**EXPORTER_SETTINGS, "CE_BROKER_URL": redis_url, "CE_HOST": "127.0.0.1", "CE_PORT": str(port)}
     command = read_procfile(REPOSITORY / PROCFILE)["exporter"]
     process = Process("exporter", ["sh", "-c", f"exec {command}"], settings, folder)
     process.start()

@@ -1,5 +1,6 @@
 """The live workers, the versions that their pool children have loaded, and the broker's clock."""
 
+import logging
 import math
 import time
 from collections import defaultdict
@@ -8,10 +9,13 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import BaseModel, ValidationError
 from redis.asyncio import Redis
 
+from shared.observability.log_limit import LogLimit
 from shared.queue import keys
 from shared.queue.broker_clock import BrokerClock
 from shared.queue.contract import COMMON_GROUP
-from shared.queue.heartbeat import LIVE_SECONDS, ChildHeartbeat, Heartbeat
+from shared.queue.heartbeat import HEARTBEAT_MAX_BYTES, LIVE_SECONDS, ChildHeartbeat, Heartbeat
+
+logger = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 0.5
 
@@ -43,6 +47,7 @@ class Workers:
         """Heartbeats of the pool children, by worker."""
         self._slots: dict[str, int] = {}
         """Number of slots by worker group."""
+        self._damaged_lines = LogLimit(5, 60.0)
         self.known = False
         """True if the broker answered the last read."""
 
@@ -136,6 +141,8 @@ class Workers:
             heartbeat = _parsed(value, form)
             # A heartbeat from the future was written before the broker's clock was set back.
             age_seconds = abs(now - heartbeat.at) if heartbeat else math.inf
+            if heartbeat is None and (before := self._damaged_lines.admit()) is not None:
+                logger.error("%s: the heartbeat of %r is damaged, and was deleted%s", key, name[:100], before)
             if heartbeat and age_seconds < LIVE_SECONDS:
                 live[name.decode(errors="replace")] = heartbeat
             elif age_seconds > FORGET_SECONDS:
@@ -158,6 +165,9 @@ class Workers:
 
 
 def _parsed(value: bytes, form: type[BaseModel]) -> Any:
+    """Return a heartbeat, or None for what no worker has written."""
+    if len(value) > HEARTBEAT_MAX_BYTES:
+        return None
     try:
         return form.model_validate_json(value)
     except ValidationError:

@@ -88,9 +88,12 @@ def _job(job_id: str, record: Record) -> Job:
     def seconds(name: bytes) -> float | None:
         return seconds_of(record[name]) if name in record else None
 
+    status = JobStatus(record[b"status"].decode())
+    if (status in OUTCOMES) != (b"ended_at" in record):
+        raise ValueError("the status and the time of the end contradict each other")
     return Job(
         id=job_id,
-        status=JobStatus(record[b"status"].decode()),
+        status=status,
         model=record[b"model"].decode(),
         version=record[b"version"].decode(),
         single=record[b"single"] == b"1",

@@ -76,7 +76,8 @@ class JobRetention:
         Raises:
             RedisError: if Redis does not answer.
         """
-        args = [self.results_max_bytes(state), self._settings.job_retention_seconds, TIDIED_TOGETHER]
+        memory_bytes = state.memory_limit_bytes or NO_LIMIT
+        args = [self.results_max_bytes(state), self._settings.job_retention_seconds, TIDIED_TOGETHER, memory_bytes]
         for _ in range(CALLS_MAX):
             more: Any = await bounded(self._tidy(keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, *queues], args=args))
             if not more:

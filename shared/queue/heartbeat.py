@@ -1,6 +1,10 @@
 """The heartbeats that workers and their pool children write to Redis."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from headrace.models.manifest import Identifier
 
 HEARTBEAT_SECONDS = 1.0
 """Time between two heartbeats."""
@@ -12,25 +16,32 @@ STALLED = "stalled"
 """Field of `keys.WORKER_COUNTS`: the number of workers that stopped consuming, and therefore ended themselves."""
 
 
+HEARTBEAT_MAX_BYTES = 1_000_000
+"""Size above which a heartbeat is damaged."""
+
+Slots = Annotated[int, Field(ge=0, le=256)]
+"""A number of pool children of one worker; `WORKER_CONCURRENCY` is no larger."""
+
+
 class Heartbeat(BaseModel):
     """A worker that consumes, in `keys.WORKERS` under its name; `at` is the broker's time in seconds."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     at: float
-    slots: int
-    pinned: list[str] = []
+    slots: Slots
+    pinned: list[Identifier] = []
     """The models that the worker is pinned to, which have queues of their own; empty: it serves all other models."""
-    busy: int = 0
+    busy: Slots = 0
     """Slots with a batch that is within its time limit."""
-    overdue: int = 0
+    overdue: Slots = 0
     """Slots with a batch that has outlived its time limit: its pool child should have been killed."""
 
 
 class ChildHeartbeat(BaseModel):
     """A pool child, in `keys.CHILDREN` under `<worker>/<slot>`."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     at: float
     loaded: list[str] = []

@@ -137,9 +137,9 @@ class JobBoard:
         done: bytes | None = self._call("delete", _records([id_]), [keys.JOBS_ENDED, id_, owner])
         return None if done is None else done.decode()
 
-    def tidy(self, bytes_max: int, retention_seconds: int = 600, most: int = 500) -> int:
+    def tidy(self, bytes_max: int, retention_seconds: int = 600, most: int = 500, memory_bytes: int = UNLIMITED) -> int:
         """Let the results be at most so many bytes; return 1 if there is more to do."""
-        more: int = self._call("tidy", [QUEUE], [bytes_max, retention_seconds, most])
+        more: int = self._call("tidy", [QUEUE], [bytes_max, retention_seconds, most, memory_bytes])
         return more
 
     def list_jobs(

@@ -33,6 +33,12 @@ local function whole(text)
   return text and #text <= 15 and string.match(text, '^%d+$') and tonumber(text) or nil
 end
 
+-- Returns the time of a retention, in whole seconds, up to thirty years; nil for any other text.
+local function kept_for(text)
+  local found = whole(text)
+  return found and found >= 1 and found < 1e9 and found or nil
+end
+
 -- Changes a count that all share. One that is no number stays, until tidy has mended it.
 local function count(key, field, change)
   redis.pcall('HINCRBY', key, field, change)
@@ -41,7 +47,13 @@ end
 -- Changes a count of an owner, which begins anew if it was no number.
 local function count_for_owner(owner, field, change)
   local key = key_of('jobs:owner:' .. owner)
-  if type(redis.pcall('HINCRBY', key, field, change)) == 'number' then
+  local counted = redis.pcall('HINCRBY', key, field, change)
+  if type(counted) == 'number' then
+    if counted < 0 and change < 0 then
+      -- A record that was damaged has taken out too much. Until the jobs have ended that were open then, the count is
+      -- too small by what they take out; left negative, it would be for ever.
+      redis.call('HSET', key, field, 0)
+    end
     return
   end
   local found = redis.pcall('HGET', key, field)
@@ -61,15 +73,26 @@ end
 
 -- The form of each field of an open job's record.
 local FORMS = {
-  attempt = whole, max_attempts = whole, retention_seconds = whole,
+  attempt = whole, max_attempts = whole, retention_seconds = kept_for,
   accepted_at = seconds, published_at = seconds, expires_at = seconds, lease_until = seconds,
   model = is_name, version = is_name, rows = function(text) return text end,
 }
 
+-- Returns why a job can't have this status, or nil. Only end_job writes the time of the end, and settle then takes the
+-- job out of jobs:open. An ended job that has lost that time is none of the open ones.
+local function contradiction(key, status, ended_at)
+  if is_open(status) then
+    return ended_at and 'its status is that of an open job, but it has ended'
+  end
+  local id = string.sub(key, #key_of('job:') + 1)
+  return not ended_at and type(redis.pcall('ZSCORE', OPEN, id)) == 'string'
+    and 'its status is an outcome, but it has not ended'
+end
+
 -- Reads the status and these fields of a job's record. Returns them by name; nil without a record; nil and the reason
 -- if the record is damaged. The fields of an ended job are not checked.
 local function read_job(key, ...)
-  local names, values = {...}, redis.pcall('HMGET', key, 'status', ...)
+  local names, values = {...}, redis.pcall('HMGET', key, 'status', 'ended_at', ...)
   if values.err then
     return nil, 'it is no hash'
   end
@@ -78,8 +101,12 @@ local function read_job(key, ...)
     local exists = job.status or redis.call('EXISTS', key) == 1
     return nil, exists and 'its status is unknown'
   end
+  local reason = contradiction(key, job.status, values[2])
+  if reason then
+    return nil, reason
+  end
   for i, name in ipairs(names) do
-    local value, is_sound = values[i + 1], FORMS[name]
+    local value, is_sound = values[i + 2], FORMS[name]
     local needed = is_sound and is_open(job.status) and not (name == 'lease_until' and job.status == 'queued')
     if needed and not is_sound(value) then
       return nil, 'its ' .. name .. ' is unreadable'

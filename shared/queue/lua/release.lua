@@ -11,6 +11,9 @@ local function release(key, id)
   end
 end
 
+-- Most bytes of the ids that a task can have claimed: its claimed rows have 64 KiB.
+local CLAIMED_BYTES_MAX = 524288
+
 write_though_full()
 for i, id in ipairs(ARGV) do
   local key = KEYS[2 + i]
@@ -19,6 +22,10 @@ for i, id in ipairs(ARGV) do
   release(key, id)
   if type(claimed) == 'string' then
     redis.call('HDEL', key, 'claimed')
+    if #claimed > CLAIMED_BYTES_MAX then
+      put_aside(key, 'its claimed is too long', claimed)
+      claimed = ''
+    end
     for other in string.gmatch(claimed, '%S+') do
       release(prefix .. other, other)
     end

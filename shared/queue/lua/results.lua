@@ -92,5 +92,6 @@ local function add_result(id, bytes, kept_seconds)
   redis.pcall('ZADD', RESULTS, stamp(now + kept_seconds), id .. ' ' .. bytes)
   count(RESULT_COUNTS, 'bytes', bytes)
   local sum, bytes_max = result_sums()
-  drop_results(sum - bytes_max, kept_seconds)
+  -- The sum may be damaged: no more goes than is needed for one result and as much again, and tidy drops the rest.
+  drop_results(math.min(sum - bytes_max, 2 * bytes), kept_seconds)
 end

@@ -1,7 +1,10 @@
 -- Drops kept results that are too many, keeps the sums by which memory is foreseen, and mends damaged counts.
--- KEYS: open, counts, then all queues   ARGV: most bytes of kept results, retention_seconds, most results of this call
+-- KEYS: open, counts, then all queues
+-- ARGV: most bytes of kept results, retention_seconds, most results of this call, bytes that Redis can hold
 -- Returns 1 if there is more to do, else 0.
-local bytes_max, retention_seconds, most = unpack(ARGV)
+local bytes_max, retention_seconds, most, memory_bytes = unpack(ARGV)
+-- Most results that are counted anew in one call: a few milliseconds.
+local RECOUNTED_AT_ONCE = 10000
 local KEPT = key_of('jobs:kept')
 local TYPES = {['jobs:counts'] = 'hash', ['jobs:kept'] = 'hash', ['jobs:results'] = 'zset',
   ['jobs:results:counts'] = 'hash', ['jobs:damaged'] = 'list', ['dead_letters'] = 'list', ['workers'] = 'hash',
@@ -26,11 +29,12 @@ local function mend_types()
   return is_wrong
 end
 
--- Puts a count aside that is no number; returns the number, and false if it was none.
-local function checked(key, field)
+-- Puts a count aside that is no number, or greater than it can be; returns the number, and false if it was put aside.
+local function checked(key, field, greatest)
   local value = redis.call('HGET', key, field)
-  if not value or whole(value) then
-    return whole(value) or 0, true
+  local number = whole(value)
+  if not value or number and number <= (greatest or number) then
+    return number or 0, true
   end
   put_aside(key .. ' ' .. field, 'it is no count', value)
   redis.call('HDEL', key, field)
@@ -59,19 +63,30 @@ local function mend_job_counts()
   return n_ended
 end
 
--- Counts the bytes of the kept results anew if their sum is damaged. Without open jobs there are no outcomes to come.
+-- Returns the bytes of all kept results.
+local function recounted()
+  local sum = 0
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', RESULTS, '-inf', '+inf')) do
+    local _, bytes = parts_of(member)
+    sum = sum + bytes
+  end
+  return sum
+end
+
+-- Counts the bytes of the kept results anew if their sum is damaged; also, if that is quick, before results are dropped
+-- over it. Without open jobs there are no outcomes to come.
 local function mend_result_counts()
   checked(RESULT_COUNTS, 'dropped')
-  local _, sound = checked(RESULT_COUNTS, 'bytes')
-  if not sound then
-    local sum = 0
-    for _, member in ipairs(redis.call('ZRANGEBYSCORE', RESULTS, '-inf', '+inf')) do
-      local _, bytes = parts_of(member)
-      sum = sum + bytes
+  local bytes, sound = checked(RESULT_COUNTS, 'bytes', tonumber(memory_bytes))
+  local is_over = bytes > tonumber(bytes_max) and redis.call('ZCARD', RESULTS) <= RECOUNTED_AT_ONCE
+  if not sound or is_over then
+    local sum = recounted()
+    if sound and sum ~= bytes then
+      put_aside(RESULT_COUNTS .. ' bytes', 'it is not the sum of the results', bytes)
     end
     redis.call('HSET', RESULT_COUNTS, 'bytes', sum)
   end
-  local coming = checked(RESULT_COUNTS, 'coming')
+  local coming = checked(RESULT_COUNTS, 'coming', 2 * memory_bytes)
   if coming > 0 and redis.call('ZCARD', OPEN) == 0 then
     redis.call('HDEL', RESULT_COUNTS, 'coming')
   end

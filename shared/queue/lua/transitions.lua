@@ -8,8 +8,12 @@ local function index_jobs(status, owner, keep_seconds, ...)
     discard(list, 'it is no list')
     length = redis.pcall('LPUSH', list, ...)
   end
+  local lasts = math.ceil(INDEX_SECONDS + keep_seconds)
   if length == select('#', ...) then
-    redis.call('EXPIRE', list, math.ceil(INDEX_SECONDS + keep_seconds))
+    redis.call('EXPIRE', list, lasts)
+  elseif status ~= 'all' then
+    -- The first of the list may be kept for a shorter time than the others.
+    redis.call('EXPIRE', list, lasts, 'GT')
   end
 end
 
@@ -54,7 +58,11 @@ local function end_job(key, id, status, outcome, retention_seconds, ...)
   end
   -- Jobs that an earlier version accepted have no account.
   if coming then
-    coming = whole(coming) or 0
+    local estimated = #coming <= COMING_DIGITS and whole(coming)
+    if not estimated then
+      put_aside(key, 'its coming is unreadable', coming)
+    end
+    coming = estimated or 0
     coming_change = coming_change - coming
     charge(owner, 'open', -1)
     charge(owner, 'bytes', -RECORD_BYTES - rows_bytes - coming)

@@ -77,10 +77,21 @@ def test_a_heartbeat_counts_while_it_is_fresh(broker: FakeServer, age_seconds: f
 
 @pytest.mark.parametrize(
     "garbage",
-    ["", "text", "null", "[]", "{}", heartbeat(slots="many"), heartbeat(slots=1.5)],
-    ids=["nothing", "text", "null", "list", "empty", "a number in words", "half a slot"],
+    [
+        *("", "text", "null", "[]", "{}", heartbeat(slots="many"), heartbeat(slots=1.5)),
+        *(heartbeat(slots=-5), heartbeat(slots=10**9), heartbeat(slots=10**400), heartbeat(busy=-9)),
+        *(heartbeat(overdue=10**400), heartbeat(pinned=["a b"]), heartbeat(age_seconds=float("nan"))),
+        heartbeat(more="x" * 1_000_000),
+    ],
+    ids=[
+        *("nothing", "text", "null", "list", "empty", "a number in words", "half a slot"),
+        *("slots below 0", "slots beyond a worker's", "digits", "busy below 0"),
+        *("digits of overdue", "pinned to no name", "no time", "large"),
+    ],
 )
-def test_garbage_is_ignored_and_deleted(broker: FakeServer, garbage: str) -> None:
+def test_garbage_is_ignored_named_and_deleted(
+    broker: FakeServer, garbage: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async def scenario() -> None:
         async with workers(broker) as (known, client):
             await announce(client, a=heartbeat(), b=garbage)
@@ -90,6 +101,8 @@ def test_garbage_is_ignored_and_deleted(broker: FakeServer, garbage: str) -> Non
             assert await client.hkeys(keys.WORKERS) == [b"a"]
 
     run(scenario())
+
+    assert "the heartbeat of b'b' is damaged" in caplog.text
 
 
 def test_a_name_that_is_no_text_hides_nobody(broker: FakeServer) -> None:

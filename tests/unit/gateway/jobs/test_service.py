@@ -673,6 +673,8 @@ def test_bytes_of_an_owner_and_outcomes_to_come_are_limited(broker: FakeServer) 
     ("name", "value"),
     [
         ("status", "sleeping"),
+        ("status", "succeeded"),
+        ("ended_at", "1.0"),
         ("model", b"\xff"),
         ("attempt", "x"),
         ("accepted_at", "nan"),

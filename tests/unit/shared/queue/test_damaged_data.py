@@ -39,6 +39,11 @@ DAMAGES = {
     "model": field("model", "no name"),
     "without version": field("version", None),
     "lease": field("lease_until", "soon"),
+    "status=succeeded": field("status", "succeeded"),
+    "status=expired": field("status", "expired"),
+    "ended_at": field("ended_at", "1795000000.000000"),
+    "retention_seconds=0": field("retention_seconds", "0"),
+    "retention_seconds=10**14": field("retention_seconds", "1" + "0" * 14),
     **{
         f"{name}={value}": field(name, value)
         for name, value in zip(NUMBERS, ["x", "-1", "nan", None] * 2, strict=False)
@@ -253,6 +258,111 @@ def test_damaged_sums_of_results_begin_anew(board: JobBoard, name: str, value: s
     board.finish("c")
     board.tidy(100_000)
     assert board.coming() == 0
+
+
+@pytest.mark.parametrize("value", ["999999999999999", "50000", "0", "-5"])
+def test_a_sum_of_results_that_is_another_costs_nobody_a_result(board: JobBoard, value: str) -> None:
+    large = json.dumps([0] * 1000)
+    board.submit(*map(New, "abcd"))
+    board.finish("a", "b", "c", outcome=large)
+    board.tidy(10_000, memory_bytes=20_000)
+    board.redis.hset(keys.JOB_RESULT_COUNTS, "bytes", value)
+
+    board.tidy(10_000, memory_bytes=20_000)
+    board.finish("d")
+
+    assert all(b"outcome" in board.redis.hgetall(keys.job(id_)) for id_ in "abc")
+    if value != "0":
+        # A sum that is too small is counted anew when it has become negative.
+        assert board.result_bytes() == 3 * len(large)
+        [(what, content)] = board.put_aside()
+        assert (what.split(":")[-2].split()[-1], content) == ("bytes", value.encode())
+
+
+def test_a_worker_drops_about_as_much_as_it_adds_by_a_damaged_sum(board: JobBoard) -> None:
+    board.submit(*map(New, "abcdefgh"))
+    board.finish(*"abcdefg", outcome=json.dumps([0] * 1000))
+    board.tidy(100_000)
+    board.redis.hset(keys.JOB_RESULT_COUNTS, "bytes", "9" * 14)
+
+    board.finish("h", outcome=json.dumps([0] * 1000))
+
+    dropped = [id_ for id_ in "abcdefgh" if b"outcome" not in board.redis.hgetall(keys.job(id_))]
+    assert dropped == ["a", "b"]
+
+
+def test_a_sum_of_outcomes_to_come_that_redis_can_not_hold_begins_anew(board: JobBoard) -> None:
+    board.submit(New("a", coming=3000))
+    board.redis.hset(keys.JOB_RESULT_COUNTS, "coming", "999999999999999")
+    assert board.submit(New("b", coming=3000), coming_max=10_000) == [b"coming"]
+
+    board.tidy(1000, memory_bytes=10_000)
+
+    assert board.submit(New("b", coming=3000), coming_max=10_000) == [(1, "b", "f")]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("coming", "999999999999999"), ("coming", "9999999999"), ("coming", "x"), ("rows", "[[1]]" * 10_000)],
+)
+def test_a_damaged_job_does_not_turn_off_the_quota_of_its_owner(board: JobBoard, name: str, value: str) -> None:
+    board.submit(New("a", owner="alice", coming=2000), New("other"))
+    board.redis.hset(keys.job("a"), name, value)
+    assert board.delete("a", owner="alice") == "cancelled"
+
+    answers = [board.submit(New(f"b{n}", owner="alice", coming=2000), owner_bytes_max=10_000) for n in range(5)]
+
+    assert answers[0] == [(1, "b0", "f")]
+    assert answers[-1] == [b"owner_bytes"]
+    if len(value) > 10 and name == "coming":
+        assert board.put_aside() == [(f"{keys.job('a')}: its coming is unreadable", value.encode())]
+
+
+def test_the_first_job_of_a_list_does_not_shorten_the_life_of_the_others(board: JobBoard) -> None:
+    hour = int(board.clock.seconds // 3600)
+    board.submit(New("short"), New("long"), retention_seconds=86_400)
+    board.redis.hset(keys.job("short"), "retention_seconds", "1")
+
+    board.finish("short", status="failed")
+    board.finish("long", status="failed")
+
+    assert board.redis.ttl(keys.job_index("failed", "", hour)) == 3600 + 86_400
+
+
+def test_a_job_that_claimed_more_than_a_task_can_is_released_alone(board: JobBoard) -> None:
+    board.submit(New("a"), New("b"))
+    board.start("a", "b")
+    before = board.next_check("b")
+    board.redis.hset(keys.job("a"), "claimed", "b " * 300_000)
+
+    board.release("a")
+
+    assert board.next_check("a") == board.clock.seconds
+    assert board.next_check("b") == before
+    assert not board.redis.hexists(keys.job("a"), "claimed")
+    assert [what for what, _ in board.put_aside()] == [f"{keys.job('a')}: its claimed is too long"]
+
+
+@pytest.mark.parametrize("status", ["queued", "running"])
+def test_a_job_that_has_ended_does_not_end_again(board: JobBoard, status: str) -> None:
+    board.submit(New("a"), New("b"))
+    board.finish("a")
+    board.redis.hset(keys.job("a"), "status", status)
+
+    assert board.delete("a") is None
+    assert board.start("a") == [None]
+    assert board.finish("a") == [0]
+
+    board.assert_conserved()
+
+
+def test_an_ended_job_without_its_time_can_be_deleted(board: JobBoard) -> None:
+    board.submit(New("a"))
+    board.finish("a")
+    board.redis.hdel(keys.job("a"), "ended_at")
+
+    assert board.delete("a") == "forgotten"
+    board.assert_conserved()
 
 
 @pytest.mark.parametrize("member", ["garbage", "", "x y", " 5", "job nan", "a 99999999999999999999"])

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.extensions import ExtensionArray, ExtensionDtype
 
-from headrace.loading.frames import MAKERS, Block, Blocks, StandIn, index
+from headrace.loading.makers import MAKERS, Block, Blocks, StandIn, index
 from headrace.loading.names import (
     BIT_GENERATORS,
     CATEGORICALS,

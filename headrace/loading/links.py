@@ -1,22 +1,30 @@
 """Numbers that native code follows without a check: links between the nodes of trees, positions in arrays."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
+from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble._forest import BaseForest
 from sklearn.ensemble._gb import BaseGradientBoosting
+from sklearn.ensemble._hist_gradient_boosting.binning import _BinMapper
 from sklearn.ensemble._hist_gradient_boosting.gradient_boosting import BaseHistGradientBoosting
 from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
+from sklearn.feature_extraction import DictVectorizer
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.metrics import DistanceMetric
 from sklearn.neighbors import BallTree, KDTree
+from sklearn.preprocessing import OneHotEncoder
+from sklearn.svm._base import LIBSVM_IMPL, BaseLibSVM
 from sklearn.tree import BaseDecisionTree
 from sklearn.tree._tree import Tree
 
 from headrace.errors import ArtifactInvalid
 
-LINKED = (BallTree, KDTree, Tree)
+LINKED = (BallTree, DistanceMetric, KDTree, Tree)
 """Classes whose objects are unusable without their state: native code would follow what is in their memory by chance.
 """
 
@@ -35,6 +43,8 @@ def check_links(target: Any, state: Any) -> None:
         _check_content(*state[1:5])
     elif isinstance(target, Tree):
         nodes = state["nodes"]
+        if state["node_count"] != len(nodes):
+            raise ArtifactInvalid("a tree has another number of nodes than it says")
         inner = nodes["left_child"] != -1
         _check_children(nodes["left_child"], nodes["right_child"], inner)
         _check(nodes["feature"][inner], target.n_features)
@@ -86,14 +96,16 @@ def check_linked_parts(part: Any) -> None:
     elif isinstance(part, BaseForest | BaseGradientBoosting):
         widths = [each.n_features_in_ for each in np.ravel(vars(part).get("estimators_", []))]
     elif isinstance(part, BaseHistGradientBoosting):
-        for each in chain.from_iterable(vars(part).get("_predictors", [])):
-            _check(each.nodes["feature_idx"], n_features)
+        _check_histograms(part)
     if any(each != n_features for each in widths):
         raise ArtifactInvalid("a tree is for rows of another width")
     if isinstance(part, TreePredictor):
         check_links(part, vars(part))
+    for kind, check in _POSITIONS.items():
+        if isinstance(part, kind):
+            check(part)
     for each in vars(part).values():
-        if isinstance(each, LINKED):
+        if isinstance(each, BallTree | KDTree | Tree):
             check_links(each, each.__getstate__())
 
 
@@ -118,6 +130,9 @@ def _check_neighbours(target: Any, state: Any) -> None:
     n_rows, n_features = rows.shape
     corners = 2 if isinstance(target, KDTree) else 1
     n_nodes = int(state[6])
+    weights = state[12]
+    if weights is not None and weights.shape != (n_rows,):
+        raise ArtifactInvalid("a tree has weights for another number of rows")
     if order.shape != (n_rows,) or nodes.shape != (n_nodes,) or bounds.shape != (corners, n_nodes, n_features):
         raise ArtifactInvalid("the arrays of a tree have different lengths")
     _check(order, n_rows)
@@ -126,8 +141,127 @@ def _check_neighbours(target: Any, state: Any) -> None:
     inner = np.arange(n_nodes)[nodes["is_leaf"] == 0]
     # The children of node i are 2 i + 1 and 2 i + 2.
     _check(np.append(2 * inner + 2, 0), n_nodes)
+    for each in state:
+        if isinstance(each, DistanceMetric):
+            _check_metric(each, n_features)
+
+
+def _check_metric(metric: Any, n_features: int) -> None:
+    """Check that the parameters of a metric are for vectors of so many features."""
+    _, vector, matrix, *_ = metric.__getstate__()
+    name = type(metric).__name__
+    is_wide = name.startswith("Haversine") and n_features != 2
+    is_wide = is_wide or (name.startswith("SEuclidean") and vector.shape != (n_features,))
+    is_wide = is_wide or (name.startswith("Mahalanobis") and matrix.shape != (n_features, n_features))
+    # Without weights, the vector is empty.
+    is_wide = is_wide or (name.startswith("Minkowski") and vector.shape not in ((0,), (n_features,)))
+    if is_wide:
+        raise ArtifactInvalid("a metric is for rows of another width")
 
 
 def _check(positions: Any, end: int, start: Any = 0) -> None:
     if not ((positions >= start) & (positions < end)).all():
         raise ArtifactInvalid("it has links or positions that lead out of its arrays")
+
+
+def _check_histograms(part: Any) -> None:
+    fitted = vars(part)
+    predictors = [*chain.from_iterable(fitted.get("_predictors", []))]
+    if not predictors:
+        return
+    mapper, n_features = fitted["_bin_mapper"], fitted["_n_features"]
+    if not (type(mapper) is _BinMapper and np.shape(mapper.is_categorical_) == (n_features,)):
+        raise ArtifactInvalid("the bins of a histogram gradient boosting are for rows of another width")
+    for each in predictors:
+        nodes = each.nodes
+        _check(nodes["feature_idx"], n_features)
+        is_categorical = nodes["is_categorical"] != 0
+        if not np.all(mapper.is_categorical_[nodes["feature_idx"][is_categorical]]):
+            raise ArtifactInvalid("a tree takes a number for a category")
+
+
+def _check_stages(part: Any) -> None:
+    """Check that the first predictions are as wide as the stages, which native code adds to them."""
+    fitted = vars(part)
+    stages = fitted.get("estimators_")
+    if stages is None:
+        return
+    _, n_outputs = stages.shape
+    first, loss = fitted["init_"], fitted["_loss"]
+    if first == "zero":
+        width = fitted["n_trees_per_iteration_"]
+    elif type(first) is DummyClassifier and vars(first)["_strategy"] == "prior" and first.n_outputs_ == 1:
+        width = len(first.class_prior_) if loss.is_multiclass else 1
+    elif type(first) is DummyRegressor and first.n_outputs_ == 1:
+        width = 1
+    else:
+        raise ArtifactInvalid("a gradient boosting begins with another estimator than scikit-learn's default")
+    is_known = type(loss).__module__ == "sklearn._loss.loss" and type(loss.link).__module__ == "sklearn._loss.link"
+    if width != n_outputs or not is_known:
+        raise ArtifactInvalid("the stages of a gradient boosting are wider than its first predictions")
+
+
+def _check_vocabulary(part: Any) -> None:
+    """Check that the columns of the words are those of the matrix, which is as wide as the vocabulary."""
+    words = vars(part).get("vocabulary_", {})
+    if not (isinstance(words, dict) and all(isinstance(each, int | np.integer) for each in words.values())):
+        raise ArtifactInvalid("a vocabulary has other positions than numbers")
+    _check(np.fromiter(words.values(), np.int64, len(words)), len(words))
+
+
+def _check_one_hot(part: Any) -> None:
+    """Check that each category has a column, also if rare ones share one, and one category has none."""
+    fitted = vars(part)
+    categories = fitted.get("categories_")
+    if categories is None:
+        return
+    dropped = fitted.get("_drop_idx_after_grouping")
+    no_groups = [None] * len(categories)
+    are_grouped = fitted["_infrequent_enabled"]
+    groups = fitted["_default_to_infrequent_mappings"] if are_grouped else no_groups
+    rare = fitted["_infrequent_indices"] if are_grouped else no_groups
+    drops = no_groups if dropped is None else dropped
+    for values, group, few, drop, width in zip(
+        categories, groups, rare, drops, fitted["_n_features_outs"], strict=True
+    ):
+        columns = np.arange(len(values)) if group is None else group
+        if values.dtype.kind not in "OUS":
+            # Numbers are looked up by bisection, which leads beyond numbers that are not sorted.
+            _check(np.searchsorted(values, values), len(values))
+        end = int(columns.max(initial=-1)) + 1
+        _check(columns, end)
+        _check(np.array([0 if drop is None else drop]), max(end, 1))
+        if len(columns) != len(values) or (few is None) != (group is None) or width != end - (drop is not None):
+            raise ArtifactInvalid("an encoder has another number of columns than categories")
+
+
+def _check_vectors(part: Any) -> None:
+    """Check the arrays of a support vector machine: libsvm takes their lengths for granted."""
+    fitted = vars(part)
+    if "support_vectors_" not in fitted:
+        return
+    support, vectors, counts = fitted["support_"], fitted["support_vectors_"], fitted["_n_support"]
+    weights, n_vectors, n_classes = fitted["_dual_coef_"], len(support), len(counts)
+    n_pairs = n_classes * (n_classes - 1) // 2
+    is_classifier = part._impl in LIBSVM_IMPL[:2]
+    is_sparse, is_computed = bool(fitted["_sparse"]), callable(part.kernel) or part.kernel == "precomputed"
+    _check(support, fitted["shape_fit_"][0])
+    if not (
+        ((counts.min() >= 0 and counts.sum() == n_vectors) if is_classifier else n_classes == 2)
+        and is_sparse == issparse(vectors) == issparse(weights)
+        and not (is_sparse and is_computed)
+        and (vectors.shape[0] == n_vectors or (is_computed and vectors.size == 0))
+        and (weights.data if is_sparse else weights).size == (n_classes - 1) * n_vectors
+        and fitted["_intercept_"].shape == (n_pairs,)
+        and all(len(fitted[name]) in (0, n_pairs) for name in ("_probA", "_probB"))
+    ):
+        raise ArtifactInvalid("the arrays of a support vector machine have different lengths")
+
+
+_POSITIONS: dict[Any, Callable[[Any], None]] = {
+    BaseGradientBoosting: _check_stages,
+    BaseLibSVM: _check_vectors,
+    CountVectorizer | DictVectorizer: _check_vocabulary,
+    OneHotEncoder: _check_one_hot,
+}
+"""Estimators whose fitted attributes native code follows -> the check of such an estimator."""

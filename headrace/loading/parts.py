@@ -32,7 +32,8 @@ def parts(estimator: Any) -> Iterator[Any]:
             pending.extend(part.values())
         elif isinstance(part, np.ndarray):
             if part.dtype.hasobject:
-                pending.extend(part.ravel().tolist())
+                # Not by the array's own class: a masked array hides what is behind its mask.
+                pending.extend(np.asarray(part).ravel().tolist())
         elif hasattr(part, "__dict__") and not isinstance(part, type) and _is_of_an_estimator(part):
             yield part
             pending.extend(vars(part).values())

@@ -76,7 +76,8 @@ def check_attributes(kind: type, state: Mapping[Any, Any]) -> None:
     An attribute is no special method (`__array__`, by which NumPy would ask the object), and takes the place of no
     method of the class.
 
-    The attributes of FIXED and METHOD_NAMES have only the values that are listed there.
+    The attributes of FIXED and METHOD_NAMES have only the values that are listed there, and a dictionary of arguments
+    has no array that a function would write into.
 
     Raises:
         ArtifactInvalid: if there is another one.
@@ -86,6 +87,9 @@ def check_attributes(kind: type, state: Mapping[Any, Any]) -> None:
             raise untrusted(f"an attribute {name!r} of {kind.__qualname__}")
         if name in FIXED and (type(value), value) != (type(FIXED[name]), FIXED[name]):
             raise ArtifactInvalid(f"{kind.__qualname__} has another {name} than {FIXED[name]!r}")
+        if isinstance(value, dict) and not is_plain(value.get("out")):
+            # NumPy's functions would write into it, also if it is a part that was checked.
+            raise untrusted(f"an output for a function of {kind.__qualname__}")
         if name in METHOD_NAMES and not METHODS.issuperset(value if isinstance(value, list | tuple) else [value]):
             raise ArtifactInvalid(f"{kind.__qualname__} has a {name} that is no method of estimators")
 

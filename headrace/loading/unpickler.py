@@ -34,8 +34,8 @@ from headrace.errors import ArtifactInvalid
 from headrace.loading.arrays import Arrays, described
 from headrace.loading.bounds import UNBOUNDED, BoundedStream
 from headrace.loading.calls import STATEFUL, call, made
-from headrace.loading.frames import StandIn
 from headrace.loading.links import LINKED
+from headrace.loading.makers import StandIn
 from headrace.loading.names import NAMED_TUPLES, TRUE_MODULES, is_special
 from headrace.loading.rules import can_be_made, find, find_trusted, within
 from headrace.loading.states import check_estimator, dtype_of, set_state

@@ -51,6 +51,10 @@ USED = {
             "allow_mmap dtype order safe_get_numpy_array_alignment_bytes shape subclass"
         ),
     },
+    "headrace/loading/links.py": {
+        "sklearn.ensemble._hist_gradient_boosting.binning": "_BinMapper",
+        "sklearn.svm:SVC": "_impl",
+    },
     "headrace/loading/unpickler.py": {
         "_compat_pickle": "IMPORT_MAPPING NAME_MAPPING",
         "joblib.numpy_pickle": "NumpyArrayWrapper NumpyUnpickler",

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import skops.io
-from scipy import sparse  # type: ignore[import-untyped]
+from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 

@@ -390,14 +390,13 @@ def test_an_array_has_memory_of_its_own(maker: str) -> None:
 
 def test_links_between_nodes_are_shared_with_no_other_part() -> None:
     final = HistGradientBoostingRegressor(max_iter=1, min_samples_leaf=1).fit([[0.0], [1.0]] * 9, [0.0, 1.0] * 9)
-    # The first step writes into an array that the next one uses.
-    writer = FunctionTransformer(np.positive, kw_args={"out": final._predictors[0][0].nodes})
+    other = FunctionTransformer(np.positive, kw_args={"held": final._predictors[0][0].nodes})
 
-    estimator, _ = unpickle(pickled(make_pipeline(writer, final)))
+    estimator, _ = unpickle(pickled(make_pipeline(other, final)))
 
-    nodes, out = estimator[-1]._predictors[0][0].nodes, estimator[0].kw_args["out"]
-    assert not np.shares_memory(nodes, out)
-    assert (nodes == out).all()
+    nodes, held = estimator[-1]._predictors[0][0].nodes, estimator[0].kw_args["held"]
+    assert not np.shares_memory(nodes, held)
+    assert (nodes == held).all()
 
 
 def test_the_order_of_neighbours_is_shared_with_no_other_part() -> None:

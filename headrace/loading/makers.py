@@ -1,8 +1,9 @@
-"""Objects of pandas, which are made anew by pandas' public constructors.
+"""Objects of pandas and SciPy, which are made anew by the public constructors.
 
-pandas trusts the states of its objects: a frame takes any object for its blocks, and a categorical any number for the
-position of a category. So a pickle gets stand-ins, which hold parts and have no methods. When a state arrives, the
-object is made of copies of the parts. An array that the pickle or a prediction changes later is no part of it.
+These libraries trust the states of their objects: a frame takes any object for its blocks, a categorical any number
+for the position of a category, and a sparse matrix any number for that of a value. So a pickle gets stand-ins, which
+hold parts and have no methods. When a state arrives, the object is made of the parts. Positions and values of pandas
+are copied, so that no array which is changed later is among them.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.sparse
 from pandas.api.extensions import ExtensionArray
+from scipy.interpolate import BSpline
 
 from headrace.loading.names import is_special
 from headrace.loading.tokens import is_plain, untrusted
@@ -19,12 +22,19 @@ from headrace.loading.tokens import is_plain, untrusted
 FRAME_STATE = frozenset(["_flags", "_metadata", "_mgr", "_name", "_typ", "attrs"])
 """Attributes in the state of a data frame or series."""
 
+_SPARSE_STATE = frozenset(
+    [
+        *("_has_canonical_format", "_has_sorted_indices", "_shape", "coords", "data", "has_canonical_format"),
+        *("indices", "indptr", "maxprint", "offsets"),
+    ]
+)
+_SPLINE_STATE = frozenset(["_asarray", "_c", "_t", "axis", "c", "extrapolate", "k", "t"])
 _MASKED_STATE = frozenset(["_cache", "_data", "_dtype", "_mask", "_readonly"])
 
 
 @dataclass(frozen=True, eq=False)
 class StandIn:
-    """An inert object in the place of one of pandas, until its state arrives."""
+    """An inert object in the place of another one, until its state arrives."""
 
     make: Callable[[Any], Any]
     """Makes the object of its state."""
@@ -179,6 +189,32 @@ def _texts(state: Any) -> Any:
     return pd.array(values, dtype=dtype)
 
 
+def _sparse(kind: Callable[..., Any]) -> Callable[[Any], Any]:
+    """Return the maker of a sparse matrix whose positions are inside of its shape."""
+
+    def make(state: Any) -> Any:
+        positions = [state[name] for name in ("indices", "indptr", "offsets") if name in state]
+        coords = [*state["coords"]] if "coords" in state else []
+        parts = [np.asarray(each) for each in (state["data"], *positions, *coords)]
+        if not set(state) <= _SPARSE_STATE or any(part.dtype.hasobject for part in parts):
+            raise untrusted("a sparse matrix of other parts than SciPy writes")
+        data, *owned = parts[0], *(each.copy() if each.flags.writeable else each for each in parts[1:])
+        matrix = kind((data, tuple(owned)) if coords else (data, *owned), shape=state["_shape"])
+        if "indptr" in state:
+            # The constructor looks at the first and last position only.
+            matrix.check_format(full_check=True)
+        return matrix
+
+    return make
+
+
+def _spline(state: Any) -> BSpline:
+    if not set(state) <= _SPLINE_STATE or state["axis"] != 0:
+        raise untrusted("a BSpline of other parts than SciPy writes")
+    knots, weights = (np.array(state[f"_{name}" if f"_{name}" in state else name], float) for name in "tc")
+    return BSpline(knots, weights, state["k"], extrapolate=state["extrapolate"])
+
+
 MAKERS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("pandas.DataFrame", "pandas.core.frame.DataFrame"), _frame),
     **dict.fromkeys(("pandas.Series", "pandas.core.series.Series"), _series),
@@ -191,5 +227,11 @@ MAKERS: dict[str, Callable[[Any], Any]] = {
         for name, home in [("BooleanArray", "boolean"), ("FloatingArray", "floating"), ("IntegerArray", "integer")]
         for module in ("pandas.arrays", f"pandas.core.arrays.{home}")
     },
+    **{
+        f"scipy.sparse._{name}.{name}_{kind}": _sparse(getattr(scipy.sparse, f"{name}_{kind}"))
+        for name in ("bsr", "coo", "csc", "csr", "dia")
+        for kind in ("array", "matrix")
+    },
+    "scipy.interpolate._bsplines.BSpline": _spline,
 }
 """Name of a class, or of the function that makes its objects -> the function that makes an object of a state."""

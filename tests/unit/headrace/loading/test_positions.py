@@ -1,0 +1,233 @@
+"""Fitted attributes that native code takes for positions or lengths: with others it would write beyond its arrays."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse
+import skops.io
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor, HistGradientBoostingClassifier
+from sklearn.feature_extraction import DictVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.neighbors import BallTree, KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, SplineTransformer
+from sklearn.svm import SVC, SVR, NuSVC, OneClassSVM
+from sklearn.tree import DecisionTreeRegressor
+from sklearn.utils import Bunch
+
+from headrace.errors import ArtifactInvalid
+from headrace.loading.archive import load_skops
+from headrace.loading.unpickler import unpickle
+from tests.unit.headrace.loading.pickles import Reduced, dumped, objects
+
+ROWS = np.random.default_rng(0).random((60, 3))
+CLASSES = np.arange(60) % 3
+NUMBERS = np.array([[1], [1], [2], [3], [4]])
+BOOSTED = {"n_estimators": 2, "max_depth": 1}
+
+SOUND: dict[str, Callable[[], Any]] = {
+    "encoder": lambda: OneHotEncoder().fit(NUMBERS),
+    "encoder of texts": lambda: OneHotEncoder().fit([["b"], ["a"]]),
+    "encoder of gaps": lambda: OneHotEncoder().fit([[1.0], [np.nan]]),
+    "encoder without the first": lambda: OneHotEncoder(drop="first").fit([["b", 1], ["a", 2]]),
+    "encoder without one of two": lambda: OneHotEncoder(drop="if_binary").fit([["b", 1], ["a", 2], ["c", 1]]),
+    "encoder of rare ones": lambda: OneHotEncoder(min_frequency=2, handle_unknown="infrequent_if_exist").fit(NUMBERS),
+    "encoder of few": lambda: OneHotEncoder(max_categories=2, drop="first").fit(np.hstack([NUMBERS, NUMBERS // 2])),
+    "words": lambda: CountVectorizer().fit(["a word", "another word"]),
+    "weighed words": lambda: TfidfVectorizer(vocabulary=["a", "b"]).fit(["a b"]),
+    "dictionaries": lambda: DictVectorizer().fit([{"a": 1}, {"b": "x"}]),
+    "vectors": lambda: SVC().fit(ROWS, CLASSES),
+    "vectors of a kernel": lambda: NuSVC(kernel="precomputed", nu=0.1).fit(ROWS @ ROWS.T, CLASSES),
+    "vectors of numbers": lambda: SVR().fit(ROWS, CLASSES),
+    "vectors of one class": lambda: OneClassSVM().fit(ROWS),
+    "sparse vectors": lambda: SVC().fit(scipy.sparse.csr_matrix(ROWS), CLASSES),
+    "stages": lambda: GradientBoostingClassifier(**BOOSTED).fit(ROWS, CLASSES),
+    "stages of two classes": lambda: GradientBoostingClassifier(**BOOSTED).fit(ROWS, CLASSES > 1),
+    "stages of numbers": lambda: GradientBoostingRegressor(**BOOSTED, loss="quantile").fit(ROWS, CLASSES),
+    "stages from zero": lambda: GradientBoostingClassifier(**BOOSTED, init="zero").fit(ROWS, CLASSES),
+    "histograms": lambda: HistGradientBoostingClassifier(max_iter=2, categorical_features=[0]).fit(
+        np.column_stack([CLASSES, ROWS]), ROWS[:, 0] > 0.5
+    ),
+    "weighed neighbours": lambda: KNeighborsRegressor(
+        algorithm="ball_tree", metric="mahalanobis", metric_params={"V": np.eye(3)}
+    ).fit(ROWS, CLASSES),
+    "splines": lambda: SplineTransformer().fit(ROWS),
+    "sparse weights": lambda: LogisticRegression().fit(ROWS, CLASSES).sparsify(),
+    **{
+        f"{form} {kind}": lambda form=form, kind=kind: FunctionTransformer(  # type: ignore[misc]
+            np.sum, kw_args={"initial": getattr(scipy.sparse, f"{form}_{kind}")(np.eye(4))}
+        )
+        for form in ("bsr", "coo", "csc", "csr", "dia")
+        for kind in ("array", "matrix")
+    },
+}
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_sound_positions_are_read(name: str) -> None:
+    estimator = SOUND[name]()
+
+    read, _ = unpickle(dumped(make_pipeline(estimator)))
+
+    assert type(read[0]) is type(estimator)
+    if "kw_args" in vars(estimator):
+        held, expected = read[0].kw_args["initial"], estimator.kw_args["initial"]
+        assert type(held) is type(expected)
+        assert (held.toarray() == expected.toarray()).all()
+
+
+def changed(name: str, **attributes: Any) -> Any:
+    estimator = SOUND[name]()
+    vars(estimator).update(attributes)
+    return estimator
+
+
+def stages(width: int, **attributes: Any) -> Any:
+    """Return a gradient boosting with so many trees in each stage."""
+    tree = DecisionTreeRegressor(max_depth=1).fit(ROWS, CLASSES)
+    return changed("stages", estimators_=objects(*[tree] * width).reshape(1, width), **attributes)
+
+
+def first(**attributes: Any) -> Any:
+    dummy = DummyClassifier(strategy="prior").fit(ROWS, CLASSES)
+    vars(dummy).update(attributes)
+    return dummy
+
+
+def regression(**attributes: Any) -> Any:
+    dummy = DummyRegressor().fit(ROWS, CLASSES)
+    vars(dummy).update(attributes)
+    return dummy
+
+
+def loss(**attributes: Any) -> Any:
+    found = SOUND["stages"]()._loss
+    vars(found).update(attributes)
+    return found
+
+
+POSITIONS: dict[str, Callable[[], Any]] = {
+    "fewer columns than categories": lambda: changed("encoder", _n_features_outs=[1]),
+    "columns before the first": lambda: changed("encoder", categories_=[NUMBERS[:, 0]] * 2, _n_features_outs=[-5, 13]),
+    "categories that are not sorted": lambda: changed("encoder", categories_=[np.array([9, 1, 2, 3])]),
+    "a group beyond the columns": lambda: changed(
+        "encoder of rare ones", _default_to_infrequent_mappings=[np.array([10**6] * 4)]
+    ),
+    "a rare one without a group": lambda: changed(
+        "encoder of rare ones",
+        _default_to_infrequent_mappings=[None],
+        _infrequent_indices=[np.array([10**6])],
+        _n_features_outs=[4],
+    ),
+    "a dropped one before the first": lambda: changed(
+        "encoder", _drop_idx_after_grouping=objects(-5), _n_features_outs=[3]
+    ),
+    "a word beyond the columns": lambda: changed("words", vocabulary_={"word": 10**7}),
+    "a word before the columns": lambda: changed("weighed words", vocabulary_={"a": -1, "b": 0}),
+    "a word at no number": lambda: changed("words", vocabulary_={"word": np.zeros((), np.int64)}),
+    "words in no dictionary": lambda: changed("words", vocabulary_=[0]),
+    "a feature beyond the columns": lambda: changed("dictionaries", vocabulary_={"a": 10**7}),
+    "counts of other vectors": lambda: changed("vectors", _n_support=np.array([10**6, -(10**6), 60], np.int32)),
+    "more support than vectors": lambda: changed("vectors", support_=np.zeros(10**6, np.int32)),
+    "fewer weights than vectors": lambda: changed("vectors", _dual_coef_=np.zeros((2, 1))),
+    "fewer intercepts than pairs": lambda: changed("vectors", _intercept_=np.zeros(1)),
+    "fewer slopes than pairs": lambda: changed("vectors", _probA=np.zeros(1)),
+    "more classes than one": lambda: changed("vectors of one class", _n_support=np.zeros(9, np.int32)),
+    "support beyond the kernel": lambda: changed("vectors of a kernel", support_=np.full(60, 10**9, np.int32)),
+    "dense vectors for sparse rows": lambda: changed("vectors", _sparse=True),
+    "a kernel of sparse vectors": lambda: changed("sparse vectors", kernel="precomputed"),
+    "wide stages": lambda: stages(3000),
+    "wide stages from zero": lambda: stages(3000, init_="zero"),
+    "stages from fewer classes": lambda: stages(3, init_=first(class_prior_=np.ones(1))),
+    "stages from several outputs": lambda: stages(3, init_=first(n_outputs_=0)),
+    "stages from a regression": lambda: stages(1, init_=LinearRegression()),
+    "stages from no numbers": lambda: stages(1, init_=regression(n_outputs_=0)),
+    "stages of one class": lambda: stages(3, _loss=loss(is_multiclass=False)),
+    "stages behind another link": lambda: stages(3, _loss=loss(link=Bunch(link=np.diff))),
+    "bins of fewer features": lambda: changed("histograms", _bin_mapper=Bunch(is_categorical_=np.zeros(4))),
+    "fewer features than links": lambda: changed("histograms", _n_features=0),
+    "an output": lambda: FunctionTransformer(np.positive, kw_args={"out": np.zeros(3)}),
+    "an output in a tuple": lambda: FunctionTransformer(np.positive, kw_args={"out": (np.zeros(3),)}),
+}
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_positions_beyond_the_arrays_are_refused(name: str) -> None:
+    with pytest.raises(ArtifactInvalid):
+        unpickle(dumped(make_pipeline(POSITIONS[name]())))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("fewer columns than categories", "a word beyond the columns", "a feature beyond the columns"),
+        *("an output", "counts of other vectors"),
+    ],
+)
+def test_positions_in_skops_artifacts_are_checked_too(name: str) -> None:
+    content = skops.io.dumps(make_pipeline(POSITIONS[name]()))
+
+    with pytest.raises(ArtifactInvalid):
+        load_skops(content, skops.io.get_untrusted_types(data=content))
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_parts_behind_a_mask_are_checked(hidden: bool) -> None:
+    parts = np.ma.masked_array(objects(POSITIONS["a word beyond the columns"]()), [hidden])
+
+    with pytest.raises(ArtifactInvalid, match="out of its arrays"):
+        unpickle(dumped([parts]))
+
+
+@pytest.mark.parametrize(
+    ("form", "changes"),
+    [
+        ("csr", {"indices": np.array([0, 10**9, 2, 3], np.int32)}),
+        ("csc", {"indices": np.array([0, -1, 2, 3], np.int32)}),
+        ("csr", {"indptr": np.array([0, 3, 1, 4, 4], np.int32)}),
+        ("csr", {"indptr": np.array([0, 1, 4], np.int32)}),
+        ("bsr", {"indices": np.array([10**9], np.int32)}),
+        ("coo", {"coords": (np.array([10**9] * 4), np.arange(4))}),
+        ("dia", {"offsets": np.arange(9)}),
+        ("csr", {"_shape": (4, 1)}),
+        ("csr", {"data": objects(1, 2, 3, 4)}),
+        ("csr", {"data": LinearRegression()}),
+        ("csr", {"nnz": 10**9}),
+    ],
+)
+def test_the_positions_of_a_sparse_matrix_are_inside(form: str, changes: dict[str, Any]) -> None:
+    matrix = getattr(scipy.sparse, f"{form}_array")(np.eye(4))
+    vars(matrix).update(changes)
+
+    with pytest.raises((ArtifactInvalid, ValueError)):
+        unpickle(dumped(matrix))
+
+
+@pytest.mark.parametrize("changes", [{"_c": np.zeros((1, 7))}, {"k": -7}, {"k": 10**9}, {"_t": np.zeros(11)}])
+def test_the_parts_of_a_spline_agree(changes: dict[str, Any]) -> None:
+    splines = SOUND["splines"]()
+    vars(splines.bsplines_[0]).update(changes)
+
+    with pytest.raises(ValueError, match=r"[Kk]not|order|knots"):
+        unpickle(dumped(splines))
+
+
+def test_a_metric_is_as_wide_as_its_rows() -> None:
+    tree = BallTree(ROWS, metric="mahalanobis", V=np.eye(3))
+    other = BallTree(ROWS[:, :1], metric="mahalanobis", V=np.eye(1)).__getstate__()[11]
+    function, args, state = tree.__reduce__()
+    parts = (*state[:11], other, *state[12:])
+
+    with pytest.raises(ArtifactInvalid, match="another width"):
+        unpickle(dumped(Reduced(function, *args, state=parts)))
+
+
+def test_a_tree_has_as_many_nodes_as_it_says() -> None:
+    function, args, state = DecisionTreeRegressor().fit(ROWS, CLASSES).tree_.__reduce__()
+
+    with pytest.raises(ArtifactInvalid, match="number of nodes"):
+        unpickle(dumped(Reduced(function, *args, state={**state, "node_count": 10**9})))

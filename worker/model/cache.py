@@ -25,6 +25,9 @@ STORE_RETRY_SECONDS = 1.0
 REFUSALS_MAX = 100
 """Refusals that are remembered."""
 
+REASON_MAX_CHARACTERS = 1000
+"""Characters of the reason of a refusal that are remembered."""
+
 Key = tuple[str, str]
 """Name and version of a model."""
 
@@ -180,6 +183,8 @@ class PredictorCache:
                 logger.info("dropped %s to make room", str(resident.predictor))
 
     def _refuse(self, key: Key, reason: str, until: float) -> None:
+        # Parts of it may come from the artifact, and heartbeats carry it: no surrogates, and not too much of it.
+        reason = reason.encode(errors="backslashreplace").decode()[:REASON_MAX_CHARACTERS]
         with self._lock:
             previous = self._refusals.pop(key, None)
             self._refusals[key] = _Refusal(reason, until)

@@ -74,7 +74,10 @@ class Refresher(threading.Thread):
                     self.refresh()
                 except Exception:
                     logger.exception("refreshing the models failed; it will be tried again")
-            self.send_heartbeat()
+            try:
+                self.send_heartbeat()
+            except Exception:
+                logger.exception("a heartbeat failed; the next one is sent in a second")
             if self._stopping.wait(HEARTBEAT_SECONDS):
                 return
 

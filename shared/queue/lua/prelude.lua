@@ -11,8 +11,8 @@ local INDEX_SECONDS = 3600
 local KEPT_SECONDS = 600
 -- Memory of a job's record beside its rows and its outcome, about.
 local RECORD_BYTES = 1000
--- Most digits of the bytes of an outcome to come.
-local COMING_DIGITS = 10
+-- Most digits of the bytes of an outcome to come, and of what is kept in a part of the time or for an owner.
+local COMING_DIGITS, COUNT_DIGITS = 10, 12
 
 local function stamp(seconds)
   return string.format('%.6f', seconds)

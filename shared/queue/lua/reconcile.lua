@@ -37,6 +37,20 @@ local function end_damaged(reason)
   end_job(key, id, 'failed', DAMAGED, redis.call('HGET', key, 'retention_seconds'))
 end
 
+-- Takes an id out of jobs:open that has no open job. If its record was lost, and the counts lack its job, it has failed.
+local function take_out()
+  redis.call('ZREM', OPEN, id)
+  local counts = redis.pcall('HMGET', COUNTS, 'accepted', 'succeeded', 'failed', 'cancelled', 'expired')
+  local lacking = (whole(counts[1]) or 0) - redis.call('ZCARD', OPEN)
+  for i = 2, 5 do
+    lacking = lacking - (whole(counts[i]) or 0)
+  end
+  if lacking > 0 then
+    put_aside(key, 'its record is gone', '')
+    count(COUNTS, 'failed', 1)
+  end
+end
+
 write_though_full()
 local job, damage = read_job(key, 'lease_until', 'expires_at', 'attempt', 'max_attempts', 'published_at',
   'retention_seconds', 'model', 'version', 'accepted_at')
@@ -49,7 +63,7 @@ if damage then
   return 'damaged'
 end
 if not job or not is_open(job.status) then
-  redis.call('ZREM', OPEN, id)
+  take_out()
   return 'gone'
 end
 local lease_until = job.status == 'running' and tonumber(job.lease_until) or 0

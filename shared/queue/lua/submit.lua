@@ -22,7 +22,11 @@ local function account_of(owner)
     local found = redis.pcall('HGETALL', key)
     for i = 1, #found, 2 do
       local field, amount = found[i], whole(found[i + 1]) or 0
-      local is_over = field ~= 'open' and field ~= 'bytes' and ((whole(field) or 0) + 1) * KEPT_SECONDS < now
+      local is_over = amount >= 10 ^ COUNT_DIGITS
+      if is_over then
+        put_aside(key .. ' ' .. field, 'it is too large', found[i + 1])
+      end
+      is_over = is_over or field ~= 'open' and field ~= 'bytes' and ((whole(field) or 0) + 1) * KEPT_SECONDS < now
       if is_over or (n_open == 0 and not whole(field)) then
         account.over[#account.over + 1] = field
       elseif field == 'open' then

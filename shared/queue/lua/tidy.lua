@@ -96,7 +96,7 @@ end
 local function note_kept(n_ended)
   for _, goes_in in ipairs(redis.call('HKEYS', KEPT)) do
     local part, value = whole(goes_in), redis.call('HGET', KEPT, goes_in)
-    local is_part = part and string.match(value, '^-?%d+$')
+    local is_part = part and part * KEPT_SECONDS < now + 1e9 and #value <= COUNT_DIGITS and string.match(value, '^-?%d+$')
     if goes_in == 'counted' then
       checked(KEPT, goes_in)
     elseif not is_part then

@@ -343,6 +343,19 @@ def test_a_job_that_claimed_more_than_a_task_can_is_released_alone(board: JobBoa
     assert [what for what, _ in board.put_aside()] == [f"{keys.job('a')}: its claimed is too long"]
 
 
+def test_a_job_whose_record_was_deleted_has_failed(board: JobBoard) -> None:
+    board.submit(New("a"), New("b"), New("c"))
+    board.redis.delete(keys.job("a"))
+    board.redis.zadd(keys.JOBS_OPEN, {"stray": 0})
+
+    assert [board.reconcile("stray"), board.reconcile("a")] == ["gone", "gone"]
+
+    assert board.counts() == {"accepted": 3, "failed": 1}
+    assert board.put_aside() == [(f"{keys.job('a')}: its record is gone", b"")]
+    board.finish("b", "c")
+    board.assert_conserved()
+
+
 @pytest.mark.parametrize("status", ["queued", "running"])
 def test_a_job_that_has_ended_does_not_end_again(board: JobBoard, status: str) -> None:
     board.submit(New("a"), New("b"))
@@ -376,7 +389,10 @@ def test_a_member_that_is_no_result_is_dropped_like_one(board: JobBoard, member:
     assert [value.split()[0] for value in board.redis.zrange(keys.JOB_RESULTS, 0, -1)] == [b"b"]
 
 
-@pytest.mark.parametrize("fields", [{"x": "1"}, {"2991": "many"}, {"counted": "x"}, {"nan": "nan"}, {"": ""}])
+@pytest.mark.parametrize(
+    "fields",
+    [{"x": "1"}, {"2991": "many"}, {"9" * 14: "1"}, {"2991670": "9" * 15}, {"counted": "x"}, {"nan": "nan"}, {"": ""}],
+)
 def test_damaged_parts_of_the_time_are_put_aside(board: JobBoard, fields: dict[str, str]) -> None:
     board.redis.hset(keys.JOBS_KEPT, mapping=fields)
     board.submit(New("a"))
@@ -401,7 +417,10 @@ def test_a_list_of_jobs_of_another_type_costs_its_jobs_their_place_only(board: J
     board.assert_conserved()
 
 
-@pytest.mark.parametrize("spoil", [("open", "x"), ("bytes", "-3"), ("2991666", "many"), ("?", "?")])
+@pytest.mark.parametrize(
+    "spoil",
+    [("open", "x"), ("bytes", "-3"), ("2991666", "many"), ("?", "?"), ("2991670", "9" * 15), ("open", "9" * 13)],
+)
 def test_a_damaged_account_shuts_nobody_out(board: JobBoard, spoil: tuple[str, str]) -> None:
     board.redis.hset(keys.job_owner("alice"), *spoil)
 

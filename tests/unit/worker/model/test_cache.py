@@ -215,6 +215,22 @@ def test_refusals_do_not_pile_up(cache: PredictorCache, publish: Publish) -> Non
     assert len(cache.refused()) == REFUSALS_MAX
 
 
+def test_the_reason_of_a_refusal_fits_into_a_heartbeat(
+    cache: PredictorCache, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: Any) -> Any:
+        raise ModelError("it needs \ud800" + "x" * 1_000_000)
+
+    publish("m")
+    monkeypatch.setattr(Predictor, "load", load)
+    with pytest.raises(ModelError):
+        cache.get("m", "v1")
+
+    [reason] = cache.refused().values()
+    assert reason.startswith("it needs \\ud800xxx")
+    assert len(reason) == 1000
+
+
 def test_a_worker_that_is_pinned_refuses_other_models(store: ModelStore, publish: Publish) -> None:
     publish("mine")
     publish("other")

@@ -323,6 +323,24 @@ def test_it_follows_the_store_by_itself(running: Bench, publish: Publish) -> Non
     assert running.refresher.daemon, "a child that ends does not wait for the thread"
 
 
+def test_it_survives_a_heartbeat_that_can_not_be_made(
+    running: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failed = threading.Event()
+
+    def fails() -> Any:
+        failed.set()
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running.cache, "refused", fails)
+        assert failed.wait(PATIENCE_SECONDS)
+    running.redis.delete(keys.CHILDREN)
+
+    until(running.has_heartbeat)
+    assert "a heartbeat failed" in caplog.text
+
+
 @pytest.mark.parametrize("error", [StoreUnavailable("no answer"), OSError("disk"), ZeroDivisionError()])
 def test_it_survives_a_store_that_fails_and_sends_heartbeats_meanwhile(
     running: Bench,

@@ -14,7 +14,7 @@ from gateway.web.request_parser import (
     SLICE_BYTES,
     SMALL_CHUNKS_MAX,
     Incoming,
-    ReadTurns,
+    Reads,
     check_head,
     parse,
     reason_of,
@@ -59,11 +59,11 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         """Admit a new connection, or refuse it if too many are open."""
-        self._lingering = LingeringTransport(transport, self._may_send_more)
-        self._turns = ReadTurns(transport, self._receive, self._may_parse)
-        self._lingering.resume_reading = self._turns.resume
-        super().connection_made(self._lingering)  # type: ignore[arg-type]
         self._monitor: ConnectionMonitor = self.app_state[STATE]
+        self._lingering = LingeringTransport(transport, self._may_send_more)
+        self._reads = Reads(self._monitor.read_turns, transport, self._receive, self._may_parse)
+        self._lingering.resume_reading = self._reads.resume
+        super().connection_made(self._lingering)  # type: ignore[arg-type]
         if not self._monitor.add(self):
             # Waiting takes a file descriptor, of which there are only so many beyond the limit.
             seconds = HURRIED_SECONDS if self._monitor.may_refuse_slowly else 0
@@ -84,7 +84,7 @@ class HttpProtocol(HttpToolsProtocol):
         if len(data) <= SLICE_BYTES:
             self._receive(data)
         else:
-            self._turns.begin(data)
+            self._reads.begin(data)
 
     def _may_parse(self) -> bool:
         """Return True unless requests that were sent ahead, a body or the end of the connection have their turn."""

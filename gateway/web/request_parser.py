@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from functools import lru_cache
@@ -29,10 +30,10 @@ SMALL_CHUNKS_MAX = 4096
 """Chunks beyond these that a body may have: some clients send each token of a JSON document as a chunk."""
 
 SLICE_BYTES = 4096
-"""Bytes parsed before the time is checked, or 700 chunks of one byte in half a millisecond."""
+"""Bytes of a connection that are parsed before another one has its turn; 700 chunks of one byte take 0.1 ms."""
 
-TURN_SECONDS = 0.0005
-"""Time after which a connection leaves the rest of its bytes to the next turn of the event loop."""
+TURN_SECONDS = 0.002
+"""Time for all connections with more than that to be parsed, in each turn of the event loop."""
 
 
 class Incoming(Enum):
@@ -61,53 +62,85 @@ class Parsed(Protocol):
 
 
 class ReadTurns:
-    """Turns of a connection at being parsed, so that none takes the event loop for as long as it likes.
+    """Turns of a process's connections at being parsed, a slice each, so that none takes the event loop for long.
 
     A read is up to 256 KB, and libuv reads 32 times before the next connection has its turn. Chunks, headers and
-    requests may be a few bytes each, and cost about a microsecond or ten.
+    requests may be a few bytes each, and cost about a microsecond or ten. libuv accepts one connection in each turn of
+    the event loop, so a turn must be short however many connections send.
     """
 
+    def __init__(self) -> None:
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._scheduled = False
+
+    def ask(self, step: Callable[[], None]) -> None:
+        """Call a step of a connection when its turn has come."""
+        self._waiting.append(step)
+        if not self._scheduled:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        self._scheduled = bool(self._waiting)
+        if self._scheduled:
+            asyncio.get_running_loop().call_soon(self._give)
+
+    def _give(self) -> None:
+        until = time.perf_counter() + TURN_SECONDS
+        try:
+            while self._waiting:
+                self._waiting.popleft()()
+                if time.perf_counter() >= until:
+                    break
+        finally:
+            self._schedule()
+
+
+class Reads:
+    """The large reads of a connection: each is parsed in slices, and the next one is read when it is parsed."""
+
     def __init__(
-        self, transport: asyncio.Transport, parse: Callable[[memoryview], None], may_parse: Callable[[], bool]
+        self,
+        turns: ReadTurns,
+        transport: asyncio.Transport,
+        parse: Callable[[memoryview], None],
+        may_parse: Callable[[], bool],
     ) -> None:
         """Connect the parts of a connection.
 
         Args:
+            turns: the turns of the process.
             transport: the connection.
             parse: parses a slice of what has arrived.
             may_parse: returns True if more may be parsed now. If it returns False, parsing waits for `resume`.
         """
+        self._turns = turns
         self._transport = transport
         self._parse = parse
         self._may_parse = may_parse
         self._unparsed = memoryview(b"")
-        self._has_turn = False
+        self._waits = False
 
     def begin(self, data: bytes) -> None:
-        """Parse what has arrived, in this turn and in later ones; read no more before the next turn."""
+        """Parse what has arrived, in turns, and read no more until then."""
         self._transport.pause_reading()
         self._unparsed = memoryview(data)
-        self._go_on()
+        self.resume()
 
     def resume(self) -> None:
-        """Parse and read again, from the next turn on."""
-        if not self._has_turn:
-            self._has_turn = True
-            asyncio.get_running_loop().call_soon(self._go_on)
+        """Parse and read again when it is the connection's turn."""
+        if not self._waits:
+            self._waits = True
+            self._turns.ask(self._go_on)
 
     def _go_on(self) -> None:
-        self._has_turn = False
+        self._waits = False
         if not self._may_parse():
             return
         if not self._unparsed:
             self._transport.resume_reading()
             return
-        until = time.perf_counter() + TURN_SECONDS
-        while self._unparsed and self._may_parse():
-            data, self._unparsed = self._unparsed[:SLICE_BYTES], self._unparsed[SLICE_BYTES:]
-            self._parse(data)
-            if time.perf_counter() >= until:
-                break
+        data, self._unparsed = self._unparsed[:SLICE_BYTES], self._unparsed[SLICE_BYTES:]
+        self._parse(data)
         self.resume()
 
 

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
 from gateway.settings import GatewaySettings
+from gateway.web.request_parser import ReadTurns
 from shared.observability.log_limit import LogLimit
 
 logger = logging.getLogger(__name__)
@@ -85,6 +86,8 @@ class ConnectionMonitor:
         self._rejected = rejected
         self._waits: dict[Connection, _Wait] = {}
         self._refused: set[Connection] = set()
+        self.read_turns = ReadTurns()
+        """Turns of the connections at being parsed."""
         self._unreadable_lines = LogLimit(LINES_PER_SECOND, 1.0)
         self.stopping = False
         """True once the process stops: then a request that comes is the last of its connection."""

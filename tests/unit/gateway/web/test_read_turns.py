@@ -1,12 +1,13 @@
 """Costs that a caller's bytes may cause: chunks, headers and requests of a few bytes each, and turns of connections."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from gateway.web import request_parser
-from gateway.web.request_parser import HEADERS_MAX, SLICE_BYTES, SMALL_CHUNKS_MAX
+from gateway.web.request_parser import HEADERS_MAX, SLICE_BYTES, SMALL_CHUNKS_MAX, ReadTurns
 from tests.support.coroutines import run, turns, until
 from tests.unit.gateway.web.test_http_protocol import CHUNKED, HEAD, LENGTH, App, Connection, connected, refusal
 from tests.unit.gateway.web.transports import RecordingTransport
@@ -54,7 +55,7 @@ def paused(connection: Connection) -> PausingTransport:
     return transport
 
 
-@pytest.fixture(params=[0.0, 60.0], ids=["a slice per turn", "a read per turn"])
+@pytest.fixture(params=[0.0, 60.0], ids=["a slice per turn", "all in a turn"])
 def turn_seconds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request_parser, "TURN_SECONDS", request.param)
 
@@ -176,15 +177,34 @@ def test_others_have_their_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def scenario() -> None:
         with connected(App(reads=False)) as connection:
-            transport = paused(connection)
             connection.app.may_answer.set()
-            connection.protocol.data_received((CHUNKED + TINY * 4000 + END) * 10)
+            transports = [paused(connection) for _ in range(3)]
+            for transport in transports:
+                protocol: Any = transport.get_protocol()
+                protocol.data_received((CHUNKED + TINY * 4000 + END) * 10)
             count = 0
-            while not transport.reading:
+            while not any(transport.reading for transport in transports):
                 await asyncio.sleep(0)
                 count += 1
-            assert count >= READ_BYTES // SLICE_BYTES - 10
-            assert len(transport.writes) == 10
+            assert count >= 3 * (READ_BYTES // SLICE_BYTES - 10), "a slice of all connections in each turn of the loop"
+            await turns()
+            assert all(transport.reading for transport in transports), "they have turns in rotation"
+            assert [len(transport.writes) for transport in transports] == [10] * 3
+
+    run(scenario())
+
+
+def test_a_step_that_raises_leaves_others_their_turns() -> None:
+    async def scenario() -> None:
+        errors: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context["exception"]))
+        steps: list[str] = []
+        read_turns = ReadTurns()
+        read_turns.ask(lambda: steps.append("first"))
+        read_turns.ask([].pop)
+        read_turns.ask(lambda: steps.append("second"))
+        await turns()
+        assert (steps, list(map(type, errors))) == (["first", "second"], [IndexError])
 
     run(scenario())
 

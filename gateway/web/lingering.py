@@ -50,6 +50,8 @@ class LingeringTransport:
             return
         if seconds:
             self.is_closing = lambda: True
+            # A request whose body was refused may still be answered by the application, which does not know.
+            self.write = lambda data: None
             self._rest = _Rest(self._transport, seconds)
         else:
             self._transport.close()

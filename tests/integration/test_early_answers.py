@@ -127,6 +127,19 @@ def test_a_refusal_arrives_though_the_caller_goes_on_sending(gateway: Stack, sen
     assert json.loads(body)["status"] == status
 
 
+@pytest.mark.parametrize("media_type", ["application/json", "text/csv"])
+@pytest.mark.parametrize("chunks", [b"1\r\n \r\n" * 1_000_000, b"none\r\n" + BODY], ids=["tiny", "malformed"])
+def test_chunks_that_are_refused_get_one_answer(gateway: Stack, media_type: str, chunks: bytes) -> None:
+    head = "POST /predict HTTP/1.1\r\nHost: gateway\r\nTransfer-Encoding: chunked\r\n"
+    with connected(gateway.url) as connection:
+        connection.sendall(f"{head}Content-Type: {media_type}\r\n\r\n".encode() + chunks)
+        connection.shutdown(socket.SHUT_WR)
+        answer = rest(connection)
+    # The answer to a body of another type leaves before or after the chunks are parsed.
+    assert int(answer.split()[1]) in (400, 415) and answer.count(b"HTTP/1.1 ") == 1
+    assert "Traceback" not in gateway.gateway.log()
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_connection_that_is_kept_serves_the_next_request(gateway: Stack, chunked: bool) -> None:
     connection = http.client.HTTPConnection(urlsplit(gateway.url).netloc, timeout=30)

@@ -262,6 +262,18 @@ def test_garbage_in_a_body_that_was_answered_gets_no_second_answer() -> None:
     run(scenario())
 
 
+def test_an_answer_behind_the_refusal_of_its_body_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        with connected(App(reads=False)) as connection:
+            await connection.receive(CHUNKED, b"no size\r\n")
+            assert refusal(connection.transport) == "invalid_http"
+            await connection.answer()
+            assert len(connection.transport.writes) == 1
+
+    run(scenario())
+    assert not caplog.records[1:], "the first one is that of the refusal"
+
+
 @pytest.mark.parametrize(
     "sent",
     [

@@ -18,6 +18,7 @@ class RecordingTransport(asyncio.Transport):
         self._protocol: asyncio.BaseProtocol | None = None
 
     def write(self, data: Any) -> None:
+        assert not self.half_closed, "transports of sockets raise a RuntimeError"
         self.writes.append(data)
 
     def write_eof(self) -> None:

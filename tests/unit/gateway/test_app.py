@@ -21,9 +21,10 @@ from gateway.problems import Problem
 from gateway.settings import GatewaySettings
 from gateway.web.request_context import RequestContext
 from headrace.errors import ModelNotFound
+from headrace.models.manifest import Manifest
 from shared.queue.contract import Lane
 from tests.support.coroutines import run, turns
-from tests.support.manifests import classifier, stored
+from tests.support.manifests import classifier, mixed, stored, text
 
 ROW = {"length": 1.0, "width": 2.0}
 MANIFEST = classifier()
@@ -220,16 +221,27 @@ def test_the_rows_of_a_failed_request_need_no_garbage_collector(
     assert asked(app, ask).status_code == 503
 
 
+NAMES = [f"{at:x}" for at in range(200)]
+WIDE = classifier(NAMES)
+TEXTS = mixed(text("words", None).model_copy(update={"longest": 5000}))
+EMOJI = {"words": "\U0001f600" + "a" * 30_000}
+
+
 @pytest.mark.parametrize("path", ["/predict", "/jobs"])
-def test_the_rows_of_requests_that_wait_count_with_their_bodies(tmp_path: Path, path: str) -> None:
-    names = [f"{at:x}" for at in range(200)]
-    stored(tmp_path / "wide", classifier(names))
-    body = {"instances": [dict.fromkeys(names, 1)] * 20}
+@pytest.mark.parametrize(
+    ("manifest", "body"),
+    [(WIDE, {"instances": [dict.fromkeys(NAMES, 1)] * 20}), (TEXTS, {"instances": [EMOJI]}), (TEXTS, EMOJI)],
+    ids=["many values", "instances with an emoji", "a row with an emoji"],
+)
+def test_the_rows_of_requests_that_wait_count_with_their_bodies(
+    tmp_path: Path, path: str, manifest: Manifest, body: dict[str, Any]
+) -> None:
+    stored(tmp_path / "models", manifest)
     app = create_app(
         GatewaySettings(
             redis_url="redis://127.0.0.1:1/0",
-            model_store=str(tmp_path / "wide"),
-            default_model=MANIFEST.name,
+            model_store=str(tmp_path / "models"),
+            default_model=manifest.name,
             predict_deadline_seconds=0.2,
             body_max_bytes=60_000,
             bodies_max_bytes=150_000,

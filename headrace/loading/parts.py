@@ -1,7 +1,7 @@
 """The parts of an estimator."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -26,17 +26,41 @@ def parts(estimator: Any) -> Iterator[Any]:
         if id(part) in seen:
             continue
         seen[id(part)] = part
-        if isinstance(part, list | tuple | set | frozenset | deque):
-            pending.extend(part)
-        elif isinstance(part, dict):
-            pending.extend(part.values())
-        elif isinstance(part, np.ndarray):
-            if part.dtype.hasobject:
-                # Not by the array's own class: a masked array hides what is behind its mask.
-                pending.extend(np.asarray(part).ravel().tolist())
+        held = contents(part)
+        if held is not None:
+            pending.extend(held)
         elif hasattr(part, "__dict__") and not isinstance(part, type) and _is_of_an_estimator(part):
             yield part
             pending.extend(vars(part).values())
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """Yield what containers hold that is no container itself, once each; the value itself if it is none."""
+    pending = [value]
+    seen: dict[int, Any] = {}
+    while pending:
+        each = pending.pop()
+        if id(each) in seen:
+            continue
+        seen[id(each)] = each
+        held = contents(each)
+        if held is None:
+            yield each
+        else:
+            pending.extend(held)
+
+
+def contents(value: Any) -> Collection[Any] | None:
+    """Return what a container holds; None if a value is no container of objects."""
+    if isinstance(value, list | tuple | set | frozenset | deque):
+        return value
+    if isinstance(value, dict):
+        return value.values()
+    if isinstance(value, np.ndarray) and value.dtype.hasobject:
+        # Not by the array's own class: a masked array hides what is behind its mask.
+        items: list[Any] = np.asarray(value).ravel().tolist()
+        return items
+    return None
 
 
 def _is_of_an_estimator(part: Any) -> bool:

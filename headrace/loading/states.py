@@ -11,7 +11,7 @@ from pandas.api.extensions import ExtensionDtype
 from headrace.errors import ArtifactInvalid
 from headrace.loading.links import check_linked_parts, check_links, unshared
 from headrace.loading.names import is_special
-from headrace.loading.parts import parts
+from headrace.loading.parts import leaves, parts
 from headrace.loading.tokens import is_plain, untrusted
 
 FIXED = {"memory": None, "input": "content"}
@@ -26,6 +26,17 @@ METHOD_NAMES = frozenset(["chain_method", "chain_method_", "response_method", "s
 
 With another name than one of METHODS, an array that takes the place of a part would write a file (`tofile`).
 """
+
+PART_NAMES = frozenset(
+    [
+        *("best_estimator_", "calibrated_classifiers_", "estimator_", "estimators_", "final_estimator_", "regressor_"),
+        *("steps", "transformer_", "transformer_list"),
+    ]
+)
+"""Attributes that hold the estimators that an estimator asks, or their names."""
+
+_ASKED = ("fit", "predict", "predict_proba")
+"""Methods of which each estimator has one, and data have none."""
 
 ALIGNED_STRUCT = 0x80
 """Flag of NumPy in the state of a dtype: its fields are aligned as those of a C struct."""
@@ -103,7 +114,25 @@ def check_estimator(estimator: Any) -> None:
     for part in parts(estimator):
         if type(part).__module__.startswith("sklearn."):
             check_attributes(type(part), vars(part))
+            _check_asked(part)
             check_linked_parts(part)
+
+
+def _check_asked(part: Any) -> None:
+    """Check that what an estimator asks for predictions are estimators.
+
+    Raises:
+        ArtifactInvalid: if another object, such as an array, is in the place of one.
+    """
+    fitted = vars(part)
+    asked = {name: fitted[name] for name in PART_NAMES & fitted.keys()}
+    # Names, transformers and columns.
+    asked["transformers_"] = [each for _, each, _ in fitted.get("transformers_", [])]
+    for name, value in asked.items():
+        for each in leaves(value):
+            if not (each is None or isinstance(each, str) or any(hasattr(type(each), method) for method in _ASKED)):
+                kind = type(part).__qualname__
+                raise ArtifactInvalid(f"{kind} has a {type(each).__qualname__} in {name}, where an estimator has to be")
 
 
 def dtype_of(made: "np.dtype[Any]", state: Any) -> "np.dtype[Any]":

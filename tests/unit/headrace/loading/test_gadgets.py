@@ -18,6 +18,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingRegressor, StackingClassifier
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.gaussian_process.kernels import RBF
@@ -278,6 +279,30 @@ def test_only_containers_are_filled(pushed: Any) -> None:
         return
     with pytest.raises(ArtifactInvalid, match="a change of"):
         unpickle(pickled(pushed))
+
+
+def searched(part: Any) -> Any:
+    return with_state(GridSearchCV(LinearRegression(), {}), best_estimator_=part)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        searched(np.zeros(3)),
+        searched(np.log1p),
+        searched(1.5),
+        searched([Bunch(predict=np.sum)]),
+        with_state(StackingClassifier([]), estimators_=[LinearRegression(), np.zeros(3)]),
+        with_state(StackingClassifier([]), estimators_=[LinearRegression()], final_estimator_=np.zeros(3)),
+        with_state(ClassifierChain(LinearRegression()), estimators_=objects(RBF())),
+        with_state(ColumnTransformer([]), transformers_=[("a", np.zeros(3), [0])]),
+        Pipeline([("a", StandardScaler()), ("b", np.zeros(3))]),
+    ],
+    ids=["array", "function", "number", "bunch", "estimators", "last", "kernel", "transformer", "step"],
+)
+def test_what_is_asked_for_predictions_is_an_estimator(estimator: Any) -> None:
+    with pytest.raises(ArtifactInvalid, match="where an estimator has to be"):
+        unpickle(pickled(make_pipeline(estimator)))
 
 
 @pytest.mark.parametrize(

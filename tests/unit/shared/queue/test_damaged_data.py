@@ -260,7 +260,7 @@ def test_damaged_sums_of_results_begin_anew(board: JobBoard, name: str, value: s
     assert board.coming() == 0
 
 
-@pytest.mark.parametrize("value", ["999999999999999", "50000", "0", "-5"])
+@pytest.mark.parametrize("value", ["999999999999999", "50000", "15000", "0", "-5"])
 def test_a_sum_of_results_that_is_another_costs_nobody_a_result(board: JobBoard, value: str) -> None:
     large = json.dumps([0] * 1000)
     board.submit(*map(New, "abcd"))

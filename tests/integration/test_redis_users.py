@@ -74,12 +74,14 @@ def test_all_that_a_stack_does_is_allowed(stack: Stack) -> None:
 
     [worker] = stack.workers
     worker.stop()
-    lost, held = stack.submit(GOOD), stack.submit(GOOD)
+    spoilt, lost, held = stack.submit(GOOD), stack.submit(GOOD), stack.submit(GOOD)
+    stack.redis.hset(keys.job(spoilt), "status", "succeeded")
     entry: Any = stack.redis.lpop("bulk")
     # The older job's entry is lost, the younger job is held by a worker that died.
     stack.redis.delete("bulk")
     stack.redis.hset("unacked", "tag", json.dumps([json.loads(entry), "", "bulk"]))
     stack.redis.zadd("unacked_index", {"tag": 1})
+    wait_for("its damage is found", lambda: stack.redis.hget(keys.job(spoilt), "status") == b"failed")
     worker.start()
     assert {stack.outcome(job)["status"] for job in (lost, held)} == {"succeeded"}
     wait_for("no entry is held", lambda: stack.redis.hlen("unacked") == 0)

@@ -90,24 +90,24 @@ def check_linked_parts(part: Any) -> None:
     Raises:
         ArtifactInvalid: if it has links out of its arrays, or trees for rows of another width than it takes.
     """
-    n_features = vars(part).get("n_features_in_")
-    widths = []
-    if isinstance(part, BaseDecisionTree) and hasattr(part, "tree_"):
-        widths = [part.tree_.n_features]
-    elif isinstance(part, BaseForest | BaseGradientBoosting):
-        widths = [each.n_features_in_ for each in leaves(vars(part).get("estimators_", []))]
-    elif isinstance(part, BaseHistGradientBoosting):
-        _check_histograms(part)
-    if any(each != n_features for each in widths):
-        raise ArtifactInvalid("a tree is for rows of another width")
-    if isinstance(part, TreePredictor):
-        check_links(part, vars(part))
     for kind, check in _POSITIONS.items():
         if isinstance(part, kind):
             check(part)
     for each in vars(part).values():
-        if isinstance(each, BallTree | KDTree | Tree):
+        if isinstance(each, BallTree | KDTree | Tree | np.random.RandomState):
             check_links(each, each.__getstate__())
+        elif isinstance(each, np.random.Generator):
+            check_links(each.bit_generator, each.bit_generator.state)
+
+
+def _check_widths(part: Any) -> None:
+    fitted = vars(part)
+    if isinstance(part, BaseDecisionTree):
+        widths = [fitted["tree_"].n_features] if "tree_" in fitted else []
+    else:
+        widths = [each.n_features_in_ for each in leaves(fitted.get("estimators_", []))]
+    if any(each != fitted.get("n_features_in_") for each in widths):
+        raise ArtifactInvalid("a tree is for rows of another width")
 
 
 def _check_content(shape: Any, dtype: Any, _: Any, content: Any) -> None:
@@ -273,10 +273,13 @@ def _check_vectors(part: Any) -> None:
 
 
 _POSITIONS: dict[Any, Callable[[Any], None]] = {
+    BaseDecisionTree | BaseForest | BaseGradientBoosting: _check_widths,
     BaseGradientBoosting: _check_stages,
+    BaseHistGradientBoosting: _check_histograms,
     BaseLibSVM: _check_vectors,
     CountVectorizer | DictVectorizer: _check_vocabulary,
     NeighborsBase: _check_neighbours_of,
     OneHotEncoder: _check_one_hot,
+    TreePredictor: lambda part: check_links(part, vars(part)),
 }
-"""Estimators whose fitted attributes native code follows -> the check of such an estimator."""
+"""Estimators and their parts whose attributes native code follows -> the check of such a part."""

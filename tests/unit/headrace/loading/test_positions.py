@@ -247,3 +247,19 @@ def test_a_tree_has_as_many_nodes_as_it_says() -> None:
 
     with pytest.raises(ArtifactInvalid, match="number of nodes"):
         unpickle(dumped(Reduced(function, *args, state={**state, "node_count": 10**9})))
+
+
+@pytest.mark.parametrize("pos", [624, 10**9])
+def test_the_position_of_a_random_state_in_a_skops_artifact_is_inside(pos: int) -> None:
+    random = np.random.RandomState(0)
+    estimator = DummyClassifier(strategy="stratified", random_state=random).fit(ROWS, CLASSES)
+    state: Any = random.get_state(legacy=False)
+    state["state"]["pos"] = pos
+    random.set_state(state)
+    content = skops.io.dumps(estimator)
+
+    if pos == 624:
+        load_skops(content, [])
+        return
+    with pytest.raises(ArtifactInvalid, match="out of its arrays"):
+        load_skops(content, [])

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,12 @@ def run(*arguments: str) -> str:
     return ran.stdout
 
 
+@cache
+def loaded_with(modules: str) -> set[str]:
+    """Return the names of all modules that Python has loaded after an import."""
+    return set(run("-c", f"import {modules}, sys; print(*sys.modules)").split())
+
+
 @pytest.mark.parametrize(
     ("module", "never"),
     [
@@ -56,7 +63,7 @@ def run(*arguments: str) -> str:
     ],
 )
 def test_a_process_loads_what_it_needs_and_not_what_the_others_need(module: str, never: set[str]) -> None:
-    loaded = run("-c", f"import {module}, sys; print(*sys.modules)").split()
+    loaded = loaded_with(module)
 
     assert module in loaded
     assert {name.split(".")[0] for name in loaded} & never == set()
@@ -69,7 +76,7 @@ def test_without_tracing_nothing_of_it_is_loaded(module: str) -> None:
     FastAPI imports OpenTelemetry's interface and redis-py its metrics, but neither imports what makes and exports
     spans.
     """
-    loaded = run("-c", f"import {module}, sys; print(*sys.modules)").split()
+    loaded = loaded_with(module)
 
     spans = ("opentelemetry.sdk.trace", "opentelemetry.exporter", "google.protobuf")
     assert not [name for name in loaded if name.startswith(spans)]
@@ -79,7 +86,7 @@ def test_without_tracing_nothing_of_it_is_loaded(module: str) -> None:
 def test_what_is_shared_stays_light() -> None:
     # Imported on demand.
     names = [name_of(path) for path in modules_of("shared") if path.stem != "tracing"]
-    loaded = run("-c", f"import {', '.join(names)}, sys; print(*sys.modules)").split()
+    loaded = loaded_with(", ".join(names))
 
     heavy = {"fastapi", "starlette", "uvicorn", "sklearn", "numpy", "scipy", "joblib", "gateway", "worker", "training"}
     assert {name.split(".")[0] for name in loaded} & {*heavy, "opentelemetry"} == set()

@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-REPOSITORY = Path(__file__).parents[2]
+from tests.support.fork_server import ENVIRONMENT, Forked, fork_server
+from tests.support.fork_server import REPOSITORY as REPOSITORY
+
 Found = TypeVar("Found")
 
 
@@ -72,12 +74,15 @@ class Process:
         self.environment = {**_clean_environment(), "TMPDIR": str(folder), **environment}
         self._folder_to_run_in = folder_to_run_in
         self._log_path = folder / f"{name}.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
 
     def start(self) -> None:
         """Start the program, also again after a stop."""
         assert not self.running, f"{self.name} runs already"
         with self._log_path.open("ab") as log:
+            if self._can_be_forked():
+                self._process = fork_server().start(self.command[-1], self.environment, log.fileno())
+                return
             # A group of its own: the children of a killed parent can be found and ended with it.
             self._process = subprocess.Popen(
                 self.command,
@@ -88,6 +93,14 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
+
+    def _can_be_forked(self) -> bool:
+        """Return True for a program of the project, unless Python or a library would have to start in another way."""
+        program, *options = self.command
+        read_at_start = ("PYTHON", "LD_", "OMP_", "OPENBLAS_", "OTEL_")
+        variables = {name: value for name, value in self.environment.items() if name.startswith(read_at_start)}
+        ours = program == sys.executable and options[:-1] == ["-m"] and self._folder_to_run_in == REPOSITORY
+        return ours and variables.items() <= ENVIRONMENT.items()
 
     @property
     def running(self) -> bool:

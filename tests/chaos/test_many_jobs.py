@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -199,6 +200,14 @@ def _wait_until_all_ended(stack: Stack) -> float:
     return time.monotonic() - since
 
 
+def _all_serve(stack: Stack) -> bool:
+    # A worker may end only now, of whose children one was killed before it had started.
+    kills.start_what_ended(stack)
+    slots = stack.http.get("/health").json()["workers"]["slots"]
+    metrics = [stack.status(f"http://127.0.0.1:{port}/metrics") for port in stack.metrics_ports]
+    return slots == stack.concurrency * len(stack.workers) and set(metrics) == {200}
+
+
 def _hold_counters_of_quiet_times(stack: Stack, submitter: Submitter) -> None:
     """Check that all processes have counted the same in the last part, in which none was killed.
 
@@ -206,9 +215,7 @@ def _hold_counters_of_quiet_times(stack: Stack, submitter: Submitter) -> None:
     start at 0 with the process, and a child counts after it has written the outcomes: jobs between these two steps of a
     killed child are missing.
     """
-    kills.start_what_ended(stack)
-    stack.wait_for_slots(stack.concurrency * len(stack.workers))
-    stack.wait_for_metrics()
+    wait_for("all serve", partial(_all_serve, stack))
     urls = [f"{stack.url}/metrics", *(f"http://127.0.0.1:{port}/metrics" for port in stack.metrics_ports)]
     before, answers_before = Scrape(*urls), submitter.answers_202
     with _submitting(submitter, range(JOBS - QUIET_JOBS, JOBS)) as done:

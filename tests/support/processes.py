@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -17,12 +18,30 @@ from tests.support.fork_server import REPOSITORY as REPOSITORY
 Found = TypeVar("Found")
 
 
+PORTS = range(10_000, 28_000)
+"""Ports for tests: none that the system gives to outgoing connections.
+
+Until a program listens on such a port, the system may give it to another one; and a client that asks for it again and
+again is connected to itself once in 28,000 times, and takes what it has sent for the answer.
+"""
+
+_chance = random.SystemRandom()
+_reservations: list[socket.socket] = []
+
+
 def free_port() -> int:
-    """Return a free TCP port on loopback."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a free TCP port on loopback that no other process of tests uses, for as long as this one runs."""
+    while True:
+        port = _chance.choice(PORTS)
+        # The UDP port of the same number stands for it.
+        reservation = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            reservation.bind(("127.0.0.1", port))
+            with socket.create_server(("127.0.0.1", port)):
+                _reservations.append(reservation)
+                return port
+        except OSError:
+            reservation.close()
 
 
 PATIENCE_SECONDS = 60.0

@@ -10,9 +10,11 @@ from collections.abc import Collection
 from typing import Any
 
 import skops.io
+from scipy.sparse import load_npz
 
 from headrace.errors import ArtifactInvalid
 from headrace.loading.bounds import SLACK_BYTES, UNBOUNDED, BoundedStream
+from headrace.loading.makers import check_sparse
 from headrace.loading.states import check_estimator
 
 SCHEMA = "schema.json"
@@ -55,6 +57,11 @@ def load_skops(content: bytes, trusted: Collection[str], max_bytes: int = UNBOUN
     if unknown:
         raise ArtifactInvalid(f"it holds {', '.join(unknown)}, not in SKOPS_TRUSTED_TYPES")
     estimator = skops.io.load(bounded(), trusted=sorted(trusted))
+    with zipfile.ZipFile(io.BytesIO(plain)) as archive:
+        # Also those that are no attributes of an estimator: skops checks none of their positions.
+        for name in archive.namelist():
+            if name.endswith(SPARSE):
+                check_sparse(load_npz(io.BytesIO(archive.read(name))))
     check_estimator(estimator)
     return estimator, size_bytes
 

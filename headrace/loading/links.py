@@ -23,6 +23,7 @@ from sklearn.tree import BaseDecisionTree
 from sklearn.tree._tree import Tree
 
 from headrace.errors import ArtifactInvalid
+from headrace.loading.makers import check_sparse
 from headrace.loading.parts import leaves
 
 LINKED = (BallTree, DistanceMetric, KDTree, Tree)
@@ -71,6 +72,8 @@ def unshared(target: Any, state: Any) -> Any:
     if isinstance(target, np.ndarray):
         # NumPy shares long bytes with the array that it makes of them.
         return tuple(bytes(memoryview(each)) if type(each) is bytes else each for each in state)
+    if isinstance(target, DistanceMetric):
+        return tuple({**each} if type(each) is dict else each for each in state)
     if isinstance(target, TreePredictor):
         return {name: _own(each) for name, each in state.items()}
     if isinstance(target, KDTree | BallTree):
@@ -94,7 +97,9 @@ def check_linked_parts(part: Any) -> None:
         if isinstance(part, kind):
             check(part)
     for each in vars(part).values():
-        if isinstance(each, BallTree | KDTree | Tree | np.random.RandomState):
+        if issparse(each):
+            check_sparse(each)
+        elif isinstance(each, BallTree | KDTree | Tree | np.random.RandomState):
             check_links(each, each.__getstate__())
         elif isinstance(each, np.random.Generator):
             check_links(each.bit_generator, each.bit_generator.state)

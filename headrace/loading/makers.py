@@ -16,6 +16,7 @@ import scipy.sparse
 from pandas.api.extensions import ExtensionArray
 from scipy.interpolate import BSpline
 
+from headrace.errors import ArtifactInvalid
 from headrace.loading.names import is_special
 from headrace.loading.tokens import is_plain, untrusted
 
@@ -200,12 +201,26 @@ def _sparse(kind: Callable[..., Any]) -> Callable[[Any], Any]:
             raise untrusted("a sparse matrix of other parts than SciPy writes")
         data, *owned = parts[0], *(each.copy() if each.flags.writeable else each for each in parts[1:])
         matrix = kind((data, tuple(owned)) if coords else (data, *owned), shape=state["_shape"])
-        if "indptr" in state:
-            # The constructor looks at the first and last position only.
-            matrix.check_format(full_check=True)
+        check_sparse(matrix)
         return matrix
 
     return make
+
+
+def check_sparse(matrix: Any) -> None:
+    """Check that the positions of a sparse matrix are inside of its shape.
+
+    The constructors of SciPy look at the first and last pointer only, and its full check at no position at all if the
+    last pointer is 0. Of formats without pointers, the constructors check all.
+
+    Raises:
+        ArtifactInvalid: if a pointer is less than the one before.
+        ValueError: if SciPy finds another mistake.
+    """
+    if hasattr(matrix, "indptr"):
+        if (matrix.indptr[1:] < matrix.indptr[:-1]).any():
+            raise ArtifactInvalid("a sparse matrix has pointers that do not ascend")
+        matrix.check_format(full_check=True)
 
 
 def _spline(state: Any) -> BSpline:

@@ -31,6 +31,9 @@ With another name than one of METHODS, an array that takes the place of a part w
 ARGUMENT_NAMES = frozenset(["inv_kw_args", "kw_args"])
 """Attributes with arguments for a function; some functions start as many processes as `n_jobs` says."""
 
+ONE_ARGUMENT_NAMES = frozenset(["func", "inverse_func", "weights"])
+"""Attributes with functions that an estimator calls with one array; it calls others with two."""
+
 PART_NAMES = frozenset(
     [
         *("best_estimator_", "calibrated_classifiers_", "estimator_", "estimators_", "final_estimator_", "regressor_"),
@@ -70,6 +73,8 @@ def set_state(target: Any, state: Any) -> None:
                 check_attributes(kind, each)
             elif hasattr(each, "keys"):
                 raise untrusted(f"a {type(each).__qualname__} as the state of {kind.__qualname__}")
+            else:
+                check_function(each, 2)
     else:
         # Anything else with keys, such as an OrderedDict, would set attributes too.
         raise untrusted(f"a {type(state).__qualname__} as the state of {kind.__qualname__}")
@@ -102,13 +107,30 @@ def check_attributes(kind: type, state: Mapping[Any, Any]) -> None:
             raise untrusted(f"an attribute {name!r} of {kind.__qualname__}")
         if name in FIXED and (type(value), value) != (type(FIXED[name]), FIXED[name]):
             raise ArtifactInvalid(f"{kind.__qualname__} has another {name} than {FIXED[name]!r}")
-        if isinstance(value, dict) and not is_plain(value.get("out")):
+        if not is_plain(value.get("out") if isinstance(value, dict) else value if name == "out" else None):
             # NumPy's functions would write into it, also if it is a part that was checked.
             raise untrusted(f"an output for a function of {kind.__qualname__}")
+        is_options = isinstance(value, dict) and name not in ARGUMENT_NAMES
+        for function in value.values() if is_options else [value]:
+            check_function(function, 1 if name in ONE_ARGUMENT_NAMES else 2)
         if name in ARGUMENT_NAMES and not (value is None or (type(value) is dict and value.get("n_jobs") in (None, 1))):
             raise untrusted(f"arguments that start processes in {kind.__qualname__}")
         if name in METHOD_NAMES and not METHODS.issuperset(value if isinstance(value, list | tuple) else [value]):
             raise ArtifactInvalid(f"{kind.__qualname__} has a {name} that is no method of estimators")
+
+
+def check_function(value: Any, n_arguments: int) -> None:
+    """Check that a function, if the value is one of NumPy's, takes so many arrays: it would write into one more.
+
+    Raises:
+        ArtifactInvalid: if it takes fewer, or is a partial with arguments that it might write into.
+    """
+    if isinstance(value, functools.partial):
+        if value.args or not all(map(_is_option, value.keywords.values())):
+            raise untrusted("a partial with other than plain keyword arguments")
+        value = value.func
+    if isinstance(value, np.ufunc) and value.nin < n_arguments:
+        raise untrusted(f"the function {value.__name__} in the place of one of {n_arguments} arrays")
 
 
 def check_estimator(estimator: Any) -> None:
@@ -196,7 +218,11 @@ def _copied(state: dict[Any, Any], names: Collection[Any]) -> dict[Any, Any]:
 
 def _check_partial(target: "functools.partial[Any]", state: Any) -> None:
     function, args, kwargs, attributes = state
-    options = [each for value in kwargs.values() for each in (value if type(value) is list else [value])]
-    are_plain = kwargs.get("n_jobs") in (None, 1) and all(is_plain(each) or isinstance(each, type) for each in options)
+    are_plain = kwargs.get("n_jobs") in (None, 1) and all(map(_is_option, kwargs.values()))
     if function is not target.func or args or attributes or not are_plain:
         raise untrusted("a partial with other than plain keyword arguments")
+
+
+def _is_option(value: Any) -> bool:
+    """Return True for a keyword argument that no function writes into."""
+    return all(is_plain(each) or isinstance(each, type) for each in (value if type(value) is list else [value]))

@@ -129,6 +129,27 @@ def test_many_nodes_are_refused_before_they_are_made(monkeypatch: pytest.MonkeyP
         load_skops(content, [], BOUND)
 
 
+@pytest.mark.parametrize(
+    ("form", "changes"),
+    [
+        ("csr", {"indices": np.array([-3, 1], np.int32)}),
+        ("csc", {"indices": np.array([10**8, 1], np.int32)}),
+        ("csr", {"indptr": np.array([0, 10**9, 0], np.int32)}),
+        ("csc", {"indptr": np.array([0, 2, 1], np.int32)}),
+        ("coo", {"coords": (np.array([0, 10**9]), np.array([0, 1]))}),
+    ],
+)
+@pytest.mark.parametrize("kind", [MATRIX, "scipy.sparse.spmatrix"])
+def test_the_positions_of_sparse_matrices_are_inside(form: str, changes: dict[str, Any], kind: str) -> None:
+    matrix = getattr(sparse, f"{form}_matrix")(np.eye(2))
+    vars(matrix).update(changes)
+    module, _, name = kind.rpartition(".")
+    held = {**node("SparseMatrixNode"), "__module__": module, "__class__": name, "type": "scipy", "file": "x.npz"}
+
+    with pytest.raises((ArtifactInvalid, ValueError)):
+        load_skops(many(1, held, **{"x.npz": npz(matrix)}), [kind])
+
+
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_methods_that_inflate_without_a_bound_are_refused(method: int) -> None:
     with pytest.raises(ArtifactInvalid, match="compressed by another method"):

@@ -23,7 +23,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor, StackingClassifier
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.gaussian_process.kernels import RBF
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.metrics import accuracy_score, get_scorer, make_scorer
+from sklearn.metrics import DistanceMetric, accuracy_score, get_scorer, make_scorer
 from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
 from sklearn.multioutput import ClassifierChain
 from sklearn.neighbors import KDTree, KNeighborsClassifier
@@ -201,6 +201,13 @@ STATES: dict[str, Callable[[], Any]] = {
     "a metric": lambda: KNeighborsClassifier(metric=NEVER),
     "weights": lambda: KNeighborsClassifier(weights=eval),
     "an inverse": lambda: FunctionTransformer(inverse_func=NEVER),
+    "a function that would write into rows": lambda: SVC(kernel=np.positive),
+    "a partial that would write into rows": lambda: SVC(kernel=functools.partial(np.positive, where=True)),
+    "an argument that would write into rows": lambda: KNeighborsClassifier(
+        metric="pyfunc", metric_params={"func": np.positive}
+    ),
+    "a metric that would write into rows": lambda: DistanceMetric.get_metric("pyfunc", func=np.positive),
+    "a metric with an output": lambda: DistanceMetric.get_metric("pyfunc", func=np.vecdot, out=np.zeros(1)),
     "a class of no list": lambda: Fake(),
     "arguments for an estimator": lambda: Reduced(LogisticRegression, "l2"),
     "arguments for a new estimator": lambda: Reduced(Named("copyreg", "__newobj__"), LogisticRegression, 1),
@@ -301,7 +308,7 @@ def searched(part: Any) -> Any:
     ids=["array", "function", "number", "bunch", "estimators", "last", "kernel", "transformer", "step"],
 )
 def test_what_is_asked_for_predictions_is_an_estimator(estimator: Any) -> None:
-    with pytest.raises(ArtifactInvalid, match="where an estimator has to be"):
+    with pytest.raises(ArtifactInvalid, match=r"where an estimator has to be|in the place of"):
         unpickle(pickled(make_pipeline(estimator)))
 
 
@@ -347,6 +354,18 @@ def test_keyword_arguments_that_grow_after_their_check_are_others() -> None:
     value, _ = unpickle(b"\x80\x04" + partial + b"h\x00\x8c\x03out\x8c\x01xs0.")
 
     assert value.keywords == {}
+
+
+def test_arguments_of_a_metric_that_grow_after_their_check_are_others() -> None:
+    arguments: dict[str, Any] = {}
+    metric = DistanceMetric.get_metric("pyfunc", func=np.vecdot)
+    make, classes, state = metric.__reduce__()
+    content = pickled([Reduced(make, *classes, state=(*state[:-1], arguments)), arguments])
+
+    (read, grown), _ = unpickle(content)
+    grown["out"] = np.zeros(1)
+
+    assert read.__getstate__()[-1] == {}
 
 
 def labelled(label: Any, *values: Any) -> pd.Series:

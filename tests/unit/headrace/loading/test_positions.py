@@ -206,6 +206,8 @@ def test_parts_behind_a_mask_are_checked(hidden: bool) -> None:
         ("csc", {"indices": np.array([0, -1, 2, 3], np.int32)}),
         ("csr", {"indptr": np.array([0, 3, 1, 4, 4], np.int32)}),
         ("csr", {"indptr": np.array([0, 1, 4], np.int32)}),
+        ("csr", {"indptr": np.array([0, 10**9, 0, 0, 0], np.int32)}),
+        ("bsr", {"indptr": np.array([0, 10**9, 0, 0, 0], np.int32)}),
         ("bsr", {"indices": np.array([10**9], np.int32)}),
         ("coo", {"coords": (np.array([10**9] * 4), np.arange(4))}),
         ("dia", {"offsets": np.arange(9)}),

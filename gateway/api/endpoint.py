@@ -132,12 +132,20 @@ class HotEndpoint(ABC):
         """
 
 
-@lru_cache(maxsize=1024)
+PATH_MAX_CHARACTERS = 512
+"""Characters of a path that is remembered: those of hot routes, with names of 64 characters, are shorter."""
+
+
 def match_path(path: str) -> tuple[str, Mapping[str, str]]:
     """Return the template that a path matches, and its parameters.
 
     The resource may be any; the template is empty if the path has another form.
     """
+    return _match(path) if len(path) <= PATH_MAX_CHARACTERS else ("", {})
+
+
+@lru_cache(maxsize=1024)
+def _match(path: str) -> tuple[str, Mapping[str, str]]:
     match path.split("/"):
         case ["", resource]:
             return f"/{resource}", {}

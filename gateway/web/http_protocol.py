@@ -161,11 +161,11 @@ class HttpProtocol(HttpToolsProtocol):
         """Start a request whose head is complete, unless it will be parsed again without its `Upgrade`.
 
         Raises:
-            ValueError: if a proxy in front could read it otherwise. The parser stops with an error.
+            ValueError, Problem: if `check_head` does. The parser stops with an error.
         """
         if will_be_parsed_again(self.parser):
             return
-        check_head(self.parser.get_http_version(), self.headers)
+        check_head(self.parser.get_http_version(), self.url, self.headers)
         self._chunk_bytes_left = SMALL_CHUNKS_MAX * CHUNK_BYTES
         super().on_headers_complete()
         if self._monitor.stopping:

@@ -23,6 +23,9 @@ _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 HEADERS_MAX = 200
 """Headers of a request at most: each costs the code that reads them more than the parser."""
 
+URL_MAX_BYTES = 4096
+"""Bytes of a URL at most: those of the API are shorter than a tenth, and each route is compared with the path."""
+
 CHUNK_BYTES = 32
 """Bytes per chunk of a body at least, on average and with its size and line breaks: each chunk costs a call or two."""
 
@@ -180,14 +183,17 @@ def will_be_parsed_again(parser: httptools.HttpRequestParser) -> bool:
     return upgrade
 
 
-def check_head(version: str, headers: HeaderPairs) -> None:
+def check_head(version: str, url: bytes, headers: HeaderPairs) -> None:
     """Check what the parser does not check.
 
     Raises:
         ValueError: if the version is neither 1.1 nor 1.0, `Host` is missing or malformed (RFC 9112, section 3.2), a
             header comes twice of which there may be one, or the body has a transfer coding besides chunked, which the
             parser would ignore, or any in HTTP/1.0, which has none (section 6.1).
+        Problem: 414 if the URL is too long.
     """
+    if len(url) > URL_MAX_BYTES:
+        raise Problem(414, "url_too_long", f"the URL is longer than {URL_MAX_BYTES} bytes")
     seen: set[bytes] = set()
     codings = 0
     for name, value in headers:

@@ -33,6 +33,7 @@ def test_a_path_tells_its_template(path: str, template: str, parameters: dict[st
         "/models/a/versions//predict",
         "/models/a/versions/b/c/predict",
         "/models/a/predict/",
+        f"/models/{'a' * 512}/predict",
     ],
 )
 def test_what_the_routes_do_not_match_is_left_to_them(path: str) -> None:

@@ -16,6 +16,7 @@ from gateway.settings import GatewaySettings
 from gateway.web import http_protocol
 from gateway.web.http_protocol import HEAD_MAX_BYTES, PARSED_MAX_BYTES, STATE, HttpProtocol
 from gateway.web.request_context import context_of
+from gateway.web.request_parser import URL_MAX_BYTES
 from gateway.web.slow_clients import LINES_PER_SECOND, ConnectionMonitor, Phase
 from tests.support.coroutines import run, turns
 from tests.unit.gateway.web.transports import RecordingTransport
@@ -183,6 +184,20 @@ def test_headers_and_trailers_are_limited(first: bytes, last: int | None) -> Non
                 assert connection.transport.aborted
             else:
                 assert refusal(connection.transport) == "head_too_large"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("method", [b"GET", b"OPTIONS"])
+def test_a_url_is_limited(method: bytes) -> None:
+    async def scenario() -> None:
+        for n_bytes in (URL_MAX_BYTES, URL_MAX_BYTES + 1):
+            with connected(App()) as connection:
+                await connection.receive(b"%b /%b HTTP/1.1\r\nHost: gateway\r\n\r\n" % (method, b"a" * (n_bytes - 1)))
+                if n_bytes > URL_MAX_BYTES:
+                    assert refusal(connection.transport) == "url_too_long"
+                else:
+                    assert not connection.transport.writes
 
     run(scenario())
 

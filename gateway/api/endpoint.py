@@ -23,6 +23,9 @@ from shared.queue.contract import Lane
 
 IDEMPOTENCY_KEY_MAX_CHARACTERS = 255
 
+PATH_MAX_CHARACTERS = 512
+"""Characters of a path that is remembered: those of hot routes, with names of 64 characters, are shorter."""
+
 RequestHeaders = Mapping[bytes, bytes]
 """Headers of a request as ASGI has them, names in lower case."""
 
@@ -130,10 +133,6 @@ class HotEndpoint(ABC):
             Problem: if the request is not acceptable.
             RequestError: if the request fails behind the API.
         """
-
-
-PATH_MAX_CHARACTERS = 512
-"""Characters of a path that is remembered: those of hot routes, with names of 64 characters, are shorter."""
 
 
 def match_path(path: str) -> tuple[str, Mapping[str, str]]:

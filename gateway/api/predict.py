@@ -56,14 +56,13 @@ class PredictEndpoint(HotEndpoint):
         served.batcher.admit(1, deadline_seconds)
         asked_at = time.perf_counter()
         parsed = await self.parse(served, body, context)
-        if not served.parser.is_small(body):
-            # A large body may have waited for its turn.
-            deadline_seconds -= time.perf_counter() - asked_at
-            if deadline_seconds <= 0:
-                raise DeadlineExceeded(self._deadline_seconds(scope))
+        # A large body may have waited for its turn.
+        left_seconds = deadline_seconds - (time.perf_counter() - asked_at)
+        if left_seconds <= 0:
+            raise DeadlineExceeded(deadline_seconds)
         context.hold_answer(len(parsed.rows) * served.answer_row_bytes)
         trace = context.trace
-        answer = await served.batcher.predict(parsed.rows, deadline_seconds, trace, context.wait_for)
+        answer = await served.batcher.predict(parsed.rows, left_seconds, trace, context.wait_for)
         result: dict[str, Any] = answer.result
         if "error" in result:
             raise problem_of_result(result["error"])

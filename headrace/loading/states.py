@@ -107,7 +107,8 @@ def check_attributes(kind: type, state: Mapping[Any, Any]) -> None:
             raise untrusted(f"an attribute {name!r} of {kind.__qualname__}")
         if name in FIXED and (type(value), value) != (type(FIXED[name]), FIXED[name]):
             raise ArtifactInvalid(f"{kind.__qualname__} has another {name} than {FIXED[name]!r}")
-        if not is_plain(value.get("out") if isinstance(value, dict) else value if name == "out" else None):
+        output = value.get("out") if isinstance(value, dict) else None
+        if not is_plain(output) or (name == "out" and not is_plain(value)):
             # NumPy's functions would write into it, also if it is a part that was checked.
             raise untrusted(f"an output for a function of {kind.__qualname__}")
         is_options = isinstance(value, dict) and name not in ARGUMENT_NAMES

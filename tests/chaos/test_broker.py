@@ -3,7 +3,6 @@
 import json
 import signal
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,11 @@ from shared.queue import keys
 from tests.chaos.arena import Arena
 from tests.chaos.conftest import Measure
 from tests.chaos.ledger import Question, question
-from tests.support.processes import wait_for
+from tests.support.processes import hold_for, wait_for
 from tests.support.puppet import Act
 from tests.support.redis_clock import RedisClock
 
 FILLING = [f"filling:{number}" for number in range(6000)]
-
-
-def _for_seconds(seconds: float, holds: Callable[[], bool]) -> None:
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        assert holds()
-        time.sleep(0.1)
 
 
 def _alive_not_ready(arena: Arena) -> None:
@@ -55,7 +47,7 @@ def test_the_broker_is_down(arena: Arena, measure: Measure, how: int, seconds: f
             else:
                 arena.stack.broker.stop()
             _alive_not_ready(arena)
-            _for_seconds(seconds, lambda: arena.stack.status("/livez") == 200)
+            hold_for(seconds, lambda: arena.stack.status("/livez") == 200)
             arena.stack.start_broker()
             measure(arena.serves_again(time.monotonic(), 30))
     assert pids == [process.pid for process in (arena.stack.gateway, *arena.stack.workers)]
@@ -83,7 +75,7 @@ def test_the_broker_is_loading(arena: Arena, measure: Measure) -> None:
         finally:
             broker.command = command
         wait_for("the broker says that it loads", lambda: _is_loading(arena))
-        _for_seconds(8, lambda: arena.stack.status("/livez") == 200)
+        hold_for(8, lambda: arena.stack.status("/livez") == 200)
         assert _is_loading(arena)
         redis.config_set("key-load-delay", 0)
         wait_for("the broker has loaded", lambda: not _is_loading(arena))
@@ -126,7 +118,7 @@ def test_the_broker_hangs(arena: Arena, measure: Measure, seconds: float) -> Non
     with arena.traffic():
         arena.stack.broker.signal(signal.SIGSTOP)
         _alive_not_ready(arena)
-        _for_seconds(seconds, lambda: arena.stack.status("/livez") == 200)
+        hold_for(seconds, lambda: arena.stack.status("/livez") == 200)
         arena.stack.broker.signal(signal.SIGCONT)
         measure(arena.serves_again(time.monotonic(), 30))
 
@@ -139,7 +131,7 @@ def test_the_broker_is_full(arena: Arena, measure: Measure) -> None:
         try:
             redis.config_set("maxmemory", 1)
             wait_for("submissions are refused", lambda: arena.client.submit(question(1)) is None)
-            _for_seconds(3, lambda: arena.stack.status("/livez") == 200)
+            hold_for(3, lambda: arena.stack.status("/livez") == 200)
         finally:
             redis.config_set("maxmemory", 0)
         measure(arena.serves_again(time.monotonic(), 30))

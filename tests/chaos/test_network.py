@@ -8,7 +8,7 @@ import pytest
 
 from tests.chaos.arena import Arena
 from tests.chaos.conftest import Measure
-from tests.support.processes import wait_for
+from tests.support.processes import hold_for, wait_for
 
 RECOVERED_WITHIN = 20
 
@@ -43,7 +43,7 @@ def test_connections_are_refused(arena: Arena, measure: Measure) -> None:
     pids = _pids(arena)
     with arena.traffic():
         with arena.gateway_proxy.down(), arena.worker_proxy.down():
-            _for_seconds(arena, 3)
+            hold_for(3, lambda: arena.stack.status("/livez") == 200)
         measure(arena.serves_again(time.monotonic(), 2 * RECOVERED_WITHIN))
     assert _pids(arena) == pids
 
@@ -56,7 +56,7 @@ def test_nothing_passes(arena: Arena, measure: Measure, seconds: float) -> None:
     pids = _pids(arena)
     with arena.traffic():
         with arena.gateway_proxy.with_toxics(timeout=True), arena.worker_proxy.with_toxics(timeout=True):
-            _for_seconds(arena, seconds)
+            hold_for(seconds, lambda: arena.stack.status("/livez") == 200)
         measure(arena.serves_again(time.monotonic(), 2 * RECOVERED_WITHIN))
     assert _pids(arena) == pids
 
@@ -78,17 +78,9 @@ def test_a_bad_network(arena: Arena, measure: Measure, toxics: dict[str, Any]) -
         with ExitStack() as bad:
             for proxy in (arena.gateway_proxy, arena.worker_proxy):
                 bad.enter_context(proxy.with_toxics(**toxics))
-            _for_seconds(arena, 5)
+            hold_for(5, lambda: arena.stack.status("/livez") == 200)
         measure(arena.serves_again(time.monotonic(), 2 * RECOVERED_WITHIN))
     assert _pids(arena) == pids
-
-
-def _for_seconds(arena: Arena, seconds: float) -> None:
-    """Wait while a fault lasts, and check that the gateway answers at once that it is alive."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        assert arena.stack.status("/livez") == 200
-        time.sleep(0.1)
 
 
 def _pids(arena: Arena) -> list[int]:

@@ -17,28 +17,16 @@ with atheris.instrument_imports(include=["gateway", "shared", "worker"]):
     from gateway.broker.celery_message import queue_entry
     from gateway.catalog.row_parser import RowParser
     from shared.queue.celery_app import make_celery
-    from shared.queue.contract import Call, PredictMessage, RunJobsMessage, ShadowMessage
     from shared.settings import CommonSettings
     from tests.support.any_bytes import check_body, check_entry, check_manifest
     from tests.support.manifests import classifier, feature, flag, mixed, text
+    from tests.support.messages import EXAMPLES
 
 MANIFEST = mixed(
     feature("size"), feature("weight", nullable=True), text("colour"), text("note", None, nullable=True), flag("new")
 )
 PARSER = RowParser(MANIFEST, 3)
 ROW = {"size": 1.5, "weight": None, "colour": "red", "note": "Straße", "new": True}
-SENT = [
-    PredictMessage(
-        batch=1,
-        reply_to="headrace:replies:r",
-        model="m",
-        version="v",
-        calls=[Call(1, 0.0, 1.0)],
-        rows=[[1.0, "Straße"]],
-    ),
-    RunJobsMessage(jobs=["a", "b"]),
-    ShadowMessage(model="m", version="v2", primary="v1", rows=[[1.0, None]], predictions=["Straße"]),
-]
 
 
 def body(data: bytes) -> None:
@@ -57,7 +45,7 @@ Target = tuple[Callable[[bytes], None], Callable[[], Iterable[bytes]]]
 
 TARGETS: dict[str, Target] = {
     "bodies": (body, lambda: [json.dumps(each).encode() for each in (ROW, {"instances": [ROW, ROW]})]),
-    "entries": (entry, lambda: [queue_entry(make_celery(CommonSettings()), message, "", 1.0) for message in SENT]),
+    "entries": (entry, lambda: [queue_entry(make_celery(CommonSettings()), message, "", 1.0) for message in EXAMPLES]),
     "manifests": (check_manifest, lambda: [each.model_dump_json().encode() for each in (MANIFEST, classifier())]),
 }
 """Name -> the check that must hold for any bytes, and valid bytes to begin with."""

@@ -152,7 +152,7 @@ def test_the_exporter_sees_all_and_runs_no_script(stack: Stack) -> None:
                 )
             return False
 
-        # It makes a new connection for each scrape.
+        # The exporter makes a new connection for each scrape.
         for _ in range(2):
             wait_for("the exporter sees tasks, worker and queues", sees_the_stack)
     assert denials(stack) == []

@@ -76,6 +76,14 @@ def pause(seconds: float) -> None:
     wait_for("the pause is over", lambda: time.monotonic() >= until, seconds + 5)
 
 
+def hold_for(seconds: float, probe: Callable[[], bool]) -> None:
+    """Check again and again, for so many seconds, that a probe is true."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        assert probe()
+        pause(0.1)
+
+
 class Process:
     """A program of the stack. Its output is kept for failing tests."""
 

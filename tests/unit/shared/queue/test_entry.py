@@ -12,24 +12,13 @@ from celery.app.task import Context
 
 from gateway.broker.celery_message import queue_entry
 from shared.queue.celery_app import make_celery
-from shared.queue.contract import Call, Message, PredictMessage, RunJobsMessage, ShadowMessage
+from shared.queue.contract import Message
 from shared.queue.entry import TEXT_HEADERS, UNUSED_HEADERS, problem
 from shared.settings import CommonSettings
+from tests.support.messages import EXAMPLES
 
 APP = make_celery(CommonSettings())
-MESSAGES = [
-    PredictMessage(
-        batch=1,
-        reply_to="headrace:replies:r",
-        model="m",
-        version="v",
-        calls=[Call(1, 0.0, 1.0)],
-        rows=[[1.0, "Straße"]],
-        probe=True,
-    ),
-    RunJobsMessage(jobs=["a", "b"]),
-    ShadowMessage(model="m", version="v2", primary="v1", rows=[[1.0, None]], predictions=["Straße"]),
-]
+MESSAGES = [EXAMPLES[0].model_copy(update={"probe": True}), *EXAMPLES[1:]]
 GOOD: dict[str, Any] = orjson.loads(queue_entry(APP, MESSAGES[1], "", 1.0))
 
 Change = Callable[[dict[str, Any]], object]

@@ -17,10 +17,11 @@ from kombu.transport.virtual import Message as Delivered
 
 from gateway.broker.celery_message import queue_entry
 from shared.queue.celery_app import make_celery
-from shared.queue.contract import Call, Message, PredictMessage, Row, RunJobsMessage, ShadowMessage, packed
+from shared.queue.contract import Message, PredictMessage, Row, RunJobsMessage, ShadowMessage, packed
 from shared.settings import CommonSettings
 from tests.support.any_bytes import MESSAGES, check_entry
 from tests.support.fuzzing import changed, fuzzed
+from tests.support.messages import EXAMPLES
 from worker.execution.batch_runner import BatchRunner
 from worker.execution.tasks import register_tasks
 from worker.model.rows import unpack_rows
@@ -45,19 +46,7 @@ class Ran:
 RAN = Ran()
 APP = make_celery(CommonSettings())
 register_tasks(APP, lambda: cast(BatchRunner, RAN))
-SENT = [
-    PredictMessage(
-        batch=1,
-        reply_to="headrace:replies:r",
-        model="m",
-        version="v",
-        calls=[Call(1, 0.0, 1.0)],
-        rows=[[1.0, "Straße"]],
-    ),
-    RunJobsMessage(jobs=["a", "b"]),
-    ShadowMessage(model="m", version="v2", primary="v1", rows=[[1.0, None]], predictions=["Straße"]),
-]
-ENTRIES = [orjson.loads(queue_entry(APP, message, "", 1.0, {"0": {"traceparent": "x"}})) for message in SENT]
+ENTRIES = [orjson.loads(queue_entry(APP, message, "", 1.0, {"0": {"traceparent": "x"}})) for message in EXAMPLES]
 
 
 def consume(entry: bytes) -> None:
@@ -93,7 +82,7 @@ def consume(entry: bytes) -> None:
         return
 
 
-@pytest.mark.parametrize("sent", SENT, ids=lambda sent: type(sent).__name__)
+@pytest.mark.parametrize("sent", EXAMPLES, ids=lambda sent: type(sent).__name__)
 def test_what_the_gateway_writes_runs(sent: Message) -> None:
     RAN.messages.clear()
     consume(queue_entry(APP, sent, "", 1.0))
@@ -111,7 +100,7 @@ def test_an_entry_is_a_task_that_celery_takes_or_a_dead_letter(entry: bytes) -> 
 
 
 @fuzzed(60)
-@given(st.sampled_from([*MESSAGES]), st.text(max_size=50) | changed(json.loads(SENT[0].to_json())).map(json.dumps))
+@given(st.sampled_from([*MESSAGES]), st.text(max_size=50) | changed(json.loads(EXAMPLES[0].to_json())).map(json.dumps))
 def test_a_task_whose_text_is_no_message_is_dropped(task: str, payload: str) -> None:
     body = orjson.dumps([[payload], {}, {}]).decode()
     entry = {**ENTRIES[0], "headers": {**ENTRIES[0]["headers"], "task": task}, "body": body}

@@ -200,8 +200,19 @@ def _wait_until_all_ended(stack: Stack) -> float:
     return time.monotonic() - since
 
 
+def _all_go_on(stack: Stack) -> bool:
+    """Return True if all workers serve and none ends within 2 s.
+
+    A worker of whose children one was killed before it had started ends only when it has said that it is ready.
+    """
+    wait_for("all serve", partial(_all_serve, stack))
+    pids = [worker.pid for worker in stack.workers]
+    pause(2)
+    kills.start_what_ended(stack)
+    return pids == [worker.pid for worker in stack.workers]
+
+
 def _all_serve(stack: Stack) -> bool:
-    # A worker may end only now, of whose children one was killed before it had started.
     kills.start_what_ended(stack)
     slots = stack.http.get("/health").json()["workers"]["slots"]
     metrics = [stack.status(f"http://127.0.0.1:{port}/metrics") for port in stack.metrics_ports]
@@ -215,7 +226,7 @@ def _hold_counters_of_quiet_times(stack: Stack, submitter: Submitter) -> None:
     start at 0 with the process, and a child counts after it has written the outcomes: jobs between these two steps of a
     killed child are missing.
     """
-    wait_for("all serve", partial(_all_serve, stack))
+    wait_for("no worker ends any more", partial(_all_go_on, stack))
     urls = [f"{stack.url}/metrics", *(f"http://127.0.0.1:{port}/metrics" for port in stack.metrics_ports)]
     before, answers_before = Scrape(*urls), submitter.answers_202
     with _submitting(submitter, range(JOBS - QUIET_JOBS, JOBS)) as done:

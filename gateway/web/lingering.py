@@ -7,6 +7,8 @@ and the end of its own side, and discards what still arrives for a while (nginx:
 """
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +25,21 @@ DISCARDED_MAX_BYTES = 100_000_000
 """Bytes that are discarded at most: 25 bodies of the default limit, which cost the event loop some 20 ms."""
 
 
+_DISCARD = struct.pack("ii", 1, 0)
+"""Value of `SO_LINGER`: a close resets the connection and discards what is unsent."""
+
+
+def abort(transport: asyncio.Transport) -> None:
+    """Close a connection at once; if its caller does not take the answer, the system discards that too.
+
+    Otherwise the system would keep the socket's buffer of up to 4 MB, and offer it to the caller for minutes, beyond
+    the limit on connections (nginx: `reset_timedout_connection`).
+    """
+    if transport.get_write_buffer_size():
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD)
+    transport.abort()
+
+
 class LingeringTransport:
     """A connection's transport as uvicorn uses it, whose `close` keeps the answer from being lost."""
 
@@ -33,7 +50,6 @@ class LingeringTransport:
         self._rest: _Rest | None = None
         # The transport's own methods: going through methods of this class would cost every request something.
         self.write = transport.write
-        self.abort = transport.abort
         self.is_closing = transport.is_closing
         self.pause_reading = transport.pause_reading
         self.resume_reading = transport.resume_reading
@@ -43,6 +59,10 @@ class LingeringTransport:
     def close(self) -> None:
         """Write what is to be written, and close the connection; linger if the caller may be sending."""
         self.linger(LINGERING_SECONDS if self._may_send() else 0)
+
+    def abort(self) -> None:
+        """Close the connection at once; an answer that its caller does not take is discarded."""
+        abort(self._transport)
 
     def linger(self, seconds: float = LINGERING_SECONDS) -> None:
         """Write what is to be written, discard what arrives for so many seconds at most, and close the connection."""
@@ -82,7 +102,7 @@ class _Rest(asyncio.Protocol):
         self._received_at = self._loop.time()
         self._bytes_left -= len(data)
         if self._bytes_left < 0:
-            self._transport.abort()
+            abort(self._transport)
         # libuv would read up to 32 times before the next connection has its turn.
         self._transport.pause_reading()
         self._loop.call_soon(self._transport.resume_reading)
@@ -100,7 +120,7 @@ class _Rest(asyncio.Protocol):
             self._received_at = now
         due = min(self._until, self._received_at + IDLE_SECONDS)
         if now >= due:
-            self._transport.abort()
+            abort(self._transport)
         else:
             self._timer = self._loop.call_at(due, self._check)
 

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from gateway.admission.jobs import JobsAdmission, WaitingRows
 from gateway.auth.api_keys import KeyRing
 from gateway.auth.guard import Guard
+from gateway.auth.turns import OwnerTurns
 from gateway.background import BackgroundLoops
 from gateway.batching.batcher import Batcher
 from gateway.batching.slots import WorkerGroups
@@ -24,14 +25,15 @@ from gateway.catalog.rollout import Shadows
 from gateway.catalog.row_parser import RowParser
 from gateway.catalog.served_model import ServedModel
 from gateway.jobs.listing import JobListing
+from gateway.jobs.reader import JobReader
 from gateway.jobs.reconciler import Reconciler
 from gateway.jobs.retention import JobRetention
 from gateway.jobs.service import JobService
 from gateway.metrics import GatewayMetrics
 from gateway.readiness import ReadinessProbe
 from gateway.settings import GatewaySettings
-from gateway.web.answers import AnswerBudget
-from gateway.web.bodies import BodyReader, ParseTurns
+from gateway.web.answers import PIECE_BYTES, AnswerBudget
+from gateway.web.bodies import BodyReader
 from gateway.web.graceful_stop import GracefulStop
 from gateway.web.slow_clients import ConnectionMonitor
 from headrace.models.manifest import Manifest
@@ -75,7 +77,8 @@ class Services:
         self.tracing = _request_tracing(self.clock) if settings.tracing else None
         self.metrics = GatewayMetrics(settings.gateway_processes > 1)
         self.body_reader = BodyReader(settings.body_max_bytes, settings.bodies_max_bytes)
-        self.parse_turns = ParseTurns()
+        self.parse_turns = OwnerTurns(pauses=True)
+        """Turns of large bodies at being parsed, which blocks the event loop: a body of 4 MB for up to 0.3 s."""
         self.answers = AnswerBudget(settings.answers_max_bytes, self.metrics.rejected)
         self.connections = ConnectionMonitor(settings, self.metrics.rejected)
         self.workers = Workers(self.redis, self.clock)
@@ -84,7 +87,8 @@ class Services:
         self.catalog = Catalog(store, settings.default_model, self.workers, self._serve)
         self._jobs_admission = JobsAdmission(settings)
         self.jobs = JobService(self.redis, self.batch_client, self.workers, self._jobs_admission, settings)
-        self.graceful_stop = GracefulStop(self.connections, self.jobs.waiters.release)
+        self.job_reader = JobReader(self.redis, PIECE_BYTES)
+        self.graceful_stop = GracefulStop(self.connections, self.job_reader.waiters.release)
         self.shadows = Shadows(self.redis, self.batch_client, self.workers, self.metrics.shadow_rows_dropped.inc)
         self.job_listing = JobListing(self.redis, self.clock, settings)
         self.monitor = QueueMonitor(self.redis, self.clock, self.workers)
@@ -197,4 +201,4 @@ class Services:
             await self._pubsub.subscribe(keys.JOBS_ENDED)
         message = await self._pubsub.get_message(timeout=1.0)
         if message is not None:
-            await self.jobs.waiters.wake(message["data"].decode(errors="replace").split())
+            await self.job_reader.waiters.wake(message["data"].decode(errors="replace").split())

@@ -102,12 +102,8 @@ class HotEndpoint(ABC):
         if served.parser.is_small(body):
             parsed = served.parser.parse(body)
         else:
-            turns = self.services.parse_turns
-            began_at = await turns.begin(context.owner)
-            try:
+            async with self.services.parse_turns.of(context.owner):
                 parsed = served.parser.parse(body)
-            finally:
-                turns.end(began_at)
         if not parsed.single or parsed.text_bytes > len(body):
             self.services.body_reader.hold(parsed.memory_bytes, context.body_bytes)
             context.body_bytes += parsed.memory_bytes

@@ -69,7 +69,7 @@ class SubmitEndpoint(HotEndpoint):
             served.manifest, parsed.rows, parsed.single, key, owner, trace, reference
         )
         if replay:
-            job = await services.jobs.get(job_id, owner)
+            job = await services.job_reader.get(job_id, owner, context.hold_answer)
             if job is None:
                 raise _unknown_job()
             replayed = await job_response(job, 202, context, {"Idempotent-Replayed": "true"})
@@ -101,8 +101,8 @@ def job_routes(services: Services) -> APIRouter:
     ) -> Any:
         bind(job_id=job_id)
         context = context_of(request.scope)
-        owner = context.owner
-        job = await (services.jobs.waiters.wait(job_id, wait, owner) if wait else services.jobs.get(job_id, owner))
+        owner, reader, hold = context.owner, services.job_reader, context.hold_answer
+        job = await (reader.wait(job_id, wait, owner, hold) if wait else reader.get(job_id, owner, hold))
         if job is None:
             raise _unknown_job()
         if job.status is JobStatus.SUCCEEDED and job.result_dropped:
@@ -130,7 +130,7 @@ def job_routes(services: Services) -> APIRouter:
             raise _unknown_job()
         if deletion is Deletion.FORGOTTEN:
             return Response(status_code=204)
-        job = await services.jobs.get(job_id, context.owner)
+        job = await services.job_reader.get(job_id, context.owner, context.hold_answer)
         if job is None:
             raise _unknown_job()
         return await job_response(job, 200, context)

@@ -96,7 +96,12 @@ class PredictEndpoint(HotEndpoint):
         job_id, _ = await services.jobs.submit(
             served.manifest, parsed.rows, parsed.single, key, owner, context.trace, reference_of(scope)
         )
-        job = await services.jobs.waiters.wait(job_id, wait_seconds, owner)
+        try:
+            job = await services.job_reader.wait(job_id, wait_seconds, owner, context.hold_answer)
+        except Problem as problem:
+            # The job has its outcome, which can be fetched later.
+            problem.headers |= {**applied, "Content-Location": f"/jobs/{job_id}"}
+            raise
         if job is None:
             raise overloaded("broker_unavailable", "the job was accepted, and its record can't be read", SOON_SECONDS)
         if job.status is not JobStatus.SUCCEEDED:
@@ -106,12 +111,7 @@ class PredictEndpoint(HotEndpoint):
         started_at, ended_at = job.started_at or job.accepted_at, job.ended_at or job.accepted_at
         parts = timing(started_at - job.accepted_at, job.compute_seconds or 0.0, ended_at - job.accepted_at)
         applied["Content-Location"] = f"/jobs/{job.id}"
-        try:
-            members = await job_prediction(job, context)
-        except Problem as problem:
-            # The job has succeeded: its result can be fetched later.
-            problem.headers |= applied
-            raise
+        members = await job_prediction(job, context)
         response = prediction_response(members, job.model, job.version, parts)
         response.headers.update(applied)
         return response

@@ -83,7 +83,7 @@ async def job_response(
     """Return the response with a job; with 202, the job's `Location` too.
 
     Raises:
-        Problem: 503 if its result is large, and too many large answers are being made or sent.
+        RecordDamaged: if the outcome is not that of a worker.
     """
     all_headers = dict(headers or {})
     if status == 202:
@@ -193,11 +193,8 @@ async def job_prediction(job: Job, context: RequestContext) -> dict[str, Any]:
     """Return the result of a succeeded job. The outcome names the outputs: the manifest may be gone.
 
     Raises:
-        Problem: 503 if the result is large, and too many large answers are being made or sent.
         RecordDamaged: if the outcome is not that of a worker.
     """
-    # Before the outcome is read, which takes more memory than its text.
-    context.hold_answer(len(job.outcome_json or b""))
     async with context.turn_to_write():
         outcome = job.outcome or {}
         try:

@@ -12,8 +12,28 @@ from shared.queue.contract import OUTCOMES, JobStatus
 SECONDS_MAX = 1e11
 """Bound of the times that a record can hold: later ones have no date."""
 
+FIELDS = (
+    b"owner",
+    b"status",
+    b"model",
+    b"version",
+    b"single",
+    b"attempt",
+    b"accepted_at",
+    b"started_at",
+    b"ended_at",
+    b"compute_seconds",
+    b"result_dropped",
+)
+"""Fields of the hash in Redis that callers see, but the outcome: each of them is short."""
+
+OUTCOME = b"outcome"
+
 Record = Mapping[bytes, bytes]
-"""The hash in Redis; empty for an id that is unknown or aged out."""
+"""Fields of the hash in Redis; empty for an id that is unknown or aged out.
+
+Of an outcome that was too large to be read, `unread_bytes` is the size.
+"""
 
 
 @dataclass(frozen=True)
@@ -34,6 +54,8 @@ class Job:
     """The outcome as the worker wrote it."""
     result_dropped: bool = False
     """True if the result, or the positions of the failing rows, made room for newer results."""
+    unread_bytes: int = 0
+    """Size of an outcome that was left out because it is large."""
 
     @property
     def outcome(self) -> dict[str, Any] | None:
@@ -58,13 +80,18 @@ class Job:
         return self.status in OUTCOMES
 
 
+def owned_by(record: Record, owner: str) -> bool:
+    """Return True if a record belongs to this owner; an empty one belongs to nobody."""
+    return bool(record) and record.get(b"owner", b"") == owner.encode()
+
+
 def job_of(job_id: str, record: Record, owner: str) -> Job | None:
     """Return the job of a record, None if the record is empty or another owner's.
 
     Raises:
         RecordDamaged: if the record can't be read.
     """
-    if not record or record.get(b"owner", b"") != owner.encode():
+    if not owned_by(record, owner):
         return None
     try:
         return _job(job_id, record)
@@ -102,6 +129,7 @@ def _job(job_id: str, record: Record) -> Job:
         started_at=seconds(b"started_at"),
         ended_at=seconds(b"ended_at"),
         compute_seconds=seconds(b"compute_seconds"),
-        outcome_json=record.get(b"outcome"),
+        outcome_json=record.get(OUTCOME),
         result_dropped=b"result_dropped" in record,
+        unread_bytes=int(record.get(b"unread_bytes", b"0")),
     )

@@ -1,4 +1,4 @@
-"""Durable jobs: their records in Redis, and every transition that a caller can cause."""
+"""Durable jobs: every transition that a caller can cause."""
 
 import asyncio
 import hashlib
@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.admission.jobs import JobsAdmission
 from gateway.broker.batch_client import BatchClient
 from gateway.broker.redis_client import bounded
 from gateway.broker.workers import Workers
-from gateway.errors import BrokerUnavailable, IdempotencyKeyReused, LoadError, QueueFull, QuotaExceeded, RecordDamaged
+from gateway.errors import BrokerUnavailable, IdempotencyKeyReused, LoadError, QueueFull, QuotaExceeded
 from gateway.jobs.outcome_size import outcome_bytes
-from gateway.jobs.record import Job, Record, job_of
-from gateway.jobs.waiters import JobWaiters
 from gateway.settings import GatewaySettings
 from headrace.models.manifest import Manifest
 from shared.observability.log_context import detached
@@ -34,9 +32,6 @@ if TYPE_CHECKING:
     from gateway.tracing import RequestTrace
 
 logger = logging.getLogger(__name__)
-
-READ_TOGETHER = 4
-"""Records that are read at a time: each may hold megabytes of rows and results."""
 
 LINES_PER_SECOND = 10
 """Log lines about jobs that were not accepted."""
@@ -79,7 +74,7 @@ class _Submission:
 
 
 class JobService:
-    """The callers' side of jobs: submit, look up, cancel and forget."""
+    """The callers' transitions of jobs: submit, cancel and forget."""
 
     def __init__(
         self,
@@ -98,10 +93,7 @@ class JobService:
         self._delete_script = redis.register_script(script("delete"))
         self._pending: list[_Submission] = []
         self._submitting: asyncio.Task[None] | None = None
-        self._reading = asyncio.Semaphore(READ_TOGETHER)
         self._refusal_lines = LogLimit(LINES_PER_SECOND, 1.0)
-        self.waiters = JobWaiters(self._read)
-        """The callers that wait for outcomes."""
 
     async def submit(
         self,
@@ -240,38 +232,6 @@ class JobService:
                 item.answer.set_exception(IdempotencyKeyReused())
             else:
                 item.answer.set_result((job_id.decode(), not created))
-
-    async def get(self, job_id: str, owner: str = "") -> Job | None:
-        """Return the record of a job; None if the id is unknown, aged out or another owner's.
-
-        Raises:
-            BrokerUnavailable: if Redis does not answer.
-            RecordDamaged: if the record can't be read.
-        """
-        record = await self._read(job_id)
-        if record is None:
-            raise BrokerUnavailable()
-        return job_of(job_id, record, owner)
-
-    async def _read(self, job_id: str) -> Record | None:
-        """Return a job's record, None if Redis does not answer.
-
-        Raises:
-            RecordDamaged: if the key holds something else.
-        """
-        try:
-            return await bounded(self._record(job_id))
-        except ResponseError as error:
-            if str(error).startswith("WRONGTYPE"):
-                raise RecordDamaged() from None
-            return None
-        except (RedisError, OSError, asyncio.TimeoutError):
-            return None
-
-    async def _record(self, job_id: str) -> Record:
-        async with self._reading:
-            record: Any = await self._redis.hgetall(keys.job(job_id))
-        return dict(record)
 
     async def delete(self, job_id: str, owner: str = "") -> Deletion | None:
         """Cancel a job that has no outcome yet, forget one that has; None if the owner has no job with this id.

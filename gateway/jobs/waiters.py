@@ -22,23 +22,25 @@ WOKEN_TOGETHER = 20
 class JobWaiters:
     """The callers that wait for jobs; a record is read once for all that want it at the same time."""
 
-    def __init__(self, read: Callable[[str], Coroutine[Any, Any, Record | None]]) -> None:
-        """`read` returns the record of a job, None if Redis does not answer."""
+    def __init__(self, read: Callable[[str, str], Coroutine[Any, Any, Record | None]]) -> None:
+        """`read` returns the record of a job for an owner, None if Redis does not answer."""
         self._read = read
-        self._reading: dict[str, asyncio.Task[Record | None]] = {}
+        self._reading: dict[str, dict[str, asyncio.Task[Record | None]]] = {}
+        """Reads that are under way, by job id and owner: an owner's may leave out what another's may not."""
         self.waiting: dict[str, set[asyncio.Event]] = {}
         """The wake-ups of the callers that wait, by job id."""
         self._n_waiting = 0
         self._released = False
 
     async def wait(self, job_id: str, seconds: float, owner: str = "") -> Job | None:
-        """Return the record of a job once it has its outcome, or as it is when the time is over.
+        """Return a job once it has its outcome, or as it is when the time is over; a large outcome is left out.
 
         Returns:
             None if the id is unknown, aged out or another owner's.
 
         Raises:
             BrokerUnavailable: if Redis does not answer.
+            Overloaded: if too many records are being read.
             RecordDamaged: if the record can't be read.
         """
         loop = asyncio.get_running_loop()
@@ -83,19 +85,23 @@ class JobWaiters:
                     await asyncio.sleep(0)
 
     async def _read_job(self, job_id: str, owner: str) -> Job | None:
-        reading = self._reading.get(job_id)
+        readings = self._reading.setdefault(job_id, {})
+        reading = readings.get(owner)
         if reading is None:
-            reading = self._reading[job_id] = detached(self._read(job_id))
-            reading.add_done_callback(lambda done: self._read_done(job_id, done))
+            reading = readings[owner] = detached(self._read(job_id, owner))
+            reading.add_done_callback(lambda done: self._read_done(job_id, owner, done))
         # Shielded, because other callers may wait for the same read if this one leaves.
         record = await asyncio.shield(reading)
         if record is None:
             raise BrokerUnavailable()
         return job_of(job_id, record, owner)
 
-    def _read_done(self, job_id: str, done: "asyncio.Task[Record | None]") -> None:
-        if self._reading.get(job_id) is done:
-            del self._reading[job_id]
+    def _read_done(self, job_id: str, owner: str, done: "asyncio.Task[Record | None]") -> None:
+        readings = self._reading.get(job_id, {})
+        if readings.get(owner) is done:
+            del readings[owner]
+            if not readings:
+                del self._reading[job_id]
         if not done.cancelled():
             # The callers may have gone.
             done.exception()

@@ -1,8 +1,5 @@
 """Request bodies: of the right media type, not too large, and not too many at once."""
 
-import asyncio
-import time
-from collections import deque
 from collections.abc import Mapping
 
 from starlette.requests import ClientDisconnect
@@ -93,49 +90,6 @@ class BodyReader:
 
     def _too_large(self) -> Problem:
         return Problem(413, "too_large", f"the body is larger than {self._max_bytes} bytes")
-
-
-class ParseTurns:
-    """Turns of large bodies at being parsed, which blocks the event loop: a body of 4 MB for up to 0.3 s.
-
-    One body is parsed at a time, and the event loop is free for as long before the next one, so that small requests
-    wait for one body at most. Owners of API keys have turns in rotation.
-    """
-
-    def __init__(self) -> None:
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
-        """Bodies that wait by owner; the owner whose turn is next comes first."""
-        self._taken = False
-
-    async def begin(self, owner: str) -> float:
-        """Wait for a turn of a body of this owner; return the time of its begin, for `end`."""
-        if self._taken:
-            turn = asyncio.get_running_loop().create_future()
-            self._waiting.setdefault(owner, deque()).append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self._pass_on()
-                raise
-        self._taken = True
-        return time.perf_counter()
-
-    def end(self, began_at: float) -> None:
-        """End a turn; the next one begins after a pause that is as long."""
-        asyncio.get_running_loop().call_later(time.perf_counter() - began_at, self._pass_on)
-
-    def _pass_on(self) -> None:
-        while self._waiting:
-            owner = next(iter(self._waiting))
-            turns = self._waiting.pop(owner)
-            turn = turns.popleft()
-            if turns:
-                self._waiting[owner] = turns
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._taken = False
 
 
 async def _next(receive: Receive) -> tuple[bytes, bool]:

@@ -13,9 +13,11 @@ from redis.exceptions import OutOfMemoryError
 from gateway.admission.jobs import JobsAdmission
 from gateway.broker.batch_client import BatchClient
 from gateway.jobs import reconciler as module
+from gateway.jobs.reader import JobReader
 from gateway.jobs.reconciler import Reconciler
 from gateway.jobs.service import JobService
 from gateway.settings import GatewaySettings
+from gateway.web.answers import PIECE_BYTES
 from shared.queue import keys
 from shared.queue.broker_clock import BrokerClock
 from shared.queue.celery_app import make_celery
@@ -44,6 +46,7 @@ class Office:
         self.workers = FakeWorkers()
         settings = GatewaySettings()
         self.jobs = JobService(redis, batch_client, self.workers, JobsAdmission(settings), settings)
+        self.reader = JobReader(redis, PIECE_BYTES)
         self.reconciler = Reconciler(redis, batch_client, self.workers, BrokerClock(), settings, self.tidy)
         self.tidied = 0
         self.counted: Counter[str] = Counter()
@@ -196,7 +199,7 @@ def test_a_damaged_record_stops_no_recovery_and_becomes_a_dead_letter(
                 await one.redis.hset(keys.job(bad), "model", b"\xff")
             await one.step()
             assert one.counted == {"damaged": 1, "republished": 1}
-            job = await one.jobs.get(bad)
+            job = await one.reader.get(bad)
             assert job is not None and job.outcome is not None
             assert (job.status.value, job.outcome["error"]["code"]) == ("failed", "job_damaged")
             [letter] = await one.redis.lrange(keys.DEAD_LETTERS, 0, -1)
@@ -204,7 +207,7 @@ def test_a_damaged_record_stops_no_recovery_and_becomes_a_dead_letter(
             assert (buried.queue, buried.reason.partition(": ")[0]) == ("", keys.job(bad))
             assert await one.redis.llen(keys.JOBS_DAMAGED) == 0
             assert f"dead letter {buried.id}: damaged data: {keys.job(bad)}" in caplog.text
-            assert (await one.jobs.get(good)) is not None
+            assert (await one.reader.get(good)) is not None
 
     run(scenario())
 

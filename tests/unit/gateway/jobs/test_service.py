@@ -21,9 +21,11 @@ from gateway.errors import (
 )
 from gateway.jobs import waiters
 from gateway.jobs.outcome_size import outcome_bytes
+from gateway.jobs.reader import JobReader
 from gateway.jobs.record import Record
-from gateway.jobs.service import LINES_PER_SECOND, READ_TOGETHER, Deletion, JobService
+from gateway.jobs.service import LINES_PER_SECOND, Deletion, JobService
 from gateway.settings import GatewaySettings
+from gateway.web.answers import PIECE_BYTES
 from headrace.models.manifest import Manifest
 from shared.queue import keys
 from shared.queue.broker_clock import BrokerClock
@@ -50,6 +52,7 @@ class Desk:
         self.admission = JobsAdmission(chosen)
         batch_client = BatchClient(redis, redis, redis, APP, BrokerClock())
         self.jobs = JobService(redis, batch_client, self.workers, self.admission, chosen)
+        self.reader = JobReader(redis, PIECE_BYTES)
 
     async def submit(
         self,
@@ -86,7 +89,7 @@ def test_an_accepted_job_is_in_redis_and_so_is_its_message(broker: FakeServer) -
             assert json.loads(record[b"rows"]) == ROWS
             assert (record[b"max_attempts"], record[b"retention_seconds"]) == (b"2", b"77")
             assert await at.redis.llen("bulk") == 1
-            job = await at.jobs.get(job_id)
+            job = await at.reader.get(job_id)
             assert job is not None
             assert (job.id, job.status, job.model, job.version) == (job_id, JobStatus.QUEUED, "sticks", "v1")
             assert (job.single, job.attempt, job.ended) == (True, 0, False)
@@ -101,7 +104,7 @@ def test_an_ended_job_is_read_with_all_that_happened(broker: FakeServer) -> None
         async with desk(broker) as at:
             job_id, _ = await at.submit()
             await at.finish(job_id)
-            job = await at.jobs.get(job_id)
+            job = await at.reader.get(job_id)
             assert job is not None
             assert (job.status, job.ended, job.single) == (JobStatus.SUCCEEDED, True, False)
             assert job.outcome == {"predictions": ["short"]}
@@ -194,7 +197,7 @@ def test_jobs_for_other_workers_are_other_tasks(broker: FakeServer) -> None:
             # Two models share the common workers, and their task.
             assert (await at.redis.llen("bulk"), await at.redis.llen("bulk.weights")) == (1, 1)
             for manifest, (job_id, _) in zip(models, answers, strict=True):
-                job = await at.jobs.get(job_id)
+                job = await at.reader.get(job_id)
                 assert job is not None
                 assert job.model == manifest.name
 
@@ -222,29 +225,6 @@ def test_the_same_key_for_another_version_or_form_of_answer_is_refused(broker: F
             first = await at.submit(key="k", reference="v1")
             await error_of(at.submit(key="k", **other), IdempotencyKeyReused)
             assert await at.submit(key="k", reference="v1") == (first[0], True)
-
-    run(scenario())
-
-
-def test_only_some_records_are_read_at_a_time(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario() -> None:
-        async with desk(broker) as at:
-            reading = 0
-            may_end = asyncio.Event()
-
-            async def slowly(_: str) -> dict[bytes, bytes]:
-                nonlocal reading
-                reading += 1
-                await may_end.wait()
-                return {}
-
-            monkeypatch.setattr(at.redis, "hgetall", slowly)
-            callers = [asyncio.create_task(at.jobs.get(f"job {number}")) for number in range(3 * READ_TOGETHER)]
-            await turns()
-            assert reading == READ_TOGETHER
-            may_end.set()
-            assert set(await asyncio.gather(*callers)) == {None}
-            assert reading == 3 * READ_TOGETHER
 
     run(scenario())
 
@@ -343,11 +323,11 @@ def submitting(at: Desk) -> Awaitable[Any]:
 
 
 def getting(at: Desk) -> Awaitable[Any]:
-    return at.jobs.get("x")
+    return at.reader.get("x")
 
 
 def waiting(at: Desk) -> Awaitable[Any]:
-    return at.jobs.waiters.wait("x", 5)
+    return at.reader.waiters.wait("x", 5)
 
 
 def deleting(at: Desk) -> Awaitable[Any]:
@@ -392,7 +372,7 @@ def test_a_caller_who_leaves_while_submitting_disturbs_nobody(broker: FakeServer
             await turns(1)
             leaves.cancel()
             job_id, _ = await stays
-            assert await at.jobs.get(job_id) is not None
+            assert await at.reader.get(job_id) is not None
 
     run(scenario())
 
@@ -400,8 +380,8 @@ def test_a_caller_who_leaves_while_submitting_disturbs_nobody(broker: FakeServer
 def test_an_unknown_job_is_none_at_once(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with desk(broker) as at:
-            assert await at.jobs.get("x") is None
-            assert await at.jobs.waiters.wait("x", 1000) is None
+            assert await at.reader.get("x") is None
+            assert await at.reader.waiters.wait("x", 1000) is None
             assert await at.jobs.delete("x") is None
 
     run(scenario())
@@ -412,7 +392,7 @@ def test_a_job_that_has_ended_is_not_waited_for(broker: FakeServer) -> None:
         async with desk(broker) as at:
             job_id, _ = await at.submit()
             await at.finish(job_id)
-            job = await at.jobs.waiters.wait(job_id, 1000)
+            job = await at.reader.waiters.wait(job_id, 1000)
             assert job is not None
             assert job.ended
 
@@ -425,11 +405,11 @@ def test_at_the_stop_all_who_wait_get_the_present_state(broker: FakeServer, monk
     async def scenario() -> None:
         async with desk(broker) as at:
             job_id, _ = await at.submit()
-            caller = asyncio.create_task(at.jobs.waiters.wait(job_id, 1000))
-            await until("it waits", lambda: job_id in at.jobs.waiters.waiting)
+            caller = asyncio.create_task(at.reader.waiters.wait(job_id, 1000))
+            await until("it waits", lambda: job_id in at.reader.waiters.waiting)
             await turns(50)
-            at.jobs.waiters.release()
-            for job in (await caller, await at.jobs.waiters.wait(job_id, 1000)):
+            at.reader.waiters.release()
+            for job in (await caller, await at.reader.waiters.wait(job_id, 1000)):
                 assert job is not None and job.status is JobStatus.QUEUED
 
     run(scenario())
@@ -441,16 +421,16 @@ def test_all_who_wait_are_woken_by_the_end(broker: FakeServer, monkeypatch: pyte
     async def scenario() -> None:
         async with desk(broker) as at:
             job_id, _ = await at.submit()
-            callers = [asyncio.create_task(at.jobs.waiters.wait(job_id, 1000)) for _ in range(3)]
-            await until("all wait", lambda: len(at.jobs.waiters.waiting.get(job_id, ())) == 3)
-            await at.jobs.waiters.wake(["another", job_id])  # too early: they look, and wait on
+            callers = [asyncio.create_task(at.reader.waiters.wait(job_id, 1000)) for _ in range(3)]
+            await until("all wait", lambda: len(at.reader.waiters.waiting.get(job_id, ())) == 3)
+            await at.reader.waiters.wake(["another", job_id])  # too early: they look, and wait on
             await turns(50)
             await at.finish(job_id)
             assert not any(caller.done() for caller in callers)
-            await at.jobs.waiters.wake([job_id])
+            await at.reader.waiters.wake([job_id])
             jobs = await asyncio.gather(*callers)
             assert [job.status for job in jobs if job] == [JobStatus.SUCCEEDED] * 3
-            assert at.jobs.waiters.waiting == {}
+            assert at.reader.waiters.waiting == {}
 
     run(scenario())
 
@@ -459,20 +439,20 @@ def test_a_wake_up_that_came_too_early_costs_one_look(broker: FakeServer, monkey
     async def scenario() -> None:
         async with desk(broker) as at:
             job_id, _ = await at.submit()
-            read, looks = at.jobs._read, []
+            read, looks = at.reader._read, []
 
-            async def counted(looked_at: str) -> Record | None:
+            async def counted(looked_at: str, owner: str) -> Record | None:
                 looks.append(looked_at)
-                return await read(looked_at)
+                return await read(looked_at, owner)
 
-            monkeypatch.setattr(at.jobs.waiters, "_read", counted)
-            caller = asyncio.create_task(at.jobs.waiters.wait(job_id, 1000))
+            monkeypatch.setattr(at.reader.waiters, "_read", counted)
+            caller = asyncio.create_task(at.reader.waiters.wait(job_id, 1000))
             await until("it waits", lambda: len(looks) == 1)
-            await at.jobs.waiters.wake([job_id])
+            await at.reader.waiters.wake([job_id])
             await turns(100)
             assert len(looks) == 2
             await at.finish(job_id)
-            await at.jobs.waiters.wake([job_id])
+            await at.reader.waiters.wake([job_id])
             await caller
 
     run(scenario())
@@ -485,22 +465,22 @@ def test_a_crowd_that_waits_for_one_job_reads_its_record_once(
         async with desk(broker) as at:
             job_id, _ = await at.submit()
             looks = 0
-            read = at.jobs._read
+            read = at.reader._read
 
-            async def counted(looked_at: str) -> Record | None:
+            async def counted(looked_at: str, owner: str) -> Record | None:
                 nonlocal looks
                 looks += 1
-                return await read(looked_at)
+                return await read(looked_at, owner)
 
-            monkeypatch.setattr(at.jobs.waiters, "_read", counted)
+            monkeypatch.setattr(at.reader.waiters, "_read", counted)
             many = 10 * waiters.WOKEN_TOGETHER
-            callers = [asyncio.create_task(at.jobs.waiters.wait(job_id, 1000)) for _ in range(many)]
-            await until("all wait", lambda: len(at.jobs.waiters.waiting.get(job_id, ())) == many)
+            callers = [asyncio.create_task(at.reader.waiters.wait(job_id, 1000)) for _ in range(many)]
+            await until("all wait", lambda: len(at.reader.waiters.waiting.get(job_id, ())) == many)
             callers.pop().cancel()
             await turns(50)
             assert looks == 1
             await at.finish(job_id)
-            await at.jobs.waiters.wake([job_id])
+            await at.reader.waiters.wake([job_id])
             jobs = await asyncio.gather(*callers)
             assert {job.status for job in jobs if job} == {JobStatus.SUCCEEDED}
             assert looks <= 1 + 10
@@ -515,13 +495,13 @@ def test_the_more_wait_the_less_often_each_is_looked_up(broker: FakeServer, monk
     async def scenario() -> None:
         async with desk(broker) as at:
             job_id, _ = await at.submit()
-            caller = asyncio.create_task(at.jobs.waiters.wait(job_id, 1000))
-            await until("it waits", lambda: job_id in at.jobs.waiters.waiting)
+            caller = asyncio.create_task(at.reader.waiters.wait(job_id, 1000))
+            await until("it waits", lambda: job_id in at.reader.waiters.waiting)
             await turns(50)
             await at.finish(job_id)
             await asyncio.sleep(0.05)
             assert not caller.done(), "it is looked up after 100 s"
-            await at.jobs.waiters.wake([job_id])
+            await at.reader.waiters.wake([job_id])
             await caller
 
     run(scenario())
@@ -533,8 +513,8 @@ def test_a_missed_wake_up_is_made_up_for_by_looking(broker: FakeServer, monkeypa
     async def scenario() -> None:
         async with desk(broker) as at:
             job_id, _ = await at.submit()
-            caller = asyncio.create_task(at.jobs.waiters.wait(job_id, 1000))
-            await until("it waits", lambda: job_id in at.jobs.waiters.waiting)
+            caller = asyncio.create_task(at.reader.waiters.wait(job_id, 1000))
+            await until("it waits", lambda: job_id in at.reader.waiters.waiting)
             await at.finish(job_id)
             job = await caller
             assert job is not None
@@ -548,10 +528,10 @@ def test_when_the_time_is_over_the_job_is_told_as_it_is(broker: FakeServer) -> N
         async with desk(broker) as at:
             job_id, _ = await at.submit()
             for seconds in (0.0, 0.02):
-                job = await at.jobs.waiters.wait(job_id, seconds)
+                job = await at.reader.waiters.wait(job_id, seconds)
                 assert job is not None
                 assert job.status is JobStatus.QUEUED
-            assert at.jobs.waiters.waiting == {}
+            assert at.reader.waiters.waiting == {}
 
     run(scenario())
 
@@ -563,11 +543,11 @@ def test_an_open_job_is_cancelled_and_an_ended_one_is_forgotten(broker: FakeServ
             ended, _ = await at.submit()
             await at.finish(ended, status="failed")
             assert await at.jobs.delete(cancelled) is Deletion.CANCELLED
-            job = await at.jobs.get(cancelled)
+            job = await at.reader.get(cancelled)
             assert job is not None and job.status is JobStatus.CANCELLED
             for job_id in (cancelled, ended):
                 assert await at.jobs.delete(job_id) is Deletion.FORGOTTEN
-                assert await at.jobs.get(job_id) is None
+                assert await at.reader.get(job_id) is None
                 assert await at.jobs.delete(job_id) is None
 
     run(scenario())
@@ -592,10 +572,12 @@ def test_a_job_is_its_owners_own(broker: FakeServer) -> None:
         async with desk(broker) as at:
             job_id, _ = await at.submit(owner="alice")
             for other in ("", "bob", "alic"):
-                assert await at.jobs.get(job_id, other) is None
-                assert await at.jobs.waiters.wait(job_id, 1000, other) is None, "and nobody waits for what is not there"
+                assert await at.reader.get(job_id, other) is None
+                assert await at.reader.waiters.wait(job_id, 1000, other) is None, (
+                    "and nobody waits for what is not there"
+                )
                 assert await at.jobs.delete(job_id, other) is None
-            job = await at.jobs.get(job_id, "alice")
+            job = await at.reader.get(job_id, "alice")
             assert job is not None and job.status is JobStatus.QUEUED
             assert await at.jobs.delete(job_id, "alice") is Deletion.CANCELLED
 
@@ -606,7 +588,7 @@ def test_a_job_of_nobody_is_no_owners(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with desk(broker) as at:
             job_id, _ = await at.submit()
-            assert await at.jobs.get(job_id, "alice") is None
+            assert await at.reader.get(job_id, "alice") is None
             assert await at.jobs.delete(job_id, "alice") is None
             assert await at.jobs.delete(job_id) is Deletion.CANCELLED
 
@@ -693,15 +675,15 @@ def test_a_record_that_can_not_be_read_is_an_error_of_its_own_job(
             job_id, _ = await at.submit()
             await at.redis.hset(keys.job(job_id), name, value)
             if name == "outcome":
-                job = await at.jobs.get(job_id)
+                job = await at.reader.get(job_id)
                 with pytest.raises(RecordDamaged):
                     _ = job and job.outcome
             else:
-                await error_of(at.jobs.get(job_id), RecordDamaged)
-                await error_of(at.jobs.waiters.wait(job_id, 5), RecordDamaged)
-            assert await at.jobs.get(job_id, "alice") is None
+                await error_of(at.reader.get(job_id), RecordDamaged)
+                await error_of(at.reader.waiters.wait(job_id, 5), RecordDamaged)
+            assert await at.reader.get(job_id, "alice") is None
             await at.redis.set(keys.job(job_id), "no hash")
-            await error_of(at.jobs.get(job_id), RecordDamaged)
-            await error_of(at.jobs.waiters.wait(job_id, 5), RecordDamaged)
+            await error_of(at.reader.get(job_id), RecordDamaged)
+            await error_of(at.reader.waiters.wait(job_id, 5), RecordDamaged)
 
     run(scenario())

@@ -1,5 +1,4 @@
 import asyncio
-import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 
@@ -8,7 +7,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from gateway.problems import Problem
-from gateway.web.bodies import SMALL_BYTES, BodyReader, ParseTurns
+from gateway.web.bodies import SMALL_BYTES, BodyReader
 from tests.support.coroutines import run, until
 
 JSON = {b"content-type": b"application/json"}
@@ -197,55 +196,3 @@ def test_a_body_that_ends_badly_is_not_held_against_others() -> None:
         with pytest.raises((ClientDisconnect, Problem)):
             run(bodies.read_json(JSON, caller))
         assert bodies.arriving_bytes == 0
-
-
-def test_large_bodies_are_parsed_one_by_one_the_owners_in_rotation() -> None:
-    async def scenario() -> None:
-        turns, order, at_once = ParseTurns(), [], 0
-
-        async def parse(owner: str) -> None:
-            nonlocal at_once
-            began_at = await turns.begin(owner)
-            at_once += 1
-            assert at_once == 1
-            order.append(owner)
-            at_once -= 1
-            turns.end(began_at)
-
-        first = await turns.begin("a")
-        parsing = [asyncio.create_task(parse(owner)) for owner in ("a", "a", "a", "b", "b", "c")]
-        await until("all wait", lambda: sum(map(len, turns._waiting.values())) == 6)
-        turns.end(first)
-        await asyncio.gather(*parsing)
-        assert order == ["a", "b", "c", "a", "b", "a"]
-        turns.end(await turns.begin("a"))
-
-    run(scenario())
-
-
-def test_a_caller_who_leaves_keeps_no_turn() -> None:
-    async def scenario() -> None:
-        turns = ParseTurns()
-        await turns.begin("a")
-        waiting, called, last = (asyncio.create_task(turns.begin("a")) for _ in range(3))
-        await until("they wait", lambda: sum(map(len, turns._waiting.values())) == 3)
-        waiting.cancel()
-        turns._pass_on()
-        called.cancel()
-        turns.end(await last)
-        for left in (waiting, called):
-            with pytest.raises(asyncio.CancelledError):
-                await left
-
-    run(scenario())
-
-
-def test_the_event_loop_is_free_between_two_large_bodies_for_as_long_as_one_took() -> None:
-    async def scenario() -> None:
-        turns = ParseTurns()
-        await turns.begin("")
-        ended_at = time.perf_counter()
-        turns.end(ended_at - 0.05)
-        assert await turns.begin("") - ended_at >= 0.04
-
-    run(scenario())

@@ -140,7 +140,8 @@ def job_routes(services: Services) -> APIRouter:
         operation_id="list_jobs",
         summary="The caller's jobs, the last one first",
         description="Jobs without results, in the order of acceptance; `failed`, `cancelled` and `expired` ones in the "
-        "order in which they ended. If jobs that fit are rare, a page may hold few or none and still have a `next`.",
+        "order in which they ended. If jobs that fit are rare, or errors are long, a page may hold few or none and "
+        "still have a `next`.",
         response_class=Response,
         responses={200: {"model": JobList}, **problems(422, 503)},
     )

@@ -8,7 +8,8 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from gateway.broker.redis_client import bounded
+from gateway.auth.turns import OwnerTurns
+from gateway.broker.redis_client import COMMAND_SECONDS, bounded
 from gateway.errors import BrokerUnavailable, RecordDamaged
 from gateway.jobs.record import Job, seconds_of
 from gateway.settings import GatewaySettings
@@ -20,11 +21,11 @@ from shared.queue.job_scripts import script
 
 logger = logging.getLogger(__name__)
 
-READ_TOGETHER = 500
-"""Jobs that one call of the script reads at most: about a millisecond, in which Redis does nothing else."""
+READ_TOGETHER = 250
+"""Jobs that one call of the script reads at most: half a millisecond, in which Redis does nothing else."""
 
-READ_MAX = 20_000
-"""Jobs that are read for one page at most."""
+READ_MAX = 2_000
+"""Jobs that are read for one page at most; the next page goes on from there."""
 
 LATE_SECONDS = 3600.0
 """Time by which a job may end later than its expiry, because it was running."""
@@ -51,19 +52,25 @@ class JobPage:
 
 
 class JobListing:
-    """The lists of jobs. A page is read with a bounded number of short calls, however many jobs there are."""
+    """The lists of jobs. A page is read with a bounded number of short calls, however many jobs there are.
+
+    One page is read at a time, with a pause between two that is as long as one took; owners of API keys have them in
+    rotation.
+    """
 
     def __init__(self, redis: Redis, clock: BrokerClock, settings: GatewaySettings) -> None:
         self._redis = redis
         self._clock = clock
         self._kept_seconds = settings.job_expiry_seconds + settings.job_retention_seconds + LATE_SECONDS
         self._script = redis.register_script(script("list"))
+        self._turns = OwnerTurns(pauses=True, wait_max_seconds=COMMAND_SECONDS)
         self._log_limit = LogLimit(10, 60.0)
 
     async def page(self, wanted: JobFilter, limit: int, cursor: str | None, owner: str = "") -> JobPage:
         """Return a page: the jobs accepted last first; with an outcome but `succeeded`, those that ended last first.
 
-        A page may have fewer than `limit` jobs, or none, and yet a cursor, if jobs that are wanted are rare.
+        A page may have fewer than `limit` jobs, or none, and yet a cursor: if wanted jobs are rare, or have long
+        errors.
 
         Args:
             wanted: the jobs to list.
@@ -73,6 +80,7 @@ class JobListing:
 
         Raises:
             BrokerUnavailable: if Redis does not answer.
+            Overloaded: if too many pages are asked for.
         """
         place: list[Any] = cursor.split("-") if cursor is not None else ["", ""]
         has_index = wanted.status in OUTCOMES and wanted.status is not JobStatus.SUCCEEDED
@@ -81,12 +89,13 @@ class JobListing:
         since = max(oldest, wanted.since) if wanted.since is not None else oldest
         filters = [since, wanted.status.value if wanted.status else "", wanted.model or ""]
         jobs: list[Job] = []
-        for _ in range(READ_MAX // READ_TOGETHER):
-            args = [index, owner, *place, *filters, limit - len(jobs), READ_TOGETHER]
-            place, *found = await self._read(args)
-            jobs += self._readable(found)
-            if not place or len(jobs) == limit:
-                break
+        async with self._turns.of(owner):
+            for _ in range(READ_MAX // READ_TOGETHER):
+                args = [index, owner, *place, *filters, limit - len(jobs), READ_TOGETHER]
+                place, *found = await self._read(args)
+                jobs += self._readable(found)
+                if not place or len(jobs) == limit:
+                    break
         return JobPage(jobs, "{}-{}".format(*place) if place else None)
 
     async def _read(self, args: list[Any]) -> list[Any]:

@@ -1,17 +1,18 @@
+import asyncio
 import json
 from typing import Any
 
 import pytest
 from fakeredis import FakeServer
 
-from gateway.errors import BrokerUnavailable
+from gateway.errors import BrokerUnavailable, Overloaded
 from gateway.jobs import listing
 from gateway.jobs.listing import JobFilter, JobListing
 from gateway.settings import GatewaySettings
 from shared.queue import keys
 from shared.queue.broker_clock import BrokerClock
 from shared.queue.contract import JobStatus
-from tests.support.coroutines import run
+from tests.support.coroutines import run, turns
 from tests.unit.gateway.fakes import connected, error_of
 from tests.unit.gateway.jobs.test_service import Desk
 
@@ -110,5 +111,97 @@ def test_a_damaged_record_is_left_out_of_the_list(
             page = await jobs.page(EVERYTHING, 10, None)
             assert [job.id for job in page.jobs] == [ids[2], ids[0]]
             assert ids[1] in caplog.text or name == "accepted_at"
+
+    run(scenario())
+
+
+def test_long_errors_make_pages_short_and_none_is_lost(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "READ_TOGETHER", 20)
+    monkeypatch.setattr(listing, "READ_MAX", 40)
+    outcome = json.dumps({"error": {"code": "x", "message": "m", "rows": [*range(3000)]}}, separators=(",", ":"))
+    assert 10_000 < len(outcome) < 20_000
+
+    async def scenario() -> None:
+        async with connected(broker) as redis:
+            desk, jobs = Desk(redis), made(redis)
+            ids = [(await desk.submit())[0] for _ in range(9)]
+            for job_id in ids:
+                await desk.finish(job_id, "failed", outcome)
+            pages, cursor = [], None
+            for _ in range(20):
+                found = await jobs.page(JobFilter(status=JobStatus.FAILED), 50, cursor)
+                pages.append([job.id for job in found.jobs])
+                cursor = found.cursor
+                if cursor is None:
+                    break
+            assert [job_id for page in pages for job_id in page] == ids[::-1]
+            assert max(map(len, pages)) == 4, "two in each of the two calls"
+
+    run(scenario())
+
+
+def test_so_many_records_are_looked_at_for_a_page_and_the_next_goes_on(
+    broker: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "READ_TOGETHER", 20)
+    monkeypatch.setattr(listing, "READ_MAX", 60)
+
+    async def scenario() -> None:
+        async with connected(broker) as redis:
+            desk, jobs = Desk(redis), made(redis)
+            wanted, _ = await desk.submit()
+            for _ in range(listing.READ_MAX):
+                await desk.finish((await desk.submit())[0])
+            queued = JobFilter(status=JobStatus.QUEUED)
+            first = await jobs.page(queued, 50, None)
+            assert (first.jobs, first.cursor is None) == ([], False), "READ_MAX records, and no more"
+            second = await jobs.page(queued, 50, first.cursor)
+            assert ([job.id for job in second.jobs], second.cursor) == ([wanted], None)
+
+    run(scenario())
+
+
+def test_one_page_is_read_at_a_time_those_of_the_owners_in_rotation(
+    broker: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with connected(broker) as redis:
+            order, may_end = [], asyncio.Event()
+
+            async def slowly(self: JobListing, args: list[Any]) -> list[Any]:
+                order.append(args[1])
+                await may_end.wait()
+                return [[]]
+
+            monkeypatch.setattr(JobListing, "_read", slowly)
+            jobs = made(redis)
+            callers = [asyncio.create_task(jobs.page(EVERYTHING, 10, None, owner)) for owner in "aaaab"]
+            await turns()
+            assert order == ["a"]
+            may_end.set()
+            await asyncio.gather(*callers)
+            assert order == ["a", "a", "b", "a", "a"]
+
+    run(scenario())
+
+
+def test_who_would_wait_long_for_a_page_is_refused(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "COMMAND_SECONDS", 0.01)
+
+    async def scenario() -> None:
+        async with connected(broker) as redis:
+            may_end = asyncio.Event()
+
+            async def slowly(*_: Any) -> list[Any]:
+                await may_end.wait()
+                return [[]]
+
+            monkeypatch.setattr(JobListing, "_read", slowly)
+            jobs = made(redis)
+            first = asyncio.create_task(jobs.page(EVERYTHING, 10, None))
+            await turns()
+            await error_of(jobs.page(EVERYTHING, 10, None), Overloaded)
+            may_end.set()
+            assert (await first).jobs == []
 
     run(scenario())

@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import signal
 import socket
 import sys
 import time
@@ -60,6 +61,7 @@ def create_worker(settings: WorkerSettings) -> Celery:
     began_at = time.monotonic()
     predictors = _load_predictors(settings, store, metrics)
     app = _make_app(settings, time.monotonic() - began_at)
+    app.headrace_load_of = predictors.load_of
     child = PoolChild(worker_name(), settings, store, predictors, metrics)
     register_tasks(app, lambda: child.runner)
     _connect_signals(settings, child, LostBatches(settings.redis_url, partial(count_lost_rows, store, metrics)))
@@ -80,7 +82,11 @@ def worker_name() -> str:
 
 def _load_predictors(settings: WorkerSettings, store: ModelStore, metrics: WorkerMetrics) -> PredictorCache:
     predictors = PredictorCache(
-        store, settings.worker_memory_budget_bytes, frozenset(settings.pinned_models), settings.allow_list
+        store,
+        settings.worker_memory_budget_bytes,
+        frozenset(settings.pinned_models),
+        settings.allow_list,
+        load_seconds=settings.model_load_seconds,
     )
     predictors.on_load = metrics.count_load
     for name in settings.pinned_models or [settings.default_model]:
@@ -134,6 +140,8 @@ def main() -> None:
     settings = load_settings(WorkerSettings)
     set_up_logging("worker", settings.log_level, settings.log_format)
     keep_logging_as_it_is()
+    # It ends a process whose load takes too long; a process that is started with it ignored would keep ignoring it.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     try:
         app = create_worker(settings)
     except ModelError as error:

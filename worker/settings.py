@@ -37,6 +37,9 @@ class WorkerSettings(CommonSettings):
     worker_memory_budget_bytes: int = Field(default=2_000_000_000, gt=0)
     """Approximate memory for models in a pool child; the least recently used goes. No artifact may unpack to more."""
 
+    model_load_seconds: float = Field(default=300.0, gt=0)
+    """Seconds that the load of an artifact and the check of its samples may take; a longer load ends its process."""
+
     trusted_modules: str = Field(default="", pattern=rf"^$|^{_DOTTED}(,{_DOTTED})*$")
     """Modules beside scikit-learn, NumPy, SciPy and pandas that a joblib artifact may use, separated by commas."""
 

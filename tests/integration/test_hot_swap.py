@@ -24,11 +24,14 @@ from headrace import export
 from headrace.models.store import ModelStore
 from tests.support.exposition import Scrape
 from tests.support.processes import wait_for
-from tests.support.puppet import Deadly, Table
+from tests.support.puppet import Deadly, Endless, Table
 from tests.support.stack import Stack
 
 SWAP_SECONDS = float(os.environ.get("HEADRACE_SWAP_SECONDS", "12"))
 """Duration of the load in seconds; 600 in the long run."""
+
+LOAD_SECONDS = 12.0
+"""Seconds after which the load of a version ends its process; those of the models here take less than one."""
 
 SWAP_EVERY_SECONDS = 5.0 if SWAP_SECONDS >= 60 else 2.0
 ROW = {"x": 1.0}
@@ -63,6 +66,7 @@ def swap_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         DEFAULT_MODEL="swapped",
         WORKER_MEMORY_BUDGET_BYTES="200000000",
         PUPPET_DIES_LOADED="1",
+        MODEL_LOAD_SECONDS=f"{LOAD_SECONDS:g}",
     )
     try:
         yield stack.start()
@@ -313,6 +317,33 @@ def test_a_version_whose_load_kills_a_child_is_tried_once_by_each(stack: Stack, 
     for _ in range(5):
         assert stack.http.post("/models/swapped/versions/deadly/predict", json=ROW).status_code == 503
     assert deaths() <= stack.concurrency
+
+
+def test_a_version_whose_load_never_ends_costs_one_child(stack: Stack, store: ModelStore) -> None:
+    add_version(store, "endless", "three")
+    replace(Path(store.root) / "swapped" / "endless", ["one", Endless()])
+    add_version(store, "v1", "one", alias="latest", name="fresh")
+    store.set_alias("swapped", "production", "endless")
+    wait_for("a child loads it", lambda: "loading swapped endless" in stack.workers[0].log(), 60)
+
+    def fresh() -> httpx.Response:
+        return stack.http.post("/models/fresh/predict", json=ROW)
+
+    # A batch that the child gets which loads is late, and the next one goes to the other child.
+    wait_for("another model is loaded", lambda: fresh().status_code == 200, 60)
+
+    def refused() -> Any:
+        return stack.http.get("/model-info").json()["moving"].get("production", {}).get("refused")
+
+    reasons = wait_for("the refusal is reported", refused, 60)
+    assert all("a process of this worker died while it loaded this artifact" in reason for reason in reasons)
+    named = "it loaded swapped endless for longer than MODEL_LOAD_SECONDS"
+    wait_for("the death is named", lambda: named in stack.workers[0].log(), 60)
+    wait_for("v1 is served", lambda: stack.predict(ROW).status_code == 200, 60)
+    assert version_served(stack) == "v1"
+    response = stack.http.post("/models/swapped/versions/endless/predict", json=ROW)
+    assert response.json()["type"] == "urn:headrace:problem:model_unavailable"
+    assert stack.workers[0].log().count("exited with 'signal 14 (SIGALRM)'") == 1
 
 
 @pytest.mark.parametrize("change", [b"\0" * 17_000_000, b""], ids=["overwritten", "truncated"])

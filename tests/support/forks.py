@@ -27,12 +27,16 @@ def _forked(function: Callable[[], object]) -> int:
     return pid
 
 
-def in_child(function: Callable[[], object]) -> int:
+def in_child(function: Callable[[], object], on_start: Callable[[int], object] = lambda _: None) -> int:
     """Call a function in a child, and return the child's exit code: 1 if the function raises, -9 after a SIGKILL.
+
+    `on_start` is called with the child's process id.
 
     The function must not predict: OpenMP hangs in a child if its parent has used several threads.
     """
-    return os.waitstatus_to_exitcode(os.waitpid(_forked(function), 0)[1])
+    pid = _forked(function)
+    on_start(pid)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """An estimator controlled by its rows, for tests that need a slow, raising or dying model, and parts of pipelines."""
 
+import ctypes
 import os
 import signal
 import sys
@@ -21,7 +22,7 @@ PUPPET_ROW_SECONDS = "PUPPET_ROW_SECONDS"
 
 
 PUPPET_DIES_LOADED = "PUPPET_DIES_LOADED"
-"""Environment variable: if it is set, a process dies that loads a `Deadly` estimator."""
+"""Environment variable: if it is set, a process dies of loading a `Deadly` estimator, and hangs in an `Endless` one."""
 
 
 class Act(IntEnum):
@@ -69,6 +70,15 @@ class Deadly(BaseEstimator):  # type: ignore[misc]
         """End the process."""
         if PUPPET_DIES_LOADED in os.environ:
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Endless(BaseEstimator):  # type: ignore[misc]
+    """An estimator whose loading never ends, and lets no other thread of the process run."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Wait in a function of C that keeps the lock of the interpreter."""
+        if PUPPET_DIES_LOADED in os.environ:
+            ctypes.PyDLL(None).sleep(600)
 
 
 class Table(BaseEstimator):  # type: ignore[misc]

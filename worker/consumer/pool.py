@@ -3,7 +3,9 @@
 import gc
 import logging
 import os
+import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -42,8 +44,10 @@ class RestartPauses:
     replaced at once.
     """
 
-    def __init__(self, pool: Any) -> None:
+    def __init__(self, pool: Any, on_death: Callable[[Any], None] = lambda _: None) -> None:
+        """Take over a pool's start of children; `on_death` is called with each child that was found dead."""
         self._pool = pool
+        self._on_death = on_death
         self._join, self._start = pool._join_exited_workers, pool._repopulate_pool
         self._starting: set[Any] = set()
         self._deaths = 0
@@ -52,10 +56,13 @@ class RestartPauses:
 
     def _join_dead(self, shutdown: bool = False) -> Any:
         """Join the dead children as the pool does, and note whether they were ready before."""
-        starting = set(self._pool._waiting_to_start)
+        starting, children = set(self._pool._waiting_to_start), [*self._pool._pool]
         if self._starting - starting:
             self._deaths = 0
         exit_codes = self._join(shutdown)
+        for child in children:
+            if child not in self._pool._pool:
+                self._on_death(child)
         died = starting.difference(self._pool._pool)
         if died and time.monotonic() >= self._until:
             self._deaths += 1
@@ -83,15 +90,22 @@ class PoolMonitor(bootsteps.StartStopStep):  # type: ignore[misc]
     def __init__(self, consumer: Any, **_: Any) -> None:
         self._timer: Any = None
         self._pauses: RestartPauses | None = None
+        self._load_of = consumer.app.headrace_load_of
         super().__init__(consumer)
 
     def start(self, consumer: Any) -> None:
         """Look every half second; a look costs one waitpid per child."""
         if self._pauses is None:
-            self._pauses = RestartPauses(consumer.pool._pool)
+            self._pauses = RestartPauses(consumer.pool._pool, self._name_load)
         for process in consumer.pool._pool._pool:
             _keep_registrable(process)
         self._timer = consumer.timer.call_repeatedly(MAINTAIN_SECONDS, consumer.pool._pool.maintain_pool)
+
+    def _name_load(self, child: Any) -> None:
+        """Log which version a child was loading that its own timer has ended."""
+        if child.exitcode == -signal.SIGALRM:
+            version = self._load_of(child.pid) or "a version"
+            logger.error("pool child %d ended: it loaded %s for longer than MODEL_LOAD_SECONDS", child.pid, version)
 
     def stop(self, consumer: Any) -> None:
         """Stop looking."""

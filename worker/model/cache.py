@@ -12,6 +12,7 @@ from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
 from worker.model.allow_list import AllowList
 from worker.model.load_journal import LoadJournal
+from worker.model.loader import is_time_limit
 from worker.model.predictor import Predictor
 
 logger = logging.getLogger(__name__)
@@ -21,6 +22,9 @@ RETRY_SECONDS = 10.0
 
 STORE_RETRY_SECONDS = 1.0
 """Seconds until the next try if the model store did not answer, which is likely to pass."""
+
+TIME_LIMIT_RETRY_SECONDS = 120.0
+"""Seconds until the next try if the time limit of a batch ended the load, so that most of them go to other versions."""
 
 REFUSALS_MAX = 100
 """Refusals that are remembered."""
@@ -65,6 +69,7 @@ class PredictorCache:
         pinned: frozenset[str] = frozenset(),
         allow_list: AllowList | None = None,
         clock: Callable[[], float] = time.monotonic,
+        load_seconds: float | None = None,
     ) -> None:
         """Create an empty cache.
 
@@ -74,6 +79,8 @@ class PredictorCache:
             pinned: The names of the only models that may be loaded; empty if any may.
             allow_list: The modules, types and signers that are trusted.
             clock: Seconds of a clock that never goes back.
+            load_seconds: The most seconds that a load may take from the copy of the artifact to the last sample; a
+                longer one ends the process. None for no limit.
         """
         self._store = store
         self._budget_bytes = budget_bytes
@@ -85,7 +92,8 @@ class PredictorCache:
         self._refusals: dict[Key, _Refusal] = {}
         self._lock = threading.Lock()
         self._load_lock = threading.Lock()
-        self._journal = LoadJournal()
+        self._journal = LoadJournal(load_seconds)
+        self._load_seconds = load_seconds
         self.on_load: LoadObserver = lambda _manifest, _seconds: None
 
     def get(self, name: str, version: str) -> Predictor:
@@ -102,6 +110,20 @@ class PredictorCache:
             # Another thread may have loaded it while this one waited.
             found = self._lookup(key)
             return found if found is not None else self._load(key)
+
+    def follow(self, name: str, version: str) -> None:
+        """Load a version that no caller waits for, unless another process is the first to load it just now.
+
+        Raises:
+            ModelError: as `get` does.
+        """
+        with self._journal.first(name, version) as may_load:
+            if may_load:
+                self.get(name, version)
+
+    def load_of(self, pid: int) -> str | None:
+        """Return the name and version that a process of this worker was loading when it died; None without one."""
+        return self._journal.load_of(pid)
 
     def drop(self, name: str, version: str) -> None:
         """Drop a version and its refusal; batches that run with the predictor keep it until they are done."""
@@ -154,12 +176,21 @@ class PredictorCache:
             # Room is made before the artifact is read, so that old and new versions need not fit in at once. The size
             # of the artifact is about the memory that it will take.
             self._make_room(manifest.artifact.size_bytes, f"{key[0]} {key[1]}")
+            if self._load_seconds is not None:
+                # Of a process that ends during a load, no other line names the version.
+                logger.info("loading %s %s, for at most %g s", *key, self._load_seconds)
             predictor = Predictor.load(self._store, manifest, self._allow_list, self._budget_bytes, self._journal)
             self._make_room(predictor.size_bytes, str(predictor))
         except ModelError as error:
             retry_seconds = STORE_RETRY_SECONDS if isinstance(error, StoreUnavailable) else RETRY_SECONDS
             self._refuse(key, str(error), self._clock() + retry_seconds)
             self.on_load(manifest, None)
+            raise
+        except Exception as error:
+            if is_time_limit(error):
+                reason = f"{key[0]} {key[1]}: the time limit of a batch ended its load"
+                self._refuse(key, reason, self._clock() + TIME_LIMIT_RETRY_SECONDS)
+                self.on_load(manifest, None)
             raise
         seconds = time.perf_counter() - started
         with self._lock:

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import signal
 import tempfile
 import threading
 import weakref
@@ -15,6 +16,12 @@ from headrace.models.manifest import Manifest
 LOADS_MAX = 1000
 """Loads that the journal holds, the newest ones."""
 
+NO_PROCESS = "0"
+"""Process id in the record of a version that was loaded."""
+
+NO_DIGEST = "-"
+"""Digest in the record of a version that a process is going to load."""
+
 RECORDS_AT, EXCLUSIVE_AT, PROCESSES_AT = 0, 1, 2
 """Positions of the locks: on the records, on `exclusive`, and on process id 0."""
 
@@ -27,14 +34,19 @@ class _Load(NamedTuple):
 
 
 class LoadJournal:
-    """The loads that are in progress in the processes of a worker, and those during which a process died.
+    """The versions that the processes of a worker have loaded or are loading, and those during whose load one died.
 
     The main process makes the journal before it forks, so that the children share it, and it ends with the worker. The
     kernel releases the locks of fcntl when their process dies, so a load is in progress while its process holds the
     lock at its own process id.
+
+    A load may hold the interpreter's lock, so that nothing in its process could end it. Therefore the kernel ends the
+    process if a load takes too long, by a timer and the default action of SIGALRM.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, load_seconds: float | None = None) -> None:
+        """Begin with no loads; a process whose load takes longer than `load_seconds` ends, if there is such a limit."""
+        self._load_seconds = load_seconds
         if hasattr(os, "memfd_create"):
             self._file = os.memfd_create("headrace-loads", os.MFD_CLOEXEC)
         else:
@@ -54,26 +66,67 @@ class LoadJournal:
     def noting(self, manifest: Manifest) -> Iterator[None]:
         """Note that this process loads a version, until the end of the context or of the process.
 
+        The process ends by SIGALRM if this takes too long.
+
         Raises:
             ArtifactInvalid: if a process died while it loaded this artifact, as this version or as another one.
         """
         load = _Load(str(os.getpid()), manifest.name, manifest.version, manifest.artifact.sha256)
         with self._thread_lock, self._locked(RECORDS_AT):
             loads = self._read()
-            if any(each.sha256 == load.sha256 and not self._is_in_progress(each) for each in loads):
+            if any(each.sha256 == load.sha256 and self._has_died(each) for each in loads):
                 raise ArtifactInvalid(
                     f"{load.name} {load.version}: a process of this worker died while it loaded this artifact; it is "
                     "not loaded again until the worker restarts"
                 )
-            fcntl.lockf(self._file, fcntl.LOCK_EX, 1, PROCESSES_AT + os.getpid())
-            self._write([*loads, load])
+            self._begin(load, loads)
+        ended: list[_Load] = []
         try:
+            with self._limited():
+                yield
+            ended = [load._replace(pid=NO_PROCESS)]
+        finally:
+            self._replace(load, ended)
+
+    @contextmanager
+    def _limited(self) -> Iterator[None]:
+        """End this process if the context takes too long."""
+        if self._load_seconds is None:
+            yield
+            return
+        try:
+            signal.setitimer(signal.ITIMER_REAL, self._load_seconds)
             yield
         finally:
-            self.end_own()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    @contextmanager
+    def first(self, name: str, version: str) -> Iterator[bool]:
+        """Yield False if another process loads a version that none has loaded before, else note that this one will.
+
+        A version that ends the processes that load it, or holds them up, thus does so to one only.
+        """
+        load = _Load(str(os.getpid()), name, version, NO_DIGEST)
+        with self._thread_lock, self._locked(RECORDS_AT):
+            loads = self._read()
+            known = [each for each in loads if each[1:3] == (name, version)]
+            may_load = any(each.pid == NO_PROCESS for each in known) or not any(map(self._is_elsewhere, known))
+            if may_load:
+                self._begin(load, loads)
+        try:
+            yield may_load
+        finally:
+            self._replace(load)
+
+    def load_of(self, pid: int) -> str | None:
+        """Return the name and version that a process was loading when it died; None if it was not loading any."""
+        with self._thread_lock, self._locked(RECORDS_AT):
+            loads = self._read()
+        own = [each for each in loads if each.pid == str(pid) and each.sha256 != NO_DIGEST]
+        return f"{own[-1].name} {own[-1].version}" if own else None
 
     def end_own(self) -> None:
-        """Remove the load of this process: it has ended, or does not matter because the process stops."""
+        """Remove the loads of this process, which do not matter because it stops."""
         with self._thread_lock, self._locked(RECORDS_AT):
             self._write(each for each in self._read() if each.pid != str(os.getpid()))
 
@@ -83,9 +136,25 @@ class LoadJournal:
             loads = self._read()
             self._write(each for each in loads if each[1:3] != (name, version) or self._is_in_progress(each))
 
+    def _begin(self, load: _Load, others: Iterable[_Load]) -> None:
+        fcntl.lockf(self._file, fcntl.LOCK_EX, 1, PROCESSES_AT + os.getpid())
+        self._write([*others, load])
+
+    def _replace(self, load: _Load, by: Iterable[_Load] = ()) -> None:
+        with self._thread_lock, self._locked(RECORDS_AT):
+            self._write([*(each for each in self._read() if each != load and each not in by), *by])
+
+    def _has_died(self, load: _Load) -> bool:
+        return load.pid != NO_PROCESS and not self._is_in_progress(load)
+
+    def _is_elsewhere(self, load: _Load) -> bool:
+        return load.pid != str(os.getpid()) and self._is_in_progress(load)
+
     def _is_in_progress(self, load: _Load) -> bool:
         if load.pid == str(os.getpid()):
             return True
+        if load.pid == NO_PROCESS:
+            return False
         at = PROCESSES_AT + int(load.pid)
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, at)

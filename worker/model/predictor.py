@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,21 +75,34 @@ class Predictor:
         allow_list = allow_list or AllowList()
         if allow_list.signers is not None:
             manifest = allow_list.signers.check(store, manifest)
-        with private_copy(store, manifest, journal) as content, journal.noting(manifest) if journal else nullcontext():
+        with private_copy(store, manifest, journal) as content:
+            # Before the load begins, because a store that answers slowly says nothing of the version.
             golden = golden_rows(store, manifest)
-            if not isinstance(content, bytes):
-                try:
-                    loaded = load_estimator(manifest, content, allow_list, max_bytes)
-                    return cls._checked(manifest, loaded, golden)
-                except Exception as error:
-                    # Some estimators write to their arrays, which fails if these are mapped. An error of the artifact
-                    # itself is raised again below.
-                    if is_time_limit(error):
-                        raise
-                    logger.info("%s %s is read instead of mapped: %s", manifest.name, manifest.version, error)
-                content.seek(0)
-                content = content.read()
-            return cls._checked(manifest, load_estimator(manifest, content, allow_list, max_bytes), golden)
+            with journal.noting(manifest) if journal else nullcontext():
+                return cls._read(manifest, content, allow_list, max_bytes, golden)
+
+    @classmethod
+    def _read(
+        cls,
+        manifest: Manifest,
+        content: bytes | BinaryIO,
+        allow_list: AllowList,
+        max_bytes: int,
+        golden: Sequence[Sample],
+    ) -> "Predictor":
+        if not isinstance(content, bytes):
+            try:
+                loaded = load_estimator(manifest, content, allow_list, max_bytes)
+                return cls._checked(manifest, loaded, golden)
+            except Exception as error:
+                # Some estimators write to their arrays, which fails if these are mapped. An error of the artifact
+                # itself is raised again below.
+                if is_time_limit(error):
+                    raise
+                logger.info("%s %s is read instead of mapped: %s", manifest.name, manifest.version, error)
+            content.seek(0)
+            content = content.read()
+        return cls._checked(manifest, load_estimator(manifest, content, allow_list, max_bytes), golden)
 
     @classmethod
     def _checked(cls, manifest: Manifest, loaded: LoadedEstimator, golden: Sequence[Sample]) -> "Predictor":

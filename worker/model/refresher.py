@@ -138,7 +138,7 @@ class Refresher(threading.Thread):
         before = self._loaded()
         # The cache logs and remembers a refusal, and the heartbeat reports it.
         with suppress(ModelError):
-            self._predictors.get(*key)
+            self._predictors.follow(*key)
         evicted = before - self._loaded()
         if evicted:
             self._start_cooldown({key, *evicted})

@@ -1,8 +1,9 @@
 import os
 import pickle
 import select
+import signal
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import redis
@@ -24,7 +25,7 @@ class FakePool:
     def __init__(self, *children: Any) -> None:
         self._pool: list[Any] = [*children]
         self._waiting_to_start: set[Any] = set()
-        self.dead: set[str] = set()
+        self.dead: set[Any] = set()
         self.n_started = 0
 
     def _join_exited_workers(self, shutdown: bool = False) -> list[int]:
@@ -44,6 +45,11 @@ class FakePool:
     def look(self) -> None:
         """Do as billiard's pool does in `_maintain_pool`."""
         self._repopulate_pool(self._join_exited_workers())
+
+
+def a_consumer(timer: Any, pool: FakePool) -> Any:
+    app = SimpleNamespace(headrace_load_of={8: "m v2"}.get)
+    return SimpleNamespace(timer=timer, pool=SimpleNamespace(_pool=pool), app=app)
 
 
 @pytest.fixture
@@ -114,7 +120,7 @@ def test_dead_children_are_looked_for_while_the_worker_consumes() -> None:
         return entry
 
     timer = SimpleNamespace(call_repeatedly=call_repeatedly)
-    consumer = SimpleNamespace(timer=timer, pool=SimpleNamespace(_pool=FakePool()))
+    consumer = a_consumer(timer, FakePool())
     monitor = PoolMonitor(consumer)
 
     monitor.start(consumer)
@@ -131,7 +137,7 @@ def test_a_child_that_was_seen_to_die_can_be_registered_again() -> None:
     pool = FakePool(alive, new, dead)
     timer = SimpleNamespace(call_repeatedly=lambda *_: None)
 
-    consumer = SimpleNamespace(timer=timer, pool=SimpleNamespace(_pool=pool))
+    consumer = a_consumer(timer, pool)
     PoolMonitor(consumer).start(consumer)
 
     assert alive._sentinel_poll == 17
@@ -140,6 +146,26 @@ def test_a_child_that_was_seen_to_die_can_be_registered_again() -> None:
     readable, _, _ = select.select([dead._sentinel_poll], [], [], 0)
     assert readable == [dead._sentinel_poll], "the event loop sees its end at once"
     os.close(dead._sentinel_poll)
+
+
+class Child(NamedTuple):
+    """A child with a process id, and the exit code that it will have."""
+
+    pid: int
+    exitcode: int
+
+
+def test_the_version_is_named_whose_load_took_too_long(caplog: pytest.LogCaptureFixture) -> None:
+    killed, overdue, alive = Child(7, -signal.SIGKILL), Child(8, -signal.SIGALRM), Child(9, -signal.SIGALRM)
+    pool = FakePool(killed, overdue, alive)
+    consumer = a_consumer(SimpleNamespace(call_repeatedly=lambda *_: None), pool)
+    PoolMonitor(consumer).start(consumer)
+
+    pool.dead = {killed, overdue}
+    pool.look()
+    pool.look()
+
+    assert caplog.messages == ["pool child 8 ended: it loaded m v2 for longer than MODEL_LOAD_SECONDS"]
 
 
 def test_the_report_of_a_failed_task_fits_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:

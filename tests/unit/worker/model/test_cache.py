@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from billiard.exceptions import SoftTimeLimitExceeded
 
 from headrace.errors import ModelError, ModelNotFound, StoreUnavailable
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
 from tests.support.clock import Clock
+from tests.support.forks import in_paused_child
 from tests.unit.worker.conftest import Publish, rewrite
-from worker.model.cache import REFUSALS_MAX, PredictorCache
+from worker.model.cache import REFUSALS_MAX, TIME_LIMIT_RETRY_SECONDS, PredictorCache
 from worker.model.predictor import Predictor
 
 GIGABYTE = 1_000_000_000
@@ -103,6 +105,40 @@ def test_a_model_larger_than_the_budget_is_refused_and_nothing_is_dropped_for_it
         cache.get("large", "v1")
 
     assert labels(cache) == ["small v1"]
+
+
+def test_a_load_that_the_time_limit_of_a_batch_ends_is_not_tried_again_at_once(
+    cache: PredictorCache, publish: Publish, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish("m")
+
+    def interrupted(*_: object) -> None:
+        raise SoftTimeLimitExceeded
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Predictor, "load", interrupted)
+        with pytest.raises(SoftTimeLimitExceeded):
+            cache.get("m", "v1")
+
+    clock.seconds += TIME_LIMIT_RETRY_SECONDS - 1
+    with pytest.raises(ModelError, match="m v1: the time limit of a batch ended its load"):
+        cache.get("m", "v1")
+    clock.seconds += 2
+    assert str(cache.get("m", "v1")) == "m v1"
+
+
+def test_a_version_that_another_process_loads_first_is_loaded_later(cache: PredictorCache, publish: Publish) -> None:
+    publish("m")
+
+    def load(pause: Callable[[], None]) -> None:
+        with cache._journal.first("m", "v1"):
+            pause()
+
+    with in_paused_child(load):
+        cache.follow("m", "v1")
+        assert cache.loaded() == []
+    cache.follow("m", "v1")
+    assert labels(cache) == ["m v1"]
 
 
 def test_memory_is_freed_when_a_version_is_dropped(cache: PredictorCache, publish: Publish) -> None:

@@ -1,6 +1,8 @@
+import ctypes
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from headrace.errors import ArtifactInvalid, ModelError
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
 from tests.support.clock import Clock
-from tests.support.forks import in_child, in_paused_child
+from tests.support.forks import LONGEST_SECONDS, in_child, in_paused_child
 from tests.support.manifests import classifier
 from tests.support.processes import wait_for
 from tests.unit.worker.conftest import Publish
@@ -140,6 +142,97 @@ def test_one_process_at_a_time_is_exclusive(journal: LoadJournal) -> None:
     with in_paused_child(hold):
         assert in_child(enter) == -signal.SIGALRM
     assert in_child(enter) == 0
+
+
+def hold_the_interpreter() -> None:
+    """Wait in a function of C that keeps the lock of the interpreter: no other thread runs."""
+    ctypes.PyDLL(None).sleep(LONGEST_SECONDS)
+
+
+def test_a_load_that_does_not_end_ends_its_process_and_is_refused_afterwards() -> None:
+    journal = LoadJournal(0.2)
+    pids: list[int] = []
+
+    def load() -> None:
+        with journal.noting(version()):
+            hold_the_interpreter()
+
+    assert in_child(load, pids.append) == -signal.SIGALRM
+    assert is_refused(journal, version("v2"))
+    assert journal.load_of(pids[0]) == "m v1"
+    assert journal.load_of(os.getpid()) is None
+
+
+def test_the_timer_ends_with_the_load() -> None:
+    journal = LoadJournal(LONGEST_SECONDS)
+
+    def load() -> None:
+        for error in (None, ValueError, KeyboardInterrupt):
+            with suppress(ValueError, KeyboardInterrupt), journal.noting(version()):
+                assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
+                if error is not None:
+                    raise error
+            assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+        os._exit(7)
+
+    assert in_child(load) == 7
+
+
+def test_without_a_limit_the_timers_of_others_stay(journal: LoadJournal) -> None:
+    def load() -> None:
+        with journal.noting(version()):
+            pass
+        os._exit(7 if signal.getitimer(signal.ITIMER_REAL)[0] > 0 else 1)
+
+    assert in_child(load) == 7
+
+
+def test_one_process_loads_a_version_first(journal: LoadJournal) -> None:
+    def may_load(name: str = "v1") -> bool:
+        with journal.first("m", name) as answer:
+            return answer
+
+    def load(pause: Callable[[], None]) -> None:
+        with journal.first("m", "v1") as answer, journal.noting(version()):
+            assert answer
+            pause()
+
+    def load_well() -> None:
+        with journal.noting(version()):
+            pass
+
+    assert [may_load(), may_load()] == [True, True]
+    with in_paused_child(load):
+        assert not may_load()
+        assert may_load("v2")
+    assert may_load(), "it is refused by the load itself"
+    assert is_refused(journal, version())
+    journal.forget("m", "v1")
+    assert in_child(load_well) == 0
+    with in_paused_child(load):
+        assert may_load(), "it was loaded before"
+
+
+def test_a_wait_for_a_load_is_no_load(journal: LoadJournal) -> None:
+    def wait() -> None:
+        with journal.first("m", "v1"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    pids: list[int] = []
+    assert in_child(wait, pids.append) == -signal.SIGKILL
+    assert journal.load_of(pids[0]) is None
+    assert not is_refused(journal, version())
+
+
+def test_the_end_of_a_wait_leaves_the_load_of_another_thread(journal: LoadJournal) -> None:
+    def load() -> None:
+        with journal.noting(version()):
+            with journal.first("m", "v2"):
+                pass
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert in_child(load) == -signal.SIGKILL
+    assert is_refused(journal, version())
 
 
 def test_a_cache_refuses_what_killed_another_child(

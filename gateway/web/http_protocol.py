@@ -111,16 +111,13 @@ class HttpProtocol(HttpToolsProtocol):
             return
         self._part_bytes += len(data)
         self._chunk_bytes_left += len(data)
-        if incoming is Incoming.HEAD:
-            if self._part_bytes > HEAD_MAX_BYTES:
-                self._refuse_unreadable(_HEAD_TOO_LARGE)
-        elif incoming is Incoming.DISCARDED_BODY:
+        if incoming is Incoming.DISCARDED_BODY:
             if self._part_bytes > PARSED_MAX_BYTES and (b"transfer-encoding", b"chunked") in self.scope["headers"]:
                 self._lingering.linger()
-        elif self.cycle.body:
+        elif incoming is Incoming.BODY and self.cycle.body:
             self._part_bytes = 0
         elif self._part_bytes > HEAD_MAX_BYTES:
-            self.transport.abort()
+            self._refuse_unreadable(_HEAD_TOO_LARGE)
 
     def _incoming(self) -> Incoming:
         """Derive from uvicorn's fields which part of a request is being received."""
@@ -263,13 +260,16 @@ class HttpProtocol(HttpToolsProtocol):
     def _refuse_unreadable(self, problem: Problem) -> None:
         """Refuse what is arriving, and end the connection after the answers that are due."""
         incoming = self._incoming()
-        if self._answer_due(incoming):
+        if incoming is Incoming.DISCARDED_BODY:
+            self._lingering.linger()
+        elif not self._answer_due(incoming):
+            self._refuse(problem)
+        else:
             self.cycle.keep_alive = False
             self.flow.pause_reading()
-        elif incoming is Incoming.DISCARDED_BODY:
-            self._lingering.linger()
-        else:
-            self._refuse(problem)
+            if self.pipeline and incoming is Incoming.BODY:
+                # Its turn comes behind the others, and its body never.
+                self.pipeline[0] = self.cycle, problem.response()  # type: ignore[assignment]
 
     def finish(self) -> None:
         """End the connection after the requests that have come."""

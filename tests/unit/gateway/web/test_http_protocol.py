@@ -166,12 +166,8 @@ def test_a_body_that_was_answered_unread_is_still_awaited() -> None:
     run(scenario())
 
 
-@pytest.mark.parametrize(
-    ("first", "last"),
-    [(HEAD, 431), (CHUNKED + b"1\r\n{\r\n0\r\n", None)],
-    ids=["head", "trailers"],
-)
-def test_headers_and_trailers_are_limited(first: bytes, last: int | None) -> None:
+@pytest.mark.parametrize("first", [HEAD, CHUNKED + b"1\r\n{\r\n0\r\n"], ids=["head", "trailers"])
+def test_headers_and_trailers_are_limited(first: bytes) -> None:
     async def scenario() -> None:
         with connected(App()) as connection:
             await connection.receive(first)
@@ -180,10 +176,7 @@ def test_headers_and_trailers_are_limited(first: bytes, last: int | None) -> Non
             assert not connection.transport.is_closing()
 
             await connection.receive(MORE_HEADERS)
-            if last is None:
-                assert connection.transport.aborted
-            else:
-                assert refusal(connection.transport) == "head_too_large"
+            assert refusal(connection.transport) == "head_too_large"
 
     run(scenario())
 
@@ -261,6 +254,43 @@ def test_what_is_refused_behind_a_request_does_not_take_the_place_of_its_answer(
             [answer] = connection.transport.writes
             assert answer.startswith(b"HTTP/1.1 200") and b"connection: close" in answer
             assert connection.transport.half_closed
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [b"1\r\n{\r\n0\r\nContent-Length: 9\r\n\r\n", b"1\r\n{\r\nno size\r\n", b"no size\r\n" + LENGTH + b"12345"],
+    ids=["a trailer", "a chunk", "a request behind it"],
+)
+@pytest.mark.parametrize("ahead", [1, 2])
+def test_a_request_with_an_unreadable_body_is_refused_after_the_answers_before_it(
+    wrong: bytes, ahead: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        with connected(App()) as connection:
+            await connection.receive((LENGTH + b"12345") * ahead + CHUNKED + wrong)
+            assert connection.transport.writes == []
+            assert connection.phase is None, "its caller may wait for the answers"
+
+            await connection.answer()
+            nothing, *answers, last = b"".join(connection.transport.writes).split(b"HTTP/1.1 ")
+            assert nothing == b"" and len(answers) == len(connection.app.scopes) == ahead
+            assert all(answer.startswith(b"200") and b"close" not in answer for answer in answers)
+            assert last.startswith(b"400") and b"connection: close" in last and b"invalid_http" in last
+            assert connection.transport.half_closed
+
+    run(scenario())
+    assert not caplog.records[1:], "the first one is that of the refusal"
+
+
+def test_an_unreadable_body_behind_the_last_request_of_its_connection_is_ignored() -> None:
+    async def scenario() -> None:
+        with connected(App()) as connection:
+            await connection.receive(CLOSING + LENGTH_5 + b"12345" + CHUNKED + b"no size\r\n")
+            await connection.answer()
+            [answer] = connection.transport.writes
+            assert answer.startswith(b"HTTP/1.1 200") and b"connection: close" in answer
 
     run(scenario())
 

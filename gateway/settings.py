@@ -120,7 +120,7 @@ class GatewaySettings(CommonSettings):
 
     @property
     def owner_open_max(self) -> int:
-        """Most jobs without an outcome of one owner; by default half of all, so that no owner shuts the others out."""
+        """Most jobs without an outcome of one owner; by default half of all, so that others have room too."""
         return self.owner_jobs_open_max or (self.jobs_open_max + 1) // 2
 
     @property

@@ -1,8 +1,8 @@
-"""Programs of the project, forked from a process that has imported their libraries already.
+"""Programs of the project, forked from a process that has imported their modules already.
 
 To import scikit-learn, pandas and FastAPI takes three of the four CPU seconds that a stack costs otherwise, and a run
-of all tests starts a few hundred programs. A forked one has its own session, environment and output, and imports the
-modules of the project by itself.
+of all tests starts a few hundred programs. Imports only define things, which a test of the architecture holds. A forked
+program has its own session, environment and output.
 """
 
 import atexit
@@ -23,16 +23,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
+from prometheus_client import values
+
 REPOSITORY = Path(__file__).parents[2]
 
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 """Variables that the libraries and Python read when they start."""
 
-# None of them imports prometheus-client, which reads where the process's metrics are.
-LIBRARIES = (
+MODULES = (
     "celery.app.amqp", "celery.apps.worker", "celery.bin.worker", "celery.concurrency.prefork", "fastapi", "httptools",
     "joblib", "kombu.transport.redis", "orjson", "pandas", "pydantic_settings", "redis.asyncio", "sklearn.ensemble",
     "sklearn.linear_model", "skops.io", "threadpoolctl", "uvicorn.protocols.http.httptools_impl", "uvloop",
+    "gateway.app", "worker.app",
 )  # fmt: skip
 
 MESSAGE_MAX_BYTES = 65_536
@@ -176,6 +178,8 @@ def become(command: list[str], environment: Mapping[str, str]) -> NoReturn:
     os.environ.clear()
     os.environ.update(environment)
     tempfile.tempdir = None
+    # prometheus-client asks at its import where the process's metrics are.
+    values.ValueClass = values.get_value_class()
     gc.enable()
     os.execve = lambda _, command, environment: become(command, environment)  # type: ignore[assignment,arg-type]
     sys.argv = [command[-1]]
@@ -185,7 +189,7 @@ def become(command: list[str], environment: Mapping[str, str]) -> NoReturn:
 
 if __name__ == "__main__":
     gc.disable()
-    for library in LIBRARIES:
-        importlib.import_module(library)
+    for module in MODULES:
+        importlib.import_module(module)
     gc.freeze()
     serve(socket.socket(fileno=int(sys.argv[1])))

@@ -31,10 +31,11 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONWARNI
 """Variables that the libraries and Python read when they start."""
 
 MODULES = (
-    "celery.app.amqp", "celery.apps.worker", "celery.bin.worker", "celery.concurrency.prefork", "fastapi", "httptools",
-    "joblib", "kombu.transport.redis", "orjson", "pandas", "pydantic_settings", "redis.asyncio", "sklearn.ensemble",
-    "sklearn.linear_model", "skops.io", "threadpoolctl", "uvicorn.protocols.http.httptools_impl", "uvloop",
-    "gateway.app", "worker.app",
+    "celery.app.amqp", "celery.apps.worker", "celery.bin.celery", "celery.concurrency.prefork",
+    "celery.worker.components", "celery.worker.consumer", "celery.worker.pidbox", "cffi.cparser", "fastapi",
+    "gateway.app", "httptools", "joblib", "kombu.transport.redis", "orjson", "pandas", "pydantic_settings",
+    "redis.asyncio", "sklearn.ensemble", "sklearn.linear_model", "skops.io", "threadpoolctl",
+    "uvicorn.protocols.http.httptools_impl", "uvloop", "worker.app",
 )  # fmt: skip
 
 MESSAGE_MAX_BYTES = 65_536
@@ -179,7 +180,7 @@ def become(command: list[str], environment: Mapping[str, str]) -> NoReturn:
     os.environ.update(environment)
     tempfile.tempdir = None
     # prometheus-client asks at its import where the process's metrics are.
-    values.ValueClass = values.get_value_class()
+    values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
     gc.enable()
     os.execve = lambda _, command, environment: become(command, environment)  # type: ignore[assignment,arg-type]
     sys.argv = [command[-1]]

@@ -79,7 +79,7 @@ class Services:
         self.body_reader = BodyReader(settings.body_max_bytes, settings.bodies_max_bytes)
         self.parse_turns = OwnerTurns(pauses=True)
         """Turns of large bodies at being parsed, which blocks the event loop: a body of 4 MB for up to 0.3 s."""
-        self.answers = AnswerBudget(settings.answers_max_bytes, self.metrics.rejected)
+        self.answers = AnswerBudget(settings.answers_max_bytes, self.metrics.rejected, OwnerTurns().of)
         self.connections = ConnectionMonitor(settings, self.metrics.rejected)
         self.workers = Workers(self.redis, self.clock)
         self.worker_groups = WorkerGroups(self.workers)

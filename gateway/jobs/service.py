@@ -15,8 +15,9 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.admission.jobs import JobsAdmission
+from gateway.auth.turns import OwnerTurns
 from gateway.broker.batch_client import BatchClient
-from gateway.broker.redis_client import bounded
+from gateway.broker.redis_client import COMMAND_SECONDS, bounded
 from gateway.broker.workers import Workers
 from gateway.errors import BrokerUnavailable, IdempotencyKeyReused, LoadError, QueueFull, QuotaExceeded
 from gateway.jobs.outcome_size import outcome_bytes
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from gateway.tracing import RequestTrace
 
 logger = logging.getLogger(__name__)
+
+DELETED_TOGETHER = 4
+"""Jobs that are deleted at a time, so that a crowd of callers needs few connections."""
 
 LINES_PER_SECOND = 10
 """Log lines about jobs that were not accepted."""
@@ -91,6 +95,7 @@ class JobService:
         self._settings = settings
         self._submit_script = redis.register_script(script("submit"))
         self._delete_script = redis.register_script(script("delete"))
+        self._deletions = OwnerTurns(DELETED_TOGETHER, wait_max_seconds=COMMAND_SECONDS)
         self._pending: list[_Submission] = []
         self._submitting: asyncio.Task[None] | None = None
         self._refusal_lines = LogLimit(LINES_PER_SECOND, 1.0)
@@ -238,12 +243,14 @@ class JobService:
 
         Raises:
             BrokerUnavailable: if Redis does not answer.
+            Overloaded: if too many jobs are being deleted.
         """
-        try:
-            names = [keys.JOBS_OPEN, keys.JOB_COUNTS, keys.job(job_id)]
-            deletion: Any = await bounded(self._delete_script(keys=names, args=[keys.JOBS_ENDED, job_id, owner]))
-        except (RedisError, OSError, asyncio.TimeoutError):
-            raise BrokerUnavailable() from None
+        names, args = [keys.JOBS_OPEN, keys.JOB_COUNTS, keys.job(job_id)], [keys.JOBS_ENDED, job_id, owner]
+        async with self._deletions.of(owner):
+            try:
+                deletion: Any = await bounded(self._delete_script(keys=names, args=args))
+            except (RedisError, OSError, asyncio.TimeoutError):
+                raise BrokerUnavailable() from None
         return Deletion(deletion.decode()) if deletion else None
 
 

@@ -1,8 +1,8 @@
 """Large answers: counted against one limit until they are sent, and handed to their connections in pieces."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from gateway.problems import overloaded
 
@@ -13,6 +13,10 @@ Answers that fit into one piece are not counted: a connection holds two pieces a
 """
 
 
+TurnOf = Callable[[str], AbstractAsyncContextManager[None]]
+"""Turn of an owner of API keys at work of which little is done at a time."""
+
+
 class AnswerBudget:
     """A limit on the bytes of large answers in this process.
 
@@ -20,16 +24,24 @@ class AnswerBudget:
     until all of it was handed to the connection.
     """
 
-    def __init__(self, max_bytes: int, rejected: Callable[[str], None]) -> None:
-        """Take the limit, and a function that counts a caller turned away, by reason."""
+    def __init__(
+        self, max_bytes: int, rejected: Callable[[str], None], turn_of: TurnOf = lambda _: nullcontext()
+    ) -> None:
+        """Take the limit.
+
+        Args:
+            max_bytes: limit of bytes.
+            rejected: counts a caller turned away, by reason.
+            turn_of: returns the context in which an answer of an owner is written.
+        """
         self._max_bytes = max_bytes
         self._rejected = rejected
         self.held_bytes = 0
         """Bytes of the answers that count now."""
         self._held_by: Counter[str] = Counter()
         """Bytes of them by owner of API keys, of whom there is a limited number."""
-        self.writing = asyncio.Lock()
-        """Taken by the one that is being written, which takes several times the memory of its text."""
+        self.turn_of = turn_of
+        """Turn of an owner at writing an answer, which takes several times the memory of its text."""
 
     def hold(self, size: int, held: int, owner: str) -> None:
         """Count an answer of this size, of which `held` bytes count already, until `release`.

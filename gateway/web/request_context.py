@@ -81,8 +81,8 @@ class RequestContext:
             self.answer_bytes = size
 
     def turn_to_write(self) -> AbstractAsyncContextManager[None]:
-        """Return the context in which to write the answer: of several that count, one is written at a time."""
-        return self.answers.writing if self.answers is not None and self.answer_bytes else nullcontext()
+        """Return the context in which to write the answer: those that count are written in turns of their owners."""
+        return self.answers.turn_of(self.owner) if self.answers is not None and self.answer_bytes else nullcontext()
 
     def caller_left(self) -> None:
         """Fail the awaited answer with `ClientDisconnect`: it need not be computed any more."""

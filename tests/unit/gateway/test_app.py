@@ -18,10 +18,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.app import create_app
 from gateway.catalog.row_parser import ParsedRows, RowParser
 from gateway.problems import Problem
+from gateway.services import Services
 from gateway.settings import GatewaySettings
 from gateway.web.request_context import RequestContext
 from headrace.errors import ModelNotFound
 from headrace.models.manifest import Manifest
+from headrace.models.store import ModelStore
 from shared.queue.contract import Lane
 from tests.support.coroutines import run, turns
 from tests.support.manifests import classifier, mixed, stored, text
@@ -219,6 +221,25 @@ def test_the_rows_of_a_failed_request_need_no_garbage_collector(
         return answer
 
     assert asked(app, ask).status_code == 503
+
+
+def test_large_answers_are_written_one_at_a_time_in_turns_of_their_owners(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        turn_of = Services(GatewaySettings(), ModelStore(tmp_path)).answers.turn_of
+        order = []
+
+        async def write(owner: str) -> None:
+            async with turn_of(owner):
+                order.append(owner)
+
+        async with turn_of("a"):
+            writing = [asyncio.create_task(write(owner)) for owner in "aab"]
+            await turns()
+            assert order == []
+        await asyncio.gather(*writing)
+        assert order == ["a", "b", "a"]
+
+    run(scenario())
 
 
 NAMES = [f"{at:x}" for at in range(200)]

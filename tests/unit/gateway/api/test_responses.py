@@ -16,6 +16,7 @@ from gateway.api.responses import (
     timing,
     written,
 )
+from gateway.auth.turns import OwnerTurns
 from gateway.jobs.record import Job
 from gateway.web.answers import PIECE_BYTES, AnswerBudget
 from gateway.web.request_context import RequestContext
@@ -272,8 +273,8 @@ def test_large_answers_are_written_one_at_a_time_and_small_ones_at_once() -> Non
         return asyncio.ensure_future(job_response(job, 200, context))
 
     async def scenario() -> None:
-        budget = AnswerBudget(10 * PIECE_BYTES, lambda _: None)
-        async with budget.writing:
+        budget = AnswerBudget(10 * PIECE_BYTES, lambda _: None, OwnerTurns().of)
+        async with budget.turn_of("another"):
             waiting, small = answered(large, budget), answered(OUTCOME, budget)
             await turns()
             assert (waiting.done(), small.done()) == (False, True)

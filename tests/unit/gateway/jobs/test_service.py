@@ -23,7 +23,7 @@ from gateway.jobs import waiters
 from gateway.jobs.outcome_size import outcome_bytes
 from gateway.jobs.reader import JobReader
 from gateway.jobs.record import Record
-from gateway.jobs.service import LINES_PER_SECOND, Deletion, JobService
+from gateway.jobs.service import DELETED_TOGETHER, LINES_PER_SECOND, Deletion, JobService
 from gateway.settings import GatewaySettings
 from gateway.web.answers import PIECE_BYTES
 from headrace.models.manifest import Manifest
@@ -549,6 +549,29 @@ def test_an_open_job_is_cancelled_and_an_ended_one_is_forgotten(broker: FakeServ
                 assert await at.jobs.delete(job_id) is Deletion.FORGOTTEN
                 assert await at.reader.get(job_id) is None
                 assert await at.jobs.delete(job_id) is None
+
+    run(scenario())
+
+
+def test_a_few_jobs_are_deleted_at_a_time_those_of_the_owners_in_rotation(
+    broker: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            order, may_end = [], asyncio.Event()
+
+            async def slowly(args: list[str], **_: Any) -> None:
+                order.append(args[-1])
+                await may_end.wait()
+
+            monkeypatch.setattr(at.jobs, "_delete_script", slowly)
+            owners = ["a"] * 3 * DELETED_TOGETHER + ["b"]
+            callers = [asyncio.create_task(at.jobs.delete("x", owner)) for owner in owners]
+            await turns()
+            assert order == ["a"] * DELETED_TOGETHER
+            may_end.set()
+            assert set(await asyncio.gather(*callers)) == {None}
+            assert order[DELETED_TOGETHER : DELETED_TOGETHER + 2] == ["a", "b"]
 
     run(scenario())
 

@@ -93,7 +93,8 @@ def _verify(store: ModelStore, options: argparse.Namespace) -> int:
             print(f"headrace: {one_line(str(error))}", file=sys.stderr)
             exit_code = 1
         else:
-            print(f"{name} {version} is intact and predicts {rows} rows as at its export")
+            predicts = f"predicts {rows} rows as at its export" if rows else "has no rows to predict"
+            print(f"{name} {version} is intact and {predicts}")
     return exit_code
 
 

@@ -11,6 +11,9 @@ from headrace.terminal import escaped_output, one_line
 from headrace.version import __version__
 
 FAILED = 1
+INTERRUPTED = 130
+"""Exit code for CTRL+C: 128 and the number of the signal."""
+
 CANNOT_RUN = 2
 """Exit code for wrong arguments, a missing extra, and a command whose package is not here."""
 
@@ -22,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after `headrace`; by default those of the process.
 
     Returns:
-        The exit code: 0 for success, 1 if the command failed, 2 if it can't run here.
+        The exit code: 0 for success, 1 if the command failed, 2 if it can't run here, 130 if CTRL+C has ended it.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     with escaped_output():
@@ -40,6 +43,8 @@ def _run(words: list[str]) -> int:
         return _complain(error, CANNOT_RUN)
     except (HeadraceError, OSError) as error:
         return _complain(error, FAILED)
+    except KeyboardInterrupt:
+        return _complain(HeadraceError("interrupted"), INTERRUPTED)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from headrace.data.rows import Layout, predict_rows
-from headrace.errors import ArtifactInvalid, NotExportable
+from headrace.errors import ArtifactInvalid
 from headrace.exporting.artifact import read_artifact
 from headrace.loading.bounds import UNBOUNDED
 from headrace.models.golden import golden_rows
@@ -40,7 +40,7 @@ def verify(
         max_bytes: the bound of the bytes of the artifact, and of those to which it unpacks.
 
     Returns:
-        The number of rows that are predicted as at export.
+        The number of rows that are predicted as at export; 0 if the version has none.
 
     Raises:
         ArtifactInvalid: if the artifact is not that of the manifest, can't be loaded, or predicts otherwise.
@@ -60,11 +60,14 @@ def verify(
             estimator = read_artifact(manifest.artifact, content, trusted, trusted_modules, max_bytes)
         except Exception as error:
             raise ArtifactInvalid(f"{label}: it can't be loaded: {_line(error)}") from error
+        if not samples:
+            return 0
         rows = [sample.row for sample in samples]
         try:
             predictions = predict_rows(estimator, rows, Layout.of(manifest), probabilities=manifest.probabilities)
-        except NotExportable as error:
-            raise ArtifactInvalid(f"{label}: {_line(error)}") from error
+        except Exception as error:
+            # Rows of another kind than the features make conversions fail, and estimators raise errors of any kind.
+            raise ArtifactInvalid(f"{label}: its samples can't be predicted: {_line(error)}") from error
     for number, sample in enumerate(samples):
         if not _same(predictions.of_row(number), (sample.prediction, sample.probabilities), manifest.tolerance):
             raise ArtifactInvalid(f"{label}: sample {number} is not predicted as when it was exported")

@@ -64,6 +64,24 @@ def test_one_damaged_version_does_not_hide_the_others(filled: ModelStore, capsys
     assert errors.count("\n") == errors.count("headrace: ") == 2
 
 
+def test_a_version_without_rows_is_checked_as_far_as_it_can_be(store: ModelStore, capsys: Captured) -> None:
+    add(store, "v1", samples=[])
+
+    assert run("verify") == 0
+    assert capsys.readouterr() == ("iris v1 is intact and has no rows to predict\n", "")
+    damage(store, "v1", "model.pkl")
+    assert run("verify") == 1
+
+
+def test_a_row_of_another_kind_than_its_feature_is_one_line(store: ModelStore, capsys: Captured) -> None:
+    add(store, "v1", samples=[{"row": ["a text"], "prediction": "a", "probabilities": [0.5, 0.5]}])
+
+    assert run("verify") == 1
+    output, errors = capsys.readouterr()
+    assert output == "" and errors.startswith("headrace: iris v1: its samples can't be predicted: ValueError: ")
+    assert errors.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "sample",
     [

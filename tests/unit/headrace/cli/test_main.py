@@ -1,3 +1,4 @@
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,15 @@ def test_what_is_not_possible_is_one_line_of_complaint(
     assert output == ""
     assert errors.startswith("headrace: ") and errors.count("\n") == 1
     assert (filled.aliases("iris"), filled.versions("iris")) == before
+
+
+def test_ctrl_c_ends_a_command_with_one_line(
+    filled: ModelStore, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ModelStore, "names", lambda _: signal.raise_signal(signal.SIGINT))
+
+    assert run("list") == 130
+    assert capsys.readouterr() == ("", "headrace: interrupted\n")
 
 
 @pytest.mark.parametrize(

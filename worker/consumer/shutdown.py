@@ -4,8 +4,11 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+from billiard import active_children
 from billiard import pool as billiard_pool
 from celery import Celery, signals
 from celery.worker import state
@@ -14,6 +17,10 @@ logger = logging.getLogger(__name__)
 
 LAST_RESULT_SECONDS = 1.0
 """Time that a child that ends waits for the main process to read its last result."""
+
+
+CHILDREN_END_SECONDS = 5.0
+"""Time that children have to end once their batches went back to the queue; then they are killed."""
 
 
 def run(app: Celery, arguments: list[str]) -> int:
@@ -38,16 +45,16 @@ def is_stopping() -> bool:
 def bound_shutdown(drain_seconds: float) -> None:
     """Give running batches `drain_seconds` from the first SIGTERM on; then what still runs goes back to the queue.
 
-    Celery's own soft shutdown would sleep for the whole time, even if nothing runs any more.
+    Celery's own soft shutdown would sleep for the whole time, even if nothing runs any more. It also waits for ever for
+    a child in whose code no signal is handled, such as one in a load that holds the interpreter's lock.
     """
 
     def start_timer(how: str, **_: Any) -> None:
         if how != "Warm":
             return
         logger.info("stopping: running batches have %g s", drain_seconds)
-        timer = threading.Timer(drain_seconds, os.kill, (os.getpid(), signal.SIGQUIT))
-        timer.daemon = True
-        timer.start()
+        _call_after(drain_seconds, os.kill, os.getpid(), signal.SIGQUIT)
+        _call_after(drain_seconds + CHILDREN_END_SECONDS, _kill_children)
 
     signals.worker_shutting_down.connect(start_timer, weak=False)
     # A child that ends waits until its last result was read. The main process forgets a batch that it dispatched in
@@ -55,3 +62,16 @@ def bound_shutdown(drain_seconds: float) -> None:
     billiard_pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = round(
         LAST_RESULT_SECONDS / billiard_pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_INTERVAL
     )
+
+
+def _call_after(seconds: float, function: Callable[..., object], *args: Any) -> None:
+    timer = threading.Timer(seconds, function, args)
+    timer.daemon = True
+    timer.start()
+
+
+def _kill_children() -> None:
+    for child in active_children():
+        logger.error("pool child %d does not end: it is killed", child.pid)
+        with suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGKILL)

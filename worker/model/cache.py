@@ -176,8 +176,9 @@ class PredictorCache:
             # Room is made before the artifact is read, so that old and new versions need not fit in at once. The size
             # of the artifact is about the memory that it will take.
             self._make_room(manifest.artifact.size_bytes, f"{key[0]} {key[1]}")
-            if self._load_seconds is not None:
-                # Of a process that ends during a load, no other line names the version.
+            # Of a process that ends during a load, no other line names the version. A refused version is tried again
+            # every few seconds, without a line.
+            if self._load_seconds is not None and key not in self.refused():
                 logger.info("loading %s %s, for at most %g s", *key, self._load_seconds)
             predictor = Predictor.load(self._store, manifest, self._allow_list, self._budget_bytes, self._journal)
             self._make_room(predictor.size_bytes, str(predictor))

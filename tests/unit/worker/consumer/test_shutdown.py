@@ -1,5 +1,6 @@
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from billiard import pool as billiard_pool
 from celery import signals
 from celery.worker import state
 
-from worker.consumer.shutdown import LAST_RESULT_SECONDS, bound_shutdown, is_stopping, run
+from worker.consumer.shutdown import CHILDREN_END_SECONDS, LAST_RESULT_SECONDS, bound_shutdown, is_stopping, run
 
 
 @pytest.fixture(autouse=True)
@@ -84,10 +85,25 @@ def test_from_the_first_sigterm_on_batches_have_so_long(timers: list[FakeTimer])
 
     signals.worker_shutting_down.send(sender=None, sig="SIGTERM", how="Warm", exitcode=0)
 
-    [timer] = timers
-    assert timer.call == (7.5, os.kill, (os.getpid(), signal.SIGQUIT))
-    assert timer.started
-    assert timer.daemon, "a worker that is done earlier ends earlier"
+    drain, kill = timers
+    assert drain.call == (7.5, os.kill, (os.getpid(), signal.SIGQUIT))
+    assert kill.call[0] == 7.5 + CHILDREN_END_SECONDS
+    assert all(timer.started for timer in timers)
+    assert all(timer.daemon for timer in timers), "a worker that is done earlier ends earlier"
+
+
+def test_a_child_that_ignores_the_end_is_killed(timers: list[FakeTimer], monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen(["sleep", "60"]) as child:
+        monkeypatch.setattr("worker.consumer.shutdown.active_children", lambda: [SimpleNamespace(pid=child.pid)])
+        bound_shutdown(7.5)
+        signals.worker_shutting_down.send(sender=None, sig="SIGTERM", how="Warm", exitcode=0)
+
+        _, kill, args = timers[1].call
+        kill(*args)
+
+        assert child.wait(60) == -signal.SIGKILL
+    # One that has ended meanwhile is no error.
+    kill(*args)
 
 
 @pytest.mark.parametrize("how", ["Cold", "Soft"])

@@ -14,7 +14,7 @@ from headrace.models.store import ModelStore
 from tests.support.clock import Clock
 from tests.support.forks import in_paused_child
 from tests.unit.worker.conftest import Publish, rewrite
-from worker.model.cache import REFUSALS_MAX, TIME_LIMIT_RETRY_SECONDS, PredictorCache
+from worker.model.cache import REFUSALS_MAX, RETRY_SECONDS, TIME_LIMIT_RETRY_SECONDS, PredictorCache
 from worker.model.predictor import Predictor
 
 GIGABYTE = 1_000_000_000
@@ -125,6 +125,21 @@ def test_a_load_that_the_time_limit_of_a_batch_ends_is_not_tried_again_at_once(
         cache.get("m", "v1")
     clock.seconds += 2
     assert str(cache.get("m", "v1")) == "m v1"
+
+
+def test_a_load_is_announced_once(
+    store: ModelStore, publish: Publish, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "worker.model.cache")
+    spoil(store, publish("m"))
+    cache = PredictorCache(store, GIGABYTE, clock=clock, load_seconds=1000)
+
+    for _ in range(3):
+        with pytest.raises(ModelError):
+            cache.get("m", "v1")
+        clock.seconds += RETRY_SECONDS + 1
+
+    assert caplog.messages.count("loading m v1, for at most 1000 s") == 1
 
 
 def test_a_version_that_another_process_loads_first_is_loaded_later(cache: PredictorCache, publish: Publish) -> None:

@@ -167,6 +167,7 @@ def test_one_page_is_read_at_a_time_those_of_the_owners_in_rotation(
     async def scenario() -> None:
         async with connected(broker) as redis:
             order, may_end = [], asyncio.Event()
+            monkeypatch.setattr(listing, "COMMAND_SECONDS", 60.0)
 
             async def slowly(self: JobListing, args: list[Any]) -> list[Any]:
                 order.append(args[1])

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from fakeredis import FakeServer
 
+from gateway.broker import redis_client
 from gateway.errors import Overloaded
 from gateway.jobs import reader
 from gateway.jobs.reader import READ_TOGETHER, JobReader
@@ -24,6 +25,13 @@ async def ended(at: Desk, owner: str, outcome: str, status: str = "succeeded") -
     job_id, _ = await at.submit(owner=owner)
     await at.finish(job_id, status, outcome)
     return job_id
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a busy machine take its time."""
+    for module in (reader, redis_client):
+        monkeypatch.setattr(module, "COMMAND_SECONDS", 60.0)
 
 
 @pytest.fixture

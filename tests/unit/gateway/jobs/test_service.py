@@ -19,7 +19,7 @@ from gateway.errors import (
     QuotaExceeded,
     RecordDamaged,
 )
-from gateway.jobs import waiters
+from gateway.jobs import service, waiters
 from gateway.jobs.outcome_size import outcome_bytes
 from gateway.jobs.reader import JobReader
 from gateway.jobs.record import Record
@@ -556,6 +556,9 @@ def test_an_open_job_is_cancelled_and_an_ended_one_is_forgotten(broker: FakeServ
 def test_a_few_jobs_are_deleted_at_a_time_those_of_the_owners_in_rotation(
     broker: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for module in (service, connection):
+        monkeypatch.setattr(module, "COMMAND_SECONDS", 60.0)
+
     async def scenario() -> None:
         async with desk(broker) as at:
             order, may_end = [], asyncio.Event()

@@ -1,4 +1,4 @@
-"""Imports modules, each in a fresh child process, and records their effects besides definitions.
+"""Imports modules, those of each room in a fresh child process, and records their effects besides definitions.
 
 `python -W error -m tests.support.importing gateway.app …` prints a JSON object: module -> effects.
 """
@@ -13,6 +13,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -43,31 +44,27 @@ def main() -> None:
     # A collection in a child would copy the memory that it shares with this process.
     gc.disable()
     gc.freeze()
-    print(json.dumps({module: _in_child(module) for module in sys.argv[1:]}))
+    rooms = groupby(sys.argv[1:], key=lambda module: module.split(".")[:2])
+    print(json.dumps({module: found for _, modules in rooms for module, found in _in_child([*modules]).items()}))
 
 
-def _in_child(module: str) -> list[str]:
+def _in_child(modules: list[str]) -> dict[str, list[str]]:
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
-        found: list[str]
-        try:
-            found = _effects_of_importing(module)
-        except BaseException:
-            found = [traceback.format_exc()]
         with os.fdopen(writing, "w") as pipe:
-            json.dump(found, pipe)
+            json.dump(_effects_of_importing(modules), pipe)
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as pipe:
-        noted: list[str] = json.load(pipe)
+        noted: dict[str, list[str]] = json.load(pipe)
     os.waitpid(pid, 0)
     return noted
 
 
-def _effects_of_importing(module: str) -> list[str]:
+def _effects_of_importing(modules: list[str]) -> dict[str, list[str]]:
     noted: list[str] = []
-    watching = True
+    watching = False
 
     def audit(event: str, arguments: tuple[Any, ...]) -> None:
         if watching and (event in FORBIDDEN_EVENTS or (event == "open" and _writes(arguments))):
@@ -75,11 +72,19 @@ def _effects_of_importing(module: str) -> list[str]:
 
     sys.addaudithook(audit)
     _watch_environment(lambda name: noted.append(f"reads {name} from the environment"))
-    before = _state()
-    importlib.import_module(module)
-    watching = False
-    after = _state()
-    return noted + [f"changes {part}" for part, value in before.items() if after[part] != value]
+    found = {}
+    for module in modules:
+        before = _state()
+        watching = True
+        try:
+            importlib.import_module(module)
+        except BaseException:
+            noted.append(traceback.format_exc())
+        watching = False
+        after = _state()
+        found[module] = noted + [f"changes {part}" for part, value in before.items() if after[part] != value]
+        noted.clear()
+    return found
 
 
 def _writes(arguments: tuple[Any, ...]) -> bool:

@@ -37,7 +37,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
 
 @pytest.fixture
 def examples() -> int:
-    return int(os.environ.get(EXAMPLES, "15"))
+    return int(os.environ.get(EXAMPLES, "8"))
 
 
 @pytest.fixture

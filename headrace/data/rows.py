@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -98,17 +99,23 @@ def _numbers(values: Sequence[Any], name: str) -> Any:
     numbers = np.asarray(values, dtype=np.float64)
     if not _held(values, name).all():
         return numbers
-    dtype = pd.api.types.pandas_dtype(name)
+    dtype = _dtype(name)
     with np.errstate(invalid="ignore", over="ignore"):
         if isinstance(dtype, pd.api.extensions.ExtensionDtype):
             return pd.array(list(values), dtype=dtype)
         return numbers.astype(dtype)
 
 
+@lru_cache(maxsize=64)
+def _dtype(name: str) -> Any:
+    # pandas tries a dozen kinds of dtypes one after the other.
+    return pd.api.types.pandas_dtype(name)
+
+
 def _held(values: Sequence[Any], name: str) -> NDArray[np.bool_]:
     """Tell which numbers a dtype can hold: an integer dtype no fraction, no number out of its range, mostly no null."""
     numbers = np.asarray(values, dtype=np.float64)
-    dtype = pd.api.types.pandas_dtype(name)
+    dtype = _dtype(name)
     if dtype.kind not in "iub":
         return np.ones(numbers.shape, dtype=np.bool_)
     with np.errstate(invalid="ignore"):

@@ -10,9 +10,10 @@ from redis.exceptions import RedisError, ResponseError
 from gateway.auth.turns import OwnerTurns
 from gateway.broker.redis_client import COMMAND_SECONDS, bounded
 from gateway.errors import BrokerUnavailable, RecordDamaged
-from gateway.jobs.record import FIELDS, OUTCOME, Job, Record, job_of, owned_by
+from gateway.jobs.record import FIELDS, OUTCOME, Job, Record, job_of
 from gateway.jobs.waiters import JobWaiters
 from shared.queue import keys
+from shared.queue.job_scripts import script
 
 READ_TOGETHER = 4
 """Records that are read at a time, so that a crowd of callers needs few connections."""
@@ -26,7 +27,7 @@ class JobReader:
 
     def __init__(self, redis: Redis, small_bytes: int) -> None:
         """Take Redis, and the size up to which outcomes do not count."""
-        self._redis = redis
+        self._script = redis.register_script(script("read"))
         self._small_bytes = small_bytes
         self._turns = OwnerTurns(READ_TOGETHER, wait_max_seconds=COMMAND_SECONDS)
         self.waiters = JobWaiters(self._read)
@@ -82,23 +83,11 @@ class JobReader:
                 return None
 
     async def _record(self, key: str, owner: str, outcome_max_bytes: int) -> Record:
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.hmget(key, FIELDS)
-        pipe.hstrlen(key, OUTCOME)
-        values, outcome_bytes = await pipe.execute()
-        record = _record_of(FIELDS, values)
-        if not outcome_bytes or not owned_by(record, owner):
-            return record
-        if outcome_bytes > max(self._small_bytes, outcome_max_bytes):
-            return {**record, b"unread_bytes": b"%d" % outcome_bytes}
-        # All is read again, because the result may have been dropped since, or the job deleted.
-        names = (*FIELDS, OUTCOME)
-        found: Any = await self._redis.hmget(key, names)
-        return _record_of(names, found)
-
-
-def _record_of(names: tuple[bytes, ...], values: list[bytes | None]) -> Record:
-    return {name: value for name, value in zip(names, values, strict=True) if value is not None}
+        most = max(self._small_bytes, outcome_max_bytes)
+        found: Any = await self._script(keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, key], args=[owner, most, *FIELDS])
+        unread_bytes, *values = found or [0]
+        record = {name: value for name, value in zip((*FIELDS, OUTCOME), values, strict=False) if value is not None}
+        return {**record, b"unread_bytes": b"%d" % unread_bytes} if unread_bytes else record
 
 
 def _job(job_id: str, record: Record | None, owner: str) -> Job | None:

@@ -80,18 +80,13 @@ class Job:
         return self.status in OUTCOMES
 
 
-def owned_by(record: Record, owner: str) -> bool:
-    """Return True if a record belongs to this owner; an empty one belongs to nobody."""
-    return bool(record) and record.get(b"owner", b"") == owner.encode()
-
-
 def job_of(job_id: str, record: Record, owner: str) -> Job | None:
     """Return the job of a record, None if the record is empty or another owner's.
 
     Raises:
         RecordDamaged: if the record can't be read.
     """
-    if not owned_by(record, owner):
+    if not record or record.get(b"owner", b"") != owner.encode():
         return None
     try:
         return _job(job_id, record)

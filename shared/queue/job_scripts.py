@@ -14,6 +14,6 @@ _ACCOUNTANTS = ("finish", "delete", "tidy")
 
 
 def script(name: str) -> str:
-    """Return the source of a script, `lua/<name>.lua`: a transition, or `list` or `tidy`."""
+    """Return the source of a script, `lua/<name>.lua`: a transition, or `list`, `read` or `tidy`."""
     parts = (*PARTS, RESULTS, name) if name in _ACCOUNTANTS else (*PARTS, name)
     return "".join((_FOLDER / f"{part}.lua").read_text() for part in parts)

@@ -1,6 +1,8 @@
 """The refresher of a pool child: it keeps the predictors in step with the store's aliases, and sends heartbeats.
 
-It is a thread of the child. It loads a version before the gateways follow its alias: no caller waits for the load.
+It loads a version before the gateways follow its alias: no caller waits for the load. Heartbeats come from a thread of
+their own, because a gateway takes a child without one for no child, and would follow an alias to a version that this
+child still loads.
 """
 
 import logging
@@ -29,7 +31,7 @@ EVICTION_COOLDOWN_SECONDS = 60.0
 
 
 class Refresher(threading.Thread):
-    """A thread that sends a heartbeat every second, and follows the store's aliases as often as the store permits."""
+    """A thread that sends a heartbeat every second, with one that follows the aliases as often as the store permits."""
 
     def __init__(
         self,
@@ -56,7 +58,10 @@ class Refresher(threading.Thread):
         self._predictors = predictors
         self._on_loaded = on_loaded
         self._redis = connect(redis_url, retries=0)
+        self._loader = threading.Thread(target=self._follow_aliases, name="loader", daemon=True)
         self._stopping = threading.Event()
+        self._changed = threading.Event()
+        """Set when the next heartbeat is due before its second is over: a load has ended, or the child stops."""
         self._clock = clock
         self._last_loaded: set[Key] = set()
         """Versions in memory at the end of the last refresh."""
@@ -66,25 +71,31 @@ class Refresher(threading.Thread):
 
     def run(self) -> None:
         """Refresh and send heartbeats until `stop`."""
-        refreshed_at = float("-inf")
-        while True:
-            if self._clock() - refreshed_at >= self._store.look_seconds:
-                refreshed_at = self._clock()
-                try:
-                    self.refresh()
-                except Exception:
-                    logger.exception("refreshing the models failed; it will be tried again")
+        self._loader.start()
+        while not self._stopping.is_set():
+            self._changed.clear()
             try:
                 self.send_heartbeat()
             except Exception:
                 logger.exception("a heartbeat failed; the next one is sent in a second")
-            if self._stopping.wait(HEARTBEAT_SECONDS):
+            self._changed.wait(HEARTBEAT_SECONDS)
+
+    def _follow_aliases(self) -> None:
+        while True:
+            try:
+                self.refresh()
+            except Exception:
+                logger.exception("refreshing the models failed; it will be tried again")
+            if self._stopping.wait(max(HEARTBEAT_SECONDS, self._store.look_seconds)):
                 return
 
     def stop(self) -> None:
-        """End the thread, and remove its heartbeat from Redis."""
+        """End the threads, and remove the heartbeat from Redis."""
         self._stopping.set()
+        self._changed.set()
         self.join(timeout=2.0)
+        if self._loader.is_alive():
+            self._loader.join(timeout=2.0)
         self._predictors.stop()
         try:
             self._redis.hdel(keys.CHILDREN, self._child_name)
@@ -139,6 +150,7 @@ class Refresher(threading.Thread):
         # The cache logs and remembers a refusal, and the heartbeat reports it.
         with suppress(ModelError):
             self._predictors.follow(*key)
+        self._changed.set()
         evicted = before - self._loaded()
         if evicted:
             self._start_cooldown({key, *evicted})

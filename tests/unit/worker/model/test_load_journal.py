@@ -146,7 +146,7 @@ def test_one_process_at_a_time_is_exclusive(journal: LoadJournal) -> None:
 
 def hold_the_interpreter() -> None:
     """Wait in a function of C that keeps the lock of the interpreter: no other thread runs."""
-    ctypes.PyDLL(None).sleep(LONGEST_SECONDS)
+    ctypes.PyDLL(None).sleep(LONGEST_SECONDS // 2)
 
 
 def test_a_load_that_does_not_end_ends_its_process_and_is_refused_afterwards() -> None:

@@ -323,6 +323,24 @@ def test_it_follows_the_store_by_itself(running: Bench, publish: Publish) -> Non
     assert running.refresher.daemon, "a child that ends does not wait for the thread"
 
 
+def test_heartbeats_go_on_during_a_load(running: Bench, publish: Publish, monkeypatch: pytest.MonkeyPatch) -> None:
+    until(running.has_heartbeat)
+    loading, may_end = threading.Event(), threading.Event()
+
+    def slow_load(*_: object) -> None:
+        loading.set()
+        may_end.wait(PATIENCE_SECONDS)
+
+    monkeypatch.setattr(running.cache, "follow", slow_load)
+    publish("m", "v2")
+    assert loading.wait(PATIENCE_SECONDS)
+
+    running.redis.hdel(keys.CHILDREN, running.refresher._child_name)
+
+    until(lambda: running.has_heartbeat() and running.heartbeat().loaded == ["m v1"])
+    may_end.set()
+
+
 def test_it_survives_a_heartbeat_that_can_not_be_made(
     running: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -317,7 +317,7 @@ def test_an_operator_can_end_a_script_that_does_not_end(stack: Stack) -> None:
 
 
 def test_a_command_that_does_not_end_fills_no_memory(stack: Stack) -> None:
-    """Redis' limit for clients is half of its memory; without a limit of that memory there is none."""
+    """Redis' limit for clients is a share of its memory; without a limit of that memory there is none."""
     stack.redis.config_set("maxmemory", 64_000_000)
     stack.redis.config_set("maxmemory-clients", redis_option("--maxmemory-clients"))
     try:

@@ -1,6 +1,7 @@
 """Marks every test by its folder."""
 
 import gc
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,10 @@ import pytest
 
 # Its assertions explain themselves only if pytest rewrites them.
 pytest.register_assert_rewrite("tests.support.store_contract")
+
+# Several processes of tests share the cores, and OpenMP's threads would wait for each other in loops.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 FOLDER = Path(__file__).parent
 

@@ -111,7 +111,7 @@ def test_requests_of_one_batch_are_linked_and_each_sees_its_own_split(traced: St
 
     traced.wait_idle()
     with ThreadPoolExecutor(4) as pool:
-        slow = pool.submit(traced.predict, {"value": 0.5, "act": Act.SLEEP})
+        slow = pool.submit(traced.predict, {"value": 3.0, "act": Act.SLEEP})
         traced.wait_computing(1)
         answers = list(pool.map(ask, traces))
         assert slow.result().status_code == 200

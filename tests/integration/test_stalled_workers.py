@@ -54,7 +54,7 @@ def test_a_worker_that_stops_consuming_ends_and_its_successor_serves(
 
     cancel(without_consumers, "interactive", "bulk")
     cancel(half, "bulk")
-    hanging.signal(signal.SIGALRM)
+    hanging.signal(signal.SIGRTMIN + 2)
 
     # Its children can't be asked for once it has ended.
     orphans = hanging.children()

@@ -60,7 +60,7 @@ class JobBoard:
     def __init__(self, clock: Clock) -> None:
         self.redis: Any = FakeRedis()
         self.clock = clock
-        names = ("submit", "start", "claim", "finish", "delete", "release", "reconcile", "list", "tidy")
+        names = ("submit", "start", "claim", "finish", "delete", "release", "reconcile", "list", "read", "tidy")
         self._scripts = {name: self.redis.register_script(script(name)) for name in names}
 
     def _call(self, name: str, more_keys: Sequence[str], args: Sequence[Any]) -> Any:
@@ -157,6 +157,11 @@ class JobBoard:
         oldest = max(since, self.clock.seconds - 100 * 3600)
         place, *found = self._call("list", [], [index, owner, *place, oldest, status, model, limit, most])
         return list(place), [id_.decode() for id_, _ in found]
+
+    def read(self, id_: str, *fields: str, owner: str = "", outcome_max_bytes: int = 1000) -> list[Any]:
+        """Return the bytes of an outcome that is larger, else 0, the fields and the outcome; [] for another owner's."""
+        found: list[Any] = self._call("read", [keys.job(id_)], [owner, outcome_max_bytes, *fields])
+        return [value.decode() if isinstance(value, bytes) else value for value in found]
 
     def result_bytes(self) -> int:
         """Return the counted bytes of kept results, after checking that they are those of the records."""

@@ -1,6 +1,7 @@
 """On PYTHONPATH, Python imports this when it starts: signals make a worker hang, or stop to consume queues.
 
-After a SIGALRM the main thread does nothing any more. A SIGRTMIN cancels all queues, the next signal those of bulk.
+A SIGRTMIN cancels all queues, the next signal those of bulk. After the one behind that the main thread does nothing
+any more.
 """
 
 import signal
@@ -25,6 +26,6 @@ def cancel(number: int, frame: FrameType | None) -> None:
             consumer.call_soon(consumer.cancel_task_queue, queue.name)
 
 
-signal.signal(signal.SIGALRM, hang)
 signal.signal(signal.SIGRTMIN, cancel)
 signal.signal(signal.SIGRTMIN + 1, cancel)
+signal.signal(signal.SIGRTMIN + 2, hang)

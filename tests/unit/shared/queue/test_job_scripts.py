@@ -50,7 +50,7 @@ def bring_to_outcome(board: JobBoard, state: str, id_: str = "a") -> None:
 
 
 def test_every_script_is_tested_here() -> None:
-    assert SCRIPTS == ["claim", "delete", "finish", "list", "reconcile", "release", "start", "submit", "tidy"]
+    assert SCRIPTS == ["claim", "delete", "finish", "list", "read", "reconcile", "release", "start", "submit", "tidy"]
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -1028,6 +1028,35 @@ def test_it_is_known_when_records_go(board: JobBoard) -> None:
     board.clock.pass_(RETENTION_SECONDS + 700)
     board.tidy(1_000)
     assert kept() == {"counted": 3}
+
+
+# --- read
+
+
+def test_a_job_is_read_with_its_outcome_unless_that_is_too_large(board: JobBoard) -> None:
+    bring_to(board, "succeeded")
+    outcome = json.dumps({"first": "succeeded"})
+
+    assert board.read("a", "status", "trace") == [0, "succeeded", None, outcome]
+    assert board.read("a", "status", outcome_max_bytes=len(outcome)) == [0, "succeeded", outcome]
+    assert board.read("a", "status", outcome_max_bytes=len(outcome) - 1) == [len(outcome), "succeeded"]
+
+
+def test_a_job_without_outcome_and_an_unknown_one_are_read(board: JobBoard) -> None:
+    board.submit(New("a"))
+
+    assert board.read("a", "status") == [0, "queued", None]
+    assert board.read("unknown", "status") == [0, None, None]
+
+
+def test_nothing_of_another_owners_job_is_read(board: JobBoard) -> None:
+    board.submit(New("a", owner="anna"), New("b"))
+    before = board.everything()
+
+    assert board.read("a", "status", owner="anna") == [0, "queued", None]
+    assert board.read("a", "status") == board.read("a", "status", owner="ben") == []
+    assert board.read("b", "status", owner="ben") == []
+    assert board.everything() == before
 
 
 # --- list

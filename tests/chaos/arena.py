@@ -147,9 +147,9 @@ class Arena:
         oracle.check(self.stack, self.ledger, self._accepted_before)
         assert self.stack.redis.hget(keys.WORKER_COUNTS, STALLED) is None, "a worker took itself for stalled"
 
-    def late(self, since: float) -> float:
-        """Return the longest delay of this machine since then, in seconds."""
-        return self._lateness.worst(since)
+    def lost(self, since: float) -> float:
+        """Return the sum of this machine's delays since then, in seconds."""
+        return self._lateness.lost(since)
 
     def serves_again(self, since: float, patience_seconds: float) -> float:
         """Return the seconds from `since` (`time.monotonic()`) until a call is answered and a new job has succeeded."""

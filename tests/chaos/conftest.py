@@ -94,10 +94,10 @@ def measure(request: pytest.FixtureRequest) -> Measure:
 
     def take(seconds: float) -> None:
         request.node.user_properties.append((MEASURED, seconds))
-        late = max(
-            (each.late(began) for each in request.node.funcargs.values() if isinstance(each, Arena)), default=0.0
+        lost = max(
+            (each.lost(began) for each in request.node.funcargs.values() if isinstance(each, Arena)), default=0.0
         )
-        assert seconds <= marker.kwargs["within"] + late, f"took {seconds:.2f} s of {marker.kwargs['within']:g} s"
+        assert seconds <= marker.kwargs["within"] + lost, f"took {seconds:.2f} s of {marker.kwargs['within']:g} s"
 
     return take
 

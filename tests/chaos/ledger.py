@@ -74,6 +74,10 @@ class Lateness:
             worst = max(worst, late)
         return worst
 
+    def lost(self, since: float) -> float:
+        """Return the sum of all delays that ended after a time, in seconds: several processes may have waited so."""
+        return sum(late for at, late in self._seen.copy() if at >= since)
+
     def close(self) -> None:
         """Stop measuring."""
         self._stop.set()
@@ -92,7 +96,7 @@ class Ledger:
         self._violations: list[str] = []
         self.violations_count = 0
         self.answers: Counter[str] = Counter()
-        """`<kind> <status>` -> number of answers; status 0: the connection was lost."""
+        """`<kind> <status>`, with the code of a problem, -> number of answers; status 0: the connection was lost."""
         self.outcomes: Counter[str] = Counter()
         self.open_jobs: dict[str, Question] = {}
         """Jobs that were accepted and are not known to have ended."""
@@ -127,9 +131,12 @@ class Ledger:
             if len(self._violations) < VIOLATIONS_KEPT:
                 self._violations.append(f"{invariant}: {what}")
 
-    def _count(self, what: str, status: int) -> None:
+    def _count(self, what: str, response: httpx.Response | None) -> None:
+        words = [what, str(response.status_code if response is not None else 0)]
+        if response is not None and response.headers.get("content-type") == PROBLEM:
+            words.append(response.json()["type"].rpartition(":")[2])
         with self._lock:
-            self.answers[f"{what} {status}"] += 1
+            self.answers[" ".join(words)] += 1
 
     def predicted(self, asked: Question, deadline_seconds: float, sent: float, response: httpx.Response | None) -> None:
         """Record the answer to a synchronous call.
@@ -137,7 +144,7 @@ class Ledger:
         `sent` is of `time.monotonic()`, None as response is a broken connection.
         """
         took = time.monotonic() - sent
-        self._count("predict", response.status_code if response is not None else 0)
+        self._count("predict", response)
         self._check_answer("predict", response, sent, took, deadline_seconds + ANSWER_SLACK_SECONDS)
         if response is not None and response.status_code == 200:
             self.slowest_seconds = max(self.slowest_seconds, took)
@@ -147,7 +154,7 @@ class Ledger:
     def submitted(self, asked: Question, sent: float, response: httpx.Response | None) -> str | None:
         """Record the answer to a submission; return the job's id if it was accepted."""
         took = time.monotonic() - sent
-        self._count("submit", response.status_code if response is not None else 0)
+        self._count("submit", response)
         self._check_answer("submit", response, sent, took, SUBMIT_SECONDS + ANSWER_SLACK_SECONDS)
         if response is None or response.status_code != 202:
             with self._lock:
@@ -164,7 +171,7 @@ class Ledger:
         """Record the answer to a look-up of a job; return True if the job is known to have ended."""
         if response is None:
             return False
-        self._count("poll", response.status_code)
+        self._count("poll", response)
         if response.status_code == 404:
             with self._lock:
                 self.open_jobs.pop(job_id, None)
@@ -184,7 +191,7 @@ class Ledger:
                 self.perhaps_forgotten.add(job_id)
         if response is None:
             return
-        self._count("cancel", response.status_code)
+        self._count("cancel", response)
         if response.status_code == 200:
             with self._lock:
                 if job_id in self.open_jobs:

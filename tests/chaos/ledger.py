@@ -1,5 +1,6 @@
 """The requests of the clients and their answers: every request is checked as its answer arrives, then forgotten."""
 
+import re
 import threading
 import time
 from collections import Counter, deque
@@ -132,11 +133,10 @@ class Ledger:
                 self._violations.append(f"{invariant}: {what}")
 
     def _count(self, what: str, response: httpx.Response | None) -> None:
-        words = [what, str(response.status_code if response is not None else 0)]
-        if response is not None and response.headers.get("content-type") == PROBLEM:
-            words.append(response.json()["type"].rpartition(":")[2])
+        status = response.status_code if response is not None else 0
+        code = re.search("urn:headrace:problem:[a-z_]+", response.text) if response is not None else None
         with self._lock:
-            self.answers[" ".join(words)] += 1
+            self.answers[f"{what} {status} {code[0]}" if code else f"{what} {status}"] += 1
 
     def predicted(self, asked: Question, deadline_seconds: float, sent: float, response: httpx.Response | None) -> None:
         """Record the answer to a synchronous call.

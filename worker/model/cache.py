@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from headrace.errors import ModelError, ModelNotFound, StoreUnavailable
 from headrace.models.manifest import Manifest
@@ -173,15 +174,19 @@ class PredictorCache:
             manifest = self._store.manifest(*key)
             if manifest.version != key[1]:
                 raise ModelNotFound(f"{key[1]!r} is an alias of {key[0]!r}, not a version")
-            # Room is made before the artifact is read, so that old and new versions need not fit in at once. The size
-            # of the artifact is about the memory that it will take.
-            self._make_room(manifest.artifact.size_bytes, f"{key[0]} {key[1]}")
+            label = f"{key[0]} {key[1]}"
+            self._check_fits(manifest.artifact.size_bytes, label)
             # Of a process that ends during a load, no other line names the version. A refused version is tried again
             # every few seconds, without a line.
             if self._load_seconds is not None and key not in self.refused():
                 logger.info("loading %s %s, for at most %g s", *key, self._load_seconds)
-            predictor = Predictor.load(self._store, manifest, self._allow_list, self._budget_bytes, self._journal)
-            self._make_room(predictor.size_bytes, str(predictor))
+            # Room is made before the artifact is read, so that old and new versions need not fit in at once. The size
+            # of the artifact is about the memory that it will take.
+            make_room = partial(self._make_room, label=label)
+            predictor = Predictor.load(
+                self._store, manifest, self._allow_list, self._budget_bytes, self._journal, make_room
+            )
+            self._make_room(predictor.size_bytes, label)
         except ModelError as error:
             retry_seconds = STORE_RETRY_SECONDS if isinstance(error, StoreUnavailable) else RETRY_SECONDS
             self._refuse(key, str(error), self._clock() + retry_seconds)
@@ -202,13 +207,16 @@ class PredictorCache:
         self.on_load(manifest, seconds)
         return predictor
 
-    def _make_room(self, size_bytes: int, label: str) -> None:
-        """Drop predictors until this many bytes fit below the budget; `label` names the new version in the error."""
+    def _check_fits(self, size_bytes: int, label: str) -> None:
         if size_bytes > self._budget_bytes:
             raise ModelError(
                 f"{label}: takes about {size_bytes / 1e6:.1f} MB, more than WORKER_MEMORY_BUDGET_BYTES "
                 f"({self._budget_bytes / 1e6:.1f} MB)"
             )
+
+    def _make_room(self, size_bytes: int, label: str) -> None:
+        """Drop predictors until this many bytes fit below the budget; `label` names the new version in the error."""
+        self._check_fits(size_bytes, label)
         with self._lock:
             while sum(each.predictor.size_bytes for each in self._residents.values()) + size_bytes > self._budget_bytes:
                 _, resident = self._residents.popitem(last=False)

@@ -1,6 +1,7 @@
 """A journal of the loads of a worker, in memory that outlives the pool child that loads."""
 
 import fcntl
+import hashlib
 import os
 import signal
 import tempfile
@@ -22,6 +23,9 @@ NO_PROCESS = "0"
 NO_DIGEST = "-"
 """Digest in the record of a version that a process is going to load."""
 
+IDENTITY = {"name", "version", "created_at", "description"}
+"""Fields of a manifest that have no effect on a load."""
+
 RECORDS_AT, EXCLUSIVE_AT, PROCESSES_AT = 0, 1, 2
 """Positions of the locks: on the records, on `exclusive`, and on process id 0."""
 
@@ -31,6 +35,14 @@ class _Load(NamedTuple):
     name: str
     version: str
     sha256: str
+    """Digest of all that has an effect on the load: a copy of the artifact with other samples is another load."""
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> "_Load":
+        """Return the load of a version by this process."""
+        content = manifest.model_dump_json(exclude=IDENTITY)
+        sha256 = hashlib.sha256(content.encode(errors="backslashreplace")).hexdigest()
+        return cls(str(os.getpid()), manifest.name, manifest.version, sha256)
 
 
 class LoadJournal:
@@ -71,7 +83,7 @@ class LoadJournal:
         Raises:
             ArtifactInvalid: if a process died while it loaded this artifact, as this version or as another one.
         """
-        load = _Load(str(os.getpid()), manifest.name, manifest.version, manifest.artifact.sha256)
+        load = _Load.of(manifest)
         with self._thread_lock, self._locked(RECORDS_AT):
             loads = self._read()
             if any(each.sha256 == load.sha256 and self._has_died(each) for each in loads):
@@ -102,15 +114,17 @@ class LoadJournal:
 
     @contextmanager
     def first(self, name: str, version: str) -> Iterator[bool]:
-        """Yield False if another process loads a version that none has loaded before, else note that this one will.
+        """Yield False if another process loads this or another version as the first, else note that this one will.
 
-        A version that ends the processes that load it, or holds them up, thus does so to one only.
+        A version that none has loaded before may end the processes that load it, or hold them up. However many there
+        are, they thus do so to one process at a time.
         """
         load = _Load(str(os.getpid()), name, version, NO_DIGEST)
         with self._thread_lock, self._locked(RECORDS_AT):
             loads = self._read()
-            known = [each for each in loads if each[1:3] == (name, version)]
-            may_load = any(each.pid == NO_PROCESS for each in known) or not any(map(self._is_elsewhere, known))
+            known = any(each[:3] == (NO_PROCESS, name, version) for each in loads)
+            tried = [each for each in loads if each.sha256 == NO_DIGEST or each[1:3] == (name, version)]
+            may_load = known or not any(map(self._is_elsewhere, tried))
             if may_load:
                 self._begin(load, loads)
         try:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -59,6 +59,7 @@ class Predictor:
         allow_list: AllowList | None = None,
         max_bytes: int = UNBOUNDED,
         journal: LoadJournal | None = None,
+        make_room: Callable[[int], None] = lambda _: None,
     ) -> "Predictor":
         """Load a version: check signature, digest and scikit-learn's version, load the artifact, predict the samples.
 
@@ -68,6 +69,8 @@ class Predictor:
             allow_list: The modules, types and signers that are trusted.
             max_bytes: The bound of the bytes to which the artifact unpacks.
             journal: The journal of the loads of the worker.
+            make_room: Called with the bytes of the artifact once its signature and digest are checked, before it is
+                read: a version that is not what it claims makes no other one leave the memory.
 
         Raises:
             ModelError: if the version is missing, altered, or does not predict its samples as the manifest says.
@@ -78,6 +81,7 @@ class Predictor:
         with private_copy(store, manifest, journal) as content:
             # Before the load begins, because a store that answers slowly says nothing of the version.
             golden = golden_rows(store, manifest)
+            make_room(manifest.artifact.size_bytes)
             with journal.noting(manifest) if journal else nullcontext():
                 return cls._read(manifest, content, allow_list, max_bytes, golden)
 

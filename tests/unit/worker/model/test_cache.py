@@ -107,6 +107,27 @@ def test_a_model_larger_than_the_budget_is_refused_and_nothing_is_dropped_for_it
     assert labels(cache) == ["small v1"]
 
 
+@pytest.mark.parametrize("content", [None, b"something else"], ids=["it is missing", "another digest"])
+def test_a_version_that_is_not_what_it_claims_drops_no_other(
+    store: ModelStore, publish: Publish, content: bytes | None
+) -> None:
+    publish("kept")
+    manifest = publish("claims")
+    rewrite(store, manifest, artifact=manifest.artifact.model_copy(update={"size_bytes": GIGABYTE}))
+    artifact = Path(store.location("claims", "v1")) / manifest.artifact.file
+    if content is None:
+        artifact.unlink()
+    else:
+        artifact.write_bytes(content)
+    cache = PredictorCache(store, GIGABYTE)
+    cache.get("kept", "v1")
+
+    with pytest.raises(ModelError):
+        cache.get("claims", "v1")
+
+    assert labels(cache) == ["kept v1"]
+
+
 def test_a_load_that_the_time_limit_of_a_batch_ends_is_not_tried_again_at_once(
     cache: PredictorCache, publish: Publish, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

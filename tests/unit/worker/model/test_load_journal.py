@@ -28,8 +28,8 @@ def journal() -> LoadJournal:
     return LoadJournal()
 
 
-def version(version: str = "v1", sha256: str = "1" * 64) -> Manifest:
-    manifest = classifier(name="m", version=version)
+def version(version: str = "v1", sha256: str = "1" * 64, name: str = "m") -> Manifest:
+    manifest = classifier(name=name, version=version)
     return manifest.model_copy(update={"artifact": manifest.artifact.model_copy(update={"sha256": sha256})})
 
 
@@ -70,8 +70,20 @@ def test_an_artifact_whose_load_killed_a_process_is_refused_in_all_others(journa
         pytest.fail("loaded")
     assert in_child(lambda: is_refused(journal, version()) or os._exit(2)) == 0
     assert is_refused(journal, version("v2"))
+    assert is_refused(journal, version(name="n"))
     assert not is_refused(journal, version(sha256="2" * 64))
     assert not is_refused(LoadJournal(), version())
+
+
+def test_a_copy_of_an_artifact_with_other_samples_harms_itself_alone(journal: LoadJournal) -> None:
+    copied = version(name="copied")
+    assert copied.samples
+    copied.samples.append(copied.samples[0])
+
+    load_in_child(journal, copied)
+
+    assert is_refused(journal, copied)
+    assert not is_refused(journal, version())
 
 
 def test_a_load_that_is_in_progress_elsewhere_refuses_nothing(journal: LoadJournal) -> None:
@@ -204,7 +216,8 @@ def test_one_process_loads_a_version_first(journal: LoadJournal) -> None:
     assert [may_load(), may_load()] == [True, True]
     with in_paused_child(load):
         assert not may_load()
-        assert may_load("v2")
+        assert not may_load("v2"), "one version at a time"
+    assert may_load("v2")
     assert may_load(), "it is refused by the load itself"
     assert is_refused(journal, version())
     journal.forget("m", "v1")

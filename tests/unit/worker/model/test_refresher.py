@@ -1,3 +1,4 @@
+import hashlib
 import logging
 import os
 import threading
@@ -228,7 +229,9 @@ def test_a_version_that_is_refused_after_others_made_room_is_not_tried_again_soo
     # The manifest announces the size that the version would have in memory.
     manifest = store.manifest("m", "v2")
     size_bytes = bench.cache.get("m", "v1").size_bytes
-    grown = manifest.model_copy(update={"artifact": manifest.artifact.model_copy(update={"size_bytes": size_bytes})})
+    sha256 = hashlib.sha256(artifact.read_bytes()).hexdigest()
+    claims = manifest.artifact.model_copy(update={"size_bytes": size_bytes, "sha256": sha256})
+    grown = manifest.model_copy(update={"artifact": claims})
     (artifact.parent / "manifest.json").write_text(grown.model_dump_json())
 
     for _ in range(int(EVICTION_COOLDOWN_SECONDS) - 1):

@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 RETRY_SECONDS = 10.0
 """Seconds for which a version that could not be loaded is refused without another try."""
 
+RETRY_FACTOR = 10
+"""Pause until the next try, at least, in units of the time that a load took before it failed."""
+
 STORE_RETRY_SECONDS = 1.0
 """Seconds until the next try if the model store did not answer, which is likely to pass."""
 
@@ -169,7 +172,7 @@ class PredictorCache:
 
     def _load(self, key: Key) -> Predictor:
         manifest = None
-        started = time.perf_counter()
+        began_at, started = self._clock(), time.perf_counter()
         try:
             manifest = self._store.manifest(*key)
             if manifest.version != key[1]:
@@ -188,14 +191,15 @@ class PredictorCache:
             )
             self._make_room(predictor.size_bytes, label)
         except ModelError as error:
-            retry_seconds = STORE_RETRY_SECONDS if isinstance(error, StoreUnavailable) else RETRY_SECONDS
-            self._refuse(key, str(error), self._clock() + retry_seconds)
+            took_seconds = self._clock() - began_at
+            tried_again = max(RETRY_SECONDS, RETRY_FACTOR * took_seconds)
+            self._refuse(key, str(error), STORE_RETRY_SECONDS if isinstance(error, StoreUnavailable) else tried_again)
             self.on_load(manifest, None)
             raise
         except Exception as error:
             if is_time_limit(error):
                 reason = f"{key[0]} {key[1]}: the time limit of a batch ended its load"
-                self._refuse(key, reason, self._clock() + TIME_LIMIT_RETRY_SECONDS)
+                self._refuse(key, reason, TIME_LIMIT_RETRY_SECONDS)
                 self.on_load(manifest, None)
             raise
         seconds = time.perf_counter() - started
@@ -222,12 +226,13 @@ class PredictorCache:
                 _, resident = self._residents.popitem(last=False)
                 logger.info("dropped %s to make room", str(resident.predictor))
 
-    def _refuse(self, key: Key, reason: str, until: float) -> None:
+    def _refuse(self, key: Key, reason: str, seconds: float) -> None:
+        """Refuse a version for so many seconds."""
         # Parts of it may come from the artifact, and heartbeats carry it: no surrogates, and not too much of it.
         reason = reason.encode(errors="backslashreplace").decode()[:REASON_MAX_CHARACTERS]
         with self._lock:
             previous = self._refusals.pop(key, None)
-            self._refusals[key] = _Refusal(reason, until)
+            self._refusals[key] = _Refusal(reason, self._clock() + seconds)
             if len(self._refusals) > REFUSALS_MAX:
                 del self._refusals[next(iter(self._refusals))]
         # The load is tried again every few seconds: the same reason is logged once.

@@ -233,6 +233,28 @@ def test_a_refusal_is_remembered_for_ten_seconds(
     assert cache.refused() == {}
 
 
+def test_a_load_that_fails_slowly_takes_a_tenth_of_the_time(
+    store: ModelStore, cache: PredictorCache, publish: Publish, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish("m")
+    loads = 0
+
+    def fail(*_: Any) -> Predictor:
+        nonlocal loads
+        loads += 1
+        clock.seconds += 30
+        raise ModelError("slowly")
+
+    monkeypatch.setattr(Predictor, "load", fail)
+    began_at = clock.seconds
+    while clock.seconds < began_at + 3600:
+        with pytest.raises(ModelError, match="slowly"):
+            cache.get("m", "v1")
+        clock.seconds += 1
+
+    assert 10 <= loads <= 12
+
+
 def test_dropping_forgets_a_refusal(store: ModelStore, cache: PredictorCache, publish: Publish) -> None:
     repair = spoil(store, publish("m"))
     with pytest.raises(ModelError):

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 
-from gateway.admission.jobs import JobsAdmission, WaitingRows
+from gateway.admission.jobs import JobsAdmission
 from gateway.auth.api_keys import KeyRing
 from gateway.auth.guard import Guard
-from gateway.auth.turns import OwnerTurns
 from gateway.background import BackgroundLoops
 from gateway.batching.batcher import Batcher
 from gateway.batching.slots import WorkerGroups
@@ -24,6 +23,8 @@ from gateway.catalog.catalog import Catalog
 from gateway.catalog.rollout import Shadows
 from gateway.catalog.row_parser import RowParser
 from gateway.catalog.served_model import ServedModel
+from gateway.fairness.budget import Budget
+from gateway.fairness.turns import OwnerTurns
 from gateway.jobs.listing import JobListing
 from gateway.jobs.reader import JobReader
 from gateway.jobs.reconciler import Reconciler
@@ -104,9 +105,9 @@ class Services:
         self._retention = JobRetention(self.redis, self.clock, settings)
         self._reconciler = Reconciler(self.redis, self.batch_client, self.workers, self.clock, settings, self._tidy)
         self._loops = BackgroundLoops()
-        self._waiting = WaitingRows(settings.waiting_rows_max)
+        self._waiting = Budget(settings.waiting_rows_max)
         self.metrics.registry.register(self.monitor)
-        self.metrics.waiting = lambda: self._waiting.rows
+        self.metrics.waiting = lambda: self._waiting.held
         self.metrics.waiting_rows_limit.set(settings.waiting_rows_max)
         self.metrics.jobs_open_limit.set(settings.jobs_open_max)
 

@@ -44,7 +44,7 @@ class GatewaySettings(CommonSettings):
     """Compute time that a batch should not exceed, estimated from earlier batches, so that none holds up the lane."""
 
     waiting_rows_max: int = Field(default=50_000, ge=1)
-    """Most interactive rows that may wait for a worker; beyond it `/predict` gets 503."""
+    """Most interactive rows that may wait for a worker, of one owner half; beyond it `/predict` gets 503."""
 
     jobs_open_max: int = Field(default=100_000, ge=1)
     """Most jobs without an outcome; beyond it `/jobs` gets 503."""
@@ -95,10 +95,10 @@ class GatewaySettings(CommonSettings):
     """Most connections of a gateway process; one more gets 503."""
 
     bodies_max_bytes: int = Field(default=100_000_000, gt=0)
-    """Most bytes of request bodies and their rows that arrive or wait for an answer in a gateway process; then 503."""
+    """Most bytes of bodies and rows that arrive or wait for an answer in a process, of one owner half; then 503."""
 
     answers_max_bytes: int = Field(default=64_000_000, gt=0)
-    """Most bytes of answers above 64 KiB that are computed or sent in a gateway process; beyond it: 503."""
+    """Most bytes of answers above 64 KiB that are computed or sent in a process, of one owner half; then 503."""
 
     @model_validator(mode="after")
     def _deadlines_agree(self) -> "GatewaySettings":

@@ -3,7 +3,6 @@
 Limits of depth bound memory, estimated waits bound patience. Both checks compare a few numbers that are at hand.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from gateway.admission.wait_estimates import JobWaitEstimate
@@ -29,14 +28,6 @@ class JobLimits(NamedTuple):
     """Most bytes of the outcomes of open jobs."""
     owner_bytes: int = NO_LIMIT
     """Most bytes of the jobs of one owner."""
-
-
-@dataclass
-class WaitingRows:
-    """The number of interactive rows that wait in this process, over all models, and its limit."""
-
-    limit: int
-    rows: int = 0
 
 
 class JobsAdmission:

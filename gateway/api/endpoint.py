@@ -62,8 +62,8 @@ class HotEndpoint(ABC):
             split_key = headers.get(b"x-split-key", b"").decode("latin-1")
             catalog = services.catalog
             served = catalog.served_now(name, reference, split_key) or await catalog.get(name, reference)
-            body = await body_reader.read_json(headers, receive)
-            body_reader.hold(len(body))
+            body = await body_reader.read_json(headers, receive, context.owner)
+            body_reader.hold(len(body), owner=context.owner)
             context.body_bytes = len(body)
             response, seconds = await self.answer(served, scope, headers, body, started)
             metrics.succeeded(name, self.lane, seconds)
@@ -74,7 +74,7 @@ class HotEndpoint(ABC):
         finally:
             # If the answer is an error, its traceback refers to the context.
             context.awaited = None
-            body_reader.release(context.body_bytes)
+            body_reader.release(context.body_bytes, context.owner)
             # The body is not counted any more, and the caller may take a while to read the answer.
             body = b""
             metrics.in_progress[self.lane] -= 1
@@ -105,7 +105,7 @@ class HotEndpoint(ABC):
             async with self.services.parse_turns.of(context.owner):
                 parsed = served.parser.parse(body)
         if not parsed.single or parsed.text_bytes > len(body):
-            self.services.body_reader.hold(parsed.memory_bytes, context.body_bytes)
+            self.services.body_reader.hold(parsed.memory_bytes, context.body_bytes, context.owner)
             context.body_bytes += parsed.memory_bytes
         return parsed
 

@@ -62,7 +62,7 @@ class PredictEndpoint(HotEndpoint):
             raise DeadlineExceeded(deadline_seconds)
         context.hold_answer(len(parsed.rows) * served.answer_row_bytes)
         trace = context.trace
-        answer = await served.batcher.predict(parsed.rows, left_seconds, trace, context.wait_for)
+        answer = await served.batcher.predict(parsed.rows, left_seconds, trace, context.wait_for, context.owner)
         result: dict[str, Any] = answer.result
         if "error" in result:
             raise problem_of_result(result["error"])

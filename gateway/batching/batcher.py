@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 
-from gateway.admission.jobs import ADMITTED_SHARE, WaitingRows
+from gateway.admission.jobs import ADMITTED_SHARE
 from gateway.admission.wait_estimates import RowWaitEstimate
 from gateway.batching.calls import Answer, Chunk, WaitingCall
 from gateway.batching.cost_model import BatchCost
@@ -22,6 +22,7 @@ from gateway.batching.wait_queue import WaitQueue
 from gateway.broker.batch_client import BatchClient
 from gateway.broker.celery_message import Traces
 from gateway.errors import BrokerUnavailable, DeadlineExceeded, Overloaded, QueueFull
+from gateway.fairness.budget import Budget
 from gateway.settings import GatewaySettings
 from headrace.models.manifest import Manifest
 from shared.queue.broker_clock import BrokerClock
@@ -59,7 +60,7 @@ class Batcher:
         batch_client: BatchClient,
         worker_groups: WorkerGroups,
         clock: BrokerClock,
-        all_models: WaitingRows,
+        all_models: Budget,
         settings: GatewaySettings,
     ) -> None:
         """`all_models` counts the waiting rows of all batchers of the process."""
@@ -70,7 +71,7 @@ class Batcher:
         self._clock = clock
         self._all_models = all_models
         self._settings = settings
-        self._queue = WaitQueue(all_models, settings.batch_rows_max)
+        self._queue = WaitQueue(settings.batch_rows_max)
         self._in_flight: dict[int, _Batch] = {}
         self._cost = BatchCost()
         self._wait = RowWaitEstimate()
@@ -108,6 +109,7 @@ class Batcher:
         deadline_seconds: float,
         trace: "RequestTrace | None" = None,
         awaited: "Callable[[asyncio.Future[Answer]], None] | None" = None,
+        owner: str = "",
     ) -> Answer:
         """Have rows predicted.
 
@@ -116,6 +118,7 @@ class Batcher:
             deadline_seconds: Time from now after which no answer is needed.
             trace: The request's spans, if it is traced.
             awaited: Called with the future of the answer; if that fails, rows that still wait are never sent.
+            owner: Owner of the API key, of whose rows only half as many may wait as of all; empty without keys.
 
         Raises:
             QueueFull: if too many rows wait.
@@ -124,13 +127,15 @@ class Batcher:
             NoWorker: at the deadline, if no live worker serves the model; after it, if the batch is lost.
             DeadlineExceeded: at the deadline, if a live worker serves the model.
         """
-        if self._all_models.rows + len(rows) > self._all_models.limit:
+        budget, n_rows = self._all_models, len(rows)
+        share = budget.share_of(owner)
+        if budget.counted + n_rows >= budget.half and (n_rows > budget.limit or not share.has_room(n_rows)):
             raise QueueFull("too many rows wait for a worker", max(1.0, self.wait_seconds))
-        self.admit(len(rows), deadline_seconds)
+        self.admit(n_rows, deadline_seconds)
         self._follow_clock()
         now = self._clock.now()
         loop = asyncio.get_running_loop()
-        call = WaitingCall(rows, now, now + deadline_seconds, loop.create_future(), trace)
+        call = WaitingCall(rows, now, now + deadline_seconds, loop.create_future(), share, trace)
         if awaited is not None:
             awaited(call.answer)
         if trace is not None:
@@ -138,7 +143,7 @@ class Batcher:
         # A wheel of ticks, which would set no timer per call, does not pay: measured with 60,000 deadlines set and
         # cancelled in uvloop, either costs 0.83 us per deadline while 200 are in flight, and 0.9 us while 3,000 are.
         expiry = loop.call_later(deadline_seconds, self._expire, call)
-        self._queue.add(call, self._batch_rows() if len(rows) > 1 else 1)
+        self._queue.add(call, self._batch_rows() if n_rows > 1 else 1)
         self._worker_groups.serving(self.model).request_turn(self)
         try:
             answer = await call.answer

@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from gateway.fairness.budget import Share
 from shared.queue.contract import BatchReply, Row
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class WaitingCall:
     accepted_at: float
     deadline: float
     answer: "asyncio.Future[Answer]"
+    share: Share
+    """Share of its owner, against which the waiting rows count."""
     trace: "RequestTrace | None" = None
     sent: int = 0
     """Number of rows that are in a batch, or will never be sent."""

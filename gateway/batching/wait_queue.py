@@ -2,7 +2,6 @@
 
 from collections import OrderedDict
 
-from gateway.admission.jobs import WaitingRows
 from gateway.batching.calls import Chunk, WaitingCall
 from gateway.errors import Overloaded
 
@@ -14,8 +13,7 @@ class WaitQueue:
     go first once before each further chunk, so that neither starves.
     """
 
-    def __init__(self, all_models: WaitingRows, batch_rows_max: int) -> None:
-        self._all_models = all_models
+    def __init__(self, batch_rows_max: int) -> None:
         self._batch_rows_max = batch_rows_max
         self._calls: OrderedDict[WaitingCall, None] = OrderedDict()
         self.rows = 0
@@ -33,14 +31,14 @@ class WaitQueue:
     def add(self, call: WaitingCall, batch_rows: int) -> None:
         """Append a call; new calls overtake its rows beyond a first batch of `batch_rows`."""
         self._calls[call] = None
-        self._count(len(call.rows))
+        self._count(call, len(call.rows))
         if len(call.rows) > batch_rows:
             self._let_overtake(call, len(call.rows) - batch_rows)
 
     def remove(self, call: WaitingCall) -> None:
         """Drop the rows of a call that still wait, if any: the call has ended."""
         if call.waiting:
-            self._count(-call.waiting)
+            self._count(call, -call.waiting)
             self._let_overtake(call, 0)
             call.sent = len(call.rows)
             self._calls.pop(call, None)
@@ -92,7 +90,7 @@ class WaitQueue:
     def _take_chunk(self, call: WaitingCall, limit: int) -> Chunk:
         """Take the call's next rows; the rest is appended, and overtaken by calls that come now."""
         chunk = call.take(limit)
-        self._count(-chunk.n_rows)
+        self._count(call, -chunk.n_rows)
         rest = call.waiting
         if rest or call.yielding:
             self._let_overtake(call, rest)
@@ -105,6 +103,6 @@ class WaitQueue:
         self._yielding_rows += rows - call.yielding
         call.yielding = rows
 
-    def _count(self, rows: int) -> None:
+    def _count(self, call: WaitingCall, rows: int) -> None:
         self.rows += rows
-        self._all_models.rows += rows
+        call.share.add(rows)

@@ -8,9 +8,9 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from gateway.auth.turns import OwnerTurns
 from gateway.broker.redis_client import COMMAND_SECONDS, bounded
 from gateway.errors import BrokerUnavailable, RecordDamaged
+from gateway.fairness.turns import OwnerTurns
 from gateway.jobs.record import Job, seconds_of
 from gateway.settings import GatewaySettings
 from shared.observability.log_limit import LogLimit

@@ -7,9 +7,9 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from gateway.auth.turns import OwnerTurns
 from gateway.broker.redis_client import COMMAND_SECONDS, bounded
 from gateway.errors import BrokerUnavailable, RecordDamaged
+from gateway.fairness.turns import OwnerTurns
 from gateway.jobs.record import FIELDS, OUTCOME, Job, Record, job_of
 from gateway.jobs.waiters import JobWaiters
 from shared.queue import keys

@@ -15,11 +15,11 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.admission.jobs import JobsAdmission
-from gateway.auth.turns import OwnerTurns
 from gateway.broker.batch_client import BatchClient
 from gateway.broker.redis_client import COMMAND_SECONDS, bounded
 from gateway.broker.workers import Workers
 from gateway.errors import BrokerUnavailable, IdempotencyKeyReused, LoadError, QueueFull, QuotaExceeded
+from gateway.fairness.turns import OwnerTurns
 from gateway.jobs.outcome_size import outcome_bytes
 from gateway.settings import GatewaySettings
 from headrace.models.manifest import Manifest

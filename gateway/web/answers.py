@@ -1,9 +1,9 @@
 """Large answers: counted against one limit until they are sent, and handed to their connections in pieces."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, nullcontext
 
+from gateway.fairness.budget import Budget
 from gateway.problems import overloaded
 
 PIECE_BYTES = 65_536
@@ -34,14 +34,15 @@ class AnswerBudget:
             rejected: counts a caller turned away, by reason.
             turn_of: returns the context in which an answer of an owner is written.
         """
-        self._max_bytes = max_bytes
+        self._budget = Budget(max_bytes)
         self._rejected = rejected
-        self.held_bytes = 0
-        """Bytes of the answers that count now."""
-        self._held_by: Counter[str] = Counter()
-        """Bytes of them by owner of API keys, of whom there is a limited number."""
         self.turn_of = turn_of
         """Turn of an owner at writing an answer, which takes several times the memory of its text."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the answers that count now."""
+        return self._budget.held
 
     def hold(self, size: int, held: int, owner: str) -> None:
         """Count an answer of this size, of which `held` bytes count already, until `release`.
@@ -51,17 +52,15 @@ class AnswerBudget:
         Raises:
             Problem: 503 if the limit would be exceeded.
         """
-        others, own = self.held_bytes - held, self._held_by[owner] - held
-        share = self._max_bytes // 2 if owner else self._max_bytes
-        if (others and others + size > self._max_bytes) or (own and own + size > share):
+        share = self._budget.share_of(owner)
+        if not share.has_room(size, held):
             self._rejected("answers_full")
             raise overloaded("answers_full", "too many large answers are being made or sent", 2)
-        self.held_bytes, self._held_by[owner] = others + size, own + size
+        share.add(size - held)
 
     def release(self, size: int, owner: str) -> None:
         """Take an answer off the count."""
-        self.held_bytes -= size
-        self._held_by[owner] -= size
+        self._budget.share_of(owner).add(-size)
 
 
 def in_pieces(body: bytes) -> Iterator[tuple[bytes, bool]]:

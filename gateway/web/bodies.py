@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
+from gateway.fairness.budget import Budget, Share
 from gateway.problems import Problem, overloaded
 
 SMALL_BYTES = 65_536
@@ -18,35 +19,39 @@ class BodyReader:
     """A reader of request bodies with a limit on the bytes held in this process.
 
     Bodies that are still arriving count against the limit, and bodies whose requests are not answered yet, with the
-    rows that were read from them.
+    rows that were read from them. An owner of API keys may have half of it.
     """
 
     def __init__(self, max_bytes: int, all_max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._all_max_bytes = all_max_bytes
-        self.arriving_bytes = 0
-        """Bytes held of incomplete bodies."""
-        self.held_bytes = 0
-        """Bytes of complete bodies whose requests are not answered yet, and of their rows."""
+        self._budget = Budget(all_max_bytes)
+        self._large_max_bytes = int(all_max_bytes * LARGE_SHARE)
 
-    def hold(self, size: int, held: int = 0) -> None:
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of bodies that are arriving or whose requests are not answered yet, and of their rows."""
+        return self._budget.held
+
+    def hold(self, size: int, held: int = 0, owner: str = "") -> None:
         """Count a complete body until `release`, or the rows of one that counts `held` bytes already.
 
-        A request that is alone is never too large.
+        A request that is alone is never too large, nor is the only one of its owner because of the owner's half.
 
         Raises:
             Problem: 503 if the limit would be exceeded.
         """
-        if self._is_full(self.arriving_bytes + self.held_bytes - held, held + size):
+        budget = self._budget
+        share = budget.share_of(owner)
+        if budget.counted + size >= budget.half and not self._has_room(share, held + size, held):
             raise overloaded("bodies_full", "too many large requests are being answered", 2)
-        self.held_bytes += size
+        share.add(size)
 
-    def release(self, size: int) -> None:
+    def release(self, size: int, owner: str = "") -> None:
         """Take a body off the count: its request was answered."""
-        self.held_bytes -= size
+        self._budget.share_of(owner).add(-size)
 
-    async def read_json(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-        """Read the body of a request with these headers, names in lower case.
+    async def read_json(self, headers: Mapping[bytes, bytes], receive: Receive, owner: str = "") -> bytes:
+        """Read the body of an owner's request with these headers, names in lower case.
 
         Raises:
             Problem: 415 if the body is not declared as JSON, or is compressed, 413 if it is too large, 503 if too many
@@ -64,29 +69,28 @@ class BodyReader:
         body, more = await _next(receive)
         if len(body) > self._max_bytes:
             raise self._too_large()
-        return await self._rest(body, receive) if more else body
+        return await self._rest(body, receive, self._budget.share_of(owner)) if more else body
 
-    async def _rest(self, first: bytes, receive: Receive) -> bytes:
+    async def _rest(self, first: bytes, receive: Receive, share: Share) -> bytes:
         chunks, size, more = [first], len(first), True
-        self.arriving_bytes += size
+        share.add(size)
         try:
             while more:
-                if self._is_full(self.arriving_bytes + self.held_bytes - size, size):
+                if not self._has_room(share, size, size):
                     raise overloaded("bodies_full", "too many large bodies are arriving", 2)
                 chunk, more = await _next(receive)
                 chunks.append(chunk)
                 size += len(chunk)
-                self.arriving_bytes += len(chunk)
+                share.add(len(chunk))
                 if size > self._max_bytes:
                     raise self._too_large()
             return b"".join(chunks)
         finally:
-            self.arriving_bytes -= size
+            share.add(-size)
 
-    def _is_full(self, others: int, size: int) -> bool:
-        """Return True if a request of this size has no room beside the bytes of the others."""
-        room = self._all_max_bytes * (1.0 if size <= SMALL_BYTES else LARGE_SHARE)
-        return others > 0 and others + size > room
+    def _has_room(self, share: Share, size: int, held: int) -> bool:
+        """Return True if a request of this size, which holds some of it already, has room beside the others."""
+        return share.has_room(size, held, None if size <= SMALL_BYTES else self._large_max_bytes)
 
     def _too_large(self) -> Problem:
         return Problem(413, "too_large", f"the body is larger than {self._max_bytes} bytes")

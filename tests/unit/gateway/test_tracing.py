@@ -9,10 +9,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from gateway.admission.jobs import WaitingRows
 from gateway.api.statuses import problem_of
 from gateway.batching.batcher import Batcher
 from gateway.errors import RequestError
+from gateway.fairness.budget import Budget
 from gateway.metrics import GatewayMetrics
 from gateway.settings import GatewaySettings
 from gateway.tracing import RequestTracing
@@ -42,7 +42,7 @@ class Bench:
         self.settings = GatewaySettings(tracing=True)
         clock = BrokerClock()
         clock.now = lambda: self.now  # type: ignore[method-assign]
-        self.batcher = Batcher(classifier(), self.batch_client, common(), clock, WaitingRows(100), self.settings)
+        self.batcher = Batcher(classifier(), self.batch_client, common(), clock, Budget(100), self.settings)
         self.bound: list[dict[str, Any]] = []
         self.failure: Exception | None = None
 

@@ -16,7 +16,7 @@ from gateway.api.responses import (
     timing,
     written,
 )
-from gateway.auth.turns import OwnerTurns
+from gateway.fairness.turns import OwnerTurns
 from gateway.jobs.record import Job
 from gateway.web.answers import PIECE_BYTES, AnswerBudget
 from gateway.web.request_context import RequestContext

@@ -1,5 +1,6 @@
 """Access by API keys: the whole app, without a Redis."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from fastapi import FastAPI
 from gateway.app import create_app
 from gateway.auth.api_keys import KeyFileError, KeyScope, digest_of
 from gateway.settings import GatewaySettings
-from tests.support.coroutines import run
+from tests.support.coroutines import run, turns
 from tests.support.manifests import classifier, stored
 
 MANIFEST = classifier()
@@ -212,3 +213,31 @@ def test_answers_are_private_and_what_they_say_they_are(app: FastAPI) -> None:
 def test_without_a_usable_file_there_is_no_gateway(app_with: Callable[..., FastAPI], tmp_path: Path) -> None:
     with pytest.raises(KeyFileError):
         app_with(api_keys_file=tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("settings", "code"),
+    [({"waiting_rows_max": 8}, "queue_full"), ({"body_max_bytes": 300, "bodies_max_bytes": 1600}, "bodies_full")],
+)
+def test_rows_of_one_owner_that_wait_leave_room_for_others(
+    app_with: Callable[..., FastAPI], settings: dict[str, int], code: str
+) -> None:
+    app = app_with(**settings)
+
+    async def asking() -> list[tuple[int, str]]:
+        async with started(app) as client:
+
+            async def ask(key: str, deadline_seconds: float = 0.01) -> tuple[int, str]:
+                path, rows = f"/predict?deadline={deadline_seconds}", {"instances": [ROW] * 4}
+                answer = await client.post(path, json=rows, headers=bearer(key))
+                return answer.status_code, answer.json()["type"].rpartition(":")[2]
+
+            waiting = asyncio.create_task(ask("predict", 60.0))
+            await turns(30)
+            answers = [await ask("predict"), await ask("slow")]
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            return [*answers, await ask("predict")]
+
+    unanswered = (503, "broker_unavailable")
+    assert run(asking()) == [(503, code), unanswered, unanswered]

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import redis
 
-from gateway.admission.jobs import WaitingRows
 from gateway.admission.wait_estimates import RowWaitEstimate
 from gateway.api.responses import timing
 from gateway.batching import batcher
@@ -14,6 +13,7 @@ from gateway.batching.batcher import PACKED_ROWS_MIN, Batcher
 from gateway.batching.calls import Answer
 from gateway.batching.slots import WorkerGroups
 from gateway.errors import BrokerUnavailable, DeadlineExceeded, NoWorker, Overloaded, QueueFull
+from gateway.fairness.budget import Budget
 from gateway.settings import GatewaySettings
 from shared.queue.broker_clock import BrokerClock
 from shared.queue.contract import BatchReply, PredictMessage
@@ -33,16 +33,16 @@ class Lane:
         self.worker_groups = WorkerGroups(self.workers)
         self.clock = BrokerClock()
         chosen = GatewaySettings(**settings)
-        self.all_models = WaitingRows(chosen.waiting_rows_max)
+        self.all_models = Budget(chosen.waiting_rows_max)
         self.batcher = Batcher(
             classifier(["value"]), self.batch_client, self.worker_groups, self.clock, self.all_models, chosen
         )
         self.asked: list[Asked] = []
 
-    def ask(self, *values: float, deadline_seconds: float = 5.0) -> Asked:
+    def ask(self, *values: float, deadline_seconds: float = 5.0, owner: str = "") -> Asked:
         """Start a request with a row for each value."""
         rows = [[value] for value in values]
-        task = asyncio.create_task(self.batcher.predict(rows, deadline_seconds))
+        task = asyncio.create_task(self.batcher.predict(rows, deadline_seconds, owner=owner))
         self.asked.append(task)
         return task
 
@@ -441,6 +441,65 @@ def test_more_rows_than_may_wait_are_turned_away() -> None:
         await turns()
         await lane.answer_everything()
         assert (predictions(accepted), predictions(fits)) == ([1.0, 2.0], [3.0])
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("rows", [4, 1])
+def test_the_rows_of_one_owner_leave_room_for_others(rows: int) -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=0, waiting_rows_max=8)
+        theirs = [lane.ask(*[1.0] * rows, owner="mallory") for _ in range(4 // rows)]
+        await turns()
+        await error_of(lane.ask(1.0, owner="mallory"), QueueFull)
+        others = lane.ask(2.0, 2.0, 2.0, owner="victim")
+        await turns()
+        assert lane.batcher.waiting_rows == lane.all_models.held == 7
+        await error_of(lane.ask(2.0, 2.0, owner="victim"), QueueFull)
+        lane.workers.common = 1
+        lane.worker_groups.follow_workers()
+        await turns()
+        await lane.answer_everything()
+        assert [predictions(task) for task in (*theirs, others)] == [[1.0] * rows] * len(theirs) + [[2.0] * 3]
+        assert lane.all_models.held == lane.all_models.counted == 0
+
+    run(scenario())
+
+
+def test_an_owner_has_its_room_again_however_its_calls_end() -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=0, waiting_rows_max=8)
+        for _ in range(2):
+            leaves = lane.ask(1.0, 2.0, owner="a")
+            late = lane.ask(3.0, 4.0, deadline_seconds=0.01, owner="a")
+            await turns()
+            leaves.cancel()
+            await error_of(late, NoWorker)
+            await asyncio.gather(leaves, return_exceptions=True)
+            assert lane.all_models.held == lane.all_models.share_of("a").held == 0
+        lane.batch_client.failure = redis.ConnectionError()
+        lane.workers.common = 1
+        lane.worker_groups.follow_workers()
+        await error_of(lane.ask(*[1.0] * 4, owner="a"), BrokerUnavailable)
+        assert lane.all_models.held == lane.all_models.share_of("a").held == 0
+
+    run(scenario())
+
+
+def test_a_request_of_more_rows_than_half_may_wait_and_one_of_more_than_all_may_not() -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=0, waiting_rows_max=8)
+        for owner in ("", "a"):
+            await error_of(lane.ask(*[1.0] * 9, owner=owner), QueueFull)
+        fits = lane.ask(*[1.0] * 8, owner="a")
+        await turns()
+        others = lane.ask(*[2.0] * 4, owner="b")
+        await turns()
+        assert lane.all_models.held == 12
+        for task in (fits, others):
+            task.cancel()
+        await asyncio.gather(fits, others, return_exceptions=True)
+        assert lane.all_models.held == lane.all_models.counted == 0
 
     run(scenario())
 

@@ -136,7 +136,7 @@ def test_past_its_deadline_the_rest_is_dropped() -> None:
         lane = Lane(slots=1, batch_rows_max=4)
         task = lane.ask(*VALUES, deadline_seconds=0.01)
         await error_of(task, DeadlineExceeded)
-        assert lane.batcher.waiting_rows == lane.all_models.rows == 0
+        assert lane.batcher.waiting_rows == lane.all_models.held == 0
         await lane.answer(lane.last)
         assert lane.batches == [VALUES[:4]]
         assert lane.batcher.idle

@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from gateway.admission.jobs import WaitingRows
 from gateway.batching.batcher import Batcher
 from gateway.batching.slots import QUICK_KEEPS_SECONDS, Permit, Slots, WorkerGroups
+from gateway.fairness.budget import Budget
 from gateway.settings import GatewaySettings
 from shared.queue.broker_clock import BrokerClock
 from shared.queue.contract import COMMON_GROUP
@@ -272,7 +272,7 @@ def test_rows_that_wait_for_pinned_workers_that_died_are_sent_to_the_others() ->
             batch_client,
             worker_groups,
             BrokerClock(),
-            WaitingRows(100),
+            Budget(100),
             GatewaySettings(),
         )
         first = asyncio.create_task(lane.predict([[1.0]], 5.0))
@@ -296,7 +296,7 @@ def test_rows_that_wait_for_pinned_workers_that_died_are_sent_to_the_others() ->
 
 def test_two_models_share_the_common_slots_fairly_and_the_limit_of_waiting_rows() -> None:
     async def scenario() -> None:
-        worker_groups, batch_client, all_models = common(1), FakeBatchClient(), WaitingRows(4)
+        worker_groups, batch_client, all_models = common(1), FakeBatchClient(), Budget(4)
         settings = GatewaySettings(batch_rows_max=1)
         clock = BrokerClock()
         lanes = [
@@ -311,12 +311,12 @@ def test_two_models_share_the_common_slots_fairly_and_the_limit_of_waiting_rows(
         await turns()
         tasks.append(ask(lanes[1], 3.0))
         await turns()
-        assert (all_models.rows, lanes[0].waiting_rows, lanes[1].waiting_rows) == (3, 2, 1)
+        assert (all_models.held, lanes[0].waiting_rows, lanes[1].waiting_rows) == (3, 2, 1)
         await _answer_all(batch_client)
         await asyncio.gather(*tasks)
         # After its first batch "busy" queued up again before "quiet" came.
         assert [message.model for message in batch_client.published] == ["busy", "busy", "quiet", "busy"]
-        assert all_models.rows == 0
+        assert all_models.held == 0
 
     run(scenario())
 

@@ -2,10 +2,10 @@ import asyncio
 
 import pytest
 
-from gateway.admission.jobs import WaitingRows
 from gateway.batching.calls import Answer, WaitingCall
 from gateway.batching.wait_queue import WaitQueue
 from gateway.errors import Overloaded
+from gateway.fairness.budget import Budget
 from tests.support.coroutines import run
 
 BATCH_ROWS = 4
@@ -15,13 +15,15 @@ class Waiting:
     """A queue, and calls whose rows are numbered by call."""
 
     def __init__(self) -> None:
-        self.all_models = WaitingRows(1000)
-        self.queue = WaitQueue(self.all_models, BATCH_ROWS)
+        self.all_models = Budget(1000)
+        self.queue = WaitQueue(BATCH_ROWS)
         self.calls: list[WaitingCall] = []
 
     def add(self, n_rows: int, deadline: float = 100.0) -> WaitingCall:
         rows = [[float(len(self.calls))]] * n_rows
-        call = WaitingCall(rows, 0.0, deadline, asyncio.get_running_loop().create_future())
+        call = WaitingCall(
+            rows, 0.0, deadline, asyncio.get_running_loop().create_future(), self.all_models.share_of("")
+        )
         self.calls.append(call)
         self.queue.add(call, BATCH_ROWS)
         return call
@@ -38,7 +40,7 @@ def test_calls_leave_in_their_order_up_to_the_limit() -> None:
         for n_rows in (1, 2, 1, 3):
             waiting.add(n_rows)
         assert waiting.pop() == [(0, 1), (1, 2), (2, 1)]
-        assert (waiting.queue.rows, waiting.all_models.rows) == (3, 3)
+        assert (waiting.queue.rows, waiting.all_models.held) == (3, 3)
         assert waiting.pop() == [(3, 3)]
         assert not waiting.queue
         assert waiting.pop() == []
@@ -92,7 +94,7 @@ def test_calls_that_have_an_answer_are_left_out_and_counted_until_they_are_remov
         assert waiting.queue.rows == 2
         for _ in range(2):
             waiting.queue.remove(gone)
-            assert (waiting.queue.rows, waiting.all_models.rows) == (0, 0)
+            assert (waiting.queue.rows, waiting.all_models.held) == (0, 0)
 
     run(scenario())
 

@@ -1,10 +1,11 @@
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
 
 import pytest
 from starlette.requests import ClientDisconnect
-from starlette.types import Message
+from starlette.types import Message, Receive
 
 from gateway.problems import Problem
 from gateway.web.bodies import SMALL_BYTES, BodyReader
@@ -126,13 +127,13 @@ def test_bodies_that_are_still_arriving_have_a_limit_together() -> None:
         more = asyncio.Event()
 
         async def slow() -> Message:
-            if bodies.arriving_bytes:
+            if bodies.held_bytes:
                 await more.wait()
                 return {"type": "http.request", "body": b"", "more_body": False}
             return {"type": "http.request", "body": b"x" * 100, "more_body": True}
 
         first = asyncio.create_task(bodies.read_json(JSON, slow))
-        await until("it arrives", lambda: bodies.arriving_bytes == 100)
+        await until("it arrives", lambda: bodies.held_bytes == 100)
         assert await bodies.read_json(JSON, Caller(b"y" * 100)) == b"y" * 100, "it is there already"
         with pytest.raises(Problem) as caught:
             await bodies.read_json(JSON, Caller(b"z" * 60, b"z"))
@@ -140,7 +141,7 @@ def test_bodies_that_are_still_arriving_have_a_limit_together() -> None:
         assert int(caught.value.headers["Retry-After"]) >= 1
         more.set()
         assert await first == b"x" * 100
-        assert bodies.arriving_bytes == 0
+        assert bodies.held_bytes == 0
 
     run(scenario())
 
@@ -190,9 +191,74 @@ def test_large_bodies_leave_room_for_small_ones() -> None:
         bodies.hold(1)
 
 
+def test_an_owner_has_half_of_the_limit() -> None:
+    bodies = BodyReader(100, 400)
+    for _ in range(2):
+        bodies.hold(100, owner="mallory")
+    with pytest.raises(Problem) as caught:
+        bodies.hold(1, owner="mallory")
+    assert (caught.value.status, caught.value.code) == (503, "bodies_full")
+    with pytest.raises(Problem):
+        run(bodies.read_json(JSON, Caller(b"z" * 60, b"z"), "mallory"))
+
+    bodies.hold(100, owner="victim")
+    assert run(bodies.read_json(JSON, Caller(b"z" * 60, b"z"), "victim")) == b"z" * 61
+    bodies.release(100, "mallory")
+    bodies.hold(99, owner="mallory")
+
+
+def test_bodies_of_one_owner_that_arrive_slowly_leave_room_for_others() -> None:
+    large = 2 * SMALL_BYTES
+
+    async def scenario() -> None:
+        bodies = BodyReader(large, 8 * large)
+        leave = asyncio.Event()
+
+        def slow() -> Receive:
+            sent = False
+
+            async def receive() -> Message:
+                nonlocal sent
+                if sent:
+                    await leave.wait()
+                    return {"type": "http.disconnect"}
+                sent = True
+                return {"type": "http.request", "body": b"x" * large, "more_body": True}
+
+            return receive
+
+        arriving = [asyncio.create_task(bodies.read_json(JSON, slow(), "mallory")) for _ in range(6)]
+        await until("they arrive, or are refused", lambda: sum(task.done() for task in arriving) == 2)
+        assert bodies.held_bytes == 4 * large
+        assert await bodies.read_json(JSON, Caller(b"y" * large, b""), "victim") == b"y" * large
+        # One is cancelled, the others leave.
+        next(task for task in arriving if not task.done()).cancel()
+        leave.set()
+        ended = await asyncio.gather(*arriving, return_exceptions=True)
+        kinds = Counter(type(error) for error in ended)
+        assert kinds == {Problem: 2, asyncio.CancelledError: 1, ClientDisconnect: 3}
+        assert bodies.held_bytes == 0
+        bodies.hold(4 * large, owner="mallory")
+
+    run(scenario())
+
+
+def test_the_rows_of_one_large_request_leave_the_other_half_to_others() -> None:
+    bodies = BodyReader(100, 1000)
+    bodies.hold(100, owner="mallory")
+    bodies.hold(800, held=100, owner="mallory")
+    with pytest.raises(Problem):
+        bodies.hold(1, owner="mallory")
+    bodies.hold(100, owner="victim")
+    bodies.hold(400, held=100, owner="victim")
+    bodies.release(900, "mallory")
+    bodies.release(500, "victim")
+    assert bodies.held_bytes == 0
+
+
 def test_a_body_that_ends_badly_is_not_held_against_others() -> None:
     bodies = BodyReader(10, 20)
     for caller in (Caller(b"12345", leaves=True), Caller(b"12345", b"123456", b"1")):
         with pytest.raises((ClientDisconnect, Problem)):
             run(bodies.read_json(JSON, caller))
-        assert bodies.arriving_bytes == 0
+        assert bodies.held_bytes == 0

@@ -3,8 +3,8 @@ import time
 
 import pytest
 
-from gateway.auth.turns import OwnerTurns
 from gateway.errors import Overloaded
+from gateway.fairness.turns import OwnerTurns
 from tests.support.coroutines import run, turns, until
 
 

@@ -14,6 +14,7 @@ from headrace.models.store import ModelStore
 from tests.support.estimators import CASES, Case
 from tests.support.puppet import Act, Puppet
 from tests.unit.worker.estimators import Labels, Numbers
+from worker.model import bisection, examination
 from worker.model.allow_list import AllowList
 from worker.settings import WorkerSettings
 
@@ -29,6 +30,13 @@ PUPPET_ROWS = np.array([[-1.0, Act.ANSWER], [1.0, Act.ANSWER]] * 5)
 def no_settings_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for field in WorkerSettings.model_fields:
         monkeypatch.delenv(field.upper(), raising=False)
+
+
+@pytest.fixture(autouse=True)
+def patient_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the search for bad rows and columns go on for longer than a busy machine takes."""
+    for module in (bisection, examination):
+        monkeypatch.setattr(module, "SECONDS_MAX", 60.0)
 
 
 @pytest.fixture

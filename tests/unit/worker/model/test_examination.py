@@ -14,7 +14,7 @@ from sklearn.preprocessing import OneHotEncoder
 from headrace.exporting.exporter import export
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
-from worker.model import examination
+from worker.model import bisection, examination
 from worker.model.examination import LINES_MAX
 from worker.model.predictor import Predictor
 
@@ -79,8 +79,9 @@ def test_an_overflow_of_finite_values_is_the_rows(exported: Exported) -> None:
 
 
 def test_ten_thousand_bad_rows_end_quickly_with_one_traceback(
-    towns: Predictor, caplog: pytest.LogCaptureFixture
+    towns: Predictor, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(bisection, "SECONDS_MAX", 0.5)
     rows = [[f"Secret {at}", "long", 1.0] for at in range(10_000)]
     started = time.process_time()
 

@@ -61,7 +61,7 @@ class HotEndpoint(ABC):
             reference = path.get("version")
             split_key = headers.get(b"x-split-key", b"").decode("latin-1")
             catalog = services.catalog
-            served = catalog.served_now(name, reference, split_key) or await catalog.get(name, reference)
+            served = catalog.served_now(name, reference, split_key) or await catalog.get(name, reference, context.owner)
             body = await body_reader.read_json(headers, receive, context.owner)
             body_reader.hold(len(body), owner=context.owner)
             context.body_bytes = len(body)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from gateway.api.responses import json_response
@@ -10,6 +10,7 @@ from gateway.api.schemas import problems
 from gateway.auth.api_keys import KeyScope
 from gateway.catalog.served_model import ServedModel
 from gateway.services import Services
+from gateway.web.request_context import context_of
 
 ModelName = Annotated[str, Path(max_length=64)]
 
@@ -46,8 +47,8 @@ def model_routes(services: Services) -> APIRouter:
     @router.get(
         "/models/{name}", summary="A model as it is served", response_class=Response, responses=problems(404, 422, 503)
     )
-    async def model(name: ModelName) -> Response:
-        return json_response(describe(await catalog.get(name)))
+    async def model(request: Request, name: ModelName) -> Response:
+        return json_response(describe(await catalog.get(name, None, context_of(request.scope).owner)))
 
     @router.get(
         "/models/{name}/versions/{version}",
@@ -55,7 +56,7 @@ def model_routes(services: Services) -> APIRouter:
         response_class=Response,
         responses=problems(404, 422, 503),
     )
-    async def version(name: ModelName, version: ModelName) -> Response:
-        return json_response(describe(await catalog.get(name, version)))
+    async def version(request: Request, name: ModelName, version: ModelName) -> Response:
+        return json_response(describe(await catalog.get(name, version, context_of(request.scope).owner)))
 
     return router

@@ -14,6 +14,7 @@ from gateway.catalog.alias_state import AliasState
 from gateway.catalog.rollout import Rollout, RunningTrial
 from gateway.catalog.served_model import ServedModel
 from gateway.errors import ModelUnavailable, UnknownModel
+from gateway.fairness.turns import OwnerTurns
 from headrace.errors import ModelError, ModelNotFound
 from headrace.models.alias import LATEST, PRODUCTION, Alias, Trial, served_alias
 from headrace.models.manifest import Manifest
@@ -30,6 +31,12 @@ KEEP_SECONDS = 60.0
 
 LINES_PER_SECOND = 10
 """Log lines about versions that can't be read, which callers may ask for again and again."""
+
+LOOK_UPS_TOGETHER = 4
+"""Versions that are looked up in the store at a time: of a model with many, an unknown one takes a while."""
+
+LOOK_UP_WAIT_SECONDS = 5.0
+"""Longest wait for a turn to look a version up."""
 
 _UNKNOWN = AliasState()
 
@@ -48,6 +55,7 @@ class Catalog:
         """Versions in memory, by name and version."""
         self._aliases: dict[str, dict[str, AliasState]] = {}
         """States by name and alias; a model without aliases has an empty dictionary."""
+        self._look_ups = OwnerTurns(LOOK_UPS_TOGETHER, wait_max_seconds=LOOK_UP_WAIT_SECONDS)
         self._unreadable_lines = LogLimit(LINES_PER_SECOND, 1.0)
         self._complaints: dict[tuple[str, str], str] = {}
         """Last error of each name and alias that the store could not read."""
@@ -128,11 +136,14 @@ class Catalog:
         shadow = self._state(name, reference or self.alias_of(name)).rollout.draw_shadow()
         return shadow if shadow is not answered else None
 
-    async def get(self, name: str, reference: str | None = None) -> ServedModel:
+    async def get(self, name: str, reference: str | None = None, owner: str = "") -> ServedModel:
         """Return the version that a name and an alias or version mean, from the store if it is not in memory.
+
+        Callers look up in the store in turns, owners of API keys in rotation.
 
         Raises:
             UnknownModel: if the store has no such model, alias or version.
+            Overloaded: if too many versions are looked up.
             ModelUnavailable: if the store does not answer, or the manifest is damaged.
         """
         served = self.served_now(name, reference)
@@ -140,7 +151,8 @@ class Catalog:
             return served
         wanted = self._state(name, reference or self.alias_of(name)).current or reference or LATEST
         try:
-            manifest = await asyncio.to_thread(self._store.manifest, name, wanted)
+            async with self._look_ups.of(owner):
+                manifest = await asyncio.to_thread(self._store.manifest, name, wanted)
         except ModelNotFound:
             raise UnknownModel() from None
         except ModelError as error:

@@ -1,10 +1,12 @@
+import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import pytest
 
 from gateway.batching.batcher import Batcher
-from gateway.catalog.catalog import KEEP_SECONDS, LINES_PER_SECOND, PATIENCE_SECONDS, Catalog
+from gateway.catalog.catalog import KEEP_SECONDS, LINES_PER_SECOND, LOOK_UPS_TOGETHER, PATIENCE_SECONDS, Catalog
 from gateway.catalog.row_parser import RowParser
 from gateway.catalog.served_model import ServedModel
 from gateway.errors import ModelUnavailable, RequestError, UnknownModel
@@ -12,7 +14,7 @@ from headrace.errors import FileUnusable, ManifestInvalid, ModelError, ModelNotF
 from headrace.models.alias import Alias, Trial
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
-from tests.support.coroutines import run
+from tests.support.coroutines import run, turns, until
 from tests.support.manifests import classifier
 
 
@@ -200,6 +202,33 @@ def test_a_flood_of_requests_for_a_damaged_version_does_not_flood_the_log(
     run(asked())
     # The second may end in between.
     assert 0 < caplog.text.count("damaged") < 3 * LINES_PER_SECOND
+
+
+def test_look_ups_of_one_owner_leave_others_their_turns(at: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    may_read, asked, done = threading.Event(), [], []
+
+    def read(name: str, ref: str) -> Manifest:
+        asked.append(ref)
+        may_read.wait(10)
+        raise ModelNotFound(name)
+
+    async def look_up(version: str, owner: str) -> None:
+        with pytest.raises(UnknownModel):
+            await at.catalog.get("sticks", version, owner)
+        done.append(owner)
+
+    async def scenario() -> None:
+        crowd = [asyncio.create_task(look_up(f"x{at}", "crowd")) for at in range(10 * LOOK_UPS_TOGETHER)]
+        await turns()
+        other = asyncio.create_task(look_up("y", "other"))
+        await until("as many are read as may be", lambda: len(asked) == LOOK_UPS_TOGETHER)
+        may_read.set()
+        await other
+        assert len(done) <= 3 * LOOK_UPS_TOGETHER
+        await asyncio.gather(*crowd)
+
+    monkeypatch.setattr(at.store, "manifest", read)
+    run(scenario())
 
 
 def test_without_the_default_model_there_is_no_catalog(at: Gateway) -> None:

@@ -90,10 +90,32 @@ def _load_predictors(settings: WorkerSettings, store: ModelStore, metrics: Worke
     )
     predictors.on_load = metrics.count_load
     for name in settings.pinned_models or [settings.default_model]:
-        manifest = store.manifest(name, served_alias(store.aliases(name)))
         # Loaded before the fork, a model is in memory once per worker: the children share its pages.
-        predictors.get(name, manifest.version)
+        preload(store, predictors, name)
     return predictors
+
+
+def preload(store: ModelStore, predictors: PredictorCache, name: str) -> None:
+    """Load the version by which a model is served, or if it is refused the last one before it that is not.
+
+    So a worker that starts serves the same version as one that was there when the alias moved.
+
+    Raises:
+        ModelError: if there is no such model, or all these versions are refused: why the first one is.
+    """
+    alias = served_alias(store.aliases(name))
+    record = store.alias_records(name, lambda *_: None).get(alias)
+    versions = [record.version, *record.previous] if record else [store.manifest(name, alias).version]
+    refusal: ModelError | None = None
+    for version in versions:
+        try:
+            predictors.get(name, version)
+        except ModelError as error:
+            refusal = refusal or error
+        else:
+            return
+    assert refusal is not None
+    raise refusal
 
 
 def _make_app(settings: WorkerSettings, load_seconds: float) -> Celery:

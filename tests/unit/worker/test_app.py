@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from headrace.errors import ModelError, ModelNotFound
 from headrace.models.store import ModelStore
 from tests.unit.worker.conftest import Publish
-from worker.app import consumed_queues, worker_name
+from worker.app import consumed_queues, preload, worker_name
+from worker.model.cache import PredictorCache
 
 FAILING_POOL = """
 from celery.concurrency.prefork import TaskPool
@@ -33,6 +35,34 @@ def test_where_celery_fails_the_worker_ends_with_an_error(store: ModelStore, pub
 
     assert "no child can be started" in ended.stderr
     assert ended.returncode == 1
+
+
+def test_a_worker_starts_with_an_earlier_version_if_the_one_of_the_alias_is_refused(
+    store: ModelStore, publish: Publish
+) -> None:
+    for version in ("v1", "v2", "v3"):
+        manifest = publish("m", version)
+        if version != "v1":
+            (Path(store.location("m", version)) / manifest.artifact.file).write_bytes(b"altered")
+    predictors = PredictorCache(store, 10**9)
+
+    preload(store, predictors, "m")
+
+    assert [str(each) for each in predictors.loaded()] == ["m v1"]
+    assert list(predictors.refused()) == [("m", "v3"), ("m", "v2")]
+
+
+def test_a_worker_without_a_version_to_start_with_says_why_the_newest_is_refused(
+    store: ModelStore, publish: Publish
+) -> None:
+    for version in ("v1", "v2"):
+        manifest = publish("m", version)
+        (Path(store.location("m", version)) / manifest.artifact.file).write_bytes(b"altered")
+
+    with pytest.raises(ModelError, match=r"v2/model\.\w+: SHA-256 is"):
+        preload(store, PredictorCache(store, 10**9), "m")
+    with pytest.raises(ModelNotFound):
+        preload(store, PredictorCache(store, 10**9), "another")
 
 
 def test_workers_of_one_machine_have_hosts_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:

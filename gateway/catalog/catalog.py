@@ -32,11 +32,8 @@ KEEP_SECONDS = 60.0
 LINES_PER_SECOND = 10
 """Log lines about versions that can't be read, which callers may ask for again and again."""
 
-LOOK_UPS_TOGETHER = 4
-"""Versions that are looked up in the store at a time: of a model with many, an unknown one takes a while."""
-
-LOOK_UP_WAIT_SECONDS = 5.0
-"""Longest wait for a turn to look a version up."""
+LOOK_UPS_TOGETHER, LOOK_UP_WAIT_SECONDS = 4, 5.0
+"""Versions looked up in the store at a time, and longest wait for a turn: an unknown one of many takes a while."""
 
 _UNKNOWN = AliasState()
 
@@ -138,8 +135,6 @@ class Catalog:
 
     async def get(self, name: str, reference: str | None = None, owner: str = "") -> ServedModel:
         """Return the version that a name and an alias or version mean, from the store if it is not in memory.
-
-        Callers look up in the store in turns, owners of API keys in rotation.
 
         Raises:
             UnknownModel: if the store has no such model, alias or version.

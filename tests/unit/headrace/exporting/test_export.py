@@ -311,7 +311,8 @@ def test_a_version_that_another_process_adds_meanwhile_is_no_failure(
     monkeypatch.setattr(joblib, "dump", meanwhile)
 
     assert add(store, fitted, iris.rows, version=None).version == "v2"
-    assert store.versions("iris") == ["v1", "v2"]
+    # In the order of the seconds in which the exports began.
+    assert sorted(store.versions("iris")) == ["v1", "v2"]
 
 
 def test_a_new_store_is_said_to_be_new(

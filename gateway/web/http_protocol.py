@@ -72,6 +72,8 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the request that is being answered that its caller left."""
         self._monitor.remove(self)
+        # uvicorn's timer would keep a connection that was reset in memory until it is over.
+        self._unset_keepalive_if_required()
         if self._running is not None:
             # uvicorn marks only the last request; an earlier one would write to a closed transport.
             self._running.disconnected = True
@@ -171,10 +173,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._end_unless_continued(self.cycle)
 
     def _end_unless_continued(self, cycle: RequestResponseCycle) -> None:
-        """Keep the connection only if the body is asked for: a caller that was told no need never send it.
-
-        The next request would be taken for the body (RFC 9110, section 10.1.1).
-        """
+        """Keep the connection only if the body is asked for: else the next request may come in its place (RFC 9110)."""
         keep_alive, receive = cycle.keep_alive, cycle.receive
 
         async def receive_and_keep() -> Any:

@@ -387,6 +387,22 @@ def test_a_connection_whose_body_was_discarded_is_idle_like_any_other() -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize("why", [None, ConnectionResetError()], ids=["closed", "reset"])
+def test_an_idle_connection_that_is_lost_leaves_no_timer(why: Exception | None) -> None:
+    """Check that nothing keeps it in memory for the time that an idle connection has."""
+
+    async def scenario() -> None:
+        with connected(App()) as connection:
+            await connection.receive(LENGTH + b"12345")
+            await connection.answer()
+            timer = connection.protocol.timeout_keep_alive_task
+            assert timer is not None and not timer.cancelled()
+            connection.lose(why)
+            assert timer.cancelled()
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("pieces", [1, 3, 1000])
 def test_a_request_that_asks_for_another_protocol_is_read_as_any_other(pieces: int) -> None:
     upgrade = HEAD + b"Connection: Upgrade\r\nUpgrade: h2c\r\nX-Last: 1\r\n" + LENGTH_5 + b"GET /"

@@ -1,7 +1,6 @@
 """The whole stack as the users of Redis that Compose defines: each does its work, and can do nothing else."""
 
 import json
-import socket
 import time
 import uuid
 from collections.abc import Iterator
@@ -22,7 +21,6 @@ from tests.support.control_messages import ASKER, HOSTILE, REPLY_EXCHANGE, asked
 from tests.support.exporter import exporter, why_no_exporter
 from tests.support.exposition import Scrape
 from tests.support.processes import wait_for
-from tests.support.redis_users import redis_option
 from tests.support.requirements import require
 from tests.support.stack import Stack
 
@@ -314,21 +312,6 @@ def test_an_operator_can_end_a_script_that_does_not_end(stack: Stack) -> None:
         with pytest.raises(redis.ResponseError, match="killed"):
             running.result(10)
     assert stack.predict(GOOD).status_code == 200
-
-
-def test_a_command_that_does_not_end_fills_no_memory(stack: Stack) -> None:
-    """Redis' limit for clients is a share of its memory; without a limit of that memory there is none."""
-    stack.redis.config_set("maxmemory", 64_000_000)
-    stack.redis.config_set("maxmemory-clients", redis_option("--maxmemory-clients"))
-    try:
-        with socket.create_connection(("127.0.0.1", stack.broker_port), timeout=60) as connection:
-            connection.sendall(b"AUTH exporter exporter\r\n")
-            assert connection.recv(100) == b"+OK\r\n"
-            with pytest.raises(ConnectionError):
-                connection.sendall(b"*2\r\n$6\r\nEXISTS\r\n$200000000\r\n" + bytes(100_000_000))
-        assert stack.outcome(stack.submit(GOOD))["status"] == "succeeded"
-    finally:
-        stack.redis.config_set("maxmemory", 0)
 
 
 @pytest.mark.parametrize("credentials", ["", "default:@", ":gateway@", "gateway:worker@", "nobody:nobody@"])

@@ -21,12 +21,6 @@ def redis_users(server: str) -> list[str]:
     return [option.replace(SINCE_7_2, "") if old else option for option in options]
 
 
-def redis_option(name: str) -> str:
-    """Return the value of an option, such as `--maxmemory`."""
-    command = _command()
-    return command[command.index(name) + 1]
-
-
 def _command() -> list[str]:
     text = (Path(__file__).parents[2] / "docker-compose.yml").read_text()
     services = yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text))["services"]

@@ -101,10 +101,14 @@ def preload(store: ModelStore, predictors: PredictorCache, name: str) -> None:
     So a worker that starts serves the same version as one that was there when the alias moved.
 
     Raises:
-        ModelError: if there is no such model, or all these versions are refused: why the first one is.
+        ModelError: if there is no such model, its alias is damaged, or all these versions are refused: why the first
+            one is.
     """
-    alias = served_alias(store.aliases(name))
-    record = store.alias_records(name, lambda *_: None).get(alias)
+    damaged: dict[str, ModelError] = {}
+    records = store.alias_records(name, damaged.__setitem__)
+    alias = served_alias([*records, *damaged])
+    record = records.get(alias)
+    # Without a record, reading the manifest raises what is wrong.
     versions = [record.version, *record.previous] if record else [store.manifest(name, alias).version]
     refusal: ModelError | None = None
     for version in versions:
@@ -162,7 +166,7 @@ def main() -> None:
     settings = load_settings(WorkerSettings)
     set_up_logging("worker", settings.log_level, settings.log_format)
     keep_logging_as_it_is()
-    # It ends a process whose load takes too long; a process that is started with it ignored would keep ignoring it.
+    # SIGALRM ends a process whose load takes too long, unless the worker is started with this signal ignored.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     try:
         app = create_worker(settings)

@@ -1,6 +1,6 @@
 """Aliases: names that move from version to version of a model and remember the earlier versions."""
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from datetime import datetime, timezone
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,7 +14,7 @@ PRODUCTION = "production"
 MOST_REMEMBERED = 10
 
 
-def served_alias(aliases: Mapping[str, str]) -> str:
+def served_alias(aliases: Collection[str]) -> str:
     """Return the alias by which a model is served by default: `production` if there is one, or else `latest`."""
     return PRODUCTION if PRODUCTION in aliases else LATEST
 

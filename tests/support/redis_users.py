@@ -1,4 +1,4 @@
-"""The users and options of Redis as Compose defines them."""
+"""The users of Redis as Compose defines them."""
 
 import re
 import subprocess
@@ -13,16 +13,11 @@ SINCE_7_2 = " +client|setinfo"
 
 def redis_users(server: str) -> list[str]:
     """Return the users' options for a server; each password is the user's name."""
+    text = (Path(__file__).parents[2] / "docker-compose.yml").read_text()
+    services = yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text))["services"]
     output = subprocess.run([server, "--version"], capture_output=True, text=True, check=True).stdout
     version = re.search(r"v=(\d+)\.(\d+)", output)
     assert version is not None, output
     old = (int(version[1]), int(version[2])) < (7, 2)
-    options = [option for option in _command() if option.startswith("--user ")]
+    options = [option for option in services["redis"]["command"] if option.startswith("--user ")]
     return [option.replace(SINCE_7_2, "") if old else option for option in options]
-
-
-def _command() -> list[str]:
-    text = (Path(__file__).parents[2] / "docker-compose.yml").read_text()
-    services = yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text))["services"]
-    command: list[str] = services["redis"]["command"]
-    return command

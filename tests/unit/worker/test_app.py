@@ -52,6 +52,22 @@ def test_a_worker_starts_with_an_earlier_version_if_the_one_of_the_alias_is_refu
     assert list(predictors.refused()) == [("m", "v3"), ("m", "v2")]
 
 
+def test_a_damaged_alias_keeps_a_worker_from_starting_only_if_the_model_is_served_by_it(
+    store: ModelStore, publish: Publish
+) -> None:
+    publish("m")
+    aliases = Path(store.root) / "m" / "aliases"
+    (aliases / "candidate.json").write_text("damaged")
+    predictors = PredictorCache(store, 10**9)
+
+    preload(store, predictors, "m")
+
+    assert [str(each) for each in predictors.loaded()] == ["m v1"]
+    (aliases / "production.json").write_text("damaged")
+    with pytest.raises(ModelError, match=r"production\.json"):
+        preload(store, PredictorCache(store, 10**9), "m")
+
+
 def test_a_worker_without_a_version_to_start_with_says_why_the_newest_is_refused(
     store: ModelStore, publish: Publish
 ) -> None:

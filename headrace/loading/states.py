@@ -116,7 +116,7 @@ def check_attributes(kind: type, state: Mapping[Any, Any]) -> None:
             check_function(function, 1 if name in ONE_ARGUMENT_NAMES else 2)
         if name in ARGUMENT_NAMES and not (value is None or (type(value) is dict and value.get("n_jobs") in (None, 1))):
             raise untrusted(f"arguments that start processes in {kind.__qualname__}")
-        if name in METHOD_NAMES and not METHODS.issuperset(value if isinstance(value, list | tuple) else [value]):
+        if name in METHOD_NAMES and not all(map(_is_method, value if isinstance(value, list | tuple) else [value])):
             raise ArtifactInvalid(f"{kind.__qualname__} has a {name} that is no method of estimators")
 
 
@@ -210,6 +210,11 @@ def _may_be_set(kind: type, name: Any) -> bool:
     own = type(inspect.getattr_static(kind, name, None))
     is_method = hasattr(own, "__get__") and not hasattr(own, "__set__")
     return not is_method or issubclass(own, functools.cached_property)
+
+
+def _is_method(value: Any) -> bool:
+    # The hash of a tuple that holds another twice, which does so in turn, would never be computed.
+    return type(value) in (str, type(None)) and value in METHODS
 
 
 def _copied(state: dict[Any, Any], names: Collection[Any]) -> dict[Any, Any]:

@@ -129,6 +129,53 @@ def test_many_nodes_are_refused_before_they_are_made(monkeypatch: pytest.MonkeyP
         load_skops(content, [], BOUND)
 
 
+def of_python(kind: str, loader: str, **fields: Any) -> dict[str, Any]:
+    return {"__class__": kind, "__module__": "builtins", "__loader__": loader, **fields}
+
+
+def doubled(levels: int, kind: str = "list", loader: str = "ListNode") -> dict[str, Any]:
+    """Return the node of a container that holds another twice, which does so in turn, written once at each level."""
+    inner = of_python("int", "JsonNode", content="1", __id__=1)
+    for level in range(2, levels + 2):
+        inner = of_python(kind, loader, content=[inner, {**inner, "content": []}], __id__=level)
+    return inner
+
+
+@pytest.mark.parametrize("kind", ["list", "set of tuples", "array", "in another order"])
+def test_parts_that_are_shared_again_and_again_are_refused(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = doubled(40)
+    if kind == "set of tuples":
+        # The hash of a tuple is computed in C, anew each time.
+        part = of_python("set", "SetNode", content=[doubled(40, "tuple", "TupleNode")])
+    elif kind == "array":
+        shape = of_python("tuple", "TupleNode", content=[of_python("int", "JsonNode", content="2")] * 2)
+        part = node("NdArrayNode", type="json", content=[doubled(40)], shape=shape)
+    elif kind == "in another order":
+        # skops reads `key_types` first, wherever it stands.
+        part = of_python("dict", "DictNode", content={"a": {**part, "content": []}}, key_types=part)
+    monkeypatch.setattr(skops.io, "get_untrusted_types", pytest.fail)
+
+    with pytest.raises(ArtifactInvalid, match="refers to the same parts again and again"):
+        load_skops(many(1, part), [], BOUND)
+
+
+def test_a_part_that_holds_itself_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(skops.io, "get_untrusted_types", pytest.fail)
+
+    with pytest.raises(ArtifactInvalid, match="a part that holds itself"):
+        load_skops(many(1, of_python("list", "ListNode", content=[doubled(0), {"__id__": 7}], __id__=7)), [], BOUND)
+
+
+def test_parts_that_are_shared_a_few_times_are_loaded() -> None:
+    value = load_skops(many(3, doubled(10)), [], 20 * BOUND)[0]
+
+    for _ in range(10):
+        assert value[0][0] is value[0][1] is value[1][0]
+        value = value[0]
+    random = np.random.RandomState(0)
+    assert len(load_skops(skops.io.dumps([random] * 50), [], 20 * BOUND)[0]) == 50
+
+
 @pytest.mark.parametrize(
     ("form", "changes"),
     [

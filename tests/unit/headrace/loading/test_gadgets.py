@@ -148,6 +148,14 @@ class Fake:
     """A class that a pickle may not name."""
 
 
+def doubled(levels: int) -> Any:
+    """Return a tuple that holds another twice, which does so in turn."""
+    inner: Any = ()
+    for _ in range(levels):
+        inner = (inner, inner)
+    return inner
+
+
 STATES: dict[str, Callable[[], Any]] = {
     "an array protocol": lambda: with_state(StandardScaler(), __array__=np.log1p),
     "another array protocol": lambda: with_state(StandardScaler(), __array_interface__={"data": (0, False)}),
@@ -188,6 +196,7 @@ STATES: dict[str, Callable[[], Any]] = {
     "a method of arrays": lambda: with_state(
         StackingClassifier([]), estimators_=[np.zeros(3)], stack_method_=["tofile"]
     ),
+    "a method whose hash takes for ever": lambda: with_state(StackingClassifier([]), stack_method_=[doubled(60)]),
     "a method of frames": lambda: with_state(
         ClassifierChain(LogisticRegression()), estimators_=[FRAME], chain_method_="eval"
     ),

@@ -8,8 +8,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 from gateway.broker.workers import Workers
+from gateway.catalog.alias_reader import AliasReader
 from gateway.catalog.alias_state import AliasState
 from gateway.catalog.rollout import Rollout, RunningTrial
 from gateway.catalog.served_model import ServedModel
@@ -33,7 +35,7 @@ LINES_PER_SECOND = 10
 """Log lines about versions that can't be read, which callers may ask for again and again."""
 
 LOOK_UPS_TOGETHER, LOOK_UP_WAIT_SECONDS = 4, 5.0
-"""Versions looked up in the store at a time, and longest wait for a turn: an unknown one of many takes a while."""
+"""Versions looked up in the store for callers at a time, and longest wait for a turn: the store may be slow."""
 
 _UNKNOWN = AliasState()
 
@@ -52,10 +54,11 @@ class Catalog:
         """Versions in memory, by name and version."""
         self._aliases: dict[str, dict[str, AliasState]] = {}
         """States by name and alias; a model without aliases has an empty dictionary."""
+        self._alias_reader = AliasReader(store, default_model)
         self._look_ups = OwnerTurns(LOOK_UPS_TOGETHER, wait_max_seconds=LOOK_UP_WAIT_SECONDS)
+        # Callers fill no threads but these: the catalog's own reading never waits for look-ups.
+        self._look_up_threads = ThreadPoolExecutor(LOOK_UPS_TOGETHER, "look-up")
         self._unreadable_lines = LogLimit(LINES_PER_SECOND, 1.0)
-        self._complaints: dict[tuple[str, str], str] = {}
-        """Last error of each name and alias that the store could not read."""
 
     def load(self) -> None:
         """Read the store for the first time; blocks.
@@ -63,8 +66,7 @@ class Catalog:
         Raises:
             ModelError: if the default model is not there.
         """
-        for name in self._store.names():
-            records, damaged = self._read_aliases(name)
+        for name, (records, damaged) in self._alias_reader.read(self._aliases).items():
             self._aliases[name] = {alias: AliasState(record.version) for alias, record in records.items()}
             self._hold_place(name, damaged)
         self._add(self._store.manifest(self.default_model, self.alias_of(self.default_model)))
@@ -145,15 +147,21 @@ class Catalog:
         if served is not None:
             return served
         wanted = self._state(name, reference or self.alias_of(name)).current or reference or LATEST
+        async with self._look_ups.of(owner):
+            # Another caller may have looked it up meanwhile.
+            return self._served.get((name, wanted)) or await self._read(name, wanted, self._look_up_threads)
+
+    async def _read(self, name: str, version: str, threads: Executor | None = None) -> ServedModel:
+        """Read a version from the store in one of these threads, or in a common one; errors as in `get`."""
         try:
-            async with self._look_ups.of(owner):
-                manifest = await asyncio.to_thread(self._store.manifest, name, wanted)
+            loop = asyncio.get_running_loop()
+            manifest = await loop.run_in_executor(threads, self._store.manifest, name, version, False)
         except ModelNotFound:
             raise UnknownModel() from None
         except ModelError as error:
             before = self._unreadable_lines.admit()
             if before is not None:
-                logger.error("%s %s can't be served: %s%s", name, wanted, error, before)
+                logger.error("%s %s can't be served: %s%s", name, version, error, before)
             raise ModelUnavailable() from None
         return self._add(manifest)
 
@@ -171,7 +179,7 @@ class Catalog:
         Raises:
             ModelError: if the store does not answer; then nothing changes.
         """
-        read = await asyncio.to_thread(lambda: {name: self._read_aliases(name) for name in self._store.names()})
+        read = await asyncio.to_thread(self._alias_reader.read, self._aliases)
         for name, (records, damaged) in read.items():
             states = self._aliases.setdefault(name, {})
             self._hold_place(name, damaged)
@@ -188,30 +196,6 @@ class Catalog:
                 continue
             self._aliases[name] = {alias: state.orphaned() for alias, state in self._aliases[name].items()}
         self._forget_unused()
-
-    def _read_aliases(self, name: str) -> tuple[dict[str, Alias], set[str]]:
-        """Return the aliases of a model, and the names of those that can't be read; blocks.
-
-        Raises:
-            ModelError: if none of the default model was ever read.
-        """
-        damaged: set[str] = set()
-
-        def complain(alias: str, error: ModelError) -> None:
-            damaged.add(alias)
-            if self._complaints.get((name, alias)) != str(error):
-                self._complaints[name, alias] = str(error)
-                logger.error("%s: %s can't be read and stays as it is: %s", name, alias, error)
-
-        try:
-            return self._store.alias_records(name, complain), damaged
-        except ModelError as error:
-            known = self._states(name)
-            if not known and name == self.default_model:
-                raise
-            for alias in known or [PRODUCTION]:
-                complain(alias, error)
-            return {}, damaged
 
     def _hold_place(self, name: str, damaged: Collection[str]) -> None:
         """Let the store resolve a damaged alias that was never read, which fails until it is repaired."""
@@ -256,7 +240,7 @@ class Catalog:
     async def _read_ahead(self, name: str, version: str, consequence: str) -> ServedModel | None:
         """Return a version before a request asks for it; None, after a log line, if it can't be read."""
         try:
-            return await self.get(name, version)
+            return self.served_now(name, version) or await self._read(name, version)
         except (UnknownModel, ModelUnavailable) as error:
             logger.warning("%s %s can't be read, so %s: %s", name, version, consequence, error)
             return None

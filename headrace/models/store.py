@@ -110,8 +110,10 @@ class ModelStore:
             raise self._not_found(name, version)
         return version
 
-    def manifest(self, name: str, ref: str = LATEST) -> Manifest:
+    def manifest(self, name: str, ref: str = LATEST, explain: bool = True) -> Manifest:
         """Return the manifest of a version or of the version that an alias names.
+
+        Without `explain`, no versions are listed to tell in ModelNotFound an unknown model from an unknown version.
 
         Raises:
             ModelNotFound: if there is no such model, version or alias.
@@ -121,7 +123,7 @@ class ModelStore:
         path = f"{version_folder(name, version)}/{MANIFEST_FILE}"
         where = self._storage.location(path)
         if (content := read_document(self._storage, path)) is None:
-            raise self._not_found(name, version)
+            raise self._not_found(name, version, explain)
         manifest = Manifest.parse(content, where)
         manifest.check_identity(name, version, where)
         return manifest
@@ -173,8 +175,7 @@ class ModelStore:
 
         def write_checked(draft: Path) -> None:
             write(draft)
-            where = f"new version {version!r} of {name!r}"
-            path = draft / MANIFEST_FILE
+            where, path = f"new version {version!r} of {name!r}", draft / MANIFEST_FILE
             if not path.is_file():
                 raise ManifestInvalid(f"{where}: there is no {MANIFEST_FILE}")
             Manifest.parse(path.read_bytes(), where).check_identity(name, version, where)
@@ -272,10 +273,10 @@ class ModelStore:
     def _named(self, name: str, ref: str) -> str:
         return record.version if (record := self._alias(name, ref)) else ref
 
-    def _not_found(self, name: str, ref: str) -> ModelNotFound:
-        if not self.exists():
+    def _not_found(self, name: str, ref: str, explain: bool = True) -> ModelNotFound:
+        if explain and not self.exists():
             return ModelNotFound(f"no model {name!r}: there is no model store {self.root}")
-        if not self._version_names(name):
+        if explain and not self._version_names(name):
             return ModelNotFound(f"no model {name!r} in {self.root}")
         return ModelNotFound(f"model {name!r} has no version or alias {ref!r} in {self.root}")
 

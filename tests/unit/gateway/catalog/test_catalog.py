@@ -1,6 +1,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import pytest
@@ -53,7 +54,7 @@ class FakeStore:
                 del records[alias]
         return records
 
-    def manifest(self, name: str, ref: str = "latest") -> Manifest:
+    def manifest(self, name: str, ref: str = "latest", explain: bool = True) -> Manifest:
         self._may_fail()
         if (name, ref) in self.damaged:
             raise self.damaged[name, ref]
@@ -207,7 +208,7 @@ def test_a_flood_of_requests_for_a_damaged_version_does_not_flood_the_log(
 def test_look_ups_of_one_owner_leave_others_their_turns(at: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     may_read, asked, done = threading.Event(), [], []
 
-    def read(name: str, ref: str) -> Manifest:
+    def read(name: str, ref: str, explain: bool) -> Manifest:
         asked.append(ref)
         may_read.wait(10)
         raise ModelNotFound(name)
@@ -229,6 +230,47 @@ def test_look_ups_of_one_owner_leave_others_their_turns(at: Gateway, monkeypatch
 
     monkeypatch.setattr(at.store, "manifest", read)
     run(scenario())
+
+
+def test_an_alias_is_followed_while_callers_fill_all_look_ups(at: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    may_read, asked, manifest = threading.Event(), [], at.store.manifest
+
+    def read(name: str, ref: str, explain: bool) -> Manifest:
+        if ref.startswith("x"):
+            asked.append(ref)
+            may_read.wait(60)
+        return manifest(name, ref, explain)
+
+    async def look_up(version: str) -> None:
+        with pytest.raises(RequestError):
+            await at.catalog.get("sticks", version)
+
+    async def scenario() -> None:
+        # With a single common thread, a look-up that took it would hold up the catalog.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        crowd = [asyncio.create_task(look_up(f"x{at}")) for at in range(10 * LOOK_UPS_TOGETHER)]
+        await until("as many are read as may be", lambda: len(asked) == LOOK_UPS_TOGETHER, 60)
+        try:
+            await asyncio.wait_for(at.catalog.refresh(), 30)
+            assert at.serves() == "v2"
+        finally:
+            may_read.set()
+        await asyncio.gather(*crowd)
+
+    at.store.put("sticks", "latest", "v2")
+    at.workers.hold("a", "sticks v2")
+    monkeypatch.setattr(at.store, "manifest", read)
+    run(scenario(), 100)
+
+
+def test_a_version_that_many_ask_for_at_once_is_read_by_those_who_look_up_first(at: Gateway) -> None:
+    at.store.put("stones", "latest", "v1")
+
+    async def crowd() -> None:
+        await asyncio.gather(*[at.catalog.get("stones", "v1") for _ in range(10 * LOOK_UPS_TOGETHER)])
+
+    run(crowd())
+    assert 0 < at.store.read.count("stones v1") <= LOOK_UPS_TOGETHER
 
 
 def test_without_the_default_model_there_is_no_catalog(at: Gateway) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.errors import ModelError, StoreUnavailable
+from headrace.errors import ModelError, ModelNotFound, StoreUnavailable
 from headrace.models.manifest import MANIFEST_FILE
 from headrace.models.remote_storage import RemoteStorage
 from headrace.models.storage import open_storage
@@ -256,3 +256,14 @@ def test_what_a_backend_raises_is_one_line_without_its_text(
             call()
         assert str(raised) == "" or str(raised) not in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_versions_are_listed_only_to_explain_that_one_is_unknown(
+    memory: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(memory, "v1")
+    monkeypatch.setattr(RemoteStorage, "find", lambda *_: pytest.fail("versions are listed"))
+
+    for name, version in (("iris", "v2"), ("other", "v1")):
+        with pytest.raises(ModelNotFound, match=f"'{name}' has no version or alias '{version}'"):
+            memory.manifest(name, version, explain=False)

@@ -21,6 +21,13 @@ def one_line(text: str) -> str:
     return escaped(text).replace("\n", "\\n")
 
 
+def reason(error: Exception) -> str:
+    """Return the text of an error; of an error of the operating system, the file and what is wrong with it."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
 @contextmanager
 def escaped_output() -> Iterator[None]:
     """Escape all that this process writes to its standard output and error, also from inside libraries."""

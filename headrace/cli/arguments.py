@@ -29,6 +29,17 @@ def add_store_command(
     return parser
 
 
+def add_timeout(parser: argparse.ArgumentParser, work: str) -> None:
+    """Add the option `--timeout`, the seconds that `work` may take; by default as many as a worker gives a load."""
+    parser.add_argument(
+        "--timeout",
+        type=seconds,
+        default=os.environ.get("MODEL_LOAD_SECONDS", "300"),
+        metavar="SECONDS",
+        help=f"seconds that {work} may take (MODEL_LOAD_SECONDS, %(default)s)",
+    )
+
+
 def versions_of(store: ModelStore, name: str | None) -> Iterator[tuple[str, str]]:
     """Yield the name and version of every version of one model, or of all models if `name` is None.
 
@@ -48,6 +59,14 @@ def count(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError("at least 1")
+    return number
+
+
+def seconds(text: str) -> float:
+    """Parse a number of seconds above 0 and at most a million."""
+    number = float(text)
+    if not 0 < number <= 1_000_000:
+        raise argparse.ArgumentTypeError("above 0, and at most 1000000")
     return number
 
 

@@ -13,7 +13,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headrace.cli.arguments import add_store_command, count, versions_of
+from headrace.cli.arguments import add_store_command, add_timeout, count, versions_of
+from headrace.cli.limited import within
 from headrace.errors import HeadraceError, ModelNotFound, NotExportable
 from headrace.models.store import ModelStore
 from headrace.terminal import one_line
@@ -56,6 +57,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
         metavar="BYTES",
         help="bytes to which an artifact may unpack (WORKER_MEMORY_BUDGET_BYTES, %(default)s)",
     )
+    add_timeout(command, "the load of a version and the check of its rows")
 
     command = subparsers.add_parser(
         "export-check",
@@ -69,6 +71,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument("--format", choices=["joblib", "skops"], help="default: skops, joblib where skops can't")
     command.add_argument("--trusted", default="", metavar="TYPE,...", help="types that a skops artifact may hold")
     command.add_argument("--extra-modules", default="", metavar="M,...", help="your packages that workers can import")
+    add_timeout(command, "the whole check")
     command.set_defaults(run=_export_check)
 
 
@@ -84,11 +87,14 @@ def _verify(store: ModelStore, options: argparse.Namespace) -> int:
         raise ModelNotFound(f"there are no models in {store.root}")
     signers = _signers(options.public_key)
     exit_code = 0
+    trusted, modules = _names(options.trusted), _names(options.trusted_modules)
     for name, version in chosen:
+
+        def check(name: str = name, version: str = version) -> int:
+            return verify(store, store.manifest(name, version), trusted, modules, signers, options.memory_budget)
+
         try:
-            manifest = store.manifest(name, version)
-            trusted, modules = _names(options.trusted), _names(options.trusted_modules)
-            rows = verify(store, manifest, trusted, modules, signers, options.memory_budget)
+            rows = within(options.timeout, f"{name} {version}", check)
         except HeadraceError as error:
             print(f"headrace: {one_line(str(error))}", file=sys.stderr)
             exit_code = 1
@@ -108,10 +114,11 @@ def _signers(path: Path | None) -> "PublicKeys | None":
 
 
 def _export_check(options: argparse.Namespace) -> int:
+    # Imported before the fork, so that a missing library is said as elsewhere.
     from headrace.exporting.exporter import export
 
-    estimator, rows, targets = _load(options)
-    with tempfile.TemporaryDirectory(prefix="headrace-check-") as folder:
+    def check() -> tuple[str, tuple[str, ...]]:
+        estimator, rows, targets = _load(options)
         exported = export(
             estimator,
             rows,
@@ -122,8 +129,12 @@ def _export_check(options: argparse.Namespace) -> int:
             trusted=_names(options.trusted),
             extra_modules=_names(options.extra_modules),
         )
-    print(f"{options.model} can be exported: {_summary(exported.manifest)}")
-    for notice in exported.notices:
+        return _summary(exported.manifest), exported.notices
+
+    with tempfile.TemporaryDirectory(prefix="headrace-check-") as folder:
+        summary, notices = within(options.timeout, str(options.model), check)
+    print(f"{options.model} can be exported: {summary}")
+    for notice in notices:
         print(f"notice: {one_line(notice)}")
     return 0
 

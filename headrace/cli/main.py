@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from headrace.cli import aliases, checks, listing, removal, service_commands
 from headrace.errors import HeadraceError
 from headrace.extras import ExtraMissing, extras_explained
-from headrace.terminal import escaped_output, one_line
+from headrace.terminal import escaped_output, one_line, reason
 from headrace.version import __version__
 
 FAILED = 1
@@ -62,8 +62,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _complain(error: Exception, code: int) -> int:
-    reason = str(error)
-    if isinstance(error, OSError) and error.strerror:
-        reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    print(f"headrace: {one_line(reason)}", file=sys.stderr)
+    print(f"headrace: {one_line(reason(error))}", file=sys.stderr)
     return code

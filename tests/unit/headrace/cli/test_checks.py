@@ -1,5 +1,9 @@
 import hashlib
 import json
+import os
+import sys
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from headrace import export
+from headrace.models.manifest import Manifest
 from headrace.models.signing import sign
 from headrace.models.store import ModelStore
 from tests.support.estimators import people
@@ -148,6 +153,39 @@ def test_verify_refuses_what_unpacks_to_too_much(filled: ModelStore, capsys: Cap
     assert "iris v1: it has more than 1,000 bytes" in capsys.readouterr().err
 
 
+def test_a_version_that_takes_too_long_does_not_hold_up_the_others(
+    filled: ModelStore, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(_: Any, manifest: Manifest, *__: Any) -> int:
+        if manifest.version == "v2":
+            time.sleep(600)
+        return 1
+
+    monkeypatch.setattr("headrace.exporting.verify.verify", slow)
+
+    assert run("verify", "--timeout", "5") == 1
+
+    output, errors = capsys.readouterr()
+    assert output.splitlines() == [f"iris v{n} is intact and predicts 1 rows as at its export" for n in (1, 3)]
+    assert errors == "headrace: iris v2: it takes longer than 5 s, and was ended (--timeout)\n"
+
+
+def test_a_version_that_exits_is_not_said_to_be_intact(
+    filled: ModelStore, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace.exporting.verify.verify", lambda *_: sys.exit(0))
+
+    assert run("verify", "iris", "v1") == 1
+    assert capsys.readouterr() == ("", "headrace: iris v1: its process ended with exit code 0 and no answer\n")
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "nan", "inf", "1e9", "soon"])
+def test_limits_that_are_none_are_refused(limit: str, filled: ModelStore, capsys: Captured) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run("verify", "--timeout", limit)
+    assert "argument --timeout: " in capsys.readouterr().err
+
+
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """A fitted pipeline of a frame, and beside it `rows.csv` with its training rows and targets."""
@@ -181,6 +219,21 @@ def test_an_estimator_that_can_not_be_exported_is_told_why(
     assert run("export-check", str(tmp_path / "scaler.joblib"), "--rows", str(tmp_path / "numbers.csv")) == 1
 
     assert capsys.readouterr() == ("", "headrace: StandardScaler has no predict: it can't predict a new row\n")
+
+
+@pytest.mark.parametrize("pipe", ["churn.joblib", "rows.csv"])
+def test_a_file_that_does_not_end_is_one_line(
+    pipe: str, model: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model.with_name(pipe).unlink()
+    os.mkfifo(model.with_name(pipe))
+    (folder := model.with_name("scratch")).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+
+    assert run("export-check", str(model), "--rows", str(model.with_name("rows.csv")), "--timeout", "0.5") == 1
+
+    assert capsys.readouterr() == ("", f"headrace: {model}: it takes longer than 0.5 s, and was ended (--timeout)\n")
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize(

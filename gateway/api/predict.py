@@ -10,16 +10,8 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from gateway.api.endpoint import HotEndpoint, RequestHeaders, idempotency_key, reference_of
-from gateway.api.responses import (
-    job_prediction,
-    job_response,
-    outputs_of,
-    predicted,
-    prediction_response,
-    result_expired,
-    timing,
-    written,
-)
+from gateway.api.predictions import job_prediction, outputs_of, predicted, written
+from gateway.api.responses import job_response, prediction_response, result_expired, timing
 from gateway.api.statuses import SOON_SECONDS, problem_of_result
 from gateway.auth.api_keys import KeyScope
 from gateway.auth.guard import require

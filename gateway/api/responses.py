@@ -1,36 +1,23 @@
 """Successful HTTP responses, and their JSON."""
 
-import asyncio
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timezone
-from itertools import chain
 from typing import Any
 
 import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from gateway.errors import RecordDamaged
+from gateway.api.predictions import encoded, job_prediction
 from gateway.jobs.record import Job
 from gateway.problems import Problem
 from gateway.web.request_context import HeaderPairs, RequestContext, context_of
-from headrace.models.manifest import Manifest, class_key
 from shared.queue.contract import JobStatus
 
 JSON = "application/json"
 
 POLL_AGAIN_SECONDS = "1"
 """Value of `Retry-After` for a job that has not ended."""
-
-WRITTEN_ROWS_MIN = 16
-"""Rows above which probabilities are written as JSON text directly; an object per row takes three times as long."""
-
-BLOCK_VALUES = 10_000
-"""Values of an answer that are written in one turn of the event loop: some 5 ms."""
-
-Outputs = Sequence[tuple[str, Sequence[Any] | None]]
-"""Name and classes of each output of a model."""
 
 
 class EncodedResponse(Response):
@@ -68,13 +55,15 @@ def prediction_response(members: dict[str, Any], model: str, version: str, parts
     """Return the response with a prediction.
 
     Args:
-        members: members of the body as of `predicted`.
+        members: members of the body as of `predicted` or `written`.
         model: name of the model.
         version: version that predicted.
         parts: times of the request, as of `timing`.
     """
     content = {**members, "model": model, "version": version, "timing": parts}
-    return EncodedResponse(orjson.dumps(content), 200, ((b"server-timing", server_timing(parts).encode()),))
+    # Of a single row nothing is in pieces.
+    body = orjson.dumps(content) if "prediction" in members else encoded(content)
+    return EncodedResponse(body, 200, ((b"server-timing", server_timing(parts).encode()),))
 
 
 async def job_response(
@@ -91,7 +80,7 @@ async def job_response(
     if not job.ended:
         all_headers["Retry-After"] = POLL_AGAIN_SECONDS
     result = await job_prediction(job, context) if _has_result(job) else None
-    return json_response(job_view(job, result), status, all_headers)
+    return Response(encoded(job_view(job, result)), status, all_headers, JSON)
 
 
 def timing(queue_seconds: float, compute_seconds: float, total_seconds: float) -> dict[str, float]:
@@ -112,96 +101,6 @@ def timing(queue_seconds: float, compute_seconds: float, total_seconds: float) -
 def server_timing(parts: dict[str, float]) -> str:
     """Return these times as a `Server-Timing` header."""
     return f"queue;dur={parts['queue_ms']}, compute;dur={parts['compute_ms']}, total;dur={parts['total_ms']}"
-
-
-def outputs_of(manifest: Manifest) -> Outputs:
-    """Return the outputs that a manifest describes."""
-    return [(output.name, output.classes) for output in manifest.outputs]
-
-
-def predicted(outputs: Outputs, result: dict[str, Any], single: bool) -> dict[str, Any]:
-    """Return predictions and probabilities as members of a JSON body.
-
-    With several outputs, a prediction is an object by output. Probabilities are an object by class, and by output first
-    if there are several.
-
-    Args:
-        outputs: the model's outputs.
-        result: a worker's `predictions` and `probabilities`, lists over rows; of several outputs, a row is a list.
-        single: True for a single flat row, whose members are values, not lists.
-
-    Raises:
-        ValueError: if the result does not fit the outputs.
-    """
-    predictions: list[Any] = result["predictions"]
-    probabilities: list[Any] | None = result["probabilities"]
-    if len(outputs) > 1:
-        names = [name for name, _ in outputs]
-        predictions = [dict(zip(names, row, strict=True)) for row in predictions]
-        if probabilities is not None:
-            by_output = [[class_key(label) for label in classes or ()] for _, classes in outputs]
-            probabilities = [
-                {
-                    name: dict(zip(classes, shares, strict=True))
-                    for name, classes, shares in zip(names, by_output, row, strict=True)
-                }
-                for row in probabilities
-            ]
-    elif probabilities is not None:
-        labels = [class_key(label) for label in outputs[0][1] or ()]
-        if len(probabilities) > WRITTEN_ROWS_MIN:
-            written = _by_label(labels, probabilities)
-            return {"predictions": predictions, "probabilities": orjson.Fragment(written)}
-        probabilities = [dict(zip(labels, row, strict=True)) for row in probabilities]
-    members: dict[str, Any] = {"prediction": predictions[0]} if single else {"predictions": predictions}
-    if probabilities is not None:
-        members["probabilities"] = probabilities[0] if single else probabilities
-    return members
-
-
-def _by_label(labels: list[str], probabilities: list[list[float]]) -> bytes:
-    """Encode `[{label: probability, ...}, ...]` without an object per row."""
-    numbers = orjson.dumps([*chain.from_iterable(probabilities)])[1:-1].split(b",")
-    if len(numbers) != len(labels) * len(probabilities):
-        raise ValueError("not one probability per class")
-    names = [orjson.dumps(label) for label in labels]
-    pieces = [b""] * (2 * len(numbers))
-    pieces[0::2] = [b"},{" + names[0] + b":", *(b"," + name + b":" for name in names[1:])] * len(probabilities)
-    pieces[1::2] = numbers
-    return b"[" + b"".join(pieces)[2:] + b"}]"
-
-
-async def written(outputs: Outputs, result: dict[str, Any]) -> dict[str, Any]:
-    """Return what `predicted` returns for instances; the members of many values as JSON text.
-
-    The text is written in blocks of rows, between which other requests have their turn. Call it within
-    `RequestContext.turn_to_write`.
-    """
-    rows = max(1, BLOCK_VALUES // sum(1 + len(classes or ()) for _, classes in outputs))
-    if len(result["predictions"]) <= rows:
-        return predicted(outputs, result, single=False)
-    texts: defaultdict[str, list[bytes]] = defaultdict(list)
-    for start in range(0, len(result["predictions"]), rows):
-        await asyncio.sleep(0)
-        block = {name: result[name] and result[name][start : start + rows] for name in ("predictions", "probabilities")}
-        for name, members in predicted(outputs, block, single=False).items():
-            texts[name].append(orjson.dumps(members)[1:-1])
-    return {name: orjson.Fragment(b"[%b]" % b",".join(blocks)) for name, blocks in texts.items()}
-
-
-async def job_prediction(job: Job, context: RequestContext) -> dict[str, Any]:
-    """Return the result of a succeeded job. The outcome names the outputs: the manifest may be gone.
-
-    Raises:
-        RecordDamaged: if the outcome is not that of a worker.
-    """
-    async with context.turn_to_write():
-        outcome = job.outcome or {}
-        try:
-            outputs = outcome["outputs"]
-            return predicted(outputs, outcome, True) if job.single else await written(outputs, outcome)
-        except (KeyError, IndexError, TypeError, ValueError):
-            raise RecordDamaged() from None
 
 
 def _has_result(job: Job) -> bool:

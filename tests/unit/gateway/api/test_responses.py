@@ -5,18 +5,11 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.api.responses import (
-    BLOCK_VALUES,
-    Outputs,
-    job_response,
-    job_view,
-    outputs_of,
-    predicted,
-    server_timing,
-    timing,
-    written,
-)
+from gateway.api.predictions import BLOCK_VALUES, Outputs, encoded, outputs_of, predicted, written
+from gateway.api.responses import job_response, job_view, server_timing, timing
+from gateway.errors import RecordDamaged
 from gateway.fairness.turns import OwnerTurns
+from gateway.jobs.outcome_text import BLOCK_BYTES
 from gateway.jobs.record import Job
 from gateway.web.answers import PIECE_BYTES, AnswerBudget
 from gateway.web.request_context import RequestContext
@@ -244,7 +237,10 @@ def test_many_values_are_written_in_blocks_and_read_as_if_at_once(outputs: Outpu
     result = {"predictions": [prediction] * rows, "probabilities": None if shares is None else [shares] * rows}
 
     at_once = predicted(outputs, result, single=False)
-    assert orjson.dumps(run(written(outputs, result))) == orjson.dumps(at_once)
+    assert encoded(run(written(outputs, result))) == orjson.dumps(at_once)
+    # An outcome, which is read in blocks of its text.
+    outcome = {**result, "outputs": outputs}
+    assert succeeded(outcome, single=False)["result"] == orjson.loads(orjson.dumps(at_once))
 
 
 def test_others_have_their_turn_while_many_values_are_written() -> None:
@@ -260,6 +256,38 @@ def test_others_have_their_turn_while_many_values_are_written() -> None:
 
     run(scenario())
     assert blocks >= 3
+
+
+def test_others_have_their_turn_while_a_large_outcome_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = {"predictions": ["long"] * BLOCK_BYTES, "probabilities": [[0.25, 0.75]] * BLOCK_BYTES}
+    text = orjson.dumps({**result, "outputs": ONE_OUTPUT})
+    job = replace(ENDED, status=JobStatus.SUCCEEDED, single=False, outcome_json=text)
+    parsed, blocks, loads = [], 0, orjson.loads
+
+    def noted(part: bytes) -> Any:
+        parsed.append(len(part))
+        return loads(part)
+
+    async def scenario() -> None:
+        nonlocal blocks
+        answering = asyncio.ensure_future(job_response(job, 200, RequestContext()))
+        while not answering.done():
+            await asyncio.sleep(0)
+            blocks += 1
+
+    monkeypatch.setattr(orjson, "loads", noted)
+    run(scenario(), 60)
+    assert max(parsed) < 2 * BLOCK_BYTES
+    assert blocks >= len(text) // (2 * BLOCK_BYTES)
+
+
+@pytest.mark.parametrize("members", [b"[0.5,", b"[0.5]]", b'["]'])
+def test_a_large_outcome_that_is_damaged_is_noticed(members: bytes) -> None:
+    text = b'{"predictions":%b,"probabilities":null,"outputs":[["a",null]]}' % (b" " * BLOCK_BYTES + members)
+    job = replace(ENDED, status=JobStatus.SUCCEEDED, single=False, outcome_json=text)
+
+    with pytest.raises(RecordDamaged):
+        run(job_response(job, 200, RequestContext()))
 
 
 def test_large_answers_are_written_one_at_a_time_and_small_ones_at_once() -> None:

@@ -3,7 +3,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.api.responses import outputs_of, predicted
+from gateway.api.predictions import outputs_of, predicted
 from gateway.catalog.answer_size import answer_row_bytes
 from headrace.models.manifest import Manifest, Output
 from tests.support.manifests import classifier, regressor

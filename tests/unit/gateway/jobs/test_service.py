@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import orjson
 import pytest
 from fakeredis import FakeServer
 
@@ -97,6 +98,28 @@ def test_an_accepted_job_is_in_redis_and_so_is_its_message(broker: FakeServer) -
             assert (job.started_at, job.ended_at, job.compute_seconds, job.outcome) == (None,) * 4
 
     run(scenario())
+
+
+def test_rows_of_many_values_are_written_in_blocks_and_as_if_at_once(
+    broker: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = [[at, "text"] for at in range(service.BLOCK_VALUES)]
+    expected, dumps, blocks = orjson.dumps(many), orjson.dumps, []
+
+    def noted(content: Any, **options: Any) -> bytes:
+        if isinstance(content, list):
+            blocks.append(len(content))
+        return dumps(content, **options)
+
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            job_id, _ = await at.submit(many, key="k")
+            assert await at.redis.hget(keys.job(job_id), "rows") == expected
+            assert await at.submit(many, key="k") == (job_id, True)
+
+    monkeypatch.setattr(orjson, "dumps", noted)
+    run(scenario(), 60)
+    assert max(blocks) <= service.BLOCK_VALUES / 2
 
 
 def test_an_ended_job_is_read_with_all_that_happened(broker: FakeServer) -> None:

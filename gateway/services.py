@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+REPLY_BYTES = 1_000_000
+"""Bytes of the reply to a batch of several rows at most: parsing one holds up the event loop for some 5 ms."""
+
 
 def _request_tracing(clock: BrokerClock) -> "RequestTracing":
     # Imported here: OpenTelemetry is loaded only if TRACING is on.
@@ -116,12 +119,14 @@ class Services:
         settings = self.settings
         # A single row is taken, however long its answer is.
         rows_max = min(settings.rows_max, max(1, settings.answer_max_bytes // answer_row_bytes(manifest)))
+        batch_rows_max = min(settings.batch_rows_max, max(1, REPLY_BYTES // answer_row_bytes(manifest)))
+        for_batches = settings.model_copy(update={"batch_rows_max": batch_rows_max})
         # A value takes two bytes of a body, or none where it may be left out: then there are no more rows either.
         rows_max = min(rows_max, max(1, settings.body_max_bytes // (2 * len(manifest.features))))
         return ServedModel(
             manifest,
             RowParser(manifest, rows_max, settings.text_max_characters),
-            Batcher(manifest, self.batch_client, self.worker_groups, self.clock, self._waiting, settings),
+            Batcher(manifest, self.batch_client, self.worker_groups, self.clock, self._waiting, for_batches),
         )
 
     async def start(self) -> None:

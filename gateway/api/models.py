@@ -1,11 +1,12 @@
 """`/models` and `/model-info`: models, their versions and aliases, and the workers that have them loaded."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
+import orjson
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
-from gateway.api.responses import json_response
+from gateway.api.responses import JSON, json_response
 from gateway.api.schemas import problems
 from gateway.auth.api_keys import KeyScope
 from gateway.catalog.served_model import ServedModel
@@ -20,21 +21,21 @@ def model_routes(services: Services) -> APIRouter:
     router = APIRouter(tags=["models"], dependencies=services.guard.dependencies(KeyScope.READ))
     catalog, workers = services.catalog, services.workers
 
-    def describe(served: ServedModel) -> dict[str, Any]:
+    def described(served: ServedModel) -> Response:
         manifest = served.manifest
         loaded = workers.loaded_by(served.label)
-        return {
-            **manifest.model_dump(mode="json", exclude={"format_version", "golden"}),
+        state = {
             "aliases": catalog.aliases(manifest.name),
             "moving": catalog.moves(manifest.name),
             "trials": catalog.trials(manifest.name),
             "loaded_by": sorted(worker for worker, by_all in loaded.items() if by_all),
             "refused": sorted(workers.refusals(served.label)),
         }
+        return Response(served.manifest_json[:-1] + b"," + orjson.dumps(state)[1:], media_type=JSON)
 
     @router.get("/model-info", summary="The default model, and where it is loaded", response_class=Response)
     async def model_info() -> Response:
-        return json_response(describe(catalog.default))
+        return described(catalog.default)
 
     @router.get("/models", summary="All models", response_class=Response)
     async def models() -> Response:
@@ -48,7 +49,7 @@ def model_routes(services: Services) -> APIRouter:
         "/models/{name}", summary="A model as it is served", response_class=Response, responses=problems(404, 422, 503)
     )
     async def model(request: Request, name: ModelName) -> Response:
-        return json_response(describe(await catalog.get(name, None, context_of(request.scope).owner)))
+        return described(await catalog.get(name, None, context_of(request.scope).owner))
 
     @router.get(
         "/models/{name}/versions/{version}",
@@ -57,6 +58,6 @@ def model_routes(services: Services) -> APIRouter:
         responses=problems(404, 422, 503),
     )
     async def version(request: Request, name: ModelName, version: ModelName) -> Response:
-        return json_response(describe(await catalog.get(name, version, context_of(request.scope).owner)))
+        return described(await catalog.get(name, version, context_of(request.scope).owner))
 
     return router

@@ -147,6 +147,21 @@ def test_model_info_is_the_manifest(app: FastAPI) -> None:
     assert info == MANIFEST.model_dump(mode="json", exclude={"format_version", "golden"})
 
 
+def test_a_manifest_is_written_once_however_often_it_is_asked_for(
+    app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dump, written = Manifest.model_dump, []
+
+    def noted(manifest: Manifest, **options: Any) -> dict[str, Any]:
+        written.append(manifest.version)
+        return dump(manifest, **options)
+
+    monkeypatch.setattr(Manifest, "model_dump", noted)
+    for path in ("/model-info", "/models/sticks", "/models/sticks/versions/v1"):
+        assert got(app, path).json()["version"] == "v1"
+    assert written == ["v1"]
+
+
 def test_the_models_are_listed(app: FastAPI) -> None:
     [model] = got(app, "/models").json()["models"]
 

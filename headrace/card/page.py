@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from headrace.card.style import STYLE
 from headrace.card.svg import bars, confusion, histogram, scatter, short
+from headrace.data.attributes import explained
 from headrace.data.predictions import PREDICTED_ROWS_MAX
 from headrace.data.reference import observed_ratios
 from headrace.data.table import Column, Table
@@ -39,6 +40,8 @@ def card(manifest: Manifest, estimator: Any, table: Table, comparison: Compariso
         comparison: targets and predictions, empty if the targets are not known.
     """
     title = escape(f"{manifest.name} {manifest.version}")
+    with explained("__repr__"):
+        described = repr(estimator)
     outputs = [_output(manifest, i, comparison) for i in range(len(manifest.outputs))]
     features = [_feature(*pair) for pair in zip(manifest.features, table.columns, strict=True)]
     predictions = _as_fits(outputs, PAGE_BYTES // 2)
@@ -49,7 +52,7 @@ def card(manifest: Manifest, estimator: Any, table: Table, comparison: Compariso
         _section(
             f"Features ({len(features)})", FEATURES_NOTE + _grid(_as_fits(features, PAGE_BYTES - len(predictions)))
         ),
-        _section("Estimator", f"<pre>{escape(repr(estimator))}</pre>"),
+        _section("Estimator", f"<pre>{escape(described)}</pre>"),
         _section("Made with", _facts(manifest.libraries)),
     ]
     return (

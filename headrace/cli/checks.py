@@ -10,6 +10,9 @@ import argparse
 import os
 import sys
 import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,16 +122,17 @@ def _export_check(options: argparse.Namespace) -> int:
 
     def check() -> tuple[str, tuple[str, ...]]:
         estimator, rows, targets = _load(options)
-        exported = export(
-            estimator,
-            rows,
-            targets,
-            name="checked",
-            store=folder,
-            format=options.format,
-            trusted=_names(options.trusted),
-            extra_modules=_names(options.extra_modules),
-        )
+        with _foreign_errors_named(estimator):
+            exported = export(
+                estimator,
+                rows,
+                targets,
+                name="checked",
+                store=folder,
+                format=options.format,
+                trusted=_names(options.trusted),
+                extra_modules=_names(options.extra_modules),
+            )
         return _summary(exported.manifest), exported.notices
 
     with tempfile.TemporaryDirectory(prefix="headrace-check-") as folder:
@@ -137,6 +141,19 @@ def _export_check(options: argparse.Namespace) -> int:
     for notice in notices:
         print(f"notice: {one_line(notice)}")
     return 0
+
+
+@contextmanager
+def _foreign_errors_named(estimator: Any) -> Iterator[None]:
+    """Turn an error of the estimator's own code, at a place where no library raises any, into one with that place."""
+    try:
+        yield
+    except (HeadraceError, OSError):
+        raise
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{type(error).__name__} in {place.filename}, line {place.lineno}"
+        raise NotExportable(f"{type(estimator).__name__} can't be exported: {where}") from error
 
 
 def _load(options: argparse.Namespace) -> tuple[Any, Any, Any]:
@@ -148,6 +165,8 @@ def _load(options: argparse.Namespace) -> tuple[Any, Any, Any]:
     """
     import joblib
     import pandas as pd
+
+    from headrace.data.attributes import fitted_names
 
     readers = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
     read = readers.get(options.rows.suffix.lower())
@@ -161,12 +180,13 @@ def _load(options: argparse.Namespace) -> tuple[Any, Any, Any]:
     except Exception as error:
         # Unpickling and the parsers raise errors of any kind, and pandas an ImportError where it has no Parquet reader.
         raise NotExportable(f"not readable: {type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
-    names = list(getattr(estimator, "feature_names_in_", [name for name in frame.columns if name != options.target]))
+    fitted = fitted_names(estimator)
+    names = [name for name in frame.columns if name != options.target] if fitted is None else fitted
     absent = [name for name in [*names, options.target] if name is not None and name not in frame.columns]
     if absent:
         raise NotExportable(f"{options.rows} has no column {absent[0]!r}; it has {', '.join(map(str, frame.columns))}")
     rows = frame[names]
-    if len(names) == 1 and not hasattr(estimator, "feature_names_in_") and rows.dtypes.iloc[0].kind not in "biuf":
+    if len(names) == 1 and fitted is None and rows.dtypes.iloc[0].kind not in "biuf":
         # The estimator was not fitted on a frame, and an array of texts has one dimension.
         rows = frame[names[0]]
     return estimator, rows, None if options.target is None else frame[options.target]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from headrace.data.advice import DATES, DURATIONS
+from headrace.data.attributes import explained, fitted_names, unusable
 from headrace.data.predictions import predict
 from headrace.errors import NotExportable
 
@@ -29,8 +30,9 @@ def fitted_form(
         NotExportable: if `rows` are not a table.
     """
     forms = _forms(estimator, rows, feature_names)
-    if not hasattr(estimator, "predict"):
-        return forms[0], None
+    with explained("predict"):
+        if not hasattr(estimator, "predict"):
+            return forms[0], None
     doubtful, reasons = [], []
     for given in forms:
         with warnings.catch_warnings(record=True) as caught:
@@ -67,12 +69,14 @@ def _forms(estimator: Any, rows: Any, feature_names: Sequence[str] | None) -> li
             )
         return array
     array_given = _read_array(rows)
-    fitted_names = getattr(estimator, "feature_names_in_", None)
-    names = list(fitted_names) if fitted_names is not None else feature_names
-    if names is not None and len(names) != array_given.shape[1] and fitted_names is None:
-        raise NotExportable(f"{len(names)} feature names for {array_given.shape[1]} columns")
-    if fitted_names is None or len(fitted_names) != array_given.shape[1]:
+    n_columns = array_given.shape[1]
+    names = fitted_names(estimator)
+    if names is None:
+        if feature_names is not None and len(feature_names) != n_columns:
+            raise NotExportable(f"{len(feature_names)} feature names for {n_columns} columns")
         return [array_given]
+    if len(names) != n_columns:
+        raise unusable("feature_names_in_", f"it has {len(names)} names, and X has {n_columns} columns")
     return [array_given, pd.DataFrame(array_given, columns=names)]
 
 

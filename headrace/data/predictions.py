@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.data.attributes import explained, fitted_classes, one_dimension, unusable
 from headrace.data.kinds import kind_of
 from headrace.data.reference import class_reference, numeric_reference
 from headrace.errors import NotExportable
@@ -89,12 +90,16 @@ def has_probabilities(estimator: Any, rows: Any, classes: Sequence[Classes | Non
     Only a call can tell: some estimators have the method and raise in it, and multi-label classifiers return another
     shape.
     """
-    if not hasattr(estimator, "predict_proba"):
-        return False
     try:
+        if not hasattr(estimator, "predict_proba"):
+            return False
         shares = _by_output(estimator.predict_proba(rows), several=len(classes) > 1)
     except Exception:
         return False
+    if len(classes) == 1 and kind_of(estimator) == "classifier" and fitted_classes(estimator) == [*classes]:
+        _, n_shares = shares[0].shape if shares[0].ndim == 2 else (0, 0)
+        if n_shares > 1 and n_shares != len(classes[0] or ()):
+            raise unusable("classes_", f"it has {len(classes[0] or ())} classes, and predict_proba {n_shares} columns")
     return len(shares) == len(classes) and all(
         known is not None and each.shape == (len(rows), len(known)) and bool(np.isfinite(each).all())
         for each, known in zip(shares, classes, strict=True)
@@ -174,23 +179,39 @@ def first_difference(expected: Predictions, found: Predictions) -> int | None:
 def _known_classes(estimator: Any, columns: list[NDArray[Any]]) -> list[Classes]:
     if kind_of(estimator) == "outlier detector":
         return [[-1, 1]] * len(columns)
-    classes = getattr(estimator, "classes_", None)
-    if classes is not None and len(columns) == 1:
-        return [np.asarray(classes).tolist()]
-    if isinstance(classes, list) and len(classes) == len(columns):
-        return [np.asarray(each).tolist() for each in classes]
+    classes = fitted_classes(estimator)
+    if classes is not None and len(classes) == len(columns):
+        return classes
     seen = [set(column.tolist()) for column in columns]
-    if classes is not None:
+    try:
+        if classes is None:
+            others = _numbered(estimator, columns[0])
+            return [sorted(each | others) for each in seen]
+        if len(classes) > 1 or len(columns) == 1:
+            raise unusable("classes_", f"it has the classes of {len(classes)} outputs, and there are {len(columns)}")
         # Multi-label: `classes_` lists the labels; for each of them a row has a 0 or a 1.
         return [sorted(each | {0, 1}) for each in seen]
-    final = estimator[-1] if hasattr(estimator, "steps") else estimator
-    # Clusters and components are numbered from 0; some may contain none of these rows.
-    centers = getattr(final, "cluster_centers_", getattr(final, "weights_", ()))
-    labels = set(np.asarray(getattr(final, "labels_", [])).tolist())
-    try:
-        return [sorted(each | labels | set(range(len(centers)))) for each in seen]
     except TypeError:
         raise NotExportable(f"it predicts a mixture of types: {sorted(map(repr, seen[0]))[:5]}") from None
+
+
+def _numbered(estimator: Any, predictions: NDArray[Any]) -> set[Any]:
+    """Return the clusters or components of an estimator, some of which may contain no row, and the labels that it gave.
+
+    Clusters and components are numbered from 0.
+    """
+    with explained("steps"):
+        final = estimator[-1] if hasattr(estimator, "steps") else estimator
+    numbers: set[Any] = set()
+    for name in ("weights_", "cluster_centers_"):
+        with explained(name):
+            centers = getattr(final, name, None)
+            numbers = numbers if centers is None else set(range(len(centers)))
+    with explained("labels_"):
+        labels = one_dimension("labels_", np.asarray(getattr(final, "labels_", [])))
+        if {type(each) for each in labels} - {type(each) for each in predictions.tolist()}:
+            raise unusable("labels_", "it holds values of other types than the predictions")
+        return numbers.union(labels)
 
 
 def _whole(classes: Classes) -> Classes:

@@ -1,6 +1,6 @@
 """Columns that an estimator drops, such as those that a ColumnTransformer names for no transformer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from sklearn.multioutput import MultiOutputClassifier, MultiOutputRegressor
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+from headrace.data.attributes import explained
 from headrace.data.predictions import first_difference, predict
 from headrace.errors import NotExportable
 from headrace.models.manifest import Filled
@@ -83,16 +84,19 @@ def _used(part: Any, names: Sequence[Any]) -> set[int]:
     """Return the positions of the columns that may have an effect on a fitted estimator or transformer."""
     everything = set(range(len(names)))
     if isinstance(part, ColumnTransformer):
-        return {at for _, step, columns in part.transformers_ if not _drops(step) for at in _positions(columns, names)}
+        with explained("transformers_"):
+            used = [_positions(columns, names) for _, step, columns in part.transformers_ if not _drops(step)]
+            return set().union(*used)
     if isinstance(part, FeatureUnion):
-        return set().union(*(_used(step, names) for _, step in part.transformer_list if not _drops(step)))
+        with explained("transformer_list"):
+            return set().union(*(_used(step, names) for _, step in part.transformer_list if not _drops(step)))
     if isinstance(part, SelectorMixin):
-        return set(np.flatnonzero(part.get_support()).tolist())
+        with explained("get_support"):
+            return set(np.flatnonzero(part.get_support()).tolist())
     if isinstance(part, Pipeline):
-        for _, step in part.steps:
-            if step is not None and step != "passthrough" and not _keeps_columns(step):
-                return _used(step, names)
-        return everything
+        with explained("steps"):
+            steps = [step for _, step in part.steps if step is not None and not _passes(step)]
+        return next((_used(step, names) for step in steps if not _keeps_columns(step)), everything)
     inner = _inner(part)
     return set().union(*(_used(each, names) for each in inner)) if inner else everything
 
@@ -100,7 +104,8 @@ def _used(part: Any, names: Sequence[Any]) -> set[int]:
 def _read(estimator: Any, given: Any) -> set[int]:
     """Return the positions of the columns of a frame that the function at the start of a pipeline reads, if so."""
     everything = set(range(given.shape[1]))
-    step = estimator[0] if isinstance(estimator, Pipeline) else None
+    with explained("steps"):
+        step = estimator[0] if isinstance(estimator, Pipeline) else None
     if not isinstance(step, FunctionTransformer) or not isinstance(given, pd.DataFrame):
         return everything
     rows = given[:: -(-len(given) // FUNCTION_ROWS_MAX)]
@@ -121,6 +126,10 @@ def _drops(step: Any) -> bool:
     return isinstance(step, str) and step == "drop"
 
 
+def _passes(step: Any) -> bool:
+    return isinstance(step, str) and step == "passthrough"
+
+
 def _keeps_columns(step: Any) -> bool:
     """Tell whether a transformer puts each column into the place where it was, such as StandardScaler."""
     return isinstance(step, OneToOneFeatureMixin)
@@ -128,14 +137,10 @@ def _keeps_columns(step: Any) -> bool:
 
 def _inner(estimator: Any) -> list[Any]:
     """Return the fitted estimators that get the same columns as the estimator that they are parts of."""
-    if isinstance(estimator, BaseSearchCV):
-        return [estimator.best_estimator_]
-    if isinstance(estimator, TransformedTargetRegressor):
-        return [estimator.regressor_]
-    if isinstance(estimator, CalibratedClassifierCV):
-        return [each.estimator for each in estimator.calibrated_classifiers_]
-    if isinstance(estimator, VotingClassifier | VotingRegressor | MultiOutputClassifier | MultiOutputRegressor):
-        return list(estimator.estimators_)
+    for kinds, name, read in _INNER:
+        if isinstance(estimator, kinds):
+            with explained(name):
+                return list(read(getattr(estimator, name)))
     return []
 
 
@@ -149,3 +154,12 @@ def _positions(columns: Any, names: Sequence[Any]) -> list[int]:
     if not isinstance(listed, slice) and listed.dtype.kind in "OUST":
         return [names.index(each) for each in listed.tolist()]
     return [int(at) for at in np.arange(len(names))[listed]] if isinstance(listed, slice) or listed.size else []
+
+
+_INNER: list[tuple[Any, str, Callable[[Any], list[Any]]]] = [
+    (BaseSearchCV, "best_estimator_", lambda value: [value]),
+    (TransformedTargetRegressor, "regressor_", lambda value: [value]),
+    (CalibratedClassifierCV, "calibrated_classifiers_", lambda value: [each.estimator for each in value]),
+    (VotingClassifier | VotingRegressor | MultiOutputClassifier | MultiOutputRegressor, "estimators_", list),
+]
+"""Classes -> the attribute with the estimators that get the same columns, and a function from its value to a list."""

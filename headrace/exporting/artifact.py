@@ -12,6 +12,7 @@ from typing import Any, Literal
 import joblib
 import skops.io
 
+from headrace.data.attributes import explained
 from headrace.errors import NotExportable
 from headrace.exporting.pickled import foreign_names, imported_names
 from headrace.loading.archive import load_skops
@@ -113,16 +114,19 @@ def served_copy(estimator: Any) -> Any:
 
 
 def _make_servable(part: Any) -> None:
-    # None is left alone: it means one job already, and some estimators deprecate the parameter.
-    if getattr(part, "n_jobs", None) not in (None, 1):
-        part.n_jobs = 1
+    with explained("n_jobs"):
+        n_jobs = getattr(part, "n_jobs", None)
+        # None is left alone: it means one job already, and some estimators deprecate the parameter.
+        if n_jobs is not None and not (isinstance(n_jobs, int) and n_jobs == 1):
+            part.n_jobs = 1
     if vars(part).get("memory") is not None:
         part.memory = None
     if not isinstance(vars(part).get("scoring"), str | None):
         part.scoring = None
     # A search without `scoring` has an object that asks the estimator for its score.
-    if hasattr(part, "scorer_") and type(part.scorer_).__name__ != "_PassthroughScorer":
-        del part.scorer_
+    with explained("scorer_"):
+        if hasattr(part, "scorer_") and type(part.scorer_).__name__ != "_PassthroughScorer":
+            del part.scorer_
 
 
 def _refuse_foreign(estimator: Any, extra_modules: Collection[str]) -> None:

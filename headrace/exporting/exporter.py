@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from headrace.card.page import CARD_FILE, card
+from headrace.data.attributes import check_attributes
 from headrace.data.features import describe
 from headrace.data.predictions import (
     PREDICTED_ROWS_MAX,
@@ -113,6 +114,7 @@ def export(
         raise NotExportable(f"format is {format!r}: it is {' or '.join(map(repr, ARTIFACT_FILES))}")
     trusted, extra_modules = _names(trusted), _names(extra_modules)
     is_new = not model_store.exists()
+    check_attributes(estimator)
     table = read_table(estimator, X, feature_names)
     features = [describe(column) for column in table.columns]
     positions = np.unique(np.linspace(0, len(table) - 1, min(len(table), PREDICTED_ROWS_MAX)).astype(int)).tolist()

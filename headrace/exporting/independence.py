@@ -125,8 +125,8 @@ def _advice(step: str | None) -> str:
 def _mixing_step(stored: Stored, rows: Rows, row: int) -> str | None:
     """Return the name of the first step of a pipeline that makes something else of a row alone than in the batch."""
     others = rows if len(rows) > 1 else [*rows, *_odd_rows(stored.layout.features, rows[row])]
-    pipeline = getattr(stored.estimator, "best_estimator_", stored.estimator)
     try:
+        pipeline = getattr(stored.estimator, "best_estimator_", stored.estimator)
         batch, alone = (estimator_input(each, stored.layout) for each in (others, [rows[row]]))
         for name, step in getattr(pipeline, "steps", ())[:-1]:
             if step not in (None, "passthrough"):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from headrace.data.attributes import explained
 from headrace.data.features import CATEGORIES_MAX, CATEGORY_ROWS_MIN
 from headrace.data.table import Column
 from headrace.errors import NotExportable
@@ -139,8 +140,10 @@ def _vocabulary(estimator: Any) -> set[Any]:
         elif isinstance(part, BaseEstimator) and id(part) not in seen:
             seen.add(id(part))
             pending.extend(vars(part).values())
-            for values in getattr(part, "categories_", ()):
-                found.update(float(each) if isinstance(each, int) else each for each in np.asarray(values).tolist())
+            with explained("categories_"):
+                for values in getattr(part, "categories_", None) or ():
+                    listed = np.ravel(np.asarray(values)).tolist()
+                    found.update(float(each) if isinstance(each, int) else each for each in listed)
     return found
 
 

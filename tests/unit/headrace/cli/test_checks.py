@@ -256,6 +256,37 @@ def test_files_that_do_not_fit_are_one_line(
     assert error.startswith("headrace: ") and error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("names", "complaint"),
+    [
+        (5, "its attribute feature_names_in_ can't be used: it has the shape (), expected (n,)"),
+        ([{}, {}], "its attribute feature_names_in_ can't be used: its names are not all texts"),
+        (["x", "x"], "its attribute feature_names_in_ can't be used: some of its values repeat"),
+        (["x", "y", "z"], "numbers.csv has no column 'z'"),
+        (["x"], "its attribute feature_names_in_ can't be used: it has 1 names, and n_features_in_ is 2"),
+    ],
+)
+def test_names_that_are_none_are_one_line(names: Any, complaint: str, tmp_path: Path, capsys: Captured) -> None:
+    frame = pd.DataFrame({"x": [0.0, 1.0] * 6, "y": 1.0})
+    estimator = LogisticRegression().fit(frame, [1, 0] * 6)
+    estimator.feature_names_in_ = names
+    joblib.dump(estimator, tmp_path / "m")
+    frame.to_csv(tmp_path / "numbers.csv", index=False)
+
+    assert run("export-check", str(tmp_path / "m"), "--rows", str(tmp_path / "numbers.csv")) == 1
+    output, errors = capsys.readouterr()
+    assert output == "" and complaint in errors and errors.count("\n") == 1
+
+
+def test_an_error_of_foreign_code_is_one_line_with_its_place(
+    model: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace.exporting.exporter.check_attributes", lambda _: 1 / 0)
+
+    assert run("export-check", str(model), "--rows", str(model.with_name("rows.csv"))) == 1
+    assert f"Pipeline can't be exported: ZeroDivisionError in {__file__}, line " in capsys.readouterr().err
+
+
 def test_notices_of_the_export_are_printed(tmp_path: Path, capsys: Captured) -> None:
     frame = pd.DataFrame({"town": ["Bonn", "Kiel"] * 6})
     joblib.dump(make_pipeline(OneHotEncoder(), LogisticRegression()).fit(frame, [1, 0] * 6), tmp_path / "m")

@@ -96,6 +96,22 @@ def test_an_entry_without_its_time_of_publication_has_age_0(broker: FakeServer, 
     run(scenario())
 
 
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
+def test_the_age_of_an_entry_is_that_of_its_header(broker: FakeServer, separators: tuple[str, str]) -> None:
+    published_at = time.time() - 60
+    body = json.dumps([['{"published_at":1}', '"published_at":1']])
+    headers = {"published_at": published_at, "traces": {}}
+    oldest = json.dumps({"body": body, "headers": headers, "properties": {"priority": 0}}, separators=separators)
+
+    async def scenario() -> None:
+        async with monitored(broker) as (monitor, redis):
+            await redis.lpush("bulk", oldest)
+            stats = await monitor.refresh()
+            assert 59 < stats.oldest_seconds["bulk"] < 600
+
+    run(scenario())
+
+
 def test_a_broker_that_is_down_gives_zeros_and_no_counters(broker: FakeServer) -> None:
     async def scenario() -> None:
         async with monitored(broker) as (monitor, redis):

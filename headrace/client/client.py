@@ -1,36 +1,39 @@
 """A client of the HTTP API: predictions that the caller waits for, and jobs."""
 
 import re
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator
 from datetime import datetime
+from http.cookiejar import CookieJar
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
 import httpx
-import orjson
 
-from headrace.client.errors import (
-    ClientMisused,
-    GatewayUnreachable,
-    InvalidRequest,
-    problem_error,
-)
+from headrace.client.answers import document_of
+from headrace.client.errors import ClientMisused, GatewayUnreachable, InvalidRequest, UnusableAnswer
+from headrace.client.exchange import RESPONSE_MAX_BYTES, exchange, hide_location
+from headrace.client.forms import PAGE_JOBS, Form, JobPage, JobView, Prediction, Predictions, SubmittedJob
 from headrace.client.job import Job
-from headrace.client.rows import body_of
+from headrace.client.rows import body_of, is_row
 
 TIMEOUT_SECONDS = 30.0
 POLL_SECONDS = 5.0
 """Longest time that one request waits for the outcome of a job, unless the gateway allows less."""
-
-PAGE_JOBS = 500
-"""Jobs in one page of a list."""
 
 CONNECTIONS_MAX = 100
 """Connections that a client's threads have at most; more threads wait for one."""
 
 SHORTEST_POLL_SECONDS = 0.1
 """Wait below which a gateway that still finds it too long is not asked to wait at all."""
+
+
+class _NoCookies(CookieJar):
+    """A jar that stays empty: the API has no cookies, and a server could send new ones with each answer."""
+
+    def extract_cookies(self, response: Any, request: Any) -> None:
+        """Take none."""
 
 
 class Client:
@@ -48,7 +51,7 @@ class Client:
         Args:
             url: address of the gateway, such as http://127.0.0.1:8000.
             key: API key, for gateways that ask for one.
-            timeout: seconds without an answer after which a request is given up.
+            timeout: seconds after which a request is given up that is not answered as a whole.
             transport: an httpx transport instead of the usual one, for tests and proxies.
 
         Raises:
@@ -56,7 +59,7 @@ class Client:
         """
         if not re.match(r"https?://[^/]", url):
             raise ClientMisused(f"{url!r} is no address of a gateway: write it as http://127.0.0.1:8000")
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "gzip"}
         if key is not None:
             if not re.fullmatch(r"[!-~]+", key):
                 raise ClientMisused("the API key has a space, a line break or a character that is not ASCII")
@@ -65,13 +68,21 @@ class Client:
             # By default httpx keeps 20 idle connections, and closes others, also one that a thread is about to use.
             limits = httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX)
             self._http = httpx.Client(
-                base_url=url, headers=headers, timeout=timeout, transport=transport, limits=limits
+                base_url=url,
+                headers=headers,
+                timeout=timeout,
+                transport=transport,
+                limits=limits,
+                cookies=_NoCookies(),
+                event_hooks={"response": [hide_location]},
             )
         except httpx.InvalidURL as error:
             raise ClientMisused(f"{url!r} is no address of a gateway: {error}") from None
         self._timeout = timeout
         self.poll_seconds = POLL_SECONDS
         """Longest time for which the gateway is asked to wait for the outcome of a job."""
+        self.response_max_bytes = RESPONSE_MAX_BYTES
+        """Most bytes of an answer, for gateways with a larger ANSWER_MAX_BYTES than they are delivered with."""
 
     def __enter__(self) -> "Client":
         return self
@@ -107,13 +118,15 @@ class Client:
         Raises:
             UnusableRows: if the rows are something else.
             ProblemError: if the gateway answers with an error; its subclasses tell which kind.
+            UnusableAnswer: if the answer is not a gateway's.
             GatewayUnreachable: if it does not answer.
         """
         parameters = {} if deadline is None else {"deadline": str(deadline)}
         # The gateway answers at the deadline; the connection has to outlast it.
         timeout = self._timeout if deadline is None else max(self._timeout, deadline + 1)
+        form = Prediction if is_row(rows) else Predictions
         path = _path("predict", model, version)
-        return self._request("POST", path, body_of(rows), parameters, timeout=timeout)
+        return self._request("POST", path, form, timeout, content=body_of(rows), params=parameters)
 
     def submit(
         self,
@@ -133,10 +146,12 @@ class Client:
         Raises:
             UnusableRows: if the rows are something else.
             ProblemError: if the gateway answers with an error.
+            UnusableAnswer: if the answer is not a gateway's.
             GatewayUnreachable: if it does not answer.
         """
         headers = {} if idempotency_key is None else {b"Idempotency-Key": idempotency_key.encode()}
-        return Job(self, self._request("POST", _path("jobs", model, version), body_of(rows), headers=headers)["id"])
+        path = _path("jobs", model, version)
+        return Job(self, self._request("POST", path, SubmittedJob, content=body_of(rows), headers=headers)["id"])
 
     def job(self, job_id: str) -> "Job":
         """Return a job that was submitted earlier, by its id; nothing is sent yet."""
@@ -154,17 +169,28 @@ class Client:
 
         Raises:
             ProblemError: if the gateway answers with an error.
-            GatewayUnreachable: if it does not answer.
+            UnusableAnswer: if the answer is not a gateway's.
+            GatewayUnreachable: if it does not answer, or finds no further job within the client's timeout.
         """
         accepted_since = since.isoformat() if since is not None else None
         asked = {"status": status, "model": model, "since": accepted_since, "limit": str(PAGE_JOBS)}
         parameters = {name: value for name, value in asked.items() if value is not None}
+        cursors: set[str] = set()
+        ends = time.monotonic() + self._timeout
         while True:
-            page = self._request("GET", "/jobs", None, parameters)
-            yield from page["jobs"]
-            if "next" not in page:
+            page = self._request("GET", "/jobs", JobPage, ends - time.monotonic(), params=parameters)
+            if page["jobs"]:
+                yield from page["jobs"]
+                ends = time.monotonic() + self._timeout
+            cursor = page.get("next")
+            if cursor is None:
                 return
-            parameters["cursor"] = page["next"]
+            if cursor in cursors:
+                raise UnusableAnswer(200, f"the cursor {cursor!r} comes again, so the list has no end")
+            if time.monotonic() >= ends:
+                raise GatewayUnreachable(f"{self._http.base_url}: no further job found within {self._timeout:g} s")
+            cursors.add(cursor)
+            parameters["cursor"] = cursor
 
     def job_view(self, job_id: str, wait: float = 0.0) -> dict[str, Any]:
         """Return the gateway's view of a job, after waiting at most `wait` seconds for its outcome.
@@ -172,59 +198,50 @@ class Client:
         Raises:
             ResultExpired: if the job succeeded and its result made room for newer ones.
             ProblemError: if the gateway answers with an error.
+            UnusableAnswer: if the answer is not a gateway's.
             GatewayUnreachable: if it does not answer.
         """
         parameters = {"wait": str(wait)} if wait else {}
-        return self._request("GET", f"/jobs/{quote(job_id, safe='')}", None, parameters, timeout=self._timeout + wait)
+        return self._request("GET", f"/jobs/{_segment(job_id)}", JobView, self._timeout + wait, params=parameters)
 
     def delete_job(self, job_id: str) -> None:
         """Cancel a job, or forget one that has ended.
 
         Raises:
             ProblemError: if the gateway answers with an error.
+            UnusableAnswer: if the answer is not a gateway's.
             GatewayUnreachable: if it does not answer.
         """
-        self._request("DELETE", f"/jobs/{quote(job_id, safe='')}", None)
+        self._request("DELETE", f"/jobs/{_segment(job_id)}", None)
 
     def poll(self, job_id: str, seconds: float) -> dict[str, Any]:
         """Return the gateway's view of a job, after waiting for its outcome as long as the gateway allows.
 
         Raises:
             ProblemError: if the gateway answers with an error.
+            UnusableAnswer: if the answer is not a gateway's.
             GatewayUnreachable: if it does not answer.
         """
+        ends, left = time.monotonic() + seconds, seconds
         while True:
-            wait = round(min(self.poll_seconds, seconds), 3)
+            wait = round(min(self.poll_seconds, left), 3)
             try:
                 return self.job_view(job_id, wait)
             except InvalidRequest as error:
-                refused = [item.get("parameter") for item in error.members.get("errors", [])]
-                if "wait" not in refused or not wait:
+                if not wait or all(mistake.parameter != "wait" for mistake in error.mistakes()):
                     raise
                 # The gateway's WAIT_MAX_SECONDS is shorter.
                 self.poll_seconds = wait / 2 if wait > SHORTEST_POLL_SECONDS else 0.0
+                left = max(0.0, ends - time.monotonic())
 
     def _request(
-        self,
-        method: str,
-        path: str,
-        content: bytes | None,
-        parameters: Mapping[str, str] | None = None,
-        headers: Mapping[bytes, bytes] | None = None,
-        timeout: float | None = None,
+        self, method: str, path: str, form: type[Form] | None, timeout: float | None = None, **parts: Any
     ) -> dict[str, Any]:
         if self._http.is_closed:
             raise ClientMisused("this client is closed: make a new one")
-        try:
-            answer = self._http.request(
-                method, path, content=content, params=parameters, headers=headers, timeout=timeout or self._timeout
-            )
-        except httpx.HTTPError as error:
-            raise GatewayUnreachable(f"{self._http.base_url}: {type(error).__name__}: {error}") from error
-        document = _document(answer)
-        if answer.is_success:
-            return document
-        raise problem_error(answer.status_code, document, _retry_after(answer))
+        most = self.response_max_bytes
+        answer = exchange(self._http, method, path, timeout or self._timeout, most, **parts)
+        return document_of(answer, form, most)
 
 
 def _path(resource: str, model: str | None, version: str | None) -> str:
@@ -232,19 +249,16 @@ def _path(resource: str, model: str | None, version: str | None) -> str:
         if version is not None:
             raise ClientMisused("version needs model: versions belong to a model")
         return f"/{resource}"
-    base = f"/models/{quote(model, safe='')}"
-    return f"{base}/{resource}" if version is None else f"{base}/versions/{quote(version, safe='')}/{resource}"
+    base = f"/models/{_segment(model)}"
+    return f"{base}/{resource}" if version is None else f"{base}/versions/{_segment(version)}/{resource}"
 
 
-def _document(answer: httpx.Response) -> dict[str, Any]:
-    try:
-        document = orjson.loads(answer.content)
-    except orjson.JSONDecodeError:
-        return {}
-    return document if isinstance(document, dict) else {}
+def _segment(name: str) -> str:
+    """Return a name as one segment of a path.
 
-
-def _retry_after(answer: httpx.Response) -> float | None:
-    # RFC 9110 also has a date here, which this gateway never sends.
-    text = answer.headers.get("Retry-After", "")
-    return float(text) if text.isdigit() else None
+    Raises:
+        ClientMisused: if it would change the path.
+    """
+    if name in ("", ".", ".."):
+        raise ClientMisused(f"{name!r} is no name of a model or version, and no id of a job")
+    return quote(name, safe="")

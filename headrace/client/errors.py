@@ -11,17 +11,37 @@ HeadraceError
 │   └── DeadlineExceeded     504: no prediction before the deadline
 ├── JobFailed                a job ended without a result
 ├── JobUnfinished            a job has not ended in the time that the caller waits (also a TimeoutError)
-├── GatewayUnreachable       there was no answer at all
+├── UnusableAnswer           the answer is not a gateway's: of another form, no JSON, or too large
+├── GatewayUnreachable       there was no answer, or no whole one in time
 ├── UnusableRows             what should be rows is something else (also a TypeError)
 └── ClientMisused            a client with a wrong address, or one that is closed (also a ValueError)
 """
 
 from typing import Any
 
+from headrace.client.forms import Mistake, Problem
 from headrace.errors import HeadraceError
+from headrace.terminal import one_line
 
 ERRORS_SHOWN = 5
 """Number of wrong values that the text of an error names; all are in its `members`."""
+
+TEXT_SHOWN = 2000
+"""Characters of an error's text; the rest is left out."""
+
+BEGINNING_SHOWN = 120
+"""Bytes of an answer that the text of an error shows."""
+
+
+def shown(text: str) -> str:
+    """Return a text with parts of a server's answer as an error shows it: on one line, escaped, and not too long."""
+    line = one_line(text[: TEXT_SHOWN + 1])
+    return line if len(line) <= TEXT_SHOWN else f"{line[:TEXT_SHOWN]}…"
+
+
+def beginning(content: bytes | bytearray) -> str:
+    """Return the first bytes of an answer as a text in quotes."""
+    return repr(content[:BEGINNING_SHOWN].decode(errors="replace")) + ("…" if len(content) > BEGINNING_SHOWN else "")
 
 
 class ProblemError(HeadraceError):
@@ -46,12 +66,16 @@ class ProblemError(HeadraceError):
     ) -> None:
         members = members or {}
         head = f"{status} {code}: {detail}" if code else f"{status}: {detail}"
-        super().__init__(head + _where(members.get("errors")))
         self.status = status
         self.code = code
         self.detail = detail
         self.retry_after = retry_after
         self.members = members
+        super().__init__(shown(head + _where(self.mistakes())))
+
+    def mistakes(self) -> list[Mistake]:
+        """Return the wrong values that the problem document names."""
+        return Problem.model_validate(self.members).errors
 
 
 class InvalidRequest(ProblemError):
@@ -94,10 +118,11 @@ class JobFailed(HeadraceError):
 
     def __init__(self, job_id: str, status: str, error: dict[str, Any]) -> None:
         self.code: str = error.get("code", "")
-        self.rows: list[int] = error.get("rows", [])
+        self.rows: list[int] = error.get("rows") or []
         self.count: int = error.get("count") or len(self.rows)
         self.status = status
-        super().__init__(f"job {job_id} is {status}" + (f": {error['code']}: {error['message']}" if error else ""))
+        reason = f": {error['code']}: {error['message']}" if error else ""
+        super().__init__(shown(f"job {job_id} is {status}{reason}"))
 
 
 class JobUnfinished(HeadraceError, TimeoutError):
@@ -113,41 +138,24 @@ class ClientMisused(HeadraceError, ValueError):
 
 
 class GatewayUnreachable(HeadraceError):
-    """The gateway can't be reached, or did not answer within the client's timeout."""
+    """The gateway can't be reached, or did not answer as a whole within the client's timeout."""
 
 
-_BY_STATUS: dict[int, type[ProblemError]] = {
-    400: InvalidRequest,
-    401: Unauthorized,
-    403: Unauthorized,
-    404: NotFound,
-    410: ResultExpired,
-    413: InvalidRequest,
-    415: InvalidRequest,
-    422: InvalidRequest,
-    429: RateLimited,
-    503: Unavailable,
-    504: DeadlineExceeded,
-}
+class UnusableAnswer(HeadraceError):
+    """The answer is not a gateway's: its document has another form, it is no JSON, or it is too large.
 
-PROBLEM_PREFIX = "urn:headrace:problem:"
+    Attributes:
+        status: the HTTP status.
+    """
+
+    def __init__(self, status: int, reason: str, content: bytes | bytearray = b"") -> None:
+        self.status = status
+        begins = f"; it begins with {beginning(content)}" if content else ""
+        super().__init__(shown(f"the answer ({status}) is not a gateway's: {reason}{begins}"))
 
 
-def problem_error(status: int, document: dict[str, Any], retry_after: float | None) -> ProblemError:
-    """Return the error for a problem document; an empty one for an answer of something else, such as a proxy."""
-    code = str(document.get("type", "")).removeprefix(PROBLEM_PREFIX)
-    detail = str(document.get("detail", "an answer without problem details"))
-    return _BY_STATUS.get(status, ProblemError)(status, code, detail, retry_after, document)
-
-
-def _where(errors: Any) -> str:
-    """Return the wrong values that a problem document names, as the end of a sentence."""
-    if not isinstance(errors, list):
-        return ""
-    named = [
-        f"{error.get('pointer') or error.get('parameter')}: {error.get('detail')}"
-        for error in errors
-        if isinstance(error, dict)
-    ]
+def _where(mistakes: list[Mistake]) -> str:
+    """Return wrong values as the end of a sentence."""
+    named = [f"{each.pointer or each.parameter}: {each.detail}" for each in mistakes]
     more = f", and {len(named) - ERRORS_SHOWN} more" if len(named) > ERRORS_SHOWN else ""
     return f" ({'; '.join(named[:ERRORS_SHOWN])}{more})" if named else ""

@@ -38,7 +38,9 @@ class Job:
         try:
             return str(self._client.job_view(self.id)["status"])
         except ResultExpired as error:
-            return str(error.members["job"]["status"])
+            if error.code != "result_expired":
+                raise
+            return "succeeded"
 
     def delete(self) -> None:
         """Cancel the job; if it has ended, make the gateway forget it, its result and its idempotency key.
@@ -52,7 +54,8 @@ class Job:
         """Wait for the result: `prediction` or `predictions`, and `probabilities` if the model knows them.
 
         Args:
-            timeout: seconds to wait at most; None waits until the job has ended.
+            timeout: seconds to wait at most; None waits until the job has ended. If the gateway does not answer, the
+                client's timeout is added.
 
         Raises:
             JobUnfinished: if the job has not ended within `timeout`; it is a TimeoutError, too.

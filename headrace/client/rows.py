@@ -21,14 +21,15 @@ def body_of(rows: Any) -> bytes:
     Raises:
         UnusableRows: if they are something else, or have a value that JSON does not have.
     """
-    body = _row(rows) if _is_row(rows) else {"instances": [_row(row, at) for at, row in enumerate(_listed(rows))]}
+    body = _row(rows) if is_row(rows) else {"instances": [_row(row, at) for at, row in enumerate(_listed(rows))]}
     try:
         return orjson.dumps(body, default=_plain, option=_OPTIONS)
     except orjson.JSONEncodeError as error:
         raise UnusableRows(f"a value can't be sent as JSON: {error}; {_HINT}") from None
 
 
-def _is_row(rows: Any) -> bool:
+def is_row(rows: Any) -> bool:
+    """Return True for one row, False for anything else."""
     # A Series has `to_dict`, but no columns.
     return isinstance(rows, Mapping) or (hasattr(rows, "to_dict") and not hasattr(rows, "columns"))
 
@@ -44,7 +45,7 @@ def _listed(rows: Any) -> Iterable[Any]:
 
 
 def _row(row: Any, position: int = 0) -> dict[str, Any]:
-    if not _is_row(row):
+    if not is_row(row):
         raise UnusableRows(f"row {position} is of type {type(row).__name__}: {_HINT}")
     values: dict[Any, Any] = dict(row) if isinstance(row, Mapping) else row.to_dict()
     for name in values:

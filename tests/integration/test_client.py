@@ -76,9 +76,9 @@ def test_threads_that_share_a_client_lose_no_connection(monkeypatch: pytest.Monk
             if self.path == "/models/together/predict":
                 all_here.wait(timeout=10)
             self.send_response(200)
-            self.send_header("Content-Length", "2")
+            self.send_header("Content-Length", "16")
             self.end_headers()
-            self.wfile.write(b"{}")
+            self.wfile.write(b'{"prediction":1}')
 
         def log_message(self, *_: object) -> None:
             """Log nothing."""

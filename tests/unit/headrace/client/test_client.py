@@ -64,7 +64,7 @@ def test_rows_are_predicted_by_a_version() -> None:
 
 
 def test_a_deadline_beyond_the_timeout_extends_it() -> None:
-    gateway = Gateway(httpx.Response(200, json={}))
+    gateway = Gateway(httpx.Response(200, json={"prediction": 1}))
 
     gateway.client(timeout=2.0).predict({"x": 1.0}, deadline=20.0)
 

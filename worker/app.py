@@ -14,6 +14,7 @@ from typing import Any
 from celery import Celery, signals
 from celery.exceptions import SoftTimeLimitExceeded
 from kombu import Exchange, Queue
+from threadpoolctl import threadpool_limits
 
 from headrace.errors import ModelError
 from headrace.models.alias import served_alias
@@ -28,7 +29,7 @@ from worker.consumer.celery_logging import keep_logging_as_it_is
 from worker.consumer.crashes import LostBatches, Request, count_lost_rows
 from worker.consumer.dispatch import DispatchStep
 from worker.consumer.heartbeat import HeartbeatStep
-from worker.consumer.pool import PoolMonitor, keep_failures_small, share_pages
+from worker.consumer.pool import PoolMonitor, end_with_parent, keep_failures_small, share_pages
 from worker.consumer.remote_control import RemoteControl
 from worker.consumer.shutdown import bound_shutdown, run
 from worker.consumer.watchdog import Pulse, Watchdog
@@ -112,6 +113,8 @@ def preload(store: ModelStore, predictors: PredictorCache, name: str) -> None:
     versions = [record.version, *record.previous] if record else [store.manifest(name, alias).version]
     refusal: ModelError | None = None
     for version in versions:
+        if version != versions[-1]:
+            _rehearse(predictors, name, version)
         try:
             predictors.get(name, version)
         except ModelError as error:
@@ -120,6 +123,27 @@ def preload(store: ModelStore, predictors: PredictorCache, name: str) -> None:
             return
     assert refusal is not None
     raise refusal
+
+
+def _rehearse(predictors: PredictorCache, name: str, version: str) -> None:
+    """Load a version in a child that then ends.
+
+    A load that never ends, or takes all memory, thus ends the child and not this process, where the journal of loads
+    refuses the version from then on.
+    """
+    logger.info("%s %s is loaded in a child process first", name, version)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            end_with_parent()
+            threadpool_limits(1)
+            logging.disable()
+            predictors.on_load = lambda _manifest, _seconds: None
+            predictors.get(name, version)
+        finally:
+            # Whatever was raised, this process will raise it too.
+            os._exit(0)
+    os.waitpid(pid, 0)
 
 
 def _make_app(settings: WorkerSettings, load_seconds: float) -> Celery:

@@ -36,6 +36,10 @@ class AliasState:
         """Return the state after the pending move is done."""
         return replace(self, current=self.wanted, wanted=None)
 
+    def fallen_back(self, version: str, now: float) -> "AliasState":
+        """Return the state in which an earlier version answers, and a move to the one that answered is pending."""
+        return AliasState(version, self.wanted or self.current, self.since if self.wanted else now)
+
     def with_rollout(self, rollout: Rollout[ServedModel]) -> "AliasState":
         """Return the state with these trials in the place of the earlier ones."""
         return replace(self, rollout=rollout)

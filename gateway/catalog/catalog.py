@@ -216,12 +216,23 @@ class Catalog:
         """Take over a record of the store: move its alias if the workers are ready, start and end its trials."""
         states = self._aliases[name]
         states[alias] = state = states.get(alias, _UNKNOWN).pointed_to(record.version, time.monotonic())
+        earlier = self._held_instead(name, state.current, record.previous) if state.current else None
+        if earlier and await self._read_ahead(name, earlier, f"{alias} stays {state.current}") is not None:
+            logger.warning("%s: %s is %s, because workers refuse %s", name, alias, earlier, state.current)
+            states[alias] = state = state.fallen_back(earlier, time.monotonic())
         if state.wanted is not None and await self._can_move(name, alias, state.wanted, state.since):
             logger.info("%s: %s is now %s, was %s", name, alias, state.wanted, state.current or "nothing")
             states[alias] = state = state.moved()
         split = await self._running(name, record.split)
         shadow = await self._running(name, record.shadow)
         states[alias] = state.with_rollout(Rollout(split, shadow))
+
+    def _held_instead(self, name: str, version: str, earlier: Collection[str]) -> str | None:
+        """Return the first of earlier versions that all workers hold, if they refuse a version and none holds it."""
+        if not self._workers.refusals(f"{name} {version}") or any(self._workers.holders(name, version).values()):
+            return None
+        held = ((each, self._workers.holders(name, each).values()) for each in earlier)
+        return next((each for each, holders in held if holders and all(holders)), None)
 
     async def _can_move(self, name: str, alias: str, version: str, since: float) -> bool:
         if not self._workers_ready(name, version, time.monotonic() - since):

@@ -103,7 +103,7 @@ USED = {
     "worker/consumer/lanes.py": {"kombu.utils.scheduling:round_robin_cycle": "consume"},
     "worker/consumer/pool.py": {
         "billiard.einfo": "Traceback",
-        "billiard.util": "get_pdeathsig",
+        "billiard.util": "get_pdeathsig set_pdeathsig",
         "billiard.pool:Pool": "_join_exited_workers _pool _repopulate_pool maintain_pool",
         "celery.concurrency.asynpool:AsynPool": "_sentinel_poll _waiting_to_start",
         "celery.concurrency.prefork:TaskPool": "_pool",

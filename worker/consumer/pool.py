@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from billiard import einfo
-from billiard.util import get_pdeathsig
+from billiard.util import get_pdeathsig, set_pdeathsig
 from celery import bootsteps
 
 logger = logging.getLogger(__name__)
@@ -35,6 +35,12 @@ def share_pages(**_: Any) -> None:
     gc.collect()
     gc.freeze()
     gc.enable()
+
+
+def end_with_parent() -> None:
+    """End this process when its parent ends, also by SIGKILL, where the system can do so."""
+    with suppress(OSError):
+        set_pdeathsig(signal.SIGKILL)
 
 
 class RestartPauses:

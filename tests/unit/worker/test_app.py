@@ -1,15 +1,20 @@
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from headrace.errors import ModelError, ModelNotFound
+from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
 from tests.unit.worker.conftest import Publish
 from worker.app import consumed_queues, preload, worker_name
+from worker.model import predictor
 from worker.model.cache import PredictorCache
+from worker.model.loader import LoadedEstimator
 
 FAILING_POOL = """
 from celery.concurrency.prefork import TaskPool
@@ -50,6 +55,30 @@ def test_a_worker_starts_with_an_earlier_version_if_the_one_of_the_alias_is_refu
 
     assert [str(each) for each in predictors.loaded()] == ["m v1"]
     assert list(predictors.refused()) == [("m", "v3"), ("m", "v2")]
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_worker_starts_with_an_earlier_version_if_loading_the_newest_ends_processes(
+    store: ModelStore, publish: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish("m", "v1")
+    publish("m", "v2", format="skops")
+    main, load = os.getpid(), predictor.load_estimator
+
+    def load_or_die(manifest: Manifest, *args: Any) -> LoadedEstimator:
+        if manifest.version == "v1":
+            return load(manifest, *args)
+        assert os.getpid() != main, "the main process loads what ends the process"
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+    monkeypatch.setattr(predictor, "load_estimator", load_or_die)
+    predictors = PredictorCache(store, 10**9)
+
+    preload(store, predictors, "m")
+
+    assert [str(each) for each in predictors.loaded()] == ["m v1"]
+    assert "a process of this worker died while it loaded this artifact" in predictors.refused()["m", "v2"]
 
 
 def test_a_damaged_alias_keeps_a_worker_from_starting_only_if_the_model_is_served_by_it(

@@ -33,10 +33,10 @@ class FakeStore:
         self.read: list[str] = []
         """Manifests that were read."""
 
-    def put(self, name: str, alias: str, version: str, **trials: Trial) -> None:
+    def put(self, name: str, alias: str, version: str, earlier: Sequence[str] = (), **trials: Trial) -> None:
         """Point an alias to a version, and add the version."""
         self.versions |= {(name, version), *((name, trial.version) for trial in trials.values())}
-        record = Alias(version=version, moved_at="2026-11-23T12:45:00+00:00", **trials)
+        record = Alias(version=version, previous=[*earlier], moved_at="2026-11-23T12:45:00+00:00", **trials)
         self.models.setdefault(name, {})[alias] = record
 
     def names(self) -> list[str]:
@@ -407,6 +407,28 @@ def test_a_version_that_no_worker_can_load_is_left_at_once(at: Gateway) -> None:
     at.look()
 
     assert at.serves() == "v2"
+
+
+def test_an_earlier_version_answers_while_workers_refuse_the_one_of_the_alias(at: Gateway) -> None:
+    """A gateway that starts has not seen that its alias moved to a version that workers refuse."""
+    at.store.put("sticks", "latest", "v3", earlier=["v2", "v1"])
+    at.workers.hold("a", "sticks v3")
+    at.look()
+    at.workers.refused["sticks v3"] = {"a process died"}
+    at.workers.hold("b", "sticks v1")
+    at.look()
+    assert at.serves() == "v3", "a worker has it"
+
+    at.workers.hold("a", "sticks v1", partly=["sticks v2"])
+    at.look()
+    assert at.serves() == at.catalog.default.manifest.version == "v1"
+    assert at.catalog.moves("sticks") == {"latest": {"version": "v3", "refused": ["a process died"]}}
+
+    del at.workers.refused["sticks v3"]
+    at.workers.hold("a", "sticks v3")
+    at.workers.hold("b", "sticks v3")
+    at.look()
+    assert (at.serves(), at.catalog.moves("sticks")) == ("v3", {}), "workers have it again"
 
 
 def test_production_is_preferred_to_latest(at: Gateway) -> None:

@@ -12,6 +12,11 @@ def no_settings_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(field.upper(), raising=False)
 
 
+@pytest.fixture(autouse=True)
+def commands_may_wait_for_a_busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.broker.redis_client.COMMAND_SECONDS", 60.0)
+
+
 @pytest.fixture
 def broker() -> Iterator[FakeServer]:
     """A Redis in memory; with `broker.connected = False` it is gone."""

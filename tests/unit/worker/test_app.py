@@ -14,7 +14,7 @@ from tests.unit.worker.conftest import Publish
 from worker.app import consumed_queues, preload, worker_name
 from worker.model import predictor
 from worker.model.cache import PredictorCache
-from worker.model.loader import LoadedEstimator
+from worker.model.loader import LoadedEstimator, load_estimator
 
 FAILING_POOL = """
 from celery.concurrency.prefork import TaskPool
@@ -63,11 +63,11 @@ def test_a_worker_starts_with_an_earlier_version_if_loading_the_newest_ends_proc
 ) -> None:
     publish("m", "v1")
     publish("m", "v2", format="skops")
-    main, load = os.getpid(), predictor.load_estimator
+    main = os.getpid()
 
     def load_or_die(manifest: Manifest, *args: Any) -> LoadedEstimator:
         if manifest.version == "v1":
-            return load(manifest, *args)
+            return load_estimator(manifest, *args)
         assert os.getpid() != main, "the main process loads what ends the process"
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError

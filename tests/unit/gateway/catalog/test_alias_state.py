@@ -37,9 +37,7 @@ def test_a_move_ends_with_the_wanted_version(state: AliasState, version: str) ->
 
 
 @pytest.mark.parametrize(("state", "after"), [(AT_REST, ("v0", "v1", 20.0)), (MOVING, ("v0", "v2", 10.0))])
-def test_an_earlier_version_answers_until_the_wanted_one_can(
-    state: AliasState, after: tuple[str, str, float]
-) -> None:
+def test_an_earlier_version_answers_until_the_wanted_one_can(state: AliasState, after: tuple[str, str, float]) -> None:
     fallen_back = state.fallen_back("v0", now=20.0)
 
     assert (fallen_back.current, fallen_back.wanted, fallen_back.since) == after

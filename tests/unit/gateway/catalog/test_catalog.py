@@ -33,7 +33,7 @@ class FakeStore:
         self.read: list[str] = []
         """Manifests that were read."""
 
-    def put(self, name: str, alias: str, version: str, earlier: Sequence[str] = (), **trials: Trial) -> None:
+    def put(self, name: str, alias: str, version: str, *earlier: str, **trials: Trial) -> None:
         """Point an alias to a version, and add the version."""
         self.versions |= {(name, version), *((name, trial.version) for trial in trials.values())}
         record = Alias(version=version, previous=[*earlier], moved_at="2026-11-23T12:45:00+00:00", **trials)
@@ -411,7 +411,7 @@ def test_a_version_that_no_worker_can_load_is_left_at_once(at: Gateway) -> None:
 
 def test_an_earlier_version_answers_while_workers_refuse_the_one_of_the_alias(at: Gateway) -> None:
     """A gateway that starts has not seen that its alias moved to a version that workers refuse."""
-    at.store.put("sticks", "latest", "v3", earlier=["v2", "v1"])
+    at.store.put("sticks", "latest", "v3", "v2", "v1")
     at.workers.hold("a", "sticks v3")
     at.look()
     at.workers.refused["sticks v3"] = {"a process died"}

@@ -13,7 +13,7 @@ import httpx
 
 from headrace.client.answers import document_of
 from headrace.client.errors import ClientMisused, GatewayUnreachable, InvalidRequest, UnusableAnswer
-from headrace.client.exchange import RESPONSE_MAX_BYTES, exchange, hide_location
+from headrace.client.exchange import RESPONSE_MAX_BYTES, address_of, exchange, hide_location
 from headrace.client.forms import PAGE_JOBS, Form, JobPage, JobView, Prediction, Predictions, SubmittedJob
 from headrace.client.job import Job
 from headrace.client.rows import body_of, is_row
@@ -188,7 +188,7 @@ class Client:
             if cursor in cursors:
                 raise UnusableAnswer(200, f"the cursor {cursor!r} comes again, so the list has no end")
             if time.monotonic() >= ends:
-                raise GatewayUnreachable(f"{self._http.base_url}: no further job found within {self._timeout:g} s")
+                raise GatewayUnreachable(f"{address_of(self._http)}: no further job found within {self._timeout:g} s")
             cursors.add(cursor)
             parameters["cursor"] = cursor
 

@@ -82,11 +82,16 @@ def exchange(http: httpx.Client, method: str, path: str, seconds: float, most: i
             location = answer.extensions.get(LOCATION, "")
             return Answer(answer.status_code, answer.headers, location, _content(answer, most))
     except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout):
-        raise GatewayUnreachable(f"{http.base_url}: no whole answer within {seconds:.3g} s") from None
+        raise GatewayUnreachable(f"{address_of(http)}: no whole answer within {seconds:.3g} s") from None
     except httpx.HTTPError as error:
-        raise GatewayUnreachable(shown(f"{http.base_url}: {type(error).__name__}: {error}")) from error
+        raise GatewayUnreachable(shown(f"{address_of(http)}: {type(error).__name__}: {error}")) from error
     finally:
         _ends.reset(token)
+
+
+def address_of(http: httpx.Client) -> httpx.URL:
+    """Return the address of the server for texts of errors: without a password."""
+    return http.base_url.copy_with(userinfo=b"")
 
 
 def hide_location(answer: httpx.Response) -> None:

@@ -157,11 +157,11 @@ def test_an_error_of_something_in_between_is_a_problem_too(content: bytes) -> No
     assert (caught.value.status, caught.value.code, caught.value.retry_after) == (502, "", None)
 
 
-def test_no_answer_is_an_exception_that_names_the_gateway() -> None:
+def test_no_answer_is_an_exception_that_names_the_gateway_without_a_password() -> None:
     def refuse(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused", request=request)
 
-    client = Client("http://gateway:8000", transport=httpx.MockTransport(refuse))
+    client = Client("http://me:secret@gateway:8000", transport=httpx.MockTransport(refuse))
     with pytest.raises(HeadraceError, match=r"^http://gateway:8000: ConnectError: refused$") as caught:
         client.predict({"x": 1.0})
 

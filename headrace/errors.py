@@ -10,9 +10,17 @@ HeadraceError                   base of every error that this project raises on 
 └── NotExportable               an estimator or its rows can't be served
 """
 
+import copyreg
+from typing import Any
+
 
 class HeadraceError(Exception):
     """Base of the errors that this project raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what `pickle` writes, so that an error comes back from another process as it was."""
+        # By default it calls the class with the text alone, and some classes make their text of other arguments.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class ModelError(HeadraceError):

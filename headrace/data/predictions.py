@@ -69,19 +69,26 @@ def predict(estimator: Any, rows: Any, *, probabilities: bool) -> Predictions:
         raise NotExportable(f"{type(estimator).__name__} has no predict: it can't predict a new row")
     try:
         raw = estimator.predict(rows)
+        if hasattr(raw, "tocsr"):
+            raise NotExportable("its predictions are sparse: fit it on a dense y")
+        predictions = np.asarray(raw)
         shares = estimator.predict_proba(rows) if probabilities else None
+        by_output = None if shares is None else _by_output(shares, several=_is_wide(predictions))
+    except NotExportable:
+        raise
     except Exception as error:
         raise NotExportable(f"it can't predict its own training rows: {type(error).__name__}: {error}") from error
-    if hasattr(raw, "tocsr"):
-        raise NotExportable("its predictions are sparse: fit it on a dense y")
-    predictions = np.asarray(raw)
     if predictions.ndim == 2 and predictions.shape[1] == 1:
         predictions = predictions[:, 0]
     if predictions.ndim not in (1, 2) or len(predictions) != len(rows) or predictions.size == 0:
         raise NotExportable(f"its predictions have shape {predictions.shape} for {len(rows)} rows")
     if predictions.dtype.kind == "f" and not np.isfinite(predictions).all():
         raise NotExportable("it predicts NaN or infinity for training rows, which JSON can't represent")
-    return Predictions(predictions, None if shares is None else _by_output(shares, several=predictions.ndim == 2))
+    _check_objects(predictions)
+    for each in by_output or ():
+        if each.shape[:1] != (len(rows),):
+            raise NotExportable(f"its probabilities have shape {each.shape} for {len(rows)} rows")
+    return Predictions(predictions, by_output)
 
 
 def has_probabilities(estimator: Any, rows: Any, classes: Sequence[Classes | None]) -> bool:
@@ -94,16 +101,36 @@ def has_probabilities(estimator: Any, rows: Any, classes: Sequence[Classes | Non
         if not hasattr(estimator, "predict_proba"):
             return False
         shares = _by_output(estimator.predict_proba(rows), several=len(classes) > 1)
+        are_finite = all(bool(np.isfinite(each).all()) for each in shares)
     except Exception:
         return False
     if len(classes) == 1 and kind_of(estimator) == "classifier" and fitted_classes(estimator) == [*classes]:
         _, n_shares = shares[0].shape if shares[0].ndim == 2 else (0, 0)
         if n_shares > 1 and n_shares != len(classes[0] or ()):
             raise unusable("classes_", f"it has {len(classes[0] or ())} classes, and predict_proba {n_shares} columns")
-    return len(shares) == len(classes) and all(
-        known is not None and each.shape == (len(rows), len(known)) and bool(np.isfinite(each).all())
+    return (len(shares) == len(classes) and are_finite) and all(
+        known is not None and each.shape == (len(rows), len(known)) and each.dtype.kind in "biuf"
         for each, known in zip(shares, classes, strict=True)
     )
+
+
+def _is_wide(predictions: NDArray[Any]) -> bool:
+    return predictions.ndim == 2 and predictions.shape[1] != 1
+
+
+def _check_objects(predictions: NDArray[Any]) -> None:
+    """Check that an array of objects holds none that are no values, such as lists and dictionaries.
+
+    Raises:
+        NotExportable: if it does.
+    """
+    if predictions.dtype.kind != "O":
+        return
+    for each in predictions.ravel().tolist():
+        try:
+            hash(each)
+        except Exception:
+            raise NotExportable(f"it predicts a {type(each).__name__}, which is no value of JSON") from None
 
 
 def _by_output(shares: Any, *, several: bool) -> list[NDArray[np.float64]]:

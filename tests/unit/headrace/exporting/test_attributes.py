@@ -14,6 +14,7 @@ from sklearn.pipeline import Pipeline
 
 from headrace import NotExportable, export
 from headrace.data import attributes
+from headrace.data.predictions import has_probabilities, predict
 from headrace.data.unused import dropped_columns
 from headrace.exporting.artifact import served_copy
 from headrace.models.store import ModelStore
@@ -124,6 +125,13 @@ def fitted(**changes: Any) -> Any:
     return estimator
 
 
+def fitted_answers(**answers: Any) -> Any:
+    """Return a classifier with functions in the place of its answers."""
+    estimator = Answers().fit()
+    estimator.__dict__.update(answers)
+    return estimator
+
+
 def refusal(estimator: Any, store: ModelStore, rows: Any = X) -> str:
     """Return the text of the refusal, which leaves nothing in the store."""
     with pytest.raises(NotExportable) as caught:
@@ -224,6 +232,69 @@ def test_categories_of_another_form_do_no_harm(categories: Any, store: ModelStor
 @pytest.mark.parametrize("jobs", [np.zeros((2, 2)), np.array([1, 2]), 1.5, 8, True])
 def test_any_number_of_jobs_becomes_one(jobs: Any) -> None:
     assert served_copy(Plain(jobs)).n_jobs in (1, True)
+
+
+class Answers(Plain):
+    """A classifier that answers what it was given."""
+
+    def predict(self, rows: Any) -> Any:
+        """Return the answer for so many rows."""
+        return self.answer(len(rows)) if hasattr(self, "answer") else super().predict(rows)
+
+    def predict_proba(self, rows: Any) -> Any:
+        """Return the shares for so many rows."""
+        return self.shares(len(rows)) if hasattr(self, "shares") else super().predict_proba(rows)
+
+
+def objects(value: Any, *shape: int) -> Any:
+    """Return an array that holds an object everywhere."""
+    array = np.empty(shape, dtype=object)
+    for at in np.ndindex(shape):
+        array[at] = value
+    return array
+
+
+ANSWERS: dict[str, tuple[Callable[[int], Any], str]] = {
+    "opaque": (lambda _: Opaque(), "it can't predict its own training rows: RuntimeError: no array"),
+    "dictionaries": (lambda n: objects({}, n), "it predicts a dict, which is no value of JSON"),
+    "lists": (lambda n: objects([1], n), "it predicts a list, which is no value of JSON"),
+    "opaque objects": (lambda n: objects(Opaque(), n), "it predicts a Opaque, which is no value of JSON"),
+    "wide": (lambda n: objects({}, n, 2), "it predicts a dict, which is no value of JSON"),
+    "none": (lambda _: None, "its predictions have shape () for 24 rows"),
+    "too few": (lambda _: NAMES[:1], r"its predictions have shape (1,) for 24 rows"),
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+@pytest.mark.parametrize("with_classes", [True, False])
+def test_answers_that_are_no_values_are_refused(answer: str, with_classes: bool, store: ModelStore) -> None:
+    make, text = ANSWERS[answer]
+    estimator = fitted_answers(answer=make)
+    if not with_classes:
+        del estimator.classes_
+
+    assert refusal(estimator, store) == text
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [
+        lambda _: Opaque(),
+        lambda n: objects({}, n, 2),
+        lambda n: np.full((n, 2), "a"),
+        lambda n: np.ones((n, 2)) * 1j,
+        lambda n: np.full((n, 2), np.nan),
+        lambda n: np.full(n, 0.5),
+    ],
+    ids=["opaque", "dictionaries", "texts", "complex", "NaN", "one each"],
+)
+def test_shares_that_are_no_probabilities_are_left_out(shares: Any) -> None:
+    assert not has_probabilities(fitted_answers(shares=shares), X, [["low", "high"]])
+
+
+def test_probabilities_of_fewer_rows_are_refused() -> None:
+    with pytest.raises(NotExportable, match=r"its probabilities have shape \(3, 2\) for 24 rows"):
+        predict(fitted_answers(shares=lambda _: np.full((3, 2), 0.5)), X, probabilities=True)
 
 
 def test_a_regressor_may_have_any_classes(store: ModelStore) -> None:

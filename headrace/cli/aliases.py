@@ -4,7 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from headrace.cli.arguments import add_store_command, share
+from headrace.cli.arguments import add_store_command, add_timeout, share
+from headrace.cli.limited import within
 from headrace.models.alias import LATEST, PRODUCTION, Trial
 from headrace.models.store import ModelStore
 
@@ -16,6 +17,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument("version", metavar="VERSION", help="or another alias, for the version that it names now")
     command.add_argument("--alias", default=PRODUCTION, help="the alias that moves (%(default)s)")
     command.add_argument("--sign", type=Path, metavar="KEY", help="sign the version before, with this private key")
+    add_timeout(command, "the signing")
 
     command = add_store_command(subparsers, "rollback", _rollback, "point an alias to the version that it named before")
     command.add_argument("name", metavar="NAME")
@@ -38,13 +40,14 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument("name", metavar="NAME")
     command.add_argument("ref", nargs="?", default=LATEST, metavar="REF", help="version or alias (%(default)s)")
     command.add_argument("--key", type=Path, required=True, help="a PEM file with the Ed25519 private key")
+    add_timeout(command, "the signing")
 
 
 def _promote(store: ModelStore, options: argparse.Namespace) -> int:
     before = store.aliases(options.name).get(options.alias)
     version = store.resolve(options.name, options.version)
     if options.sign:
-        _sign_version(store, options.name, version, options.sign)
+        _sign_version(store, options.name, version, options.sign, options.timeout)
     store.set_alias(options.name, options.alias, version)
     _print_move(options, before, version)
     return 0
@@ -84,13 +87,14 @@ def _trial(store: ModelStore, options: argparse.Namespace) -> int:
 
 
 def _sign(store: ModelStore, options: argparse.Namespace) -> int:
-    _sign_version(store, options.name, options.ref, options.key)
+    _sign_version(store, options.name, options.ref, options.key, options.timeout)
     return 0
 
 
-def _sign_version(store: ModelStore, name: str, ref: str, key: Path) -> None:
+def _sign_version(store: ModelStore, name: str, ref: str, key: Path, seconds: float) -> None:
     # Imported here because it imports OpenSSL.
     from headrace.models.signing import sign
 
-    manifest = sign(store, name, ref, key)
-    print(f"{name} {manifest.version} is signed")
+    # The artifact is read whole, and may be a file of holes that never ends.
+    version = within(seconds, f"{name} {ref}", lambda: sign(store, name, ref, key).version)
+    print(f"{name} {version} is signed")

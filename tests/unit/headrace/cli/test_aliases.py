@@ -1,3 +1,5 @@
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,23 @@ def test_a_version_is_signed_with_a_key_of_ones_own(filled: ModelStore, capsys: 
     public.verify(found, manifest)
     with pytest.raises(InvalidSignature):
         public.verify(found, manifest + b" ")
+
+
+@pytest.mark.parametrize("command", [["sign", "iris", "v1", "--key"], ["promote", "iris", "v1", "--sign"]])
+def test_an_artifact_that_does_not_end_is_not_signed(
+    command: list[str], filled: ModelStore, capsys: Captured, tmp_path: Path
+) -> None:
+    key, _ = signing_key(tmp_path / "model.key")
+    folder = Path(filled.location("iris", "v1"))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["artifact"]["size_bytes"] = 10**12
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    os.truncate(folder / "model.pkl", 10**12)
+
+    assert run(*command, str(key), "--timeout", "0.5") == 1
+
+    assert capsys.readouterr() == ("", "headrace: iris v1: it takes longer than 0.5 s, and was ended (--timeout)\n")
+    assert not (folder / SIGNATURE_FILE).exists() and filled.aliases("iris")["production"] == "v2"
 
 
 def test_promoting_can_sign_too(filled: ModelStore, capsys: Captured, tmp_path: Path) -> None:

@@ -128,7 +128,11 @@ class LocalStorage:
         with _explained(target):
             scratch = target.with_name(f".removing-{uuid.uuid4().hex}")
             target.rename(scratch)
-            shutil.rmtree(scratch)
+            if scratch.is_symlink():
+                # What it leads to belongs to somebody else.
+                scratch.unlink()
+            else:
+                shutil.rmtree(scratch)
             _sync(target.parent)
 
 

@@ -80,6 +80,16 @@ def test_no_draft_stays_in_a_directory(store: ModelStore) -> None:
     assert [path.name for path in Path(store.root, "iris", "aliases").iterdir()] == ["latest.json"]
 
 
+def test_a_version_that_is_a_link_is_removed_and_not_what_it_leads_to(store: ModelStore) -> None:
+    add(store, "v1")
+    os.symlink("v1", store.location("iris", "v2"))
+
+    store.remove("iris", "v2")
+
+    assert entries(store) == ["v1"]
+    assert (Path(store.location("iris", "v1")) / MANIFEST_FILE).exists()
+
+
 def test_all_of_a_version_is_on_the_disk_before_it_shows(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Path(store.location("iris", "v1"))
     hidden: set[int] = set()

@@ -16,6 +16,8 @@ from typing import Any
 from headrace.errors import HeadraceError
 from headrace.terminal import reason
 
+STOPS = (signal.SIGINT, signal.SIGTERM)
+
 ORPHANED_SECONDS = 10.0
 """Seconds beyond its limit after which the kernel ends a process that its parent has not ended."""
 
@@ -38,17 +40,21 @@ def within(seconds: float, label: str, work: Callable[[], Any]) -> Any:
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(work, sender, seconds))
     with receiver, _stopping():
-        with warnings.catch_warnings():
-            # Python warns of the threads of BLAS, which is prepared for forks.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            process.start()
+        held_back = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
         try:
+            with warnings.catch_warnings():
+                # Python warns of the threads of BLAS, which is prepared for forks.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                process.start()
+            # From here on a signal that stops the command finds the process to end.
+            signal.pthread_sigmask(signal.SIG_SETMASK, held_back)
             sender.close()
             content = receiver.recv_bytes() if receiver.poll(seconds) else None
         except EOFError:
             content = b""
         finally:
             _end(process)
+            signal.pthread_sigmask(signal.SIG_SETMASK, held_back)
     if content is None:
         raise HeadraceError(f"{label}: it takes longer than {seconds:g} s, and was ended (--timeout)")
     if not content:
@@ -62,8 +68,9 @@ def within(seconds: float, label: str, work: Callable[[], Any]) -> Any:
 def _answer(work: Callable[[], Any], sender: Connection, seconds: float) -> None:
     # A group of its own holds the processes that libraries start, and gets no CTRL+C of the terminal.
     os.setpgid(0, 0)
-    for number in (signal.SIGALRM, signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGALRM, *STOPS):
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     signal.setitimer(signal.ITIMER_REAL, seconds + ORPHANED_SECONDS)
     answer: dict[str, Any]
     try:
@@ -74,8 +81,9 @@ def _answer(work: Callable[[], Any], sender: Connection, seconds: float) -> None
 
 
 def _end(process: BaseProcess) -> None:
-    """End a process with its group, before its id can be that of another one."""
-    assert process.pid is not None
+    """End a process that has started, with its group, before its id can be that of another one."""
+    if process.pid is None:
+        return
     # joblib's tracker of temporary files ignores SIGTERM, and removes them when the others have ended.
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGTERM)

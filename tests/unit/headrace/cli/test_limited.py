@@ -17,9 +17,9 @@ from headrace.errors import ArtifactInvalid, HeadraceError
 LONG = 600.0
 
 UNTIL_ENDED = """
-import time
+import sys, time
 from headrace.cli import limited
-limited.ORPHANED_SECONDS = 1 - 600
+limited.ORPHANED_SECONDS = float(sys.argv[1]) - 600
 def work():
     print("started", flush=True)
     while True:
@@ -98,18 +98,33 @@ def test_a_process_that_ends_without_an_answer_is_an_error(end: Any, cause: str)
     assert str(caught.value) == f"m v1: its process ended {cause}"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_a_command_that_is_stopped_leaves_no_process(number: signal.Signals) -> None:
-    command = [sys.executable, "-c", UNTIL_ENDED]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[4]
-    ) as process:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, -signal.SIGINT)])
+def test_a_command_that_is_stopped_leaves_no_process(number: signal.Signals, code: int) -> None:
+    assert stopped(number, orphaned_seconds=LONG) == code
+
+
+def test_a_command_that_is_killed_leaves_no_process_for_long() -> None:
+    stopped(signal.SIGKILL, orphaned_seconds=1)
+
+
+def stopped(number: signal.Signals, orphaned_seconds: float) -> int:
+    """Stop a command, see both of its processes end, and return its exit code."""
+    command = [sys.executable, "-c", UNTIL_ENDED, str(orphaned_seconds)]
+    # A shell that runs the tests in the background has SIGINT ignored, and so would the command.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[4]
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"started\n"
         process.send_signal(number)
         # The stream ends when both processes have.
         assert process.communicate(timeout=60)[0] == b""
-    assert process.returncode == (143 if number == signal.SIGTERM else -number)
+    return process.returncode
 
 
 def test_the_handler_of_the_caller_is_restored() -> None:

@@ -82,7 +82,7 @@ def test_no_draft_stays_in_a_directory(store: ModelStore) -> None:
 
 def test_a_version_that_is_a_link_is_removed_and_not_what_it_leads_to(store: ModelStore) -> None:
     add(store, "v1")
-    os.symlink("v1", store.location("iris", "v2"))
+    Path(store.location("iris", "v2")).symlink_to("v1")
 
     store.remove("iris", "v2")
 

@@ -45,7 +45,7 @@ class PredictEndpoint(HotEndpoint):
             return response, time.perf_counter() - started
         deadline_seconds = self._deadline_seconds(scope)
         # A request that is refused with one row would be refused with more: an overload costs no parsing.
-        served.batcher.admit(1, deadline_seconds)
+        served.batcher.admit(1, deadline_seconds, context.owner)
         asked_at = time.perf_counter()
         parsed = await self.parse(served, body, context)
         # A large body may have waited for its turn.

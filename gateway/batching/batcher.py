@@ -17,6 +17,7 @@ from gateway.admission.jobs import ADMITTED_SHARE
 from gateway.admission.wait_estimates import RowWaitEstimate
 from gateway.batching.calls import Answer, Chunk, WaitingCall
 from gateway.batching.cost_model import BatchCost
+from gateway.batching.row_weights import RowWeights
 from gateway.batching.slots import Permit, Slots, WorkerGroups
 from gateway.batching.wait_queue import WaitQueue
 from gateway.broker.batch_client import BatchClient
@@ -71,6 +72,7 @@ class Batcher:
         self._clock = clock
         self._all_models = all_models
         self._settings = settings
+        self._weights = RowWeights(manifest.features)
         self._queue = WaitQueue(settings.batch_rows_max)
         self._in_flight: dict[int, _Batch] = {}
         self._cost = BatchCost()
@@ -85,8 +87,9 @@ class Batcher:
 
     @property
     def slow(self) -> bool:
-        """True if one batch may hold its slot for longer than other models should wait."""
-        return self._cost.is_slow(self._settings.batch_compute_target_seconds)
+        """True if the next batch may hold its slot for longer than other models should wait."""
+        next_weight = 1 if self._only_numbers else self._queue.next_weight
+        return self._cost.is_slow(self._settings.batch_compute_target_seconds, next_weight)
 
     @property
     def idle(self) -> bool:
@@ -100,8 +103,8 @@ class Batcher:
 
     @property
     def wait_seconds(self) -> float:
-        """Estimated time for which a row that comes now would wait for a slot."""
-        return self._wait.seconds(self._queue.rows_ahead)
+        """Estimated time for which a row that comes now would wait for a slot, of the owner who waits longest."""
+        return self._wait.seconds(self._queue.most_ahead)
 
     async def predict(
         self,
@@ -131,11 +134,12 @@ class Batcher:
         share = budget.share_of(owner)
         if budget.counted + n_rows >= budget.half and (n_rows > budget.limit or not share.has_room(n_rows)):
             raise QueueFull("too many rows wait for a worker", max(1.0, self.wait_seconds))
-        self.admit(n_rows, deadline_seconds)
+        weights = self._weights.sums(rows)
+        self.admit(weights[-1] if weights else n_rows, deadline_seconds, owner)
         self._follow_clock()
         now = self._clock.now()
         loop = asyncio.get_running_loop()
-        call = WaitingCall(rows, now, now + deadline_seconds, loop.create_future(), share, trace)
+        call = WaitingCall(rows, now, now + deadline_seconds, loop.create_future(), share, trace, weights)
         if awaited is not None:
             awaited(call.answer)
         if trace is not None:
@@ -143,7 +147,7 @@ class Batcher:
         # A wheel of ticks, which would set no timer per call, does not pay: measured with 60,000 deadlines set and
         # cancelled in uvloop, either costs 0.83 us per deadline while 200 are in flight, and 0.9 us while 3,000 are.
         expiry = loop.call_later(deadline_seconds, self._expire, call)
-        self._queue.add(call, self._batch_rows() if n_rows > 1 else 1)
+        self._queue.add(call, self._batch_weight() if n_rows > 1 else 1)
         self._worker_groups.serving(self.model).request_turn(self)
         try:
             answer = await call.answer
@@ -156,8 +160,13 @@ class Batcher:
             # If the answer is an error, its traceback refers to this frame: a cycle for the garbage collector.
             del call
 
-    def admit(self, n_rows: int, deadline_seconds: float) -> None:
+    def admit(self, weight: int, deadline_seconds: float, owner: str = "") -> None:
         """Refuse rows that could not be answered in time; may be called before they are even parsed.
+
+        Args:
+            weight: weight of the rows, at least their number.
+            deadline_seconds: as in `predict`.
+            owner: as in `predict`.
 
         Raises:
             Overloaded: if so.
@@ -169,9 +178,9 @@ class Batcher:
             # waited says nothing about how fast they are served.
             self._wait.became_idle()
             return
-        # A large call gives way to others before each of its chunks, and the rest of other large calls to a small one.
-        ahead = self._queue.rows if n_rows > self._batch_rows() else self._queue.rows_ahead
-        seconds = self._wait.seconds(ahead + n_rows) + self._wait.answer_seconds
+        share = self._all_models.share_of(owner)
+        ahead = self._queue.weight_ahead(share, weight, is_large=weight > self._batch_weight())
+        seconds = self._wait.seconds(ahead + weight) + self._wait.answer_seconds
         if seconds > ADMITTED_SHARE * deadline_seconds:
             detail = f"the answer would take about {seconds:.1f} s, too long for a deadline of {deadline_seconds:g} s"
             raise Overloaded(detail, self._wait.seconds(ahead))
@@ -179,12 +188,13 @@ class Batcher:
     def send_next(self, slots: Slots) -> bool:
         """Send one batch, if rows wait; return True if more rows wait."""
         self._follow_clock()
-        limit = self._rows_limit(slots.free_for(self))
+        is_slow = self.slow
+        limit = self._weight_limit(slots.free_for(self))
         answer_seconds = self._wait.answer_seconds
         earliest_deadline = self._clock.now() + answer_seconds if self._wait.blocked else 0.0
         chunks = self._queue.pop_batch(limit, earliest_deadline, answer_seconds)
         if chunks:
-            self._send(chunks, slots)
+            self._send(chunks, slots, is_slow)
         else:
             self._wait.became_idle()
         return bool(self._queue)
@@ -196,25 +206,25 @@ class Batcher:
             self._stepped_seconds = self._clock.stepped_seconds
             self._queue.move_times(step_seconds)
 
-    def _batch_rows(self) -> int:
-        """Return the number of rows that a batch may hold."""
+    def _batch_weight(self) -> int:
+        """Return the weight of the rows that a batch may hold."""
         limit = self._settings.batch_rows_max
         if self._cost.known:
             limit = min(limit, self._cost.rows_within(self._settings.batch_compute_target_seconds))
         return limit
 
-    def _rows_limit(self, free_slots: int) -> int:
-        """Return the number of rows that the next batch should hold, with this number of slots free for the model."""
-        limit = self._batch_rows()
-        if self._queue.rows * self._cost.row_seconds > SPREAD_SECONDS:
-            limit = min(limit, math.ceil(self._queue.rows / free_slots))
+    def _weight_limit(self, free_slots: int) -> int:
+        """Return the weight that the next batch should have, with this number of slots free for the model."""
+        limit = self._batch_weight()
+        if self._queue.weight * self._cost.row_seconds > SPREAD_SECONDS:
+            limit = min(limit, math.ceil(self._queue.weight / free_slots))
         return limit
 
-    def _send(self, chunks: list[Chunk], slots: Slots) -> None:
+    def _send(self, chunks: list[Chunk], slots: Slots, is_slow: bool) -> None:
         batch = self._batch_client.expect_reply(self._on_reply)
-        permit = slots.issue_permit(self)
+        permit = slots.issue_permit(is_slow)
         blocked = bool(self._queue) and slots.free_for(self) < 1
-        left_at = self._wait.batch_left(sum(chunk.n_rows for chunk in chunks), blocked)
+        left_at = self._wait.batch_left(sum(chunk.weight for chunk in chunks), blocked)
         self._in_flight[batch] = _Batch(permit, chunks, left_at)
         message = PredictMessage(
             batch=batch,
@@ -273,7 +283,7 @@ class Batcher:
         for chunk, result in zip(batch.chunks, reply.results, strict=False):
             chunk.settle(result, reply)
         if reply.compute_seconds:
-            self._cost.observe(sum(chunk.n_rows for chunk in batch.chunks), reply.compute_seconds)
+            self._cost.observe(sum(chunk.weight for chunk in batch.chunks), reply.compute_seconds)
         batch.permit.slots.send_batches()
 
     def _expire(self, call: WaitingCall) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import math
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -38,12 +40,14 @@ class WaitingCall:
     share: Share
     """Share of its owner, against which the waiting rows count."""
     trace: "RequestTrace | None" = None
+    weights: Sequence[int] | None = None
+    """Sum of the weights of the first row, of the first two, and so on; None if each row weighs 1."""
     sent: int = 0
     """Number of rows that are in a batch, or will never be sent."""
     gave_way: bool = False
-    """True if the call has let the others go first since its last chunk."""
+    """True if the call has let the others of its owner go first since its last chunk."""
     yielding: int = 0
-    """Number of waiting rows that calls which come now overtake."""
+    """Weight of the waiting rows that calls of its owner which come now overtake."""
     answered: int = 0
     """Number of rows whose chunks are answered."""
     parts: dict[int, Answer] = field(default_factory=dict)
@@ -54,10 +58,31 @@ class WaitingCall:
         """Number of rows that wait for a batch."""
         return len(self.rows) - self.sent
 
-    def take(self, rows_max: int) -> "Chunk":
-        """Take the next rows for a batch, at most `rows_max`."""
-        chunk = Chunk(self, self.sent, min(self.waiting, rows_max))
-        self.sent += chunk.n_rows
+    @property
+    def weight(self) -> int:
+        """Weight of the rows that wait for a batch."""
+        return len(self.rows) - self.sent if self.weights is None else self._weight_to(len(self.rows))
+
+    @property
+    def next_weight(self) -> int:
+        """Weight of the next row that leaves, while one waits."""
+        return 1 if self.weights is None else self._weight_to(self.sent + 1)
+
+    def _weight_to(self, end: int) -> int:
+        """Return the weight of the waiting rows before position `end`."""
+        assert self.weights is not None
+        return self.weights[end - 1] - (self.weights[self.sent - 1] if self.sent else 0)
+
+    def take(self, weight_max: int) -> "Chunk":
+        """Take the next rows for a batch: one in any case, and others until they weigh `weight_max`."""
+        if self.weights is None:
+            n_rows = weight = min(self.waiting, weight_max)
+        else:
+            sent_weight = self.weights[self.sent - 1] if self.sent else 0
+            n_rows = max(1, bisect_right(self.weights, sent_weight + weight_max) - self.sent)
+            weight = self._weight_to(self.sent + n_rows)
+        chunk = Chunk(self, self.sent, n_rows, weight)
+        self.sent += n_rows
         self.gave_way = False
         return chunk
 
@@ -69,6 +94,7 @@ class Chunk:
     call: WaitingCall
     start: int
     n_rows: int
+    weight: int
 
     @property
     def rows(self) -> list[Row]:

@@ -16,6 +16,8 @@ SLOW_TIMES_TARGET = 2.0
 class BatchCost:
     """Compute seconds of a batch of n rows as `fixed + n * per_row`, by least squares over the last batches.
 
+    Rows are counted by their weights.
+
     The fixed part matters: 500 trees cost 50 ms for one row and 51 ms for a hundred. If the whole cost were attributed
     to the rows, one row would look so expensive that only batches of one row would ever be tried.
     """
@@ -77,6 +79,7 @@ class BatchCost:
             limit = min(limit, max(mean_rows / 2, 2))
         return max(1, int(limit))
 
-    def is_slow(self, target_seconds: float) -> bool:
-        """Return True if a batch of one row takes much longer than the target, or no batch was observed yet."""
-        return not self.known or self.fixed_seconds + self.row_seconds > SLOW_TIMES_TARGET * target_seconds
+    def is_slow(self, target_seconds: float, rows: int = 1) -> bool:
+        """Return True if a batch of so many rows takes much longer than the target, or none so large was observed."""
+        seconds = self.fixed_seconds + rows * self.row_seconds
+        return rows > 2 * self._largest_rows or seconds > SLOW_TIMES_TARGET * target_seconds

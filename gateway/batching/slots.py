@@ -103,9 +103,9 @@ class Slots:
                 self._turns.append(sender)
         self._turns.extendleft(reversed(held_back))
 
-    def issue_permit(self, sender: Sender) -> Permit:
-        """Count a batch that goes out now."""
-        permit = Permit(self, sender.slow)
+    def issue_permit(self, slow: bool) -> Permit:
+        """Count a batch that goes out now; `slow` as of its sender before that."""
+        permit = Permit(self, slow)
         self._permits.add(permit)
         return permit
 

@@ -15,8 +15,9 @@ from gateway.batching.slots import WorkerGroups
 from gateway.errors import BrokerUnavailable, DeadlineExceeded, NoWorker, Overloaded, QueueFull
 from gateway.fairness.budget import Budget
 from gateway.settings import GatewaySettings
+from headrace.models.manifest import Manifest
 from shared.queue.broker_clock import BrokerClock
-from shared.queue.contract import BatchReply, PredictMessage
+from shared.queue.contract import BatchReply, PredictMessage, Row
 from tests.support.coroutines import run, turns, until
 from tests.support.manifests import classifier
 from tests.unit.gateway.fakes import FakeBatchClient, FakeWorkers, error_of, rows_of
@@ -27,27 +28,26 @@ Asked = asyncio.Task[Answer]
 class Lane:
     """A batcher with callers on one side and a queue that never answers by itself on the other."""
 
-    def __init__(self, slots: int = 1, **settings: Any) -> None:
+    def __init__(self, slots: int = 1, features: Manifest | None = None, **settings: Any) -> None:
         self.batch_client = FakeBatchClient()
         self.workers = FakeWorkers(slots)
         self.worker_groups = WorkerGroups(self.workers)
         self.clock = BrokerClock()
         chosen = GatewaySettings(**settings)
         self.all_models = Budget(chosen.waiting_rows_max)
-        self.batcher = Batcher(
-            classifier(["value"]), self.batch_client, self.worker_groups, self.clock, self.all_models, chosen
-        )
+        manifest = features or classifier(["value"])
+        self.batcher = Batcher(manifest, self.batch_client, self.worker_groups, self.clock, self.all_models, chosen)
         self.asked: list[Asked] = []
 
-    def ask(self, *values: float, deadline_seconds: float = 5.0, owner: str = "") -> Asked:
+    def ask(self, *values: float | str, deadline_seconds: float = 5.0, owner: str = "") -> Asked:
         """Start a request with a row for each value."""
-        rows = [[value] for value in values]
+        rows: list[Row] = [[value] for value in values]
         task = asyncio.create_task(self.batcher.predict(rows, deadline_seconds, owner=owner))
         self.asked.append(task)
         return task
 
     @property
-    def batches(self) -> list[list[float]]:
+    def batches(self) -> list[list[Any]]:
         """The values of each batch that was published."""
         return [[row[0] for row in rows_of(message)] for message in self.batch_client.published]
 
@@ -68,9 +68,9 @@ class Lane:
             await self.answer(self.batch_client.published[done])
             done += 1
 
-    async def learn(self, row_seconds: float, rows: int = 1) -> None:
+    async def learn(self, row_seconds: float, rows: int = 1, value: float | str = 0.0) -> None:
         """Have one batch computed, which takes this time per row."""
-        task = self.ask(*[0.0] * rows)
+        task = self.ask(*[value] * rows)
         await turns()
         await self.answer(self.last, compute_seconds=row_seconds * rows)
         await task
@@ -511,11 +511,11 @@ class Clock:
         self.now = 0.0
         monkeypatch.setattr(batcher, "RowWaitEstimate", lambda: RowWaitEstimate(lambda: self.now))
 
-    async def serve(self, lane: Lane, batches: int, seconds: float) -> None:
+    async def serve(self, lane: Lane, batches: int, seconds: float, compute_seconds: float = 0.0) -> None:
         """Answer a number of batches, each after this many seconds."""
         for _ in range(batches):
             self.now += seconds
-            await lane.answer(lane.last)
+            await lane.answer(lane.last, compute_seconds)
 
 
 @pytest.fixture
@@ -554,6 +554,55 @@ def test_who_could_not_be_answered_in_time_is_refused_at_once(clock: Clock) -> N
         await turns()
         await lane.answer(lane.last)
         assert predictions(served) == [24.0], "nobody waits any more, whatever it has been like"
+
+    run(scenario())
+
+
+def texts() -> Manifest:
+    """Return the manifest of a model of one text."""
+    manifest = classifier(["value"])
+    [feature] = manifest.features
+    return manifest.model_copy(update={"features": [feature.model_copy(update={"type": "string"})]})
+
+
+LONG = "x" * 100_000
+
+
+def test_long_texts_of_one_owner_hold_up_the_others_for_one_row(clock: Clock) -> None:
+    async def scenario() -> None:
+        lane = Lane(features=texts())
+        for _ in range(90):
+            lane.ask(LONG, deadline_seconds=60.0, owner="a")
+        await turns()
+        for _ in range(12):
+            await clock.serve(lane, 1, seconds=0.5, compute_seconds=0.5 * len(lane.batches[-1]))
+        assert {len(batch) for batch in lane.batches[3:]} == {1}
+        await error_of(lane.ask(LONG, deadline_seconds=5.0, owner="a"), Overloaded)
+
+        others = [lane.ask("short", owner="b") for _ in range(20)]
+        await turns()
+        assert not any(task.done() for task in others)
+        await clock.serve(lane, 3, seconds=0.5, compute_seconds=0.5)
+        assert all(task.done() for task in others), "as many as weigh less than a row of the other owner go first"
+        assert {tuple(predictions(task)) for task in others} == {("short",)}
+        await leave(lane)
+        assert lane.batcher.wait_seconds == 0
+
+    run(scenario())
+
+
+def test_a_model_is_slow_while_its_next_row_is_long() -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=2, features=texts())
+        for n_rows in (1, 2, 4, 8):
+            await lane.learn(0.0001, n_rows, "short")
+        slow_before = lane.batcher.slow
+
+        lane.ask(*[LONG] * 4)
+        await turns()
+        assert (slow_before, lane.batcher.slow) == (False, True)
+        assert lane.batches == [[LONG]], "one row at a time, and the other slot stays free for quick models"
+        await leave(lane)
 
     run(scenario())
 

@@ -28,7 +28,7 @@ class Sender:
         if self.left:
             self.left -= 1
             self._log.append(f"{self.model}@{slots.worker_group}" if slots.worker_group else self.model)
-            self.permits.append(slots.issue_permit(self))
+            self.permits.append(slots.issue_permit(self.slow))
         return self.left > 0
 
 
@@ -249,7 +249,7 @@ def test_those_who_wait_go_where_their_model_is_served(
         worker_groups = WorkerGroups(workers)
         slots = worker_groups.serving("iris")
         sender = Sender("iris", 2, log)
-        permit = slots.issue_permit(sender)  # the only slot is taken, so that the next one waits
+        permit = slots.issue_permit(sender.slow)  # the only slot is taken, so that the next one waits
         slots.request_turn(sender)
         await turns()
         assert log == []

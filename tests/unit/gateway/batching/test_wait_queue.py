@@ -1,4 +1,6 @@
 import asyncio
+from collections.abc import Sequence
+from itertools import accumulate
 
 import pytest
 
@@ -6,6 +8,7 @@ from gateway.batching.calls import Answer, WaitingCall
 from gateway.batching.wait_queue import WaitQueue
 from gateway.errors import Overloaded
 from gateway.fairness.budget import Budget
+from shared.queue.contract import Row
 from tests.support.coroutines import run
 
 BATCH_ROWS = 4
@@ -19,14 +22,24 @@ class Waiting:
         self.queue = WaitQueue(BATCH_ROWS)
         self.calls: list[WaitingCall] = []
 
-    def add(self, n_rows: int, deadline: float = 100.0) -> WaitingCall:
-        rows = [[float(len(self.calls))]] * n_rows
-        call = WaitingCall(
-            rows, 0.0, deadline, asyncio.get_running_loop().create_future(), self.all_models.share_of("")
-        )
+    def add(
+        self, n_rows: int, deadline: float = 100.0, owner: str = "", weights: Sequence[int] | None = None
+    ) -> WaitingCall:
+        rows: list[Row] = [[float(len(self.calls))]] * n_rows
+        answer = asyncio.get_running_loop().create_future()
+        sums = [*accumulate(weights)] if weights else None
+        call = WaitingCall(rows, 0.0, deadline, answer, self.all_models.share_of(owner), weights=sums)
         self.calls.append(call)
         self.queue.add(call, BATCH_ROWS)
         return call
+
+    @property
+    def ahead(self) -> int:
+        """Weight that leaves before a row that comes now."""
+        return self.ahead_of("")
+
+    def ahead_of(self, owner: str, weight: int = 1, is_large: bool = False) -> int:
+        return self.queue.weight_ahead(self.all_models.share_of(owner), weight, is_large)
 
     def pop(self, limit: int = BATCH_ROWS, earliest_deadline: float = 0.0) -> list[tuple[int, int]]:
         """Return the calls in the next batch: the number of each, and of its rows there."""
@@ -63,13 +76,13 @@ def test_the_rest_of_a_large_call_gives_way_once_to_the_calls_behind_it() -> Non
     async def scenario() -> None:
         waiting = Waiting()
         waiting.add(9)
-        assert waiting.queue.rows_ahead == 4, "a small call overtakes what is beyond the first batch"
+        assert waiting.ahead == 4, "a small call overtakes what is beyond the first batch"
         assert waiting.pop() == [(0, 4)]
-        assert waiting.queue.rows_ahead == 0
+        assert waiting.ahead == 0
         waiting.add(1)
         assert waiting.pop() == [(1, 1), (0, 3)]
         assert waiting.pop() == [(0, 2)]
-        assert (waiting.queue.rows, waiting.queue.rows_ahead) == (0, 0)
+        assert (waiting.queue.rows, waiting.ahead) == (0, 0)
 
     run(scenario())
 
@@ -106,7 +119,7 @@ def test_removing_a_large_call_drops_its_rest() -> None:
         waiting.pop()
         waiting.queue.remove(large)
         assert not waiting.queue
-        assert (waiting.queue.rows, waiting.queue.rows_ahead) == (0, 0)
+        assert (waiting.queue.rows, waiting.ahead) == (0, 0)
 
     run(scenario())
 
@@ -120,5 +133,111 @@ def test_a_call_whose_turn_comes_too_late_is_refused() -> None:
             late.answer.result()
         assert refused.value.retry_after_seconds == 2.5
         early.answer.set_result(Answer({}, 0.0, 0.0, 0.0))
+
+    run(scenario())
+
+
+# --- owners
+
+
+def test_owners_take_turns_whatever_the_number_of_their_calls() -> None:
+    async def scenario() -> None:
+        waiting = Waiting()
+        for _ in range(6):
+            waiting.add(1, owner="a")
+        waiting.add(1, owner="b")
+        waiting.add(1, owner="b")
+        waiting.add(4, owner="c")
+        assert (waiting.ahead_of("a"), waiting.ahead_of("b"), waiting.ahead_of("d")) == (6 + 2 + 4, 2 + 3 + 3, 3)
+        # The owner of whose rows the least has left goes next; a call that fits into a batch stays whole.
+        assert waiting.pop() == [(0, 1), (6, 1)]
+        assert waiting.pop() == [(8, 4)]
+        assert waiting.pop() == [(1, 1), (7, 1), (2, 1), (3, 1)]
+        assert waiting.pop() == [(4, 1), (5, 1)]
+        assert not waiting.queue
+
+    run(scenario())
+
+
+def test_work_done_while_no_other_waited_counts_against_nobody() -> None:
+    async def scenario() -> None:
+        waiting = Waiting()
+        for _ in range(50):
+            waiting.add(4, owner="a")
+            waiting.pop()
+        waiting.add(1, owner="a")
+        waiting.add(1, owner="b")
+        waiting.add(1, owner="a")
+        waiting.add(1, owner="b")
+        assert [at - 50 for at, _ in waiting.pop()] == [1, 3, 0, 2], "the last call of a still counts, and no more"
+
+    run(scenario())
+
+
+def test_an_owner_who_comes_back_each_time_does_not_go_before_the_others() -> None:
+    async def scenario() -> None:
+        waiting = Waiting()
+        for _ in range(5):
+            waiting.add(1, owner="a")
+        waiting.add(4, owner="b")
+        assert [waiting.pop(), waiting.pop()] == [[(0, 1)], [(5, 4)]]
+        waiting.add(4, owner="b")
+        assert waiting.pop() == [(1, 1), (2, 1), (3, 1)], "b has nothing else waiting, and had four rows"
+        assert [waiting.pop(), waiting.pop()] == [[(6, 4)], [(4, 1)]]
+
+    run(scenario())
+
+
+# --- weights
+
+
+def test_a_batch_is_bounded_by_weight_and_a_heavy_row_is_alone() -> None:
+    async def scenario() -> None:
+        waiting = Waiting()
+        waiting.add(1)
+        waiting.add(3, weights=[9, 2, 2])
+        waiting.add(1)
+        assert (waiting.queue.rows, waiting.queue.weight) == (5, 15)
+        assert waiting.pop() == [(0, 1)]
+        assert waiting.pop() == [(1, 1)]
+        assert waiting.queue.next_weight == 1, "the rest of a large call gives way"
+        assert waiting.pop() == [(2, 1)]
+        assert waiting.queue.next_weight == 2
+        assert waiting.pop() == [(1, 2)]
+        assert (waiting.queue.rows, waiting.queue.weight, waiting.queue.next_weight) == (0, 0, 1)
+
+    run(scenario())
+
+
+def test_a_heavy_row_is_paid_for_with_as_many_light_ones() -> None:
+    async def scenario() -> None:
+        waiting = Waiting()
+        for _ in range(2):
+            waiting.add(1, owner="heavy", weights=[6])
+        for _ in range(9):
+            waiting.add(1, owner="light")
+        assert waiting.pop() == [(0, 1)]
+        assert waiting.ahead_of("light") == 9 + 4
+        assert waiting.ahead_of("another") == 1
+        assert [waiting.pop(), waiting.pop()] == [[(2, 1), (3, 1), (4, 1), (5, 1)], [(6, 1), (7, 1)]]
+        assert waiting.pop() == [(1, 1)]
+        assert waiting.pop() == [(8, 1), (9, 1), (10, 1)]
+
+    run(scenario())
+
+
+def test_rows_of_a_call_that_ended_weigh_nothing() -> None:
+    async def scenario() -> None:
+        waiting = Waiting()
+        call = waiting.add(3, owner="a", weights=[2, 5, 2])
+        waiting.pop(limit=2)
+        assert (waiting.queue.rows, waiting.queue.weight) == (2, 7)
+        waiting.queue.remove(call)
+        assert (waiting.queue.rows, waiting.queue.weight, waiting.all_models.held, waiting.ahead_of("b")) == (
+            0,
+            0,
+            0,
+            0,
+        )
 
     run(scenario())

@@ -471,7 +471,7 @@ def test_a_connection_is_used_again_also_by_others() -> None:
         while connection.recv(65_536):
             connection.sendall(OK + b'Content-Length: 16\r\n\r\n{"prediction":1}')
 
-    with server(serve) as url, httpx.HTTPTransport() as transport:
+    with server(serve) as url, httpx.HTTPTransport(limits=httpx.Limits(keepalive_expiry=None)) as transport:
         client = Client(url, timeout=60, transport=transport)
         assert [client.predict(ROW) for _ in range(2)] == [{"prediction": 1}] * 2
         # A client of httpx' own, whose requests have no end that the bounded stream knows.

@@ -16,6 +16,7 @@ from gateway.web.request_parser import (
     Incoming,
     Reads,
     check_head,
+    check_trailer,
     parse,
     reason_of,
     too_many_chunks,
@@ -137,9 +138,10 @@ class HttpProtocol(HttpToolsProtocol):
         The request is authorized and routed by its head, and a proxy in front has seen no other headers.
 
         Raises:
-            Problem: 431 if there are too many. The parser stops with an error.
+            Problem: if there are too many, or `check_trailer` does. The parser stops with an error.
         """
         if self.cycle is not None and self.cycle.scope is self.scope:
+            check_trailer(name)
             self.on_chunk_header()
             return
         if len(self.headers) >= HEADERS_MAX:
@@ -191,9 +193,8 @@ class HttpProtocol(HttpToolsProtocol):
         self.cycle.message_event.set()
         if self.cycle.response_complete and not self.transport.is_closing():
             # Its body has ended the time that an idle connection has.
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+            seconds, close = self.timeout_keep_alive, self.timeout_keep_alive_handler
+            self.timeout_keep_alive_task = self.loop.call_later(seconds, close)
 
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection that has been idle for too long."""

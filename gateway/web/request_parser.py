@@ -20,6 +20,9 @@ _SINGLE = frozenset((b"host", b"authorization", b"idempotency-key"))
 _HOST = re.compile(rb"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")
 """Form of `Host`: the characters of names and addresses (RFC 3986, section 3.2.2), and a port's colon."""
 
+CONNECTION_HEADERS = {b"connection", b"proxy-connection", b"upgrade"}
+"""Headers by which the parser decides whether the connection goes on as HTTP/1.1."""
+
 HEADERS_MAX = 200
 """Headers of a request at most: each costs the code that reads them more than the parser."""
 
@@ -222,6 +225,18 @@ def reason_of(error: httptools.HttpParserError) -> Problem:
 def too_many_headers() -> Problem:
     """Return the refusal of a head with more than `HEADERS_MAX` headers."""
     return Problem(431, "head_too_large", f"the request has more than {HEADERS_MAX} headers")
+
+
+def check_trailer(name: bytes) -> None:
+    """Check that a trailer says nothing of the connection.
+
+    The parser obeys it although nothing else does: after `Connection: close` it would swallow the next request.
+
+    Raises:
+        Problem: 400 if it does (RFC 9110, section 6.5.1).
+    """
+    if name.lower() in CONNECTION_HEADERS:
+        raise Problem(400, "invalid_http", "a trailer of the body speaks of the connection")
 
 
 def too_many_chunks() -> Problem:

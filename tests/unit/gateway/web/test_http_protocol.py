@@ -455,6 +455,26 @@ def test_trailers_are_no_headers() -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize("trailer", [b"Connection: close", b"connection: upgrade", b"Proxy-Connection: close"])
+def test_a_trailer_about_the_connection_ends_it(trailer: bytes) -> None:
+    end = b"0\r\n" + trailer + b"\r\n\r\n"
+
+    async def scenario() -> None:
+        with connected(App()) as connection:
+            await connection.receive(CHUNKED, b"1\r\n{\r\n" + end, LENGTH + b"12345")
+            assert refusal(connection.transport) == "invalid_http"
+            assert len(connection.app.scopes) == 1
+        with connected(App(reads=False)) as connection:
+            await connection.receive(CHUNKED, b"1\r\n{\r\n")
+            await connection.answer()
+            assert connection.transport.writes[0].startswith(b"HTTP/1.1 200")
+            await connection.receive(end, LENGTH + b"12345")
+            assert connection.protocol.transport.is_closing(), "nobody waits for an answer to the next request"
+            assert len(connection.app.scopes) == 1
+
+    run(scenario())
+
+
 def test_unreadable_requests_are_counted_and_logged_at_a_limited_rate(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
 

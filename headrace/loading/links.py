@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
+from sklearn.base import is_classifier
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble._forest import BaseForest
 from sklearn.ensemble._gb import BaseGradientBoosting
@@ -47,6 +48,8 @@ def check_links(target: Any, state: Any) -> None:
         nodes = state["nodes"]
         if state["node_count"] != len(nodes):
             raise ArtifactInvalid("a tree has another number of nodes than it says")
+        # Without a class, a tree has no values.
+        _check(np.zeros(1, np.int64), target.max_n_classes)
         inner = nodes["left_child"] != -1
         _check_children(nodes["left_child"], nodes["right_child"], inner)
         _check(nodes["feature"][inner], target.n_features)
@@ -61,30 +64,6 @@ def check_links(target: Any, state: Any) -> None:
         words: Mapping[str, Any] = state[0] if type(state) is tuple else state
         _check(np.array([words["state"].get("pos", 0)]), MERSENNE_WORDS + 1)
         _check(np.array([words.get("buffer_pos", 0)]), PHILOX_WORDS + 1)
-
-
-def unshared(target: Any, state: Any) -> Any:
-    """Return the state of an object with memory of its own for what was checked.
-
-    A pickle may let two objects share an array, of which one is changed while it predicts: NumPy's functions write into
-    the array that they get as `out`. Read-only arrays are mapped from the file, and nothing changes them.
-    """
-    if isinstance(target, np.ndarray):
-        # NumPy shares long bytes with the array that it makes of them.
-        return tuple(bytes(memoryview(each)) if type(each) is bytes else each for each in state)
-    if isinstance(target, DistanceMetric):
-        return tuple({**each} if type(each) is dict else each for each in state)
-    if isinstance(target, TreePredictor):
-        return {name: _own(each) for name, each in state.items()}
-    if isinstance(target, KDTree | BallTree):
-        # The rows are no links.
-        rows, *others = state
-        return rows, *map(_own, others)
-    return state
-
-
-def _own(value: Any) -> Any:
-    return value.copy() if isinstance(value, np.ndarray) and value.flags.writeable else value
 
 
 def check_linked_parts(part: Any) -> None:
@@ -106,13 +85,22 @@ def check_linked_parts(part: Any) -> None:
 
 
 def _check_widths(part: Any) -> None:
+    """Check that native code finds each feature of the trees in a row that scikit-learn took for wide enough."""
+    width = vars(part).get("n_features_in_")
+    for tree in _trees_of(part):
+        # Of a width that is no number, scikit-learn may find that it is no other one.
+        if type(tree) is not Tree or not isinstance(width, int | np.integer) or tree.n_features != width:
+            raise ArtifactInvalid("a tree is for rows of another width")
+
+
+def _trees_of(part: Any) -> list[Any]:
     fitted = vars(part)
     if isinstance(part, BaseDecisionTree):
-        widths = [fitted["tree_"].n_features] if "tree_" in fitted else []
-    else:
-        widths = [each.n_features_in_ for each in leaves(fitted.get("estimators_", []))]
-    if any(each != fitted.get("n_features_in_") for each in widths):
-        raise ArtifactInvalid("a tree is for rows of another width")
+        return [fitted["tree_"]] if "tree_" in fitted else []
+    held = [*leaves(fitted.get("estimators_", []))]
+    if not all(isinstance(each, BaseDecisionTree) for each in held):
+        raise ArtifactInvalid("an ensemble of trees has another estimator in the place of a tree")
+    return [vars(each)["tree_"] for each in held]
 
 
 def _check_content(shape: Any, dtype: Any, _: Any, content: Any) -> None:
@@ -192,19 +180,31 @@ def _check_stages(part: Any) -> None:
     stages = fitted.get("estimators_")
     if stages is None:
         return
-    _, n_outputs = stages.shape
-    first, loss = fitted["init_"], fitted["_loss"]
-    if first == "zero":
-        width = fitted["n_trees_per_iteration_"]
-    elif type(first) is DummyClassifier and vars(first)["_strategy"] == "prior" and first.n_outputs_ == 1:
-        width = len(first.class_prior_) if loss.is_multiclass else 1
-    elif type(first) is DummyRegressor and first.n_outputs_ == 1:
-        width = 1
-    else:
-        raise ArtifactInvalid("a gradient boosting begins with another estimator than scikit-learn's default")
-    is_known = type(loss).__module__ == "sklearn._loss.loss" and type(loss.link).__module__ == "sklearn._loss.link"
-    if width != n_outputs or not is_known:
+    loss = fitted["_loss"]
+    for each, module in [(loss, "sklearn._loss.loss"), (loss.link, "sklearn._loss.link")]:
+        if type(each).__module__ != module or any(hasattr(type(each), name) for name in vars(each)):
+            raise ArtifactInvalid("a gradient boosting has another loss than scikit-learn's")
+    is_array = type(stages) is np.ndarray and stages.dtype == object and stages.ndim == 2
+    if not is_array or stages.shape[1] != _first_width(part, loss):
         raise ArtifactInvalid("the stages of a gradient boosting are wider than its first predictions")
+
+
+def _first_width(part: Any, loss: Any) -> Any:
+    """Return the columns of the first predictions, as scikit-learn makes them."""
+    first = vars(part)["init_"]
+    if type(first) is str and first == "zero":
+        width = vars(part)["n_trees_per_iteration_"]
+        return width if type(width) is int else None
+    known = vars(first)
+    if type(known.get("n_outputs_")) is int and known["n_outputs_"] == 1:
+        if not is_classifier(part) and type(first) is DummyRegressor:
+            return 1
+        prior = known.get("class_prior_")
+        # scikit-learn asks a classifier for the probabilities, and takes those of the second of two classes.
+        if is_classifier(part) and type(first) is DummyClassifier and known["_strategy"] == "prior":
+            is_vector = type(prior) is np.ndarray and prior.ndim == 1
+            return (len(prior) if loss.is_multiclass else 1) if is_vector else None
+    raise ArtifactInvalid("a gradient boosting begins with another estimator than scikit-learn's default")
 
 
 def _check_vocabulary(part: Any) -> None:

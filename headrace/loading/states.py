@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 from pandas.api.extensions import ExtensionDtype
 from sklearn.base import BaseEstimator
+from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
+from sklearn.metrics import DistanceMetric
+from sklearn.neighbors import BallTree, KDTree
 
 from headrace.errors import ArtifactInvalid
-from headrace.loading.links import check_linked_parts, check_links, unshared
+from headrace.loading.links import check_linked_parts, check_links
 from headrace.loading.names import is_special
 from headrace.loading.parts import leaves, parts
 from headrace.loading.tokens import is_plain, untrusted
@@ -79,7 +82,7 @@ def set_state(target: Any, state: Any) -> None:
         # Anything else with keys, such as an OrderedDict, would set attributes too.
         raise untrusted(f"a {type(state).__qualname__} as the state of {kind.__qualname__}")
     check_links(target, state)
-    state = unshared(target, state)
+    state = _unshared(target, state)
     # The method of the class, because the state may have set one of the same name.
     set_own = getattr(kind, "__setstate__", None)
     if set_own is not None:
@@ -88,6 +91,30 @@ def set_state(target: Any, state: Any) -> None:
         target.__dict__.update(state)
     else:
         raise untrusted(f"another state of {kind.__qualname__} than its attributes")
+
+
+def _unshared(target: Any, state: Any) -> Any:
+    """Return the state of an object with memory of its own for what was checked.
+
+    A pickle may let two objects share an array, of which one is changed while it predicts: NumPy's functions write into
+    the array that they get as `out`. Read-only arrays are mapped from the file, and nothing changes them.
+    """
+    if isinstance(target, np.ndarray):
+        # NumPy shares long bytes with the array that it makes of them.
+        return tuple(bytes(memoryview(each)) if type(each) is bytes else each for each in state)
+    if isinstance(target, DistanceMetric):
+        return tuple({**each} if type(each) is dict else each for each in state)
+    if isinstance(target, TreePredictor):
+        return {name: _own(each) for name, each in state.items()}
+    if isinstance(target, KDTree | BallTree):
+        # The rows are no links.
+        rows, *others = state
+        return rows, *map(_own, others)
+    return state
+
+
+def _own(value: Any) -> Any:
+    return value.copy() if isinstance(value, np.ndarray) and value.flags.writeable else value
 
 
 def check_attributes(kind: type, state: Mapping[Any, Any]) -> None:

@@ -1,5 +1,6 @@
 """Fitted attributes that native code takes for positions or lengths: with others it would write beyond its arrays."""
 
+import copy
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,12 @@ import pytest
 import scipy.sparse
 import skops.io
 from sklearn.dummy import DummyClassifier, DummyRegressor
-from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor, HistGradientBoostingClassifier
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    RandomForestRegressor,
+)
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.feature_selection import mutual_info_classif
@@ -20,12 +26,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, SplineTransformer
 from sklearn.svm import SVC, SVR, NuSVC, OneClassSVM
 from sklearn.tree import DecisionTreeRegressor
+from sklearn.tree._tree import Tree
 from sklearn.utils import Bunch
 
 from headrace.errors import ArtifactInvalid
 from headrace.loading.archive import load_skops
 from headrace.loading.unpickler import unpickle
-from tests.unit.headrace.loading.pickles import Reduced, dumped, objects
+from tests.unit.headrace.loading.pickles import Reduced, dumped, objects, with_state
 
 ROWS = np.random.default_rng(0).random((60, 3))
 CLASSES = np.arange(60) % 3
@@ -52,6 +59,7 @@ SOUND: dict[str, Callable[[], Any]] = {
     "stages of two classes": lambda: GradientBoostingClassifier(**BOOSTED).fit(ROWS, CLASSES > 1),
     "stages of numbers": lambda: GradientBoostingRegressor(**BOOSTED, loss="quantile").fit(ROWS, CLASSES),
     "stages from zero": lambda: GradientBoostingClassifier(**BOOSTED, init="zero").fit(ROWS, CLASSES),
+    "trees": lambda: RandomForestRegressor(n_estimators=2, max_depth=1).fit(ROWS, CLASSES),
     "histograms": lambda: HistGradientBoostingClassifier(max_iter=2, categorical_features=[0]).fit(
         np.column_stack([CLASSES, ROWS]), ROWS[:, 0] > 0.5
     ),
@@ -117,6 +125,42 @@ def loss(**attributes: Any) -> Any:
     return found
 
 
+def wide_tree(tree: Any) -> Any:
+    """Return a tree that asks for the last of many features."""
+    state = tree.tree_.__getstate__()
+    nodes = state["nodes"].copy()
+    nodes["feature"][0] = 1 << 45
+    wide = Tree(1 << 46, np.ones(1, np.intp), 1)
+    wide.__setstate__({**state, "nodes": nodes})
+    return wide
+
+
+def with_tree(name: str, position: int, make: Callable[[Any], Any]) -> Any:
+    """Return an ensemble whose tree at a position is replaced by what is made of it."""
+    estimator = SOUND[name]()
+    trees = np.array(estimator.estimators_, dtype=object)
+    trees.flat[position] = make(trees.flat[position])
+    estimator.estimators_ = trees if trees.ndim == 2 else trees.tolist()
+    return estimator
+
+
+def no_tree(tree: Any) -> Any:
+    linear = LinearRegression().fit(ROWS, CLASSES)
+    return with_state(linear, tree_=wide_tree(tree))
+
+
+def without_values(tree: Any) -> Any:
+    """Return a tree of no class, which has a position for each node and a value for none."""
+    state = tree.tree_.__getstate__()
+    empty = Tree(3, np.zeros(1, np.intp), 1)
+    empty.__setstate__({**state, "values": np.zeros((len(state["nodes"]), 1, 0))})
+    return changed_part(tree, tree_=empty)
+
+
+def changed_part(part: Any, **attributes: Any) -> Any:
+    return with_state(copy.copy(part), **attributes)
+
+
 POSITIONS: dict[str, Callable[[], Any]] = {
     "fewer columns than categories": lambda: changed("encoder", _n_features_outs=[1]),
     "columns before the first": lambda: changed("encoder", categories_=[NUMBERS[:, 0]] * 2, _n_features_outs=[-5, 13]),
@@ -153,6 +197,28 @@ POSITIONS: dict[str, Callable[[], Any]] = {
     "stages from several outputs": lambda: stages(3, init_=first(n_outputs_=0)),
     "stages from a regression": lambda: stages(1, init_=LinearRegression()),
     "stages from no numbers": lambda: stages(1, init_=regression(n_outputs_=0)),
+    "stages of numbers from classes": lambda: changed(
+        "stages of numbers",
+        estimators_=np.repeat(SOUND["stages of numbers"]().estimators_, 3, axis=1),
+        init_=first(),
+        _loss=loss(is_multiclass=True),
+    ),
+    "stages of classes from numbers": lambda: stages(1, init_=regression()),
+    "stages from a matrix of classes": lambda: stages(3, init_=first(class_prior_=np.ones((3, 1)))),
+    "stages from zero of no number": lambda: stages(
+        3, init_="zero", n_trees_per_iteration_=np.ma.masked_array(1, True)
+    ),
+    "stages in no array": lambda: changed("stages of numbers", estimators_=[SOUND["trees"]().estimators_]),
+    "no tree in a stage": lambda: with_tree("stages of numbers", 1, no_tree),
+    "no tree in a forest": lambda: with_tree("trees", 1, no_tree),
+    "a wide tree in a stage": lambda: with_tree(
+        "stages of numbers", 1, lambda tree: changed_part(tree, tree_=wide_tree(tree))
+    ),
+    "a wide tree in a forest": lambda: with_tree(
+        "trees", 1, lambda tree: changed_part(tree, tree_=wide_tree(tree), n_features_in_=1 << 46)
+    ),
+    "a stage without values": lambda: with_tree("stages of numbers", 1, without_values),
+    "trees of an unknown width": lambda: changed("trees", n_features_in_=np.ma.masked_array(3, True)),
     "stages of one class": lambda: stages(3, _loss=loss(is_multiclass=False)),
     "stages behind another link": lambda: stages(3, _loss=loss(link=Bunch(link=np.diff))),
     "bins of fewer features": lambda: changed("histograms", _bin_mapper=Bunch(is_categorical_=np.zeros(4))),

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
@@ -57,6 +58,8 @@ def test_what_the_gateway_refuses_is_an_exception_of_its_kind(client: Client) ->
 
 def test_threads_that_share_a_client_lose_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    # By default httpx closes connections that are idle for 5 s, as they are on a busy machine.
+    monkeypatch.setattr(httpx, "Limits", partial(httpx.Limits, keepalive_expiry=None))
     all_here = threading.Barrier(30)
     opened, closed = [], []
 
@@ -74,7 +77,7 @@ def test_threads_that_share_a_client_lose_no_connection(monkeypatch: pytest.Monk
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             if self.path == "/models/together/predict":
-                all_here.wait(timeout=10)
+                all_here.wait(timeout=60)
             self.send_response(200)
             self.send_header("Content-Length", "16")
             self.end_headers()

@@ -5,10 +5,12 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+from tests.support.processes import PATIENCE_SECONDS
+
 Result = TypeVar("Result")
 
 
-def run(coroutine: Coroutine[Any, Any, Result], seconds: float = 10.0) -> Result:
+def run(coroutine: Coroutine[Any, Any, Result], seconds: float = PATIENCE_SECONDS) -> Result:
     """Run a coroutine in an event loop of its own and return its result.
 
     Raises:
@@ -30,7 +32,7 @@ async def turns(count: int = 10) -> None:
         await asyncio.sleep(0)
 
 
-async def until(what: str, probe: Callable[[], object | Awaitable[object]], seconds: float = 5.0) -> None:
+async def until(what: str, probe: Callable[[], object | Awaitable[object]], seconds: float = PATIENCE_SECONDS) -> None:
     """Wait until `probe`, which may be a coroutine function, returns something true, and return that.
 
     Raises:

@@ -206,6 +206,7 @@ def test_no_answer_is_trouble_and_the_late_one_is_not_waited_for(monkeypatch: py
         mine = Mine()
         assert await mine.probe.trouble() == "no answer through the queue within 0.01 s"
         assert not mine.batch_client._waiting
+        monkeypatch.setattr(module, "ANSWER_SECONDS", 60.0)
         late = mine.sent[0]
         mine.batch_client.answer(late, [GOOD])
         asked = mine.ask()

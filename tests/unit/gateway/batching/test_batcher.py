@@ -720,7 +720,7 @@ def test_those_behind_a_batch_that_was_not_taken_get_their_turn() -> None:
 def test_the_slot_of_a_lost_batch_is_given_up_after_the_last_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         lane = Lane()
-        lost = lane.ask(1.0, deadline_seconds=0.02)
+        lost = lane.ask(1.0, deadline_seconds=0.5)
         await turns()
         waiting = lane.ask(2.0)
         await error_of(lost, DeadlineExceeded)
@@ -730,19 +730,19 @@ def test_the_slot_of_a_lost_batch_is_given_up_after_the_last_deadline(monkeypatc
         await lane.answer(lane.last)
         assert predictions(waiting) == [2.0]
 
-    monkeypatch.setattr(batcher, "REPLY_GRACE_SECONDS", 0.25)
+    monkeypatch.setattr(batcher, "REPLY_GRACE_SECONDS", 1.0)
     run(scenario())
 
 
 def test_an_answered_batch_is_not_given_up_later(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         lane = Lane()
-        lane.ask(1.0, deadline_seconds=0.02)
+        lane.ask(1.0, deadline_seconds=0.5)
         await turns()
         await lane.answer(lane.last)
         lane.ask(2.0)
         await turns()
-        waiting = lane.ask(3.0, deadline_seconds=0.1)
+        waiting = lane.ask(3.0, deadline_seconds=1.0)
         # The second batch still holds the only slot.
         await error_of(waiting, DeadlineExceeded)
         await lane.answer(lane.last)

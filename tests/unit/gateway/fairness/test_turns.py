@@ -103,9 +103,9 @@ def test_a_pause_is_as_long_as_the_turn_before_it() -> None:
         async with owner_turns.of(""):
             began_at = time.perf_counter()
             await asyncio.sleep(0.02)
-            took = time.perf_counter() - began_at
-        ended_at = time.perf_counter()
+            # The turn lasts a little longer than between these two.
+            ended_at = time.perf_counter()
         async with owner_turns.of(""):
-            assert time.perf_counter() - ended_at >= 0.9 * took
+            assert time.perf_counter() - ended_at >= 0.9 * (ended_at - began_at)
 
     run(scenario())

@@ -32,7 +32,7 @@ def test_an_aborted_answer_is_discarded_by_the_system_too(loop: Callable[[], asy
         asyncio.Runner(loop_factory=loop) as runner,
     ):
         runner.run(scenario(listening.accept()[0]))
-        wait_for("the connection is reset", lambda: has_error(caller), 10)
+        wait_for("the connection is reset", lambda: has_error(caller))
 
 
 def has_error(connection: socket.socket) -> bool:

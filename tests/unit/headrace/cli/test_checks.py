@@ -163,11 +163,11 @@ def test_a_version_that_takes_too_long_does_not_hold_up_the_others(
 
     monkeypatch.setattr("headrace.exporting.verify.verify", slow)
 
-    assert run("verify", "--timeout", "5") == 1
+    assert run("verify", "--timeout", "10") == 1
 
     output, errors = capsys.readouterr()
     assert output.splitlines() == [f"iris v{n} is intact and predicts 1 rows as at its export" for n in (1, 3)]
-    assert errors == "headrace: iris v2: it takes longer than 5 s, and was ended (--timeout)\n"
+    assert errors == "headrace: iris v2: it takes longer than 10 s, and was ended (--timeout)\n"
 
 
 def test_a_version_that_exits_is_not_said_to_be_intact(

@@ -104,7 +104,7 @@ def test_a_command_that_is_stopped_leaves_no_process(number: signal.Signals, cod
 
 
 def test_a_command_that_is_killed_leaves_no_process_for_long() -> None:
-    stopped(signal.SIGKILL, orphaned_seconds=1)
+    stopped(signal.SIGKILL, orphaned_seconds=5)
 
 
 def stopped(number: signal.Signals, orphaned_seconds: float) -> int:

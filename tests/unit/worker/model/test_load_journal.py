@@ -146,14 +146,14 @@ def test_one_process_at_a_time_is_exclusive(journal: LoadJournal) -> None:
         with journal.exclusive():
             pause()
 
-    def enter() -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0.1)
+    def enter(seconds: float) -> None:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
         with journal.exclusive():
             os._exit(0)
 
     with in_paused_child(hold):
-        assert in_child(enter) == -signal.SIGALRM
-    assert in_child(enter) == 0
+        assert in_child(lambda: enter(0.1)) == -signal.SIGALRM
+    assert in_child(lambda: enter(60)) == 0
 
 
 def hold_the_interpreter() -> None:

@@ -115,6 +115,7 @@ class Services:
         self.metrics.jobs_open_limit.set(settings.jobs_open_max)
 
     def _serve(self, manifest: Manifest) -> ServedModel:
+        """Make a version; called in a thread, as the parser of thousands of features takes a while."""
         self.metrics.know(manifest.name)
         settings = self.settings
         # A single row is taken, however long its answer is.

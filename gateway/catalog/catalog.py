@@ -6,6 +6,7 @@ not move to a version that a worker refuses: the old version stays.
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -15,7 +16,8 @@ from gateway.catalog.alias_reader import AliasReader
 from gateway.catalog.alias_state import AliasState
 from gateway.catalog.rollout import Rollout, RunningTrial
 from gateway.catalog.served_model import ServedModel
-from gateway.errors import ModelUnavailable, UnknownModel
+from gateway.catalog.served_models import Key, ServedModels
+from gateway.errors import ModelUnavailable, RequestError, UnknownModel
 from gateway.fairness.turns import OwnerTurns
 from headrace.errors import ModelError, ModelNotFound
 from headrace.models.alias import LATEST, PRODUCTION, Alias, Trial, served_alias
@@ -28,9 +30,6 @@ logger = logging.getLogger(__name__)
 PATIENCE_SECONDS = 30.0
 """Time that a move waits for the last workers, once one worker has the new version."""
 
-KEEP_SECONDS = 60.0
-"""Time that a version which no alias means stays in memory after its last request."""
-
 LINES_PER_SECOND = 10
 """Log lines about versions that can't be read, which callers may ask for again and again."""
 
@@ -41,7 +40,7 @@ _UNKNOWN = AliasState()
 
 
 class Catalog:
-    """The models that are served. Reads the store in threads, as that may be behind a slow network."""
+    """The models that are served, each read at its first request; all reading is in threads, as it may be slow."""
 
     def __init__(
         self, store: ModelStore, default_model: str, workers: Workers, make: Callable[[Manifest], ServedModel]
@@ -50,8 +49,8 @@ class Catalog:
         self.default_model = default_model
         self._workers = workers
         self._make = make
-        self._served: dict[tuple[str, str], ServedModel] = {}
-        """Versions in memory, by name and version."""
+        self._making = threading.Lock()
+        self._served = ServedModels()
         self._aliases: dict[str, dict[str, AliasState]] = {}
         """States by name and alias; a model without aliases has an empty dictionary."""
         self._alias_reader = AliasReader(store, default_model)
@@ -69,7 +68,7 @@ class Catalog:
         for name, (records, damaged) in self._alias_reader.read(self._aliases).items():
             self._aliases[name] = {alias: AliasState(record.version) for alias, record in records.items()}
             self._hold_place(name, damaged)
-        self._add(self._store.manifest(self.default_model, self.alias_of(self.default_model)))
+        self._add(self._made(self.default_model, self.alias_of(self.default_model), True))
 
     def alias_of(self, name: str) -> str:
         """Return the alias that answers callers who name neither an alias nor a version."""
@@ -140,7 +139,7 @@ class Catalog:
 
         Raises:
             UnknownModel: if the store has no such model, alias or version.
-            Overloaded: if too many versions are looked up.
+            Overloaded, QueueFull: if too many versions are looked up, or those in use leave no memory for it.
             ModelUnavailable: if the store does not answer, or the manifest is damaged.
         """
         served = self.served_now(name, reference)
@@ -155,7 +154,7 @@ class Catalog:
         """Read a version from the store in one of these threads, or in a common one; errors as in `get`."""
         try:
             loop = asyncio.get_running_loop()
-            manifest = await loop.run_in_executor(threads, self._store.manifest, name, version, False)
+            served = await loop.run_in_executor(threads, self._made, name, version)
         except ModelNotFound:
             raise UnknownModel() from None
         except ModelError as error:
@@ -163,7 +162,13 @@ class Catalog:
             if before is not None:
                 logger.error("%s %s can't be served: %s%s", name, version, error, before)
             raise ModelUnavailable() from None
-        return self._add(manifest)
+        return self._add(served)
+
+    def _made(self, name: str, version: str, explain: bool = False) -> ServedModel:
+        """Read a version and make the parser of its rows, one at a time: a wide one takes 0.5 s; blocks."""
+        manifest = self._store.manifest(name, version, explain)
+        with self._making:
+            return self._served.get((manifest.name, manifest.version)) or self._make(manifest)
 
     async def step(self) -> None:
         """Follow the aliases of the store, then pause: a step of a background loop."""
@@ -195,7 +200,8 @@ class Catalog:
                 del self._aliases[name]
                 continue
             self._aliases[name] = {alias: state.orphaned() for alias, state in self._aliases[name].items()}
-        self._forget_unused()
+        meant = (self._meant(name) for name in self._aliases)
+        self._served.forget_unused(self._on_trial().union(*meant), time.monotonic())
 
     def _hold_place(self, name: str, damaged: Collection[str]) -> None:
         """Let the store resolve a damaged alias that was never read, which fails until it is repaired."""
@@ -237,13 +243,13 @@ class Catalog:
     async def _can_move(self, name: str, alias: str, version: str, since: float) -> bool:
         if not self._workers_ready(name, version, time.monotonic() - since):
             return False
-        # The first request for the new version must not wait for its manifest.
-        answers = alias in (self.alias_of(name), PRODUCTION)
+        # The first request for the new version of a model in use must not wait for its manifest.
+        answers = alias in (self.alias_of(name), PRODUCTION) and self._in_use(name)
         return not answers or await self._read_ahead(name, version, f"{alias} does not move") is not None
 
     async def _running(self, name: str, trial: Trial | None) -> RunningTrial[ServedModel] | None:
         """Return a trial of the store as a running one; None if there is none, or the workers are not ready for it."""
-        if trial is None or not self._workers_ready(name, trial.version, 0.0):
+        if trial is None or not self._in_use(name) or not self._workers_ready(name, trial.version, 0.0):
             return None
         served = await self._read_ahead(name, trial.version, "it gets no trial")
         return RunningTrial(served, trial.share) if served is not None else None
@@ -252,9 +258,13 @@ class Catalog:
         """Return a version before a request asks for it; None, after a log line, if it can't be read."""
         try:
             return self.served_now(name, version) or await self._read(name, version)
-        except (UnknownModel, ModelUnavailable) as error:
+        except RequestError as error:
             logger.warning("%s %s can't be read, so %s: %s", name, version, consequence, error)
             return None
+
+    def _in_use(self, name: str) -> bool:
+        """Tell whether a worker holds any version of a model, or a caller has asked for one."""
+        return self._served.holds(name) or bool(self._workers.holders(name, ""))
 
     def _workers_ready(self, name: str, version: str, waited_seconds: float) -> bool:
         """Tell whether the workers that hold a model have this version in memory; the others load it on demand."""
@@ -264,8 +274,7 @@ class Catalog:
         if not holders:
             # No worker holds the model, so waiting would not help; but a version that answers now must go on.
             current = self.aliases(name).get(self.alias_of(name))
-            served = any(model == name for model, _ in self._served)
-            return current is None or not served or bool(self._workers.refusals(f"{name} {current}"))
+            return current is None or not self._served.holds(name) or bool(self._workers.refusals(f"{name} {current}"))
         return all(holders.values()) or (any(holders.values()) and waited_seconds > PATIENCE_SECONDS)
 
     def _states(self, name: str) -> dict[str, AliasState]:
@@ -276,20 +285,16 @@ class Catalog:
         states = self._aliases.get(name)
         return states.get(reference, _UNKNOWN) if states else _UNKNOWN
 
-    def _add(self, manifest: Manifest) -> ServedModel:
-        key = (manifest.name, manifest.version)
+    def _add(self, served: ServedModel) -> ServedModel:
+        key = (served.manifest.name, served.manifest.version)
         if key not in self._served:
-            self._served[key] = self._make(manifest)
+            self._served.add(served, lambda: self._meant(self.default_model) | self._on_trial())
         return self._served[key]
 
-    def _forget_unused(self) -> None:
-        """Drop the versions that no alias means, no trial uses and no caller has asked for lately."""
-        needed: set[tuple[str, str | None]] = set()
-        for name, states in self._aliases.items():
-            for state in states.values():
-                needed.add((name, state.current))
-                needed |= {(name, trial.version.manifest.version) for trial in state.rollout.trials.values()}
-        now = time.monotonic()
-        for key, served in list(self._served.items()):
-            if key not in needed and served.batcher.idle and now - served.used_at > KEEP_SECONDS:
-                del self._served[key]
+    def _meant(self, name: str) -> set[Key]:
+        return {(name, version) for version in self.aliases(name).values()}
+
+    def _on_trial(self) -> set[Key]:
+        states = (state for states in self._aliases.values() for state in states.values())
+        trials = (trial.version.manifest for state in states for trial in state.rollout.trials.values())
+        return {(manifest.name, manifest.version) for manifest in trials}

@@ -11,6 +11,9 @@ from gateway.catalog.answer_size import answer_row_bytes
 from gateway.catalog.row_parser import RowParser
 from headrace.models.manifest import Manifest
 
+FIXED_BYTES = 50_000
+"""Bytes of memory that a version takes however small its manifest is."""
+
 
 @dataclass(eq=False)
 class ServedModel:
@@ -23,9 +26,12 @@ class ServedModel:
     """Time of the last request for it, in seconds of the monotonic clock."""
     answer_row_bytes: int = field(init=False)
     """Bytes of the longest answer to a row."""
+    memory_bytes: int = field(init=False)
+    """Bytes of memory at most."""
 
     def __post_init__(self) -> None:
         self.answer_row_bytes = answer_row_bytes(self.manifest)
+        self.memory_bytes = FIXED_BYTES + self.manifest.memory_bytes
 
     @cached_property
     def manifest_json(self) -> bytes:

@@ -13,7 +13,7 @@ from headrace.data.advice import ADVICE, OTHER_ADVICE
 from headrace.data.forms import fitted_form, texts_alone
 from headrace.data.unused import dropped_columns
 from headrace.errors import NotExportable
-from headrace.models.manifest import Filled, InputForm
+from headrace.models.manifest import FEATURES_MAX, Filled, InputForm
 
 TEXT = "text"
 """Name of the feature of an estimator that was fitted on texts alone."""
@@ -117,6 +117,11 @@ def read_table(estimator: Any, rows: Any, feature_names: Sequence[str] | None = 
     columns = [read_column(name, frame[name]) for at, name in enumerate(frame.columns) if at not in positions]
     if refusal:
         raise refusal
+    if len(columns) > FEATURES_MAX:
+        raise NotExportable(
+            f"it has {len(columns):,} features, and a model has at most {FEATURES_MAX:,}: compute them in a pipeline, "
+            "such as words from a column of texts"
+        )
     if not isinstance(given, pd.DataFrame):
         # An array has one dtype for all columns.
         columns = [

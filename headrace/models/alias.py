@@ -13,6 +13,9 @@ PRODUCTION = "production"
 
 MOST_REMEMBERED = 10
 
+ALIAS_BYTES_MAX = 10_000
+"""Bytes of an alias' file, which has 1.5 kB at most: gateways read all of them every second."""
+
 
 def served_alias(aliases: Collection[str]) -> str:
     """Return the alias by which a model is served by default: `production` if there is one, or else `latest`."""

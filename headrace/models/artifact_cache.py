@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from headrace.errors import ArtifactInvalid, FileUnusable
 from headrace.models.local_storage import regular_file_parts
-from headrace.models.manifest import Artifact, check_digest
+from headrace.models.manifest import Artifact
 from headrace.models.storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -95,3 +95,13 @@ def copy_verified(
     if cache:
         # A remote storage has a single part.
         cache.put(artifact.sha256, part)
+
+
+def check_digest(digest: str, expected: str, where: str) -> None:
+    """Compare the SHA-256 of a file, in hexadecimal, with that of the manifest; `where` names the file in the error.
+
+    Raises:
+        ArtifactInvalid: if they differ.
+    """
+    if digest != expected:
+        raise ArtifactInvalid(f"{where}: SHA-256 is {digest[:12]}…, the manifest says {expected[:12]}…")

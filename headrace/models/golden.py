@@ -7,7 +7,8 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from headrace.errors import ArtifactInvalid
-from headrace.models.manifest import GoldenRows, Manifest, Sample, check_digest
+from headrace.models.artifact_cache import check_digest
+from headrace.models.manifest import GoldenRows, Manifest, Sample
 from headrace.models.store import ModelStore
 
 GOLDEN_FILE = "golden.json"

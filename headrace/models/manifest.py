@@ -25,11 +25,11 @@ The dtypes of a row never depend on the rows beside it: rows that leave differen
 predicted apart.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from headrace.errors import ArtifactInvalid, ManifestInvalid
+from headrace.errors import ManifestInvalid
 
 MANIFEST_FORMAT = 1
 MANIFEST_FILE = "manifest.json"
@@ -42,6 +42,23 @@ Identifier = Annotated[str, StringConstraints(pattern=IDENTIFIER_PATTERN)]
 """A model name or version: safe as a folder name, a URL segment and a metric label."""
 
 Ratio = Annotated[float, Field(gt=0, lt=1)]
+
+FEATURES_MAX = 10_000
+"""Features, and outputs, of a model: a manifest of so many numbers has 15 MB, and their row in JSON 0.2 MB."""
+
+FILLED_MAX, SAMPLES_MAX, FACTS_MAX, MISTAKES_MAX = 50_000, 1_000, 1_000, 1_000
+"""Columns without use, sample rows, libraries and scores, and reported mistakes: 800,000 would take 0.5 GB."""
+
+PARTS_MAX = 800_000
+"""Commas and brackets of a manifest: with FEATURES_MAX numbers it has 700,000, and takes 0.3 s to parse."""
+
+MEMORY_PER_BYTE = 20
+"""Bytes of memory that a manifest and the parser of its rows take for each byte of its JSON: 9 to 18 as measured."""
+
+Item = TypeVar("Item")
+
+Items = Annotated[list[Item], Field(fail_fast=True)]
+"""A list that is read up to its first mistake: 800,000 mistakes take a gigabyte."""
 
 
 class _Part(BaseModel):
@@ -75,9 +92,9 @@ class Reference(_Part):
     bins has no bin of its own and counts as `other`.
     """
 
-    bins: list[str] = Field(min_length=1)
-    ratios: list[Ratio | Literal[1]]
-    edges: list[float] | None = None
+    bins: Items[str] = Field(min_length=1)
+    ratios: Items[Ratio | Literal[1]]
+    edges: Items[float] | None = None
 
     @property
     def has_missing(self) -> bool:
@@ -111,19 +128,19 @@ class Feature(_Part):
     """Greatest value seen in training, of a number, rounded up likewise."""
     whole: bool | None = None
     """True if all values of training are whole numbers; None in manifests of older exports."""
-    categories: list[str] | None = None
+    categories: Items[str] | None = None
     """Texts of several training rows, the most frequent first, at most 100; others are accepted, unless `known` says
     otherwise. None where hardly any text repeats. Of dtype `category`: all categories, in the order of the dtype."""
     refuses_unknown: bool = False
     """True if the estimator raises for values that it has not seen in training."""
-    known: list[Scalar] | None = None
+    known: Items[Scalar] | None = None
     """All values that such an estimator takes, if each is in several training rows; otherwise None, because values of
     single training rows are not public, and only a worker refuses the others."""
     magnitude: float | None = Field(default=None, gt=0)
     """Greatest magnitude of a number that the estimator takes; None if it takes any, or is not known to refuse any."""
     longest: int | None = None
     """Characters of the longest text seen in training, of a string."""
-    histogram_edges: list[float] | None = None
+    histogram_edges: Items[float] | None = None
     """Rising bucket bounds of `inference_feature_value`, of a number."""
     reference: Reference
 
@@ -159,7 +176,7 @@ class Output(_Part):
 
     name: str = Field(default="prediction", min_length=1, max_length=128)
     kind: Literal["class", "number"]
-    classes: list[str | int | bool] | None = None
+    classes: Items[str | int | bool] | None = None
     """The classes in the order of the probabilities."""
     reference: Reference
 
@@ -186,9 +203,9 @@ class Sample(_Part):
     With several outputs, `prediction` holds one value and `probabilities` one list per output.
     """
 
-    row: list[Scalar | None]
-    prediction: Scalar | list[Scalar]
-    probabilities: list[float] | list[list[float]] | None = None
+    row: Items[Scalar | None]
+    prediction: Scalar | Items[Scalar]
+    probabilities: Items[float] | Items[Items[float]] | None = None
 
 
 class Manifest(_Part):
@@ -203,20 +220,20 @@ class Manifest(_Part):
     estimator: str
     """Qualified class name, for people."""
     artifact: Artifact
-    libraries: dict[str, str]
+    libraries: dict[str, str] = Field(max_length=FACTS_MAX)
     """Versions at export: python, scikit-learn, numpy, joblib."""
-    features: list[Feature] = Field(min_length=1)
+    features: Items[Feature] = Field(min_length=1, max_length=FEATURES_MAX)
     input: InputForm = "array"
     """Form of the estimator's input: an array, a data frame with the features' names and dtypes, or, of one feature of
     texts, a series or an array of them."""
-    filled: list[Filled] = []
+    filled: Items[Filled] = Field(default=[], max_length=FILLED_MAX)
     """Columns of the estimator's input that are no features, by rising position."""
-    outputs: list[Output] = Field(min_length=1)
+    outputs: Items[Output] = Field(min_length=1, max_length=FEATURES_MAX)
     probabilities: bool = False
     """True if the model predicts probabilities of the classes."""
     training_rows: int = Field(gt=0)
-    scores: dict[str, float]
-    samples: list[Sample] = []
+    scores: dict[str, float] = Field(max_length=FACTS_MAX)
+    samples: Items[Sample] = Field(default=[], max_length=SAMPLES_MAX)
     """Rows that anyone may see: made up, or training rows that the exporter made public."""
     golden: GoldenRows | None = None
     """Training rows that stay in the model store; versions of older exports have none."""
@@ -244,21 +261,30 @@ class Manifest(_Part):
         # float32 rounds results to seven digits, and sums of them to fewer.
         return 1e-4 if any(each.dtype.lower() in ("float32", "float16") for each in self.features) else 1e-6
 
+    @property
+    def memory_bytes(self) -> int:
+        """Memory of this manifest and the parser of its rows in bytes, at most; found by writing it as JSON."""
+        return MEMORY_PER_BYTE * len(self.model_dump_json())
+
     @classmethod
     def parse(cls, content: bytes, where: str) -> "Manifest":
         """Read the content of a `manifest.json`; `where` names it in the error.
 
         Raises:
-            ManifestInvalid: if the content is not JSON, or not of a known format.
+            ManifestInvalid: if the content is not JSON, not of a known format, or has too many parts.
         """
+        # Before it is parsed, which would take 0.5 GB of the longest document.
+        if sum(map(content.count, (b",", b"[", b"{"))) > PARTS_MAX:
+            raise ManifestInvalid(f"{where}: it has more than {PARTS_MAX:,} values")
         try:
             return cls.model_validate_json(content)
         except ValidationError as error:
+            if (mistakes := error.error_count()) > MISTAKES_MAX:
+                raise ManifestInvalid(f"{where}: it has {mistakes:,} mistakes") from None
             errors = error.errors(include_url=False, include_input=False)
             if any(each["loc"] == ("format_version",) for each in errors):
-                raise ManifestInvalid(
-                    f"{where}: format_version is not {MANIFEST_FORMAT}, the only one that this program knows"
-                ) from None
+                reason = f"format_version is not {MANIFEST_FORMAT}, the only one that this program knows"
+                raise ManifestInvalid(f"{where}: {reason}") from None
             first = errors[0]
             field = ".".join(str(part) for part in first["loc"]) or "manifest"
             raise ManifestInvalid(f"{where}: {field}: {first['msg']}") from None
@@ -271,13 +297,3 @@ class Manifest(_Part):
         """
         if (self.name, self.version) != (name, version):
             raise ManifestInvalid(f"{where}: the manifest is of {self.name} {self.version}")
-
-
-def check_digest(digest: str, expected: str, where: str) -> None:
-    """Compare the SHA-256 of a file, in hexadecimal, with that of the manifest; `where` names the file in the error.
-
-    Raises:
-        ArtifactInvalid: if they differ.
-    """
-    if digest != expected:
-        raise ArtifactInvalid(f"{where}: SHA-256 is {digest[:12]}…, the manifest says {expected[:12]}…")

@@ -11,10 +11,7 @@ from headrace.models.local_storage import LocalStorage
 from headrace.models.remote_storage import RemoteStorage
 
 DOCUMENT_BYTES_MAX = 16_000_000
-"""Bytes of a manifest, an alias, a signature or golden rows; a larger file is not read.
-
-A manifest has about 1 kB for each feature. Parsed, it takes up to thirty times its bytes.
-"""
+"""Bytes of a manifest, a signature or golden rows; a larger file is not read. A manifest has 1 to 1.5 kB a feature."""
 
 Interrupts = tuple[type[BaseException], ...]
 """Exceptions that interrupt a call from outside, such as a time limit: a storage passes them on unchanged."""
@@ -49,19 +46,20 @@ class Storage(Protocol):
         """Remove a folder, its file `first` before all others, or raise FileNotFoundError."""
 
 
-def read_document(storage: Storage, path: str) -> bytes | None:
+def read_document(storage: Storage, path: str, max_bytes: int | None = None) -> bytes | None:
     """Return the content of a file that is no artifact; None if there is no such file.
 
     Raises:
-        FileUnusable: if it has more than DOCUMENT_BYTES_MAX bytes, or can't be read as a file.
+        FileUnusable: if it has more than `max_bytes`, by default DOCUMENT_BYTES_MAX, or can't be read as a file.
         StoreUnavailable: if it can't be read.
     """
+    max_bytes = max_bytes or DOCUMENT_BYTES_MAX
     try:
-        content = b"".join(storage.parts(path, DOCUMENT_BYTES_MAX + 1))
+        content = b"".join(storage.parts(path, max_bytes + 1))
     except FileNotFoundError:
         return None
-    if len(content) > DOCUMENT_BYTES_MAX:
-        raise FileUnusable(f"{storage.location(path)}: it has more than {DOCUMENT_BYTES_MAX:,} bytes")
+    if len(content) > max_bytes:
+        raise FileUnusable(f"{storage.location(path)}: it has more than {max_bytes:,} bytes")
     return content
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from headrace.errors import FileUnusable, ManifestInvalid, ModelError, ModelNotFound
-from headrace.models.alias import LATEST, Alias, Trial
+from headrace.models.alias import ALIAS_BYTES_MAX, LATEST, Alias, Trial
 from headrace.models.artifact_cache import ArtifactCache, copy_verified
 from headrace.models.identifiers import identifier, is_identifier, version_folder
 from headrace.models.manifest import MANIFEST_FILE, SIGNATURE_FILE, Manifest
@@ -168,17 +168,17 @@ class ModelStore:
 
         Raises:
             FileExistsError: if the version exists already; versions never change.
-            ManifestInvalid: if `write` left no manifest or one of another version.
+            ManifestInvalid: if `write` left no manifest or one of another version, FileUnusable if it is too large.
             ModelError: if the name or the version can't be used. Exceptions of `write` are passed on.
         """
         self.check_new(name, version)
 
         def write_checked(draft: Path) -> None:
             write(draft)
-            where, path = f"new version {version!r} of {name!r}", draft / MANIFEST_FILE
-            if not path.is_file():
+            where = f"new version {version!r} of {name!r}"
+            if (content := read_document(open_storage(draft), MANIFEST_FILE)) is None:
                 raise ManifestInvalid(f"{where}: there is no {MANIFEST_FILE}")
-            Manifest.parse(path.read_bytes(), where).check_identity(name, version, where)
+            Manifest.parse(content, where).check_identity(name, version, where)
 
         try:
             self._storage.add_folder(version_folder(name, version), write_checked, last=MANIFEST_FILE)
@@ -288,7 +288,7 @@ class ModelStore:
 
     def _alias(self, name: str, alias: str) -> Alias | None:
         path = f"{identifier(name)}/{ALIASES}/{identifier(alias)}.json"
-        content = read_document(self._storage, path)
+        content = read_document(self._storage, path, ALIAS_BYTES_MAX)
         return None if content is None else Alias.parse(content, self._storage.location(path))
 
     def _known_alias(self, name: str, alias: str) -> Alias:

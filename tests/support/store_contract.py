@@ -8,7 +8,7 @@ import pytest
 
 from headrace.cli.removal import prunable
 from headrace.errors import ArtifactInvalid, FileUnusable, ManifestInvalid, ModelError, ModelNotFound
-from headrace.models.alias import Alias
+from headrace.models.alias import ALIAS_BYTES_MAX, Alias
 from headrace.models.manifest import SIGNATURE_FILE, Manifest
 from headrace.models.storage import open_storage, read_document
 from headrace.models.store import ModelStore
@@ -235,6 +235,24 @@ class StoreContract:
             store.manifest("iris", "v1")
         assert store.versions("iris") == ["v1", "v2"]
         assert store.manifest("iris", "v2").version == "v2"
+
+    def test_a_version_whose_manifest_is_too_large_is_not_added(
+        self, store: ModelStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("headrace.models.storage.DOCUMENT_BYTES_MAX", 100)
+
+        with pytest.raises(FileUnusable, match=r"manifest\.json: it has more than 100 bytes"):
+            add(store, "v1")
+        assert store.names() == []
+
+    def test_an_alias_that_is_too_large_is_not_read(self, store: ModelStore) -> None:
+        add(store, "v1")
+        store.set_alias("iris", "small", "v1")
+        open_storage(store.root).replace("iris/aliases/large.json", b" " * (ALIAS_BYTES_MAX + 1))
+
+        assert list(store.alias_records("iris", lambda *_: None)) == ["small"]
+        with pytest.raises(FileUnusable, match=r"aliases/large\.json: it has more than 10,000 bytes"):
+            store.manifest("iris", "large")
 
     def test_a_damaged_alias_does_not_hide_the_others(self, store: ModelStore) -> None:
         add(store, "v1")

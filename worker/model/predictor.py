@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 NOT_TRIED = "an earlier row of the same call failed"
 
 FIXED_BYTES = 100_000
-"""Bytes of memory that a predictor takes beside its estimator, about: manifest, metrics."""
+"""Bytes of memory that a predictor takes beside its estimator and manifest, about: metrics."""
 
 
 class Predictor:
@@ -42,7 +42,7 @@ class Predictor:
         """Serve an estimator; `golden` are the private rows that it must predict beside the manifest's samples."""
         self.manifest = manifest
         self._checked_rows = [*manifest.samples, *golden]
-        self.size_bytes = loaded.size_bytes + FIXED_BYTES
+        self.size_bytes = loaded.size_bytes + manifest.memory_bytes + FIXED_BYTES
         """Bytes of memory that the predictor takes, about."""
         self._estimator = loaded.estimator
         self._convert = row_converter(manifest)

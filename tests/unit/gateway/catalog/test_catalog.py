@@ -7,10 +7,11 @@ from typing import Any, cast
 import pytest
 
 from gateway.batching.batcher import Batcher
-from gateway.catalog.catalog import KEEP_SECONDS, LINES_PER_SECOND, LOOK_UPS_TOGETHER, PATIENCE_SECONDS, Catalog
+from gateway.catalog.catalog import LINES_PER_SECOND, LOOK_UPS_TOGETHER, PATIENCE_SECONDS, Catalog
 from gateway.catalog.row_parser import RowParser
 from gateway.catalog.served_model import ServedModel
-from gateway.errors import ModelUnavailable, RequestError, UnknownModel
+from gateway.catalog.served_models import KEEP_SECONDS
+from gateway.errors import ModelUnavailable, QueueFull, RequestError, UnknownModel
 from headrace.errors import FileUnusable, ManifestInvalid, ModelError, ModelNotFound, StoreUnavailable
 from headrace.models.alias import Alias, Trial
 from headrace.models.manifest import Manifest
@@ -113,11 +114,13 @@ class Gateway:
         self.store.put("sticks", "latest", "v1")
         self.workers.hold("a", "sticks v1")
         self.made: list[str] = []
+        self.made_by: set[threading.Thread] = set()
         self.catalog = Catalog(cast(ModelStore, self.store), "sticks", cast(Any, self.workers), self._make)
         self.catalog.load()
 
     def _make(self, manifest: Manifest) -> ServedModel:
         self.made.append(f"{manifest.name} {manifest.version}")
+        self.made_by.add(threading.current_thread())
         parser = RowParser(manifest, 10)
         return ServedModel(manifest, parser, cast(Batcher, FakeBatcher()), used_at=self.now)
 
@@ -582,6 +585,79 @@ def test_versions_that_an_alias_means_are_kept(at: Gateway) -> None:
     at.look(10 * KEEP_SECONDS)
 
     assert (at.serves(), at.serves(reference="old")) == ("v2", "v1")
+
+
+@pytest.fixture
+def room_for_three(at: Gateway, monkeypatch: pytest.MonkeyPatch) -> Gateway:
+    """A gateway with the memory of three versions."""
+    monkeypatch.setattr("gateway.catalog.served_models.BYTES_MAX", int(3.5 * at.catalog.default.memory_bytes))
+    return at
+
+
+def test_models_that_no_one_uses_are_not_read(at: Gateway) -> None:
+    for number in range(1000):
+        at.store.put(f"m{number}", "latest", "v1", "v0", split=Trial(version="v2", share=1.0))
+        at.store.put(f"m{number}", "production", "v1", shadow=Trial(version="v2", share=1.0))
+    at.look()
+    for number in range(1000):
+        at.store.put(f"m{number}", "production", "v3")
+    at.look()
+
+    assert at.catalog.aliases("m7") == {"latest": "v1", "production": "v3"}
+    assert at.made == ["sticks v1"]
+    assert at.get("m7") == "v3"
+    assert at.made == ["sticks v1", "m7 v3"]
+
+
+def test_a_version_is_made_outside_of_the_event_loop(at: Gateway) -> None:
+    at.made_by.clear()
+    at.store.put("sticks", "latest", "v2")
+    at.workers.hold("a", "sticks v2")
+    at.look()
+    at.get("sticks", "v2")
+    at.store.put("stones", "latest", "v1")
+    at.get("stones")
+
+    assert at.made == ["sticks v1", "sticks v2", "stones v1"]
+    assert threading.current_thread() not in at.made_by
+
+
+def test_beyond_the_memory_the_version_goes_that_was_not_used_for_longest(room_for_three: Gateway) -> None:
+    at = room_for_three
+    for name in ("a", "b", "c", "d"):
+        at.store.put(name, "latest", "v1")
+    at.look()
+    for name in ("a", "b", "a", "c", "d"):
+        at.now += 1
+        at.get(name)
+
+    assert [served.manifest.name for served in at.catalog.served] == ["sticks", "c", "d"]
+    assert at.get("a") == "v1", "read once more"
+    assert len(at.catalog.served) == 3
+
+
+def test_neither_the_default_model_nor_one_on_trial_or_with_waiting_callers_makes_room(
+    room_for_three: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = room_for_three
+    at.workers.hold("a", "sticks v1", "stones v1", "stones v2")
+    at.store.put("stones", "latest", "v1", shadow=Trial(version="v2", share=0.5))
+    at.look()
+    at.get("stones")
+    at.now += 1
+    at.store.put("other", "latest", "v1")
+
+    assert at.get("other") == "v1"
+    assert sorted(served.label for served in at.catalog.served) == ["other v1", "sticks v1", "stones v2"]
+    monkeypatch.setattr(FakeBatcher, "idle", False)
+    assert isinstance(at.refusal("stones"), QueueFull)
+    at.store.put("sticks", "latest", "v2")
+    at.workers.hold("a", "sticks v2", "stones v1", "stones v2")
+    at.look()
+    assert at.serves() == "v1", "there is no room for the version that it moves to"
+    monkeypatch.setattr(FakeBatcher, "idle", True)
+    at.look()
+    assert at.serves() == "v2"
 
 
 def test_versions_with_waiting_callers_are_kept(at: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -281,3 +281,11 @@ def test_the_format_is_skops_where_that_can_hold_the_estimator(
 
     assert [path.name for path in Path(exported.location).glob("model.*")] == files
     assert exported.manifest.artifact.file == files[0]
+
+
+def test_more_features_than_a_manifest_may_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace.data.table.FEATURES_MAX", 1)
+
+    with pytest.raises(NotExportable, match="it has 2 features, and a model has at most 1"):
+        export(LogisticRegression().fit(X, Y), X, Y, name="wide", store=tmp_path / "models")
+    assert not (tmp_path / "models").exists()

@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from gateway.catalog.served_models import BYTES_MAX
 from headrace.errors import ArtifactInvalid, ManifestInvalid
-from headrace.models.manifest import MANIFEST_FORMAT, Manifest, Reference, check_digest
+from headrace.models.artifact_cache import check_digest
+from headrace.models.manifest import FEATURES_MAX, FILLED_MAX, MANIFEST_FORMAT, PARTS_MAX, Manifest, Reference
+from headrace.models.storage import DOCUMENT_BYTES_MAX
 
 CONTENT = b"an estimator"
 
@@ -89,6 +92,53 @@ def test_a_file_that_is_no_manifest_is_refused(content: bytes) -> None:
         Manifest.parse(content, "here")
 
     assert "\n" not in str(caught.value)
+
+
+def many(number: int, form: str) -> bytes:
+    return ",".join(form.replace("#", str(at)) for at in range(number)).encode()
+
+
+TEXT = '{"name":"t#","type":"string","reference":{"bins":["other"],"ratios":[1]}}'
+OUTPUT = '{"kind":"number","reference":{"bins":["other"],"ratios":[1]}}'
+FILLED = '{"name":"","position":0,"dtype":"","value":null}'
+
+
+@pytest.mark.parametrize(
+    ("field", "content", "reason"),
+    [
+        ("features", b"[%b]" % many(FEATURES_MAX + 1, TEXT), "features: List should have at most 10000 items"),
+        ("outputs", b"[%b]" % many(FEATURES_MAX + 1, OUTPUT), "outputs: List should have at most 10000 items"),
+        ("filled", b"[%b]" % many(FILLED_MAX + 1, FILLED), "filled: List should have at most 50000 items"),
+        ("samples", b"[%b]" % many(1001, '{"row":[1],"prediction":1}'), "samples: List should have at most 1000"),
+        ("scores", b"{%b}" % many(1001, '"#":1'), "scores: Dictionary should have at most 1000 items"),
+        ("libraries", b"{%b}" % many(1001, '"#":""'), "libraries: Dictionary should have at most 1000 items"),
+        ("surprise", b"[%b]" % many(PARTS_MAX, "1"), "it has more than 800,000 values"),
+        ("surprise", b"[%b]" % (b"[" * PARTS_MAX), "it has more than 800,000 values"),
+        ("features", b"[%b]" % many(200_000, "{}"), "features.0.name: Field required"),
+        ("samples", b'[{"row":[%b],"prediction":1}]' % many(200_000, "{}"), "samples.0.row.0"),
+        ("libraries", b"{%b}" % many(200_000, '"#":1'), "it has 200,000 mistakes"),
+        ("artifact", b"{%b}" % many(200_000, '"#":1'), "it has 200,004 mistakes"),
+    ],
+)
+def test_a_manifest_has_bounds(field: str, content: bytes, reason: str) -> None:
+    text = json.dumps(replaced(field, "HERE") | {"input": "frame"}).encode()
+
+    with pytest.raises(ManifestInvalid, match=f"^here: {reason}"):
+        Manifest.parse(text.replace(b'"HERE"', content), "here")
+
+
+def test_the_widest_models_are_taken_and_their_memory_is_estimated() -> None:
+    numbers = {**document()["features"][0], "reference": {"bins": [*"0123456789"], "ratios": [0.1] * 10}}
+    numbers["reference"]["edges"] = [float(at) for at in range(9)]
+    features = [{**numbers, "name": f"x{at}"} for at in range(FEATURES_MAX)]
+    content = document() | {"features": features, "samples": [{"row": [0.5] * FEATURES_MAX, "prediction": "a"}] * 8}
+    document_of_it = parsed(content).model_dump_json(indent=2).encode()
+
+    manifest = Manifest.parse(document_of_it, "here")
+    assert len(document_of_it) < DOCUMENT_BYTES_MAX
+    # Python objects take 50 to 100 bytes for each number of the bins.
+    assert FEATURES_MAX * 3_000 < manifest.memory_bytes < BYTES_MAX / 2
+    assert parsed(document()).memory_bytes < 100_000
 
 
 OPTIONAL = {"format_version", "description", "probabilities", "samples"}

@@ -91,6 +91,14 @@ def test_the_least_recently_used_goes_first(store: ModelStore, publish: Publish)
     assert labels(cache) == ["m v3", "m v2"]
 
 
+def test_the_manifest_counts_too(store: ModelStore, publish: Publish) -> None:
+    manifest = publish("m")
+    plain = PredictorCache(store, GIGABYTE).get("m", "v1")
+    rewrite(store, manifest, description="x" * 100_000)
+
+    assert PredictorCache(store, GIGABYTE).get("m", "v1").size_bytes > plain.size_bytes + 100_000
+
+
 def test_a_model_larger_than_the_budget_is_refused_and_nothing_is_dropped_for_it(
     store: ModelStore, publish: Publish
 ) -> None:

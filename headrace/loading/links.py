@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.base import is_classifier
-from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.cluster import Birch
+from sklearn.cluster._kmeans import _BaseKMeans
+from sklearn.ensemble import IsolationForest
 from sklearn.ensemble._forest import BaseForest
 from sklearn.ensemble._gb import BaseGradientBoosting
-from sklearn.ensemble._hist_gradient_boosting.binning import _BinMapper
 from sklearn.ensemble._hist_gradient_boosting.gradient_boosting import BaseHistGradientBoosting
 from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
 from sklearn.feature_extraction import DictVectorizer
@@ -24,8 +24,10 @@ from sklearn.tree import BaseDecisionTree
 from sklearn.tree._tree import Tree
 
 from headrace.errors import ArtifactInvalid
+from headrace.loading.fitted.ensembles import check_histograms, check_isolation, check_stages, check_widths
+from headrace.loading.fitted.inside import ANY, check_inside, has_shape
+from headrace.loading.fitted.neighbours import check_centres, check_neighbours
 from headrace.loading.makers import check_sparse
-from headrace.loading.parts import leaves
 
 LINKED = (BallTree, DistanceMetric, KDTree, Tree)
 """Classes whose objects are unusable without their state: native code would follow what is in their memory by chance.
@@ -33,6 +35,7 @@ LINKED = (BallTree, DistanceMetric, KDTree, Tree)
 
 MERSENNE_WORDS = 624
 PHILOX_WORDS = 4
+BITSET_WORDS = 8
 
 
 def check_links(target: Any, state: Any) -> None:
@@ -45,25 +48,28 @@ def check_links(target: Any, state: Any) -> None:
     if isinstance(target, np.ndarray):
         _check_content(*state[1:5])
     elif isinstance(target, Tree):
-        nodes = state["nodes"]
+        nodes = np.asarray(state["nodes"])
         if state["node_count"] != len(nodes):
             raise ArtifactInvalid("a tree has another number of nodes than it says")
         # Without a class, a tree has no values.
-        _check(np.zeros(1, np.int64), target.max_n_classes)
+        check_inside(np.zeros(1, np.int64), target.max_n_classes)
         inner = nodes["left_child"] != -1
         _check_children(nodes["left_child"], nodes["right_child"], inner)
-        _check(nodes["feature"][inner], target.n_features)
+        check_inside(nodes["feature"][inner], target.n_features)
     elif isinstance(target, TreePredictor):
-        nodes = state["nodes"]
+        nodes = np.asarray(state["nodes"])
         _check_children(nodes["left"], nodes["right"], nodes["is_leaf"] == 0)
-        _check(nodes["bitset_idx"][nodes["is_categorical"] != 0], len(state["raw_left_cat_bitsets"]))
+        sets = state["raw_left_cat_bitsets"]
+        if not has_shape(sets, ANY, BITSET_WORDS):
+            raise ArtifactInvalid("a tree has categories in sets of another size")
+        check_inside(nodes["bitset_idx"][nodes["is_categorical"] != 0], len(sets))
     elif isinstance(target, KDTree | BallTree):
         _check_neighbours(target, state)
     elif isinstance(target, np.random.BitGenerator | np.random.RandomState):
         # The state of a generator is followed by its seeds.
         words: Mapping[str, Any] = state[0] if type(state) is tuple else state
-        _check(np.array([words["state"].get("pos", 0)]), MERSENNE_WORDS + 1)
-        _check(np.array([words.get("buffer_pos", 0)]), PHILOX_WORDS + 1)
+        check_inside(np.array([words["state"].get("pos", 0)]), MERSENNE_WORDS + 1)
+        check_inside(np.array([words.get("buffer_pos", 0)]), PHILOX_WORDS + 1)
 
 
 def check_linked_parts(part: Any) -> None:
@@ -72,6 +78,9 @@ def check_linked_parts(part: Any) -> None:
     Raises:
         ArtifactInvalid: if it has links out of its arrays, or trees for rows of another width than it takes.
     """
+    # Of a width that is no number, such as a masked one, scikit-learn may find that it is no other one.
+    if not isinstance(vars(part).get("n_features_in_", 0), int | np.integer):
+        raise ArtifactInvalid("an estimator takes rows of a width that is no number")
     for kind, check in _POSITIONS.items():
         if isinstance(part, kind):
             check(part)
@@ -84,25 +93,6 @@ def check_linked_parts(part: Any) -> None:
             check_links(each.bit_generator, each.bit_generator.state)
 
 
-def _check_widths(part: Any) -> None:
-    """Check that native code finds each feature of the trees in a row that scikit-learn took for wide enough."""
-    width = vars(part).get("n_features_in_")
-    for tree in _trees_of(part):
-        # Of a width that is no number, scikit-learn may find that it is no other one.
-        if type(tree) is not Tree or not isinstance(width, int | np.integer) or tree.n_features != width:
-            raise ArtifactInvalid("a tree is for rows of another width")
-
-
-def _trees_of(part: Any) -> list[Any]:
-    fitted = vars(part)
-    if isinstance(part, BaseDecisionTree):
-        return [fitted["tree_"]] if "tree_" in fitted else []
-    held = [*leaves(fitted.get("estimators_", []))]
-    if not all(isinstance(each, BaseDecisionTree) for each in held):
-        raise ArtifactInvalid("an ensemble of trees has another estimator in the place of a tree")
-    return [vars(each)["tree_"] for each in held]
-
-
 def _check_content(shape: Any, dtype: Any, _: Any, content: Any) -> None:
     """Check that an array has as many items as its shape says: of objects, NumPy takes what follows a shorter list."""
     n_items = math.prod(shape)
@@ -113,10 +103,10 @@ def _check_content(shape: Any, dtype: Any, _: Any, content: Any) -> None:
 
 def _check_children(left: Any, right: Any, inner: Any) -> None:
     """Check that there is a node, and that the children of each inner node follow it."""
-    _check(np.zeros(1, np.int64), len(inner))
+    check_inside(np.zeros(1, np.int64), len(inner))
     own = np.arange(len(inner))[inner]
     for children in (left[inner].astype(np.int64), right[inner].astype(np.int64)):
-        _check(children, len(inner), own + 1)
+        check_inside(children, len(inner), own + 1)
 
 
 def _check_neighbours(target: Any, state: Any) -> None:
@@ -129,12 +119,12 @@ def _check_neighbours(target: Any, state: Any) -> None:
         raise ArtifactInvalid("a tree has weights for another number of rows")
     if order.shape != (n_rows,) or nodes.shape != (n_nodes,) or bounds.shape != (corners, n_nodes, n_features):
         raise ArtifactInvalid("the arrays of a tree have different lengths")
-    _check(order, n_rows)
-    _check(nodes["idx_start"], n_rows)
-    _check(nodes["idx_end"], n_rows + 1, nodes["idx_start"])
+    check_inside(order, n_rows)
+    check_inside(nodes["idx_start"], n_rows)
+    check_inside(nodes["idx_end"], n_rows + 1, nodes["idx_start"])
     inner = np.arange(n_nodes)[nodes["is_leaf"] == 0]
     # The children of node i are 2 i + 1 and 2 i + 2.
-    _check(np.append(2 * inner + 2, 0), n_nodes)
+    check_inside(np.append(2 * inner + 2, 0), n_nodes)
     for each in state:
         if isinstance(each, DistanceMetric):
             _check_metric(each, n_features)
@@ -153,66 +143,12 @@ def _check_metric(metric: Any, n_features: int) -> None:
         raise ArtifactInvalid("a metric is for rows of another width")
 
 
-def _check(positions: Any, end: int, start: Any = 0) -> None:
-    if not ((positions >= start) & (positions < end)).all():
-        raise ArtifactInvalid("it has links or positions that lead out of its arrays")
-
-
-def _check_histograms(part: Any) -> None:
-    fitted = vars(part)
-    predictors = [*leaves(fitted.get("_predictors", []))]
-    if not predictors:
-        return
-    mapper, n_features = fitted["_bin_mapper"], fitted["_n_features"]
-    if not (type(mapper) is _BinMapper and np.shape(mapper.is_categorical_) == (n_features,)):
-        raise ArtifactInvalid("the bins of a histogram gradient boosting are for rows of another width")
-    for each in predictors:
-        nodes = each.nodes
-        _check(nodes["feature_idx"], n_features)
-        is_categorical = nodes["is_categorical"] != 0
-        if not np.all(mapper.is_categorical_[nodes["feature_idx"][is_categorical]]):
-            raise ArtifactInvalid("a tree takes a number for a category")
-
-
-def _check_stages(part: Any) -> None:
-    """Check that the first predictions are as wide as the stages, which native code adds to them."""
-    fitted = vars(part)
-    stages = fitted.get("estimators_")
-    if stages is None:
-        return
-    loss = fitted["_loss"]
-    for each, module in [(loss, "sklearn._loss.loss"), (loss.link, "sklearn._loss.link")]:
-        if type(each).__module__ != module or any(hasattr(type(each), name) for name in vars(each)):
-            raise ArtifactInvalid("a gradient boosting has another loss than scikit-learn's")
-    is_array = type(stages) is np.ndarray and stages.dtype == object and stages.ndim == 2
-    if not is_array or stages.shape[1] != _first_width(part, loss):
-        raise ArtifactInvalid("the stages of a gradient boosting are wider than its first predictions")
-
-
-def _first_width(part: Any, loss: Any) -> Any:
-    """Return the columns of the first predictions, as scikit-learn makes them."""
-    first = vars(part)["init_"]
-    if type(first) is str and first == "zero":
-        width = vars(part)["n_trees_per_iteration_"]
-        return width if type(width) is int else None
-    known = vars(first)
-    if type(known.get("n_outputs_")) is int and known["n_outputs_"] == 1:
-        if not is_classifier(part) and type(first) is DummyRegressor:
-            return 1
-        prior = known.get("class_prior_")
-        # scikit-learn asks a classifier for the probabilities, and takes those of the second of two classes.
-        if is_classifier(part) and type(first) is DummyClassifier and known["_strategy"] == "prior":
-            is_vector = type(prior) is np.ndarray and prior.ndim == 1
-            return (len(prior) if loss.is_multiclass else 1) if is_vector else None
-    raise ArtifactInvalid("a gradient boosting begins with another estimator than scikit-learn's default")
-
-
 def _check_vocabulary(part: Any) -> None:
     """Check that the columns of the words are those of the matrix, which is as wide as the vocabulary."""
     words = vars(part).get("vocabulary_", {})
     if not (isinstance(words, dict) and all(isinstance(each, int | np.integer) for each in words.values())):
         raise ArtifactInvalid("a vocabulary has other positions than numbers")
-    _check(np.fromiter(words.values(), np.int64, len(words)), len(words))
+    check_inside(np.fromiter(words.values(), np.int64, len(words)), len(words))
 
 
 def _check_one_hot(part: Any) -> None:
@@ -233,25 +169,12 @@ def _check_one_hot(part: Any) -> None:
         columns = np.arange(len(values)) if group is None else group
         if values.dtype.kind not in "OUS":
             # Numbers are looked up by bisection, which leads beyond numbers that are not sorted.
-            _check(np.searchsorted(values, values), len(values))
+            check_inside(np.searchsorted(values, values), len(values))
         end = int(columns.max(initial=-1)) + 1
-        _check(columns, end)
-        _check(np.array([0 if drop is None else drop]), max(end, 1))
+        check_inside(columns, end)
+        check_inside(np.array([0 if drop is None else drop]), max(end, 1))
         if len(columns) != len(values) or (few is None) != (group is None) or width != end - (drop is not None):
             raise ArtifactInvalid("an encoder has another number of columns than categories")
-
-
-def _check_neighbours_of(part: Any) -> None:
-    """Check that there are as many neighbours as columns in the graph of them."""
-    fitted = vars(part)
-    if "n_samples_fit_" not in fitted:
-        return
-    tree = fitted.get("_tree")
-    rows = fitted["_fit_X"] if tree is None else np.asarray(tree.data)
-    n_rows = fitted["n_samples_fit_"]
-    is_graph = part.metric == "precomputed" and fitted["n_features_in_"] != n_rows
-    if rows.shape[0] != n_rows or fitted["_fit_X"].shape[0] != n_rows or is_graph:
-        raise ArtifactInvalid("the neighbours are not as many as their graph has columns")
 
 
 def _check_vectors(part: Any) -> None:
@@ -264,7 +187,7 @@ def _check_vectors(part: Any) -> None:
     n_pairs = n_classes * (n_classes - 1) // 2
     is_classifier = part._impl in LIBSVM_IMPL[:2]
     is_sparse, is_computed = bool(fitted["_sparse"]), callable(part.kernel) or part.kernel == "precomputed"
-    _check(support, fitted["shape_fit_"][0])
+    check_inside(support, fitted["shape_fit_"][0])
     if not (
         ((counts.min() >= 0 and counts.sum() == n_vectors) if is_classifier else n_classes == 2)
         and is_sparse == issparse(vectors) == issparse(weights)
@@ -278,12 +201,14 @@ def _check_vectors(part: Any) -> None:
 
 
 _POSITIONS: dict[Any, Callable[[Any], None]] = {
-    BaseDecisionTree | BaseForest | BaseGradientBoosting: _check_widths,
-    BaseGradientBoosting: _check_stages,
-    BaseHistGradientBoosting: _check_histograms,
+    BaseDecisionTree | BaseForest | BaseGradientBoosting: check_widths,
+    BaseGradientBoosting: check_stages,
+    BaseHistGradientBoosting: check_histograms,
     BaseLibSVM: _check_vectors,
     CountVectorizer | DictVectorizer: _check_vocabulary,
-    NeighborsBase: _check_neighbours_of,
+    NeighborsBase: check_neighbours,
+    _BaseKMeans | Birch: check_centres,
+    IsolationForest: check_isolation,
     OneHotEncoder: _check_one_hot,
     TreePredictor: lambda part: check_links(part, vars(part)),
 }

@@ -77,6 +77,7 @@ def set_state(target: Any, state: Any) -> None:
             elif hasattr(each, "keys"):
                 raise untrusted(f"a {type(each).__qualname__} as the state of {kind.__qualname__}")
             else:
+                _check_mask(kind, each)
                 check_function(each, 2)
     else:
         # Anything else with keys, such as an OrderedDict, would set attributes too.
@@ -121,7 +122,7 @@ def check_attributes(kind: type, state: Mapping[Any, Any]) -> None:
     """Check the attributes of an object of a class.
 
     An attribute is no special method (`__array__`, by which NumPy would ask the object), and takes the place of no
-    method of the class.
+    method, property or constant of the class. It is no masked array either: native code reads what a mask hides.
 
     The attributes of FIXED and METHOD_NAMES have only the values that are listed there, and a dictionary of arguments
     has no array that a function would write into.
@@ -132,6 +133,7 @@ def check_attributes(kind: type, state: Mapping[Any, Any]) -> None:
     for name, value in state.items():
         if not _may_be_set(kind, name):
             raise untrusted(f"an attribute {name!r} of {kind.__qualname__}")
+        _check_mask(kind, value)
         if name in FIXED and (type(value), value) != (type(FIXED[name]), FIXED[name]):
             raise ArtifactInvalid(f"{kind.__qualname__} has another {name} than {FIXED[name]!r}")
         output = value.get("out") if isinstance(value, dict) else None
@@ -145,6 +147,11 @@ def check_attributes(kind: type, state: Mapping[Any, Any]) -> None:
             raise untrusted(f"arguments that start processes in {kind.__qualname__}")
         if name in METHOD_NAMES and not all(map(_is_method, value if isinstance(value, list | tuple) else [value])):
             raise ArtifactInvalid(f"{kind.__qualname__} has a {name} that is no method of estimators")
+
+
+def _check_mask(kind: type, value: Any) -> None:
+    if isinstance(value, np.ma.MaskedArray):
+        raise untrusted(f"a masked array as an attribute of {kind.__qualname__}")
 
 
 def check_function(value: Any, n_arguments: int) -> None:
@@ -234,9 +241,14 @@ def _dtype(value: Any) -> "np.dtype[Any]":
 def _may_be_set(kind: type, name: Any) -> bool:
     if is_special(name):
         return False
-    own = type(inspect.getattr_static(kind, name, None))
-    is_method = hasattr(own, "__get__") and not hasattr(own, "__set__")
-    return not is_method or issubclass(own, functools.cached_property)
+    found = inspect.getattr_static(kind, name, None)
+    if found is None or isinstance(found, functools.cached_property):
+        return True
+    if hasattr(found, "__get__"):
+        # Cython's classes take the values of their own descriptors in a state.
+        return hasattr(found, "__set__") and not isinstance(found, property)
+    # A few classes have a constant of the name of a parameter, which their base class sets.
+    return name in inspect.signature(kind).parameters
 
 
 def _is_method(value: Any) -> bool:

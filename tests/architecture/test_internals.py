@@ -51,8 +51,12 @@ USED = {
             "allow_mmap dtype order safe_get_numpy_array_alignment_bytes shape subclass"
         ),
     },
-    "headrace/loading/links.py": {
+    "headrace/loading/fitted/ensembles.py": {
         "sklearn.ensemble._hist_gradient_boosting.binning": "_BinMapper",
+    },
+    "headrace/loading/fitted/neighbours.py": {"sklearn.cluster._bisect_k_means": "_BisectingTree"},
+    "headrace/loading/links.py": {
+        "sklearn.cluster._kmeans": "_BaseKMeans",
         "sklearn.svm:SVC": "_impl",
     },
     "headrace/loading/unpickler.py": {

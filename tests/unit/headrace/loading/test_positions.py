@@ -10,18 +10,27 @@ import pandas as pd
 import pytest
 import scipy.sparse
 import skops.io
+from sklearn.cluster import Birch, BisectingKMeans, KMeans
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import (
     GradientBoostingClassifier,
     GradientBoostingRegressor,
     HistGradientBoostingClassifier,
+    IsolationForest,
     RandomForestRegressor,
 )
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.feature_selection import mutual_info_classif
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.neighbors import BallTree, KNeighborsRegressor, KNeighborsTransformer, LocalOutlierFactor
+from sklearn.neighbors import (
+    BallTree,
+    KNeighborsClassifier,
+    KNeighborsRegressor,
+    KNeighborsTransformer,
+    LocalOutlierFactor,
+    RadiusNeighborsClassifier,
+)
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, SplineTransformer
 from sklearn.svm import SVC, SVR, NuSVC, OneClassSVM
@@ -70,6 +79,13 @@ SOUND: dict[str, Callable[[], Any]] = {
     "weighed neighbours": lambda: KNeighborsRegressor(
         algorithm="ball_tree", metric="mahalanobis", metric_params={"V": np.eye(3)}
     ).fit(ROWS, CLASSES),
+    "classes of neighbours": lambda: KNeighborsClassifier(algorithm="brute").fit(ROWS, CLASSES),
+    "classes of a radius": lambda: RadiusNeighborsClassifier(algorithm="brute").fit(ROWS, CLASSES),
+    "isolation": lambda: IsolationForest(n_estimators=2).fit(ROWS),
+    "isolation by two features": lambda: IsolationForest(n_estimators=2, max_features=2).fit(ROWS),
+    "clusters": lambda: KMeans(3, n_init=1).fit(ROWS),
+    "clusters of halves": lambda: BisectingKMeans(3).fit(ROWS),
+    "clusters of a tree": lambda: Birch(threshold=0.1, n_clusters=None).fit(ROWS),
     "splines": lambda: SplineTransformer().fit(ROWS),
     "sparse weights": lambda: LogisticRegression().fit(ROWS, CLASSES).sparsify(),
     **{
@@ -161,6 +177,29 @@ def changed_part(part: Any, **attributes: Any) -> Any:
     return with_state(copy.copy(part), **attributes)
 
 
+def widened(tree: Any) -> Any:
+    return changed_part(tree, tree_=wide_tree(tree), n_features_in_=1 << 46)
+
+
+def narrow_half(make: Callable[[Any], Any]) -> Any:
+    estimator = SOUND["clusters of halves"]()
+    tree = estimator._bisecting_tree
+    tree.left, tree.right = make(tree.left), make(tree.right)
+    return estimator
+
+
+def encoded(**attributes: Any) -> Any:
+    estimator = SOUND["histograms"]()
+    vars(estimator._preprocessor).update(attributes)
+    return estimator
+
+
+def small_sets() -> Any:
+    estimator = SOUND["histograms"]()
+    vars(estimator._predictors[0][0]).update(raw_left_cat_bitsets=np.zeros((9, 1), np.uint32))
+    return estimator
+
+
 POSITIONS: dict[str, Callable[[], Any]] = {
     "fewer columns than categories": lambda: changed("encoder", _n_features_outs=[1]),
     "columns before the first": lambda: changed("encoder", categories_=[NUMBERS[:, 0]] * 2, _n_features_outs=[-5, 13]),
@@ -214,9 +253,7 @@ POSITIONS: dict[str, Callable[[], Any]] = {
     "a wide tree in a stage": lambda: with_tree(
         "stages of numbers", 1, lambda tree: changed_part(tree, tree_=wide_tree(tree))
     ),
-    "a wide tree in a forest": lambda: with_tree(
-        "trees", 1, lambda tree: changed_part(tree, tree_=wide_tree(tree), n_features_in_=1 << 46)
-    ),
+    "a wide tree in a forest": lambda: with_tree("trees", 1, widened),
     "a stage without values": lambda: with_tree("stages of numbers", 1, without_values),
     "trees of an unknown width": lambda: changed("trees", n_features_in_=np.ma.masked_array(3, True)),
     "stages of one class": lambda: stages(3, _loss=loss(is_multiclass=False)),
@@ -225,6 +262,36 @@ POSITIONS: dict[str, Callable[[], Any]] = {
     "fewer features than links": lambda: changed("histograms", _n_features=0),
     "more neighbours than columns": lambda: changed("neighbours", n_samples_fit_=7),
     "more rows than columns": lambda: changed("weighed neighbours", n_samples_fit_=7, _fit_X=ROWS[:7]),
+    "narrow neighbours": lambda: changed("classes of neighbours", _fit_X=ROWS[:, :1].copy()),
+    "neighbours of a class beyond": lambda: changed("classes of neighbours", _y=np.full(60, 1 << 40)),
+    "fewer classes than neighbours": lambda: changed("classes of a radius", _y=np.zeros(1, np.int64)),
+    "fewer classes than an unknown number": lambda: changed(
+        "classes of neighbours", n_samples_fit_=None, _y=np.zeros(1, np.int64)
+    ),
+    "lengths of fewer neighbours": lambda: changed(
+        "neighbours", effective_metric_params_={"Y_norm_squared": np.zeros(1)}
+    ),
+    "a wide tree of an isolation": lambda: with_tree("isolation", 1, widened),
+    "a wide tree of two features": lambda: with_tree("isolation by two features", 1, widened),
+    "fewer features of an isolation": lambda: changed(
+        "isolation by two features", estimators_features_=[np.zeros(1, np.int64)] * 2
+    ),
+    "rows of no width": lambda: changed("isolation", n_features_in_=1, _max_features=1),
+    "narrow clusters": lambda: changed("clusters", cluster_centers_=np.zeros((3, 1))),
+    "no clusters": lambda: changed("clusters", cluster_centers_=np.zeros((0, 3))),
+    "narrow halves": lambda: narrow_half(lambda tree: changed_part(tree, center=np.zeros(1))),
+    "narrow halves in no tree": lambda: narrow_half(lambda tree: Bunch(**{**vars(tree), "center": np.zeros(1)})),
+    "clusters of fewer lengths": lambda: changed("clusters of a tree", _subcluster_norms=np.zeros(1)),
+    "narrow rows of histograms": lambda: changed("histograms", n_features_in_=1, _preprocessor=None),
+    "rows of histograms that are fitted": lambda: changed("histograms", _in_fit=True),
+    "histograms by another encoder": lambda: changed("histograms", _preprocessor=FunctionTransformer(np.sum)),
+    "histograms of fewer columns": lambda: encoded(transformers_=[]),
+    "histograms of weighed columns": lambda: encoded(transformer_weights={"encoder": 1.0}),
+    "histograms of other indices": lambda: encoded(_transformer_to_input_indices={"encoder": [0], "numerical": [1]}),
+    "small sets of categories": small_sets,
+    "hidden counts of vectors": lambda: changed(
+        "vectors", _n_support=np.ma.masked_array(np.array([60, 10**6, 0], np.int32), [False, True, False])
+    ),
     "more neighbours than features": lambda: changed("neighbours", metric="precomputed"),
     "more predictors than memory": lambda: changed("histograms", _predictors=[range(10**12)]),
     "many processes": lambda: FunctionTransformer(mutual_info_classif, kw_args={"y": CLASSES, "n_jobs": 300}),
@@ -331,3 +398,18 @@ def test_the_position_of_a_random_state_in_a_skops_artifact_is_inside(pos: int) 
         return
     with pytest.raises(ArtifactInvalid, match="out of its arrays"):
         load_skops(content, [])
+
+
+@pytest.mark.parametrize("name", ["nodes", "values"])
+def test_a_mask_hides_no_part_of_a_tree(name: str) -> None:
+    function, args, state = DecisionTreeRegressor().fit(ROWS, CLASSES).tree_.__reduce__()
+    hidden = np.ma.masked_array(state[name], np.ones_like(state[name], bool) if name == "values" else True)
+
+    with pytest.raises(ArtifactInvalid, match="masked array"):
+        unpickle(dumped(Reduced(function, *args, state={**state, name: hidden})))
+
+
+@pytest.mark.parametrize("name", ["_impl", "n_support_", "predict"])
+def test_an_attribute_takes_the_place_of_nothing_of_its_class(name: str) -> None:
+    with pytest.raises(ArtifactInvalid, match="an attribute"):
+        unpickle(dumped(with_state(SOUND["vectors"](), **{name: "nu_svc"})))

@@ -1,0 +1,62 @@
+"""Checks of rows and centres, to which native code computes the distances of other rows."""
+
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.cluster._bisect_k_means import _BisectingTree
+
+from headrace.errors import ArtifactInvalid
+from headrace.loading.fitted.inside import ANY, check_inside, has_shape
+from headrace.loading.parts import parts
+
+_NORMS = frozenset(["X_norm_squared", "Y_norm_squared"])
+"""Parameters of a metric that native code takes for the lengths of all rows."""
+
+
+def check_neighbours(part: Any) -> None:
+    """Check the rows of neighbours, their classes, and that there are as many as columns in the graph of them."""
+    fitted = vars(part)
+    if "n_samples_fit_" not in fitted:
+        return
+    tree, rows, n_rows, width = (
+        fitted.get("_tree"),
+        fitted["_fit_X"],
+        fitted["n_samples_fit_"],
+        fitted["n_features_in_"],
+    )
+    shape = (n_rows, width)
+    if tree is not None and np.asarray(tree.data).shape != shape:
+        raise ArtifactInvalid("the neighbours are not as many as their graph has columns")
+    is_graph = part.metric == "precomputed" and width != n_rows
+    if not (rows.shape == shape if issparse(rows) else has_shape(rows, *shape)) or is_graph:
+        raise ArtifactInvalid("the neighbours are not as many as their graph has columns")
+    for name in ("metric_params", "effective_metric_params_"):
+        if _NORMS & (fitted.get(name) or {}).keys():
+            raise ArtifactInvalid("the parameters of a metric hold lengths of rows")
+    if "classes_" in fitted and not fitted["outputs_2d_"]:
+        if not has_shape(fitted["_y"], n_rows):
+            raise ArtifactInvalid("the neighbours are not as many as their classes")
+        check_inside(fitted["_y"], len(fitted["classes_"]))
+
+
+def check_centres(part: Any) -> None:
+    """Check that the centres of clusters are as wide as the rows."""
+    fitted = vars(part)
+    width = fitted.get("n_features_in_")
+    centres = [fitted[name] for name in ("cluster_centers_", "subcluster_centers_") if name in fitted]
+    halves = [*parts(fitted["_bisecting_tree"])] if "_bisecting_tree" in fitted else []
+    if halves and fitted["_bisecting_tree"] is not halves[0]:
+        raise ArtifactInvalid("the halves of clusters are in no tree")
+    if not all(has_shape(each, ANY, width) and len(each) for each in centres) or not all(
+        _is_half(each, width) for each in halves
+    ):
+        raise ArtifactInvalid("the centres of clusters are for rows of another width")
+    if "_subcluster_norms" in fitted and not has_shape(fitted["_subcluster_norms"], len(centres[0])):
+        raise ArtifactInvalid("the clusters are not as many as their lengths")
+
+
+def _is_half(node: Any, width: int) -> bool:
+    known = vars(node)
+    are_nodes = all(isinstance(known[side], _BisectingTree | None) for side in ("left", "right"))
+    return type(node) is _BisectingTree and are_nodes and has_shape(known["center"], width)

@@ -170,7 +170,7 @@ PATHS = {
 def exchange(stack: Stack, *parts: bytes) -> bytes:
     """Return all that is answered on a connection of its own, until the other side closes it."""
     address = urlsplit(stack.url)
-    with socket.create_connection((address.hostname or "", address.port or 0), timeout=10) as connection:
+    with socket.create_connection((address.hostname or "", address.port or 0), timeout=60) as connection:
         for part in parts:
             connection.sendall(part)
         received = b""

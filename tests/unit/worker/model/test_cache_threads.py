@@ -10,7 +10,7 @@ from tests.unit.worker.conftest import Publish
 from worker.model.cache import PredictorCache
 from worker.model.predictor import Predictor
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 60.0
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from worker.model.cache import PredictorCache
 from worker.model.refresher import EVICTION_COOLDOWN_SECONDS, IDLE_SECONDS, Refresher
 
 GIGABYTE = 1_000_000_000
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 60.0
 NAME = "worker1@here/slot0"
 
 

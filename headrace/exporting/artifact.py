@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import joblib
 import skops.io
+from sklearn.frozen import FrozenEstimator
 
 from headrace.data.attributes import explained
 from headrace.errors import NotExportable
@@ -114,6 +115,9 @@ def served_copy(estimator: Any) -> Any:
 
 
 def _make_servable(part: Any) -> None:
+    if isinstance(part, FrozenEstimator):
+        # Attributes that it does not have are those of its estimator, which is a part too.
+        return
     with explained("n_jobs"):
         n_jobs = getattr(part, "n_jobs", None)
         # None is left alone: it means one job already, and some estimators deprecate the parameter.

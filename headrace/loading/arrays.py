@@ -1,4 +1,4 @@
-"""Arrays of a joblib file, read or mapped."""
+"""Arrays of a joblib file, read or mapped, and their dtypes."""
 
 import math
 import os
@@ -15,6 +15,9 @@ MAPPED_ARRAY_BYTES = 1_000_000
 
 READ_BYTES = 1 << 20
 """Bytes of an array that are read at a time: an array that claims to be larger than its file takes no memory for it."""
+
+ALIGNED_STRUCT = 0x80
+"""Flag of NumPy in the state of a dtype: its fields are aligned as those of a C struct."""
 
 _WRAPPER_STATE = frozenset(["allow_mmap", "dtype", "numpy_array_alignment_bytes", "order", "shape", "subclass"])
 
@@ -91,3 +94,37 @@ def described(wrapper: Any, state: Any) -> Any:
         raise untrusted("an array of another form than joblib writes")
     wrapper.__dict__.update(state)
     return wrapper
+
+
+def dtype_of(made: "np.dtype[Any]", state: Any) -> "np.dtype[Any]":
+    """Return the dtype of a state, made by NumPy's documented constructor.
+
+    The method of NumPy that sets a state trusts it: it takes an offset beyond the item, and "no objects" of a dtype of
+    objects, whose bytes then become addresses.
+
+    Args:
+        made: The dtype of the code alone, such as `V8`.
+        state: Version, byte order, subarray, names, fields, size, alignment, flags and, of times, the unit.
+
+    Raises:
+        Exception: if NumPy refuses the parts.
+    """
+    _, order, subarray, names, fields, size, _, flags, *unit = state
+    if subarray is not None:
+        base, shape = subarray
+        return np.dtype((_dtype(base), shape))
+    if names is not None:
+        parts = [fields[name][:2] for name in names]
+        formats, offsets = [_dtype(each) for each, _ in parts], [int(offset) for _, offset in parts]
+        described = {"names": list(names), "formats": formats, "offsets": offsets, "itemsize": int(size)}
+        return np.dtype(described, align=bool(flags & ALIGNED_STRUCT))  # type: ignore[call-overload,no-any-return]
+    if made.kind in "mM" and unit:
+        _, (name, number, *_) = unit[0]
+        return np.dtype(f"{made.kind}8[{int(number)}{name.decode()}]").newbyteorder(order)
+    return made.newbyteorder(order)
+
+
+def _dtype(value: Any) -> "np.dtype[Any]":
+    if not isinstance(value, np.dtype):
+        raise TypeError("a part of a dtype is no dtype")
+    return value

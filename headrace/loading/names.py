@@ -12,6 +12,11 @@ def _paths(table: dict[str, str]) -> frozenset[str]:
     return frozenset(f"{module}.{name}" for module, names in table.items() for name in names.split())
 
 
+def words(*lines: str) -> frozenset[str]:
+    """Return the words of texts."""
+    return frozenset(word for line in lines for word in line.split())
+
+
 _DISTANCES = (
     "braycurtis canberra chebyshev cityblock correlation cosine dice euclidean hamming jaccard jensenshannon "
     "mahalanobis minkowski rogerstanimoto russellrao seuclidean sokalsneath sqeuclidean yule"
@@ -165,6 +170,46 @@ FORBIDDEN_ESTIMATORS = (
     "sklearn.utils.estimator_checks",
 )
 """Parts of scikit-learn from which no pickle may import: they run code, open files or connect to others."""
+
+
+OPTIONS = words(
+    "a_max a_min accept_large_sparse accept_sparse allow_nd axis base center centered coef0 copy decimals degree",
+    "dense_output ensure_2d ensure_all_finite ensure_min_features ensure_min_samples ensure_non_negative",
+    "feature_range force_finite force_writeable func gamma keepdims max min missing_values n n_neighbors nan",
+    "neginf newshape overwrite_input p posinf quantile_range random_state shape squared stable threshold",
+    "unit_variance w with_centering with_mean with_scaling with_std V VI X_norm_squared Y Y_norm_squared",
+)
+"""Keyword arguments that the functions of libraries may get, with numbers; none makes a function return it as it is."""
+
+TEXT_OPTIONS = frozenset(
+    ["accept_sparse", "casting", "dtype", "ensure_all_finite", "input_name", "kind", "norm", "order"]
+)
+"""Keyword arguments that the functions of libraries may get with texts and types too."""
+
+CORES = words(
+    "max_workers n_cores n_jobs n_processes n_threads n_workers num_threads num_workers nthread thread_count workers"
+)
+"""Keyword arguments that say how many processes or threads a function starts."""
+
+
+ARGUMENT_NAMES = {
+    "_metric_params": "metric",
+    "effective_metric_params_": "effective_metric_",
+    "inv_kw_args": "inverse_func",
+    "kernel_params": "kernel",
+    "kw_args": "func",
+    "metric_params": "metric",
+    "pairwise_kernels_kwargs": "metric",
+}
+"""Attributes with keyword arguments for a function -> the attribute with the function or its name."""
+
+PART_NAMES = words(
+    "_bin_mapper _centerer _encoder _label_binarizer _label_encoder _preprocessor _scaler _tfidf base_estimator",
+    "base_estimator_ best_estimator_ calibrated_classifiers_ calibrators estimator estimator_ estimators",
+    "estimators_ final_estimator final_estimator_ indicator_ init_ initial_imputer_ kernel_pca_ label_binarizer_",
+    "le_ nbrs_ one_hot_encoder_ regressor regressor_ steps transformer transformer_ transformer_list",
+)
+"""Attributes that hold the estimators that an estimator asks, or their names."""
 
 
 def is_special(name: Any) -> bool:

@@ -9,14 +9,19 @@ import numpy as np
 from pandas.api.extensions import ExtensionDtype
 from sklearn.base import BaseEstimator
 from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
+from sklearn.frozen import FrozenEstimator
+from sklearn.gaussian_process.kernels import Kernel
 from sklearn.metrics import DistanceMetric
 from sklearn.neighbors import BallTree, KDTree
+from sklearn.neighbors._ball_tree import BallTree32
+from sklearn.neighbors._kd_tree import KDTree32
+from sklearn.tree._tree import Tree
 
 from headrace.errors import ArtifactInvalid
 from headrace.loading.links import check_linked_parts, check_links
-from headrace.loading.names import is_special
+from headrace.loading.names import ARGUMENT_NAMES, CORES, OPTIONS, PART_NAMES, TEXT_OPTIONS, is_special
 from headrace.loading.parts import leaves, parts
-from headrace.loading.tokens import is_plain, untrusted
+from headrace.loading.tokens import SCALARS, is_library, is_plain, untrusted
 
 FIXED = {"memory": None, "input": "content"}
 """Attribute -> the only value that it may have.
@@ -31,25 +36,21 @@ METHOD_NAMES = frozenset(["chain_method", "chain_method_", "response_method", "s
 With another name than one of METHODS, an array that takes the place of a part would write a file (`tofile`).
 """
 
-ARGUMENT_NAMES = frozenset(["inv_kw_args", "kw_args"])
-"""Attributes with arguments for a function; some functions start as many processes as `n_jobs` says."""
-
 ONE_ARGUMENT_NAMES = frozenset(["func", "inverse_func", "weights"])
 """Attributes with functions that an estimator calls with one array; it calls others with two."""
 
-PART_NAMES = frozenset(
-    [
-        *("best_estimator_", "calibrated_classifiers_", "estimator_", "estimators_", "final_estimator_", "regressor_"),
-        *("steps", "transformer_", "transformer_list"),
-    ]
-)
-"""Attributes that hold the estimators that an estimator asks, or their names."""
+KINDS: dict[str, tuple[type, ...]] = {
+    "_tree": (KDTree, KDTree32, BallTree, BallTree32, type(None)),
+    "kernel_": (Kernel,),
+    "tree_": (KDTree, KDTree32, BallTree, BallTree32, Tree),
+}
+"""Attributes that an estimator asks and that are no estimators -> their classes."""
+
+FROZEN = frozenset(["_metadata_request", "estimator", "n_jobs"])
+"""Attributes of a FrozenEstimator, which has all others from its estimator; others of its own would hide these."""
 
 _ASKED = ("fit", "predict", "predict_proba")
 """Methods of which estimators of other classes than scikit-learn's have one, and data have none."""
-
-ALIGNED_STRUCT = 0x80
-"""Flag of NumPy in the state of a dtype: its fields are aligned as those of a C struct."""
 
 
 def set_state(target: Any, state: Any) -> None:
@@ -140,11 +141,13 @@ def check_attributes(kind: type, state: Mapping[Any, Any]) -> None:
         if not is_plain(output) or (name == "out" and not is_plain(value)):
             # NumPy's functions would write into it, also if it is a part that was checked.
             raise untrusted(f"an output for a function of {kind.__qualname__}")
-        is_options = isinstance(value, dict) and name not in ARGUMENT_NAMES
+        is_options = isinstance(value, dict) and name not in ("inv_kw_args", "kw_args")
         for function in value.values() if is_options else [value]:
             check_function(function, 1 if name in ONE_ARGUMENT_NAMES else 2)
-        if name in ARGUMENT_NAMES and not (value is None or (type(value) is dict and value.get("n_jobs") in (None, 1))):
-            raise untrusted(f"arguments that start processes in {kind.__qualname__}")
+        if name in ARGUMENT_NAMES and value is not None:
+            if type(value) is not dict:
+                raise untrusted(f"a {type(value).__qualname__} in the place of arguments of {kind.__qualname__}")
+            _check_arguments(state.get(ARGUMENT_NAMES[name]), value)
         if name in METHOD_NAMES and not all(map(_is_method, value if isinstance(value, list | tuple) else [value])):
             raise ArtifactInvalid(f"{kind.__qualname__} has a {name} that is no method of estimators")
 
@@ -168,6 +171,44 @@ def check_function(value: Any, n_arguments: int) -> None:
         raise untrusted(f"the function {value.__name__} in the place of one of {n_arguments} arrays")
 
 
+def _check_arguments(function: Any, arguments: dict[str, Any]) -> None:
+    """Check the keyword arguments of a function.
+
+    A function of a library that returns what it is given, as `np.sum(initial=…, where=False)` does, would make any
+    object of an artifact the rows of the next estimator.
+
+    Args:
+        function: The function, or its name in scikit-learn; None if it is the identity, which takes no arguments.
+        arguments: Its arguments by name.
+
+    Raises:
+        ArtifactInvalid: if one starts processes or threads, or if a function of a library gets one that it needs not.
+    """
+    while isinstance(function, functools.partial):
+        function = function.func
+    home = getattr(function, "__module__", None) or type(function).__module__
+    is_foreign = function is None or not (isinstance(function, np.ufunc | str) or is_library(str(home)))
+    for name, value in arguments.items():
+        if name in CORES:
+            if type(value) not in (int, type(None)) or value not in (None, 1):
+                raise untrusted(f"an argument {name!r} that starts processes")
+        elif not (is_foreign or _is_known_option(name, value)):
+            raise untrusted(f"an argument {name!r} of other than known names and values")
+
+
+def _is_known_option(name: str, value: Any) -> bool:
+    """Return True for a keyword argument of a library's function that is on the lists."""
+    if name == "func":
+        return callable(value)
+    texts: tuple[type, ...] = (str, type, np.dtype) if name in TEXT_OPTIONS else ()
+    if isinstance(value, np.ndarray | np.random.RandomState):
+        return name in OPTIONS and getattr(value, "dtype", np.dtype(int)).kind in "biufc"
+    return name in OPTIONS | TEXT_OPTIONS and all(
+        isinstance(each, (np.number, np.bool_, *texts)) or type(each) in SCALARS - {bytes, str}
+        for each in (value if type(value) in (list, tuple) else [value])
+    )
+
+
 def check_estimator(estimator: Any) -> None:
     """Check the attributes of an estimator that was read already, and of all estimators of scikit-learn in it.
 
@@ -187,54 +228,27 @@ def _check_asked(part: Any) -> None:
     Raises:
         ArtifactInvalid: if another object, such as an array, is in the place of one.
     """
-    fitted = vars(part)
+    fitted, kind = vars(part), type(part).__qualname__
     asked = {name: fitted[name] for name in PART_NAMES & fitted.keys()}
-    # Names, transformers and columns.
+    # Names, transformers and columns; features, their neighbours and imputers.
     asked["transformers_"] = [each for _, each, _ in fitted.get("transformers_", [])]
+    asked["imputation_sequence_"] = [each for _, _, each in fitted.get("imputation_sequence_", [])]
     for name, value in asked.items():
         for each in leaves(value):
             if not _may_be_asked(each):
-                kind = type(part).__qualname__
                 raise ArtifactInvalid(f"{kind} has a {type(each).__qualname__} in {name}, where an estimator has to be")
+    for name in KINDS.keys() & fitted.keys():
+        if not isinstance(fitted[name], KINDS[name]):
+            raise ArtifactInvalid(f"{kind} has a {type(fitted[name]).__qualname__} in {name}")
+    if isinstance(part, FrozenEstimator):
+        held = fitted.get("estimator")
+        if not (fitted.keys() <= FROZEN and _may_be_asked(held)) or isinstance(held, str | None):
+            raise ArtifactInvalid(f"{kind} has other attributes than an estimator, where an estimator has to be")
 
 
 def _may_be_asked(value: Any) -> bool:
     # A pipeline has texts and None in the place of steps that do nothing.
     return isinstance(value, str | BaseEstimator | None) or any(hasattr(type(value), method) for method in _ASKED)
-
-
-def dtype_of(made: "np.dtype[Any]", state: Any) -> "np.dtype[Any]":
-    """Return the dtype of a state, made by NumPy's documented constructor.
-
-    The method of NumPy that sets a state trusts it: it takes an offset beyond the item, and "no objects" of a dtype of
-    objects, whose bytes then become addresses.
-
-    Args:
-        made: The dtype of the code alone, such as `V8`.
-        state: Version, byte order, subarray, names, fields, size, alignment, flags and, of times, the unit.
-
-    Raises:
-        Exception: if NumPy refuses the parts.
-    """
-    _, order, subarray, names, fields, size, _, flags, *unit = state
-    if subarray is not None:
-        base, shape = subarray
-        return np.dtype((_dtype(base), shape))
-    if names is not None:
-        parts = [fields[name][:2] for name in names]
-        formats, offsets = [_dtype(each) for each, _ in parts], [int(offset) for _, offset in parts]
-        described = {"names": list(names), "formats": formats, "offsets": offsets, "itemsize": int(size)}
-        return np.dtype(described, align=bool(flags & ALIGNED_STRUCT))  # type: ignore[call-overload,no-any-return]
-    if made.kind in "mM" and unit:
-        _, (name, number, *_) = unit[0]
-        return np.dtype(f"{made.kind}8[{int(number)}{name.decode()}]").newbyteorder(order)
-    return made.newbyteorder(order)
-
-
-def _dtype(value: Any) -> "np.dtype[Any]":
-    if not isinstance(value, np.dtype):
-        raise TypeError("a part of a dtype is no dtype")
-    return value
 
 
 @functools.lru_cache(maxsize=10_000)
@@ -263,9 +277,9 @@ def _copied(state: dict[Any, Any], names: Collection[Any]) -> dict[Any, Any]:
 
 def _check_partial(target: "functools.partial[Any]", state: Any) -> None:
     function, args, kwargs, attributes = state
-    are_plain = kwargs.get("n_jobs") in (None, 1) and all(map(_is_option, kwargs.values()))
-    if function is not target.func or args or attributes or not are_plain:
+    if function is not target.func or args or attributes or not all(map(_is_option, kwargs.values())):
         raise untrusted("a partial with other than plain keyword arguments")
+    _check_arguments(function, kwargs)
 
 
 def _is_option(value: Any) -> bool:

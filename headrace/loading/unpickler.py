@@ -31,14 +31,14 @@ from joblib.numpy_pickle_utils import _validate_fileobject_and_memmap as decompr
 from sklearn.utils import Bunch
 
 from headrace.errors import ArtifactInvalid
-from headrace.loading.arrays import Arrays, described
+from headrace.loading.arrays import Arrays, described, dtype_of
 from headrace.loading.bounds import UNBOUNDED, BoundedStream
 from headrace.loading.calls import STATEFUL, call, made
 from headrace.loading.links import LINKED
 from headrace.loading.makers import StandIn
 from headrace.loading.names import NAMED_TUPLES, TRUE_MODULES, is_special
 from headrace.loading.rules import can_be_made, find, find_trusted, within
-from headrace.loading.states import check_estimator, dtype_of, set_state
+from headrace.loading.states import check_estimator, set_state
 from headrace.loading.tokens import Token, describe, is_plain, untrusted
 
 OBJECT_BYTES = 150

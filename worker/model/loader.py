@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import sklearn
 from billiard.common import terminate_handler_fired
 from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.frozen import FrozenEstimator
 
 from headrace.errors import ArtifactInvalid, ModelError
 from headrace.loading.bounds import UNBOUNDED
@@ -98,8 +99,9 @@ def check_version(manifest: Manifest) -> None:
 def make_single_threaded(estimator: Any) -> None:
     """Set `n_jobs` to 1 in an estimator and all its parts, because the worker's pool uses the cores already."""
     for part in parts(estimator):
-        # None means one job already, and some estimators deprecate the parameter.
-        if getattr(part, "n_jobs", None) not in (None, 1):
+        # None means one job already, and some estimators deprecate the parameter. A FrozenEstimator has that of its
+        # estimator, which is a part too.
+        if not isinstance(part, FrozenEstimator) and getattr(part, "n_jobs", None) not in (None, 1):
             part.n_jobs = 1
 
 

@@ -6,6 +6,7 @@ import joblib
 import pytest
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import RandomForestClassifier, VotingClassifier
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, make_scorer
 from sklearn.model_selection import GridSearchCV, TunedThresholdClassifierCV
@@ -55,6 +56,18 @@ def test_parts_inside_of_other_estimators_ask_for_one_job_too(whole: Any, inner:
     whole.fit(iris.rows, iris.targets)
 
     assert inner(served_copy(whole)).n_jobs == 1
+
+
+def test_a_frozen_search_is_stored_without_its_scorer_and_asks_for_one_job(iris: Dataset, tmp_path: Path) -> None:
+    search = GridSearchCV(greedy_forest(), {"max_depth": [1]}, cv=2, scoring="accuracy").fit(iris.rows, iris.targets)
+
+    store_estimator(FrozenEstimator(search), tmp_path, format="joblib")
+
+    frozen = joblib.load(tmp_path / "model.pkl")
+    assert vars(frozen).keys() == {"estimator"}
+    assert frozen.estimator.best_estimator_.n_jobs == 1
+    assert not hasattr(frozen.estimator, "scorer_")
+    assert list(frozen.predict(iris.rows[:3])) == list(search.predict(iris.rows[:3]))
 
 
 def test_an_estimator_that_leaves_its_jobs_open_keeps_them_open(fitted: LogisticRegression) -> None:

@@ -21,14 +21,18 @@ import pytest
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingRegressor, StackingClassifier
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
-from sklearn.gaussian_process.kernels import RBF
+from sklearn.frozen import FrozenEstimator
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF, PairwiseKernel
+from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import DistanceMetric, accuracy_score, get_scorer, make_scorer
+from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
 from sklearn.multioutput import ClassifierChain
-from sklearn.neighbors import KDTree, KNeighborsClassifier
+from sklearn.neighbors import KDTree, KNeighborsClassifier, KNeighborsTransformer
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, KBinsDiscretizer, StandardScaler, normalize
 from sklearn.svm import SVC
 from sklearn.utils import Bunch
 
@@ -313,12 +317,66 @@ def searched(part: Any) -> Any:
         with_state(ClassifierChain(LinearRegression()), estimators_=objects(RBF())),
         with_state(ColumnTransformer([]), transformers_=[("a", np.zeros(3), [0])]),
         Pipeline([("a", StandardScaler()), ("b", np.zeros(3))]),
+        FrozenEstimator(FRAME),
+        FrozenEstimator("info"),
+        with_state(FrozenEstimator(LinearRegression()), shape=(3,)),
+        FixedThresholdClassifier(FRAME),
+        with_state(KBinsDiscretizer(), _encoder=FRAME),
     ],
-    ids=["array", "function", "number", "bunch", "estimators", "last", "kernel", "transformer", "step"],
+    ids=[
+        *("array", "function", "number", "bunch", "estimators", "last", "kernel", "transformer", "step"),
+        *("frozen frame", "frozen text", "frozen shape", "threshold", "encoder"),
+    ],
 )
 def test_what_is_asked_for_predictions_is_an_estimator(estimator: Any) -> None:
     with pytest.raises(ArtifactInvalid, match=r"where an estimator has to be|in the place of"):
         unpickle(pickled(make_pipeline(estimator)))
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        FunctionTransformer(np.sum, kw_args={"initial": "info", "where": False, "dtype": object}),
+        FunctionTransformer(np.sum, inverse_func=np.sum, inv_kw_args={"initial": 1}),
+        FunctionTransformer(np.clip, kw_args={"a_min": "info"}),
+        FunctionTransformer(np.clip, kw_args={"a_min": objects("info")}),
+        FunctionTransformer(np.diff, kw_args={"prepend": "info"}),
+        FunctionTransformer(functools.partial(np.sum, initial=1)),
+        KernelRidge(kernel_params={"n_jobs": 300}),
+        KernelRidge(kernel_params={"n_threads": 300}),
+        KNeighborsClassifier(metric_params={"n_jobs": -1}),
+        with_state(KNeighborsClassifier(), effective_metric_="rbf", effective_metric_params_={"workers": 300}),
+        GaussianProcessRegressor(PairwiseKernel(pairwise_kernels_kwargs={"n_jobs": 300})),
+    ],
+)
+def test_keyword_arguments_of_functions_are_on_a_list(estimator: Any) -> None:
+    with pytest.raises(ArtifactInvalid, match="an argument"):
+        unpickle(pickled(make_pipeline(estimator)))
+
+
+ROWS = np.random.default_rng(0).random((20, 3))
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        FunctionTransformer(np.clip, kw_args={"a_min": 0, "a_max": np.ones(3)}),
+        FunctionTransformer(functools.partial(np.clip, a_min=0), kw_args={"a_max": np.float64(0.5)}),
+        FunctionTransformer(np.log1p, kw_args={"dtype": np.float32}),
+        FunctionTransformer(np.reshape, kw_args={"shape": (-1, 3)}),
+        FunctionTransformer(np.sum, kw_args={"axis": 1, "keepdims": True}),
+        FunctionTransformer(rbf_kernel, kw_args={"Y": ROWS[:5], "gamma": 0.5}),
+        FunctionTransformer(normalize, kw_args={"norm": "l1"}),
+        FrozenEstimator(StandardScaler().fit(ROWS)),
+        KNeighborsTransformer(algorithm="brute", metric="seuclidean", metric_params={"V": np.ones(3)}),
+    ],
+)
+def test_usual_keyword_arguments_and_frozen_estimators_are_read(estimator: Any) -> None:
+    expected = estimator.fit(ROWS, ROWS[:, 0]).transform(ROWS)
+
+    found = unpickle(dumped(estimator))[0].transform(ROWS)
+
+    assert abs(found - expected).max() == 0
 
 
 @pytest.mark.parametrize(
@@ -405,9 +463,9 @@ def test_data_frames_hand_out_nothing_but_plain_values(held: Any, within: str) -
     search = GridSearchCV(LinearRegression(), {})
     search.best_estimator_ = held
     estimator = {
-        "arguments": FunctionTransformer(np.sum, kw_args={"initial": held}),
-        "list": FunctionTransformer(np.sum, kw_args={"initial": [held]}),
-        "array": FunctionTransformer(np.sum, kw_args={"initial": array}),
+        "arguments": FunctionTransformer(kw_args={"initial": held}),
+        "list": FunctionTransformer(kw_args={"initial": [held]}),
+        "array": FunctionTransformer(kw_args={"initial": array}),
         "part": search,
     }[within]
 
@@ -443,7 +501,7 @@ def test_an_array_has_memory_of_its_own(maker: str) -> None:
 
 def test_links_between_nodes_are_shared_with_no_other_part() -> None:
     final = HistGradientBoostingRegressor(max_iter=1, min_samples_leaf=1).fit([[0.0], [1.0]] * 9, [0.0, 1.0] * 9)
-    other = FunctionTransformer(np.positive, kw_args={"held": final._predictors[0][0].nodes})
+    other = FunctionTransformer(kw_args={"held": final._predictors[0][0].nodes})
 
     estimator, _ = unpickle(pickled(make_pipeline(other, final)))
 

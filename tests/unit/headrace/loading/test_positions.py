@@ -90,7 +90,7 @@ SOUND: dict[str, Callable[[], Any]] = {
     "sparse weights": lambda: LogisticRegression().fit(ROWS, CLASSES).sparsify(),
     **{
         f"{form} {kind}": lambda form=form, kind=kind: FunctionTransformer(  # type: ignore[misc]
-            np.sum, kw_args={"initial": getattr(scipy.sparse, f"{form}_{kind}")(np.eye(4))}
+            kw_args={"initial": getattr(scipy.sparse, f"{form}_{kind}")(np.eye(4))}
         )
         for form in ("bsr", "coo", "csc", "csr", "dia")
         for kind in ("array", "matrix")

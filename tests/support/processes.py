@@ -162,9 +162,11 @@ class Process:
     def kill(self) -> None:
         """Send SIGKILL to the process and its children, as when a machine is lost."""
         assert self._process is not None
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
-        self._process.wait(5)
+        # A process that has just been forked may have no group of its own yet, and no children.
+        for kill in (os.killpg, os.kill):
+            with contextlib.suppress(ProcessLookupError):
+                kill(self.pid, signal.SIGKILL)
+        self._process.wait(PATIENCE_SECONDS)
 
     def log(self) -> str:
         """Return the output so far."""

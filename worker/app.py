@@ -141,7 +141,7 @@ def _rehearse(predictors: PredictorCache, name: str, version: str) -> None:
             predictors.on_load = lambda _manifest, _seconds: None
             predictors.get(name, version)
         finally:
-            # Whatever was raised, this process will raise it too.
+            # The main process loads the version next, and raises the same error.
             os._exit(0)
     os.waitpid(pid, 0)
 

@@ -61,26 +61,24 @@ class WaitingCall:
     @property
     def weight(self) -> int:
         """Weight of the rows that wait for a batch."""
-        return len(self.rows) - self.sent if self.weights is None else self._weight_to(len(self.rows))
+        return self.waiting if self.weights is None else self.weights[-1] - self._sent_weight
 
     @property
     def next_weight(self) -> int:
         """Weight of the next row that leaves, while one waits."""
-        return 1 if self.weights is None else self._weight_to(self.sent + 1)
+        return 1 if self.weights is None else self.weights[self.sent] - self._sent_weight
 
-    def _weight_to(self, end: int) -> int:
-        """Return the weight of the waiting rows before position `end`."""
-        assert self.weights is not None
-        return self.weights[end - 1] - (self.weights[self.sent - 1] if self.sent else 0)
+    @property
+    def _sent_weight(self) -> int:
+        return self.weights[self.sent - 1] if self.weights and self.sent else 0
 
     def take(self, weight_max: int) -> "Chunk":
         """Take the next rows for a batch: one in any case, and others until they weigh `weight_max`."""
         if self.weights is None:
             n_rows = weight = min(self.waiting, weight_max)
         else:
-            sent_weight = self.weights[self.sent - 1] if self.sent else 0
-            n_rows = max(1, bisect_right(self.weights, sent_weight + weight_max) - self.sent)
-            weight = self._weight_to(self.sent + n_rows)
+            n_rows = max(1, bisect_right(self.weights, self._sent_weight + weight_max) - self.sent)
+            weight = self.weights[self.sent + n_rows - 1] - self._sent_weight
         chunk = Chunk(self, self.sent, n_rows, weight)
         self.sent += n_rows
         self.gave_way = False

@@ -104,7 +104,7 @@ class Slots:
         self._turns.extendleft(reversed(held_back))
 
     def issue_permit(self, slow: bool) -> Permit:
-        """Count a batch that goes out now; `slow` as of its sender before that."""
+        """Count a batch that goes out now; `slow` is what its sender was just before."""
         permit = Permit(self, slow)
         self._permits.add(permit)
         return permit

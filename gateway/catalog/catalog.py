@@ -8,7 +8,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 
 from gateway.broker.workers import Workers
@@ -233,7 +233,7 @@ class Catalog:
         shadow = await self._running(name, record.shadow)
         states[alias] = state.with_rollout(Rollout(split, shadow))
 
-    def _held_instead(self, name: str, version: str, earlier: Collection[str]) -> str | None:
+    def _held_instead(self, name: str, version: str, earlier: Sequence[str]) -> str | None:
         """Return the first of earlier versions that all workers hold, if they refuse a version and none holds it."""
         if not self._workers.refusals(f"{name} {version}") or any(self._workers.holders(name, version).values()):
             return None

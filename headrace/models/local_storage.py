@@ -129,7 +129,7 @@ class LocalStorage:
             scratch = target.with_name(f".removing-{uuid.uuid4().hex}")
             target.rename(scratch)
             if scratch.is_symlink():
-                # What it leads to belongs to somebody else.
+                # Another owner has the folder that the link leads to.
                 scratch.unlink()
             else:
                 shutil.rmtree(scratch)

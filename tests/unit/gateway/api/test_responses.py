@@ -10,28 +10,13 @@ from gateway.api.responses import job_response, job_view, server_timing, timing
 from gateway.errors import RecordDamaged
 from gateway.fairness.turns import OwnerTurns
 from gateway.jobs.outcome_text import BLOCK_BYTES
-from gateway.jobs.record import Job
 from gateway.web.answers import PIECE_BYTES, AnswerBudget
 from gateway.web.request_context import RequestContext
 from shared.queue.contract import JobStatus
 from tests.support.coroutines import run, turns
+from tests.support.job_records import ENDED, QUEUED, RUNNING
 from tests.support.manifests import classifier, regressor
 
-QUEUED = Job(
-    id="j1",
-    status=JobStatus.QUEUED,
-    model="sticks",
-    version="v1",
-    single=True,
-    attempt=0,
-    accepted_at=1_795_000_000.1234,
-    started_at=None,
-    ended_at=None,
-    compute_seconds=None,
-    outcome_json=None,
-)
-RUNNING = replace(QUEUED, status=JobStatus.RUNNING, attempt=1, started_at=1_795_000_001.0)
-ENDED = replace(RUNNING, ended_at=1_795_000_003.5)
 RESULT: dict[str, Any] = {"predictions": ["long"], "probabilities": [[0.25, 0.75]]}
 OUTCOME: dict[str, Any] = {**RESULT, "outputs": [["prediction", ["short", "long"]]]}
 

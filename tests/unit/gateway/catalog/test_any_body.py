@@ -68,7 +68,7 @@ def test_a_manifest_is_invalid_or_good_for_everything(content: Any) -> None:
 def test_no_request_is_an_error_of_the_gateway(tmp_path: Path) -> None:
     stored(tmp_path / "models", STICKS)
     settings = GatewaySettings(
-        # Nothing listens on this port: a good request ends soon, as 503, or as 504 if it is read late.
+        # No Redis listens on this port: the gateway answers a good request soon with 503, or 504 if it was slow.
         redis_url="redis://127.0.0.1:1/0",
         model_store=str(tmp_path / "models"),
         default_model="sticks",

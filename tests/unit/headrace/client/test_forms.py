@@ -16,22 +16,8 @@ from headrace.client import forms
 from headrace.client.answers import BYTES_PER_PART
 from headrace.client.exchange import RESPONSE_MAX_BYTES
 from shared.queue.contract import JobStatus
+from tests.support.job_records import ENDED, QUEUED, RUNNING
 
-QUEUED = Job(
-    id="8c0b2f5e-7c0e-4d4e-9d0c-3a3f2f6b1c11",
-    status=JobStatus.QUEUED,
-    model="sticks",
-    version="v1",
-    single=True,
-    attempt=0,
-    accepted_at=1_795_000_000.0,
-    started_at=None,
-    ended_at=None,
-    compute_seconds=None,
-    outcome_json=None,
-)
-RUNNING = replace(QUEUED, status=JobStatus.RUNNING, attempt=1, started_at=1_795_000_001.0)
-ENDED = replace(RUNNING, ended_at=1_795_000_003.0)
 SUCCEEDED = replace(ENDED, status=JobStatus.SUCCEEDED)
 ERROR = {"code": "row_rejected", "message": "a reason", "rows": [3], "count": 1}
 FAILED = replace(ENDED, status=JobStatus.FAILED, outcome_json=orjson.dumps({"error": ERROR}))

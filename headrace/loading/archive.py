@@ -4,6 +4,8 @@ Neither zipfile nor skops has one. zipfile inflates up to 2 GB at once, whatever
 a member again for each part of its schema that names it, and checks a part again for each reference to it: one that
 holds another twice, which does so in turn, takes longer than anyone can wait. A sparse matrix is an archive within the
 archive.
+
+skops makes all parts before anything can look at them, so its schema is checked first.
 """
 
 import io
@@ -18,7 +20,9 @@ from scipy.sparse import load_npz
 from headrace.errors import ArtifactInvalid
 from headrace.loading.bounds import SLACK_BYTES, UNBOUNDED, BoundedStream
 from headrace.loading.makers import check_sparse
+from headrace.loading.names import is_special
 from headrace.loading.states import check_estimator
+from headrace.loading.tokens import untrusted
 
 SCHEMA = "schema.json"
 
@@ -58,7 +62,7 @@ def load_skops(content: bytes, trusted: Collection[str], max_bytes: int = UNBOUN
         size_bytes = sum(member.file_size for member in archive.infolist())
     if SCHEMA_FACTOR * len(schema.translate(None, b" \n\r\t")) > max_bytes + SLACK_BYTES:
         raise ArtifactInvalid(f"its schema alone takes more than the {max_bytes:,} bytes that it may take")
-    _Expansion(json.loads(schema)).check()
+    _Schema(json.loads(schema)).check(trusted)
 
     def bounded() -> BoundedStream:
         # Without compression, a member takes its size from the stream each time that it is read.
@@ -107,16 +111,16 @@ def _inflated(archive: zipfile.ZipFile, member: zipfile.ZipInfo, max_bytes: int)
         return b"".join(iter(lambda: stream.read(PART_BYTES), b""))
 
 
-class _Expansion:
-    """The nodes of a schema, with a node counted again wherever another one refers to it.
+class _Schema:
+    """The nodes of a schema, of which skops makes the parts.
 
     A node is an object of JSON. One with the `__id__` of another stands for it: skops takes the one that it reads
-    first, and the largest is counted here, so that the order does not matter.
+    first. So all nodes with an id have to pass, and the largest is counted.
     """
 
     def __init__(self, schema: Any) -> None:
         self._schema = schema
-        self._written = 0
+        self._nodes: list[dict[str, Any]] = []
         self._by_id: dict[Any, list[dict[str, Any]]] = {}
         self._counts: dict[Any, int | None] = {}
         """Id -> its nodes; None while these are counted."""
@@ -124,20 +128,55 @@ class _Expansion:
         while pending:
             value = pending.pop()
             if isinstance(value, dict):
-                self._written += 1
+                self._nodes.append(value)
                 if (known := _id_of(value)) is not None:
                     self._by_id.setdefault(known, []).append(value)
                 pending.extend(value.values())
             elif isinstance(value, list):
                 pending.extend(value)
 
-    def check(self) -> None:
-        """Check that the nodes are not too many, and that none is inside itself, which skops can't load.
+    def check(self, trusted: Collection[str]) -> None:
+        """Check that skops can make the parts, and makes no harm by it: NumPy asks objects for special attributes.
+
+        Args:
+            trusted: Types that may have any state.
 
         Raises:
-            ArtifactInvalid: if not.
+            ArtifactInvalid: if there are too many nodes, one is inside itself, which skops can't load, an object has a
+                state that is no dictionary, or a dictionary has special names or keys of other than plain types.
         """
         self._count(self._schema)
+        for node in self._nodes:
+            loader: Any = node.get("__loader__")
+            content: Any = node.get("content")
+            if loader == "DictNode":
+                self._check_dictionary(node)
+            elif loader == "DefaultDictNode":
+                self._demand(content["default_factory"], "TypeNode")
+            elif loader == "MaskedArrayNode":
+                self._demand(content["data"], "NdArrayNode")
+                self._demand(content["mask"], "NdArrayNode")
+            elif loader == "RandomStateNode" or (
+                loader == "ObjectNode" and f"{node['__module__']}.{node['__class__']}" not in trusted
+            ):
+                self._demand(content, "DictNode")
+
+    def _check_dictionary(self, node: dict[str, Any]) -> None:
+        """Check a dictionary, which may be the attributes of an object; skops calls the types of its keys."""
+        if special := sorted(filter(is_special, node["content"])):
+            raise untrusted(f"an attribute {special[0]!r}")
+        for types in self._demand(node["key_types"], "ListNode"):
+            for each in types.get("content", []):
+                self._demand(each, "TypeNode")
+
+    def _demand(self, node: Any, loader: str) -> list[dict[str, Any]]:
+        """Return the nodes that skops may take for this one; all have the loader, or are null."""
+        taken = self._by_id.get(_id_of(node), [node]) if isinstance(node, dict) else []
+        for each in taken:
+            found = each.get("__loader__")
+            if found != loader and (found, each.get("content")) != ("JsonNode", "null"):
+                raise untrusted(f"a {found} in the place of a {loader}")
+        return taken
 
     def _count(self, value: Any) -> int:
         known = _id_of(value) if isinstance(value, dict) else None
@@ -156,7 +195,7 @@ class _Expansion:
         if not is_node and not isinstance(value, list):
             return 0
         count = is_node + sum(map(self._count, value.values() if is_node else value))
-        if count > max(EXPANDED_MIN, EXPANDED_FACTOR * self._written):
+        if count > max(EXPANDED_MIN, EXPANDED_FACTOR * len(self._nodes)):
             raise ArtifactInvalid("its schema refers to the same parts again and again")
         return count
 

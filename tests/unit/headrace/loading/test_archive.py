@@ -218,3 +218,94 @@ def test_an_array_that_claims_to_be_huge_is_refused() -> None:
 
     with pytest.raises((ValueError, MemoryError)):
         load_skops(content, [], BOUND)
+
+
+def json_node(value: Any) -> dict[str, Any]:
+    return of_python("str", "JsonNode", content=json.dumps(value))
+
+
+def listed(*items: Any) -> dict[str, Any]:
+    return of_python("list", "ListNode", content=list(items))
+
+
+def pair(*items: Any) -> dict[str, Any]:
+    return of_python("tuple", "TupleNode", content=list(items))
+
+
+def dictionary(content: dict[str, Any], key_types: Any = None) -> dict[str, Any]:
+    types = listed(*(of_python("str", "TypeNode") for _ in content)) if key_types is None else key_types
+    return of_python("dict", "DictNode", content=content, key_types=types)
+
+
+def scaler(state: Any) -> dict[str, Any]:
+    estimator = {"__class__": "Normalizer", "__module__": "sklearn.preprocessing._data"}
+    return {**node("ObjectNode", content=state), **estimator}
+
+
+def function(name: str) -> dict[str, Any]:
+    return {**node("FunctionNode"), "__class__": name, "__module__": "scipy.special"}
+
+
+WINDOW = {"data": pair(json_node(16), json_node(True)), "version": json_node(3)}
+"""What NumPy would take for memory at any address."""
+SPECIAL = scaler(dictionary({"__array_interface__": dictionary(WINDOW)}))
+OBJECTS = node("NdArrayNode", type="json", content=[json_node(1)], shape=listed(json_node(1)))
+PLAIN = scaler(dictionary({"norm": json_node("l2")}))
+
+HARMFUL: dict[str, list[dict[str, Any]]] = {
+    "a special attribute": [SPECIAL],
+    "a special attribute in an array of objects": [
+        node("NdArrayNode", type="json", content=[SPECIAL], shape=listed(json_node(1), json_node(1)))
+    ],
+    "a special attribute as the content of a masked array": [
+        node("MaskedArrayNode", content={"data": SPECIAL, "mask": json_node(False)})
+    ],
+    "an object as the content of a masked array": [
+        node("MaskedArrayNode", content={"data": PLAIN, "mask": json_node(None)})
+    ],
+    "an object as a mask": [node("MaskedArrayNode", content={"data": OBJECTS, "mask": PLAIN})],
+    "a text of JSON as the state of an object": [scaler(json_node({"__array_interface__": {"version": 3}}))],
+    "pairs as the state of an object": [scaler(pair(pair(json_node("__array_interface__"), dictionary(WINDOW))))],
+    "an object as the state of an object": [scaler(PLAIN)],
+    "functions as types of keys": [dictionary({"x": json_node(1)}, listed(function("expit")))],
+    "an array as types of keys": [dictionary({"x": json_node(1)}, OBJECTS)],
+    "a masked array as types of keys": [
+        dictionary({"x": json_node(1)}, node("MaskedArrayNode", content={"data": OBJECTS, "mask": json_node(None)}))
+    ],
+    "types of keys that stand for a part before them": [
+        {**listed(function("expit")), "__id__": 7},
+        dictionary({"x": json_node(1)}, {**listed(of_python("str", "TypeNode")), "__id__": 7}),
+    ],
+    "a type that stands for a function before it": [
+        {**function("expit"), "__id__": 7},
+        dictionary({"x": json_node(1)}, listed(of_python("str", "TypeNode", __id__=7.0))),
+    ],
+    "a state that stands for a part before it": [
+        {**json_node({"__array_interface__": {}}), "__id__": 7},
+        scaler({**dictionary({}), "__id__": 7}),
+    ],
+    "a function that makes what a dictionary does not have": [
+        {
+            **node("DefaultDictNode", content={"main": dictionary({}), "default_factory": function("expit")}),
+            "__class__": "defaultdict",
+            "__module__": "collections",
+        }
+    ],
+    "pairs as the state of a generator": [
+        {
+            **node("RandomStateNode", content=pair()),
+            "__class__": "RandomState",
+            "__module__": "numpy.random.mtrand",
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize("nodes", HARMFUL.values(), ids=HARMFUL)
+def test_parts_that_would_act_while_skops_makes_them_are_never_made(
+    nodes: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(skops.io, "load", lambda *_, **__: pytest.fail("skops makes the parts"))
+
+    with pytest.raises(ArtifactInvalid, match=r"it needs an? .*, which is not trusted"):
+        load_skops(many(1, listed(*nodes)), [])

@@ -18,14 +18,14 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.metrics import DistanceMetric
 from sklearn.neighbors import BallTree, KDTree
 from sklearn.neighbors._base import NeighborsBase
-from sklearn.preprocessing import OneHotEncoder
+from sklearn.preprocessing import MultiLabelBinarizer, OneHotEncoder, PolynomialFeatures
 from sklearn.svm._base import LIBSVM_IMPL, BaseLibSVM
 from sklearn.tree import BaseDecisionTree
 from sklearn.tree._tree import Tree
 
 from headrace.errors import ArtifactInvalid
 from headrace.loading.fitted.ensembles import check_histograms, check_isolation, check_stages, check_widths
-from headrace.loading.fitted.inside import ANY, check_inside, has_shape
+from headrace.loading.fitted.inside import ANY, check_columns, check_inside, has_shape, whole
 from headrace.loading.fitted.neighbours import check_centres, check_neighbours
 from headrace.loading.makers import check_sparse
 
@@ -49,7 +49,7 @@ def check_links(target: Any, state: Any) -> None:
         _check_content(*state[1:5])
     elif isinstance(target, Tree):
         nodes = np.asarray(state["nodes"])
-        if state["node_count"] != len(nodes):
+        if whole(state["node_count"]) != len(nodes):
             raise ArtifactInvalid("a tree has another number of nodes than it says")
         # Without a class, a tree has no values.
         check_inside(np.zeros(1, np.int64), target.max_n_classes)
@@ -65,6 +65,10 @@ def check_links(target: Any, state: Any) -> None:
         check_inside(nodes["bitset_idx"][nodes["is_categorical"] != 0], len(sets))
     elif isinstance(target, KDTree | BallTree):
         _check_neighbours(target, state)
+    elif isinstance(target, DistanceMetric):
+        # Where it stands alone, scikit-learn looks at the rows of the matrix only.
+        if not has_shape(state[2], len(state[2]), len(state[2])):
+            raise ArtifactInvalid("the matrix of a metric is not square")
     elif isinstance(target, np.random.BitGenerator | np.random.RandomState):
         # The state of a generator is followed by its seeds.
         words: Mapping[str, Any] = state[0] if type(state) is tuple else state
@@ -95,6 +99,8 @@ def check_linked_parts(part: Any) -> None:
 
 def _check_content(shape: Any, dtype: Any, _: Any, content: Any) -> None:
     """Check that an array has as many items as its shape says: of objects, NumPy takes what follows a shorter list."""
+    if type(shape) is not tuple or any(type(each) is not int for each in shape):
+        raise ArtifactInvalid("an array has a shape of other than whole numbers")
     n_items = math.prod(shape)
     length, kind = (n_items, list) if dtype.hasobject else (n_items * dtype.itemsize, bytes)
     if dtype.subdtype or min(shape, default=0) < 0 or type(content) is not kind or len(content) != length:
@@ -113,7 +119,7 @@ def _check_neighbours(target: Any, state: Any) -> None:
     rows, order, nodes, bounds, *_ = state
     n_rows, n_features = rows.shape
     corners = 2 if isinstance(target, KDTree) else 1
-    n_nodes = int(state[6])
+    n_nodes = whole(state[6])
     weights = state[12]
     if weights is not None and weights.shape != (n_rows,):
         raise ArtifactInvalid("a tree has weights for another number of rows")
@@ -144,11 +150,13 @@ def _check_metric(metric: Any, n_features: int) -> None:
 
 
 def _check_vocabulary(part: Any) -> None:
-    """Check that the columns of the words are those of the matrix, which is as wide as the vocabulary."""
-    words = vars(part).get("vocabulary_", {})
-    if not (isinstance(words, dict) and all(isinstance(each, int | np.integer) for each in words.values())):
-        raise ArtifactInvalid("a vocabulary has other positions than numbers")
-    check_inside(np.fromiter(words.values(), np.int64, len(words)), len(words))
+    if "vocabulary_" in vars(part):
+        check_columns(vars(part)["vocabulary_"])
+
+
+def _check_labels(part: Any) -> None:
+    if vars(part).get("_cached_dict") is not None:
+        check_columns(vars(part)["_cached_dict"])
 
 
 def _check_one_hot(part: Any) -> None:
@@ -163,9 +171,13 @@ def _check_one_hot(part: Any) -> None:
     groups = fitted["_default_to_infrequent_mappings"] if are_grouped else no_groups
     rare = fitted["_infrequent_indices"] if are_grouped else no_groups
     drops = no_groups if dropped is None else dropped
-    for values, group, few, drop, width in zip(
-        categories, groups, rare, drops, fitted["_n_features_outs"], strict=True
-    ):
+    widths = fitted["_n_features_outs"]
+    # scikit-learn joins lists, and would add arrays.
+    if any(type(each) is not list for each in (categories, groups, rare, widths)):
+        raise ArtifactInvalid("an encoder has other than lists of categories")
+    for values, group, few, drop, width in zip(categories, groups, rare, drops, widths, strict=True):
+        if not (has_shape(values, ANY) and (group is None or has_shape(group, ANY))):
+            raise ArtifactInvalid("an encoder has other categories than arrays")
         columns = np.arange(len(values)) if group is None else group
         if values.dtype.kind not in "OUS":
             # Numbers are looked up by bisection, which leads beyond numbers that are not sorted.
@@ -173,8 +185,20 @@ def _check_one_hot(part: Any) -> None:
         end = int(columns.max(initial=-1)) + 1
         check_inside(columns, end)
         check_inside(np.array([0 if drop is None else drop]), max(end, 1))
-        if len(columns) != len(values) or (few is None) != (group is None) or width != end - (drop is not None):
+        if len(columns) != len(values) or (few is None) != (group is None) or whole(width) != end - (drop is not None):
             raise ArtifactInvalid("an encoder has another number of columns than categories")
+
+
+def _check_products(part: Any) -> None:
+    """Check that scikit-learn fills all the columns that it makes for the products of features."""
+    fitted = vars(part)
+    if "n_output_features_" not in fitted:
+        return
+    options = {name: fitted[name] for name in ("interaction_only", "include_bias")}
+    width, degree = whole(fitted["n_features_in_"]), whole(fitted["_max_degree"])
+    for name, least in [("_n_out_full", 0), ("n_output_features_", whole(fitted["_min_degree"]))]:
+        if whole(fitted[name]) != part._num_combinations(width, least, degree, **options):
+            raise ArtifactInvalid("an estimator has another number of columns than products of features")
 
 
 def _check_vectors(part: Any) -> None:
@@ -206,6 +230,8 @@ _POSITIONS: dict[Any, Callable[[Any], None]] = {
     BaseHistGradientBoosting: check_histograms,
     BaseLibSVM: _check_vectors,
     CountVectorizer | DictVectorizer: _check_vocabulary,
+    MultiLabelBinarizer: _check_labels,
+    PolynomialFeatures: _check_products,
     NeighborsBase: check_neighbours,
     _BaseKMeans | Birch: check_centres,
     IsolationForest: check_isolation,

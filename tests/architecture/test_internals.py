@@ -57,6 +57,7 @@ USED = {
     "headrace/loading/fitted/neighbours.py": {"sklearn.cluster._bisect_k_means": "_BisectingTree"},
     "headrace/loading/links.py": {
         "sklearn.cluster._kmeans": "_BaseKMeans",
+        "sklearn.preprocessing:PolynomialFeatures": "_num_combinations",
         "sklearn.svm:SVC": "_impl",
     },
     "headrace/loading/unpickler.py": {

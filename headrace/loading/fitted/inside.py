@@ -26,3 +26,25 @@ def has_shape(array: Any, *shape: Any) -> bool:
     """Return True for an array of NumPy's own classes and of a shape, in which ANY stands for any length."""
     is_own = type(array) in (np.ndarray, np.memmap) and array.ndim == len(shape)
     return is_own and all(side is ANY or side == length for side, length in zip(shape, array.shape, strict=True))
+
+
+def whole(value: Any) -> int:
+    """Return a whole number as Python's, which does not overflow as NumPy's do.
+
+    Raises:
+        ArtifactInvalid: if it is none.
+    """
+    if type(value) is not int and not isinstance(value, np.integer):
+        raise ArtifactInvalid("a number of an estimator is no whole number")
+    return int(value)
+
+
+def check_columns(columns: Any) -> None:
+    """Check that a mapping from what is in a row to columns of a matrix, which is as wide as the mapping, is inside.
+
+    Raises:
+        ArtifactInvalid: if not.
+    """
+    if type(columns) is not dict:
+        raise ArtifactInvalid("the columns of an estimator are no dictionary")
+    check_inside(np.array([whole(each) for each in columns.values()], np.int64), len(columns))

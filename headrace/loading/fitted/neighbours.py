@@ -7,8 +7,11 @@ from scipy.sparse import issparse
 from sklearn.cluster._bisect_k_means import _BisectingTree
 
 from headrace.errors import ArtifactInvalid
-from headrace.loading.fitted.inside import ANY, check_inside, has_shape
+from headrace.loading.fitted.inside import ANY, check_inside, has_shape, whole
 from headrace.loading.parts import parts
+
+_FITTED = frozenset(["_fit_X", "_fit_method", "_tree", "_y", "classes_", "n_samples_fit_"])
+"""Attributes of neighbours that are fitted: with one, an estimator has to have all that native code follows."""
 
 _NORMS = frozenset(["X_norm_squared", "Y_norm_squared"])
 """Parameters of a metric that native code takes for the lengths of all rows."""
@@ -17,15 +20,10 @@ _NORMS = frozenset(["X_norm_squared", "Y_norm_squared"])
 def check_neighbours(part: Any) -> None:
     """Check the rows of neighbours, their classes, and that there are as many as columns in the graph of them."""
     fitted = vars(part)
-    if "n_samples_fit_" not in fitted:
+    if not _FITTED & fitted.keys():
         return
-    tree, rows, n_rows, width = (
-        fitted.get("_tree"),
-        fitted["_fit_X"],
-        fitted["n_samples_fit_"],
-        fitted["n_features_in_"],
-    )
-    shape = (n_rows, width)
+    tree, rows = fitted.get("_tree"), fitted.get("_fit_X")
+    n_rows, width = shape = whole(fitted.get("n_samples_fit_")), whole(fitted.get("n_features_in_"))
     if tree is not None and np.asarray(tree.data).shape != shape:
         raise ArtifactInvalid("the neighbours are not as many as their graph has columns")
     is_graph = part.metric == "precomputed" and width != n_rows
@@ -34,7 +32,7 @@ def check_neighbours(part: Any) -> None:
     for name in ("metric_params", "effective_metric_params_"):
         if _NORMS & (fitted.get(name) or {}).keys():
             raise ArtifactInvalid("the parameters of a metric hold lengths of rows")
-    if "classes_" in fitted and not fitted["outputs_2d_"]:
+    if "classes_" in fitted and fitted["outputs_2d_"] is not True:
         if not has_shape(fitted["_y"], n_rows):
             raise ArtifactInvalid("the neighbours are not as many as their classes")
         check_inside(fitted["_y"], len(fitted["classes_"]))

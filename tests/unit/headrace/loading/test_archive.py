@@ -247,7 +247,7 @@ def function(name: str) -> dict[str, Any]:
 
 
 WINDOW = {"data": pair(json_node(16), json_node(True)), "version": json_node(3)}
-"""What NumPy would take for memory at any address."""
+"""An array interface, by which NumPy would take memory at any address."""
 SPECIAL = scaler(dictionary({"__array_interface__": dictionary(WINDOW)}))
 OBJECTS = node("NdArrayNode", type="json", content=[json_node(1)], shape=listed(json_node(1)))
 PLAIN = scaler(dictionary({"norm": json_node("l2")}))

@@ -106,6 +106,15 @@ DTYPES: dict[str, Any] = {
 }
 
 
+@pytest.mark.parametrize("shape", [(np.uint8(16), np.uint8(17)), (np.int64(16),), [16], (True, 16)])
+def test_the_shape_of_an_array_is_of_numbers_that_do_not_overflow(shape: Any) -> None:
+    function, args, state = objects(*[None] * 16).__reduce__()
+    content = pickled(Reduced(function, *args, state=(state[0], shape, *state[2:])))
+
+    with pytest.raises(ArtifactInvalid, match="a shape of other than whole numbers"):
+        unpickle(content)
+
+
 @pytest.mark.parametrize("shape", DTYPES)
 def test_the_layout_of_an_array_is_sound(shape: str) -> None:
     code, state = DTYPES[shape]

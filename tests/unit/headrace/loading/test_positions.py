@@ -23,6 +23,7 @@ from sklearn.feature_extraction import DictVectorizer
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.feature_selection import mutual_info_classif
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.metrics import DistanceMetric
 from sklearn.neighbors import (
     BallTree,
     KNeighborsClassifier,
@@ -32,7 +33,13 @@ from sklearn.neighbors import (
     RadiusNeighborsClassifier,
 )
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, SplineTransformer
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MultiLabelBinarizer,
+    OneHotEncoder,
+    PolynomialFeatures,
+    SplineTransformer,
+)
 from sklearn.svm import SVC, SVR, NuSVC, OneClassSVM
 from sklearn.tree import DecisionTreeRegressor
 from sklearn.tree._tree import Tree
@@ -48,6 +55,13 @@ CLASSES = np.arange(60) % 3
 NUMBERS = np.array([[1], [1], [2], [3], [4]])
 BOOSTED = {"n_estimators": 2, "max_depth": 1}
 
+
+def labels() -> Any:
+    estimator = MultiLabelBinarizer().fit([[1.0, 2.0]])
+    estimator.transform([[1.0]])
+    return estimator
+
+
 SOUND: dict[str, Callable[[], Any]] = {
     "encoder": lambda: OneHotEncoder().fit(NUMBERS),
     "encoder of texts": lambda: OneHotEncoder().fit([["b"], ["a"]]),
@@ -59,6 +73,10 @@ SOUND: dict[str, Callable[[], Any]] = {
     "words": lambda: CountVectorizer().fit(["a word", "another word"]),
     "weighed words": lambda: TfidfVectorizer(vocabulary=["a", "b"]).fit(["a b"]),
     "dictionaries": lambda: DictVectorizer().fit([{"a": 1}, {"b": "x"}]),
+    "labels": lambda: MultiLabelBinarizer().fit([[1.0, 2.0]]),
+    "labels that were asked for": labels,
+    "products": lambda: PolynomialFeatures().fit(ROWS),
+    "products of several features": lambda: PolynomialFeatures((2, 3), interaction_only=True).fit(ROWS),
     "vectors": lambda: SVC().fit(ROWS, CLASSES),
     "vectors of a kernel": lambda: NuSVC(kernel="precomputed", nu=0.1).fit(ROWS @ ROWS.T, CLASSES),
     "vectors of numbers": lambda: SVR().fit(ROWS, CLASSES),
@@ -109,6 +127,17 @@ def test_sound_positions_are_read(name: str) -> None:
         held, expected = read[0].kw_args["initial"], estimator.kw_args["initial"]
         assert type(held) is type(expected)
         assert (held.toarray() == expected.toarray()).all()
+
+
+def without(estimator: Any, name: str) -> Any:
+    del vars(estimator)[name]
+    return estimator
+
+
+def narrow_metric() -> Any:
+    metric = DistanceMetric.get_metric("mahalanobis", VI=np.eye(3))
+    metric.__setstate__((2.0, np.zeros(1), np.ones((3, 0))))
+    return metric
 
 
 def changed(name: str, **attributes: Any) -> Any:
@@ -268,6 +297,24 @@ POSITIONS: dict[str, Callable[[], Any]] = {
     "fewer classes than an unknown number": lambda: changed(
         "classes of neighbours", n_samples_fit_=None, _y=np.zeros(1, np.int64)
     ),
+    **{
+        f"neighbours of a class beyond without {name}": lambda name=name: without(  # type: ignore[misc]
+            changed("classes of neighbours", metric="manhattan", _y=np.full(60, 1 << 30)), name
+        )
+        for name in ("n_samples_fit_", "_fit_X", "n_features_in_")
+    },
+    "neighbours of a class beyond in several outputs": lambda: changed(
+        "classes of neighbours", _y=np.full(60, 1 << 30), outputs_2d_=[]
+    ),
+    "an array of widths": lambda: changed("encoder", _n_features_outs=np.array([4])),
+    "a width that is no whole number": lambda: changed("encoder", _n_features_outs=[4.0]),
+    "an array of categories": lambda: changed("encoder", categories_=np.array([[1, 2, 3, 4]])),
+    "labels beyond": lambda: changed("labels", _cached_dict={1.0: 10**9, 2.0: 0}),
+    "labels by an array": lambda: changed("labels", _cached_dict=np.arange(3)),
+    "labels that are no numbers": lambda: changed("labels", _cached_dict={1.0: 0.5, 2.0: 0}),
+    "columns that no product fills": lambda: changed("products", _n_out_full=10**6),
+    "more columns than products": lambda: changed("products of several features", n_output_features_=10**6),
+    "a metric of foreign numbers": lambda: changed("weighed neighbours", effective_metric_=narrow_metric()),
     "lengths of fewer neighbours": lambda: changed(
         "neighbours", effective_metric_params_={"Y_norm_squared": np.zeros(1)}
     ),
@@ -315,6 +362,7 @@ def test_positions_beyond_the_arrays_are_refused(name: str) -> None:
     [
         *("fewer columns than categories", "a word beyond the columns", "a feature beyond the columns"),
         *("an output", "counts of other vectors", "more neighbours than columns"),
+        *("an array of widths", "labels beyond", "neighbours of a class beyond without n_samples_fit_"),
     ],
 )
 def test_positions_in_skops_artifacts_are_checked_too(name: str) -> None:

@@ -7,7 +7,7 @@ import stat
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from headrace.errors import FileUnusable, StoreUnavailable
@@ -18,8 +18,15 @@ LEVELS = 3
 
 PART_BYTES = 1 << 20
 
-FAULTS_OF_ONE_FILE = (errno.EACCES, errno.ELOOP, errno.ENODEV, errno.ENXIO)
-"""Errors that concern one file, and say nothing of the files beside it."""
+FAULTS_BEYOND_A_FILE = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("EMFILE", "ENFILE", "ENOMEM", "EINTR"),
+        *("ESTALE", "ETIMEDOUT", "ENOTCONN", "ESHUTDOWN", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETUNREACH"),
+        *("ECONNABORTED", "ECONNREFUSED", "ECONNRESET"),
+    )
+)
+"""Errors of the process, or of a directory over a network. All others concern one file, and say nothing of others."""
 
 
 class LocalStorage:
@@ -37,7 +44,7 @@ class LocalStorage:
 
     def exists(self) -> bool:
         """Tell whether the directory is there."""
-        return self._root.is_dir()
+        return _is_folder(self._root)
 
     def parts(self, path: str, max_bytes: int) -> Iterator[bytes]:
         """Yield the content of a file in parts; what comes after `max_bytes` is left out.
@@ -54,10 +61,12 @@ class LocalStorage:
         """Return the paths of all files below a folder, to LEVELS below the root; none if there is no such folder.
 
         Raises:
+            FileUnusable: if the fault is this folder's alone.
             StoreUnavailable: if it can't be read.
         """
         levels = LEVELS - len(Path(folder).parts)
-        return sorted(path.relative_to(self._root).as_posix() for path in _files(self._root / folder, levels))
+        files = _files(self._root, self._root / folder, levels)
+        return sorted(path.relative_to(self._root).as_posix() for path in files)
 
     def replace(self, path: str, content: bytes) -> None:
         """Write a file, new or not, in one step.
@@ -140,51 +149,62 @@ def regular_file_parts(path: Path, max_bytes: int) -> Iterator[bytes]:
     """Yield the content of a file in parts of PART_BYTES; what comes after `max_bytes` is left out.
 
     Raises:
-        FileUnusable: if this process may not read it, links lead to it in a circle, or it is a pipe, a device or
-            another file that is not regular: reading one might never end.
+        FileUnusable: if the fault is this file's alone: this process may not read it, links lead to it in a circle,
+            or it is a pipe, a device or another file that is not regular (reading one might never end).
+        FileNotFoundError: if there is no such file.
         OSError: if it can't be read for another reason.
     """
-    try:
+    with _fault_of(path):
         # Without O_NONBLOCK, opening a pipe waits for its writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in FAULTS_OF_ONE_FILE:
-            raise FileUnusable(f"{path}: {error.strerror}") from None
-        raise
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise FileUnusable(f"{path}: it is not a regular file")
-        while part := file.read(min(PART_BYTES, max_bytes)):
+        while True:
+            with _fault_of(path):
+                part = file.read(min(PART_BYTES, max_bytes))
+            if not part:
+                return
             max_bytes -= len(part)
             yield part
 
 
-def _files(folder: Path, levels: int, inner: bool = False) -> Iterator[Path]:
+def _files(root: Path, folder: Path, levels: int) -> Iterator[Path]:
+    """Yield the files below a folder; inner folders that can't be read are left out, and hide nothing beside them."""
     with _explained(folder):
         try:
-            entries = sorted(folder.iterdir())
+            with nullcontext() if folder == root else _fault_of(folder):
+                entries = sorted(folder.iterdir())
         except FileNotFoundError:
             return
-        except OSError as error:
-            # An unreadable folder, such as the lost+found of a volume, must not hide the models beside it.
-            if inner and error.errno in (*FAULTS_OF_ONE_FILE, errno.ENOTDIR):
-                return
-            raise
     for entry in entries:
         if entry.name.startswith("."):
             continue
         if not _is_folder(entry):
             yield entry
         elif levels > 1:
-            yield from _files(entry, levels - 1, inner=True)
+            with suppress(FileUnusable):
+                yield from _files(root, entry, levels - 1)
 
 
 def _is_folder(path: Path) -> bool:
-    try:
+    """Return True for a folder that can be opened, and for a link to one."""
+    with suppress(FileUnusable), _fault_of(path):
         return path.is_dir()
-    except PermissionError:
-        # Its parent can be listed, but nothing in it can be opened.
-        return False
+    return False
+
+
+@contextmanager
+def _fault_of(path: Path) -> Iterator[None]:
+    """Turn errors of the operating system into FileUnusable, unless it is missing, or they concern more than this."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno in FAULTS_BEYOND_A_FILE:
+            raise
+        raise FileUnusable(f"{path}: {error.strerror}") from None
 
 
 def _make_folder(folder: Path) -> None:

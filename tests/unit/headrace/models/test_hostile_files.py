@@ -29,6 +29,15 @@ def link_to_a_device(path: Path) -> None:
     path.symlink_to("/dev/zero")
 
 
+def link_to_a_name_too_long(path: Path) -> None:
+    path.symlink_to("a" * 300)
+
+
+def link_to_memory(path: Path) -> None:
+    # A regular file, but reading its start is an error of input and output.
+    path.symlink_to("/proc/self/mem")
+
+
 def listen(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         # The path of a socket has a limit of about a hundred characters.
@@ -42,7 +51,8 @@ def terabyte(path: Path) -> None:
     os.truncate(path, 10**12)
 
 
-KINDS = [os.mkfifo, link_to_itself, link_to_a_device, listen, terabyte]
+LINKS = [link_to_itself, link_to_a_device, link_to_a_name_too_long, link_to_memory]
+KINDS = [os.mkfifo, *LINKS, listen, terabyte]
 
 
 @pytest.fixture
@@ -120,7 +130,7 @@ def test_of_a_longer_artifact_no_more_is_read_than_the_manifest_says(
     assert sum(read) == len(CONTENT) + 1
 
 
-@pytest.mark.parametrize("error", [errno.EACCES, errno.ENXIO])
+@pytest.mark.parametrize("error", [errno.EACCES, errno.ENXIO, errno.EPERM, errno.EOVERFLOW])
 def test_a_file_that_this_process_may_not_read(store: ModelStore, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
     opened = os.open
 
@@ -165,3 +175,25 @@ def test_a_folder_of_aliases_that_is_a_link_to_itself_is_named(store: ModelStore
     with pytest.raises(ModelError, match=r"other/aliases.*: Too many levels of symbolic links"):
         store.aliases("other")
     assert store.names() == ["iris", "other"]
+
+
+@pytest.mark.parametrize("make", LINKS)
+@pytest.mark.parametrize("link", ["x", "iris/x", "iris/v1/x", "iris/aliases/x"])
+def test_a_link_hides_nothing_beside_it(store: ModelStore, link: str, make: Callable[[Path], None]) -> None:
+    make(Path(store.root, link))
+
+    assert store.names() == ["iris", "other"]
+    assert set(store.versions("iris")) == {"v1", "v2"}
+    assert store.aliases("iris") == {"production": "v1", "spoilt": "v2"}
+    assert main(["list", "--store", store.root]) == 0
+
+
+def test_a_file_in_the_place_of_a_folder_harms_one_model_alone(store: ModelStore) -> None:
+    Path(store.root, "other", "aliases").write_text("no folder")
+    spoil(store, "iris/aliases/spoilt.json", lambda path: path.symlink_to("/etc/passwd/x"))
+
+    with pytest.raises(FileUnusable, match="other/aliases: Not a directory"):
+        store.aliases("other")
+    assert list(store.alias_records("iris", lambda *_: None)) == ["production"]
+    assert main(["list", "--store", store.root]) == 0
+    assert not ModelStore(Path(store.root, "a" * 300)).exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.errors import ModelError, ModelNotFound, StoreUnavailable
+from headrace.errors import FileUnusable, ModelError, ModelNotFound, StoreUnavailable
 from headrace.models.manifest import MANIFEST_FILE
 from headrace.models.remote_storage import RemoteStorage
 from headrace.models.storage import open_storage
@@ -124,9 +124,9 @@ def test_a_file_in_the_place_of_a_folder_is_said_to_be_one(store: ModelStore) ->
     Path(store.root, "iris").touch()
 
     for call in (store.manifest, store.versions, store.aliases):
-        with pytest.raises(StoreUnavailable, match=r"iris.*: Not a directory"):
+        with pytest.raises(FileUnusable, match=r"iris.*: Not a directory"):
             call("iris")
-    with pytest.raises(StoreUnavailable, match=r"iris.*: Not a directory"):
+    with pytest.raises(FileUnusable, match=r"iris.*: Not a directory"):
         add(store, "v1")
     assert store.names() == []
 

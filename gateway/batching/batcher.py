@@ -8,17 +8,16 @@ import asyncio
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 
 from gateway.admission.jobs import ADMITTED_SHARE
 from gateway.admission.wait_estimates import RowWaitEstimate
-from gateway.batching.calls import Answer, Chunk, WaitingCall
+from gateway.batching.calls import Answer, Batch, Chunk, WaitingCall
 from gateway.batching.cost_model import BatchCost
 from gateway.batching.row_weights import RowWeights
-from gateway.batching.slots import Permit, Slots, WorkerGroups
+from gateway.batching.slots import Slots, WorkerGroups
 from gateway.batching.wait_queue import WaitQueue
 from gateway.broker.batch_client import BatchClient
 from gateway.broker.celery_message import Traces
@@ -39,17 +38,7 @@ PACKED_ROWS_MIN = 16
 """Rows above which a batch of numbers is packed; the JSON of fewer rows is as quick, and can be read by eye."""
 
 REPLY_GRACE_SECONDS = 0.5
-"""Time after the last deadline of a batch at which its slot is given to another batch: the reply is lost."""
-
-
-@dataclass(slots=True)
-class _Batch:
-    """A batch in flight."""
-
-    permit: Permit
-    chunks: list[Chunk]
-    left_at: float
-    """Time at which the batch left, on the clock of RowWaitEstimate."""
+"""Time after the last deadline of a batch at which it is late, and its rows are forgotten."""
 
 
 class Batcher:
@@ -74,7 +63,7 @@ class Batcher:
         self._settings = settings
         self._weights = RowWeights(manifest.features)
         self._queue = WaitQueue(settings.batch_rows_max)
-        self._in_flight: dict[int, _Batch] = {}
+        self._in_flight: dict[int, Batch] = {}
         self._cost = BatchCost()
         self._wait = RowWaitEstimate()
         self._publishing: set[asyncio.Task[None]] = set()
@@ -224,8 +213,8 @@ class Batcher:
         batch = self._batch_client.expect_reply(self._on_reply)
         permit = slots.issue_permit(is_slow)
         blocked = bool(self._queue) and slots.free_for(self) < 1
-        left_at = self._wait.batch_left(sum(chunk.weight for chunk in chunks), blocked)
-        self._in_flight[batch] = _Batch(permit, chunks, left_at)
+        weight = sum(chunk.weight for chunk in chunks)
+        self._in_flight[batch] = Batch(permit, chunks, weight, self._wait.batch_left(weight, blocked))
         message = PredictMessage(
             batch=batch,
             reply_to=self._batch_client.reply_to,
@@ -261,8 +250,19 @@ class Batcher:
             failure = error
             self._give_up(message.batch, lambda: failure)
         else:
-            lost_in = max(call.deadline for call in message.calls) - self._clock.now() + REPLY_GRACE_SECONDS
-            asyncio.get_running_loop().call_later(lost_in, self._give_up, message.batch, self._worker_groups.no_slots)
+            late_in = max(call.deadline for call in message.calls) - self._clock.now() + REPLY_GRACE_SECONDS
+            asyncio.get_running_loop().call_later(late_in, self._be_late, message.batch)
+
+    def _be_late(self, batch: int) -> None:
+        """Forget the rows of a batch that was not answered in time; its slot is busy until it is answered or lost."""
+        if batch not in self._in_flight:
+            return
+        late = self._in_flight[batch]
+        late.be_late(self._worker_groups.no_slots)
+        # A batch is begun before its last deadline or not at all, and no batch outlives this time.
+        asyncio.get_running_loop().call_later(
+            self._settings.lease_seconds, self._give_up, batch, self._worker_groups.no_slots
+        )
 
     def _give_up(self, batch: int, failure: Callable[[], Exception]) -> None:
         """Give up a batch that is still in flight; callers that wait for it get the failure."""
@@ -271,19 +271,20 @@ class Batcher:
         lost = self._in_flight.pop(batch)
         lost.permit.give_back()
         self._batch_client.ignore_reply(batch)
-        for chunk in lost.chunks:
-            if not chunk.call.answer.done():
-                chunk.call.answer.set_exception(failure())
+        lost.fail(failure)
         lost.permit.slots.schedule_sending()
 
     def _on_reply(self, reply: BatchReply) -> None:
         batch = self._in_flight.pop(reply.batch)
         batch.permit.give_back()
-        self._wait.batch_answered(batch.left_at)
+        if batch.chunks:
+            self._wait.batch_answered(batch.left_at)
         for chunk, result in zip(batch.chunks, reply.results, strict=False):
             chunk.settle(result, reply)
         if reply.compute_seconds:
-            self._cost.observe(sum(chunk.weight for chunk in batch.chunks), reply.compute_seconds)
+            self._cost.observe(batch.weight, reply.compute_seconds)
+        elif reply.ran_into_time_limit:
+            self._cost.observe(batch.weight, self._settings.task_soft_time_limit_seconds)
         batch.permit.slots.send_batches()
 
     def _expire(self, call: WaitingCall) -> None:

@@ -1,12 +1,13 @@
-"""A caller's rows on their way through the queue: whole or in chunks, and the one answer made of the results."""
+"""A caller's rows on their way through the queue: whole or in chunks, in batches, and the answer made of results."""
 
 import asyncio
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from gateway.batching.slots import Permit
 from gateway.fairness.budget import Share
 from shared.queue.contract import BatchReply, Row
 
@@ -124,6 +125,30 @@ class Chunk:
             result = _concatenated([each.result for each in parts])
         # The worker counts the wait of a call with its first chunk, also if a later chunk was started before it.
         return Answer(result, call.accepted_at, parts[0].started_at, _computing_seconds(parts))
+
+
+@dataclass(slots=True)
+class Batch:
+    """A batch in flight."""
+
+    permit: Permit
+    chunks: list[Chunk]
+    """Its parts of calls; none once it is late."""
+    weight: int
+    left_at: float
+    """Time at which the batch left, on the clock of RowWaitEstimate."""
+
+    def fail(self, failure: Callable[[], Exception]) -> None:
+        """Give the failure to all callers that still wait."""
+        for chunk in self.chunks:
+            if not chunk.call.answer.done():
+                chunk.call.answer.set_exception(failure())
+
+    def be_late(self, failure: Callable[[], Exception]) -> None:
+        """Forget the rows and the callers; the slot is busy until the batch is answered or lost."""
+        self.fail(failure)
+        self.chunks = []
+        self.permit.mark_late()
 
 
 def _computing_seconds(parts: list[Answer]) -> float:

@@ -4,7 +4,7 @@ DECAY = 0.9
 """Weight that each batch keeps when a newer one is observed: about the last 10 count."""
 
 FADING = 0.99
-"""Share of a row's known cost that remains after each batch that says nothing about it."""
+"""Share of a row's known cost that remains after each batch that says nothing about it, or that costs less."""
 
 SPREAD_WORTH_KNOWING = 0.003
 """Variance of the rows per batch, in squares of their mean, below which it says nothing about the cost of a row."""
@@ -25,6 +25,7 @@ class BatchCost:
     def __init__(self) -> None:
         self.fixed_seconds = 0.0
         self.row_seconds = 0.0
+        self._dearest_row_seconds = 0.0
         self._known_apart = False
         self._alike = True
         self._weight = 0.0
@@ -44,6 +45,7 @@ class BatchCost:
         self._rows_squared = self._rows_squared * DECAY + rows * rows
         self._rows_seconds = self._rows_seconds * DECAY + rows * seconds
         self._largest_rows = max(self._largest_rows * DECAY, rows)
+        self._dearest_row_seconds = max(self._dearest_row_seconds * FADING, seconds / rows)
         self._fit()
 
     def _fit(self) -> None:
@@ -80,6 +82,10 @@ class BatchCost:
         return max(1, int(limit))
 
     def is_slow(self, target_seconds: float, rows: int = 1) -> bool:
-        """Return True if a batch of so many rows takes much longer than the target, or none so large was observed."""
-        seconds = self.fixed_seconds + rows * self.row_seconds
+        """Return True if a batch takes much longer than the target, or may: also if none so large was observed.
+
+        A text's cost depends on more than its length. So it may be that of the dearest among some hundred batches:
+        cheap ones, which anybody can send, do not hide it.
+        """
+        seconds = max(self.fixed_seconds + rows * self.row_seconds, rows * self._dearest_row_seconds)
         return rows > 2 * self._largest_rows or seconds > SLOW_TIMES_TARGET * target_seconds

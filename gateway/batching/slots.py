@@ -1,16 +1,20 @@
 """Slots: how many batches may be in flight, and which model may send the next one."""
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.broker.workers import Workers
+from gateway.broker.workers import Work, Workers
 from gateway.errors import BrokerUnavailable, NoWorker, RequestError
 
 QUICK_KEEPS_SECONDS = 10.0
 """Time for which one slot is kept free of slow models after a quick model had something to send."""
+
+LATE_CHECKED_SECONDS = 2.0
+"""Time for which a late batch is taken for one that is computed; the workers' heartbeats are this old at most."""
 
 
 class Sender(Protocol):
@@ -30,13 +34,19 @@ class Sender(Protocol):
 
 @dataclass(eq=False)
 class Permit:
-    """The right of one batch in flight to a slot, until the batch is answered or given up."""
+    """The right of one batch in flight to a slot, until the batch is answered or lost."""
 
     slots: "Slots"
     slow: bool
+    late_since: float = math.inf
+    """Time of the event loop since which nobody waits for the batch any more; a worker may still compute it."""
+
+    def mark_late(self) -> None:
+        """Note that the last deadline of the batch has passed. Its callers choose that, so it frees no slot."""
+        self.late_since = asyncio.get_running_loop().time()
 
     def give_back(self) -> None:
-        """Let another batch have the slot; to be called once."""
+        """Let another batch have the slot, unless it has it already."""
         self.slots.give_back(self)
 
 
@@ -44,7 +54,8 @@ class Slots:
     """The slots of one worker group, as this process uses them; models take turns, batch by batch.
 
     Turns alone would let a slow model hold every slot, and each quick model wait for one of its batches. So while
-    quick models have something to send, slow models together leave one slot free.
+    quick models have something to send, slow models together leave one slot free, besides those that the bulk lane
+    holds. They have one slot in any case: where the bulk lane holds all others, a quick model waits for that one.
     """
 
     def __init__(self, worker_group: str, total: Callable[[str], int]) -> None:
@@ -55,6 +66,7 @@ class Slots:
         self._turns: deque[Sender] = deque()
         self._sending_scheduled = False
         self._quick_until = float("-inf")
+        self._n_bulk = 0
 
     @property
     def total(self) -> int:
@@ -69,7 +81,8 @@ class Slots:
     def free_for(self, sender: Sender) -> int:
         """Return the number of batches that this model may send now."""
         if sender.slow and self.total > 1 and asyncio.get_running_loop().time() < self._quick_until:
-            return min(self.free, self.total - 1 - sum(permit.slow for permit in self._permits))
+            slow_slots = max(1, self.total - self._n_bulk - 1)
+            return min(self.free, slow_slots - sum(permit.slow for permit in self._permits))
         return self.free
 
     def request_turn(self, sender: Sender) -> None:
@@ -110,8 +123,21 @@ class Slots:
         return permit
 
     def give_back(self, permit: Permit) -> None:
-        """Count off a batch that was answered or given up."""
+        """Count off a batch that was answered or lost."""
         self._permits.discard(permit)
+
+    def follow_workers(self, work: Work) -> None:
+        """Take what the workers of the group do, as they say; count off late batches that none of them holds."""
+        self._n_bulk = work.bulk
+        now = asyncio.get_running_loop().time()
+        late = sorted(
+            (each for each in self._permits if each.late_since < now - LATE_CHECKED_SECONDS),
+            key=lambda each: each.late_since,
+        )
+        n_late_held = max(0, work.busy + work.overdue - (len(self._permits) - len(late)))
+        for permit in late[: max(0, len(late) - n_late_held)]:
+            self._permits.discard(permit)
+        self.schedule_sending()
 
 
 class WorkerGroups:
@@ -133,6 +159,12 @@ class WorkerGroups:
         return NoWorker() if self._workers.known else BrokerUnavailable()
 
     def follow_workers(self) -> None:
-        """Let each model that waits for a turn wait in the group that serves it now: workers may have come or gone."""
+        """Follow the last heartbeats.
+
+        Each model that waits for a turn waits in the group that serves it now, since workers may have come or gone;
+        and the slots of lost batches are free.
+        """
+        for group, slots in self._worker_groups.items():
+            slots.follow_workers(self._workers.work_of(group))
         for sender in [sender for slots in self._worker_groups.values() for sender in slots.cancel_turns()]:
             self.serving(sender.model).request_turn(sender)

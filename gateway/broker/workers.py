@@ -32,6 +32,8 @@ class Work(NamedTuple):
     """With a batch that is within its time limit."""
     overdue: int
     """With a batch that has outlived it."""
+    bulk: int
+    """Of both, with a batch of the bulk lane."""
     idle: int
 
 
@@ -64,7 +66,8 @@ class Workers:
         """Count the slots of a group's live workers by what they do."""
         workers = [each for each in self.heartbeats.values() if worker_group in (each.pinned or [COMMON_GROUP])]
         busy, overdue = sum(each.busy for each in workers), sum(each.overdue for each in workers)
-        return Work(busy, overdue, idle=max(0, sum(each.slots for each in workers) - busy - overdue))
+        idle = max(0, sum(each.slots for each in workers) - busy - overdue)
+        return Work(busy, overdue, sum(each.bulk for each in workers), idle)
 
     def group_for(self, model: str) -> str:
         """Return the worker group that serves a model now: its own while that has live workers, else the common one."""

@@ -184,3 +184,9 @@ class BatchReply(Message):
     started_at: float
     compute_seconds: float
     results: list[dict[str, Any]]
+
+    @property
+    def ran_into_time_limit(self) -> bool:
+        """True if the batch ended at its soft time limit, and none of its calls has an answer."""
+        error = self.results[0].get("error") if self.results else None
+        return isinstance(error, dict) and error.get("code") == ErrorCode.TIME_LIMIT.value

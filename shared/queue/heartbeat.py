@@ -36,6 +36,8 @@ class Heartbeat(BaseModel):
     """Slots with a batch that is within its time limit."""
     overdue: Slots = 0
     """Slots with a batch that has outlived its time limit: its pool child should have been killed."""
+    bulk: Slots = 0
+    """Slots, of both, whose batch is of the bulk lane."""
 
 
 class ChildHeartbeat(BaseModel):

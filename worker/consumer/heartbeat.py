@@ -1,6 +1,6 @@
 """The worker's heartbeat: tells the gateways, once a second, that it consumes, with how many slots, for which models.
 
-It also tells how many of the slots have work.
+It also tells how many of the slots have work, and of which lane.
 It is sent on the timer of the consumer's own event loop, so it ends when the worker no longer consumes.
 """
 
@@ -14,6 +14,7 @@ from celery.worker import state
 
 from shared.queue import keys
 from shared.queue.heartbeat import HEARTBEAT_SECONDS, Heartbeat
+from worker.consumer.lanes import is_bulk
 from worker.redis_client import connect
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class HeartbeatStep(bootsteps.StartStopStep):  # type: ignore[misc]
                 pinned=self._pinned,
                 busy=len(self._held_since) - overdue,
                 overdue=overdue,
+                bulk=sum(is_bulk(request.delivery_info["routing_key"]) for request in state.reserved_requests),
             )
             self._redis.hset(keys.WORKERS, self._name, heartbeat.model_dump_json())
         except redis.RedisError as error:

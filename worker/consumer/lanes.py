@@ -26,7 +26,7 @@ class LaneCycle(round_robin_cycle):  # type: ignore[misc]
 
     def take(self, queue: str, tag: str) -> None:
         """Note that the entry with this delivery tag was taken from a queue."""
-        if _is_bulk(queue):
+        if is_bulk(queue):
             self._bulk_in_hand.add(tag)
         else:
             self._interactive_until = monotonic() + INTERACTIVE_KEEPS_SECONDS
@@ -43,9 +43,9 @@ class LaneCycle(round_robin_cycle):  # type: ignore[misc]
         queues = super().consume(n)
         if len(self._bulk_in_hand) < self._bulk_slots or monotonic() >= self._interactive_until:
             return queues
-        return [queue for queue in queues if not _is_bulk(queue)]
+        return [queue for queue in queues if not is_bulk(queue)]
 
 
-def _is_bulk(queue: str) -> bool:
-    # The lane's common list, or that of a worker group.
+def is_bulk(queue: str) -> bool:
+    """Return True for the list of the bulk lane that is common, or that of a worker group."""
     return queue.partition(".")[0] == Lane.BULK.value

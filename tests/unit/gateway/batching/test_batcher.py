@@ -8,7 +8,7 @@ import redis
 
 from gateway.admission.wait_estimates import RowWaitEstimate
 from gateway.api.responses import timing
-from gateway.batching import batcher
+from gateway.batching import batcher, slots
 from gateway.batching.batcher import PACKED_ROWS_MIN, Batcher
 from gateway.batching.calls import Answer
 from gateway.batching.slots import WorkerGroups
@@ -18,6 +18,7 @@ from gateway.settings import GatewaySettings
 from headrace.models.manifest import Manifest
 from shared.queue.broker_clock import BrokerClock
 from shared.queue.contract import BatchReply, PredictMessage, Row
+from shared.queue.heartbeat import Heartbeat
 from tests.support.coroutines import run, turns, until
 from tests.support.manifests import classifier
 from tests.unit.gateway.fakes import FakeBatchClient, FakeWorkers, error_of, rows_of
@@ -717,20 +718,79 @@ def test_those_behind_a_batch_that_was_not_taken_get_their_turn() -> None:
     run(scenario())
 
 
-def test_the_slot_of_a_lost_batch_is_given_up_after_the_last_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+async def late_batch(lane: Lane) -> PredictMessage:
+    """Have one batch published that is not answered in time."""
+    late = lane.ask(1.0, deadline_seconds=0.01)
+    await turns()
+    await error_of(late, DeadlineExceeded)
+    await until("it is late", lambda: not lane.batcher._in_flight[lane.last.batch].chunks)
+    return lane.last
+
+
+def test_a_late_batch_keeps_its_slot_until_it_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         lane = Lane()
-        lost = lane.ask(1.0, deadline_seconds=0.5)
-        await turns()
+        late = await late_batch(lane)
         waiting = lane.ask(2.0)
-        await error_of(lost, DeadlineExceeded)
-        assert lane.batches == [[1.0]], "it could still be answered"
-        await until("the slot is free", lambda: len(lane.batches) == 2)
-        lane.batch_client.answer(lane.batch_client.published[0], compute_seconds=1.0)  # much too late, and nobody minds
+        await turns()
+        assert lane.batches == [[1.0]], "a worker still computes it: a caller could take slot after slot"
+        await lane.answer(late, compute_seconds=1.0)
+        assert lane.batcher.slow, "its cost is known"
+        await lane.answer(lane.last)
+        assert predictions(waiting) == [2.0]
+        assert lane.batcher.idle
+
+    monkeypatch.setattr(batcher, "REPLY_GRACE_SECONDS", 0.05)
+    run(scenario())
+
+
+def test_the_slot_of_a_late_batch_that_no_worker_holds_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        lane = Lane()
+        late = await late_batch(lane)
+        waiting = lane.ask(2.0)
+        lane.workers.heartbeats = {"worker": Heartbeat(at=0, slots=1, busy=1)}
+        lane.worker_groups.follow_workers()
+        await turns()
+        assert lane.batches == [[1.0]]
+        lane.workers.heartbeats = {"worker": Heartbeat(at=0, slots=1)}
+        lane.worker_groups.follow_workers()
+        await turns()
+        assert lane.batches == [[1.0], [2.0]]
+        await lane.answer(late, compute_seconds=1.0)  # much too late, and nobody minds
         await lane.answer(lane.last)
         assert predictions(waiting) == [2.0]
 
-    monkeypatch.setattr(batcher, "REPLY_GRACE_SECONDS", 1.0)
+    monkeypatch.setattr(batcher, "REPLY_GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(slots, "LATE_CHECKED_SECONDS", 0.0)
+    run(scenario())
+
+
+def test_a_late_batch_that_outlives_its_time_limit_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        lane = Lane()
+        await late_batch(lane)
+        waiting = lane.ask(2.0)
+        await until("the slot is free", lambda: len(lane.batches) == 2)
+        await lane.answer(lane.last)
+        assert predictions(waiting) == [2.0]
+
+    monkeypatch.setattr(batcher, "REPLY_GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(GatewaySettings, "lease_seconds", 0.01)
+    run(scenario())
+
+
+def test_a_batch_that_ran_into_its_time_limit_is_known_for_slow() -> None:
+    async def scenario() -> None:
+        lane = Lane()
+        await lane.learn(0.0001)
+        failed = lane.ask(1.0)
+        await turns()
+        error = {"code": "time_limit", "message": "too long", "rows": [], "count": 0}
+        lane.batch_client.answer(lane.last, [{"error": error}])
+        await failed
+        assert lane.batcher.slow
+
     run(scenario())
 
 

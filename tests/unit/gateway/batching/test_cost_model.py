@@ -79,3 +79,14 @@ def test_slow_is_what_takes_much_longer_than_the_target_for_one_row(seconds: flo
     assert cost.is_slow(TARGET), "nobody knows yet"
     cost.observe(1, seconds)
     assert cost.is_slow(TARGET) is slow
+
+
+def test_cheap_batches_do_not_hide_that_others_of_their_size_are_slow() -> None:
+    cost = BatchCost()
+    for seconds in (1.0, *[0.001] * 90):
+        cost.observe(500, seconds)
+    assert cost.is_slow(TARGET, 500)
+    assert not cost.is_slow(TARGET, 1), "a short text has never cost much"
+    for _ in range(1000):
+        cost.observe(500, 0.001)
+    assert not cost.is_slow(TARGET, 500)

@@ -5,6 +5,7 @@ import pytest
 
 from gateway.batching.batcher import Batcher
 from gateway.batching.slots import QUICK_KEEPS_SECONDS, Permit, Slots, WorkerGroups
+from gateway.broker.workers import Work
 from gateway.fairness.budget import Budget
 from gateway.settings import GatewaySettings
 from shared.queue.broker_clock import BrokerClock
@@ -161,6 +162,36 @@ def test_slow_models_leave_one_slot_free_while_quick_ones_are_about() -> None:
         give_one_back([quick])
         assert log[3:] == ["quick"], "slow ones may not take the third slot"
         assert (slots.free, slots.free_for(slow), slots.free_for(quick)) == (1, 0, 1)
+
+    run(scenario())
+
+
+def test_slow_models_leave_a_slot_besides_those_of_the_bulk_lane() -> None:
+    async def scenario() -> None:
+        log: list[str] = []
+        slots = common(4).serving("any")
+        slow, quick = Sender("slow", 9, log, slow=True), Sender("quick", 1, log)
+        slots.request_turn(quick)
+        for n_bulk, free in ((0, 3), (1, 2), (2, 1), (3, 1)):
+            slots.follow_workers(Work(busy=n_bulk, overdue=0, bulk=n_bulk, idle=4 - n_bulk))
+            assert slots.free_for(slow) == free
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("held", "on_time", "kept"), [(3, 0, 3), (2, 0, 2), (2, 1, 1), (1, 2, 0), (0, 0, 0)])
+def test_as_many_late_batches_count_as_workers_may_hold(
+    held: int, on_time: int, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        monkeypatch.setattr("gateway.batching.slots.LATE_CHECKED_SECONDS", -1.0)
+        slots = common(9).serving("any")
+        for _ in range(3):
+            slots.issue_permit(slow=False).mark_late()
+        for _ in range(on_time):
+            slots.issue_permit(slow=False)
+        slots.follow_workers(Work(busy=held, overdue=0, bulk=0, idle=9 - held))
+        assert 9 - slots.free == kept + on_time
 
     run(scenario())
 

@@ -18,6 +18,11 @@ class Request(NamedTuple):
     """A task that the worker holds."""
 
     id: str
+    lane: str
+
+    @property
+    def delivery_info(self) -> dict[str, str]:
+        return {"routing_key": self.lane}
 
 
 class Timer:
@@ -75,12 +80,12 @@ def test_a_heartbeat_tells_how_many_slots_have_work_and_how_many_have_it_for_too
     for at, tasks in ((0.0, "a"), (20.0, "ab"), (31.0, "ab"), (32.0, "b"), (33.0, "")):
         now = 1000.0 + at
         held.clear()
-        held.update(Request(task) for task in tasks)
+        held.update(Request(task, "bulk.iris" if task == "b" else "interactive") for task in tasks)
         send()
         beat = consumer.heartbeats()[NAME]
-        seen.append((beat.busy, beat.overdue))
+        seen.append((beat.busy, beat.overdue, beat.bulk))
 
-    assert seen == [(1, 0), (2, 0), (1, 1), (1, 0), (0, 0)]
+    assert seen == [(1, 0, 0), (2, 0, 1), (1, 1, 1), (1, 0, 1), (0, 0, 0)]
 
 
 def test_a_heartbeat_is_sent_at_once_and_again_and_again(consumer: Consumer) -> None:

@@ -277,14 +277,15 @@ class Batcher:
     def _on_reply(self, reply: BatchReply) -> None:
         batch = self._in_flight.pop(reply.batch)
         batch.permit.give_back()
-        if batch.chunks:
-            self._wait.batch_answered(batch.left_at)
         for chunk, result in zip(batch.chunks, reply.results, strict=False):
             chunk.settle(result, reply)
         if reply.compute_seconds:
             self._cost.observe(batch.weight, reply.compute_seconds)
         elif reply.ran_into_time_limit:
             self._cost.observe(batch.weight, self._settings.task_soft_time_limit_seconds)
+        # The time of a text that is too long for a batch with others says nothing of what other callers can expect.
+        if batch.chunks and (self._only_numbers or batch.weight <= self._batch_weight()):
+            self._wait.batch_answered(batch.left_at)
         batch.permit.slots.send_batches()
 
     def _expire(self, call: WaitingCall) -> None:

@@ -1,5 +1,7 @@
 """The cost of one model's batches, learned from replies, so that a batch can be bounded by compute time."""
 
+import math
+
 DECAY = 0.9
 """Weight that each batch keeps when a newer one is observed: about the last 10 count."""
 
@@ -26,6 +28,7 @@ class BatchCost:
         self.fixed_seconds = 0.0
         self.row_seconds = 0.0
         self._dearest_row_seconds = 0.0
+        self._cheapest_seconds = math.inf
         self._known_apart = False
         self._alike = True
         self._weight = 0.0
@@ -46,6 +49,7 @@ class BatchCost:
         self._rows_seconds = self._rows_seconds * DECAY + rows * seconds
         self._largest_rows = max(self._largest_rows * DECAY, rows)
         self._dearest_row_seconds = max(self._dearest_row_seconds * FADING, seconds / rows)
+        self._cheapest_seconds = min(self._cheapest_seconds / FADING, seconds)
         self._fit()
 
     def _fit(self) -> None:
@@ -63,6 +67,10 @@ class BatchCost:
             self.row_seconds *= FADING
         self.row_seconds = min(self.row_seconds, mean_seconds / mean_rows)
         self.fixed_seconds = mean_seconds - self.row_seconds * mean_rows
+        if self._alike and self.fixed_seconds > self._cheapest_seconds:
+            # Every batch has the fixed part: of texts of one length, some cost more for what is in them.
+            self.fixed_seconds = self._cheapest_seconds
+            self.row_seconds = (mean_seconds - self.fixed_seconds) / mean_rows
 
     def rows_within(self, target_seconds: float) -> int:
         """Return the number of rows of a batch that takes the target time, at least 1.

@@ -608,6 +608,34 @@ def test_a_model_is_slow_while_its_next_row_is_long() -> None:
     run(scenario())
 
 
+def test_short_texts_are_served_beside_long_ones_that_take_longer_than_their_deadline(clock: Clock) -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=2, features=texts())
+        for _ in range(60):
+            cheap = lane.ask(LONG, owner="patient")
+            await turns()
+            await clock.serve(lane, 1, seconds=0.02, compute_seconds=0.02)
+            await cheap
+        for _ in range(9):
+            lane.ask(LONG, deadline_seconds=600, owner="patient")
+        await turns()
+        in_flight = lane.batch_client.published[60:]
+        for message in in_flight:
+            clock.now += 3.0
+            await lane.answer(message, compute_seconds=3.0)
+        await clock.serve(lane, 2, seconds=3.0, compute_seconds=3.0)
+        n_before = len(lane.batches)
+
+        short = lane.ask("short", deadline_seconds=3.5, owner="quick")
+        await turns()
+        assert lane.batches[n_before:] == [["short"]], "admitted, and in the slot that is kept free"
+        await lane.answer(lane.last, compute_seconds=0.001)
+        assert predictions(short) == ["short"]
+        await leave(lane)
+
+    run(scenario())
+
+
 def test_the_rest_of_a_large_call_keeps_no_small_one_from_coming_in(clock: Clock) -> None:
     async def scenario() -> None:
         lane = Lane(batch_rows_max=10)

@@ -90,3 +90,14 @@ def test_cheap_batches_do_not_hide_that_others_of_their_size_are_slow() -> None:
     for _ in range(1000):
         cost.observe(500, 0.001)
     assert not cost.is_slow(TARGET, 500)
+
+
+def test_texts_that_cost_more_than_others_of_their_length_make_no_short_one_slow() -> None:
+    cost = BatchCost()
+    for rows in (1, 2, 4, 8):
+        cost.observe(rows, rows * 0.0001)
+    for seconds in (*[0.02] * 60, *[3.0] * 20):
+        cost.observe(600, seconds)
+    assert cost.is_slow(TARGET, 600)
+    assert not cost.is_slow(TARGET, 1)
+    assert cost.rows_within(TARGET) < 600

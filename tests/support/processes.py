@@ -1,5 +1,6 @@
 """Real processes for tests: started on free ports, stopped by signal, and ended with their children."""
 
+import atexit
 import contextlib
 import os
 import random
@@ -26,7 +27,8 @@ again is connected to itself once in 28,000 times, and takes what it has sent fo
 """
 
 _chance = random.SystemRandom()
-_reservations: list[socket.socket] = []
+_reservations = contextlib.ExitStack()
+atexit.register(_reservations.close)
 
 
 def free_port() -> int:
@@ -38,7 +40,7 @@ def free_port() -> int:
         try:
             reservation.bind(("127.0.0.1", port))
             with socket.create_server(("127.0.0.1", port)):
-                _reservations.append(reservation)
+                _reservations.enter_context(reservation)
                 return port
         except OSError:
             reservation.close()

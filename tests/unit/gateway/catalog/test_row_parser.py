@@ -538,6 +538,7 @@ def test_a_body_of_many_values_that_are_left_out_is_not_small() -> None:
     wide = RowParser(mixed(*(feature(f"x{at}", nullable=True) for at in range(1000))), 10_000)
 
     assert wide.is_small(b'{"x1":1}') and parser().is_small(b"{}" * 5_000)
+    assert not parser().is_small(named(6_700).encode()), "mistakes take longer than values"
     assert not wide.is_small(b'{"instances":[' + b",".join([b"{}"] * 20) + b"]}")
 
 

@@ -74,6 +74,14 @@ def spans(collector: Collector, trace_id: str, *names: str) -> list[Seen]:
     return [by_name[name] for name in names]
 
 
+def assert_waited(queue: Seen, timing: dict[str, float]) -> None:
+    """Compare the span of a wait with the answer, which bounds the wait where the broker's clock was read badly."""
+    if timing["total_ms"] - timing["compute_ms"] - timing["queue_ms"] > ROUNDED_MS:
+        assert queue.ms == pytest.approx(timing["queue_ms"], abs=ROUNDED_MS)
+    else:
+        assert queue.ms > timing["queue_ms"] - ROUNDED_MS
+
+
 INTERACTIVE = ("POST /predict", "queue interactive", "process interactive", "predict puppet")
 
 

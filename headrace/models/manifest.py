@@ -25,9 +25,10 @@ The dtypes of a row never depend on the rows beside it: rows that leave differen
 predicted apart.
 """
 
+from itertools import pairwise
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from headrace.errors import ManifestInvalid
 
@@ -49,6 +50,9 @@ FEATURES_MAX = 10_000
 FILLED_MAX, SAMPLES_MAX, FACTS_MAX, MISTAKES_MAX = 50_000, 1_000, 1_000, 1_000
 """Columns without use, sample rows, libraries and scores, and reported mistakes: 800,000 would take 0.5 GB."""
 
+EDGES_MAX = 100
+"""Edges of the bins or of the histogram of a number: an export makes at most 12, and workers count 21 bins."""
+
 PARTS_MAX = 800_000
 """Commas and brackets of a manifest: with FEATURES_MAX numbers it has 700,000, and takes 0.3 s to parse."""
 
@@ -59,6 +63,16 @@ Item = TypeVar("Item")
 
 Items = Annotated[list[Item], Field(fail_fast=True)]
 """A list that is read up to its first mistake: 800,000 mistakes take a gigabyte."""
+
+
+def _check_rising(edges: list[float]) -> list[float]:
+    if any(high <= low for low, high in pairwise(edges)):
+        raise ValueError("edges must rise")
+    return edges
+
+
+Edges = Annotated[list[float], Field(fail_fast=True, max_length=EDGES_MAX), AfterValidator(_check_rising)]
+"""Rising numbers that divide others."""
 
 
 class _Part(BaseModel):
@@ -94,7 +108,7 @@ class Reference(_Part):
 
     bins: Items[str] = Field(min_length=1)
     ratios: Items[Ratio | Literal[1]]
-    edges: Items[float] | None = None
+    edges: Edges | None = None
 
     @property
     def has_missing(self) -> bool:
@@ -106,8 +120,6 @@ class Reference(_Part):
         cut_bins = len(self.bins) - self.has_missing
         if len(self.ratios) != len(self.bins) or (self.edges is not None and len(self.edges) != cut_bins - 1):
             raise ValueError("bins, ratios and edges have different lengths")
-        if self.edges is not None and any(b <= a for a, b in zip(self.edges, self.edges[1:], strict=False)):
-            raise ValueError("edges must rise")
         return self
 
 
@@ -140,7 +152,7 @@ class Feature(_Part):
     """Greatest magnitude of a number that the estimator takes; None if it takes any, or is not known to refuse any."""
     longest: int | None = None
     """Characters of the longest text seen in training, of a string."""
-    histogram_edges: Items[float] | None = None
+    histogram_edges: Edges | None = None
     """Rising bucket bounds of `inference_feature_value`, of a number."""
     reference: Reference
 

@@ -78,7 +78,8 @@ OUTCOMES = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatu
 class ErrorCode(str, Enum):
     """The reason why a call or a job got no prediction: a closed set, used as a metric label."""
 
-    #: The model failed, whatever the values of the row: it fails for its samples too, or answers in the wrong shape.
+    #: The model failed, whatever the values of the row: it fails for its samples too, or answers in the wrong shape
+    #: or with values that JSON does not have.
     PREDICTION_FAILED = "prediction_failed"
     #: The estimator raised for a row, or answered NaN or infinity, although it predicts others.
     ROW_REJECTED = "row_rejected"

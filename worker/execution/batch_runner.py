@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import redis
 
 from headrace.errors import ModelError
+from headrace.models.manifest import Manifest
 from shared.errors import PredictionError
 from shared.observability.log_context import bound
 from shared.observability.log_limit import LogLimit
@@ -17,8 +18,10 @@ from shared.queue.contract import BatchReply, ErrorCode, Lane, PredictMessage, R
 from shared.queue.replies import REPLIES_KEPT, REPLY_TTL_SECONDS, Result, failure
 from worker.execution.jobs import JobRuns, StartedJob
 from worker.execution.results import BatchResult, expired, predict_calls, sendable
+from worker.metrics.harmless import harmless
 from worker.metrics.worker import WorkerMetrics
 from worker.model.cache import PredictorCache
+from worker.model.predictions import Predictions
 from worker.model.rows import Rows, join_rows, split_rows, unpack_rows
 from worker.redis_client import connect
 
@@ -101,8 +104,9 @@ class BatchRunner:
         live = [position for position, call in enumerate(message.calls) if call.deadline > started_at]
         carriers: Sequence[Carrier] = ()
         if traces and self._tracing is not None:
-            by_position = self._tracing.carriers_of(traces)
-            carriers = [by_position[position] for position in live if position in by_position]
+            with harmless():
+                by_position = self._tracing.carriers_of(traces)
+                carriers = [by_position[position] for position in live if position in by_position]
         with self._log_and_trace(Lane.INTERACTIVE.value, message.model, message.version, carriers, started_at) as trace:
             self._answer(message, live, started_at, trace)
 
@@ -133,10 +137,8 @@ class BatchRunner:
             if not message.probe:
                 batch.count(self._metrics)
         if not message.probe:
-            waits = self._metrics.queue_wait_seconds.labels(Lane.INTERACTIVE.value)
-            for call in message.calls:
-                if call.first:
-                    waits.observe(max(0.0, started_at - call.accepted_at))
+            waits = (started_at - call.accepted_at for call in message.calls if call.first)
+            self._metrics.count_waits(Lane.INTERACTIVE, waits)
 
     def fail_calls(self, message: PredictMessage, error: PredictionError) -> None:
         """Answer every call of a batch with an error."""
@@ -169,17 +171,20 @@ class BatchRunner:
         if jobs and not redelivered and all(job.attempt == 1 for job in jobs):
             claimed = self._jobs.claim(queue)
         by_version: dict[tuple[str, str], list[StartedJob]] = {}
-        waits = self._metrics.queue_wait_seconds.labels(Lane.BULK.value)
         for job in (*jobs, *claimed):
             by_version.setdefault((job.model, job.version), []).append(job)
-            waits.observe(max(0.0, job.started_at - job.accepted_at))
+        self._metrics.count_waits(Lane.BULK, (job.started_at - job.accepted_at for job in (*jobs, *claimed)))
         for (model, version), together in by_version.items():
             self._run_together(model, version, together, queue)
         self._jobs.end_task()
 
     def _run_together(self, model: str, version: str, jobs: Sequence[StartedJob], queue: str) -> None:
         ids = [job.id for job in jobs]
-        carriers = self._tracing.carriers_of_jobs(jobs) if self._tracing is not None else {}
+        self._jobs.note_predicted(ids)
+        carriers: dict[str, Carrier] = {}
+        if self._tracing is not None:
+            with harmless():
+                carriers = self._tracing.carriers_of_jobs(jobs)
         with self._log_and_trace(queue, model, version, [*carriers.values()], self._clock.now(), job_ids=ids) as trace:
             rows, sizes = join_rows([job.rows for job in jobs]), [len(job.rows) for job in jobs]
             batch = self._predict(model, version, rows, sizes, trace)
@@ -196,19 +201,25 @@ class BatchRunner:
                     self._tracing.record_wait(queue, carriers[job.id], job)
 
     def fail_jobs(self, error: PredictionError) -> None:
-        """Handle the early end of a task: its only unfinished job fails, several run again one by one."""
+        """Handle the early end of a task: a job that was predicted alone fails, others run again one by one."""
         self._jobs.fail(failure(error))
 
     def shadow(self, message: ShadowMessage) -> None:
         """Predict rows with a version on trial, and count where it agrees with the version that answered them."""
-        counts = self._metrics.shadow_counts(message.model, message.primary, message.version)
         try:
             predictor = self._predictors.get(message.model, message.version)
         except ModelError:
-            counts.failed.inc(len(message.rows))
+            with harmless():
+                self._metrics.shadow_counts(message.model, message.primary, message.version).failed.inc(
+                    len(message.rows)
+                )
             return
-        shadow = predictor.predict(message.rows)
-        metrics = self._metrics.model(predictor.manifest)
+        self._count_shadow(message, predictor.manifest, predictor.predict(message.rows))
+
+    @harmless()
+    def _count_shadow(self, message: ShadowMessage, manifest: Manifest, shadow: Predictions) -> None:
+        counts = self._metrics.shadow_counts(message.model, message.primary, message.version)
+        metrics = self._metrics.model(manifest)
         metrics.compute_seconds.observe(shadow.compute_seconds)
         metrics.count_confidence(shadow.confidence)
         n_failed = len(shadow.failures)
@@ -251,11 +262,14 @@ class BatchRunner:
         self, queue: str, model: str, version: str, carriers: "Sequence[Carrier]", at: float, **fields: list[str]
     ) -> "Iterator[BatchTrace | None]":
         """Set the fields of the log lines of a batch, and make its span if one of its calls or jobs is traced."""
-        if not carriers or self._tracing is None:
+        trace: BatchTrace | None = None
+        if carriers and self._tracing is not None:
+            with harmless():
+                trace = self._tracing.start_batch(queue, model, version, carriers, at)
+        if trace is None:
             with bound(model=model, version=version, **fields):
                 yield None
             return
-        trace = self._tracing.start_batch(queue, model, version, carriers, at)
         with bound(model=model, version=version, **trace.ids, **fields), trace:
             yield trace
 

@@ -84,6 +84,8 @@ class JobRuns:
         self._finish = client.register_script(script("finish"))
         self._release = client.register_script(script("release"))
         self._unfinished: list[str] = []
+        self._predicted: Sequence[str] = ()
+        """The jobs whose rows the task gave to an estimator last."""
         self._is_asking = False
         """True while a script runs, and still after one that was interrupted or failed."""
         self._began_at = 0.0
@@ -95,6 +97,7 @@ class JobRuns:
         self._began_at = monotonic()
         self._n_entries = 1
         self._unfinished = []
+        self._predicted = ()
         replies = self._ask(
             self._start,
             keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, *map(keys.job, jobs)],
@@ -146,6 +149,10 @@ class JobRuns:
                 self.finish([job], [DAMAGED], 0.0)
         return readable
 
+    def note_predicted(self, jobs: Sequence[str]) -> None:
+        """Note the jobs whose rows are predicted now: no others are to blame if that ends the task."""
+        self._predicted = jobs
+
     def end_task(self) -> None:
         """End a task: the next one claims by how long this one took per queue entry."""
         self._seconds_per_entry = (monotonic() - self._began_at) / self._n_entries
@@ -179,14 +186,15 @@ class JobRuns:
         return reply
 
     def fail(self, result: Result) -> None:
-        """Finish the only job that this task has started and not finished; release several, to run one by one.
+        """Finish the only unfinished job of this task if it was predicted; release others, to run one by one.
 
-        A job is released too if the task ended while Redis was asked, because then the job itself was not to blame.
+        A job is released too if the task ended while Redis was asked, or while other jobs were predicted or counted,
+        because then the job itself was not to blame.
         Jobs that this task has not started are left alone: another process may be running them.
         """
         unfinished, self._unfinished = self._unfinished, []
         self.end_task()
-        if len(unfinished) == 1 and not self._is_asking:
+        if len(unfinished) == 1 and unfinished[0] in self._predicted and not self._is_asking:
             self.finish(unfinished, [result], 0.0)
         elif unfinished:
             reason = "while Redis was asked" if self._is_asking else "together"

@@ -10,6 +10,7 @@ from headrace.models.manifest import Manifest
 from shared.errors import PredictionError
 from shared.queue.contract import ErrorCode
 from shared.queue.replies import Result, failure
+from worker.metrics.harmless import harmless
 from worker.metrics.worker import WorkerMetrics
 from worker.model.predictions import Predictions
 from worker.model.predictor import Predictor
@@ -50,6 +51,7 @@ class BatchResult:
         outputs = [(output.name, output.classes) for output in self.computed.manifest.outputs]
         return [result if "error" in result else {**result, "outputs": outputs} for result in self.results]
 
+    @harmless()
     def count(self, metrics: WorkerMetrics) -> None:
         """Count rows, errors, inputs and predictions of the batch; call it after the answer is out."""
         if self.computed is None:

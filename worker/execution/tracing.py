@@ -13,6 +13,7 @@ from opentelemetry.trace import Span, SpanKind, set_span_in_context
 
 from shared.observability.tracing import Attributes, Carrier, Tracing, context_of, end, ids_of, span_context_of
 from worker.execution.jobs import StartedJob
+from worker.metrics.harmless import harmless
 
 
 class BatchTrace:
@@ -48,6 +49,7 @@ class BatchTrace:
     def __enter__(self) -> "BatchTrace":
         return self
 
+    @harmless()
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -102,6 +104,7 @@ class ChildTracing:
         )
         return BatchTrace(self._tracing, self._now, carriers, span, model)
 
+    @harmless()
     def record_wait(self, queue: str, carrier: Carrier, job: StartedJob) -> None:
         """Make the span of a job's time from its acceptance to this attempt; of a request the gateway makes it."""
         attributes: Attributes = {"headrace.job_id": job.id, "headrace.attempt": job.attempt}

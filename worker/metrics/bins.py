@@ -1,5 +1,6 @@
 """Counters of the bins into which the training data of a version divide a feature or an output."""
 
+import math
 from collections import Counter as Tally
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -83,7 +84,7 @@ def make_bins(
     ratios = _bounded_ratios(reference, nullable)
     series = {name: (*labels[:-1], labels[-1] + name) for name in ratios}
     # The bin of missing values, the last one, has no range.
-    ranges = dict(zip(ratios, ranges_between(reference.edges or ()), strict=False))
+    ranges = dict(zip(ratios, ranges_between(reference.edges or () if ratios else ()), strict=False))
     for name, ratio in ratios.items():
         families.ratios.labels(*series[name]).set(ratio)
         families.infos.labels(*series[name], labels[-1] + ranges.get(name, name)).set(1)
@@ -112,24 +113,25 @@ def _bounded_ratios(reference: Reference, nullable: bool) -> dict[str, float]:
 
 
 def ranges_between(edges: Sequence[float]) -> list[str]:
-    """Return the ranges of numbers between cut points as people write them: `≤ 4.3`, `4.3–5.1`, `> 5.1`.
+    """Return the ranges of numbers between rising cut points as people write them: `≤ 4.3`, `4.3–5.1`, `> 5.1`.
 
     No edges make no range. Edges are rounded where that changes little: by at most a twentieth of the distance to the
     next edge, and half a percent. Two edges that look equal hold one value.
     """
     if not edges:
         return []
-    texts = [_rounded(edge, edges) for edge in edges]
+    gaps = [math.inf, *(high - low for low, high in pairwise(edges)), math.inf]
+    texts = [_rounded(edge, min(around)) for edge, around in zip(edges, pairwise(gaps), strict=True)]
     between = [low if low == high else f"{low}–{high}" for low, high in pairwise(texts)]
     first = "<" if texts[0] in between else "≤"
     return [f"{first} {texts[0]}", *between, f"> {texts[-1]}"]
 
 
-def _rounded(edge: float, edges: Sequence[float]) -> str:
-    """Return an edge in as few digits as tell it apart from the others; a whole number in all of its digits."""
+def _rounded(edge: float, gap: float) -> str:
+    """Return an edge in as few digits as tell it apart from others at a distance of `gap`; a whole number in all."""
     if edge.is_integer() and abs(edge) < PLAIN_BELOW:
         return f"{edge:.0f}"
-    error_max = min([abs(edge) / 200, *(abs(edge - other) / 20 for other in edges if other != edge)])
+    error_max = min(abs(edge) / 200, gap / 20)
     digits = next((n for n in range(1, DIGITS_MAX) if abs(float(f"{edge:.{n}g}") - edge) <= error_max), DIGITS_MAX)
     text = f"{edge:.{digits}g}"
     return f"{float(text):.{DIGITS_MAX}g}" if abs(edge) < PLAIN_BELOW else text

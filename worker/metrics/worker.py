@@ -17,6 +17,7 @@ from headrace.models.manifest import Feature, Manifest
 from shared.observability import metric_names as names
 from shared.queue.contract import Lane
 from worker.metrics.families import MetricFamilies
+from worker.metrics.harmless import harmless
 from worker.metrics.model import FEATURES_MAX, SERIES_MAX, ModelMetrics, n_series
 
 logger = logging.getLogger(__name__)
@@ -67,7 +68,10 @@ class WorkerMetrics(MetricFamilies):
             return self._models[key]
 
     def _make_model(self, manifest: Manifest) -> ModelMetrics:
-        """Make the series that fit below SERIES_MAX: all of a version, all but its features', or those of `other`."""
+        """Make the series that fit below SERIES_MAX: all of a version, all but its features', or those of `other`.
+
+        Those of `other` are also made for a version whose own can't be made.
+        """
         room = SERIES_MAX - self._n_series
         choices: Sequence[list[Feature]] = (manifest.features[:FEATURES_MAX], [])
         features = next((choice for choice in choices if n_series(manifest, choice) <= room), None)
@@ -81,8 +85,11 @@ class WorkerMetrics(MetricFamilies):
                 "counted as `other`" if features is None else "inputs not counted",
                 self._n_series,
             )
-        return ModelMetrics(self, manifest, features)
+        with harmless():
+            return ModelMetrics(self, manifest, features)
+        return ModelMetrics(self, manifest, None)
 
+    @harmless()
     def mark_loaded(self, manifests: Iterable[Manifest]) -> None:
         """Set the gauges of all versions: these are in the memory of this process now, and no others."""
         now = {(manifest.name, manifest.version): manifest for manifest in manifests}
@@ -92,6 +99,7 @@ class WorkerMetrics(MetricFamilies):
             self._models[key].mark_dropped()
         self._loaded = set(now)
 
+    @harmless()
     def count_load(self, manifest: Manifest | None, seconds: float | None) -> None:
         """Count a load of a version.
 
@@ -105,6 +113,7 @@ class WorkerMetrics(MetricFamilies):
         if manifest is not None and seconds is not None:
             self._load_seconds[manifest.name, manifest.version] = seconds
 
+    @harmless()
     def count_jobs(self, model: str, jobs: Iterable[tuple[float, float | None]]) -> None:
         """Count the durations of jobs of a model.
 
@@ -116,6 +125,13 @@ class WorkerMetrics(MetricFamilies):
         for accepted_at, ended_at in jobs:
             if ended_at is not None:
                 seconds.observe(max(0.0, ended_at - accepted_at))
+
+    @harmless()
+    def count_waits(self, lane: Lane, seconds: Iterable[float]) -> None:
+        """Count the times of calls or jobs from acceptance to the start of their batch."""
+        waits = self.queue_wait_seconds.labels(lane.value)
+        for each in seconds:
+            waits.observe(max(0.0, each))
 
     def shadow_counts(self, model: str, version: str, shadow: str) -> ShadowCounts:
         """Return the counters that compare a version on trial (`shadow`) with the version that answers."""

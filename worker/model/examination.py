@@ -142,7 +142,7 @@ def _what(error: Exception | None) -> str:
     if error is None:
         return NON_FINITE
     if isinstance(error, MalformedAnswer):
-        return "the model's answer has the wrong shape"
+        return f"the model's answer can't be used: {error}"
     return f"the model raised {name_of(error)}"
 
 

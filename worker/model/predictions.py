@@ -1,5 +1,6 @@
 """The predictions of an estimator, as plain Python values that are ready for JSON."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ NON_FINITE = "the model answered NaN or infinity"
 
 
 class MalformedAnswer(Exception):
-    """An answer of an estimator with another number of rows or outputs than it was asked for."""
+    """An answer of an estimator with another number of rows or outputs than it was asked for, or no value of JSON."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,19 @@ class AnswerReader:
             n_rows: The number of rows that the estimator was asked for.
 
         Raises:
-            MalformedAnswer: if the shapes are not those of n rows and the manifest's outputs.
+            MalformedAnswer: if the shapes are not those of n rows and the manifest's outputs, a number is none, or a
+                class is neither text nor number nor boolean.
         """
-        columns = self._prediction_columns(predictions, n_rows)
+        try:
+            return self._read(predictions, probabilities, n_rows)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise MalformedAnswer(f"{type(error).__name__} while its values were read") from None
+
+    def _read(self, predictions: Any, probabilities: Any, n_rows: int) -> Predictions:
+        columns = [
+            column.astype(np.float64, copy=False) if output.kind == "number" else column
+            for column, output in zip(self._prediction_columns(predictions, n_rows), self._outputs, strict=True)
+        ]
         matrices = None if probabilities is None else self._probability_matrices(probabilities, n_rows)
         finite = np.ones(n_rows, dtype=np.bool_)
         for array in [*columns, *(matrices or [])]:
@@ -88,6 +99,7 @@ class AnswerReader:
     def _probability_matrices(self, probabilities: Any, n_rows: int) -> list[NDArray[Any]]:
         """Return one array of shape (n rows, n classes) per output."""
         matrices = [np.asarray(each) for each in ([probabilities] if len(self._outputs) == 1 else probabilities)]
+        matrices = [each if each.dtype.kind == "f" else each.astype(np.float64) for each in matrices]
         shapes = [matrix.shape for matrix in matrices]
         expected = [(n_rows, len(output.classes or ())) for output in self._outputs]
         if shapes != expected:
@@ -96,17 +108,27 @@ class AnswerReader:
 
 
 def _plain(column: NDArray[Any], output: Output) -> list[Any]:
-    """Return the values of a column as Python values, numbers as floats."""
-    if output.kind == "number":
-        column = column.astype(np.float64, copy=False)
-    elif column.dtype.kind == "f" and output.classes and isinstance(output.classes[0], int):
+    """Return the values of a column as Python values.
+
+    Raises:
+        MalformedAnswer: if one of them is no scalar of JSON.
+    """
+    if output.kind == "class" and column.dtype.kind == "f" and output.classes and isinstance(output.classes[0], int):
         # Some estimators predict 1.0 for 1 and for true. NaN becomes any class: its row has failed already.
         with np.errstate(invalid="ignore"):
             column = column.astype(type(output.classes[0]))
     values: list[Any] = column.tolist()
-    if column.dtype.kind == "O":
-        values = [value.item() if isinstance(value, np.generic) else value for value in values]
+    if column.dtype.kind in "biufU":
+        return values
+    # Each would be counted by its hash and written as JSON, which many an object has not, in a batch of many callers.
+    values = [value.item() if isinstance(value, np.generic) else value for value in values]
+    if not all(map(_is_scalar, values)):
+        raise MalformedAnswer("a prediction is neither text nor number nor boolean")
     return values
+
+
+def _is_scalar(value: Any) -> bool:
+    return math.isfinite(value) if isinstance(value, float) else isinstance(value, str | int)
 
 
 def _by_row(columns: list[list[Any]], failures: dict[int, PredictionError]) -> list[Any]:

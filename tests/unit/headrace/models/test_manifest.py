@@ -9,7 +9,15 @@ from pydantic import ValidationError
 from gateway.catalog.served_models import BYTES_MAX
 from headrace.errors import ArtifactInvalid, ManifestInvalid
 from headrace.models.artifact_cache import check_digest
-from headrace.models.manifest import FEATURES_MAX, FILLED_MAX, MANIFEST_FORMAT, PARTS_MAX, Manifest, Reference
+from headrace.models.manifest import (
+    EDGES_MAX,
+    FEATURES_MAX,
+    FILLED_MAX,
+    MANIFEST_FORMAT,
+    PARTS_MAX,
+    Manifest,
+    Reference,
+)
 from headrace.models.storage import DOCUMENT_BYTES_MAX
 
 CONTENT = b"an estimator"
@@ -49,6 +57,13 @@ def document() -> dict[str, Any]:
         "scores": {"accuracy": 0.5},
         "samples": [{"row": [1.5], "prediction": "a", "probabilities": [0.75, 0.25]}],
     }
+
+
+def numbered(n_edges: int) -> dict[str, Any]:
+    """A reference of a number, with so many edges."""
+    n_bins = n_edges + 1
+    edges = [at / 7 for at in range(n_edges)]
+    return {"bins": [f"{at:02d}" for at in range(n_bins)], "ratios": [1 / n_bins] * n_bins, "edges": edges}
 
 
 def written(folder: Path, content: dict[str, Any]) -> Path:
@@ -174,11 +189,14 @@ def test_each_missing_field_is_named(field: str) -> None:
         ("features.0.type", "complex"),
         ("features.0.minimum", float("nan")),
         ("features.0.histogram_edges", [0.0, float("inf")]),
+        ("features.0.histogram_edges", [1.0, 0.0]),
+        ("features.0.histogram_edges", [float(at) for at in range(EDGES_MAX + 1)]),
         ("features.0.reference.ratios", [0.0, 1.0]),
         ("features.0.reference.ratios", [1.0]),
         ("features.0.reference.edges", [1.0, 1.0]),
         ("features.0.reference.edges", []),
         ("features.0.reference.bins", []),
+        ("features.0.reference", numbered(EDGES_MAX + 1)),
         ("outputs.0.kind", "text"),
         ("training_rows", 0),
         ("scores.accuracy", float("nan")),
@@ -190,6 +208,12 @@ def test_each_missing_field_is_named(field: str) -> None:
 def test_what_a_manifest_cannot_mean_is_refused(path: str, value: Any) -> None:
     with pytest.raises(ManifestInvalid):
         parsed(replaced(path, value))
+
+
+def test_a_number_may_have_more_bins_than_an_export_makes() -> None:
+    edges = parsed(replaced("features.0.reference", numbered(EDGES_MAX))).features[0].reference.edges
+
+    assert len(edges or ()) == EDGES_MAX
 
 
 def test_two_features_of_one_name_are_refused() -> None:

@@ -1,13 +1,16 @@
 import json
 import logging
 from typing import Any
+from unittest.mock import MagicMock, Mock
 
+import numpy as np
 import pytest
 import redis
 from fakeredis import FakeRedis, FakeServer
 
 from headrace.models.store import ModelStore
 from shared.errors import PredictionError
+from shared.observability.log_limit import LogLimit
 from shared.queue import keys
 from shared.queue.contract import BatchReply, Call, PredictMessage, RunJobsMessage, ShadowMessage, packed
 from shared.queue.job_scripts import script
@@ -16,6 +19,7 @@ from tests.support.puppet import Act
 from tests.unit.worker.conftest import OURS, publish_puppet
 from tests.unit.worker.metrics.test_worker import samples
 from worker.execution.batch_runner import LINES_PER_SECOND, BatchRunner
+from worker.metrics import harmless
 from worker.metrics.worker import WorkerMetrics
 from worker.model.cache import PredictorCache
 
@@ -305,6 +309,63 @@ def test_a_job_that_was_cancelled_while_it_ran_stays_cancelled(
 
     assert bench.job("a") == ("cancelled", {})
     assert "1 of 1 jobs had their outcome already" in caplog.text
+
+
+# --- counts and traces
+
+
+@pytest.mark.parametrize("counted", ["model", "queue_wait_seconds", "job_seconds"])
+def test_counts_that_fail_cost_no_answer_and_no_job(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, counted: str
+) -> None:
+    broken = Mock(side_effect=TypeError("unhashable"), **{"labels.side_effect": TypeError("unhashable")})
+    monkeypatch.setattr(bench.metrics, counted, broken)
+    monkeypatch.setattr(harmless, "_limit", LogLimit(10, 3600.0))
+    bench.submit("a", [LOW])
+    bench.submit("b", [[3.0, 0.0]], model="numbers")
+    trial: Any = {"model": "puppet", "version": "v1", "primary": "v0", "rows": [LOW], "predictions": ["low"]}
+
+    for _ in range(20):
+        bench.runner.run_jobs(RunJobsMessage(jobs=["a", "b"]), redelivered=False, queue="bulk")
+        bench.runner.predict(bench.message([LOW]))
+        bench.runner.shadow(ShadowMessage(**trial))
+
+    assert [bench.job(each)[0] for each in "ab"] == ["succeeded", "succeeded"]
+    replies = [BatchReply.model_validate_json(fields[b"reply"]) for _, fields in bench.redis.xrange(REPLY_TO)]
+    assert [reply.results[0]["predictions"] for reply in replies] == [["low"]] * 20
+    lines = [record for record in caplog.records if "not counted or traced: TypeError" in record.getMessage()]
+    assert 2 <= len(lines) <= 10
+
+
+@pytest.mark.parametrize("step", ["carriers_of", "carriers_of_jobs", "start_batch"])
+def test_spans_that_fail_cost_no_answer_and_no_job(bench: Bench, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    tracing = MagicMock(**{f"{step}.side_effect": ValueError})
+    if step == "start_batch":
+        tracing.carriers_of.return_value, tracing.carriers_of_jobs.return_value = {0: {"a": "b"}}, {"a": {"a": "b"}}
+    monkeypatch.setattr(bench.runner, "_tracing", tracing)
+    bench.submit("a", [LOW])
+
+    bench.runner.run_jobs(RunJobsMessage(jobs=["a"]), redelivered=False, queue="bulk")
+    bench.runner.predict(bench.message([LOW]), {"0": {"a": "b"}})
+
+    assert bench.job("a")[0] == "succeeded"
+    assert bench.reply().results[0]["predictions"] == ["low"]
+
+
+def test_a_model_that_answers_dictionaries_fails_no_job_of_another_model(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimator: Any = bench.cache.get("labels", "v1")._estimator
+    monkeypatch.setattr(estimator, "predict", lambda rows: np.array([{"a": 1}] * len(rows), dtype=object))
+    bench.submit("bad", [LOW], model="labels")
+    bench.submit("good", [HIGH])
+
+    bench.runner.run_jobs(RunJobsMessage(jobs=["bad", "good"]), redelivered=False, queue="bulk")
+
+    status, outcome = bench.job("bad")
+    assert (status, outcome["error"]["code"]) == ("failed", "prediction_failed")
+    assert bench.job("good")[0] == "succeeded"
+    assert bench.counted("inference_predictions_total/labels/error/v1") == 1
 
 
 # --- trials

@@ -125,10 +125,23 @@ def test_anything_else_is_left_to_the_consumer(queue: Queue, quick: None, spoil:
 def test_a_job_that_ran_out_of_time_alone_ends(queue: Queue) -> None:
     queue.submit("a")
     queue.runs.start(["a"], redelivered=False)
+    queue.runs.note_predicted(["a"])
 
     queue.runs.fail(TIME_LIMIT)
 
     assert queue.status("a") == "failed"
+
+
+def test_a_job_that_was_not_predicted_yet_is_given_back(queue: Queue) -> None:
+    queue.submit("a", "b")
+    queue.runs.start(["a", "b"], redelivered=False)
+    queue.runs.note_predicted(["a"])
+    queue.runs.finish(["a"], [{"predictions": [1], "probabilities": None}], 0.1)
+
+    queue.runs.fail(TIME_LIMIT)
+
+    assert [queue.status(each) for each in "ab"] == ["succeeded", "running"]
+    assert float(queue.redis.hget(keys.job("b"), "lease_until")) == 0.0
 
 
 def test_jobs_that_ran_out_of_time_together_are_given_back(queue: Queue, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,4 +1,5 @@
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from headrace.models.manifest import Feature, Manifest, Output, Reference
 from headrace.models.store import ModelStore
 from shared.queue.contract import ErrorCode
-from worker.metrics.bins import BINS_MAX
+from worker.metrics.bins import BINS_MAX, ranges_between
 from worker.metrics.model import FEATURES_MAX, ModelMetrics
 from worker.metrics.worker import WorkerMetrics
 
@@ -192,6 +193,29 @@ def test_bins_are_bounded(worker: WorkerMetrics, template: Manifest) -> None:
     assert (outputs["", "0"], outputs["", "19"], outputs["", "other"]) == (1, 1, 2)
     assert sum(values(worker.output_reference).values()) == pytest.approx(1.0)
     assert values(worker.output_reference)[("", "other")] == pytest.approx(30 / 50)
+
+
+def test_ranges_take_time_in_proportion_to_the_edges() -> None:
+    # With all pairs of edges it would be 10 minutes.
+    started = time.process_time()
+    ranges = ranges_between([at / 7 for at in range(100_000)])
+
+    assert len(ranges) == 100_001
+    assert time.process_time() - started < 30
+
+
+def test_a_version_whose_series_can_not_be_made_is_counted_with_others(
+    worker: WorkerMetrics, template: Manifest, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged = number("a").model_copy(update={"histogram_edges": [1.0, 0.0]})
+    manifest = template.model_copy(update={"name": "m", "version": "v1", "features": [damaged]})
+
+    worker.mark_loaded([manifest, template.model_copy(update={"name": "n"})])
+    worker.model(manifest).count_outputs([1.0])
+
+    assert values(worker.predictions, all_labels=True)[("other", "other", "ok")] == 1
+    assert values(worker.model_loaded, all_labels=True).keys() == {("n", template.version)}
+    assert "ValueError" in caplog.text
 
 
 @pytest.mark.parametrize("rows", [[[1.0]], [[1.0, 2.0], [1.0]], [["text", 1.0]], [[{}, 1.0]]])

@@ -64,14 +64,15 @@ class WorkerMetrics(MetricFamilies):
         # Two objects of one series would each keep a sum of their own, and overwrite the other's.
         with self._lock:
             if key not in self._models:
-                self._models[key] = self._make_model(manifest)
+                with harmless():
+                    self._models[key] = self._make_model(manifest)
+            if key not in self._models:
+                # Its own series can't be made.
+                self._models[key] = ModelMetrics(self, manifest, None)
             return self._models[key]
 
     def _make_model(self, manifest: Manifest) -> ModelMetrics:
-        """Make the series that fit below SERIES_MAX: all of a version, all but its features', or those of `other`.
-
-        Those of `other` are also made for a version whose own can't be made.
-        """
+        """Make the series that fit below SERIES_MAX: all of a version, all but its features', or those of `other`."""
         room = SERIES_MAX - self._n_series
         choices: Sequence[list[Feature]] = (manifest.features[:FEATURES_MAX], [])
         features = next((choice for choice in choices if n_series(manifest, choice) <= room), None)
@@ -85,9 +86,7 @@ class WorkerMetrics(MetricFamilies):
                 "counted as `other`" if features is None else "inputs not counted",
                 self._n_series,
             )
-        with harmless():
-            return ModelMetrics(self, manifest, features)
-        return ModelMetrics(self, manifest, None)
+        return ModelMetrics(self, manifest, features)
 
     @harmless()
     def mark_loaded(self, manifests: Iterable[Manifest]) -> None:

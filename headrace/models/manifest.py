@@ -25,12 +25,12 @@ The dtypes of a row never depend on the rows beside it: rows that leave differen
 predicted apart.
 """
 
-from itertools import pairwise
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from headrace.errors import ManifestInvalid
+from headrace.models.lists import Edges, Items
 
 MANIFEST_FORMAT = 1
 MANIFEST_FILE = "manifest.json"
@@ -50,29 +50,11 @@ FEATURES_MAX = 10_000
 FILLED_MAX, SAMPLES_MAX, FACTS_MAX, MISTAKES_MAX = 50_000, 1_000, 1_000, 1_000
 """Columns without use, sample rows, libraries and scores, and reported mistakes: 800,000 would take 0.5 GB."""
 
-EDGES_MAX = 100
-"""Edges of the bins or of the histogram of a number: an export makes at most 12, and workers count 21 bins."""
-
 PARTS_MAX = 800_000
 """Commas and brackets of a manifest: with FEATURES_MAX numbers it has 700,000, and takes 0.3 s to parse."""
 
 MEMORY_PER_BYTE = 20
 """Bytes of memory that a manifest and the parser of its rows take for each byte of its JSON: 9 to 18 as measured."""
-
-Item = TypeVar("Item")
-
-Items = Annotated[list[Item], Field(fail_fast=True)]
-"""A list that is read up to its first mistake: 800,000 mistakes take a gigabyte."""
-
-
-def _check_rising(edges: list[float]) -> list[float]:
-    if any(high <= low for low, high in pairwise(edges)):
-        raise ValueError("edges must rise")
-    return edges
-
-
-Edges = Annotated[list[float], Field(fail_fast=True, max_length=EDGES_MAX), AfterValidator(_check_rising)]
-"""Rising numbers that divide others."""
 
 
 class _Part(BaseModel):

@@ -9,15 +9,8 @@ from pydantic import ValidationError
 from gateway.catalog.served_models import BYTES_MAX
 from headrace.errors import ArtifactInvalid, ManifestInvalid
 from headrace.models.artifact_cache import check_digest
-from headrace.models.manifest import (
-    EDGES_MAX,
-    FEATURES_MAX,
-    FILLED_MAX,
-    MANIFEST_FORMAT,
-    PARTS_MAX,
-    Manifest,
-    Reference,
-)
+from headrace.models.lists import EDGES_MAX
+from headrace.models.manifest import FEATURES_MAX, FILLED_MAX, MANIFEST_FORMAT, PARTS_MAX, Manifest, Reference
 from headrace.models.storage import DOCUMENT_BYTES_MAX
 
 CONTENT = b"an estimator"

@@ -32,7 +32,6 @@ def objects(*values: Any) -> Any:
         np.array([1j, 2j]),
         [[1], [1, 2]],
     ],
-    ids=str,
 )
 def test_classes_that_are_no_scalars_of_json_are_the_models_mistake(exported: Exported, predictions: Any) -> None:
     manifest = exported("logistic regression")[1]

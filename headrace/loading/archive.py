@@ -156,6 +156,9 @@ class _Schema:
             elif loader == "MaskedArrayNode":
                 self._demand(content["data"], "NdArrayNode")
                 self._demand(content["mask"], "NdArrayNode")
+            elif loader == "PartialNode":
+                # Python would take attributes from pairs too.
+                self._demand(content["namespace"], "DictNode")
             elif loader == "RandomStateNode" or (
                 loader == "ObjectNode" and f"{node['__module__']}.{node['__class__']}" not in trusted
             ):

@@ -18,6 +18,7 @@ from sklearn.neighbors._kd_tree import KDTree32
 from sklearn.tree._tree import Tree
 
 from headrace.errors import ArtifactInvalid
+from headrace.loading.fitted.answers import check_answers_of
 from headrace.loading.links import check_linked_parts, check_links
 from headrace.loading.names import ARGUMENT_NAMES, CORES, OPTIONS, PART_NAMES, TEXT_OPTIONS, is_special
 from headrace.loading.parts import leaves, parts
@@ -215,11 +216,13 @@ def check_estimator(estimator: Any) -> None:
     Raises:
         ArtifactInvalid: as `check_attributes` does.
     """
-    for part in parts(estimator):
-        if type(part).__module__.startswith("sklearn."):
-            check_attributes(type(part), vars(part))
-            _check_asked(part)
-            check_linked_parts(part)
+    own = [part for part in parts(estimator) if type(part).__module__.startswith("sklearn.")]
+    for part in own:
+        check_attributes(type(part), vars(part))
+        _check_asked(part)
+        check_linked_parts(part)
+    for part in own:
+        check_answers_of(part)
 
 
 def _check_asked(part: Any) -> None:

@@ -291,6 +291,21 @@ HARMFUL: dict[str, list[dict[str, Any]]] = {
             "__module__": "collections",
         }
     ],
+    "pairs as the attributes of a partial": [
+        {
+            **node(
+                "PartialNode",
+                content={
+                    "func": function("expit"),
+                    "args": pair(),
+                    "kwds": dictionary({}),
+                    "namespace": pair(pair(json_node("__array_interface__"), dictionary(WINDOW))),
+                },
+            ),
+            "__class__": "partial",
+            "__module__": "functools",
+        }
+    ],
     "pairs as the state of a generator": [
         {
             **node("RandomStateNode", content=pair()),
@@ -308,4 +323,4 @@ def test_parts_that_would_act_while_skops_makes_them_are_never_made(
     monkeypatch.setattr(skops.io, "load", lambda *_, **__: pytest.fail("skops makes the parts"))
 
     with pytest.raises(ArtifactInvalid, match=r"it needs an? .*, which is not trusted"):
-        load_skops(many(1, listed(*nodes)), [])
+        load_skops(many(1, listed(*nodes)), ["functools.partial"])

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,7 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.feature_selection import mutual_info_classif
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import DistanceMetric
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import (
     BallTree,
     KNeighborsClassifier,
@@ -35,6 +37,7 @@ from sklearn.neighbors import (
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
+    LabelBinarizer,
     MultiLabelBinarizer,
     OneHotEncoder,
     PolynomialFeatures,
@@ -461,3 +464,55 @@ def test_a_mask_hides_no_part_of_a_tree(name: str) -> None:
 def test_an_attribute_takes_the_place_of_nothing_of_its_class(name: str) -> None:
     with pytest.raises(ArtifactInvalid, match="an attribute"):
         unpickle(dumped(with_state(SOUND["vectors"](), **{name: "nu_svc"})))
+
+
+def several_labels(part: Any = None) -> Any:
+    """Return an estimator of one label of three for each row, with another estimator for the first label."""
+    estimator = OneVsRestClassifier(LogisticRegression()).fit(ROWS, np.eye(3, dtype=int)[CLASSES])
+    if part is not None:
+        estimator.estimators_[0] = part
+    return estimator
+
+
+SHAPE = list(inspect.signature(np.reshape).parameters)[1]
+"""The argument of `np.reshape` that NumPy 2.0 calls `newshape`."""
+
+PARTS: dict[str, Callable[[], Any]] = {
+    "more numbers for a row": lambda: with_state(
+        several_labels().estimators_[0], coef_=np.zeros((2, 3)), intercept_=np.ones(2)
+    ),
+    "more rows": lambda: make_pipeline(
+        FunctionTransformer(np.reshape, kw_args={SHAPE: (-1, 1)}),
+        LinearRegression().fit(ROWS[:, :1], np.ones(60)),
+    ),
+}
+"""Estimators that answer more than one number for a row."""
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_answers_of_other_lengths_lead_nowhere(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LabelBinarizer, "inverse_transform", lambda *_: pytest.fail("scikit-learn decodes them"))
+    read, _ = unpickle(dumped([several_labels(PARTS[name]())]))
+
+    with pytest.raises(ValueError, match=r"ind(ex|ices)"):
+        read[0].predict(ROWS[:1])
+
+
+def test_answers_of_other_lengths_lead_nowhere_in_skops_artifacts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LabelBinarizer, "inverse_transform", lambda *_: pytest.fail("scikit-learn decodes them"))
+    read, _ = load_skops(skops.io.dumps(several_labels(PARTS["more numbers for a row"]())), [])
+
+    with pytest.raises(ValueError, match=r"ind(ex|ices)"):
+        read.predict(ROWS[:1])
+
+
+def test_several_labels_are_predicted_as_before() -> None:
+    estimator = several_labels()
+
+    for read, _ in (unpickle(dumped(estimator)), load_skops(skops.io.dumps(estimator), [])):
+        assert np.array_equal(read.predict(ROWS), estimator.predict(ROWS))
+
+
+def test_labels_are_encoded_by_nothing_but_scikit_learn() -> None:
+    with pytest.raises(ArtifactInvalid, match="another encoder"):
+        unpickle(dumped(with_state(several_labels(), label_binarizer_=FunctionTransformer())))

@@ -7,9 +7,10 @@ import sys
 import textwrap
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import fsspec
@@ -22,10 +23,11 @@ from sklearn.linear_model import LogisticRegression
 from werkzeug.serving import make_server
 
 from headrace import export
-from headrace.errors import StoreUnavailable
+from headrace.errors import FileUnusable, StoreUnavailable
+from headrace.models import remote_storage
 from headrace.models.artifact_cache import ArtifactCache
 from headrace.models.remote_storage import S3_CONFIGURATION
-from headrace.models.storage import open_storage
+from headrace.models.storage import Storage, open_storage, read_document
 from headrace.models.store import ModelStore
 from tests.integration.conftest import NewStack
 from tests.support.processes import wait_for
@@ -34,12 +36,20 @@ from tests.unit.headrace.models.test_manifest import CONTENT
 
 REPOSITORY = Path(__file__).parents[2]
 BUCKET = "headrace-models"
+REQUESTS: list[str] = []
+"""Methods of the requests to the server."""
 
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
     # One request at a time: moto closes the file of an object that is replaced, although another request reads it.
-    server = make_server("127.0.0.1", 0, create_backend_app("s3"), threaded=False)
+    application = create_backend_app("s3")
+
+    def counted(environ: Any, start_response: Any) -> Any:
+        REQUESTS.append(environ["REQUEST_METHOD"])
+        return application(environ, start_response)
+
+    server = make_server("127.0.0.1", 0, counted, threaded=False)
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -133,6 +143,31 @@ def test_a_process_that_is_killed_in_an_upload_leaves_no_version(root: str, tmp_
     assert store.names() == ["iris"]
 
 
+@pytest.mark.parametrize("content", [b"", b"abcde" * 100_000])
+def test_a_file_is_read_by_one_request(root: str, content: bytes) -> None:
+    storage = open_storage(root)
+    storage.replace("iris/file", content)
+    REQUESTS.clear()
+
+    assert read_document(storage, "iris/file") == content
+    assert b"".join(storage.parts("iris/file", 7)) == content[:7]
+    assert read_document(storage, "iris/none") is None
+    assert REQUESTS == ["GET"] * 3
+
+
+def test_a_listing_has_all_pages(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = open_storage(root)
+    paths = [f"iris/{number}/a file+%41" for number in range(5)]
+    for path in [*paths, "iris-2/file"]:
+        storage.replace(path, b"")
+    monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "2")
+    REQUESTS.clear()
+
+    assert storage.find("iris") == paths
+    assert storage.find("iris/3") == [paths[3]]
+    assert REQUESTS == ["GET"] * 4
+
+
 def test_an_artifact_in_the_cache_is_not_fetched_again(root: str, tmp_path: Path) -> None:
     store = ModelStore(root, ArtifactCache(tmp_path / "cache", 1000))
     add(store, "v1")
@@ -210,6 +245,113 @@ def test_missing_credentials_are_named(root: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
     assert_unavailable(ModelStore(root), "there are no credentials in the environment", 5)
+
+
+# --- a hostile server
+
+
+@pytest.fixture
+def hostile(root: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[Any], None]], Storage]]:
+    """A maker of stores on a server whose answer to any request is what the given function writes."""
+    servers: list[ThreadingHTTPServer] = []
+
+    def make(answer: Callable[[Any], None]) -> Storage:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.close_connection = True
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                answer(self)
+
+            do_PUT = do_GET
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+        Thread(target=servers[0].serve_forever, args=[0.05], daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{servers[0].server_port}")
+        return open_storage(root)
+
+    yield make
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def begin(handler: Any, n_bytes: int) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(n_bytes))
+    handler.end_headers()
+
+
+def test_no_more_of_an_answer_is_read_than_was_asked_for(hostile: Any) -> None:
+    def answer(handler: Any) -> None:
+        begin(handler, 10**12)
+        try:
+            for _ in range(64):
+                handler.wfile.write(bytes(10**6))
+        except OSError:
+            closed_early.set()
+
+    closed_early = Event()
+
+    with pytest.raises(FileUnusable, match="more than 1,000 bytes"):
+        read_document(hostile(answer), "iris/v1/manifest.json", 1000)
+    assert closed_early.wait(60)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda storage: storage.find(),
+        lambda storage: read_document(storage, "iris/v1/manifest.json"),
+        lambda storage: storage.replace("iris/aliases/latest.json", b"{}"),
+        lambda storage: storage.add_folder("iris/v1", lambda folder: (folder / "file").touch(), last="file"),
+    ],
+    ids=["find", "read", "replace", "add"],
+)
+def test_a_server_that_sends_byte_after_byte_is_not_waited_for(
+    call: Callable[[Storage], object], hostile: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(handler: Any) -> None:
+        begin(handler, 1000)
+        try:
+            for _ in range(600):
+                handler.wfile.write(b" ")
+                if given_up.wait(0.1):
+                    return
+        except OSError:
+            pass
+
+    given_up = Event()
+    monkeypatch.setattr(remote_storage, "CALL_SECONDS", 1)
+    monkeypatch.setattr(remote_storage, "BYTES_PER_SECOND_MIN", 10**9)
+
+    with pytest.raises(StoreUnavailable, match="it takes too long"):
+        call(hostile(answer))
+    given_up.set()
+
+
+@pytest.mark.parametrize(
+    ("keys", "seconds", "reason"), [(3, 60, "it lists more than 10 files"), (0, 1, "it takes too long")]
+)
+def test_a_listing_without_an_end_is_refused(
+    keys: int, seconds: int, reason: str, hostile: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(handler: Any) -> None:
+        pages.append(handler.path)
+        files = "".join(f"<Contents><Key>{len(pages)}/{n}</Key><Size>1</Size></Contents>" for n in range(keys))
+        more = f"<IsTruncated>{str(len(pages) < 5000).lower()}</IsTruncated>"
+        content = f"<ListBucketResult>{more}<NextContinuationToken>a</NextContinuationToken>{files}</ListBucketResult>"
+        begin(handler, len(content))
+        handler.wfile.write(content.encode())
+
+    pages: list[str] = []
+    monkeypatch.setattr(remote_storage, "CALL_SECONDS", seconds)
+    monkeypatch.setattr(remote_storage, "LISTED_PATHS_MAX", 10)
+
+    with pytest.raises(StoreUnavailable, match=reason):
+        hostile(answer).find()
 
 
 # --- the whole stack

@@ -86,7 +86,11 @@ def test_threads_that_share_a_client_lose_no_connection(monkeypatch: pytest.Monk
         def log_message(self, *_: object) -> None:
             """Log nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    class Server(ThreadingHTTPServer):
+        # The kernel drops connections that come at once beyond the usual 5, and tries again later and later.
+        request_queue_size = 64
+
+    with Server(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with Client(f"http://127.0.0.1:{server.server_port}") as client:
             with ThreadPoolExecutor(30) as pool:

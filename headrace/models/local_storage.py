@@ -196,7 +196,7 @@ def _is_folder(path: Path) -> bool:
 
 @contextmanager
 def _fault_of(path: Path) -> Iterator[None]:
-    """Turn errors of the operating system into FileUnusable, unless it is missing, or they concern more than this."""
+    """Turn errors of the operating system into FileUnusable, but for a missing file and for FAULTS_BEYOND_A_FILE."""
     try:
         yield
     except FileNotFoundError:

@@ -189,8 +189,8 @@ class JobRuns:
         """Finish the only unfinished job of this task if it was predicted; release others, to run one by one.
 
         A job is released too if the task ended while Redis was asked, or while other jobs were predicted or counted,
-        because then the job itself was not to blame.
-        Jobs that this task has not started are left alone: another process may be running them.
+        because then the job itself was not to blame. Jobs that this task has not started are left alone: another
+        process may be running them.
         """
         unfinished, self._unfinished = self._unfinished, []
         self.end_task()

@@ -24,6 +24,9 @@ from shared.settings import load_settings
 GRACEFUL_SECONDS = math.ceil(DRAIN_SECONDS + END_SECONDS) + 2
 """Seconds after which uvicorn stops whatever happens; `GracefulStop` has ended everything before."""
 
+HANGS_SECONDS = 20
+"""Time without an answer after which one of several processes is replaced; on a slow machine, a start takes half."""
+
 ACCEPTED_TOGETHER = 8
 """New connections that all processes together accept in a turn of their event loops; each takes some 0.15 ms."""
 
@@ -58,7 +61,7 @@ def main() -> None:
 def serve(settings: GatewaySettings, app: FastAPI | str) -> None:
     """Serve until a signal.
 
-    uvicorn's supervisor replaces processes that died or hang for 5 s, and passes SIGTERM and SIGINT on.
+    uvicorn's supervisor replaces processes that died or hang, and passes SIGTERM and SIGINT on.
 
     Args:
         settings: the gateway's settings.
@@ -76,6 +79,7 @@ def serve(settings: GatewaySettings, app: FastAPI | str) -> None:
         "access_log": False,
         "timeout_keep_alive": settings.gateway_keep_alive_seconds,
         "timeout_graceful_shutdown": GRACEFUL_SECONDS,
+        "timeout_worker_healthcheck": HANGS_SECONDS,
         "server_header": False,
     }
     processes = settings.gateway_processes

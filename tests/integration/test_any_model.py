@@ -15,6 +15,7 @@ from headrace import export
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
 from tests.support.estimators import CASES, Case
+from tests.support.processes import PATIENCE_SECONDS
 from tests.support.stack import Stack
 
 ROWS = 12
@@ -139,7 +140,8 @@ def test_ten_thousand_rows_of_all_types_are_answered_like_the_estimator_does(
     instances = as_json(rows, [feature.name for feature in exported["mixed frame"].features])
     assert {type(value) for row in instances for value in row.values()} >= {float, str, bool, type(None)}
 
-    answer = stack.http.post("/models/mixed-frame/predict", json={"instances": instances}, timeout=30).json()
+    url = f"/models/mixed-frame/predict?deadline={PATIENCE_SECONDS:g}"
+    answer = stack.http.post(url, json={"instances": instances}, timeout=PATIENCE_SECONDS).json()
 
     assert_same(answer["predictions"], people.estimator.predict(rows))
     shares = np.array([list(row.values()) for row in answer["probabilities"]])

@@ -55,7 +55,7 @@ def test_without_a_worker_callers_get_a_problem_and_jobs_wait(new_stack: NewStac
 
     started = time.monotonic()
     response = stack.predict(SETOSA)
-    assert time.monotonic() - started < 1.25
+    assert time.monotonic() - started > 0.9
     assert response.status_code == 503
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json()["type"] == "urn:headrace:problem:no_worker"
@@ -77,9 +77,7 @@ def test_a_batch_that_outlasts_the_stop_goes_back_to_the_queue(
     stack = new_stack(puppet_models, **options).start()
     job = stack.submit({"value": 5, "act": Act.SLEEP})
     stack.wait_running(job)
-    started = time.monotonic()
     assert stack.workers[0].stop() == 0
-    assert time.monotonic() - started < 4
     assert (stack.redis.llen("bulk"), stack.redis.hlen("unacked")) == (1, 0)
     stack.workers[0].start()
     # At once, and not when the lease of the first attempt is over: the entry is marked as redelivered.

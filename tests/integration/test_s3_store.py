@@ -30,7 +30,7 @@ from headrace.models.remote_storage import S3_CONFIGURATION
 from headrace.models.storage import Storage, open_storage, read_document
 from headrace.models.store import ModelStore
 from tests.integration.conftest import NewStack
-from tests.support.processes import wait_for
+from tests.support.processes import PATIENCE_SECONDS, wait_for
 from tests.support.store_contract import StoreContract, add
 from tests.unit.headrace.models.test_manifest import CONTENT
 
@@ -208,12 +208,12 @@ def calls(store: ModelStore) -> list[Any]:
     return [store.names, lambda: store.manifest("iris"), lambda: add(store, "v1")]
 
 
-def assert_unavailable(store: ModelStore, reason: str, seconds: float) -> None:
+def assert_unavailable(store: ModelStore, reason: str) -> None:
     for call in calls(store):
         started = time.monotonic()
         with pytest.raises(StoreUnavailable, match=reason) as caught:
             call()
-        assert time.monotonic() - started < seconds
+        assert time.monotonic() - started < PATIENCE_SECONDS
         assert "tops3cret" not in str(caught.value)
         assert "\n" not in str(caught.value)
 
@@ -222,7 +222,7 @@ def test_a_server_that_is_not_there_is_said_to_be_out_of_reach(root: str, monkey
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{unused.getsockname()[1]}")
-        assert_unavailable(ModelStore(root), "it can't be reached", 5)
+        assert_unavailable(ModelStore(root), "it can't be reached")
 
 
 def test_a_server_that_does_not_answer_is_not_waited_for(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,11 +231,11 @@ def test_a_server_that_does_not_answer_is_not_waited_for(root: str, monkeypatch:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        assert_unavailable(ModelStore(root), "it does not answer", 5)
+        assert_unavailable(ModelStore(root), "it does not answer")
 
 
 def test_a_bucket_that_is_not_there_is_named(root: str) -> None:
-    assert_unavailable(ModelStore("s3://no-such-bucket/models"), "no-such-bucket/models: there is no such bucket", 5)
+    assert_unavailable(ModelStore("s3://no-such-bucket/models"), "no-such-bucket/models: there is no such bucket")
 
 
 def test_missing_credentials_are_named(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +244,7 @@ def test_missing_credentials_are_named(root: str, monkeypatch: pytest.MonkeyPatc
     # Otherwise the client asks the metadata address of cloud machines for credentials.
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
-    assert_unavailable(ModelStore(root), "there are no credentials in the environment", 5)
+    assert_unavailable(ModelStore(root), "there are no credentials in the environment")
 
 
 # --- a hostile server

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from headrace.cli.arguments import add_store_command, versions_of
-from headrace.errors import FileUnusable, ManifestInvalid
+from headrace.errors import FileUnusable, ManifestInvalid, ModelNotFound
 from headrace.models.alias import LATEST
 from headrace.models.manifest import INPUT_FORMS, Feature, Manifest, Output, class_key
 from headrace.models.store import ModelStore
@@ -38,7 +38,7 @@ def _row(store: ModelStore, name: str, version: str) -> tuple[str, ...]:
     aliases = _aliases_of(store, name, version)
     try:
         manifest = store.manifest(name, version)
-    except (ManifestInvalid, FileUnusable):
+    except (ManifestInvalid, FileUnusable, ModelNotFound):
         return (name, version, aliases, "damaged", "", "", "", "")
     scores = [f"{score} {value:.4g}" for score, value in manifest.scores.items()]
     return (

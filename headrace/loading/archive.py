@@ -36,6 +36,16 @@ EXPANDED_MIN = 1_000_000
 skops itself writes a shared part out each time.
 """
 
+KEY_TYPES = frozenset(
+    [f"builtins.{name}" for name in ("bool", "float", "int", "str")]
+    + [f"numpy.{name}" for name in ("bool", "bool_", "float16", "float32", "float64", "str_")]
+    + [f"numpy.{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+)
+"""Types of the keys of dictionaries. skops calls each with a text."""
+
+POOL_WORDS_MAX = 1024
+"""Words in the pool of a generator's seeds; NumPy's own have 4."""
+
 SPARSE = ".npz"
 ZIP_START = b"PK"
 PART_BYTES = 1 << 20
@@ -151,6 +161,8 @@ class _Schema:
             content: Any = node.get("content")
             if loader == "DictNode":
                 self._check_dictionary(node)
+            elif loader == "RandomGeneratorNode":
+                self._check_seeds(content["seed_seq"])
             elif loader == "DefaultDictNode":
                 self._demand(content["default_factory"], "TypeNode")
             elif loader == "MaskedArrayNode":
@@ -166,11 +178,23 @@ class _Schema:
 
     def _check_dictionary(self, node: dict[str, Any]) -> None:
         """Check a dictionary, which may be the attributes of an object; skops calls the types of its keys."""
-        if special := sorted(filter(is_special, node["content"])):
-            raise untrusted(f"an attribute {special[0]!r}")
+        for name in sorted(node["content"]):
+            # NumPy's type of texts drops zero bytes at the end, so a name that has one may become another one.
+            if is_special(name) or "\0" in name:
+                raise untrusted(f"an attribute {name!r}")
         for types in self._demand(node["key_types"], "ListNode"):
             for each in types.get("content", []):
-                self._demand(each, "TypeNode")
+                for taken in self._demand(each, "TypeNode"):
+                    path = f"{taken.get('__module__')}.{taken.get('__class__')}"
+                    if taken.get("__loader__") == "TypeNode" and path not in KEY_TYPES:
+                        raise untrusted(f"a key of the type {path}")
+
+    def _check_seeds(self, node: Any) -> None:
+        """Check the arguments with which skops makes the seeds of a generator: NumPy fills a pool of any size."""
+        for seeds in self._demand(node, "DictNode"):
+            for size in self._demand(seeds["content"]["pool_size"], "JsonNode"):
+                if not 0 <= json.loads(size["content"]) <= POOL_WORDS_MAX:
+                    raise untrusted("a large pool of seeds")
 
     def _demand(self, node: Any, loader: str) -> list[dict[str, Any]]:
         """Return the nodes that skops may take for this one; all have the loader, or are null."""

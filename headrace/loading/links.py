@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -18,12 +20,13 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.metrics import DistanceMetric
 from sklearn.neighbors import BallTree, KDTree
 from sklearn.neighbors._base import NeighborsBase
-from sklearn.preprocessing import MultiLabelBinarizer, OneHotEncoder, PolynomialFeatures
+from sklearn.preprocessing import MultiLabelBinarizer, OneHotEncoder, OrdinalEncoder, PolynomialFeatures, TargetEncoder
 from sklearn.svm._base import LIBSVM_IMPL, BaseLibSVM
 from sklearn.tree import BaseDecisionTree
 from sklearn.tree._tree import Tree
 
 from headrace.errors import ArtifactInvalid
+from headrace.loading.fitted.encoders import check_categories, check_encodings, check_one_hot
 from headrace.loading.fitted.ensembles import check_histograms, check_isolation, check_stages, check_widths
 from headrace.loading.fitted.inside import ANY, check_columns, check_inside, has_shape, whole
 from headrace.loading.fitted.neighbours import check_centres, check_neighbours
@@ -36,6 +39,12 @@ LINKED = (BallTree, DistanceMetric, KDTree, Tree)
 MERSENNE_WORDS = 624
 PHILOX_WORDS = 4
 BITSET_WORDS = 8
+
+PAIRWISE = "sklearn.metrics.pairwise"
+"""Module whose functions answer a matrix of a value for each two rows."""
+
+_LIBRARIES = frozenset(["builtins", "numpy", "pandas", "scipy", "sklearn"])
+"""Libraries whose other functions are trusted as functions, and not as kernels; trusted modules' own may be either."""
 
 
 def check_links(target: Any, state: Any) -> None:
@@ -159,36 +168,6 @@ def _check_labels(part: Any) -> None:
         check_columns(vars(part)["_cached_dict"])
 
 
-def _check_one_hot(part: Any) -> None:
-    """Check that each category has a column, also if rare ones share one, and one category has none."""
-    fitted = vars(part)
-    categories = fitted.get("categories_")
-    if categories is None:
-        return
-    dropped = fitted.get("_drop_idx_after_grouping")
-    no_groups = [None] * len(categories)
-    are_grouped = fitted["_infrequent_enabled"]
-    groups = fitted["_default_to_infrequent_mappings"] if are_grouped else no_groups
-    rare = fitted["_infrequent_indices"] if are_grouped else no_groups
-    drops = no_groups if dropped is None else dropped
-    widths = fitted["_n_features_outs"]
-    # scikit-learn joins lists, and would add arrays.
-    if any(type(each) is not list for each in (categories, groups, rare, widths)):
-        raise ArtifactInvalid("an encoder has other than lists of categories")
-    for values, group, few, drop, width in zip(categories, groups, rare, drops, widths, strict=True):
-        if not (has_shape(values, ANY) and (group is None or has_shape(group, ANY))):
-            raise ArtifactInvalid("an encoder has other categories than arrays")
-        columns = np.arange(len(values)) if group is None else group
-        if values.dtype.kind not in "OUS":
-            # Numbers are looked up by bisection, which leads beyond numbers that are not sorted.
-            check_inside(np.searchsorted(values, values), len(values))
-        end = int(columns.max(initial=-1)) + 1
-        check_inside(columns, end)
-        check_inside(np.array([0 if drop is None else drop]), max(end, 1))
-        if len(columns) != len(values) or (few is None) != (group is None) or whole(width) != end - (drop is not None):
-            raise ArtifactInvalid("an encoder has another number of columns than categories")
-
-
 def _check_products(part: Any) -> None:
     """Check that scikit-learn fills all the columns that it makes for the products of features."""
     fitted = vars(part)
@@ -212,6 +191,8 @@ def _check_vectors(part: Any) -> None:
     is_classifier = part._impl in LIBSVM_IMPL[:2]
     is_sparse, is_computed = bool(fitted["_sparse"]), callable(part.kernel) or part.kernel == "precomputed"
     check_inside(support, fitted["shape_fit_"][0])
+    if callable(part.kernel):
+        _check_kernel(part.kernel, fitted["_BaseLibSVM__Xfit"], fitted["shape_fit_"][0])
     if not (
         ((counts.min() >= 0 and counts.sum() == n_vectors) if is_classifier else n_classes == 2)
         and is_sparse == issparse(vectors) == issparse(weights)
@@ -222,6 +203,16 @@ def _check_vectors(part: Any) -> None:
         and all(len(fitted[name]) in (0, n_pairs) for name in ("_probA", "_probB"))
     ):
         raise ArtifactInvalid("the arrays of a support vector machine have different lengths")
+
+
+def _check_kernel(kernel: Any, rows: Any, n_rows: int) -> None:
+    """Check that a function answers a value for each row of training: libsvm takes as many for granted."""
+    if isinstance(kernel, partial) and not kernel.args:
+        kernel = kernel.func
+    module = kernel.__module__ if isinstance(kernel, FunctionType) else "builtins"
+    is_matrix = module == PAIRWISE or module.partition(".")[0] not in _LIBRARIES
+    if not is_matrix or not hasattr(rows, "shape") or rows.shape[0] != n_rows:
+        raise ArtifactInvalid("the kernel of a support vector machine does not compare rows")
 
 
 _POSITIONS: dict[Any, Callable[[Any], None]] = {
@@ -235,7 +226,9 @@ _POSITIONS: dict[Any, Callable[[Any], None]] = {
     NeighborsBase: check_neighbours,
     _BaseKMeans | Birch: check_centres,
     IsolationForest: check_isolation,
-    OneHotEncoder: _check_one_hot,
+    OneHotEncoder | OrdinalEncoder | TargetEncoder: check_categories,
+    OneHotEncoder: check_one_hot,
+    TargetEncoder: check_encodings,
     TreePredictor: lambda part: check_links(part, vars(part)),
 }
 """Estimators and their parts whose attributes native code follows -> the check of such a part."""

@@ -100,8 +100,11 @@ def copy_verified(
 def check_digest(digest: str, expected: str, where: str) -> None:
     """Compare the SHA-256 of a file, in hexadecimal, with that of the manifest; `where` names the file in the error.
 
+    The error does not show the digest. Who writes to the store may have put a link to any file in the place of this
+    one, and the digests of ever longer parts of a file tell its content.
+
     Raises:
         ArtifactInvalid: if they differ.
     """
     if digest != expected:
-        raise ArtifactInvalid(f"{where}: SHA-256 is {digest[:12]}…, the manifest says {expected[:12]}…")
+        raise ArtifactInvalid(f"{where}: its SHA-256 is not the one that the manifest says, {expected[:12]}…")

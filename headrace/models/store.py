@@ -120,8 +120,7 @@ class ModelStore:
             ManifestInvalid: if the alias or the manifest is damaged or belongs to another model.
         """
         version = self._named(name, ref)
-        path = f"{version_folder(name, version)}/{MANIFEST_FILE}"
-        where = self._storage.location(path)
+        where = self._storage.location(path := f"{version_folder(name, version)}/{MANIFEST_FILE}")
         if (content := read_document(self._storage, path)) is None:
             raise self._not_found(name, version, explain)
         manifest = Manifest.parse(content, where)
@@ -271,7 +270,8 @@ class ModelStore:
             raise ModelError(f"{alias!r} can't be an alias of {name!r}: it is the name of a version")
 
     def _named(self, name: str, ref: str) -> str:
-        return record.version if (record := self._alias(name, ref)) else ref
+        # A version comes before an alias of its name, which no command makes: one might sign another version.
+        return record.version if (record := self._alias(name, ref)) and not self._exists(name, ref) else ref
 
     def _not_found(self, name: str, ref: str, explain: bool = True) -> ModelNotFound:
         if explain and not self.exists():

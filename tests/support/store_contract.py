@@ -134,6 +134,17 @@ class StoreContract:
         with pytest.raises(ModelError, match="'v1' can't be an alias"):
             store.set_alias("iris", "v1", "v2")
 
+    def test_a_version_comes_before_an_alias_of_its_name(self, store: ModelStore) -> None:
+        for version in ("v1", "v2"):
+            add(store, version)
+        store.set_alias("iris", "next", "v2")
+        storage = open_storage(store.root)
+        record = b"".join(storage.parts("iris/aliases/next.json", 10_000))
+        storage.replace("iris/aliases/v1.json", record)
+
+        assert (store.resolve("iris", "v1"), store.manifest("iris", "v1").version) == ("v1", "v1")
+        assert store.manifest("iris", "next").version == "v2"
+
     # Versions never change, and become visible when they are complete
 
     def test_a_version_that_exists_is_not_written_again(self, store: ModelStore) -> None:
@@ -195,7 +206,7 @@ class StoreContract:
         add(store, "v1")
         open_storage(store.root).replace("iris/v1/model.pkl", CONTENT + b"!")
 
-        with pytest.raises(ArtifactInvalid, match=r"iris/v1/model\.pkl: SHA-256 is"):
+        with pytest.raises(ArtifactInvalid, match=r"iris/v1/model\.pkl: its SHA-256 is not"):
             store.artifact(store.manifest("iris", "v1"))
 
     def test_a_missing_artifact_is_refused(self, store: ModelStore) -> None:

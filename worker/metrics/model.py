@@ -26,6 +26,9 @@ SERIES_MAX = 20_000
 A series can't be taken back, and callers can make the worker load any version of the store.
 """
 
+VALUE_MAX = 1e290
+"""Magnitude up to which a value counts in the sum of its feature, which 10^18 rows then can't make infinite."""
+
 _HISTOGRAMS = (
     names.COMPUTE_BUCKETS_SECONDS,
     names.CONFIDENCE_BUCKETS,
@@ -162,5 +165,6 @@ class _FeatureMetrics:
         """Count n values of this feature, None or NaN where they are missing."""
         if self._values is not None:
             column = np.asarray(column, dtype=np.float64)
-            self._values.observe_many(column[np.isfinite(column)])
+            values = column[np.isfinite(column)]
+            self._values.observe_many(np.clip(values, -VALUE_MAX, VALUE_MAX))
         self._bins.count(column)

@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 TRIALS_MAX = 100
 """Pairs of versions of a trial that have labels of their own; others are counted as `other`."""
 
+WAIT_MAX_SECONDS = 1e9
+"""Time that is counted at most: queue entries and records say when they were accepted, and a sum must stay finite."""
+
 _Version = tuple[str, str]
 
 
@@ -123,14 +126,14 @@ class WorkerMetrics(MetricFamilies):
         seconds = self.job_seconds.labels(self._model_label(model))
         for accepted_at, ended_at in jobs:
             if ended_at is not None:
-                seconds.observe(max(0.0, ended_at - accepted_at))
+                seconds.observe(_plausible(ended_at - accepted_at))
 
     @harmless()
     def count_waits(self, lane: Lane, seconds: Iterable[float]) -> None:
         """Count the times of calls or jobs from acceptance to the start of their batch."""
         waits = self.queue_wait_seconds.labels(lane.value)
         for each in seconds:
-            waits.observe(max(0.0, each))
+            waits.observe(_plausible(each))
 
     def shadow_counts(self, model: str, version: str, shadow: str) -> ShadowCounts:
         """Return the counters that compare a version on trial (`shadow`) with the version that answers."""
@@ -138,3 +141,7 @@ class WorkerMetrics(MetricFamilies):
         if self._trial_label(" ".join(labels)) == names.OTHER:
             labels = [names.OTHER] * len(labels)
         return ShadowCounts(*(self.shadow_rows.labels(*labels, word) for word in ShadowCounts._fields))
+
+
+def _plausible(seconds: float) -> float:
+    return min(max(0.0, seconds), WAIT_MAX_SECONDS)

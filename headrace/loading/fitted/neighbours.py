@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
+from sklearn.cluster import Birch
 from sklearn.cluster._bisect_k_means import _BisectingTree
 
 from headrace.errors import ArtifactInvalid
@@ -12,6 +13,9 @@ from headrace.loading.parts import parts
 
 _FITTED = frozenset(["_fit_X", "_fit_method", "_tree", "_y", "classes_", "n_samples_fit_"])
 """Attributes of neighbours that are fitted: with one, an estimator has to have all that native code follows."""
+
+THREADS_MAX = 1024
+"""Threads for which an estimator may ask: it notes the processors of the machine of training."""
 
 _NORMS = frozenset(["X_norm_squared", "Y_norm_squared"])
 """Parameters of a metric that native code takes for the lengths of all rows."""
@@ -39,10 +43,13 @@ def check_neighbours(part: Any) -> None:
 
 
 def check_centres(part: Any) -> None:
-    """Check that the centres of clusters are as wide as the rows."""
+    """Check that the centres of clusters are as wide as the rows, and that threads are no more than processors."""
     fitted = vars(part)
     width = fitted.get("n_features_in_")
-    centres = [fitted[name] for name in ("cluster_centers_", "subcluster_centers_") if name in fitted]
+    if not 0 < whole(fitted.get("_n_threads", 1)) <= THREADS_MAX:
+        raise ArtifactInvalid("an estimator asks for too many threads")
+    name = "subcluster_centers_" if isinstance(part, Birch) else "cluster_centers_"
+    centres = [fitted[name]] if name in fitted else []
     halves = [*parts(fitted["_bisecting_tree"])] if "_bisecting_tree" in fitted else []
     if halves and fitted["_bisecting_tree"] is not halves[0]:
         raise ArtifactInvalid("the halves of clusters are in no tree")

@@ -104,7 +104,7 @@ def test_a_worker_without_a_version_to_start_with_says_why_the_newest_is_refused
         manifest = publish("m", version)
         (Path(store.location("m", version)) / manifest.artifact.file).write_bytes(b"altered")
 
-    with pytest.raises(ModelError, match=r"v2/model\.\w+: SHA-256 is"):
+    with pytest.raises(ModelError, match=r"v2/model\.\w+: its SHA-256 is not"):
         preload(store, PredictorCache(store, 10**9), "m")
     with pytest.raises(ModelNotFound):
         preload(store, PredictorCache(store, 10**9), "another")

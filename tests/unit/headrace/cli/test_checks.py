@@ -55,7 +55,7 @@ def test_a_tampered_artifact_is_never_loaded(
 
     output, errors = capsys.readouterr()
     assert output == ""
-    assert errors.startswith(f"headrace: {path}: SHA-256 is ") and errors.count("\n") == 1
+    assert errors.startswith(f"headrace: {path}: its SHA-256 is not ") and errors.count("\n") == 1
 
 
 def test_one_damaged_version_does_not_hide_the_others(filled: ModelStore, capsys: Captured) -> None:

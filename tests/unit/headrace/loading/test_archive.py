@@ -249,6 +249,7 @@ def function(name: str) -> dict[str, Any]:
 WINDOW = {"data": pair(json_node(16), json_node(True)), "version": json_node(3)}
 """An array interface, by which NumPy would take memory at any address."""
 SPECIAL = scaler(dictionary({"__array_interface__": dictionary(WINDOW)}))
+KEY_OF_NUMPY = {**node("TypeNode"), "__class__": "str_", "__module__": "numpy"}
 OBJECTS = node("NdArrayNode", type="json", content=[json_node(1)], shape=listed(json_node(1)))
 PLAIN = scaler(dictionary({"norm": json_node("l2")}))
 
@@ -267,6 +268,25 @@ HARMFUL: dict[str, list[dict[str, Any]]] = {
     "a text of JSON as the state of an object": [scaler(json_node({"__array_interface__": {"version": 3}}))],
     "pairs as the state of an object": [scaler(pair(pair(json_node("__array_interface__"), dictionary(WINDOW))))],
     "an object as the state of an object": [scaler(PLAIN)],
+    "a special attribute behind a zero byte": [
+        scaler(dictionary({"__array_interface__\0": dictionary(WINDOW)}, listed(KEY_OF_NUMPY)))
+    ],
+    "a type of keys that makes another text": [
+        dictionary({"x": json_node(1)}, listed({**node("TypeNode"), "__class__": "datetime64", "__module__": "numpy"}))
+    ],
+    "a large pool of seeds": [
+        {
+            **node(
+                "RandomGeneratorNode",
+                content={
+                    "bit_generator": dictionary({"bit_generator": json_node("PCG64")}),
+                    "seed_seq": dictionary({"entropy": json_node(1), "pool_size": json_node(10**9)}),
+                },
+            ),
+            "__class__": "Generator",
+            "__module__": "numpy.random._generator",
+        }
+    ],
     "functions as types of keys": [dictionary({"x": json_node(1)}, listed(function("expit")))],
     "an array as types of keys": [dictionary({"x": json_node(1)}, OBJECTS)],
     "a masked array as types of keys": [

@@ -25,6 +25,7 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.feature_selection import mutual_info_classif
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import DistanceMetric
+from sklearn.metrics.pairwise import linear_kernel, rbf_kernel
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import (
     BallTree,
@@ -40,8 +41,10 @@ from sklearn.preprocessing import (
     LabelBinarizer,
     MultiLabelBinarizer,
     OneHotEncoder,
+    OrdinalEncoder,
     PolynomialFeatures,
     SplineTransformer,
+    TargetEncoder,
 )
 from sklearn.svm import SVC, SVR, NuSVC, OneClassSVM
 from sklearn.tree import DecisionTreeRegressor
@@ -82,6 +85,13 @@ SOUND: dict[str, Callable[[], Any]] = {
     "products of several features": lambda: PolynomialFeatures((2, 3), interaction_only=True).fit(ROWS),
     "vectors": lambda: SVC().fit(ROWS, CLASSES),
     "vectors of a kernel": lambda: NuSVC(kernel="precomputed", nu=0.1).fit(ROWS @ ROWS.T, CLASSES),
+    "vectors of rows": lambda: SVC(kernel=rbf_kernel).fit(ROWS, CLASSES),
+    "vectors of rows at a distance": lambda: SVC(kernel=functools.partial(rbf_kernel, gamma=0.5)).fit(ROWS, CLASSES),
+    "targets": lambda: TargetEncoder(cv=2).fit(NUMBERS, [0.0, 1.0, 2.0, 3.0, 4.0]),
+    "targets of classes": lambda: TargetEncoder(cv=2, target_type="multiclass").fit(
+        np.tile(NUMBERS, (6, 1)), np.arange(30) % 3
+    ),
+    "numbers of categories": lambda: OrdinalEncoder().fit([[2.0], [1.0], [np.nan]]),
     "vectors of numbers": lambda: SVR().fit(ROWS, CLASSES),
     "vectors of one class": lambda: OneClassSVM().fit(ROWS),
     "sparse vectors": lambda: SVC().fit(scipy.sparse.csr_matrix(ROWS), CLASSES),
@@ -236,6 +246,25 @@ POSITIONS: dict[str, Callable[[], Any]] = {
     "fewer columns than categories": lambda: changed("encoder", _n_features_outs=[1]),
     "columns before the first": lambda: changed("encoder", categories_=[NUMBERS[:, 0]] * 2, _n_features_outs=[-5, 13]),
     "categories that are not sorted": lambda: changed("encoder", categories_=[np.array([9, 1, 2, 3])]),
+    "categories that are sorted in part": lambda: changed("encoder", categories_=[np.array([2, 4, 1, 3])]),
+    "a dropped one between two": lambda: changed(
+        "encoder without the first", _drop_idx_after_grouping=objects(0.5, 0.5)
+    ),
+    "targets without encodings": lambda: changed("targets", encodings_=[]),
+    "targets of classes with fewer encodings": lambda: changed("targets of classes", encodings_=[np.zeros(4)]),
+    "an encoding beyond the categories": lambda: changed("targets", encodings_=[np.zeros(10**6)]),
+    "a kernel that compares no rows": lambda: changed("vectors of rows", kernel=np.add),
+    "a kernel of fewer rows": lambda: changed("vectors of rows", _BaseLibSVM__Xfit=np.zeros((1, 3))),
+    "a kernel with rows of its own": lambda: changed(
+        "vectors of rows", kernel=functools.partial(linear_kernel, np.zeros((1, 3)))
+    ),
+    "lengths of centres that nobody uses": lambda: changed(
+        "clusters of a tree",
+        _subcluster_norms=np.zeros(1),
+        cluster_centers_=np.zeros((1, 3)),
+        subcluster_centers_=np.zeros((5000, 3)),
+    ),
+    "thousands of threads": lambda: changed("clusters", _n_threads=30_000),
     "a group beyond the columns": lambda: changed(
         "encoder of rare ones", _default_to_infrequent_mappings=[np.array([10**6] * 4)]
     ),
@@ -365,6 +394,7 @@ def test_positions_beyond_the_arrays_are_refused(name: str) -> None:
     [
         *("fewer columns than categories", "a word beyond the columns", "a feature beyond the columns"),
         *("an output", "counts of other vectors", "more neighbours than columns"),
+        *("targets without encodings", "a kernel that compares no rows", "thousands of threads"),
         *("an array of widths", "labels beyond", "neighbours of a class beyond without n_samples_fit_"),
     ],
 )

@@ -1,4 +1,5 @@
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -85,6 +86,16 @@ def test_numbers_are_counted_by_bin_and_in_a_histogram(worker: WorkerMetrics, te
     assert histogram is not None
     assert [bucket.get() for bucket in histogram._buckets] == [1, 0, 0, 1]
     assert histogram._sum.get() == 3.5
+
+
+def test_the_sum_of_a_feature_stays_finite(worker: WorkerMetrics, template: Manifest) -> None:
+    metrics = metrics_of(worker, template, [number("a")])
+
+    for value in (1.7e308, -1.7e308):
+        metrics.count_inputs([[value]] * 4)
+
+    histogram = metrics._features[0]._values
+    assert histogram is not None and math.isfinite(histogram._sum.get())
 
 
 def test_texts_are_counted_by_category(worker: WorkerMetrics, template: Manifest) -> None:

@@ -18,7 +18,7 @@ from tests.support.processes import REPOSITORY
 from worker.metrics import worker as module
 from worker.metrics.families import BulkHistogram
 from worker.metrics.model import n_series
-from worker.metrics.worker import WorkerMetrics
+from worker.metrics.worker import WAIT_MAX_SECONDS, WorkerMetrics
 
 BOUNDS = (-1.0, 0.0, 0.5, 2.5, 10.0)
 
@@ -327,3 +327,12 @@ def test_trials_and_models_beyond_the_cap_are_one() -> None:
     assert shadows["inference_shadow_rows_total/same/other/other/other"] == 50
     assert samples(metrics.model_loads)["inference_model_loads_total/other/refused"] == 50
     assert samples(metrics.job_seconds)["inference_job_duration_seconds_count/other"] == 50
+
+
+def test_a_time_that_an_entry_made_up_leaves_the_sum_finite() -> None:
+    worker = WorkerMetrics()
+
+    worker.count_waits(Lane.INTERACTIVE, [1e308, 1e308, -1e308])
+
+    sums = samples(worker.queue_wait_seconds)
+    assert sums["inference_queue_wait_seconds_sum/interactive"] == 2 * WAIT_MAX_SECONDS

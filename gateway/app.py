@@ -14,7 +14,7 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.api.docs import docs_routes
-from gateway.api.endpoint import match_path
+from gateway.api.endpoint import HotEndpoint
 from gateway.api.health import health_routes
 from gateway.api.jobs import SubmitEndpoint, job_routes
 from gateway.api.models import model_routes
@@ -27,8 +27,11 @@ from gateway.problems import Problem
 from gateway.services import Services
 from gateway.settings import GatewaySettings
 from gateway.web.error_log import ErrorLog
+from gateway.web.exchange import METHODS, Exchanges
+from gateway.web.hot_cycle import HOT_ROUTES, HotRoutes
+from gateway.web.hot_request import match_path
 from gateway.web.http_protocol import STATE
-from gateway.web.middleware import METHODS, HeadMiddleware, RequestMiddleware
+from gateway.web.middleware import HeadMiddleware, RequestMiddleware
 from gateway.web.request_context import context_of
 from headrace.models.store import ModelStore
 from headrace.version import __version__
@@ -72,10 +75,11 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         await services.start()
         freeze_startup_objects()
         # The protocol reads it.
-        yield {STATE: services.connections}
+        yield {STATE: services.connections, HOT_ROUTES: HotRoutes(endpoints, exchanges)}
         await services.stop()
 
-    middleware_arguments = (services.metrics, ErrorLog(), services.tracing, services.answers)
+    exchanges = Exchanges(services.metrics, ErrorLog(), services.tracing, services.answers)
+    endpoints: dict[str, HotEndpoint] = {}
     app = Gateway(
         title="Headrace",
         version=__version__,
@@ -87,7 +91,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json" if settings.serves_docs else None,
-        middleware=[Middleware(RequestMiddleware, *middleware_arguments), Middleware(HeadMiddleware)],
+        middleware=[Middleware(RequestMiddleware, exchanges), Middleware(HeadMiddleware)],
         exception_handlers={
             Problem: _problem,
             RequestError: _request_error,
@@ -99,9 +103,9 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     for endpoint_class, resource in ((PredictEndpoint, "predict"), (SubmitEndpoint, "jobs")):
         for prefix in ("", "/models/{name}", "/models/{name}/versions/{version}"):
             template = f"{prefix}/{resource}"
-            endpoint = endpoint_class(services, template)
+            endpoint = endpoints[template] = endpoint_class(services, template)
             app.router.routes.append(Route(template, endpoint, methods=["POST"]))
-            app.hot_routes[template] = RequestMiddleware(endpoint, *middleware_arguments)
+            app.hot_routes[template] = RequestMiddleware(endpoint, exchanges)
     app.include_router(job_routes(services))
     app.include_router(model_routes(services))
     app.include_router(health_routes(services))

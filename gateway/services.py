@@ -23,6 +23,8 @@ from gateway.catalog.catalog import Catalog
 from gateway.catalog.rollout import Shadows
 from gateway.catalog.row_parser import RowParser
 from gateway.catalog.served_model import ServedModel
+from gateway.fairness.answers import PIECE_BYTES, AnswerBudget
+from gateway.fairness.bodies import BodyReader
 from gateway.fairness.budget import Budget
 from gateway.fairness.turns import OwnerTurns
 from gateway.jobs.listing import JobListing
@@ -33,8 +35,6 @@ from gateway.jobs.service import JobService
 from gateway.metrics import GatewayMetrics
 from gateway.readiness import ReadinessProbe
 from gateway.settings import GatewaySettings
-from gateway.web.answers import PIECE_BYTES, AnswerBudget
-from gateway.web.bodies import BodyReader
 from gateway.web.graceful_stop import GracefulStop
 from gateway.web.slow_clients import ConnectionMonitor
 from headrace.models.manifest import Manifest

@@ -1,11 +1,10 @@
 """Spans of a request in the gateway: one for itself, one for its time in the queue. Imported only if TRACING is on."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, set_span_in_context
-from starlette.types import Scope
 
 from shared.observability.tracing import Carrier, Tracing, carried_by, context_of, end, ids_of
 from shared.queue.contract import Lane
@@ -98,7 +97,9 @@ class RequestTracing:
         if self._tracing is not None:
             self._tracing.close()
 
-    def begin(self, scope: Scope, request_id: str) -> tuple[RequestTrace | None, dict[str, str]]:
+    def begin(
+        self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]], scheme: str, request_id: str
+    ) -> tuple[RequestTrace | None, dict[str, str]]:
         """Begin the trace of a request.
 
         The trace continues the caller's, and the default sampler keeps the caller's decision about sampling.
@@ -108,12 +109,12 @@ class RequestTracing:
         """
         if self._tracing is None:
             return None, {}
-        carrier = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in PROPAGATED}
+        carrier = {name.decode(): value.decode("latin-1") for name, value in headers if name in PROPAGATED}
         attributes: dict[str, Any] = {
-            "http.request.method": scope["method"],
-            "url.path": scope["path"][:PATH_SHOWN_CHARACTERS],
-            "url.scheme": scope.get("scheme", "http"),
+            "http.request.method": method,
+            "url.path": path[:PATH_SHOWN_CHARACTERS],
+            "url.scheme": scheme,
             "headrace.request_id": request_id,
         }
-        span = self._tracing.start(scope["method"], SpanKind.SERVER, self._now(), context_of(carrier), attributes)
+        span = self._tracing.start(method, SpanKind.SERVER, self._now(), context_of(carrier), attributes)
         return (RequestTrace(self._tracing, self._now, span) if span.is_recording() else None), ids_of(span)

@@ -1,11 +1,10 @@
-"""Base of the hot routes: ASGI apps of their own, found by path, counted by model and lane."""
+"""Base of the hot routes: endpoints found by path, which count their requests by model and lane."""
 
 import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from functools import lru_cache
-from typing import Any
+from functools import partial
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -18,16 +17,10 @@ from gateway.catalog.served_model import ServedModel
 from gateway.errors import RequestError
 from gateway.problems import CONTENT_TYPE, Problem, stopping
 from gateway.services import Services
-from gateway.web.request_context import RequestContext, context_of
+from gateway.web.hot_request import AsgiRequest, HotRequest
 from shared.queue.contract import Lane
 
 IDEMPOTENCY_KEY_MAX_CHARACTERS = 255
-
-PATH_MAX_CHARACTERS = 512
-"""Characters of a path that is remembered: those of hot routes, with names of 64 characters, are shorter."""
-
-RequestHeaders = Mapping[bytes, bytes]
-"""Headers of a request as ASGI has them, names in lower case."""
 
 
 class HotEndpoint(ABC):
@@ -45,52 +38,68 @@ class HotEndpoint(ABC):
         """Path with its parameters unfilled, as metric label."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request for the model and version in the path, or for the default model."""
-        started = time.perf_counter()
+        """Answer a request that came through ASGI."""
         # FastAPI's router sets it too: the middleware reads the metric label from it.
         scope["endpoint"] = self
-        services, metrics, body_reader = self.services, self.services.metrics, self.services.body_reader
-        path: Mapping[str, Any] = scope.get("path_params") or {}
-        headers = dict(scope["headers"])
-        name = path.get("name") or services.catalog.default_model
-        context = context_of(scope)
-        metrics.in_progress[self.lane] += 1
-        try:
-            if services.guard.required:
-                services.guard.admit(scope, headers, self.required_scope)
-            reference = path.get("version")
-            split_key = headers.get(b"x-split-key", b"").decode("latin-1")
-            catalog = services.catalog
-            served = catalog.served_now(name, reference, split_key) or await catalog.get(name, reference, context.owner)
-            body = await body_reader.read_json(headers, receive, context.owner)
-            body_reader.hold(len(body), owner=context.owner)
-            context.body_bytes = len(body)
-            response, seconds = await self.answer(served, scope, headers, body, started)
-            metrics.succeeded(name, self.lane, seconds)
-        except (Problem, RequestError, asyncio.CancelledError) as error:
-            # A variable of this frame that kept the error would make a cycle, and keep the rows, until the garbage
-            # collector finds them: the error's traceback refers to this frame.
-            response = self._refusal(error, name, context)
-        finally:
-            # If the answer is an error, its traceback refers to the context.
-            context.awaited = None
-            body_reader.release(context.body_bytes, context.owner)
-            # The body is not counted any more, and the caller may take a while to read the answer.
-            body = b""
-            metrics.in_progress[self.lane] -= 1
+        response = await AsgiRequest(self, scope, receive).answer()
         await response(scope, receive, send)
 
-    def _refusal(self, error: BaseException, name: str, context: RequestContext) -> Response:
+    async def answer(self, request: HotRequest) -> None:
+        """Answer a request for the model and version in the path, or for the default model; or have its rows answer it.
+
+        Raises:
+            Problem: if the request is not acceptable.
+            RequestError: if the request fails behind the API.
+        """
+        services, context, headers = self.services, request.context, request.headers
+        services.metrics.in_progress[self.lane] += 1
+        request.at_end(self._count_off)
+        if services.guard.required:
+            services.guard.admit(context, headers, self.required_scope)
+        name, reference = self.model_of(request), reference_of(request)
+        split_key = headers.get(b"x-split-key", b"").decode("latin-1")
+        catalog = services.catalog
+        served = catalog.served_now(name, reference, split_key) or await catalog.get(name, reference, context.owner)
+        body = await request.read(services.body_reader)
+        self._hold(request, len(body))
+        await self.serve(request, served, body)
+
+    def refuse(self, request: HotRequest, error: BaseException) -> None:
+        """Answer a request with an error; one that nobody foresaw is logged."""
         if isinstance(error, Problem):
             problem = error
+        elif isinstance(error, RequestError):
+            problem = problem_of(error)
+        elif isinstance(error, asyncio.CancelledError):
+            problem = stopping()
         else:
-            problem = problem_of(error) if isinstance(error, RequestError) else stopping()
-        context.problem = problem.code
-        self.services.metrics.ended_with(name, self.lane, problem.status, problem.code)
+            assert isinstance(error, Exception)
+            request.crash(error)
+            return
+        request.context.problem = problem.code
+        self.services.metrics.ended_with(self.model_of(request), self.lane, problem.status, problem.code)
         headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
-        return EncodedResponse(problem.body(), problem.status, headers, CONTENT_TYPE.encode())
+        self._send(request, EncodedResponse(problem.body(), problem.status, headers, CONTENT_TYPE.encode()))
 
-    async def parse(self, served: ServedModel, body: bytes, context: RequestContext) -> ParsedRows:
+    def respond(self, request: HotRequest, response: Response, seconds: float | None = None) -> None:
+        """Answer a request with success.
+
+        Args:
+            request: the request.
+            response: the response.
+            seconds: the time that it took; by default until now. A response that names its time and the metric agree.
+        """
+        if not request.ended:
+            if seconds is None:
+                seconds = time.perf_counter() - request.started
+            self.services.metrics.succeeded(self.model_of(request), self.lane, seconds)
+            self._send(request, response)
+
+    def model_of(self, request: HotRequest) -> str:
+        """Return the name of the model that a request addresses."""
+        return request.parameters.get("name") or self.services.catalog.default_model
+
+    async def parse(self, request: HotRequest, served: ServedModel, body: bytes) -> ParsedRows:
         """Parse a body, a large one in its turn.
 
         Its rows, which may take several times its memory, are counted until the request is answered.
@@ -102,62 +111,50 @@ class HotEndpoint(ABC):
         if served.parser.is_small(body):
             parsed = served.parser.parse(body)
         else:
-            async with self.services.parse_turns.of(context.owner):
+            async with self.services.parse_turns.of(request.context.owner):
                 parsed = served.parser.parse(body)
         if not parsed.single or parsed.text_bytes > len(body):
-            self.services.body_reader.hold(parsed.memory_bytes, context.body_bytes, context.owner)
-            context.body_bytes += parsed.memory_bytes
+            self._hold(request, parsed.memory_bytes, len(body))
         return parsed
 
     @abstractmethod
-    async def answer(
-        self, served: ServedModel, scope: Scope, headers: RequestHeaders, body: bytes, started: float
-    ) -> tuple[Response, float]:
-        """Answer a request.
+    async def serve(self, request: HotRequest, served: ServedModel, body: bytes) -> None:
+        """Answer a request, or have its rows answer it.
 
         Args:
+            request: the request.
             served: the model version that the request addresses.
-            scope: the request's ASGI scope.
-            headers: the request's headers.
             body: the request's body.
-            started: arrival of the request (`time.perf_counter()`).
-
-        Returns:
-            The response, and the seconds that it took: a response that names its time and the metric agree.
 
         Raises:
             Problem: if the request is not acceptable.
             RequestError: if the request fails behind the API.
         """
 
+    def _hold(self, request: HotRequest, size: int, held: int = 0) -> None:
+        """Count a body or its rows until the request ends.
 
-def match_path(path: str) -> tuple[str, Mapping[str, str]]:
-    """Return the template that a path matches, and its parameters.
+        Raises:
+            Problem: 503 if the limit would be exceeded.
+        """
+        reader, owner = self.services.body_reader, request.context.owner
+        reader.hold(size, held, owner)
+        request.at_end(partial(reader.release, size, owner))
 
-    The resource may be any; the template is empty if the path has another form.
-    """
-    return _match(path) if len(path) <= PATH_MAX_CHARACTERS else ("", {})
+    def _count_off(self) -> None:
+        self.services.metrics.in_progress[self.lane] -= 1
 
-
-@lru_cache(maxsize=1024)
-def _match(path: str) -> tuple[str, Mapping[str, str]]:
-    match path.split("/"):
-        case ["", resource]:
-            return f"/{resource}", {}
-        case ["", "models", name, resource] if name:
-            return f"/models/{{name}}/{resource}", {"name": name}
-        case ["", "models", name, "versions", version, resource] if name and version:
-            return f"/models/{{name}}/versions/{{version}}/{resource}", {"name": name, "version": version}
-    return "", {}
+    @staticmethod
+    def _send(request: HotRequest, response: Response) -> None:
+        request.respond(response.status_code, response.raw_headers, bytes(response.body))
 
 
-def reference_of(scope: Scope) -> str | None:
+def reference_of(request: HotRequest) -> str | None:
     """Return the version or alias that the path of a request names, if any."""
-    reference: str | None = (scope.get("path_params") or {}).get("version")
-    return reference
+    return request.parameters.get("version")
 
 
-def idempotency_key(headers: RequestHeaders) -> str | None:
+def idempotency_key(headers: Mapping[bytes, bytes]) -> str | None:
     """Return the caller's idempotency key, or None.
 
     Raises:

@@ -1,15 +1,14 @@
 """`/jobs`: submit, poll, list, cancel, forget."""
 
-import time
+import asyncio
 from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import AwareDatetime, BeforeValidator
 from starlette.responses import Response
-from starlette.types import Scope
 
-from gateway.api.endpoint import HotEndpoint, RequestHeaders, idempotency_key, reference_of
+from gateway.api.endpoint import HotEndpoint, idempotency_key, reference_of
 from gateway.api.responses import (
     POLL_AGAIN_SECONDS,
     EncodedResponse,
@@ -25,6 +24,7 @@ from gateway.jobs.listing import CURSOR_PATTERN, JobFilter
 from gateway.jobs.service import Deletion
 from gateway.problems import Problem
 from gateway.services import Services
+from gateway.web.hot_request import HotRequest
 from gateway.web.request_context import context_of
 from headrace.models.manifest import IDENTIFIER_PATTERN
 from shared.observability.log_context import bind
@@ -56,30 +56,26 @@ class SubmitEndpoint(HotEndpoint):
     lane = Lane.BULK
     required_scope = KeyScope.JOBS
 
-    async def answer(
-        self, served: ServedModel, scope: Scope, headers: RequestHeaders, body: bytes, started: float
-    ) -> tuple[Response, float]:
+    async def serve(self, request: HotRequest, served: ServedModel, body: bytes) -> None:
         """Answer with 202 and a durable job."""
-        services = self.services
-        key = idempotency_key(headers)
-        context = context_of(scope)
-        parsed = await self.parse(served, body, context)
-        owner, trace, reference = context.owner, context.trace, reference_of(scope)
+        services, context, manifest = self.services, request.context, served.manifest
+        key = idempotency_key(request.headers)
+        parsed = await self.parse(request, served, body)
+        # Redis' client needs a task.
+        await asyncio.sleep(0)
         job_id, replay = await services.jobs.submit(
-            served.manifest, parsed.rows, parsed.single, key, owner, trace, reference
+            manifest, parsed.rows, parsed.single, key, context.owner, context.trace, reference_of(request)
         )
         if replay:
-            job = await services.job_reader.get(job_id, owner, context.hold_answer)
+            job = await services.job_reader.get(job_id, context.owner, context.hold_answer)
             if job is None:
                 raise _unknown_job()
-            replayed = await job_response(job, 202, context, {"Idempotent-Replayed": "true"})
-            return replayed, time.perf_counter() - started
-        manifest = served.manifest
+            self.respond(request, await job_response(job, 202, context, {"Idempotent-Replayed": "true"}))
+            return
         content = {"id": job_id, "status": JobStatus.QUEUED.value, "model": manifest.name, "version": manifest.version}
         location = (b"location", b"/jobs/" + job_id.encode())
         retry_after = (b"retry-after", POLL_AGAIN_SECONDS.encode())
-        response = EncodedResponse(orjson.dumps(content), 202, (location, retry_after))
-        return response, time.perf_counter() - started
+        self.respond(request, EncodedResponse(orjson.dumps(content), 202, (location, retry_after)))
 
 
 def job_routes(services: Services) -> APIRouter:

@@ -1,25 +1,26 @@
 """`POST /predict`: the caller waits for the answer."""
 
+import asyncio
 import math
 import re
 import time
-from typing import Any
+from functools import partial
 from urllib.parse import parse_qs
 
 from starlette.responses import Response
-from starlette.types import Scope
 
-from gateway.api.endpoint import HotEndpoint, RequestHeaders, idempotency_key, reference_of
+from gateway.api.endpoint import HotEndpoint, idempotency_key, reference_of
 from gateway.api.predictions import job_prediction, outputs_of, predicted, written
 from gateway.api.responses import job_response, prediction_response, result_expired, timing
 from gateway.api.statuses import SOON_SECONDS, problem_of_result
 from gateway.auth.api_keys import KeyScope
 from gateway.auth.guard import require
+from gateway.batching.calls import Answer
 from gateway.catalog.row_parser import ParsedRows
 from gateway.catalog.served_model import ServedModel
 from gateway.errors import DeadlineExceeded
 from gateway.problems import Problem, overloaded
-from gateway.web.request_context import context_of
+from gateway.web.hot_request import HotRequest
 from shared.queue.contract import JobStatus, Lane
 
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?")
@@ -31,39 +32,49 @@ class PredictEndpoint(HotEndpoint):
     lane = Lane.INTERACTIVE
     required_scope = KeyScope.PREDICT
 
-    async def answer(
-        self, served: ServedModel, scope: Scope, headers: RequestHeaders, body: bytes, started: float
-    ) -> tuple[Response, float]:
+    async def serve(self, request: HotRequest, served: ServedModel, body: bytes) -> None:
         """Answer with 200 and the prediction; with `Prefer`, possibly with 202 and a job."""
-        context = context_of(scope)
-        prefer = headers.get(b"prefer", b"").decode("latin-1")
+        context = request.context
+        prefer = request.headers.get(b"prefer", b"").decode("latin-1")
         if "wait" in prefer or "respond-async" in prefer:
             # The caller needs this scope to fetch the job.
             require(context, KeyScope.JOBS)
-            parsed = await self.parse(served, body, context)
-            response = await self._as_job(served, parsed, prefer, scope, headers)
-            return response, time.perf_counter() - started
-        deadline_seconds = self._deadline_seconds(scope)
+            parsed = await self.parse(request, served, body)
+            self.respond(request, await self._as_job(request, served, parsed, prefer))
+            return
+        deadline_seconds = self._deadline_seconds(request.query)
         # A request that is refused with one row would be refused with more: an overload costs no parsing.
         served.batcher.admit(1, deadline_seconds, context.owner)
         asked_at = time.perf_counter()
-        parsed = await self.parse(served, body, context)
+        parsed = await self.parse(request, served, body)
         # A large body may have waited for its turn.
         left_seconds = deadline_seconds - (time.perf_counter() - asked_at)
         if left_seconds <= 0:
             raise DeadlineExceeded(deadline_seconds)
         context.hold_answer(len(parsed.rows) * served.answer_row_bytes)
+
+        def on_end(outcome: Answer | Exception) -> None:
+            if isinstance(outcome, Exception):
+                request.fail(outcome)
+            elif not request.ended:
+                request.run(self._answered(request, served, parsed, outcome))
+
+        call = served.batcher.enqueue(parsed.rows, left_seconds, on_end, context.trace, context.owner)
+        request.at_end(partial(served.batcher.drop, call))
+
+    async def _answered(self, request: HotRequest, served: ServedModel, parsed: ParsedRows, answer: Answer) -> None:
+        """Respond with the answer to a request's rows."""
+        context, result, manifest = request.context, answer.result, served.manifest
         trace = context.trace
-        answer = await served.batcher.predict(parsed.rows, left_seconds, trace, context.wait_for, context.owner)
-        result: dict[str, Any] = answer.result
+        if trace is not None:
+            trace.end_queue(answer.started_at)
         if "error" in result:
             raise problem_of_result(result["error"])
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - request.started
         parts = timing(answer.started_at - answer.accepted_at, answer.compute_seconds, seconds)
-        manifest = served.manifest
         if trace is not None:
             trace.describe(manifest.name, manifest.version, parts)
-        shadow = self.services.catalog.shadow_of(manifest.name, reference_of(scope), served)
+        shadow = self.services.catalog.shadow_of(manifest.name, reference_of(request), served)
         if shadow is not None:
             self.services.shadows.add(
                 manifest.name, shadow.manifest.version, manifest.version, parsed.rows, result["predictions"]
@@ -74,19 +85,19 @@ class PredictEndpoint(HotEndpoint):
         else:
             async with context.turn_to_write():
                 members = await written(outputs, result)
-        return prediction_response(members, manifest.name, manifest.version, parts), seconds
+        self.respond(request, prediction_response(members, manifest.name, manifest.version, parts), seconds)
 
-    async def _as_job(
-        self, served: ServedModel, parsed: ParsedRows, prefer: str, scope: Scope, headers: RequestHeaders
-    ) -> Response:
+    async def _as_job(self, request: HotRequest, served: ServedModel, parsed: ParsedRows, prefer: str) -> Response:
         """Submit a job, wait for it as long as `Prefer` (RFC 7240) says, and answer with its result or with the job."""
-        services, context = self.services, context_of(scope)
-        owner, key = context.owner, idempotency_key(headers)
+        services, context = self.services, request.context
+        owner, key = context.owner, idempotency_key(request.headers)
         found = _WAIT.search(prefer)
         wait_seconds = min(float(found[1]), services.settings.wait_max_seconds) if found else 0.0
         applied = {"Preference-Applied": f"wait={wait_seconds:g}" if found else "respond-async"}
+        # Redis' client needs a task.
+        await asyncio.sleep(0)
         job_id, _ = await services.jobs.submit(
-            served.manifest, parsed.rows, parsed.single, key, owner, context.trace, reference_of(scope)
+            served.manifest, parsed.rows, parsed.single, key, owner, context.trace, reference_of(request)
         )
         try:
             job = await services.job_reader.wait(job_id, wait_seconds, owner, context.hold_answer)
@@ -108,9 +119,8 @@ class PredictEndpoint(HotEndpoint):
         response.headers.update(applied)
         return response
 
-    def _deadline_seconds(self, scope: Scope) -> float:
+    def _deadline_seconds(self, query: bytes) -> float:
         settings = self.services.settings
-        query: bytes = scope["query_string"]
         asked = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("deadline") if query else None
         if asked is None:
             return settings.predict_deadline_seconds

@@ -6,12 +6,11 @@ from typing import Any
 
 import orjson
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from gateway.api.predictions import encoded, job_prediction
 from gateway.jobs.record import Job
 from gateway.problems import Problem
-from gateway.web.request_context import HeaderPairs, RequestContext, context_of
+from gateway.web.request_context import HeaderPairs, RequestContext
 from shared.queue.contract import JobStatus
 
 JSON = "application/json"
@@ -38,12 +37,6 @@ class EncodedResponse(Response):
             (b"content-length", b"%d" % len(body)),
             *headers,
         ]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the response, in one write if the server can."""
-        write = context_of(scope).write_response
-        if write is None or not write(self.status_code, self.raw_headers, bytes(self.body)):
-            await super().__call__(scope, receive, send)
 
 
 def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

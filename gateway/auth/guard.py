@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer, SecurityScopes
-from starlette.types import Scope
 
 from gateway.auth.api_keys import KeyRing, KeyScope
 from gateway.problems import Problem, retry_after
@@ -25,7 +24,7 @@ class Guard:
         self.required = keys is not None
         """True if a request needs a key."""
 
-    def admit(self, scope: Scope, headers: Mapping[bytes, bytes], needed: KeyScope) -> None:
+    def admit(self, context: RequestContext, headers: Mapping[bytes, bytes], needed: KeyScope) -> None:
         """Admit a request whose key has a scope, and note the key's owner and scopes in the request's context.
 
         Raises:
@@ -41,7 +40,6 @@ class Guard:
         if key is None:
             challenge = {"WWW-Authenticate": f'{_CHALLENGE}, error="invalid_token"'}
             raise Problem(401, "unauthorized", "this is no API key of this gateway", challenge)
-        context = context_of(scope)
         context.owner, context.key_scopes = key.grant.owner, key.grant.scopes
         seconds = key.bucket.take() if key.bucket is not None else 0.0
         if seconds:
@@ -55,7 +53,7 @@ class Guard:
         bearer = HTTPBearer(auto_error=False, scheme_name=SCHEME)
 
         async def admit(request: Request, scopes: SecurityScopes, _: Annotated[Any, Depends(bearer)] = None) -> None:
-            self.admit(request.scope, dict(request.scope["headers"]), KeyScope(scopes.scopes[0]))
+            self.admit(context_of(request.scope), dict(request.scope["headers"]), KeyScope(scopes.scopes[0]))
 
         return [Security(admit, scopes=[needed.value])]
 

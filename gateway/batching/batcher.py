@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from gateway.admission.jobs import ADMITTED_SHARE
 from gateway.admission.wait_estimates import RowWaitEstimate
-from gateway.batching.calls import Answer, Batch, Chunk, WaitingCall
+from gateway.batching.calls import Batch, Chunk, OnEnd, WaitingCall
 from gateway.batching.cost_model import BatchCost
 from gateway.batching.row_weights import RowWeights
 from gateway.batching.slots import Slots, WorkerGroups
@@ -95,29 +95,32 @@ class Batcher:
         """Estimated time for which a row that comes now would wait for a slot, of the owner who waits longest."""
         return self._wait.seconds(self._queue.most_ahead)
 
-    async def predict(
+    def enqueue(
         self,
         rows: list[Row],
         deadline_seconds: float,
+        on_end: OnEnd,
         trace: "RequestTrace | None" = None,
-        awaited: "Callable[[asyncio.Future[Answer]], None] | None" = None,
         owner: str = "",
-    ) -> Answer:
+    ) -> WaitingCall:
         """Have rows predicted.
 
         Args:
             rows: The rows of one request.
             deadline_seconds: Time from now after which no answer is needed.
+            on_end: Called once with the answer, or with one of these errors: Overloaded, if the turn of the rows comes
+                too late; BrokerUnavailable, if Redis does not take them, or at the deadline if it does not answer;
+                NoWorker, at the deadline if no live worker serves the model, or after it if the batch is lost;
+                DeadlineExceeded, at the deadline if a live worker serves the model.
             trace: The request's spans, if it is traced.
-            awaited: Called with the future of the answer; if that fails, rows that still wait are never sent.
             owner: Owner of the API key, of whose rows only half as many may wait as of all; empty without keys.
+
+        Returns:
+            The call. Once it is dropped (`drop`), `on_end` is not called any more.
 
         Raises:
             QueueFull: if too many rows wait.
-            Overloaded: if there is no time for these, at once or when their turn comes too late.
-            BrokerUnavailable: if Redis does not take them; at the deadline, if Redis does not answer.
-            NoWorker: at the deadline, if no live worker serves the model; after it, if the batch is lost.
-            DeadlineExceeded: at the deadline, if a live worker serves the model.
+            Overloaded: if there is no time for these.
         """
         budget, n_rows = self._all_models, len(rows)
         share = budget.share_of(owner)
@@ -127,35 +130,28 @@ class Batcher:
         self.admit(weights[-1] if weights else n_rows, deadline_seconds, owner)
         self._follow_clock()
         now = self._clock.now()
-        loop = asyncio.get_running_loop()
-        call = WaitingCall(rows, now, now + deadline_seconds, loop.create_future(), share, trace, weights)
-        if awaited is not None:
-            awaited(call.answer)
+        call = WaitingCall(rows, now, now + deadline_seconds, on_end, share, self._queue.remove, trace, weights)
         if trace is not None:
             trace.begin_queue(Lane.INTERACTIVE, now)
         # A wheel of ticks, which would set no timer per call, does not pay: measured with 60,000 deadlines set and
         # cancelled in uvloop, either costs 0.83 us per deadline while 200 are in flight, and 0.9 us while 3,000 are.
-        expiry = loop.call_later(deadline_seconds, self._expire, call)
+        call.expiry = asyncio.get_running_loop().call_later(deadline_seconds, self._expire, call)
         self._queue.add(call, self._batch_weight() if n_rows > 1 else 1)
         self._worker_groups.serving(self.model).request_turn(self)
-        try:
-            answer = await call.answer
-            if trace is not None:
-                trace.end_queue(answer.started_at)
-            return answer
-        finally:
-            expiry.cancel()
-            self._queue.remove(call)
-            # If the answer is an error, its traceback refers to this frame: a cycle for the garbage collector.
-            del call
+        return call
+
+    @staticmethod
+    def drop(call: WaitingCall) -> None:
+        """End a call that nobody waits for any more: rows that still wait are never sent."""
+        call.end(None)
 
     def admit(self, weight: int, deadline_seconds: float, owner: str = "") -> None:
         """Refuse rows that could not be answered in time; may be called before they are even parsed.
 
         Args:
             weight: weight of the rows, at least their number.
-            deadline_seconds: as in `predict`.
-            owner: as in `predict`.
+            deadline_seconds: as in `enqueue`.
+            owner: as in `enqueue`.
 
         Raises:
             Overloaded: if so.
@@ -290,7 +286,6 @@ class Batcher:
 
     def _expire(self, call: WaitingCall) -> None:
         """End a call at its deadline."""
-        if not call.answer.done():
-            served = self._worker_groups.serving(self.model).total
-            late = DeadlineExceeded(call.deadline - call.accepted_at)
-            call.answer.set_exception(late if served else self._worker_groups.no_slots())
+        served = self._worker_groups.serving(self.model).total
+        late = DeadlineExceeded(call.deadline - call.accepted_at)
+        call.end(late if served else self._worker_groups.no_slots())

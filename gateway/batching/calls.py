@@ -30,6 +30,10 @@ class Answer:
     compute_seconds: float
 
 
+OnEnd = Callable[[Answer | Exception], None]
+"""Receiver of the answer to a call, or of the error that the call ended with."""
+
+
 @dataclass(eq=False, slots=True)
 class WaitingCall:
     """A call without an answer; its rows from `sent` on wait for a batch. Times are seconds of the broker's clock."""
@@ -37,9 +41,11 @@ class WaitingCall:
     rows: list[Row]
     accepted_at: float
     deadline: float
-    answer: "asyncio.Future[Answer]"
+    on_end: OnEnd
     share: Share
     """Share of its owner, against which the waiting rows count."""
+    remove: "Callable[[WaitingCall], None]"
+    """Drops the rows of a call that still wait."""
     trace: "RequestTrace | None" = None
     weights: Sequence[int] | None = None
     """Sum of the weights of the first row, of the first two, and so on; None if each row weighs 1."""
@@ -53,6 +59,10 @@ class WaitingCall:
     """Number of rows whose chunks are answered."""
     parts: dict[int, Answer] = field(default_factory=dict)
     """The answers to the chunks, by the position of each chunk's first row."""
+    expiry: asyncio.TimerHandle | None = None
+    """Timer of the deadline."""
+    ended: bool = False
+    """True once the call has an answer or an error, or nobody waits for one."""
 
     @property
     def waiting(self) -> int:
@@ -72,6 +82,17 @@ class WaitingCall:
     @property
     def _sent_weight(self) -> int:
         return self.weights[self.sent - 1] if self.weights and self.sent else 0
+
+    def end(self, outcome: Answer | Exception | None) -> None:
+        """End the call, unless it has ended; its caller, if there still is one, hears of it in the next turn."""
+        if self.ended:
+            return
+        self.ended = True
+        if self.expiry is not None:
+            self.expiry.cancel()
+        self.remove(self)
+        if outcome is not None:
+            asyncio.get_running_loop().call_soon(self.on_end, outcome)
 
     def take(self, weight_max: int) -> "Chunk":
         """Take the next rows for a batch: one in any case, and others until they weigh `weight_max`."""
@@ -103,12 +124,12 @@ class Chunk:
     def settle(self, result: dict[str, Any], reply: BatchReply) -> None:
         """Take the result of this chunk; answer the call if the chunk failed, or was the last one without a result."""
         call = self.call
-        if call.answer.done():
+        if call.ended:
             return
         part = Answer(result, call.accepted_at, reply.started_at, reply.compute_seconds)
         answer = part if self.n_rows == len(call.rows) else self._joined(part)
         if answer is not None:
-            call.answer.set_result(answer)
+            call.end(answer)
 
     def _joined(self, part: Answer) -> Answer | None:
         """Join the parts of the call; return None while chunks are missing and none has failed."""
@@ -141,8 +162,7 @@ class Batch:
     def fail(self, failure: Callable[[], Exception]) -> None:
         """Give the failure to all callers that still wait."""
         for chunk in self.chunks:
-            if not chunk.call.answer.done():
-                chunk.call.answer.set_exception(failure())
+            chunk.call.end(failure())
 
     def be_late(self, failure: Callable[[], Exception]) -> None:
         """Forget the rows and the callers; the slot is busy until the batch is answered or lost."""

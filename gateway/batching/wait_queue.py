@@ -115,9 +115,9 @@ class WaitQueue:
     def pop_batch(self, limit: int, earliest_deadline: float, retry_after_seconds: float) -> list[Chunk]:
         """Take the chunks of the next batch, which weigh `limit` at most unless one row weighs more.
 
-        Calls that have an answer already are dropped. A call with a deadline before `earliest_deadline` (a time of
-        the broker's clock) ends with Overloaded and `retry_after_seconds`: others can still be answered in time, and
-        if the oldest call went first in any case, every answer would come too late.
+        A call with a deadline before `earliest_deadline` (a time of the broker's clock) ends with Overloaded and
+        `retry_after_seconds`: others can still be answered in time, and if the oldest call went first in any case,
+        every answer would come too late.
         """
         chunks: list[Chunk] = []
         while self._turns and limit > 0:
@@ -127,10 +127,8 @@ class WaitQueue:
                 heapq.heappop(self._turns)
                 continue
             call, _ = line.calls.popitem(last=False)
-            if call.answer.done():
-                continue
             if call.deadline < earliest_deadline:
-                call.answer.set_exception(Overloaded("its turn came too late", retry_after_seconds))
+                call.end(Overloaded("its turn came too late", retry_after_seconds))
             elif call.sent and line.calls and not call.gave_way:
                 call.gave_way = True
                 line.calls[call] = None

@@ -28,8 +28,8 @@ class ErrorLog:
         level = logging.ERROR if status == 500 else logging.WARNING
         logger.log(level, "%s %s answered %d %s%s", method, route, status, code, before)
 
-    def write_exception(self, request_id: str) -> None:
-        """Log the exception that is being handled, in which a request has ended."""
+    def write_exception(self, request_id: str, error: Exception) -> None:
+        """Log the exception in which a request has ended."""
         before = self._limit.admit()
         if before is not None:
-            logger.exception("request %s failed%s", request_id, before)
+            logger.error("request %s failed%s", request_id, before, exc_info=error)

@@ -6,8 +6,9 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway.problems import Problem, overloaded, stopping
+from gateway.web.hot_cycle import HOT_ROUTES, HotCycle, HotRoutes
 from gateway.web.lingering import HURRIED_SECONDS, LINGERING_SECONDS, LingeringTransport
-from gateway.web.request_context import CONTEXT, HeaderPairs, RequestContext
+from gateway.web.request_context import CONTEXT, RequestContext
 from gateway.web.request_parser import (
     CHUNK_BYTES,
     HEADERS_MAX,
@@ -19,11 +20,11 @@ from gateway.web.request_parser import (
     check_trailer,
     parse,
     reason_of,
+    refusal,
     too_many_chunks,
     too_many_headers,
     will_be_parsed_again,
 )
-from gateway.web.single_write import refusal, write_response
 from gateway.web.slow_clients import ConnectionMonitor, Phase
 
 STATE = "connections"
@@ -55,12 +56,13 @@ class HttpProtocol(HttpToolsProtocol):
     _chunk_bytes_left = 0
     """Bytes that further chunks of the body may take; each takes `CHUNK_BYTES`, and what arrives is added."""
 
-    _running: RequestResponseCycle | None = None
+    _running: "RequestResponseCycle | HotCycle | None" = None
     """The request that is being answered; uvicorn's `cycle` is the last one received."""
 
     def connection_made(self, transport: Any) -> None:
         """Admit a new connection, or refuse it if too many are open."""
         self._monitor: ConnectionMonitor = self.app_state[STATE]
+        self._hot_routes: HotRoutes | None = self.app_state.get(HOT_ROUTES)
         self._lingering = LingeringTransport(transport, self._may_send_more)
         self._reads = Reads(self._monitor.read_turns, transport, self._receive, self._may_parse)
         self._lingering.resume_reading = self._reads.resume
@@ -79,7 +81,8 @@ class HttpProtocol(HttpToolsProtocol):
             # uvicorn marks only the last request; an earlier one would write to a closed transport.
             self._running.disconnected = True
             context: RequestContext = self._running.scope[CONTEXT]  # type: ignore[literal-required]
-            context.caller_left()
+            if context.on_left is not None:
+                context.on_left()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -168,7 +171,11 @@ class HttpProtocol(HttpToolsProtocol):
             return
         check_head(self.parser.get_http_version(), self.url, self.headers)
         self._chunk_bytes_left = SMALL_CHUNKS_MAX * CHUNK_BYTES
-        super().on_headers_complete()
+        hot = self._hot_routes.take(self) if self._hot_routes is not None else None
+        if hot is not None:
+            self.cycle = self._running = hot  # type: ignore[assignment]
+        else:
+            super().on_headers_complete()
         if self._monitor.stopping:
             self.cycle.keep_alive = False
         if self.expect_100_continue:
@@ -193,8 +200,8 @@ class HttpProtocol(HttpToolsProtocol):
         self.cycle.message_event.set()
         if self.cycle.response_complete and not self.transport.is_closing():
             # Its body has ended the time that an idle connection has.
-            seconds, close = self.timeout_keep_alive, self.timeout_keep_alive_handler
-            self.timeout_keep_alive_task = self.loop.call_later(seconds, close)
+            close = self.timeout_keep_alive_handler
+            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, close)
 
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection that has been idle for too long."""
@@ -203,13 +210,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
-        cycle.scope[CONTEXT] = RequestContext(self._write_response)  # type: ignore[literal-required]
+        cycle.scope[CONTEXT] = RequestContext()  # type: ignore[literal-required]
         super()._start_asgi_task(cycle, app)
-
-    def _write_response(self, status: int, headers: HeaderPairs, body: bytes) -> bool:
-        # Bound to the connection: a request that held its own method would wait for the garbage collector.
-        assert self._running is not None
-        return write_response(self._running, status, headers, body)
 
     def _may_send_more(self) -> bool:
         """Return True if the caller may be sending something that will not be read."""

@@ -1,97 +1,48 @@
-"""ASGI middleware for every request: id, metrics, log, trace, safe headers, problem details for uncaught errors."""
+"""ASGI middleware: around every request its exchange, and HEAD answered like GET."""
 
 import asyncio
 import logging
-import random
-import re
-import sys
-import time
-from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.metrics import GatewayMetrics
+from gateway.fairness.answers import in_pieces
 from gateway.problems import Problem, stopping
-from gateway.web.answers import PIECE_BYTES, AnswerBudget, in_pieces
-from gateway.web.error_log import ErrorLog
-from gateway.web.request_context import CONTEXT, HeaderPairs, RequestContext, WriteResponse, context_of
-from shared.observability.log_context import bind
-
-if TYPE_CHECKING:
-    from gateway.tracing import RequestTracing
+from gateway.web.exchange import Exchanges
+from gateway.web.request_context import CONTEXT, HeaderPairs, RequestContext, context_of
 
 logger = logging.getLogger(__name__)
 
-REQUEST_ID = b"x-request-id"
-SAFE_HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
-"""Headers of every response: no cache may keep it, and no browser may guess its type."""
-
 UNMATCHED = "__unmatched__"
-
-PROBES = frozenset({"/health", "/livez", "/readyz", "/metrics"})
-"""Paths that machines ask every few seconds: they are not traced, and their errors are not logged."""
-_ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-"""HTTP methods with a metric label of their own; all others share the label `OTHER`."""
 
 
 class RequestMiddleware:
     """ASGI middleware around everything that answers."""
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        metrics: GatewayMetrics,
-        error_log: ErrorLog | None = None,
-        tracing: "RequestTracing | None" = None,
-        answers: AnswerBudget | None = None,
-    ) -> None:
+    def __init__(self, app: ASGIApp, exchanges: Exchanges) -> None:
         self._app = app
-        self._answers = answers or AnswerBudget(sys.maxsize, metrics.rejected)
-        self._metrics = metrics
-        self._error_log = error_log or ErrorLog()
-        self._tracing = tracing
+        self._exchanges = exchanges
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = time.perf_counter()
         context: RequestContext = scope.get(CONTEXT) or scope.setdefault(CONTEXT, RequestContext())
-        context.answers = self._answers
-        request_id = _request_id(scope)
-        bind(request_id=request_id)
-        if self._tracing is not None and scope["path"] not in PROBES:
-            context.trace, ids = self._tracing.begin(scope, request_id.decode())
-            bind(**ids)
-        response = _Response(request_id, send, context)
-        logged = False
+        exchange = self._exchanges.begin(
+            context, scope["method"], scope["path"], scope["headers"], scope.get("scheme", "http")
+        )
+        response = _Response(exchange.headers, send, context)
         try:
             await self._app(scope, receive, response.send)
         except ClientDisconnect:
-            logger.debug("request %s: the caller left", request_id.decode())
+            logger.debug("the caller left")
         except asyncio.CancelledError:
             await response.end_with(stopping(), scope, receive)
-        except Exception:
-            logged = True
-            self._error_log.write_exception(request_id.decode())
-            problem = Problem(500, "internal_error", f"see the log for request {request_id.decode()}")
-            await response.end_with(problem, scope, receive)
+        except Exception as error:
+            await response.end_with(exchange.failed(error), scope, receive)
         finally:
-            # The function refers to the request, which refers to the scope: a cycle for the garbage collector.
-            context.write_response = None
-            if context.answer_bytes:
-                self._answers.release(context.answer_bytes, context.owner)
-            method = scope["method"] if scope["method"] in METHODS else "OTHER"
-            route = _template(scope)
-            status = response.status or 499
-            self._metrics.answered(method, route, status, time.perf_counter() - started)
-            if context.trace is not None:
-                context.trace.end(method, route, status, context.problem)
-            if status >= 500 and not logged and route not in PROBES:
-                self._error_log.write(method, route, status, context.problem)
+            exchange.end(_template(scope), response.status)
 
 
 class HeadMiddleware:
@@ -116,17 +67,14 @@ class HeadMiddleware:
 class _Response:
     """The response to one request: records its status and adds the headers that every response has."""
 
-    def __init__(self, request_id: bytes, send: Send, context: RequestContext) -> None:
-        self._headers = (*SAFE_HEADERS, (REQUEST_ID, request_id))
+    def __init__(self, headers: HeaderPairs, send: Send, context: RequestContext) -> None:
+        self._headers = headers
         self._send = send
         self._context = context
         self._body_instead: bytes | None = None
         """Body of the refusal that takes the place of an answer."""
-        self._write: WriteResponse | None = context.write_response
         self.status = 0
         """HTTP status; 0 until the response has begun."""
-        if self._write is not None:
-            context.write_response = self.write
 
     async def send(self, message: Message) -> None:
         """Pass on one ASGI message, a large body in pieces; in place of one large answer too many, send 503."""
@@ -158,22 +106,6 @@ class _Response:
         context_of(scope).problem = problem.code
         if not self.status:
             await problem.response()(scope, receive, self.send)
-
-    def write(self, status: int, headers: HeaderPairs, body: bytes) -> bool:
-        """Pass on the whole response; False if it must go through `send`."""
-        assert self._write is not None
-        if len(body) > PIECE_BYTES or not self._write(status, (*headers, *self._headers), body):
-            return False
-        self.status = status
-        return True
-
-
-def _request_id(scope: Scope) -> bytes:
-    for name, value in scope["headers"]:
-        if name == REQUEST_ID and _ACCEPTABLE_ID.fullmatch(value):
-            return bytes(value)
-    # Ids must differ, not be secret: the system's source of randomness would cost a system call.
-    return b"%032x" % random.getrandbits(128)
 
 
 def _template(scope: Scope) -> str:

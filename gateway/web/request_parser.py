@@ -10,8 +10,9 @@ from functools import lru_cache
 from typing import Protocol
 
 import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from gateway.problems import Problem
+from gateway.problems import CONTENT_TYPE, Problem
 from gateway.web.request_context import HeaderPairs
 
 _SINGLE = frozenset((b"host", b"authorization", b"idempotency-key"))
@@ -242,6 +243,19 @@ def check_trailer(name: bytes) -> None:
 def too_many_chunks() -> Problem:
     """Return the refusal of a body whose chunks, or trailers, are too many for its bytes."""
     return Problem(400, "too_many_chunks", f"the body has too many chunks of less than {CHUNK_BYTES} bytes")
+
+
+def refusal(problem: Problem) -> bytes:
+    """Return a complete response with a problem, the last one of its connection."""
+    body = problem.body()
+    headers = {
+        "content-type": CONTENT_TYPE,
+        "content-length": str(len(body)),
+        "connection": "close",
+        **problem.headers,
+    }
+    lines = b"".join(f"{name}: {value}\r\n".encode() for name, value in headers.items())
+    return STATUS_LINE[problem.status] + lines + b"\r\n" + body
 
 
 @lru_cache(maxsize=64)

@@ -23,6 +23,14 @@ USED = {
         "uvicorn.server:ServerState": "connections tasks",
         "uvicorn.supervisors:Multiprocess": "sockets terminate_all",
     },
+    "gateway/web/hot_cycle.py": {
+        "uvicorn.protocols.http.httptools_impl": "STATUS_LINE",
+        "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol": (
+            "cycle expect_100_continue flow headers loop on_body on_response_complete parser scheme scope server_state "
+            "tasks transport url"
+        ),
+        "uvicorn.protocols.http.flow_control:FlowControl": "drain write_paused",
+    },
     "gateway/web/http_protocol.py": {
         "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol": (
             "_start_asgi_task _unset_keepalive_if_required app_state cycle flow headers loop on_header "
@@ -35,16 +43,9 @@ USED = {
         "uvicorn.protocols.http.flow_control:FlowControl": "pause_reading read_paused",
     },
     "gateway/web/request_parser.py": {
+        "uvicorn.protocols.http.httptools_impl": "STATUS_LINE",
         "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol": "headers parser url",
         "httptools:HttpRequestParser": "get_http_version get_method set_dangerous_leniencies should_upgrade",
-    },
-    "gateway/web/single_write.py": {
-        "uvicorn.protocols.http.httptools_impl": "STATUS_LINE",
-        "uvicorn.protocols.http.httptools_impl:RequestResponseCycle": (
-            "default_headers disconnected flow keep_alive message_event on_response response_complete response_started "
-            "transport waiting_for_100_continue"
-        ),
-        "uvicorn.protocols.http.flow_control:FlowControl": "write_paused",
     },
     "headrace/loading/arrays.py": {
         "joblib.numpy_pickle:NumpyArrayWrapper": (
@@ -147,7 +148,7 @@ COPIED = [
     ("worker/consumer/acks.py", "kombu.transport.redis:QoS.append", "35c655f6ecc62fe6"),
     ("worker/consumer/acks.py", "kombu.transport.redis:QoS.restore_visible", "d4a4a40a3eaf9f23"),
     (
-        "gateway/web/single_write.py",
+        "gateway/web/hot_cycle.py",
         "uvicorn.protocols.http.httptools_impl:RequestResponseCycle.send",
         "abdd8601b326a8da",
     ),

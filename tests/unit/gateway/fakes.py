@@ -11,6 +11,8 @@ import pytest
 import redis.asyncio
 from fakeredis import FakeAsyncRedis, FakeServer
 
+from gateway.batching.batcher import Batcher
+from gateway.batching.calls import Answer
 from gateway.batching.slots import WorkerGroups
 from gateway.broker.batch_client import BatchClient
 from gateway.broker.celery_message import NOT_TRACED, Traces
@@ -26,6 +28,23 @@ async def error_of(answer: Awaitable[Any], expected: type[Failure]) -> Failure:
     with pytest.raises(expected) as caught:
         await answer
     return caught.value
+
+
+async def predicted(batcher: Batcher, rows: list[Row], deadline_seconds: float, **options: Any) -> Answer:
+    """Have rows predicted, and wait for the answer; when the wait is cancelled, the caller has left."""
+    answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+    def on_end(outcome: Answer | Exception) -> None:
+        if isinstance(outcome, Exception):
+            answer.set_exception(outcome)
+        else:
+            answer.set_result(outcome)
+
+    call = batcher.enqueue(rows, deadline_seconds, on_end, **options)
+    try:
+        return await answer
+    finally:
+        batcher.drop(call)
 
 
 @asynccontextmanager

@@ -3,10 +3,11 @@
 import asyncio
 import gc
 import math
+import sys
 import time
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from headrace.errors import ModelNotFound
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
 from shared.queue.contract import Lane
+from tests.support import connections
+from tests.support.connections import WAYS
 from tests.support.coroutines import run, turns
 from tests.support.manifests import classifier, mixed, stored, text
 from tests.support.processes import PATIENCE_SECONDS
@@ -46,13 +49,17 @@ def app(tmp_path: Path) -> FastAPI:
     return create_app(settings)
 
 
-@asynccontextmanager
-async def started(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client,
-    ):
-        yield client
+@pytest.fixture(autouse=True, params=WAYS)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask by ASGI, as a test client does, and as a caller who connects."""
+    monkeypatch.setattr(sys.modules[__name__], "WAY", request.param)
+
+
+WAY = WAYS[0]
+
+
+def started(app: FastAPI) -> AbstractAsyncContextManager[httpx.AsyncClient]:
+    return connections.started(app, WAY)
 
 
 def asked(app: FastAPI, ask: Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]) -> httpx.Response:
@@ -288,7 +295,7 @@ def test_the_rows_of_requests_that_wait_count_with_their_bodies(
     async def asking() -> list[tuple[int, str]]:
         async with started(app) as client:
             waiting = asyncio.create_task(client.post("/predict", json=body))
-            await turns(30)
+            await turns(300)
             answers = [await client.post(path, json=body), await waiting]
             return [(answer.status_code, problem_of(answer)) for answer in answers]
 

@@ -16,6 +16,7 @@ from gateway.fairness.budget import Budget
 from gateway.metrics import GatewayMetrics
 from gateway.settings import GatewaySettings
 from gateway.tracing import RequestTracing
+from gateway.web.exchange import Exchanges
 from gateway.web.middleware import RequestMiddleware
 from gateway.web.request_context import context_of
 from shared.observability.log_context import log_context
@@ -23,7 +24,7 @@ from shared.observability.tracing import Tracing
 from shared.queue.broker_clock import BrokerClock
 from tests.support.coroutines import run, turns
 from tests.support.manifests import classifier
-from tests.unit.gateway.fakes import FakeBatchClient, common
+from tests.unit.gateway.fakes import FakeBatchClient, common, predicted
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 SAMPLED = f"00-{TRACE_ID}-b7ad6b7169203331-01".encode()
@@ -54,7 +55,10 @@ class Bench:
         if self.failure is not None:
             raise self.failure
         try:
-            await self.batcher.predict([[1.0, 2.0]], 5.0, context_of(scope).trace)
+            trace = context_of(scope).trace
+            answer = await predicted(self.batcher, [[1.0, 2.0]], 5.0, trace=trace)
+            if trace is not None:
+                trace.end_queue(answer.started_at)
         except RequestError as error:
             problem = problem_of(error)
             context_of(scope).problem = problem.code
@@ -67,8 +71,8 @@ class Bench:
         """Send a request."""
         headers = [(b"traceparent", each) for each in traceparents]
         scope = {"type": "http", "method": "POST", "path": path, "headers": headers}
-        metrics = GatewayMetrics()
-        await RequestMiddleware(self.answer, metrics, tracing=self.requests)(scope, _nothing, _sent)
+        exchanges = Exchanges(GatewayMetrics(), tracing=self.requests)
+        await RequestMiddleware(self.answer, exchanges)(scope, _nothing, _sent)
 
     def spans(self) -> dict[str, Any]:
         """Return the spans by name, once all are exported."""
@@ -177,6 +181,6 @@ def test_an_unreadable_traceparent_begins_a_trace(bench: Bench, traceparents: tu
 
 
 def test_before_its_start_nothing_is_traced() -> None:
-    scope = {"method": "GET", "path": "/", "headers": [(b"traceparent", SAMPLED)]}
+    headers = [(b"traceparent", SAMPLED)]
 
-    assert RequestTracing(lambda: 1.0).begin(scope, "x") == (None, {})
+    assert RequestTracing(lambda: 1.0).begin("GET", "/", headers, "http", "x") == (None, {})

@@ -8,9 +8,9 @@ import pytest
 from gateway.api.predictions import BLOCK_VALUES, Outputs, encoded, outputs_of, predicted, written
 from gateway.api.responses import job_response, job_view, server_timing, timing
 from gateway.errors import RecordDamaged
+from gateway.fairness.answers import PIECE_BYTES, AnswerBudget
 from gateway.fairness.turns import OwnerTurns
 from gateway.jobs.outcome_text import BLOCK_BYTES
-from gateway.web.answers import PIECE_BYTES, AnswerBudget
 from gateway.web.request_context import RequestContext
 from shared.queue.contract import JobStatus
 from tests.support.coroutines import run, turns

@@ -1,8 +1,9 @@
 """Access by API keys: the whole app, without a Redis."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from fastapi import FastAPI
 from gateway.app import create_app
 from gateway.auth.api_keys import KeyFileError, KeyScope, digest_of
 from gateway.settings import GatewaySettings
+from tests.support import connections
+from tests.support.connections import WAYS
 from tests.support.coroutines import run, turns
 from tests.support.manifests import classifier, stored
 
@@ -49,13 +52,17 @@ def app(app_with: Callable[..., FastAPI]) -> FastAPI:
     return app_with()
 
 
-@asynccontextmanager
-async def started(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as client,
-    ):
-        yield client
+@pytest.fixture(autouse=True, params=WAYS)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask by ASGI, as a test client does, and as a caller who connects."""
+    monkeypatch.setattr(sys.modules[__name__], "WAY", request.param)
+
+
+WAY = WAYS[0]
+
+
+def started(app: FastAPI) -> AbstractAsyncContextManager[httpx.AsyncClient]:
+    return connections.started(app, WAY)
 
 
 def bearer(key: str) -> dict[str, str]:

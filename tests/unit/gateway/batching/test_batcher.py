@@ -21,7 +21,7 @@ from shared.queue.contract import BatchReply, PredictMessage, Row
 from shared.queue.heartbeat import Heartbeat
 from tests.support.coroutines import run, turns, until
 from tests.support.manifests import classifier
-from tests.unit.gateway.fakes import FakeBatchClient, FakeWorkers, error_of, rows_of
+from tests.unit.gateway.fakes import FakeBatchClient, FakeWorkers, error_of, predicted, rows_of
 
 Asked = asyncio.Task[Answer]
 
@@ -43,7 +43,7 @@ class Lane:
     def ask(self, *values: float | str, deadline_seconds: float = 5.0, owner: str = "") -> Asked:
         """Start a request with a row for each value."""
         rows: list[Row] = [[value] for value in values]
-        task = asyncio.create_task(self.batcher.predict(rows, deadline_seconds, owner=owner))
+        task = asyncio.create_task(predicted(self.batcher, rows, deadline_seconds, owner=owner))
         self.asked.append(task)
         return task
 

@@ -12,7 +12,7 @@ from shared.queue.broker_clock import BrokerClock
 from shared.queue.contract import COMMON_GROUP
 from tests.support.coroutines import run, turns
 from tests.support.manifests import classifier
-from tests.unit.gateway.fakes import FakeBatchClient, FakeWorkers, common
+from tests.unit.gateway.fakes import FakeBatchClient, FakeWorkers, common, predicted
 
 
 class Sender:
@@ -306,9 +306,9 @@ def test_rows_that_wait_for_pinned_workers_that_died_are_sent_to_the_others() ->
             Budget(100),
             GatewaySettings(),
         )
-        first = asyncio.create_task(lane.predict([[1.0]], 5.0))
+        first = asyncio.create_task(predicted(lane, [[1.0]], 5.0))
         await turns()
-        second = asyncio.create_task(lane.predict([[2.0]], 5.0))
+        second = asyncio.create_task(predicted(lane, [[2.0]], 5.0))
         await turns()
         assert batch_client.worker_groups == ["sticks"]
 
@@ -336,7 +336,7 @@ def test_two_models_share_the_common_slots_fairly_and_the_limit_of_waiting_rows(
         ]
 
         def ask(lane: Batcher, value: float) -> "asyncio.Task[Any]":
-            return asyncio.create_task(lane.predict([[value]], 5.0))
+            return asyncio.create_task(predicted(lane, [[value]], 5.0))
 
         tasks = [ask(lanes[0], 0.0), ask(lanes[0], 1.0), ask(lanes[0], 2.0)]
         await turns()

@@ -1,15 +1,12 @@
-import asyncio
 from collections.abc import Sequence
 from itertools import accumulate
-
-import pytest
 
 from gateway.batching.calls import Answer, WaitingCall
 from gateway.batching.wait_queue import WaitQueue
 from gateway.errors import Overloaded
 from gateway.fairness.budget import Budget
 from shared.queue.contract import Row
-from tests.support.coroutines import run
+from tests.support.coroutines import run, turns
 
 BATCH_ROWS = 4
 
@@ -21,14 +18,15 @@ class Waiting:
         self.all_models = Budget(1000)
         self.queue = WaitQueue(BATCH_ROWS)
         self.calls: list[WaitingCall] = []
+        self.outcomes: list[Answer | Exception] = []
 
     def add(
         self, n_rows: int, deadline: float = 100.0, owner: str = "", weights: Sequence[int] | None = None
     ) -> WaitingCall:
         rows: list[Row] = [[float(len(self.calls))]] * n_rows
-        answer = asyncio.get_running_loop().create_future()
         sums = [*accumulate(weights)] if weights else None
-        call = WaitingCall(rows, 0.0, deadline, answer, self.all_models.share_of(owner), weights=sums)
+        share = self.all_models.share_of(owner)
+        call = WaitingCall(rows, 0.0, deadline, self.outcomes.append, share, self.queue.remove, weights=sums)
         self.calls.append(call)
         self.queue.add(call, BATCH_ROWS)
         return call
@@ -97,17 +95,18 @@ def test_two_large_calls_take_turns() -> None:
     run(scenario())
 
 
-def test_calls_that_have_an_answer_are_left_out_and_counted_until_they_are_removed() -> None:
+def test_calls_that_have_ended_are_left_out_and_count_no_more() -> None:
     async def scenario() -> None:
         waiting = Waiting()
         gone = waiting.add(2)
         waiting.add(1)
-        gone.answer.cancel()
-        assert waiting.pop() == [(1, 1)]
-        assert waiting.queue.rows == 2
         for _ in range(2):
-            waiting.queue.remove(gone)
-            assert (waiting.queue.rows, waiting.all_models.held) == (0, 0)
+            gone.end(None)
+            assert (waiting.queue.rows, waiting.all_models.held) == (1, 1)
+        assert waiting.pop() == [(1, 1)]
+        assert (waiting.queue.rows, waiting.all_models.held) == (0, 0)
+        await turns()
+        assert waiting.outcomes == []
 
     run(scenario())
 
@@ -127,12 +126,14 @@ def test_removing_a_large_call_drops_its_rest() -> None:
 def test_a_call_whose_turn_comes_too_late_is_refused() -> None:
     async def scenario() -> None:
         waiting = Waiting()
-        late, early = waiting.add(1, deadline=9.9), waiting.add(1, deadline=10.0)
+        waiting.add(1, deadline=9.9)
+        waiting.add(1, deadline=10.0)
         assert waiting.pop(earliest_deadline=10.0) == [(1, 1)]
-        with pytest.raises(Overloaded) as refused:
-            late.answer.result()
-        assert refused.value.retry_after_seconds == 2.5
-        early.answer.set_result(Answer({}, 0.0, 0.0, 0.0))
+        assert waiting.outcomes == []
+        await turns()
+        [refused] = waiting.outcomes
+        assert isinstance(refused, Overloaded) and refused.retry_after_seconds == 2.5
+        assert (waiting.queue.rows, waiting.all_models.held) == (0, 0)
 
     run(scenario())
 

@@ -7,11 +7,11 @@ from fakeredis import FakeServer
 
 from gateway.broker import redis_client
 from gateway.errors import Overloaded
+from gateway.fairness.answers import PIECE_BYTES, AnswerBudget
 from gateway.jobs import reader
 from gateway.jobs.reader import READ_TOGETHER, JobReader
 from gateway.jobs.record import Record
 from gateway.problems import Problem
-from gateway.web.answers import PIECE_BYTES, AnswerBudget
 from gateway.web.request_context import RequestContext
 from shared.queue import keys
 from tests.support.coroutines import run, turns

@@ -12,12 +12,12 @@ from redis.exceptions import OutOfMemoryError
 
 from gateway.admission.jobs import JobsAdmission
 from gateway.broker.batch_client import BatchClient
+from gateway.fairness.answers import PIECE_BYTES
 from gateway.jobs import reconciler as module
 from gateway.jobs.reader import JobReader
 from gateway.jobs.reconciler import Reconciler
 from gateway.jobs.service import JobService
 from gateway.settings import GatewaySettings
-from gateway.web.answers import PIECE_BYTES
 from shared.queue import keys
 from shared.queue.broker_clock import BrokerClock
 from shared.queue.celery_app import make_celery

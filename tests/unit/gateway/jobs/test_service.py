@@ -20,13 +20,13 @@ from gateway.errors import (
     QuotaExceeded,
     RecordDamaged,
 )
+from gateway.fairness.answers import PIECE_BYTES
 from gateway.jobs import service, waiters
 from gateway.jobs.outcome_size import outcome_bytes
 from gateway.jobs.reader import JobReader
 from gateway.jobs.record import Record
 from gateway.jobs.service import DELETED_TOGETHER, LINES_PER_SECOND, Deletion, JobService
 from gateway.settings import GatewaySettings
-from gateway.web.answers import PIECE_BYTES
 from headrace.models.manifest import Manifest
 from shared.queue import keys
 from shared.queue.broker_clock import BrokerClock

@@ -7,13 +7,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 from uvicorn import Config
 from uvicorn.server import ServerState
 
+from gateway.metrics import GatewayMetrics
 from gateway.settings import GatewaySettings
 from gateway.web import http_protocol
+from gateway.web.exchange import Exchanges
+from gateway.web.hot_cycle import HOT_ROUTES, HotCycle, HotRoutes
+from gateway.web.hot_request import HotRequest
 from gateway.web.http_protocol import HEAD_MAX_BYTES, PARSED_MAX_BYTES, STATE, HttpProtocol
 from gateway.web.request_context import context_of
 from gateway.web.request_parser import URL_MAX_BYTES
@@ -30,8 +33,17 @@ CHUNKED = HEAD + ENDLESS
 MORE_HEADERS = b"X-Long: " + b"x" * 1000 + b"\r\n"
 
 
+@pytest.fixture(autouse=True, params=["by ASGI", "hot"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let requests come to the app by ASGI, and as those of a hot route where they can."""
+    monkeypatch.setattr(App, "is_hot", request.param == "hot")
+
+
 class App:
     """Reads each request's body, or not, and answers when the test says so."""
+
+    is_hot = False
+    template = "/predict"
 
     def __init__(self, reads: bool = True) -> None:
         self.reads = reads
@@ -43,9 +55,19 @@ class App:
         while self.reads and (await receive()).get("more_body"):
             pass
         await self.may_answer.wait()
-        write = context_of(scope).write_response
-        assert write is not None
-        write(200, [(b"content-length", b"0")], b"")
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+
+    async def answer(self, request: HotRequest) -> None:
+        """Answer a request that comes without ASGI."""
+        assert isinstance(request, HotCycle)
+        self.scopes.append({**request.scope, "path": self.template})
+        await self.may_answer.wait()
+        request.respond(200, [(b"content-length", b"0")], b"")
+
+    def refuse(self, request: HotRequest, error: BaseException) -> None:
+        """Fail: there is nothing to refuse."""
+        raise AssertionError from error
 
 
 class Connection:
@@ -60,7 +82,9 @@ class Connection:
         self.protocol = self.connect(self.transport)
 
     def connect(self, transport: RecordingTransport) -> HttpProtocol:
-        protocol = HttpProtocol(self._config, ServerState(), {STATE: self.monitor})
+        routes = {"/predict": self.app} if self.app.is_hot and self.app.reads else {}
+        state = {STATE: self.monitor, HOT_ROUTES: HotRoutes(routes, Exchanges(GatewayMetrics()))}
+        protocol = HttpProtocol(self._config, ServerState(), state)
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         return protocol
@@ -630,13 +654,13 @@ def test_at_the_stop_a_head_that_never_ends_is_refused() -> None:
 
 
 @pytest.mark.parametrize("ahead", [b"", LENGTH + b"12345"], ids=["alone", "with a request sent ahead"])
-def test_a_caller_who_leaves_fails_what_the_running_request_waits_for(ahead: bytes) -> None:
+def test_the_running_request_hears_that_its_caller_has_left(ahead: bytes) -> None:
     async def scenario() -> None:
         with connected(App()) as connection:
             await connection.receive(LENGTH + b"12345" + ahead)
-            answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-            context_of(connection.app.scopes[0]).wait_for(answer)
+            left: list[bool] = []
+            context_of(connection.app.scopes[0]).on_left = lambda: left.append(True)
             connection.lose(ConnectionResetError())
-            assert isinstance(answer.exception(), ClientDisconnect)
+            assert left == [True]
 
     run(scenario())

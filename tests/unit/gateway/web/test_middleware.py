@@ -13,9 +13,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
+from gateway.fairness.answers import PIECE_BYTES, AnswerBudget
 from gateway.metrics import GatewayMetrics
-from gateway.web.answers import PIECE_BYTES, AnswerBudget
 from gateway.web.error_log import LINES_PER_SECOND
+from gateway.web.exchange import Exchanges
 from gateway.web.middleware import RequestMiddleware
 from tests.support.coroutines import run, turns
 
@@ -72,7 +73,7 @@ class Site:
             return {"id": job_id}
 
         self.answers = AnswerBudget(2 * len(LARGE), self.metrics.rejected)
-        app = FastAPI(middleware=[Middleware(RequestMiddleware, metrics=self.metrics, answers=self.answers)])
+        app = FastAPI(middleware=[Middleware(RequestMiddleware, Exchanges(self.metrics, answers=self.answers))])
         app.router.routes += [
             Route("/fine", fine, methods=["GET", "POST"]),
             Route("/large", large),
@@ -306,7 +307,7 @@ def test_what_is_not_http_passes_uncounted() -> None:
         seen.append(scope["type"])
 
     metrics = GatewayMetrics()
-    run(RequestMiddleware(app, metrics)({"type": "lifespan"}, _nothing, _nothing))  # type: ignore[arg-type]
+    run(RequestMiddleware(app, Exchanges(metrics))({"type": "lifespan"}, _nothing, _nothing))  # type: ignore[arg-type]
 
     assert seen == ["lifespan"]
     [family] = metrics.http_requests.collect()

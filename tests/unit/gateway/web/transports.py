@@ -19,7 +19,8 @@ class RecordingTransport(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         assert not self.half_closed, "transports of sockets raise a RuntimeError"
-        self.writes.append(data)
+        if data:
+            self.writes.append(data)
 
     def write_eof(self) -> None:
         self.half_closed = True

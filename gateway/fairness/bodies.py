@@ -23,7 +23,8 @@ class BodyReader:
     """
 
     def __init__(self, max_bytes: int, all_max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
+        """Longest body."""
         self._budget = Budget(all_max_bytes)
         self._large_max_bytes = int(all_max_bytes * LARGE_SHARE)
 
@@ -50,13 +51,11 @@ class BodyReader:
         """Take a body off the count: its request was answered."""
         self._budget.share_of(owner).add(-size)
 
-    async def read_json(self, headers: Mapping[bytes, bytes], receive: Receive, owner: str = "") -> bytes:
-        """Read the body of an owner's request with these headers, names in lower case.
+    def check(self, headers: Mapping[bytes, bytes]) -> None:
+        """Check by the headers of a request, names in lower case, that its body is acceptable.
 
         Raises:
-            Problem: 415 if the body is not declared as JSON, or is compressed, 413 if it is too large, 503 if too many
-                bytes are arriving.
-            ClientDisconnect: if the caller left.
+            Problem: 415 if the body is not declared as JSON, or is compressed, 413 if it is declared too large.
         """
         if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
             raise Problem(415, "unsupported_media_type", "send application/json", {"Accept": "application/json"})
@@ -64,10 +63,19 @@ class BodyReader:
             raise Problem(415, "unsupported_media_type", "send it uncompressed", {"Accept-Encoding": "identity"})
         length = headers.get(b"content-length", b"")
         # A body that declares itself too large is refused unread. 20 digits exceed every limit: no more are parsed.
-        if length.isdigit() and int(length[:20]) > self._max_bytes:
+        if length.isdigit() and int(length[:20]) > self.max_bytes:
             raise self._too_large()
+
+    async def read_json(self, headers: Mapping[bytes, bytes], receive: Receive, owner: str = "") -> bytes:
+        """Read the body of an owner's request with these headers, names in lower case.
+
+        Raises:
+            Problem: if `check` does, 413 if it is too large, 503 if too many bytes are arriving.
+            ClientDisconnect: if the caller left.
+        """
+        self.check(headers)
         body, more = await _next(receive)
-        if len(body) > self._max_bytes:
+        if len(body) > self.max_bytes:
             raise self._too_large()
         return await self._rest(body, receive, self._budget.share_of(owner)) if more else body
 
@@ -82,7 +90,7 @@ class BodyReader:
                 chunks.append(chunk)
                 size += len(chunk)
                 share.add(len(chunk))
-                if size > self._max_bytes:
+                if size > self.max_bytes:
                     raise self._too_large()
             return b"".join(chunks)
         finally:
@@ -93,7 +101,7 @@ class BodyReader:
         return share.has_room(size, held, None if size <= SMALL_BYTES else self._large_max_bytes)
 
     def _too_large(self) -> Problem:
-        return Problem(413, "too_large", f"the body is larger than {self._max_bytes} bytes")
+        return Problem(413, "too_large", f"the body is larger than {self.max_bytes} bytes")
 
 
 async def _next(receive: Receive) -> tuple[bytes, bool]:

@@ -7,8 +7,8 @@ import pytest
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
+from gateway.fairness.bodies import SMALL_BYTES, BodyReader
 from gateway.problems import Problem
-from gateway.web.bodies import SMALL_BYTES, BodyReader
 from tests.support.coroutines import run, until
 
 JSON = {b"content-type": b"application/json"}

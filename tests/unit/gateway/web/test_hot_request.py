@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.api.endpoint import match_path
+from gateway.web.hot_request import match_path
 
 
 @pytest.mark.parametrize(

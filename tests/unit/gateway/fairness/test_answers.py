@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
+from gateway.fairness.answers import PIECE_BYTES, AnswerBudget, in_pieces
 from gateway.problems import Problem
-from gateway.web.answers import PIECE_BYTES, AnswerBudget, in_pieces
 from gateway.web.request_context import RequestContext
 
 LARGE = PIECE_BYTES + 1

@@ -1,5 +1,6 @@
 """Spans of a request in the gateway: one for itself, one for its time in the queue. Imported only if TRACING is on."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -9,8 +10,13 @@ from opentelemetry.trace import Span, SpanKind, set_span_in_context
 from shared.observability.tracing import Carrier, Tracing, carried_by, context_of, end, ids_of
 from shared.queue.contract import Lane
 
-PROPAGATED = (b"traceparent", b"tracestate")
-"""Request headers that carry the caller's trace (W3C Trace Context)."""
+_MEMBER = rb"[a-z0-9][a-z0-9_*/@-]*=[\x20-\x2b\x2d-\x3c\x3e-\x7e]+"
+
+PROPAGATED = {
+    b"traceparent": re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"),
+    b"tracestate": re.compile(rb"(?=.{1,512}\Z)%b(?:,[ \t]*%b)*" % (_MEMBER, _MEMBER)),
+}
+"""Request headers that carry the caller's trace (W3C Trace Context), and the form that each must have to go on."""
 
 PATH_SHOWN_CHARACTERS = 256
 """Characters of the path in a span at most."""
@@ -109,7 +115,11 @@ class RequestTracing:
         """
         if self._tracing is None:
             return None, {}
-        carrier = {name.decode(): value.decode("latin-1") for name, value in headers if name in PROPAGATED}
+        carrier = {
+            name.decode(): value.decode()
+            for name, value in headers
+            if name in PROPAGATED and PROPAGATED[name].fullmatch(value)
+        }
         attributes: dict[str, Any] = {
             "http.request.method": method,
             "url.path": path[:PATH_SHOWN_CHARACTERS],

@@ -23,7 +23,11 @@ from gateway.problems import Problem, overloaded
 from gateway.web.hot_request import HotRequest
 from shared.queue.contract import JobStatus, Lane
 
-_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?")
+_PREFERENCE = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*"?)+')
+"""One of the preferences of a `Prefer` header, which commas separate; a quoted text may hold some."""
+
+_RESPOND_ASYNC = re.compile(r"\s*respond-async\s*(?:;.*)?", re.IGNORECASE)
+_WAIT = re.compile(r"\s*wait\s*=\s*(?:(\d{1,6})|\"\s*(\d{1,6})\s*\")\s*(?:;.*)?", re.IGNORECASE)
 
 
 class PredictEndpoint(HotEndpoint):
@@ -35,12 +39,13 @@ class PredictEndpoint(HotEndpoint):
     async def serve(self, request: HotRequest, served: ServedModel, body: bytes) -> None:
         """Answer with 200 and the prediction; with `Prefer`, possibly with 202 and a job."""
         context = request.context
-        prefer = request.headers.get(b"prefer", b"").decode("latin-1")
-        if "wait" in prefer or "respond-async" in prefer:
+        prefer = request.headers.get(b"prefer")
+        wait_seconds = None if prefer is None else _preferred_seconds(prefer.decode("latin-1"))
+        if wait_seconds is not None:
             # The caller needs this scope to fetch the job.
             require(context, KeyScope.JOBS)
             parsed = await self.parse(request, served, body)
-            self.respond(request, await self._as_job(request, served, parsed, prefer))
+            self.respond(request, await self._as_job(request, served, parsed, wait_seconds))
             return
         deadline_seconds = self._deadline_seconds(request.query)
         # A request that is refused with one row would be refused with more: an overload costs no parsing.
@@ -87,20 +92,21 @@ class PredictEndpoint(HotEndpoint):
                 members = await written(outputs, result)
         self.respond(request, prediction_response(members, manifest.name, manifest.version, parts), seconds)
 
-    async def _as_job(self, request: HotRequest, served: ServedModel, parsed: ParsedRows, prefer: str) -> Response:
-        """Submit a job, wait for it as long as `Prefer` (RFC 7240) says, and answer with its result or with the job."""
+    async def _as_job(
+        self, request: HotRequest, served: ServedModel, parsed: ParsedRows, wait_seconds: float
+    ) -> Response:
+        """Submit a job, wait so long for it, and answer with its result or with the job."""
         services, context = self.services, request.context
         owner, key = context.owner, idempotency_key(request.headers)
-        found = _WAIT.search(prefer)
-        wait_seconds = min(float(found[1]), services.settings.wait_max_seconds) if found else 0.0
-        applied = {"Preference-Applied": f"wait={wait_seconds:g}" if found else "respond-async"}
+        wait_seconds = min(wait_seconds, services.settings.wait_max_seconds)
+        applied = {"Preference-Applied": f"wait={wait_seconds:g}" if wait_seconds >= 0 else "respond-async"}
         # Redis' client needs a task.
         await asyncio.sleep(0)
         job_id, _ = await services.jobs.submit(
             served.manifest, parsed.rows, parsed.single, key, owner, context.trace, reference_of(request)
         )
         try:
-            job = await services.job_reader.wait(job_id, wait_seconds, owner, context.hold_answer)
+            job = await services.job_reader.wait(job_id, max(0.0, wait_seconds), owner, context.hold_answer)
         except Problem as problem:
             # The job has its outcome, which can be fetched later.
             problem.headers |= {**applied, "Content-Location": f"/jobs/{job_id}"}
@@ -132,3 +138,15 @@ class PredictEndpoint(HotEndpoint):
         if not 0 < seconds < math.inf:
             raise Problem(422, "invalid_parameter", "deadline is a positive number of seconds")
         return min(seconds, settings.wait_max_seconds)
+
+
+def _preferred_seconds(prefer: str) -> float | None:
+    """Return the seconds for which a `Prefer` header (RFC 7240) lets a job be waited for.
+
+    Negative if it asks for the job at once; None if it asks for no job. Other preferences are ignored.
+    """
+    preferences = _PREFERENCE.findall(prefer)
+    for preference in preferences:
+        if found := _WAIT.fullmatch(preference):
+            return float(found[1] or found[2])
+    return -1.0 if any(map(_RESPOND_ASYNC.fullmatch, preferences)) else None

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -140,7 +141,7 @@ class JobService:
             trace.begin_submission()
         body = await _as_json(rows)
         asked = hashlib.sha256(f"{manifest.name}\0{reference or ''}\0{single:d}\0".encode())
-        asked.update(body)
+        asked.update(await _by_name(rows, body, manifest) if idempotency_key else body)
         fingerprint = asked.hexdigest()[:32]
         job_id = str(uuid.uuid4())
         submission = _Submission(
@@ -268,6 +269,17 @@ async def _as_json(rows: list[list[Any]]) -> bytes:
         pieces.append(orjson.dumps(rows[start : start + together])[1:-1])
         await asyncio.sleep(0)
     return b"[%b]" % b",".join(pieces)
+
+
+async def _by_name(rows: list[list[Any]], body: bytes, manifest: Manifest) -> bytes:
+    """Return rows as JSON in the order of the features' names, which another version may list in another order."""
+    names = [feature.name for feature in manifest.features]
+    order = sorted(range(len(names)), key=names.__getitem__)
+    if order == [*range(len(names))]:
+        return body
+    # With a single name, itemgetter would return a bare value; but then the order is that of the manifest.
+    in_order = itemgetter(*order)
+    return await _as_json([list(in_order(row)) for row in rows])
 
 
 def _fail(batch: list[_Submission], failure: Callable[[], Exception]) -> None:

@@ -171,8 +171,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         check_head(self.parser.get_http_version(), self.url, self.headers)
         self._chunk_bytes_left = SMALL_CHUNKS_MAX * CHUNK_BYTES
-        hot = self._hot_routes.take(self) if self._hot_routes is not None else None
-        if hot is not None:
+        if (hot := self._hot_routes.take(self) if self._hot_routes else None) is not None:
             self.cycle = self._running = hot  # type: ignore[assignment]
         else:
             super().on_headers_complete()
@@ -200,8 +199,8 @@ class HttpProtocol(HttpToolsProtocol):
         self.cycle.message_event.set()
         if self.cycle.response_complete and not self.transport.is_closing():
             # Its body has ended the time that an idle connection has.
-            close = self.timeout_keep_alive_handler
-            self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, close)
+            timer = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+            self.timeout_keep_alive_task = timer
 
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection that has been idle for too long."""
@@ -254,8 +253,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _answer_due(self, incoming: Incoming) -> bool:
         """Return True if the caller would take a refusal for the answer to a request that it sent before."""
-        cycle = self.cycle
-        if cycle is None or cycle.response_complete:
+        if (cycle := self.cycle) is None or cycle.response_complete:
             return False
         return incoming is not Incoming.BODY or cycle.response_started or bool(self.pipeline)
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from monitoring.rules.forms import INTERVAL, alert, group
 
-SAMPLE_LIMIT = 30_000
-"""The limit of every job in prometheus.yml: a worker makes 20,000 series of model versions at most."""
+SAMPLE_LIMIT = 100_000
+"""The limit of every job in prometheus.yml: a pool child makes 20,000 series of versions at most, others other ones."""
 
 SAMPLES_NEAR_LIMIT = 0.8
 SCRAPE_SLOW_SECONDS = 2

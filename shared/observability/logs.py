@@ -135,6 +135,8 @@ def logging_configuration(process: str, level: str, log_format: str = "console")
             "celery.worker.strategy": {"level": "WARNING"},
             # On DEBUG it logs the arguments of every task, which are rows.
             "celery.pool": {"level": _at_least(level, "INFO")},
+            # These quote what callers send as their trace.
+            "opentelemetry.trace": {"level": "CRITICAL"},
             # shared/observability/tracing.py reports a collector that is down, once per outage.
             "opentelemetry.exporter": {"level": "CRITICAL"},
             "opentelemetry.sdk._shared_internal": {"level": "CRITICAL"},

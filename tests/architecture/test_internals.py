@@ -26,7 +26,7 @@ USED = {
     "gateway/web/hot_cycle.py": {
         "uvicorn.protocols.http.httptools_impl": "STATUS_LINE",
         "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol": (
-            "cycle expect_100_continue flow headers loop on_body on_response_complete parser scheme scope server_state "
+            "cycle expect_100_continue flow headers loop on_response_complete parser scheme scope server_state "
             "tasks transport url"
         ),
         "uvicorn.protocols.http.flow_control:FlowControl": "drain write_paused",

@@ -233,8 +233,8 @@ CASES: Mapping[str, Case] = {
         labels={"job": "worker", "instance": "worker:9101"},
     ),
     "HeadraceSampleLimitNear": Case(
-        fires={f"scrape_samples_scraped{{{WORKER}}}": "27000x60"},
-        silent={f"scrape_samples_scraped{{{WORKER}}}": "21000x60"},
+        fires={f"scrape_samples_scraped{{{WORKER}}}": "90000x60"},
+        silent={f"scrape_samples_scraped{{{WORKER}}}": "70000x60"},
         labels={"job": "worker", "instance": "worker:9101"},
     ),
     "HeadraceGatewaysDisagree": Case(

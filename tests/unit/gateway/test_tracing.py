@@ -1,6 +1,7 @@
 """Spans of a request: the app is called as a server would, with a fake queue and a clock of the test's."""
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,7 @@ from gateway.web.request_context import context_of
 from shared.observability.log_context import log_context
 from shared.observability.tracing import Tracing
 from shared.queue.broker_clock import BrokerClock
+from shared.queue.contract import Lane
 from tests.support.coroutines import run, turns
 from tests.support.manifests import classifier
 from tests.unit.gateway.fakes import FakeBatchClient, common, predicted
@@ -178,6 +180,26 @@ def test_an_unreadable_traceparent_begins_a_trace(bench: Bench, traceparents: tu
     run(answered(bench, *traceparents))
 
     assert bench.spans()["POST /predict"].parent is None
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        (b"tracestate", b"a=" + b"x" * 8000),
+        (b"tracestate", b"2026-11-28 ERROR gateway: made up"),
+        (b"traceparent", b"00-" + b"1" * 8000),
+    ],
+)
+def test_long_and_made_up_traces_go_nowhere_and_are_not_logged(
+    bench: Bench, header: tuple[bytes, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        trace, _ = bench.requests.begin("GET", "/", [(b"traceparent", SAMPLED), header], "http", "x")
+    assert trace is not None
+    trace.begin_queue(Lane.INTERACTIVE, 1.0)
+    assert len(str(trace.carrier)) < 300
+    assert [record for record in caplog.records if record.name.startswith("opentelemetry")] == []
+    trace.end("GET", "/", 200, "")
 
 
 def test_before_its_start_nothing_is_traced() -> None:

@@ -659,6 +659,18 @@ def test_the_same_idempotency_key_of_two_owners_is_two_keys(broker: FakeServer) 
     run(scenario())
 
 
+def test_a_key_is_for_the_rows_whatever_the_order_of_the_features(broker: FakeServer) -> None:
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            first = await at.submit(rows=[[1.0, 2.0]], key="order-17", manifest=classifier(["b", "a"]))
+            moved = classifier(["a", "b"])
+            assert await at.submit(rows=[[2.0, 1.0]], key="order-17", manifest=moved) == (first[0], True)
+            with pytest.raises(IdempotencyKeyReused):
+                await at.submit(rows=[[1.0, 2.0]], key="order-17", manifest=moved)
+
+    run(scenario())
+
+
 @pytest.mark.parametrize("value", ["no job", "x", "\xff \xff"])
 def test_a_damaged_idempotency_key_harms_no_submission(broker: FakeServer, value: str) -> None:
     async def scenario() -> None:

@@ -139,7 +139,7 @@ class GatewayMetrics(Collector):
         )
         self.shadow_rows_dropped = Counter(
             f"{names.PREFIX}shadow_rows_dropped_total",
-            "Rows not sent to a version on trial because of overload.",
+            "Rows not sent to a version on trial: they had no time, or it takes no such rows.",
             registry=own,
         )
         self.reconciled = Counter(

@@ -20,9 +20,9 @@ from gateway.broker.stats import JobsState, QueueMonitor
 from gateway.broker.workers import REFRESH_SECONDS, Workers
 from gateway.catalog.answer_size import answer_row_bytes
 from gateway.catalog.catalog import Catalog
-from gateway.catalog.rollout import Shadows
 from gateway.catalog.row_parser import RowParser
 from gateway.catalog.served_model import ServedModel
+from gateway.catalog.shadows import Shadows
 from gateway.fairness.answers import PIECE_BYTES, AnswerBudget
 from gateway.fairness.bodies import BodyReader
 from gateway.fairness.budget import Budget
@@ -93,7 +93,8 @@ class Services:
         self.jobs = JobService(self.redis, self.batch_client, self.workers, self._jobs_admission, settings)
         self.job_reader = JobReader(self.redis, PIECE_BYTES)
         self.graceful_stop = GracefulStop(self.connections, self.job_reader.waiters.release)
-        self.shadows = Shadows(self.redis, self.batch_client, self.workers, self.metrics.shadow_rows_dropped.inc)
+        count_dropped = self.metrics.shadow_rows_dropped.inc
+        self.shadows = Shadows(self.redis, self.batch_client, self.workers, settings.lease_seconds, count_dropped)
         self.job_listing = JobListing(self.redis, self.clock, settings)
         self.monitor = QueueMonitor(self.redis, self.clock, self.workers)
         self.probe = ReadinessProbe(

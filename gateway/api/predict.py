@@ -81,9 +81,7 @@ class PredictEndpoint(HotEndpoint):
             trace.describe(manifest.name, manifest.version, parts)
         shadow = self.services.catalog.shadow_of(manifest.name, reference_of(request), served)
         if shadow is not None:
-            self.services.shadows.add(
-                manifest.name, shadow.manifest.version, manifest.version, parsed.rows, result["predictions"]
-            )
+            self.services.shadows.add(served, shadow, parsed, result["predictions"])
         outputs = outputs_of(manifest)
         if parsed.single:
             members = predicted(outputs, result, single=True)

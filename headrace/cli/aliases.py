@@ -6,7 +6,8 @@ from pathlib import Path
 
 from headrace.cli.arguments import add_store_command, add_timeout, share
 from headrace.cli.limited import within
-from headrace.models.alias import LATEST, PRODUCTION, Trial
+from headrace.errors import ModelError
+from headrace.models.alias import LATEST, PRODUCTION, Trial, mismatch
 from headrace.models.store import ModelStore
 
 
@@ -80,10 +81,26 @@ def _trial(store: ModelStore, options: argparse.Namespace) -> int:
     if options.split:
         split, does = trial, "answers"
     else:
+        if record is not None:
+            _check_comparable(store, name, record.version, version)
         shadow, does = trial, "is also asked"
     store.set_trials(name, alias, split=split, shadow=shadow)
     print(f"{name}: {version} {does} {trial.share:.1%} of {alias}, as soon as the workers have it loaded")
     return 0
+
+
+def _check_comparable(store: ModelStore, name: str, answers: str, shadow: str) -> None:
+    """Refuse a shadow that would get none of the rows.
+
+    Raises:
+        ModelError: if so.
+    """
+    try:
+        reason = mismatch(store.manifest(name, answers), store.manifest(name, shadow))
+    except ModelError:
+        return  # Gateways will say which manifest they can't read.
+    if reason is not None:
+        raise ModelError(f"{name} {shadow} can't be a shadow: {reason}")
 
 
 def _sign(store: ModelStore, options: argparse.Namespace) -> int:

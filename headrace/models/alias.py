@@ -1,12 +1,14 @@
 """Aliases: names that move from version to version of a model and remember the earlier versions."""
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Mapping
 from datetime import datetime, timezone
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from headrace.errors import ManifestInvalid
-from headrace.models.manifest import Identifier
+from headrace.models.manifest import Identifier, Manifest
 
 LATEST = "latest"
 PRODUCTION = "production"
@@ -20,6 +22,30 @@ ALIAS_BYTES_MAX = 10_000
 def served_alias(aliases: Collection[str]) -> str:
     """Return the alias by which a model is served by default: `production` if there is one, or else `latest`."""
     return PRODUCTION if PRODUCTION in aliases else LATEST
+
+
+NAMES_SHOWN = 5
+"""Names of features or outputs in the reason for which versions can't be compared."""
+
+
+def mismatch(answers: Manifest, shadow: Manifest) -> str | None:
+    """Return why a shadow can't be compared on the rows that another version answers; None if it can.
+
+    The order of features, and of outputs, makes no difference, nor does the name of a single output.
+    """
+    features = [{each.name: each.type for each in version.features} for version in (answers, shadow)]
+    outputs = [Counter(each.name for each in version.outputs) for version in (answers, shadow)]
+    if features[0] != features[1]:
+        return f"{shadow.version} and {answers.version} differ in features: {_differing(*features)}"
+    if outputs[0] != outputs[1] and max(map(Counter.total, outputs)) > 1:
+        return f"{shadow.version} and {answers.version} differ in outputs: {_differing(*outputs)}"
+    return None
+
+
+def _differing(some: Mapping[str, Any], others: Mapping[str, Any]) -> str:
+    names = sorted({name for name, _ in some.items() ^ others.items()})
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(map(repr, names[:NAMES_SHOWN])) + more
 
 
 class Trial(BaseModel):

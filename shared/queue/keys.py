@@ -46,6 +46,11 @@ DEAD_LETTERS = f"{PREFIX}dead_letters"
 """List: queue entries that were not tasks of ours, and damaged data, each with its queue and the reason (JSON)."""
 
 
+def shadow_lock(queue: str) -> str:
+    """Return the key of the lock of a queue's one shadow entry, which waits in it or is computed; it expires."""
+    return f"{PREFIX}shadow:{queue}"
+
+
 def job(job_id: str) -> str:
     """Return the key of a job's record, a hash."""
     return f"{PREFIX}job:{job_id}"

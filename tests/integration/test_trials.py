@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.dummy import DummyClassifier
+from sklearn.tree import DecisionTreeClassifier
 
 from headrace import export
 from headrace.models.alias import Trial
@@ -88,6 +90,32 @@ def test_a_shadow_is_compared_and_never_answers(stack: Stack, store: ModelStore)
 
     wait_for("all 50 rows are compared", compared)
     assert stack.jobs()["accepted"] == 0
+
+
+def test_a_shadow_gets_the_columns_in_its_own_order(stack: Stack, store: ModelStore) -> None:
+    columns = pd.DataFrame({"a": [0.0, 1.0, 0.0, 1.0], "b": [5.0, 5.0, 9.0, 9.0]})
+    for version, names in (("v2", ["b", "a"]), ("v1", ["a", "b"])):
+        estimator = DecisionTreeClassifier().fit(columns[names], ["no", "yes", "no", "yes"])
+        export(estimator, columns[names], name="ordered", version=version, store=store, scores={})
+    rows = {"instances": columns.to_dict("records")}
+
+    def answer() -> bool:
+        return bool(stack.http.post("/models/ordered/predict", json=rows).json().get("version") == "v1")
+
+    wait_for("v1", answer)
+    store.set_trials("ordered", "latest", split=None, shadow=Trial(version="v2", share=1.0))
+    wait_for("the shadow", lambda: trials(stack, "ordered"))
+    assert answer()
+
+    def compared() -> Counter[str]:
+        seen = Scrape(f"http://127.0.0.1:{stack.metrics_ports[0]}/metrics")
+        name, labels = "inference_shadow_rows_total", {"model": "ordered", "version": "v1", "shadow": "v2"}
+        if name not in seen.names or "ordered" not in seen.label_values(name, "model"):
+            return Counter()
+        return Counter({word: seen.total(name, **labels, agreement=word) for word in ("same", "different", "failed")})
+
+    wait_for("the rows are compared", lambda: compared().total())
+    assert +compared() == {"same": 4}
 
 
 def test_a_promotion_ends_trials(stack: Stack, store: ModelStore) -> None:

@@ -13,6 +13,7 @@ from headrace.models.manifest import Manifest
 from shared.errors import PredictionError
 from shared.observability.log_context import bound
 from shared.observability.log_limit import LogLimit
+from shared.queue import keys
 from shared.queue.broker_clock import BrokerClock
 from shared.queue.contract import BatchReply, ErrorCode, Lane, PredictMessage, RunJobsMessage, ShadowMessage
 from shared.queue.replies import REPLIES_KEPT, REPLY_TTL_SECONDS, Result, failure
@@ -204,8 +205,16 @@ class BatchRunner:
         """Handle the early end of a task: a job that was predicted alone fails, others run again one by one."""
         self._jobs.fail(failure(error))
 
-    def shadow(self, message: ShadowMessage) -> None:
+    def shadow(self, message: ShadowMessage, queue: str) -> None:
         """Predict rows with a version on trial, and count where it agrees with the version that answered them."""
+        try:
+            self._compare(message)
+        finally:
+            # Now a gateway may publish the next entry. The worker's user of Redis may not delete locks.
+            with suppress(redis.RedisError):
+                self._redis.pexpire(keys.shadow_lock(queue), 0)
+
+    def _compare(self, message: ShadowMessage) -> None:
         try:
             predictor = self._predictors.get(message.model, message.version)
         except ModelError:

@@ -49,13 +49,13 @@ def register_tasks(app: Celery, runner: Callable[[], BatchRunner]) -> None:
             delivery = self.request.delivery_info
             runner().run_jobs(message, bool(delivery.get("redelivered")), delivery["routing_key"])
 
-    @app.task(name=SHADOW_TASK, shared=False)  # type: ignore[untyped-decorator]
-    def shadow(payload: str) -> None:
+    @app.task(name=SHADOW_TASK, bind=True, shared=False)  # type: ignore[untyped-decorator]
+    def shadow(self: Any, payload: str) -> None:
         message = _decoded(ShadowMessage, payload)
         if message is not None:
             # No caller waits for a comparison: it just ends.
             with _answered(lambda _: None):
-                runner().shadow(message)
+                runner().shadow(message, self.request.delivery_info["routing_key"])
 
 
 @contextmanager

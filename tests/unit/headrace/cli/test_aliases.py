@@ -18,7 +18,8 @@ from headrace.models.alias import Trial
 from headrace.models.manifest import SIGNATURE_FILE
 from headrace.models.store import ModelStore
 from tests.support.signing import signing_key
-from tests.unit.headrace.cli.versions import damage, run
+from tests.unit.headrace.cli.versions import add, damage, run
+from tests.unit.headrace.models.test_manifest import document
 
 Captured = pytest.CaptureFixture[str]
 
@@ -60,6 +61,39 @@ def test_trials_are_set_and_ended(filled: ModelStore, capsys: Captured) -> None:
     assert run("trial", "iris", "--alias", "latest", "--end") == 0
     record = filled.alias_records("iris")["latest"]
     assert (record.split, record.shadow) == (None, None)
+
+
+def test_a_shadow_takes_the_rows_of_the_version_that_answers(filled: ModelStore, capsys: Captured) -> None:
+    first, *_ = document()["features"]
+    others = [{**first, "name": f"f{at}"} for at in range(8)]
+    add(filled, "v4", features=[first, *others], samples=[])
+    add(filled, "v5", features=[*others, first], samples=[])
+    filled.set_alias("iris", "latest", "v4")
+    capsys.readouterr()
+
+    assert run("trial", "iris", "v4", "--shadow", "1") == 1
+
+    reason = "v4 and v2 differ in features: 'f0', 'f1', 'f2', 'f3', 'f4' and 3 more"
+    assert capsys.readouterr() == ("", f"headrace: iris v4 can't be a shadow: {reason}\n")
+    assert filled.alias_records("iris")["production"].shadow is None
+    assert run("trial", "iris", "v5", "--alias", "latest", "--shadow", "1") == 0, "any order will do"
+
+
+def test_a_shadow_has_the_outputs_of_the_version_that_answers(filled: ModelStore, capsys: Captured) -> None:
+    [output] = document()["outputs"]
+    add(filled, "v4", outputs=[{**output, "name": "other"}], samples=[])
+    add(filled, "v5", outputs=[output, {**output, "name": "other"}], samples=[])
+
+    assert run("trial", "iris", "v4", "--shadow", "1") == 0, "a single output may have any name"
+    assert run("trial", "iris", "v5", "--shadow", "1") == 1
+
+    assert "differ in outputs: 'other'" in capsys.readouterr().err
+
+
+def test_manifests_that_can_not_be_read_do_not_refuse_a_trial(filled: ModelStore) -> None:
+    damage(filled, "v3", "manifest.json")
+
+    assert run("trial", "iris", "v3", "--shadow", "1") == 0
 
 
 @pytest.mark.parametrize("share", ["0", "-1", "1.5", "nan", "half"])

@@ -39,7 +39,7 @@ class Ran:
     def run_jobs(self, message: RunJobsMessage, redelivered: bool, queue: str) -> None:
         self.messages.append(message)
 
-    def shadow(self, message: ShadowMessage) -> None:
+    def shadow(self, message: ShadowMessage, queue: str) -> None:
         self.messages.append(message)
 
 

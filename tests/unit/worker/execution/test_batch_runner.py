@@ -1,5 +1,6 @@
 import json
 import logging
+from contextlib import suppress
 from typing import Any
 from unittest.mock import MagicMock, Mock
 
@@ -328,7 +329,7 @@ def test_counts_that_fail_cost_no_answer_and_no_job(
     for _ in range(20):
         bench.runner.run_jobs(RunJobsMessage(jobs=["a", "b"]), redelivered=False, queue="bulk")
         bench.runner.predict(bench.message([LOW]))
-        bench.runner.shadow(ShadowMessage(**trial))
+        bench.runner.shadow(ShadowMessage(**trial), "bulk")
 
     assert [bench.job(each)[0] for each in "ab"] == ["succeeded", "succeeded"]
     replies = [BatchReply.model_validate_json(fields[b"reply"]) for _, fields in bench.redis.xrange(REPLY_TO)]
@@ -376,7 +377,10 @@ def test_a_version_on_trial_is_compared_row_by_row_and_answers_nobody(bench: Ben
     rows = [LOW, HIGH, HIGH, RAISING]
 
     bench.runner.shadow(
-        ShadowMessage(model="puppet", version="v2", primary="v1", rows=rows, predictions=["low", "high", "low", "high"])
+        ShadowMessage(
+            model="puppet", version="v2", primary="v1", rows=rows, predictions=["low", "high", "low", "high"]
+        ),
+        "bulk",
     )
 
     assert bench.shadowed() == {"same": 2, "different": 1, "failed": 1}
@@ -390,17 +394,35 @@ def test_a_version_on_trial_is_compared_row_by_row_and_answers_nobody(bench: Ben
 
 def test_a_version_on_trial_that_can_not_be_loaded_fails_on_every_row(bench: Bench) -> None:
     bench.runner.shadow(
-        ShadowMessage(model="puppet", version="v9", primary="v1", rows=[LOW, HIGH], predictions=["low", "high"])
+        ShadowMessage(model="puppet", version="v9", primary="v1", rows=[LOW, HIGH], predictions=["low", "high"]),
+        "bulk",
     )
 
     assert bench.shadowed("v9") == {"same": 0, "different": 0, "failed": 2}
+
+
+@pytest.mark.parametrize(("version", "ending"), [("v1", None), ("v9", None), ("v1", SystemExit)])
+def test_the_next_rows_may_come_when_these_are_done(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, version: str, ending: type[BaseException] | None
+) -> None:
+    if ending is not None:
+        monkeypatch.setattr(bench.runner, "_count_shadow", MagicMock(side_effect=ending))
+    lock = keys.shadow_lock("bulk.puppet")
+    bench.redis.set(lock, "token", px=35_000)
+    message = ShadowMessage(model="puppet", version=version, primary="v0", rows=[LOW], predictions=["low"])
+
+    with suppress(SystemExit):
+        bench.runner.shadow(message, "bulk.puppet")
+
+    assert not bench.redis.exists(lock)
 
 
 def test_numbers_on_trial_are_compared_too(bench: Bench) -> None:
     rows = [[3.0, 0.0], [4.0, 0.0], [5.0, float(Act.ANSWER_NAN)]]
 
     bench.runner.shadow(
-        ShadowMessage(model="numbers", version="v1", primary="v0", rows=rows, predictions=[1.5, 2.5, 2.5])
+        ShadowMessage(model="numbers", version="v1", primary="v0", rows=rows, predictions=[1.5, 2.5, 2.5]),
+        "bulk",
     )
 
     assert bench.shadowed("v1", "v0", "numbers") == {"same": 1, "different": 1, "failed": 1}

@@ -48,8 +48,8 @@ class FakeRunner:
     def run_jobs(self, message: RunJobsMessage, redelivered: bool, queue: str) -> None:
         self._note("run_jobs", message, redelivered, queue)
 
-    def shadow(self, message: ShadowMessage) -> None:
-        self._note("shadow", message)
+    def shadow(self, message: ShadowMessage, queue: str) -> None:
+        self._note("shadow", message, queue)
 
     def fail_calls(self, message: PredictMessage, error: PredictionError) -> None:
         self.calls.append(("fail_calls", message, error.code))
@@ -132,7 +132,7 @@ def test_jobs_are_run_and_told_if_they_come_again(
 def test_rows_go_to_a_version_on_trial(run_task: Run, runner: FakeRunner) -> None:
     run_task(SHADOW_TASK, SHADOW.to_json())
 
-    assert runner.calls == [("shadow", SHADOW)]
+    assert runner.calls == [("shadow", SHADOW, "bulk.m")]
 
 
 def test_nobody_waits_for_a_trial_that_ran_out_of_time(run_task: Run, runner: FakeRunner) -> None:
@@ -140,7 +140,7 @@ def test_nobody_waits_for_a_trial_that_ran_out_of_time(run_task: Run, runner: Fa
 
     run_task(SHADOW_TASK, SHADOW.to_json())
 
-    assert runner.calls == [("shadow", SHADOW)]
+    assert runner.calls == [("shadow", SHADOW, "bulk.m")]
 
 
 @pytest.mark.parametrize(("name", "message"), TASKS[:2])

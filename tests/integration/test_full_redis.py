@@ -1,7 +1,9 @@
 """A Redis at its maxmemory: jobs end all the same, and no owner fills it alone."""
 
 import json
+import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,18 @@ from worker.execution.jobs import JobRuns
 
 SETOSA = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
 BIG: Any = {"predictions": [0] * 5000, "probabilities": None}
+ERROR: Any = {"error": {"code": "row_rejected", "message": "the model rejects a row", "rows": [0]}}
+WIDE = json.dumps([[-0.1234567890123456] * 25])
+JOBS = 1000
+ENTRY_BYTES = 950
+"""Bytes of the queue entry of one job."""
+TOLERANCE = 1.05
+"""Most bytes in Redis for each byte in an account."""
+
+
+def answer(rows: int) -> Any:
+    """Return an outcome of two bytes a row."""
+    return {"predictions": [0] * rows, "probabilities": None}
 
 
 class Board:
@@ -32,13 +46,26 @@ class Board:
     def call(self, name: str, more_keys: list[str], args: list[Any]) -> Any:
         return self.redis.register_script(script(name))(keys=[keys.JOBS_OPEN, keys.JOB_COUNTS, *more_keys], args=args)
 
-    def submit(self, *jobs: New) -> None:
-        args: list[Any] = ["message", 1000, 10, 3600, 600, 3, *[10**15] * 3]
+    def submit(self, *jobs: New, envelope: str = "message") -> None:
+        args: list[Any] = [envelope, 10_000, 10, 3600, 600, 3, *[10**15] * 3]
         names = [Lane.BULK.value]
         for job in jobs:
             names += [keys.job(job.id), job.idempotency_key]
             args += [job.id, "iris", "v1", job.rows, 1, "f", job.owner, job.trace, 0]
         self.call("submit", names, args)
+
+    def delete(self, id_: str, owner: str) -> bytes:
+        deletion: bytes = self.call("delete", [keys.job(id_)], [keys.JOBS_ENDED, id_, owner])
+        return deletion
+
+    def memory(self) -> int:
+        """Return the bytes of the data, without connections and the buffer of the file."""
+        info = self.redis.info("memory")
+        return int(info["used_memory"] - info["mem_clients_normal"] - info["mem_aof_buffer"])
+
+    def account(self, owner: str) -> int:
+        found = self.redis.hgetall(keys.job_owner(owner))
+        return sum(int(amount) for field, amount in found.items() if field != b"open")
 
     def fill(self) -> None:
         self.redis.config_set("maxmemory", 1)
@@ -134,6 +161,55 @@ def test_accepted_jobs_have_room_for_their_outcomes(new_stack: NewStack, iris_mo
     assert {(job["status"], job["attempt"]) for job in jobs} == {("succeeded", 1)}
     wait_for("jobs are accepted again", lambda: refused() is None)
     stack.assert_conserved()
+
+
+@pytest.mark.parametrize(
+    ("job", "outcome"),
+    [
+        pytest.param(New("", key="k"), answer(1), id="a short row and a key"),
+        pytest.param(New("", rows=WIDE), answer(1), id="25 numbers"),
+        pytest.param(New("", key="k", rows=WIDE), answer(1), id="25 numbers and a key"),
+        pytest.param(New("", key="k", rows=WIDE), ERROR, id="a failed job"),
+        pytest.param(New("", key="k"), answer(150), id="an outcome above 256 bytes"),
+        pytest.param(New("", key="k"), answer(550), id="a kept result"),
+        pytest.param(
+            New("", key="k", rows=WIDE.ljust(8200), coming=8200), answer(4100), id="values that are rounded up"
+        ),
+        pytest.param(New("", key="k", trace="t" * 8200), answer(1), id="a long trace"),
+    ],
+)
+def test_the_account_of_an_owner_is_what_redis_keeps(board: Board, job: New, outcome: Any) -> None:
+    ids = [str(uuid.uuid4()) for _ in range(JOBS)]
+    board.redis.config_set("appendonly", "no")
+    # Scripts are loaded, and the first of their lists are made.
+    board.submit(New("first", owner="alice"))
+    board.runs.start(["first"], redelivered=False)
+    board.runs.finish(["first"], [outcome], 0.1)
+    board.delete("first", "alice")
+    memory, account = board.memory(), board.account("alice")
+
+    def check(when: str) -> None:
+        kept, charged = board.memory() - memory, board.account("alice") - account
+        assert kept <= TOLERANCE * charged, f"{when}: {kept / JOBS:.0f} bytes a job, {charged / JOBS:.0f} charged"
+
+    for id_ in ids:
+        board.submit(replace(job, id=id_, owner="alice", key=job.key and id_), envelope="e" * ENTRY_BYTES)
+    check("open")
+    for id_ in ids[: JOBS // 2]:
+        assert board.delete(id_, "alice") == b"cancelled"
+    check("half of them cancelled")
+    for id_ in ids[: JOBS // 2]:
+        assert board.delete(id_, "alice") == b"forgotten"
+    check("half of them forgotten, and still in the queue")
+    for id_ in ids[JOBS // 2 :]:
+        board.redis.rpop(Lane.BULK.value)
+        board.runs.start([id_], redelivered=False)
+        board.runs.finish([id_], [outcome], 0.1)
+    check("half of them computed")
+    board.redis.delete(Lane.BULK.value)
+    for id_ in ids[JOBS // 2 :]:
+        assert board.delete(id_, "alice") == b"forgotten"
+    assert board.account("alice") - account == JOBS * 100 + JOBS // 2 * 1000, "all else was taken out again"
 
 
 def test_an_owner_with_too_many_jobs_shuts_no_other_out(new_stack: NewStack, iris_models: Path, tmp_path: Path) -> None:

@@ -5,10 +5,10 @@
 -- damaged is left to the reconciler, as if it were unknown.
 local key = KEYS[3]
 local channel, id, owner = unpack(ARGV)
--- Memory of the id in the indexes, about: it stays there when the job is forgotten.
+-- Memory of the id in the indexes, about: it stays there when the job is forgotten, as does an entry in the queue.
 local PLACES_BYTES = 100
 write_though_full()
-local job, damage = read_job(key, 'retention_seconds', 'owner', 'idempotency', 'ended_at')
+local job, damage = read_job(key, 'retention_seconds', 'owner', 'idempotency', 'ended_at', 'kept', 'attempt')
 if damage then
   examine_soon(id)
 end
@@ -23,7 +23,8 @@ end
 local bytes = redis.call('HSTRLEN', key, 'outcome')
 redis.call('DEL', key)
 uncount({id .. ' ' .. bytes})
-charge_ended(job.owner, job.ended_at, job.retention_seconds, PLACES_BYTES - RECORD_BYTES - bytes)
+local change = PLACES_BYTES + entry_bytes(job.attempt) - charged_ended(key, job.kept, bytes)
+charge_ended(job.owner, job.ended_at, job.retention_seconds, change)
 settle_accounts()
 -- The key may have aged out, and name a later job since.
 local named = job.idempotency and redis.pcall('GET', job.idempotency)

@@ -9,13 +9,20 @@ local ARGUMENTS_MAX = 1000
 local INDEX_SECONDS = 3600
 -- Seconds of the parts of time by which memory is foreseen.
 local KEPT_SECONDS = 600
--- Memory of a job's record beside its rows and its outcome, about.
-local RECORD_BYTES = 1000
--- Most digits of the bytes of an outcome to come, and of what is kept in a part of the time or for an owner.
+-- Most memory of a job beside its rows, its trace and its outcome: its record and its places in lists of ids; an
+-- idempotency key; an entry in the queue. A record takes the most as a hash table, which it is for good once it had a
+-- value of more than 256 bytes, or of 64 in a Redis with other settings than ours.
+local RECORD_BYTES, KEY_BYTES, ENTRY_BYTES = 2000, 500, 1000
+-- Most digits of the bytes of a job or an outcome to come, and of what is kept in a part of the time or for an owner.
 local COMING_DIGITS, COUNT_DIGITS = 10, 12
 
 local function stamp(seconds)
   return string.format('%.6f', seconds)
+end
+
+-- Returns the most memory that values of so many bytes take: it is allocated in steps of a quarter.
+local function allocated(bytes)
+  return math.ceil(1.25 * bytes)
 end
 
 local time = redis.call('TIME')

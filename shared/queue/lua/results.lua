@@ -46,19 +46,21 @@ end
 -- Drops the result of a job. A failed job keeps the error without the positions of its rows.
 local function drop_result(id, bytes)
   local key = key_of('job:') .. id
-  local job = read_job(key, 'owner', 'ended_at', 'retention_seconds')
+  local job = read_job(key, 'owner', 'ended_at', 'retention_seconds', 'kept')
   if not job then
     return
   end
+  local left = 0
   if job.status == 'failed' then
     local outcome = string.gsub(redis.call('HGET', key, 'outcome') or '', '"rows":%[[%d,]*%]', '"rows":[]')
     redis.call('HSET', key, 'outcome', outcome, 'result_dropped', '1')
-    bytes = bytes - #outcome
+    left = #outcome
   else
     redis.call('HDEL', key, 'outcome')
     redis.call('HSET', key, 'result_dropped', '1')
   end
-  charge_ended(job.owner, job.ended_at, job.retention_seconds, -bytes)
+  local change = charged_ended(key, job.kept, left) - charged_ended(key, job.kept, bytes)
+  charge_ended(job.owner, job.ended_at, job.retention_seconds, change)
 end
 
 -- Drops the oldest results until they had so many bytes, or there are no more; returns the bytes. The caller settles.

@@ -94,10 +94,12 @@ for i = 1, n_jobs do
   elseif created >= room then
     answers[i] = false
   else
-    local reason = refusal(owner, RECORD_BYTES + #rows + coming, tonumber(coming))
+    local charged = RECORD_BYTES + ENTRY_BYTES + (idempotency ~= key and KEY_BYTES or 0)
+      + allocated(#rows + #trace + coming)
+    local reason = refusal(owner, charged, tonumber(coming))
     answers[i] = reason or {1, id, fingerprint}
     if not reason then
-      local optional = owner ~= '' and {'owner', owner} or {}
+      local optional = owner ~= '' and {'owner', owner, 'charged', charged} or {}
       if trace ~= '' then
         optional[#optional + 1], optional[#optional + 2] = 'trace', trace
       end

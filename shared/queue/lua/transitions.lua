@@ -44,11 +44,36 @@ local function charge_ended(owner, ended_at, retention_seconds, change)
   end
 end
 
+-- What an earlier version has charged for a job, beside its rows and its outcome. Its records do not say it.
+local EARLIER_BYTES = 1000
+
+-- Returns the number of bytes that a field says; 0 if it is damaged.
+local function bytes_of(key, name, text)
+  local bytes = #text <= COMING_DIGITS and whole(text)
+  if not bytes then
+    put_aside(key, 'its ' .. name .. ' is unreadable', text)
+  end
+  return bytes or 0
+end
+
+-- Returns the bytes of the entry that an ended job leaves in the queue if it was never started.
+local function entry_bytes(attempt)
+  return attempt == '0' and ENTRY_BYTES or 0
+end
+
+-- Returns the bytes that an ended job was charged with, for an outcome of so many.
+local function charged_ended(key, kept, outcome_bytes)
+  if not kept then
+    return EARLIER_BYTES + outcome_bytes
+  end
+  return bytes_of(key, 'kept', kept) + allocated(outcome_bytes)
+end
+
 -- Writes an outcome; no other function does. The caller has checked that the job is open, and calls settle().
 local function end_job(key, id, status, outcome, retention_seconds, ...)
-  local owner, coming = read(key, 'owner', 'coming')
+  local owner, coming, charged, with_key, attempt = read(key, 'owner', 'coming', 'charged', 'idempotency', 'attempt')
   local rows_bytes = owner and redis.call('HSTRLEN', key, 'rows') or 0
-  redis.call('HDEL', key, 'rows', 'claimed', 'coming')
+  redis.call('HDEL', key, 'rows', 'trace', 'claimed', 'coming', 'charged')
   redis.call('HSET', key, 'status', status, 'ended_at', NOW, 'outcome', outcome, ...)
   redis.call('EXPIRE', key, retention_seconds)
   ended[#ended + 1] = id
@@ -58,15 +83,15 @@ local function end_job(key, id, status, outcome, retention_seconds, ...)
   end
   -- Jobs that an earlier version accepted have no account.
   if coming then
-    local estimated = #coming <= COMING_DIGITS and whole(coming)
-    if not estimated then
-      put_aside(key, 'its coming is unreadable', coming)
-    end
-    coming = estimated or 0
+    coming = bytes_of(key, 'coming', coming)
     coming_change = coming_change - coming
-    charge(owner, 'open', -1)
-    charge(owner, 'bytes', -RECORD_BYTES - rows_bytes - coming)
-    charge_ended(owner, NOW, retention_seconds, RECORD_BYTES + #outcome)
+    if owner then
+      charge(owner, 'open', -1)
+      charge(owner, 'bytes', charged and -bytes_of(key, 'charged', charged) or -EARLIER_BYTES - rows_bytes - coming)
+      local kept = RECORD_BYTES + (with_key and KEY_BYTES or 0) + entry_bytes(attempt)
+      redis.call('HSET', key, 'kept', kept)
+      charge_ended(owner, NOW, retention_seconds, kept + allocated(#outcome))
+    end
   end
 end
 

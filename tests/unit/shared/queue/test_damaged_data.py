@@ -303,19 +303,37 @@ def test_a_sum_of_outcomes_to_come_that_redis_can_not_hold_begins_anew(board: Jo
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("coming", "999999999999999"), ("coming", "9999999999"), ("coming", "x"), ("rows", "[[1]]" * 10_000)],
+    [
+        ("coming", "999999999999999"),
+        ("coming", "9999999999"),
+        ("coming", "x"),
+        ("charged", "9999999999"),
+        ("charged", "x" * 11),
+        ("rows", "[[1]]" * 10_000),
+    ],
 )
 def test_a_damaged_job_does_not_turn_off_the_quota_of_its_owner(board: JobBoard, name: str, value: str) -> None:
     board.submit(New("a", owner="alice", coming=2000), New("other"))
     board.redis.hset(keys.job("a"), name, value)
     assert board.delete("a", owner="alice") == "cancelled"
 
-    answers = [board.submit(New(f"b{n}", owner="alice", coming=2000), owner_bytes_max=10_000) for n in range(5)]
+    answers = [board.submit(New(f"b{n}", owner="alice", coming=2000), owner_bytes_max=20_000) for n in range(5)]
 
     assert answers[0] == [(1, "b0", "f")]
     assert answers[-1] == [b"owner_bytes"]
-    if len(value) > 10 and name == "coming":
-        assert board.put_aside() == [(f"{keys.job('a')}: its coming is unreadable", value.encode())]
+    if len(value) > 10 and name != "rows":
+        assert board.put_aside() == [(f"{keys.job('a')}: its {name} is unreadable", value.encode())]
+
+
+def test_an_ended_job_whose_charge_is_damaged_is_forgotten(board: JobBoard) -> None:
+    board.submit(New("a", owner="alice"), New("b", owner="alice"))
+    board.finish("a", "b")
+    board.redis.hset(keys.job("a"), "kept", "x")
+
+    assert board.delete("a", owner="alice") == "forgotten"
+
+    assert board.put_aside() == [(f"{keys.job('a')}: its kept is unreadable", b"x")]
+    assert min(board.account("alice").values()) > 0
 
 
 def test_the_first_job_of_a_list_does_not_shorten_the_life_of_the_others(board: JobBoard) -> None:

@@ -1,6 +1,7 @@
 """Memory of jobs: outcomes to come are counted before they come, and owners have accounts."""
 
 import json
+import math
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -11,10 +12,33 @@ import pytest
 from shared.queue import keys
 from tests.support.jobs import JobBoard, New
 
-RECORD_BYTES = 1000
+RECORD_BYTES, KEY_BYTES, ENTRY_BYTES = 2000, 500, 1000
 PLACES_BYTES = 100
-ROWS_BYTES = len("[[1.0]]")
+EARLIER_BYTES = 1000
+"""Charge of an earlier version for a record."""
 BIG = json.dumps([0] * 1000)
+
+
+def open_bytes(job: New) -> int:
+    """Return the charge of an open job."""
+    values = len(job.rows) + len(job.trace) + job.coming
+    return RECORD_BYTES + ENTRY_BYTES + KEY_BYTES * bool(job.key) + math.ceil(1.25 * values)
+
+
+def ended_bytes(record: dict[str, str]) -> int:
+    """Return the charge of an ended job."""
+    left = ENTRY_BYTES * (record["attempt"] == "0") + KEY_BYTES * ("idempotency" in record)
+    return RECORD_BYTES + left + math.ceil(1.25 * len(record.get("outcome", "")))
+
+
+def made_by_an_earlier_version(board: JobBoard, id_: str, owner: str) -> None:
+    """Make the only job of an owner one that an earlier version has accepted or ended."""
+    record = board.record(id_)
+    board.redis.hdel(keys.job(id_), "charged", "kept")
+    account = board.account(owner)
+    field = next(field for field in account if field != "open")
+    values = len(record.get("rows", "")) + int(record.get("coming", 0)) + len(record.get("outcome", ""))
+    board.redis.hset(keys.job_owner(owner), field, EARLIER_BYTES + values)
 
 
 def test_jobs_whose_outcomes_would_be_too_large_together_are_refused(board: JobBoard) -> None:
@@ -65,13 +89,16 @@ def test_callers_without_keys_have_no_account(board: JobBoard) -> None:
 
 
 def test_open_and_ended_jobs_of_an_owner_count_until_their_records_go(board: JobBoard) -> None:
-    board.submit(New("a", owner="alice", coming=5000))
-    assert board.account("alice") == {"open": 1, "bytes": RECORD_BYTES + ROWS_BYTES + 5000}
+    job = New("a", key="k", owner="alice", trace="t" * 8000, coming=5000)
+    board.submit(job)
+    assert board.account("alice") == {"open": 1, "bytes": open_bytes(job)}
 
+    board.start("a")
     board.finish("a", outcome=BIG)
     part = str(int((board.clock.seconds + 600) // 600))
-    assert board.account("alice") == {part: RECORD_BYTES + len(BIG)}
-    most = 2 * RECORD_BYTES + len(BIG)
+    assert board.account("alice") == {part: RECORD_BYTES + KEY_BYTES + math.ceil(1.25 * len(BIG))}
+    assert "trace" not in board.record("a")
+    most = sum(board.account("alice").values()) + RECORD_BYTES
     assert board.submit(New("b", owner="alice"), owner_bytes_max=most) == [b"owner_bytes"]
 
     board.clock.pass_(1300)
@@ -82,16 +109,25 @@ def test_open_and_ended_jobs_of_an_owner_count_until_their_records_go(board: Job
 def test_forgotten_jobs_and_dropped_results_make_room(board: JobBoard) -> None:
     for id_ in "abc":
         board.submit(New(id_, owner="alice"))
+        board.start(id_)
         board.finish(id_, outcome=BIG)
         board.clock.pass_(1)
-    assert sum(board.account("alice").values()) == 3 * (RECORD_BYTES + len(BIG))
+    assert sum(board.account("alice").values()) == 3 * (RECORD_BYTES + math.ceil(1.25 * len(BIG)))
 
     board.tidy(2 * len(BIG))
-    assert sum(board.account("alice").values()) == 3 * RECORD_BYTES + 2 * len(BIG)
+    assert sum(board.account("alice").values()) == 3 * RECORD_BYTES + 2 * math.ceil(1.25 * len(BIG))
 
     for id_ in "abc":
         assert board.delete(id_, "alice") == "forgotten"
     assert sum(board.account("alice").values()) == 3 * PLACES_BYTES, "their ids stay in the lists of jobs"
+
+
+def test_a_forgotten_job_that_was_never_started_counts_with_its_entry_in_the_queue(board: JobBoard) -> None:
+    board.submit(New("a", owner="alice"))
+    assert (board.delete("a", "alice"), board.delete("a", "alice")) == ("cancelled", "forgotten")
+
+    assert len(board.queue()) == 1
+    assert sum(board.account("alice").values()) == ENTRY_BYTES + PLACES_BYTES
 
 
 def test_a_failed_job_whose_rows_were_dropped_counts_with_what_is_left(board: JobBoard) -> None:
@@ -103,8 +139,8 @@ def test_a_failed_job_whose_rows_were_dropped_counts_with_what_is_left(board: Jo
 
     board.tidy(len(BIG))
 
-    left = len(board.record("a")["outcome"])
-    assert sum(board.account("alice").values()) == 2 * RECORD_BYTES + left + len(BIG)
+    assert len(board.record("a")["outcome"]) < len(outcome)
+    assert sum(board.account("alice").values()) == sum(ended_bytes(board.record(id_)) for id_ in "ab")
 
 
 def test_what_jobs_left_that_ended_without_their_accounts_goes_when_none_is_open(board: JobBoard) -> None:
@@ -116,7 +152,7 @@ def test_what_jobs_left_that_ended_without_their_accounts_goes_when_none_is_open
 
     assert board.submit(New("a", owner="alice"), owner_open_max=5, owner_bytes_max=9000) == [(1, "a", "f")]
 
-    assert board.account("alice") == {"open": 1, "bytes": RECORD_BYTES + ROWS_BYTES}
+    assert board.account("alice") == {"open": 1, "bytes": open_bytes(New("a"))}
 
 
 def test_replays_are_answered_beyond_every_limit(board: JobBoard) -> None:
@@ -136,12 +172,53 @@ def test_a_job_that_an_earlier_version_accepted_ends_without_an_account(board: J
     assert (board.account("alice"), board.coming()) == ({}, 0)
 
 
+def test_a_job_that_an_earlier_version_charged_leaves_nothing_when_it_ends(board: JobBoard) -> None:
+    board.submit(New("a", key="k", owner="alice", trace="t" * 8000, coming=5000))
+    made_by_an_earlier_version(board, "a", "alice")
+    board.start("a")
+
+    board.finish("a", outcome=BIG)
+    (charged,) = board.account("alice").values()
+    assert charged == ended_bytes(board.record("a"))
+    board.delete("a", "alice")
+    assert sum(board.account("alice").values()) == PLACES_BYTES
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_a_job_that_an_earlier_version_ended_leaves_nothing_when_it_is_forgotten(
+    board: JobBoard, dropped: bool
+) -> None:
+    board.submit(New("a", key="k", owner="alice"))
+    board.start("a")
+    board.finish("a", outcome=BIG)
+    made_by_an_earlier_version(board, "a", "alice")
+    if dropped:
+        board.submit(New("b"))
+        board.finish("b", outcome=BIG)
+        board.tidy(len(BIG))
+        assert sum(board.account("alice").values()) == EARLIER_BYTES
+
+    board.delete("a", "alice")
+    assert sum(board.account("alice").values()) == PLACES_BYTES
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_accounts_agree_with_the_records_whatever_happens(board: JobBoard, seed: int) -> None:
     chance = random.Random(seed)
     board.tidy(20_000, retention_seconds=100_000)
     ids = [f"job{number}" for number in range(60)]
     owner = {id_: chance.choice(["alice", "bob"]) for id_ in ids}
+    new = {
+        id_: New(
+            id_,
+            key=chance.choice(["", id_]),
+            rows=chance.choice(["[[1.0]]", f"[{BIG}]"]),
+            owner=owner[id_],
+            trace=chance.choice(["", "t" * 8001]),
+            coming=chance.choice([0, 5000]),
+        )
+        for id_ in ids
+    }
     expected: dict[str, Counter[str]] = {"alice": Counter(), "bob": Counter()}
 
     def part(record: dict[str, str]) -> str:
@@ -150,10 +227,10 @@ def test_accounts_agree_with_the_records_whatever_happens(board: JobBoard, seed:
     def delete(id_: str) -> None:
         record = board.record(id_)
         if board.delete(id_, owner[id_]) == "forgotten":
-            expected[owner[id_]][part(record)] += PLACES_BYTES
+            expected[owner[id_]][part(record)] += PLACES_BYTES + ENTRY_BYTES * (record["attempt"] == "0")
 
     for id_ in ids:
-        board.submit(New(id_, owner=owner[id_], coming=chance.choice([0, 5000])), retention_seconds=100_000)
+        board.submit(new[id_], retention_seconds=100_000)
         picked = chance.choice(ids)
         moves: list[Callable[[], object]] = [
             partial(board.start, picked),
@@ -172,8 +249,8 @@ def test_accounts_agree_with_the_records_whatever_happens(board: JobBoard, seed:
         account = expected[owner[id_]]
         if record.get("status") in ("queued", "running"):
             account["open"] += 1
-            account["bytes"] += RECORD_BYTES + len(record["rows"]) + int(record["coming"])
+            account["bytes"] += open_bytes(new[id_])
         elif record:
-            account[part(record)] += RECORD_BYTES + len(record.get("outcome", ""))
+            account[part(record)] += ended_bytes(record)
     for name, account in expected.items():
         assert board.account(name) == dict(account)

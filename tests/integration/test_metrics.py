@@ -39,7 +39,8 @@ def gateway(stack: Stack) -> Scrape:
 def stack(tmp_path_factory: pytest.TempPathFactory, puppet_models: Path) -> Iterator[Stack]:
     """Start a stack for the tests of this file that break nothing: they compare growth."""
     folder = tmp_path_factory.mktemp("counted")
-    stack = Stack(folder, puppet_models, workers=2, DEFAULT_MODEL="puppet", BATCH_ROWS_MAX="64")
+    options = {"BATCH_ROWS_MAX": "64", "PREDICT_DEADLINE_SECONDS": "30"}
+    stack = Stack(folder, puppet_models, workers=2, DEFAULT_MODEL="puppet", **options)  # type: ignore[arg-type]
     try:
         stack.start()
         wait_for("both workers", lambda: gateway(stack).total("inference_workers") == 2)

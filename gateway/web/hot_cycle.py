@@ -186,9 +186,12 @@ class HotCycle(HotRequest):
             self._open.set_result(None)
 
     def _on_stop(self, _: "asyncio.Future[None]") -> None:
-        if self._open.cancelled():
-            self._tasks.discard(self._open)
-            if self._task is not None:
-                self._task.cancel()
-            else:
-                self.fail(asyncio.CancelledError())
+        if not self._open.cancelled():
+            return
+        self._tasks.discard(self._open)
+        if self.ended:
+            return  # The response is being sent, for as long as the connection may last.
+        if self._task is not None:
+            self._task.cancel()
+        else:
+            self.fail(asyncio.CancelledError())

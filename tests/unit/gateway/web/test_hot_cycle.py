@@ -441,6 +441,24 @@ def test_a_stop_ends_a_request(body: bytes) -> None:
     run(scenario())
 
 
+def test_a_stop_lets_an_answer_that_is_being_sent_go_on() -> None:
+    async def scenario() -> None:
+        with connected() as site:
+            await site.send(REQUEST)
+            site.protocol.pause_writing()
+            body = b"x" * (2 * PIECE_BYTES)
+            ok(site.request, body)
+            [sending] = site.server.tasks
+            sending.cancel()
+            await turns()
+            site.protocol.resume_writing()
+            await turns()
+            assert b"".join(site.transport.writes).endswith(b"\r\n\r\n" + body)
+            assert (site.answers.held_bytes, site.counted, site.handler.refused) == (0, {"200": 1}, [])
+
+    run(scenario())
+
+
 def test_an_answered_request_needs_no_garbage_collector() -> None:
     async def scenario() -> list["weakref.ref[HotRequest]"]:
         with connected() as site:

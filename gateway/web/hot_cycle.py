@@ -38,7 +38,7 @@ class HotRoutes:
         if protocol.parser.get_method() != b"POST" or protocol.expect_100_continue:
             return None
         if protocol.cycle is not None and not protocol.cycle.response_complete:
-            # It was sent ahead, and waits for its turn among the protocol's own.
+            # A request that was sent ahead waits for its turn among the protocol's own.
             return None
         path, _, query = protocol.url.partition(b"?")
         # Escapes, fragments and characters that a URL can't have are left to uvicorn's parser.
@@ -178,7 +178,7 @@ class HotCycle(HotRequest):
         self.on_response()
 
     def _close(self, status: int) -> None:
-        # It refers to this request: a cycle for the garbage collector.
+        # The callback refers to this request: a cycle for the garbage collector.
         self.context.on_left = None
         self._exchange.end(self.handler.template, status)
         self._tasks.discard(self._open)

@@ -181,7 +181,7 @@ class AsgiRequest(HotRequest):
         except (Exception, asyncio.CancelledError) as error:
             self.fail(error)
         finally:
-            # It refers to this request, which refers to the context: a cycle for the garbage collector.
+            # The callback refers to this request, which refers to the context: a cycle for the garbage collector.
             self.context.on_left = None
         return self._response.result()
 

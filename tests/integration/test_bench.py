@@ -46,16 +46,16 @@ def test_the_short_mode_measures(tmp_path: Path) -> None:
 
 
 def test_a_stall_counts_for_every_request_that_was_due_in_it() -> None:
-    """Check the requests that a closed loop would leave out: while the server stalls for 0.3 s, 30 requests are due."""
+    """Check the requests that a closed loop would leave out: while the server stalls for 1 s, 100 requests are due."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=_serve_with_one_stall, args=(server, 0.3), daemon=True).start()
+        threading.Thread(target=_serve_with_one_stall, args=(server, 1.0), daemon=True).start()
         port = server.getsockname()[1]
         with closing(Generator(f"http://127.0.0.1:{port}/", b"{}", connections=1)) as generator:
-            figures = generator.run(rate=100, seconds=1)
+            figures = generator.run(rate=100, seconds=3)
     assert figures.errors == 0
-    assert figures.p50_seconds < 0.3
-    # The last of the waiting requests is answered at once, the first after 0.3 s.
-    assert figures.p95_seconds > 0.2
+    assert figures.p50_seconds < 1
+    # The last of the waiting requests is answered at once, the first after 1 s.
+    assert figures.p95_seconds > 0.7
 
 
 def test_a_closed_connection_is_an_error_only_with_a_request_on_it() -> None:

@@ -2,11 +2,13 @@
 
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from demo import traffic
+from tests.chaos.arena import freeze, thaw
 from tests.support.exposition import Scrape
 from tests.support.processes import Process, python, wait_for
 from tests.support.stack import Stack
@@ -40,10 +42,9 @@ def test_every_kind_of_traffic_arrives(stack: Stack, demo: Process) -> None:
             return 0.0
 
     def counts() -> dict[str, float]:
-        ended = {outcome: {"outcome": outcome} for outcome in ("succeeded", "cancelled")}
         return {
             **{name: count("inference_requests_total", **labels) for name, labels in REQUESTS.items()},
-            **{name: count("inference_jobs_ended_total", **labels) for name, labels in ended.items()},
+            "succeeded": count("inference_jobs_ended_total", outcome="succeeded"),
             "not JSON": count("inference_http_requests_total", route="/predict", status="400"),
         }
 
@@ -52,10 +53,26 @@ def test_every_kind_of_traffic_arrives(stack: Stack, demo: Process) -> None:
             "inference_predictions_total", outcome="ok"
         )
 
+    def grown(name: str, count_before: float) -> bool:
+        return counts()[name] > count_before
+
+    def cancelled() -> float:
+        return count("inference_jobs_ended_total", outcome="cancelled")
+
     before, broken, rows_before = counts(), count("inference_http_requests_total", status="500"), rows()
     demo.start()
-    wait_for("all of them", lambda: all(now > before[name] for name, now in counts().items()))
+    for name, count_before in before.items():
+        wait_for(name, partial(grown, name, count_before))
     wait_for("a burst", lambda: rows() > rows_before + 10_000)
+    # A job that has begun is not cancelled, and the workers may begin each of them before the demo cancels it.
+    cancelled_before = cancelled()
+    for worker in stack.workers:
+        freeze(worker)
+    try:
+        wait_for("a cancelled job", lambda: cancelled() > cancelled_before)
+    finally:
+        for worker in stack.workers:
+            thaw(worker)
     demo.signal(signal.SIGINT)
     wait_for("the end", lambda: not demo.running)
 

@@ -286,7 +286,7 @@ def test_a_new_version_takes_the_place_of_a_first_one_that_no_worker_can_load(
     if called:
         # Loads it in one of the two children.
         assert stack.http.post(f"/models/{name}/versions/v2/predict", json=ROW).status_code == 200
-    wait_for("v2 is served", lambda: answered().status_code == 200, 10)
+    wait_for("v2 is served", lambda: answered().status_code == 200)
     assert answered().json()["version"] == "v2"
 
 
@@ -294,9 +294,9 @@ def test_a_model_that_one_child_has_loaded_moves(stack: Stack, store: ModelStore
     add_version(store, "v1", "one", alias="latest", name="rare")
     assert stack.http.post("/models/rare/predict", json=ROW).json()["version"] == "v1"
     known = {"name": "rare", "default": False, "aliases": {"latest": "v1"}}
-    wait_for("latest is v1", lambda: known in stack.http.get("/models").json()["models"], 10)
+    wait_for("latest is v1", lambda: known in stack.http.get("/models").json()["models"])
     add_version(store, "v2", "two", alias="latest", name="rare")
-    wait_for("v2 is served", lambda: stack.http.get("/models/rare").json()["version"] == "v2", 10)
+    wait_for("v2 is served", lambda: stack.http.get("/models/rare").json()["version"] == "v2")
 
 
 def test_a_version_whose_load_kills_a_child_is_tried_once_by_each(stack: Stack, store: ModelStore) -> None:
@@ -324,22 +324,22 @@ def test_a_version_whose_load_never_ends_costs_one_child(stack: Stack, store: Mo
     replace(Path(store.root) / "swapped" / "endless", ["one", Endless()])
     add_version(store, "v1", "one", alias="latest", name="fresh")
     store.set_alias("swapped", "production", "endless")
-    wait_for("a child loads it", lambda: "loading swapped endless" in stack.workers[0].log(), 60)
+    wait_for("a child loads it", lambda: "loading swapped endless" in stack.workers[0].log())
 
     def fresh() -> httpx.Response:
         return stack.http.post("/models/fresh/predict", json=ROW)
 
     # A batch that the child gets which loads is late, and the next one goes to the other child.
-    wait_for("another model is loaded", lambda: fresh().status_code == 200, 60)
+    wait_for("another model is loaded", lambda: fresh().status_code == 200)
 
     def refused() -> Any:
         return stack.http.get("/model-info").json()["moving"].get("production", {}).get("refused")
 
-    reasons = wait_for("the refusal is reported", refused, 60)
+    reasons = wait_for("the refusal is reported", refused)
     assert all("a process of this worker died while it loaded this artifact" in reason for reason in reasons)
     named = "it loaded swapped endless for longer than MODEL_LOAD_SECONDS"
-    wait_for("the death is named", lambda: named in stack.workers[0].log(), 60)
-    wait_for("v1 is served", lambda: stack.predict(ROW).status_code == 200, 60)
+    wait_for("the death is named", lambda: named in stack.workers[0].log())
+    wait_for("v1 is served", lambda: stack.predict(ROW).status_code == 200)
     assert version_served(stack) == "v1"
     response = stack.http.post("/models/swapped/versions/endless/predict", json=ROW)
     assert response.json()["type"] == "urn:headrace:problem:model_unavailable"

@@ -64,8 +64,8 @@ def test_more_rows_are_refused(stack: Stack, instances: list[dict[str, float]]) 
 
 
 def test_one_caller_of_many_rows_does_not_hold_up_the_others(new_stack: NewStack, puppet_models: Path) -> None:
-    # 4 ms per row is 4 s of work. The two pool children take 2 s for it if they do nothing else.
-    slow = [{"value": 0.004, "act": Act.SLEEP}] * 1_000
+    # 10 ms per row are 10 s of work. The two pool children take 5 s for it if they do nothing else.
+    slow = [{"value": 0.01, "act": Act.SLEEP}] * 1_000
     stack = new_stack(puppet_models, DEFAULT_MODEL="puppet", PREDICT_DEADLINE_SECONDS="30")
     stack.start()
     for _ in range(3):
@@ -81,8 +81,8 @@ def test_one_caller_of_many_rows_does_not_hold_up_the_others(new_stack: NewStack
             assert answer.status_code == 200
         assert large.result().json()["predictions"] == ["high"] * 1_000
     assert len(waits) > 10
-    # A caller waits for two chunks of 20 ms at most; behind the whole request it would wait about 2 s.
-    assert np.median(waits) < 0.3
+    # A caller waits for two chunks of 20 ms at most; behind the whole request it would wait about 5 s.
+    assert np.median(waits) < 1
 
 
 def test_a_failing_row_is_named_by_its_place_in_the_request(new_stack: NewStack, puppet_models: Path) -> None:

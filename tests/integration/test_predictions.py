@@ -151,8 +151,6 @@ def test_replies_are_read_also_when_their_ids_became_smaller(stack: Stack) -> No
     wait_for("it is read", lambda: stack.gateway.log().count("dropped a reply") > read)
     stack.redis.delete(replies)
 
-    answer = stack.predict(SETOSA)
-
-    assert answer.status_code == 200
-    assert answer.elapsed.total_seconds() < 5
-    assert stack.predict(SETOSA).elapsed.total_seconds() < 1
+    # Whoever reads on from the old id would read no reply again, and answer 504.
+    for _ in range(2):
+        assert stack.predict(SETOSA).status_code == 200

@@ -99,7 +99,7 @@ def test_everyone_is_answered_and_no_probe_is_told_to_send_more(stack: Stack) ->
             assert (status, headers["location"]) == (202, f"/jobs/{view['id']}")
         for status, headers, _ in results(predicted):
             assert (status, headers["connection"]) == (200, "close")
-    wait_for("its end", lambda: not stack.gateway.running, 5)
+    wait_for("its end", lambda: not stack.gateway.running)
     assert "Traceback" not in stack.gateway.log()
     assert "ERROR" not in stack.gateway.log()
 

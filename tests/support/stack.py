@@ -13,7 +13,7 @@ import redis
 
 from scripts.broker import find_server
 from tests.support.exposition import Scrape
-from tests.support.processes import Process, free_port, python, wait_for
+from tests.support.processes import PATIENCE_SECONDS, Process, free_port, python, wait_for
 from tests.support.redis_users import TESTER, redis_users
 from tests.support.tls import TlsFiles
 
@@ -174,7 +174,7 @@ class Stack:
         view: dict[str, Any] = answer.json()
         return view
 
-    def outcome(self, job_id: str, seconds: float = 30.0) -> dict[str, Any]:
+    def outcome(self, job_id: str, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
         """Return a job once it has ended."""
         ended = ("succeeded", "failed", "cancelled", "expired")
 

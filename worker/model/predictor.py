@@ -18,7 +18,6 @@ from headrace.models.manifest import Manifest, Sample
 from headrace.models.store import ModelStore
 from shared.queue.contract import ErrorCode
 from worker.model.allow_list import AllowList
-from worker.model.argmax import argmax_without_ties, classes_by_probability
 from worker.model.bisection import Bisection
 from worker.model.examination import Examiner
 from worker.model.load_journal import LoadJournal
@@ -26,6 +25,7 @@ from worker.model.loader import LoadedEstimator, contained, is_time_limit, load_
 from worker.model.predictions import AnswerReader, Predictions, row_error
 from worker.model.private_copy import private_copy
 from worker.model.rows import MixedRows, Rows, row_converter, rows_at
+from worker.model.shortcuts import argmax_without_ties, array_converter, classes_by_probability
 
 logger = logging.getLogger(__name__)
 
@@ -112,9 +112,14 @@ class Predictor:
     def _checked(cls, manifest: Manifest, loaded: LoadedEstimator, golden: Sequence[Sample]) -> "Predictor":
         predictor = cls(manifest, loaded, golden)
         predictor.check_samples()
-        rows = [sample.row for sample in predictor._checked_rows]
-        predictor._classes = classes_by_probability(manifest, predictor._estimator, predictor._convert, rows)
+        predictor._shorten()
         return predictor
+
+    def _shorten(self) -> None:
+        """Use the shorter ways to the same predictions that the estimator has."""
+        rows = [sample.row for sample in self._checked_rows]
+        self._convert = array_converter(self.manifest, self._estimator, self._convert, rows) or self._convert
+        self._classes = classes_by_probability(self.manifest, self._estimator, self._convert, rows)
 
     def check_samples(self) -> None:
         """Predict the samples and the golden rows, which also warms up the estimator.

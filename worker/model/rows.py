@@ -84,6 +84,9 @@ def row_converter(manifest: Manifest) -> Callable[[Rows], Any]:
         return _array(np.dtype(manifest.features[0].dtype), manifest.filled)
     if manifest.input == "texts":
         return lambda rows: _objects([row[0] for row in rows])
+    array = array_of_frame(manifest)
+    if array is not None:
+        return _uniform_frame(manifest, array)
     names = [feature.name for feature in manifest.features]
     columns = [_column(feature) for feature in manifest.features]
 
@@ -98,6 +101,31 @@ def row_converter(manifest: Manifest) -> Callable[[Rows], Any]:
     if manifest.input == "series":
         return lambda rows: frame(rows)[names[0]]
     return frame
+
+
+def array_of_frame(manifest: Manifest) -> Callable[[Rows], NDArray[Any]] | None:
+    """Return a function from n rows to the array that their frame holds; None if its columns are of several dtypes.
+
+    The array is in column order, as that of a frame made of columns is: in another one, sums are rounded differently.
+    """
+    columns: list[Feature | Filled] = [*manifest.features, *manifest.filled]
+    dtypes = {column.dtype for column in columns}
+    if manifest.input != "frame" or len(dtypes) > 1 or any(feature.type != "number" for feature in manifest.features):
+        return None
+    dtype = pd.api.types.pandas_dtype(columns[0].dtype)
+    if not isinstance(dtype, np.dtype):
+        return None
+    array = _array(dtype, manifest.filled)
+    return lambda rows: np.asfortranarray(array(rows))
+
+
+def _uniform_frame(manifest: Manifest, array: Callable[[Rows], NDArray[Any]]) -> Callable[[Rows], Any]:
+    """Return a function from n rows to a frame of one block, which takes a tenth of the time of one by columns."""
+    names = [feature.name for feature in manifest.features]
+    for each in manifest.filled:
+        names.insert(each.position, each.name)
+    index = pd.Index(names)
+    return lambda rows: pd.DataFrame(array(rows), columns=index, copy=False)
 
 
 def _array(dtype: np.dtype[Any], filled: Sequence[Filled]) -> Callable[[Rows], NDArray[Any]]:

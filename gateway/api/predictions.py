@@ -2,8 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import orjson
@@ -13,10 +12,7 @@ from gateway.jobs.outcome_text import BLOCK_BYTES, outcome_text
 from gateway.jobs.record import Job
 from gateway.web.request_context import RequestContext
 from headrace.models.manifest import Manifest, class_key
-from shared.queue.replies import Result
-
-WRITTEN_ROWS_MIN = 16
-"""Rows above which probabilities are written as JSON text directly; an object per row takes three times as long."""
+from shared.queue.replies import ROWS_AS_TEXT_MIN, Result, as_text
 
 BLOCK_VALUES = 10_000
 """Values of an answer that are written in one turn of the event loop: some 5 ms."""
@@ -71,14 +67,15 @@ def predicted(outputs: Outputs, result: dict[str, Any], single: bool) -> dict[st
 
     Args:
         outputs: the model's outputs.
-        result: a worker's `predictions` and `probabilities`, lists over rows; of several outputs, a row is a list.
+        result: a worker's `predictions` and `probabilities`, lists over rows, of several outputs a row is a list;
+            probabilities may be a text, see `Result`.
         single: True for a single flat row, whose members are values, not lists.
 
     Raises:
         ValueError: if the result does not fit the outputs.
     """
     predictions: list[Any] = result["predictions"]
-    probabilities: list[Any] | None = result["probabilities"]
+    probabilities: list[Any] | str | None = result["probabilities"]
     if len(outputs) > 1:
         names = [name for name, _ in outputs]
         predictions = [dict(zip(names, row, strict=True)) for row in predictions]
@@ -93,8 +90,8 @@ def predicted(outputs: Outputs, result: dict[str, Any], single: bool) -> dict[st
             ]
     elif probabilities is not None:
         labels = [class_key(label) for label in outputs[0][1] or ()]
-        if len(probabilities) > WRITTEN_ROWS_MIN:
-            written = _by_label(labels, probabilities)
+        if isinstance(probabilities, str) or len(probabilities) > ROWS_AS_TEXT_MIN:
+            written = _by_label(labels, as_text(probabilities), len(predictions or probabilities))
             return {"predictions": predictions, "probabilities": orjson.Fragment(written)}
         probabilities = [dict(zip(labels, row, strict=True)) for row in probabilities]
     members: dict[str, Any] = {"prediction": predictions[0]} if single else {"predictions": predictions}
@@ -103,16 +100,16 @@ def predicted(outputs: Outputs, result: dict[str, Any], single: bool) -> dict[st
     return members
 
 
-def _by_label(labels: list[str], probabilities: list[list[float]]) -> bytes:
-    """Encode `[{label: probability, ...}, ...]` without an object per row."""
-    numbers = orjson.dumps([*chain.from_iterable(probabilities)])[1:-1].split(b",")
-    if len(numbers) != len(labels) * len(probabilities):
+def _by_label(labels: list[str], probabilities: str, n_rows: int) -> str:
+    """Return `[{label: probability, ...}, ...]` as JSON without an object per row."""
+    numbers = probabilities.split(",")
+    if len(numbers) != len(labels) * n_rows:
         raise ValueError("not one probability per class")
-    names = [orjson.dumps(label) for label in labels]
-    pieces = [b""] * (2 * len(numbers))
-    pieces[0::2] = [b"},{" + names[0] + b":", *(b"," + name + b":" for name in names[1:])] * len(probabilities)
+    names = [orjson.dumps(label).decode() for label in labels]
+    pieces = [""] * (2 * len(numbers))
+    pieces[0::2] = ["},{" + names[0] + ":", *("," + name + ":" for name in names[1:])] * n_rows
     pieces[1::2] = numbers
-    return b"[" + b"".join(pieces)[2:] + b"}]"
+    return "[" + "".join(pieces)[2:] + "}]"
 
 
 async def written(outputs: Outputs, result: Result) -> dict[str, Any]:
@@ -124,9 +121,24 @@ async def written(outputs: Outputs, result: Result) -> dict[str, Any]:
     n_rows = len(result["predictions"])
     if n_rows <= rows:
         return predicted(outputs, result, single=False)
-    names = ("predictions", "probabilities")
-    slices = [slice(start, start + rows) for start in range(0, n_rows, rows)]
-    return await _in_blocks(outputs, ({name: result[name] and result[name][at] for name in names} for at in slices))
+    return await _in_blocks(
+        outputs, _blocks(result, rows, n_numbers=rows * sum(len(each or ()) for _, each in outputs))
+    )
+
+
+def _blocks(result: Result, rows: int, n_numbers: int) -> Iterator[Result]:
+    """Yield the results of blocks of rows, each with so many probabilities."""
+    predictions, probabilities = result["predictions"], result["probabilities"]
+    for start in range(0, len(predictions), rows):
+        if isinstance(probabilities, str):
+            block = probabilities
+            if start + rows < len(predictions):
+                # The numbers of the block, and the text after them.
+                numbers = probabilities.split(",", n_numbers)
+                block, probabilities = ",".join(numbers[:n_numbers]), "".join(numbers[n_numbers:])
+        else:
+            block = probabilities and probabilities[start : start + rows]
+        yield {"predictions": predictions[start : start + rows], "probabilities": block}
 
 
 async def _in_blocks(outputs: Outputs, results: Iterable[Result]) -> dict[str, Any]:

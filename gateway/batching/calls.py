@@ -5,11 +5,13 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from gateway.batching.slots import Permit
 from gateway.fairness.budget import Share
 from shared.queue.contract import BatchReply, Row
+from shared.queue.replies import as_text
 
 if TYPE_CHECKING:
     from gateway.tracing import RequestTrace
@@ -184,6 +186,12 @@ def _computing_seconds(parts: list[Answer]) -> float:
 
 def _concatenated(results: list[dict[str, Any]]) -> dict[str, Any]:
     joined: dict[str, Any] = {}
-    for name, value in results[0].items():
-        joined[name] = None if value is None else [each for result in results for each in result[name]]
+    for name in results[0]:
+        values = [result[name] for result in results]
+        if values[0] is None:
+            joined[name] = None
+        elif any(isinstance(value, str) for value in values):
+            joined[name] = ",".join(map(as_text, values))
+        else:
+            joined[name] = [*chain.from_iterable(values)]
     return joined

@@ -177,7 +177,7 @@ class ShadowMessage(Message):
 class BatchReply(Message):
     """The answer to a PredictMessage: one result per call, in the same order.
 
-    A result is `{"predictions": [...], "probabilities": [[...]] | None}` or `{"error": {code, message, rows, count}}`.
+    A result is as `shared.queue.replies.Result` says.
     `started_at` is in seconds of the broker's clock, `compute_seconds` the time inside the estimator.
     """
 

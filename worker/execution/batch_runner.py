@@ -126,7 +126,7 @@ class BatchRunner:
             rows, sizes = join_rows([parts[at] for at in live]), [sizes[at] for at in live]
         batch = BatchResult([])
         if live:
-            batch = self._predict(message.model, message.version, rows, sizes, trace, message.probe)
+            batch = self._predict(message.model, message.version, rows, sizes, trace, message.probe, texts=True)
         live_results = dict(zip(live, batch.results, strict=True))
         results = [live_results.get(position) or expired() for position in range(len(message.calls))]
         try:
@@ -246,10 +246,12 @@ class BatchRunner:
         sizes: Sequence[int],
         trace: "BatchTrace | None" = None,
         probe: bool = False,
+        texts: bool = False,
     ) -> BatchResult:
         """Predict the rows of calls of these sizes; if the version can't be loaded, every call gets that as its error.
 
-        A batch of the gateway's readiness probe (`probe`) does not appear as a batch in progress.
+        A batch of the gateway's readiness probe (`probe`) does not appear as a batch in progress. `texts` is that of
+        `predict_calls`.
         """
         try:
             predictor = self._predictors.get(model, version)
@@ -261,7 +263,7 @@ class BatchRunner:
             return BatchResult([failure(PredictionError(ErrorCode.MODEL_UNAVAILABLE.value, reason))] * len(sizes))
         began_at = self._clock.now()
         with nullcontext() if probe else self._metrics.batches_in_progress.track_inprogress():
-            batch = predict_calls(predictor, rows, sizes)
+            batch = predict_calls(predictor, rows, sizes, texts)
         if trace is not None:
             trace.note_computed(began_at, batch.compute_seconds, len(rows))
         return batch

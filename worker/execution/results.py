@@ -3,13 +3,15 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import orjson
 
 from headrace.models.manifest import Manifest
 from shared.errors import PredictionError
 from shared.queue.contract import ErrorCode
-from shared.queue.replies import Result, failure
+from shared.queue.replies import ROWS_AS_TEXT_MIN, Result, failure
 from worker.metrics.harmless import harmless
 from worker.metrics.worker import WorkerMetrics
 from worker.model.predictions import Predictions
@@ -91,24 +93,32 @@ def sendable(result: Result, max_bytes: int) -> tuple[Result, bytes]:
     return result, text
 
 
-def predict_calls(predictor: Predictor, rows: Rows, sizes: Sequence[int]) -> BatchResult:
+def predict_calls(predictor: Predictor, rows: Rows, sizes: Sequence[int], texts: bool = False) -> BatchResult:
     """Predict the rows of all calls at once; a failing row fails its own call only.
 
     Args:
         predictor: The version that predicts.
         rows: The rows of all calls, one call after another.
         sizes: The number of rows of each call; they add up to the number of rows.
+        texts: True if the probabilities of calls with many rows may be texts.
     """
     predictions = predictor.predict(rows, sizes)
     results: list[Result] = []
     start = 0
+    texts = texts and isinstance(predictions.probabilities, np.ndarray)
+    lists = None if texts and min(sizes) > ROWS_AS_TEXT_MIN else predictions.probability_rows()
     for size in sizes:
-        results.append(_result(predictions, start, start + size))
-        start += size
+        end = start + size
+        if texts and size > ROWS_AS_TEXT_MIN:
+            probabilities: list[Any] | str | None = predictions.probability_text(start, end)
+        else:
+            probabilities = None if lists is None else lists[start:end]
+        results.append(_result(predictions, start, end, probabilities))
+        start = end
     return BatchResult(results, Computed(predictor.manifest, rows, predictions))
 
 
-def _result(predictions: Predictions, start: int, end: int) -> Result:
+def _result(predictions: Predictions, start: int, end: int, probabilities: list[Any] | str | None) -> Result:
     """Return the result of the call whose rows are `start` to `end` of the batch."""
     failed = [at for at in range(start, end) if at in predictions.failures] if predictions.failures else []
     if failed:
@@ -117,8 +127,4 @@ def _result(predictions: Predictions, start: int, end: int) -> Result:
         rows = [at - start for at in failed if at not in predictions.untried]
         message = f"{first.message}; {n_untried} rows were not tried" if n_untried else first.message
         return failure(PredictionError(first.code, message, rows))
-    probabilities = predictions.probabilities
-    return {
-        "predictions": predictions.predictions[start:end],
-        "probabilities": None if probabilities is None else probabilities[start:end],
-    }
+    return {"predictions": predictions.predictions[start:end], "probabilities": probabilities}

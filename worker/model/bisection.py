@@ -98,9 +98,10 @@ class Bisection:
                 self._fail(start, error)
             return False
         self._values[start:end] = answer.predictions
-        if answer.probabilities is not None:
+        probabilities = answer.probability_rows()
+        if probabilities is not None:
             self._probabilities = self._probabilities or [None] * len(self._rows)
-            self._probabilities[start:end] = answer.probabilities
+            self._probabilities[start:end] = probabilities
         self._confidence.append(answer.confidence)
         self.failures.update({start + at: error for at, error in answer.failures.items()})
         return True

@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from headrace.models.manifest import Manifest, Output
 from shared.errors import PredictionError
 from shared.queue.contract import ErrorCode
+from shared.queue.replies import ROWS_AS_TEXT_MIN
 
 NON_FINITE = "the model answered NaN or infinity"
 
@@ -24,8 +26,11 @@ class Predictions:
 
     predictions: list[Any]
     """A value per row; with several outputs a list of values per row."""
-    probabilities: list[Any] | None
-    """A probability per class for each row; with several outputs a list of such lists. None if the model has none."""
+    probabilities: list[Any] | NDArray[np.float64] | None
+    """A probability per class for each row; with several outputs a list of such lists. None if the model has none.
+
+    An array of shape (n rows, n classes) where a model of one output has answered for many rows, and none failed.
+    """
     confidence: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     """The greatest probability of each row that did not fail; empty without probabilities or with several outputs."""
     compute_seconds: float = 0.0
@@ -34,6 +39,15 @@ class Predictions:
     """Position of a row -> its error."""
     untried: frozenset[int] = frozenset()
     """Positions in `failures` whose row was not tried alone: an earlier row of the same call fails."""
+
+    def probability_rows(self) -> list[Any] | None:
+        """Return the probabilities as lists, also those of an array."""
+        return self.probabilities.tolist() if isinstance(self.probabilities, np.ndarray) else self.probabilities
+
+    def probability_text(self, start: int, end: int) -> str:
+        """Return the probabilities of some rows as text, see `Result`; they must be an array."""
+        numbers = np.asarray(self.probabilities)[start:end].reshape(-1)
+        return orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].decode()
 
 
 def row_error(position: int, code: ErrorCode, message: str) -> PredictionError:
@@ -81,12 +95,17 @@ class AnswerReader:
             for position in np.flatnonzero(~finite).tolist()
         }
         values = [_plain(column, output) for column, output in zip(columns, self._outputs, strict=True)]
-        return Predictions(
-            _by_row(values, failures),
-            None if matrices is None else _by_row([matrix.tolist() for matrix in matrices], failures),
-            matrices[0].max(axis=1)[finite] if matrices and len(matrices) == 1 else np.empty(0),
-            failures=failures,
-        )
+        found: list[Any] | NDArray[np.float64] | None = None
+        confidence = np.empty(0)
+        if matrices is not None:
+            if len(matrices) == 1:
+                confidence = matrices[0].max(axis=1)[finite]
+            if len(matrices) == 1 and n_rows > ROWS_AS_TEXT_MIN and not failures:
+                # A copy: the estimator may use its array again for the next part.
+                found = np.array(matrices[0], dtype=np.float64, order="C")
+            else:
+                found = _by_row([matrix.tolist() for matrix in matrices], failures)
+        return Predictions(_by_row(values, failures), found, confidence, failures=failures)
 
     def _prediction_columns(self, predictions: Any, n_rows: int) -> list[NDArray[Any]]:
         """Return one array of shape (n rows,) per output."""

@@ -131,11 +131,12 @@ class Predictor:
         if not samples:
             return
         answer = self.predict([sample.row for sample in samples])
+        probabilities = answer.probability_rows()
         for at, sample in enumerate(samples):
             if at in answer.failures:
                 raise ArtifactInvalid(f"{self}: sample {at}: {answer.failures[at].message}")
-            probabilities = answer.probabilities[at] if answer.probabilities else None
-            if not _agrees(answer.predictions[at], probabilities, sample, self.manifest.tolerance):
+            shares = probabilities[at] if probabilities else None
+            if not _agrees(answer.predictions[at], shares, sample, self.manifest.tolerance):
                 raise ArtifactInvalid(f"{self}: sample {at} is not predicted as when it was exported")
 
     def __str__(self) -> str:
@@ -214,7 +215,8 @@ def _concatenated(first: Predictions, second: Predictions) -> Predictions:
     failures = dict(first.failures)
     for at, error in second.failures.items():
         failures[offset + at] = row_error(offset + at, ErrorCode(error.code), error.message)
-    probabilities = None if first.probabilities is None else first.probabilities + (second.probabilities or [])
+    ours, theirs = first.probability_rows(), second.probability_rows()
+    probabilities = None if ours is None else ours + (theirs or [])
     confidence = np.concatenate([first.confidence, second.confidence])
     return Predictions(first.predictions + second.predictions, probabilities, confidence, failures=failures)
 
@@ -227,7 +229,8 @@ def _in_order(answer: Predictions, positions: list[int]) -> Predictions:
         for item, error in answer.failures.items()
     }
     predictions = [answer.predictions[at[position]] for position in range(len(positions))]
-    probabilities = answer.probabilities and [answer.probabilities[at[position]] for position in range(len(positions))]
+    rows = answer.probability_rows()
+    probabilities = rows and [rows[at[position]] for position in range(len(positions))]
     return Predictions(predictions, probabilities, answer.confidence, failures=failures)
 
 

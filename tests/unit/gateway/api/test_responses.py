@@ -13,6 +13,7 @@ from gateway.fairness.turns import OwnerTurns
 from gateway.jobs.outcome_text import BLOCK_BYTES
 from gateway.web.request_context import RequestContext
 from shared.queue.contract import JobStatus
+from shared.queue.replies import as_text
 from tests.support.coroutines import run, turns
 from tests.support.job_records import ENDED, QUEUED, RUNNING
 from tests.support.manifests import classifier, regressor
@@ -223,13 +224,28 @@ def test_many_values_are_written_in_blocks_and_read_as_if_at_once(outputs: Outpu
 
     at_once = predicted(outputs, result, single=False)
     assert encoded(run(written(outputs, result))) == orjson.dumps(at_once)
+    if len(outputs) == 1 and result["probabilities"]:
+        # The same probabilities, as a worker sends those of many rows.
+        text = {**result, "probabilities": as_text(result["probabilities"])}
+        assert encoded(run(written(outputs, text))) == orjson.dumps(at_once)
     # An outcome, which is read in blocks of its text.
     outcome = {**result, "outputs": outputs}
     assert succeeded(outcome, single=False)["result"] == orjson.loads(orjson.dumps(at_once))
 
 
-def test_others_have_their_turn_while_many_values_are_written() -> None:
-    result = {"predictions": ["long"] * BLOCK_VALUES, "probabilities": [[0.25, 0.75]] * BLOCK_VALUES}
+@pytest.mark.parametrize("numbers", [0, 1, -1, 3])
+@pytest.mark.parametrize("rows", [2, 2 * BLOCK_VALUES])
+def test_a_text_without_one_probability_per_class_is_no_result(numbers: int, rows: int) -> None:
+    text = ",".join(["0.5"] * (2 * rows + numbers if numbers else 0))
+    result = {"predictions": ["long"] * rows, "probabilities": text}
+
+    with pytest.raises(ValueError, match="one probability"):
+        run(written(ONE_OUTPUT, result))
+
+
+@pytest.mark.parametrize("form", [list, as_text])
+def test_others_have_their_turn_while_many_values_are_written(form: Any) -> None:
+    result = {"predictions": ["long"] * BLOCK_VALUES, "probabilities": form([[0.25, 0.75]] * BLOCK_VALUES)}
     blocks = 0
 
     async def scenario() -> None:

@@ -8,6 +8,7 @@ import redis
 
 from gateway.errors import BrokerUnavailable, DeadlineExceeded
 from shared.queue.contract import BatchReply
+from shared.queue.replies import as_text
 from tests.support.coroutines import run, turns
 from tests.unit.gateway.batching.test_batcher import Lane, predictions
 from tests.unit.gateway.fakes import error_of
@@ -19,10 +20,11 @@ def failure(*rows: int) -> dict[str, Any]:
     return {"error": {"code": "prediction_failed", "message": "no", "rows": list(rows)}}
 
 
-def reply(lane: Lane, at: int, started_at: float, compute_seconds: float) -> None:
-    """Answer a batch that was started at this time."""
+def reply(lane: Lane, at: int, started_at: float, compute_seconds: float, form: Any = list) -> None:
+    """Answer a batch that was started at this time, with probabilities in a form."""
     message = lane.batch_client.published[at]
-    results = [{"predictions": [row[0] for row in message.rows], "probabilities": [[row[0]] for row in message.rows]}]
+    probabilities = form([[row[0]] for row in message.rows])
+    results = [{"predictions": [row[0] for row in message.rows], "probabilities": probabilities}]
     answer = BatchReply(batch=message.batch, started_at=started_at, compute_seconds=compute_seconds, results=results)
     lane.batch_client._deliver(answer.to_json().encode())
 
@@ -63,6 +65,19 @@ def test_chunks_go_to_the_free_slots_and_are_put_together_in_order(order: tuple[
         assert predictions(task) == VALUES
         assert task.result().result["probabilities"] == [[value] for value in VALUES]
         assert (task.result().started_at, task.result().compute_seconds) == (7.0, 0.75), "of the first, and the sum"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("forms", [(as_text, as_text, list), (list, as_text, list), (as_text, list, as_text)])
+def test_probabilities_as_text_and_as_lists_are_put_together(forms: tuple[Any, ...]) -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=3, batch_rows_max=4)
+        task = lane.ask(*VALUES)
+        await turns()
+        for at, form in enumerate(forms):
+            reply(lane, at, started_at=7.0, compute_seconds=0.25, form=form)
+        assert (await task).result["probabilities"] == as_text([[value] for value in VALUES])
 
     run(scenario())
 

@@ -8,7 +8,7 @@ from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
 from shared.errors import ROWS_NAMED_MAX, PredictionError
 from shared.queue.contract import ErrorCode, Row
-from shared.queue.replies import failure
+from shared.queue.replies import ROWS_AS_TEXT_MIN, as_text, failure
 from tests.unit.worker.conftest import Publish
 from tests.unit.worker.metrics.test_worker import samples
 from worker.execution.results import BatchResult, expired, predict_calls
@@ -80,7 +80,9 @@ class Oracle:
         self.asked.append(rows)
         failures = {i: PredictionError(f"code{row[0]}", "no", [i]) for i, row in enumerate(rows) if row[0] < 0}
         values = [None if i in failures else row[0] for i, row in enumerate(rows)]
-        shares: list[Any] = [None if value is None else [value / 10, 1 - value / 10] for value in values]
+        shares: Any = [None if value is None else [value / 10, 1 - value / 10] for value in values]
+        if len(rows) > ROWS_AS_TEXT_MIN and not failures:
+            shares = np.array(shares)
         untried = frozenset(i for i, row in enumerate(rows) if row[0] < -100)
         return Predictions(
             values, shares if self._probabilities else None, compute_seconds=0.25, failures=failures, untried=untried
@@ -101,6 +103,25 @@ def test_the_rows_of_all_calls_are_predicted_at_once_and_answered_apart() -> Non
     assert oracle.asked == [[[1], [2], [3], [4]]]
     assert [result["predictions"] for result in results] == [[1], [2, 3], [4]]
     assert results[1]["probabilities"] == [[0.2, 0.8], [0.3, 0.7]]
+
+
+def test_probabilities_of_many_rows_are_the_same_numbers_as_text() -> None:
+    few, many = [[float(value)] for value in range(3)], [[value / 7] for value in range(ROWS_AS_TEXT_MIN + 1)]
+    sizes = [len(few), len(many), len(few)]
+
+    def probabilities(rows: list[list[float]], sizes: list[int], texts: bool) -> list[Any]:
+        batch = predict_calls(cast(Predictor, Oracle()), rows, sizes, texts=texts)
+        return [result.get("probabilities") for result in batch.results]
+
+    lists = probabilities([*few, *many, *few], sizes, texts=False)
+    assert [len(each) for each in lists] == sizes
+    assert lists[1] == [[value / 10, 1 - value / 10] for [value] in many]
+    assert probabilities([*few, *many, *few], sizes, texts=True) == [lists[0], as_text(lists[1]), lists[2]]
+    assert probabilities(many, [len(many)], texts=True) == [as_text(lists[1])]
+    # A row that fails, and a model without probabilities.
+    assert probabilities([*many, [-1.0]], [len(many), 1], texts=True)[0] == lists[1]
+    without = predict_calls(cast(Predictor, Oracle(probabilities=False)), many, [len(many)], True)
+    assert without.results[0]["probabilities"] is None
 
 
 @pytest.mark.parametrize(

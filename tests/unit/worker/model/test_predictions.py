@@ -6,6 +6,7 @@ import pytest
 
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
+from shared.queue.replies import as_text
 from worker.model.predictions import AnswerReader, MalformedAnswer
 
 Exported = Callable[[str], tuple[ModelStore, Manifest]]
@@ -67,3 +68,32 @@ def test_probabilities_are_numbers(exported: Exported, probability: Any) -> None
             reader.read(objects(*classes[:1], *classes[:1]), shares, 2)
     else:
         assert reader.read(objects(*classes[:1], *classes[:1]), shares, 2).failures.keys() == {0}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "longdouble", "int64", ">f8"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_probabilities_of_many_rows_are_written_as_those_of_few(exported: Exported, dtype: str, order: Any) -> None:
+    manifest = exported("logistic regression")[1]
+    classes = np.array(["setosa", "versicolor", "virginica"])[np.arange(40) % 3]
+    shares = np.random.default_rng(0).dirichlet(np.ones(3), 40).astype(dtype, order=order)
+    reader = AnswerReader(manifest)
+
+    answer = reader.read(classes, shares, 40)
+    before = answer.probability_rows()
+
+    few = [reader.read(classes[at : at + 10], shares[at : at + 10], 10).probabilities for at in range(0, 40, 10)]
+    assert before == [row for rows in few if rows is not None for row in rows]
+    assert answer.probability_text(7, 31) == as_text(before[7:31])
+    shares[:] = 0
+    assert answer.probability_rows() == before, "an estimator may use its array again"
+
+
+def test_rows_beside_one_that_fails_keep_their_probabilities(exported: Exported) -> None:
+    manifest = exported("logistic regression")[1]
+    shares = np.full((40, 3), 1 / 3)
+    shares[7, 1] = np.nan
+
+    answer = AnswerReader(manifest).read(np.full(40, "setosa"), shares, 40)
+
+    assert list(answer.failures) == [7]
+    assert answer.probabilities == [None if at == 7 else [1 / 3] * 3 for at in range(40)]

@@ -86,12 +86,13 @@ def test_predictions_are_what_the_estimator_says_in_plain_values(exported: Expor
         assert _types(answer.predictions) == _types([output.classes for output in manifest.outputs])
     assert json.loads(json.dumps(answer.predictions, allow_nan=False)) == answer.predictions
     assert (answer.probabilities is not None) == manifest.probabilities
-    if answer.probabilities is not None:
+    probabilities = answer.probability_rows()
+    if probabilities is not None:
         shares = estimator.predict_proba(made)
         by_row = zip(*[each.tolist() for each in shares], strict=True) if isinstance(shares, list) else shares.tolist()
-        for found, wanted in zip(answer.probabilities, by_row, strict=True):
+        for found, wanted in zip(probabilities, by_row, strict=True):
             assert np.allclose(np.hstack(found), np.hstack(wanted), rtol=0, atol=1e-12)
-        json.dumps(answer.probabilities, allow_nan=False)
+        json.dumps(probabilities, allow_nan=False)
 
 
 def _types(values: Any) -> set[type]:

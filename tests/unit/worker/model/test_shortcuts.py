@@ -210,7 +210,7 @@ def test_an_estimator_of_a_frame_gets_arrays(store: ModelStore, kind: str, dtype
     assert not answer.failures
     assert answer.predictions == estimator.predict(as_frame(rows)).tolist()
     if manifest.probabilities and len(manifest.outputs) == 1:
-        assert answer.probabilities == estimator.predict_proba(as_frame(rows)).tolist()
+        assert answer.probability_rows() == estimator.predict_proba(as_frame(rows)).tolist()
 
 
 def test_rows_that_the_dtype_of_the_columns_can_not_hold_are_predicted_as_of_a_frame(store: ModelStore) -> None:

@@ -17,12 +17,15 @@ from tests.unit.gateway.web.transports import RecordingTransport
 
 WAYS = ("by ASGI", "over connections")
 
+WAY = WAYS[0]
+"""The way in which clients reach their app; the fixture `way` sets it."""
+
 
 @asynccontextmanager
-async def started(app: FastAPI, way: str) -> AsyncIterator[httpx.AsyncClient]:
-    """Start an app, and return a client that reaches it by one of `WAYS`."""
+async def started(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """Start an app, and return a client that reaches it by `WAY`."""
     async with app.router.lifespan_context(app) as state:
-        transport = httpx.ASGITransport(app) if way == WAYS[0] else ConnectionTransport(app, state or {})
+        transport = httpx.ASGITransport(app) if WAYS[0] == WAY else ConnectionTransport(app, state or {})
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
             yield client
 

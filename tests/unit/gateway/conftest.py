@@ -4,6 +4,7 @@ import pytest
 from fakeredis import FakeServer
 
 from gateway.settings import GatewaySettings
+from tests.support import connections
 
 
 @pytest.fixture(autouse=True)
@@ -15,6 +16,12 @@ def no_settings_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def commands_may_wait_for_a_busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.broker.redis_client.COMMAND_SECONDS", 60.0)
+
+
+@pytest.fixture(params=connections.WAYS)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask by ASGI, as a test client does, and as a caller who connects."""
+    monkeypatch.setattr(connections, "WAY", request.param)
 
 
 @pytest.fixture

@@ -3,11 +3,9 @@
 import asyncio
 import gc
 import math
-import sys
 import time
 import weakref
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +24,12 @@ from headrace.errors import ModelNotFound
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
 from shared.queue.contract import Lane
-from tests.support import connections
-from tests.support.connections import WAYS
+from tests.support.connections import started
 from tests.support.coroutines import run, turns
 from tests.support.manifests import classifier, mixed, stored, text
 from tests.support.processes import PATIENCE_SECONDS
+
+pytestmark = pytest.mark.usefixtures("way")
 
 ROW = {"length": 1.0, "width": 2.0}
 MANIFEST = classifier()
@@ -47,19 +46,6 @@ def app(tmp_path: Path) -> FastAPI:
         predict_deadline_seconds=0.05,
     )
     return create_app(settings)
-
-
-@pytest.fixture(autouse=True, params=WAYS)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ask by ASGI, as a test client does, and as a caller who connects."""
-    monkeypatch.setattr(sys.modules[__name__], "WAY", request.param)
-
-
-WAY = WAYS[0]
-
-
-def started(app: FastAPI) -> AbstractAsyncContextManager[httpx.AsyncClient]:
-    return connections.started(app, WAY)
 
 
 def asked(app: FastAPI, ask: Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]) -> httpx.Response:

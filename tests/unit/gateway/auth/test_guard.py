@@ -1,9 +1,7 @@
 """Access by API keys: the whole app, without a Redis."""
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +12,11 @@ from fastapi import FastAPI
 from gateway.app import create_app
 from gateway.auth.api_keys import KeyFileError, KeyScope, digest_of
 from gateway.settings import GatewaySettings
-from tests.support import connections
-from tests.support.connections import WAYS
+from tests.support.connections import started
 from tests.support.coroutines import run, turns
 from tests.support.manifests import classifier, stored
+
+pytestmark = pytest.mark.usefixtures("way")
 
 MANIFEST = classifier()
 ROW = {"length": 1.0, "width": 2.0}
@@ -50,19 +49,6 @@ def app_with(tmp_path: Path) -> Callable[..., FastAPI]:
 @pytest.fixture
 def app(app_with: Callable[..., FastAPI]) -> FastAPI:
     return app_with()
-
-
-@pytest.fixture(autouse=True, params=WAYS)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ask by ASGI, as a test client does, and as a caller who connects."""
-    monkeypatch.setattr(sys.modules[__name__], "WAY", request.param)
-
-
-WAY = WAYS[0]
-
-
-def started(app: FastAPI) -> AbstractAsyncContextManager[httpx.AsyncClient]:
-    return connections.started(app, WAY)
 
 
 def bearer(key: str) -> dict[str, str]:

@@ -23,6 +23,10 @@ from gateway.problems import Problem, overloaded
 from gateway.web.hot_request import HotRequest
 from shared.queue.contract import JobStatus, Lane
 
+PREFER_CHARACTERS_MAX = 1_000
+PARAMETERS_MAX = 100
+"""Parameters in a query at most."""
+
 _PREFERENCE = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*"?)+')
 """One of the preferences of a `Prefer` header, which commas separate; a quoted text may hold some."""
 
@@ -125,7 +129,14 @@ class PredictEndpoint(HotEndpoint):
 
     def _deadline_seconds(self, query: bytes) -> float:
         settings = self.services.settings
-        asked = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("deadline") if query else None
+        if not query:
+            return settings.predict_deadline_seconds
+        try:
+            given = parse_qs(query.decode("latin-1"), keep_blank_values=True, max_num_fields=PARAMETERS_MAX)
+        except ValueError:
+            detail = f"a query has at most {PARAMETERS_MAX} parameters"
+            raise Problem(422, "invalid_parameter", detail) from None
+        asked = given.get("deadline")
         if asked is None:
             return settings.predict_deadline_seconds
         try:
@@ -142,7 +153,13 @@ def _preferred_seconds(prefer: str) -> float | None:
     """Return the seconds for which a `Prefer` header (RFC 7240) lets a job be waited for.
 
     Negative if it asks for the job at once; None if it asks for no job. Other preferences are ignored.
+
+    Raises:
+        Problem: if the header is too long.
     """
+    if len(prefer) > PREFER_CHARACTERS_MAX:
+        detail = f"the header Prefer has more than {PREFER_CHARACTERS_MAX} characters"
+        raise Problem(422, "invalid_parameter", detail)
     preferences = _PREFERENCE.findall(prefer)
     for preference in preferences:
         if found := _WAIT.fullmatch(preference):

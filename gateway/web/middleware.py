@@ -33,6 +33,8 @@ class RequestMiddleware:
             context, scope["method"], scope["path"], scope["headers"], scope.get("scheme", "http")
         )
         response = _Response(exchange.headers, send, context)
+        # FastAPI parses cookies for every route, some Python versions in quadratic time, and no route uses them.
+        scope["headers"] = [header for header in scope["headers"] if header[0] != b"cookie"]
         try:
             await self._app(scope, receive, response.send)
         except ClientDisconnect:

@@ -140,7 +140,7 @@ def test_a_gateway_that_should_ask_and_could_not_does_not_start(
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
 

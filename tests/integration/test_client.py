@@ -38,7 +38,7 @@ def test_rows_are_predicted(client: Client, row: dict[str, float], iris: Manifes
 def test_a_job_has_a_result(client: Client, row: dict[str, float]) -> None:
     job = client.submit([row, row], model="iris", idempotency_key="client")
 
-    result = job.result(timeout=30)
+    result = job.result(timeout=60)
 
     assert result["predictions"] == [client.predict(row)["prediction"]] * 2
     assert job.status() == "succeeded"

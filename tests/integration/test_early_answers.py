@@ -37,13 +37,13 @@ def by_urllib(url: str, path: str, headers: dict[str, str]) -> int:
     request = urllib.request.Request(url + path, BODY, headers, method="POST")
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with pytest.raises(urllib.error.HTTPError) as caught:
-        opener.open(request, timeout=30)
+        opener.open(request, timeout=60)
     assert json.loads(caught.value.read())["status"] == caught.value.code
     return caught.value.code
 
 
 def by_http_client(url: str, path: str, headers: dict[str, str]) -> int:
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
     try:
         connection.request("POST", path, BODY, {**headers, "Connection": "close"})
         answer = connection.getresponse()
@@ -54,7 +54,7 @@ def by_http_client(url: str, path: str, headers: dict[str, str]) -> int:
 
 
 def by_chunks(url: str, path: str, headers: dict[str, str]) -> int:
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
     try:
         pieces = (BODY[:100_000] for _ in range(100))
         connection.request("POST", path, pieces, {**headers, "Connection": "close"}, encode_chunked=True)
@@ -81,7 +81,7 @@ def _raw(url: str, head: str, headers: dict[str, str]) -> int:
 
 def connected(url: str) -> socket.socket:
     address = urlsplit(url)
-    return socket.create_connection((address.hostname or "", address.port or 0), timeout=30)
+    return socket.create_connection((address.hostname or "", address.port or 0), timeout=60)
 
 
 def rest(connection: socket.socket) -> bytes:
@@ -142,7 +142,7 @@ def test_chunks_that_are_refused_get_one_answer(gateway: Stack, media_type: str,
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_connection_that_is_kept_serves_the_next_request(gateway: Stack, chunked: bool) -> None:
-    connection = http.client.HTTPConnection(urlsplit(gateway.url).netloc, timeout=30)
+    connection = http.client.HTTPConnection(urlsplit(gateway.url).netloc, timeout=60)
     try:
         body = (BODY[:100_000] for _ in range(100)) if chunked else BODY
         connection.request("POST", "/predict", body, JSON, encode_chunked=chunked)
@@ -158,7 +158,7 @@ def test_a_connection_that_is_kept_serves_the_next_request(gateway: Stack, chunk
 
 @pytest.mark.parametrize("path", ["/livez", "/metrics", "/models", "/docs", "/jobs/none", "/nothing"])
 def test_head_has_the_headers_of_get_and_no_body(gateway: Stack, path: str) -> None:
-    connection = http.client.HTTPConnection(urlsplit(gateway.url).netloc, timeout=30)
+    connection = http.client.HTTPConnection(urlsplit(gateway.url).netloc, timeout=60)
     try:
         for _ in range(2):
             # A body would be taken for the answer to the second request.

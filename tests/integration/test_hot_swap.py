@@ -97,7 +97,7 @@ class Caller(threading.Thread):
 
     def __init__(self, url: str, path: str) -> None:
         super().__init__(daemon=True)
-        self._client = httpx.Client(base_url=url, timeout=30, trust_env=False)
+        self._client = httpx.Client(base_url=url, timeout=60, trust_env=False)
         self._path = path
         self.stopping = threading.Event()
         self.seen: Counter[str] = Counter()

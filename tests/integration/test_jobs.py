@@ -59,7 +59,7 @@ def test_the_same_key_gives_the_same_job_to_a_hundred_callers(stack: Stack) -> N
 
     def submit(_: int) -> tuple[str, bool]:
         response = httpx.post(
-            f"{stack.url}/jobs", json=SETOSA, headers={"Idempotency-Key": "hundred"}, timeout=30, trust_env=False
+            f"{stack.url}/jobs", json=SETOSA, headers={"Idempotency-Key": "hundred"}, timeout=60, trust_env=False
         )
         assert response.status_code == 202
         return response.json()["id"], "idempotent-replayed" in response.headers

@@ -51,10 +51,10 @@ def test_it_serves_what_it_prints_and_ends_cleanly(up: Process, ports: dict[str,
     up.start()
     wait_for("the greeting", lambda: "Ctrl-C stops it." in up.log(), 120)
     (line,) = re.findall(r"^\s+(curl .*)$", up.log(), re.MULTILINE)
-    answer = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True, timeout=30)
+    answer = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True, timeout=60)
     assert json.loads(answer.stdout)["prediction"] == "setosa"
     for address in re.findall(r"^  \w[\w ]+?  +(http\S+)$", up.log(), re.MULTILINE):
-        assert httpx.get(address, timeout=10, trust_env=False, follow_redirects=True).status_code in (200, 404), address
+        assert httpx.get(address, timeout=60, trust_env=False, follow_redirects=True).status_code in (200, 404), address
     assert listens(ports["GATEWAY_PORT"]) and listens(ports["REDIS_PORT"])
     left_out = dict(re.findall(r"^headrace: (\w+) is left out: (.+)$", up.log(), re.MULTILINE))
     assert "Docker Compose" in left_out.pop("grafana")
@@ -89,7 +89,7 @@ def watches_celery(port: str) -> bool:
 
 def scraped(port: str) -> dict[str, str]:
     """Return job and port of each target of Prometheus, none of which is down."""
-    answer = httpx.get(f"http://127.0.0.1:{port}/api/v1/targets", timeout=10, trust_env=False)
+    answer = httpx.get(f"http://127.0.0.1:{port}/api/v1/targets", timeout=60, trust_env=False)
     targets = answer.json()["data"]["activeTargets"]
     assert not [target for target in targets if target["health"] == "down"]
     return {target["labels"]["job"]: target["scrapeUrl"].rpartition(":")[2].partition("/")[0] for target in targets}

@@ -57,7 +57,7 @@ def test_a_hundred_parallel_callers_each_get_their_own(stack: Stack, rows: list[
     labels, probabilities = expected
 
     def call(i: int) -> tuple[int, dict[str, Any]]:
-        answer = httpx.post(f"{stack.url}/predict", json=as_row(rows[i]), timeout=30, trust_env=False)
+        answer = httpx.post(f"{stack.url}/predict", json=as_row(rows[i]), timeout=60, trust_env=False)
         assert answer.status_code == 200, answer.text
         return i, answer.json()
 

@@ -87,7 +87,7 @@ def send(stack: Stack, content: dict[str, Any], connections: int, each: int) -> 
     """Send this many predictions on each of the connections."""
 
     def caller(_: int) -> None:
-        with httpx.Client(base_url=stack.url, timeout=10, trust_env=False) as client:
+        with httpx.Client(base_url=stack.url, timeout=60, trust_env=False) as client:
             for _ in range(each):
                 assert client.post("/predict", json=content).status_code == 200
 
@@ -138,7 +138,7 @@ def test_a_killed_process_is_replaced_and_the_counts_go_on(stack: Stack, iris: M
         answered = broken = 0
         while not stop.is_set():
             try:
-                answer = httpx.post(f"{stack.url}/predict", json=content, timeout=10, trust_env=False)
+                answer = httpx.post(f"{stack.url}/predict", json=content, timeout=60, trust_env=False)
             except httpx.TransportError:
                 broken += 1
                 continue

@@ -41,7 +41,7 @@ def test_the_curl_lines_answer_as_shown(stack: Stack) -> None:
     job_id = ""
     for command, shown in COMMANDS:
         line = JOB_ID.sub(job_id, command.replace(ADDRESS, stack.url))
-        ran = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True, timeout=30)
+        ran = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True, timeout=60)
         answer = json.loads(ran.stdout)
         job_id = answer.get("id", job_id)
         if "…" not in shown:
@@ -79,7 +79,7 @@ def test_the_guide_goes_from_fit_to_a_served_prediction(
     options = dict(word.split("=") for word in start.removesuffix(" make up").split())
     stack = new_stack(tmp_path / "models", **options).start()
     line = command.replace(ADDRESS, stack.url)
-    ran = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True, timeout=30)
+    ran = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True, timeout=60)
     row = json.loads(command.split("-d '")[1].rstrip("'"))
     asked = scope["pd"].DataFrame([row]).astype(scope["X"].dtypes)
     answer = json.loads(ran.stdout)

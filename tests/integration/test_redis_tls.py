@@ -28,7 +28,7 @@ def server_with_tls() -> None:
     """
     server = find_server()
     command = [server, "--port", "0", "--tls-port", str(free_port()), "--bind", "127.0.0.1", "--save", ""]
-    output = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout
+    output = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
     require("tls-cert-file" in output, f"{server} was built without TLS")
 
 

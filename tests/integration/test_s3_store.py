@@ -195,7 +195,7 @@ def test_a_store_survives_a_fork(root: str) -> None:
     add(ModelStore(root), "v1")
 
     command = [sys.executable, "-c", textwrap.dedent(program), root]
-    finished = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True, timeout=30)
+    finished = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True, timeout=60)
 
     assert finished.stdout.splitlines() == ["['iris']", "['iris']", "0"]
     assert finished.stderr == ""

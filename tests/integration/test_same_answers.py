@@ -53,7 +53,7 @@ def test_no_caller_changes_the_answer_of_another(stack: Stack) -> None:
     def call(seed: int) -> list[tuple[int, Any]]:
         chance = random.Random(seed)
         chosen = [0 if seed % 2 else chance.randrange(len(asked)) for _ in range(CALLS)]
-        with httpx.Client(timeout=30, trust_env=False) as client:
+        with httpx.Client(timeout=60, trust_env=False) as client:
             return [(at, answer_of(stack, asked[at], client)) for at in chosen]
 
     with ThreadPoolExecutor(CALLERS) as pool:

@@ -46,7 +46,7 @@ def stack(request: pytest.FixtureRequest, new_stack: NewStack, puppet_models: Pa
 
 @contextmanager
 def connected(stack: Stack) -> Iterator[http.client.HTTPConnection]:
-    connection = http.client.HTTPConnection(urlsplit(stack.url).netloc, timeout=30)
+    connection = http.client.HTTPConnection(urlsplit(stack.url).netloc, timeout=60)
     try:
         connection.connect()
         yield connection

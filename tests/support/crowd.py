@@ -26,7 +26,7 @@ class Crowd:
     def join(self, many: int, request: bytes = b"") -> None:
         """Connect more callers, which ask or stay silent; `answers` reads what they get."""
         for _ in range(many):
-            connection = socket.create_connection(self._address, timeout=30)
+            connection = socket.create_connection(self._address, timeout=60)
             if request:
                 connection.sendall(request)
             connection.setblocking(False)

@@ -10,7 +10,7 @@ class Scrape:
     """The samples of one or more endpoints; equal series of several endpoints are added up."""
 
     def __init__(self, *urls: str) -> None:
-        self.text = [httpx.get(url, timeout=10, trust_env=False).text for url in urls]
+        self.text = [httpx.get(url, timeout=60, trust_env=False).text for url in urls]
         self._samples: dict[str, list[tuple[dict[str, str], float]]] = defaultdict(list)
         for text in self.text:
             for family in text_string_to_metric_families(text):

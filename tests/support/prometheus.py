@@ -40,7 +40,7 @@ class Prometheus:
         }
         command = [program, *(f"--{name}={value}" for name, value in options.items())]
         self._process = Process("prometheus", command, {}, folder)
-        self._http = httpx.Client(base_url=self.url, timeout=10, trust_env=False)
+        self._http = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
 
     def __enter__(self) -> "Prometheus":
         self._process.start()

@@ -81,7 +81,7 @@ class Stack:
         )
         self.metrics_ports: list[int] = []
         self.workers = [self.new_worker() for _ in range(workers)]
-        self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False, limits=LIMITS)
+        self.http = httpx.Client(base_url=self.url, timeout=60, trust_env=False, limits=LIMITS)
         self.redis = redis.Redis.from_url(self.url_of("tester"))
 
     def new_worker(self, **options: str) -> Process:

@@ -54,7 +54,7 @@ class Counting:
         self.samples: dict[str, float] = json.loads(self._process.stdout.readline())
 
     def kill(self) -> None:
-        self._process.communicate(timeout=30)
+        self._process.communicate(timeout=60)
 
 
 def test_processes_add_up_and_a_successor_counts_on_without_what_was_in_progress(tmp_path: Path) -> None:

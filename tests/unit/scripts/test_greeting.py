@@ -52,7 +52,7 @@ def test_curl_line_works_when_pasted(fake_gateway: Answer) -> None:
     fake_gateway.body = b'{"prediction": 1}'
     line = curl_line(f"http://127.0.0.1:{fake_gateway.port}", ROW)
 
-    answer = subprocess.run(["sh", "-c", line], capture_output=True, check=True, text=True, timeout=20)
+    answer = subprocess.run(["sh", "-c", line], capture_output=True, check=True, text=True, timeout=60)
 
     assert answer.stdout == '{"prediction": 1}\n'
     assert json.loads(fake_gateway.asked) == ROW

@@ -100,4 +100,4 @@ def test_it_needs_no_more_than_the_locked_environment() -> None:
     script = Path(environment.__file__)
     code = f"import runpy; runpy.run_path({str(script)!r})"
 
-    subprocess.run([environment.base_python(), "-I", "-S", "-c", code], check=True, timeout=20)
+    subprocess.run([environment.base_python(), "-I", "-S", "-c", code], check=True, timeout=60)

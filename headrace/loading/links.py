@@ -20,13 +20,26 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.metrics import DistanceMetric
 from sklearn.neighbors import BallTree, KDTree
 from sklearn.neighbors._base import NeighborsBase
-from sklearn.preprocessing import MultiLabelBinarizer, OneHotEncoder, OrdinalEncoder, PolynomialFeatures, TargetEncoder
+from sklearn.preprocessing import (
+    LabelBinarizer,
+    MultiLabelBinarizer,
+    OneHotEncoder,
+    OrdinalEncoder,
+    PolynomialFeatures,
+    TargetEncoder,
+)
 from sklearn.svm._base import LIBSVM_IMPL, BaseLibSVM
 from sklearn.tree import BaseDecisionTree
 from sklearn.tree._tree import Tree
 
 from headrace.errors import ArtifactInvalid
-from headrace.loading.fitted.encoders import check_categories, check_encodings, check_one_hot
+from headrace.loading.fitted.encoders import (
+    check_categories,
+    check_classes,
+    check_encodings,
+    check_labels,
+    check_one_hot,
+)
 from headrace.loading.fitted.ensembles import check_histograms, check_isolation, check_stages, check_widths
 from headrace.loading.fitted.inside import ANY, check_columns, check_inside, has_shape, whole
 from headrace.loading.fitted.neighbours import check_centres, check_neighbours
@@ -163,11 +176,6 @@ def _check_vocabulary(part: Any) -> None:
         check_columns(vars(part)["vocabulary_"])
 
 
-def _check_labels(part: Any) -> None:
-    if vars(part).get("_cached_dict") is not None:
-        check_columns(vars(part)["_cached_dict"])
-
-
 def _check_products(part: Any) -> None:
     """Check that scikit-learn fills all the columns that it makes for the products of features."""
     fitted = vars(part)
@@ -221,7 +229,8 @@ _POSITIONS: dict[Any, Callable[[Any], None]] = {
     BaseHistGradientBoosting: check_histograms,
     BaseLibSVM: _check_vectors,
     CountVectorizer | DictVectorizer: _check_vocabulary,
-    MultiLabelBinarizer: _check_labels,
+    LabelBinarizer: check_classes,
+    MultiLabelBinarizer: check_labels,
     PolynomialFeatures: _check_products,
     NeighborsBase: check_neighbours,
     _BaseKMeans | Birch: check_centres,

@@ -5,7 +5,11 @@ from typing import Any
 import numpy as np
 
 from headrace.errors import ArtifactInvalid
-from headrace.loading.fitted.inside import ANY, check_inside, has_shape, whole
+from headrace.loading.fitted.inside import ANY, check_columns, check_inside, has_shape, whole
+from headrace.loading.tokens import is_plain
+
+KINDS = "biufOUS"
+"""Kinds of arrays that estimators are fitted on. Others have gaps that are not the last when they are sorted."""
 
 
 def check_categories(part: Any) -> None:
@@ -64,3 +68,34 @@ def check_encodings(part: Any) -> None:
             raise ArtifactInvalid("an encoder has another number of encodings than categories")
     if fitted["target_type_"] == "multiclass" and not has_shape(fitted["target_mean_"], n_classes):
         raise ArtifactInvalid("an encoder has another number of means than classes")
+
+
+def check_labels(part: Any) -> None:
+    """Check that several labels of a row have a column each: without a dictionary, the first call makes one of them.
+
+    The matrix is as wide as the dictionary, in which two equal labels are one, with the column of the latter.
+    """
+    fitted = vars(part)
+    if "classes_" in fitted:
+        labels = fitted["classes_"]
+        # scikit-learn asks labels for their hashes, which only plain values have at once.
+        if not has_shape(labels, ANY) or not all(map(is_plain, labels)) or len(set(labels)) != len(labels):
+            raise ArtifactInvalid("an encoder has other labels than different ones in an array")
+    if fitted.get("_cached_dict") is not None:
+        check_columns(fitted["_cached_dict"])
+
+
+def check_classes(part: Any) -> None:
+    """Check that classes are sorted: scikit-learn sorts them again, and finds those of rows by bisection.
+
+    A gap among numbers that are objects keeps NumPy from sorting them, and then bisection leads beyond them.
+    """
+    if "classes_" not in vars(part):
+        return
+    classes = vars(part)["classes_"]
+    if not has_shape(classes, ANY) or classes.dtype.kind not in KINDS or not all(map(is_plain, classes)):
+        raise ArtifactInvalid("an encoder has other classes than plain values in an array")
+    with np.errstate(invalid="ignore"):
+        is_sorted = (classes[1:] > classes[:-1]).all()
+    if not is_sorted:
+        raise ArtifactInvalid("the classes of an encoder are not sorted")

@@ -18,6 +18,7 @@ from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.metrics import DistanceMetric
+from sklearn.metrics._dist_metrics import DistanceMetric64
 from sklearn.neighbors import BallTree, KDTree
 from sklearn.neighbors._base import NeighborsBase
 from sklearn.preprocessing import (
@@ -153,9 +154,10 @@ def _check_neighbours(target: Any, state: Any) -> None:
     inner = np.arange(n_nodes)[nodes["is_leaf"] == 0]
     # The children of node i are 2 i + 1 and 2 i + 2.
     check_inside(np.append(2 * inner + 2, 0), n_nodes)
-    for each in state:
-        if isinstance(each, DistanceMetric):
-            _check_metric(each, n_features)
+    # Native code takes None for a metric too, and calls what is behind it.
+    if not isinstance(state[11], DistanceMetric64):
+        raise ArtifactInvalid("a tree has no metric")
+    _check_metric(state[11], n_features)
 
 
 def _check_metric(metric: Any, n_features: int) -> None:

@@ -29,6 +29,7 @@ from sklearn.metrics.pairwise import linear_kernel, rbf_kernel
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import (
     BallTree,
+    KDTree,
     KNeighborsClassifier,
     KNeighborsRegressor,
     KNeighborsTransformer,
@@ -473,6 +474,16 @@ def test_a_metric_is_as_wide_as_its_rows() -> None:
     parts = (*state[:11], other, *state[12:])
 
     with pytest.raises(ArtifactInvalid, match="another width"):
+        unpickle(dumped(Reduced(function, *args, state=parts)))
+
+
+@pytest.mark.parametrize("kind", [BallTree, KDTree])
+@pytest.mark.parametrize("metric", [None, DistanceMetric.get_metric("euclidean", dtype=np.float32)])
+def test_a_tree_of_neighbours_has_a_metric(kind: Any, metric: Any) -> None:
+    function, args, state = kind(ROWS).__reduce__()
+    parts = (*state[:11], metric, *state[12:])
+
+    with pytest.raises(ArtifactInvalid, match="no metric"):
         unpickle(dumped(Reduced(function, *args, state=parts)))
 
 

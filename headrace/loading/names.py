@@ -56,10 +56,11 @@ METRICS = frozenset(
 )
 TREES = _paths(
     {
-        "sklearn.neighbors._ball_tree": "BallTree BallTree32 BallTree64",
-        "sklearn.neighbors._kd_tree": "KDTree KDTree32 KDTree64",
+        "sklearn.neighbors._ball_tree": "BallTree",
+        "sklearn.neighbors._kd_tree": "KDTree",
     }
 )
+"""Trees of neighbours; no estimator has those of single precision, which are of no common class with these."""
 
 BIT_GENERATORS = _paths(
     {

@@ -13,8 +13,6 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.gaussian_process.kernels import Kernel
 from sklearn.metrics import DistanceMetric
 from sklearn.neighbors import BallTree, KDTree
-from sklearn.neighbors._ball_tree import BallTree32
-from sklearn.neighbors._kd_tree import KDTree32
 from sklearn.tree._tree import Tree
 
 from headrace.errors import ArtifactInvalid
@@ -41,9 +39,9 @@ ONE_ARGUMENT_NAMES = frozenset(["func", "inverse_func", "weights"])
 """Attributes with functions that an estimator calls with one array; it calls others with two."""
 
 KINDS: dict[str, tuple[type, ...]] = {
-    "_tree": (KDTree, KDTree32, BallTree, BallTree32, type(None)),
+    "_tree": (KDTree, BallTree, type(None)),
     "kernel_": (Kernel,),
-    "tree_": (KDTree, KDTree32, BallTree, BallTree32, Tree),
+    "tree_": (KDTree, BallTree, Tree),
 }
 """Attributes that an estimator asks and that are no estimators -> their classes."""
 

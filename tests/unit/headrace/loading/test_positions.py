@@ -36,6 +36,8 @@ from sklearn.neighbors import (
     LocalOutlierFactor,
     RadiusNeighborsClassifier,
 )
+from sklearn.neighbors._ball_tree import BallTree32, BallTree64
+from sklearn.neighbors._kd_tree import KDTree32, KDTree64
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
@@ -54,6 +56,7 @@ from sklearn.utils import Bunch
 
 from headrace.errors import ArtifactInvalid
 from headrace.loading.archive import load_skops
+from headrace.loading.states import check_estimator
 from headrace.loading.unpickler import unpickle
 from tests.unit.headrace.loading.pickles import Reduced, dumped, objects, with_state
 
@@ -475,6 +478,22 @@ def test_a_metric_is_as_wide_as_its_rows() -> None:
 
     with pytest.raises(ArtifactInvalid, match="another width"):
         unpickle(dumped(Reduced(function, *args, state=parts)))
+
+
+@pytest.mark.parametrize("kind", [BallTree32, BallTree64, KDTree32, KDTree64])
+def test_trees_of_neighbours_that_no_estimator_makes_are_refused(kind: Any) -> None:
+    tree = kind(ROWS.astype(np.float32 if kind in (BallTree32, KDTree32) else float))
+
+    with pytest.raises(ArtifactInvalid, match=kind.__name__):
+        unpickle(dumped(tree))
+
+
+@pytest.mark.parametrize("kind", [BallTree32, BallTree64, KDTree32, KDTree64])
+def test_trees_that_nobody_checks_are_in_no_estimator(kind: Any) -> None:
+    tree = kind(ROWS.astype(np.float32 if kind in (BallTree32, KDTree32) else float))
+
+    with pytest.raises(ArtifactInvalid, match=f"a {kind.__name__} in _tree"):
+        check_estimator(changed("weighed neighbours", _tree=tree))
 
 
 @pytest.mark.parametrize("kind", [BallTree, KDTree])

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.cluster import Birch
 from sklearn.cluster._kmeans import _BaseKMeans
+from sklearn.covariance import EmpiricalCovariance
 from sklearn.ensemble import IsolationForest
 from sklearn.ensemble._forest import BaseForest
 from sklearn.ensemble._gb import BaseGradientBoosting
@@ -43,7 +44,7 @@ from headrace.loading.fitted.encoders import (
 )
 from headrace.loading.fitted.ensembles import check_histograms, check_isolation, check_stages, check_widths
 from headrace.loading.fitted.inside import ANY, check_columns, check_inside, has_shape, whole
-from headrace.loading.fitted.neighbours import check_centres, check_neighbours
+from headrace.loading.fitted.neighbours import check_centres, check_covariance, check_neighbours
 from headrace.loading.makers import check_sparse
 
 LINKED = (BallTree, DistanceMetric, KDTree, Tree)
@@ -235,6 +236,7 @@ _POSITIONS: dict[Any, Callable[[Any], None]] = {
     MultiLabelBinarizer: check_labels,
     PolynomialFeatures: _check_products,
     NeighborsBase: check_neighbours,
+    EmpiricalCovariance: check_covariance,
     _BaseKMeans | Birch: check_centres,
     IsolationForest: check_isolation,
     OneHotEncoder | OrdinalEncoder | TargetEncoder: check_categories,

@@ -1,5 +1,6 @@
-"""Checks of rows and centres, to which native code computes the distances of other rows."""
+"""Checks of rows and centres, to which native code computes the distances of other rows, and of their weights."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ THREADS_MAX = 1024
 _NORMS = frozenset(["X_norm_squared", "Y_norm_squared"])
 """Parameters of a metric that native code takes for the lengths of all rows."""
 
+_PARAMETERS: dict[str, tuple[int, ...]] = {"V": (1, 2), "VI": (2,), "w": (1,)}
+"""Parameters of a metric with a number for each feature, or for each two -> the dimensions that an array may have."""
+
 
 def check_neighbours(part: Any) -> None:
     """Check the rows of neighbours, their classes, and that there are as many as columns in the graph of them."""
@@ -33,13 +37,38 @@ def check_neighbours(part: Any) -> None:
     is_graph = part.metric == "precomputed" and width != n_rows
     if not (rows.shape == shape if issparse(rows) else has_shape(rows, *shape)) or is_graph:
         raise ArtifactInvalid("the neighbours are not as many as their graph has columns")
-    for name in ("metric_params", "effective_metric_params_"):
-        if _NORMS & (fitted.get(name) or {}).keys():
+    for name, metric in (("metric_params", "metric"), ("effective_metric_params_", "effective_metric_")):
+        known = fitted.get(name) or {}
+        if _NORMS & known.keys():
             raise ArtifactInvalid("the parameters of a metric hold lengths of rows")
+        # SciPy reads a matrix for as many features as the rows have. A function of Python has parameters of its own.
+        if not callable(fitted.get(metric)) and not _are_wide(known, width):
+            raise ArtifactInvalid("the parameters of a metric are for rows of another width")
     if "classes_" in fitted and fitted["outputs_2d_"] is not True:
         if not has_shape(fitted["_y"], n_rows):
             raise ArtifactInvalid("the neighbours are not as many as their classes")
         check_inside(fitted["_y"], len(fitted["classes_"]))
+
+
+def _are_wide(known: Mapping[str, Any], width: int) -> bool:
+    """Tell whether the parameters of a metric are for rows of a width; without one, SciPy computes it or refuses."""
+    for name, n_sides in _PARAMETERS.items():
+        value = known.get(name)
+        array = np.array(value) if type(value) in (list, tuple) else value
+        if array is not None and not any(has_shape(array, *[width] * sides) for sides in n_sides):
+            return False
+    return True
+
+
+def check_covariance(part: Any) -> None:
+    """Check that the matrices by which an estimator weighs distances to a place are as wide as its rows."""
+    fitted = vars(part)
+    matrices = [fitted[name] for name in ("covariance_", "precision_") if fitted.get(name) is not None]
+    if not matrices:
+        return
+    width = whole(fitted.get("n_features_in_"))
+    if not all(has_shape(each, width, width) for each in matrices):
+        raise ArtifactInvalid("a covariance is for rows of another width")
 
 
 def check_centres(part: Any) -> None:

@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 import scipy.sparse
 import skops.io
+from scipy.spatial.distance import minkowski
 from sklearn.cluster import Birch, BisectingKMeans, KMeans
+from sklearn.covariance import EllipticEnvelope, LedoitWolf
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import (
     GradientBoostingClassifier,
@@ -24,6 +26,7 @@ from sklearn.feature_extraction import DictVectorizer
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.feature_selection import mutual_info_classif
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.manifold import Isomap
 from sklearn.metrics import DistanceMetric
 from sklearn.metrics.pairwise import linear_kernel, rbf_kernel
 from sklearn.multiclass import OneVsRestClassifier
@@ -118,6 +121,25 @@ SOUND: dict[str, Callable[[], Any]] = {
     "weighed neighbours": lambda: KNeighborsRegressor(
         algorithm="ball_tree", metric="mahalanobis", metric_params={"V": np.eye(3)}
     ).fit(ROWS, CLASSES),
+    "neighbours of weighed features": lambda: KNeighborsRegressor(
+        algorithm="brute", metric="mahalanobis", metric_params={"VI": np.eye(3)}
+    ).fit(ROWS, CLASSES),
+    "neighbours of scaled features": lambda: KNeighborsTransformer(
+        algorithm="brute", metric="seuclidean", metric_params={"V": np.ones(3)}
+    ).fit(ROWS),
+    "neighbours by listed weights": lambda: KNeighborsTransformer(
+        algorithm="ball_tree", metric_params={"w": [1.0, 2.0, 3.0]}
+    ).fit(ROWS),
+    "neighbours by a function": lambda: KNeighborsTransformer(
+        algorithm="brute", metric=minkowski, metric_params={"w": 2.0}
+    ).fit(ROWS),
+    "a manifold": lambda: Isomap(
+        metric="mahalanobis", metric_params={"VI": np.eye(3)}, neighbors_algorithm="brute"
+    ).fit(ROWS),
+    "an envelope": lambda: EllipticEnvelope(random_state=0).fit(ROWS),
+    "an envelope of one feature": lambda: EllipticEnvelope(random_state=0).fit(ROWS[:, :1]),
+    "an envelope without its inverse": lambda: EllipticEnvelope(store_precision=False, random_state=0).fit(ROWS),
+    "a covariance": lambda: LedoitWolf().fit(ROWS[:, :1]),
     "classes of neighbours": lambda: KNeighborsClassifier(algorithm="brute").fit(ROWS, CLASSES),
     "classes of a radius": lambda: RadiusNeighborsClassifier(algorithm="brute").fit(ROWS, CLASSES),
     "isolation": lambda: IsolationForest(n_estimators=2).fit(ROWS),
@@ -244,6 +266,12 @@ def encoded(**attributes: Any) -> Any:
     return estimator
 
 
+def narrow_manifold() -> Any:
+    estimator = SOUND["a manifold"]()
+    estimator.nbrs_.effective_metric_params_ = {"VI": np.ones((1, 1))}
+    return estimator
+
+
 def small_sets() -> Any:
     estimator = SOUND["histograms"]()
     vars(estimator._predictors[0][0]).update(raw_left_cat_bitsets=np.zeros((9, 1), np.uint32))
@@ -367,6 +395,22 @@ POSITIONS: dict[str, Callable[[], Any]] = {
     "lengths of fewer neighbours": lambda: changed(
         "neighbours", effective_metric_params_={"Y_norm_squared": np.zeros(1)}
     ),
+    **{
+        f"{parameter} of fewer features in {name} of {kind}": functools.partial(
+            changed, kind, **{name: {parameter: np.ones((1, 1) if parameter == "VI" else 1)}}
+        )
+        for parameter in ("V", "VI", "w")
+        for name in ("metric_params", "effective_metric_params_")
+        for kind in ("neighbours of weighed features", "classes of a radius", "outliers")
+    },
+    "weights behind a mask": lambda: changed(
+        "neighbours of weighed features", effective_metric_params_={"VI": np.ma.masked_array(np.eye(3), True)}
+    ),
+    "one weight in a list": lambda: changed("neighbours of weighed features", effective_metric_params_={"VI": [1.0]}),
+    "weights of fewer features in a manifold": narrow_manifold,
+    "an inverse of fewer features": lambda: changed("an envelope", precision_=np.ones((1, 1))),
+    "a covariance of fewer features": lambda: changed("an envelope without its inverse", covariance_=np.ones((1, 1))),
+    "an envelope of no width": lambda: without(changed("an envelope", precision_=np.ones((1, 1))), "n_features_in_"),
     "a wide tree of an isolation": lambda: with_tree("isolation", 1, widened),
     "a wide tree of two features": lambda: with_tree("isolation by two features", 1, widened),
     "fewer features of an isolation": lambda: changed(

@@ -19,6 +19,8 @@ def check_categories(part: Any) -> None:
     if type(categories) is not list or not all(has_shape(values, ANY) for values in categories):
         raise ArtifactInvalid("an encoder has other categories than arrays in a list")
     for values in categories:
+        if values.dtype.kind not in KINDS:
+            raise ArtifactInvalid("an encoder has categories of another kind than numbers and texts")
         if values.dtype.kind in "OUS":
             continue
         # A gap is the last category.

@@ -44,6 +44,7 @@ from sklearn.neighbors._kd_tree import KDTree32, KDTree64
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
+    KBinsDiscretizer,
     LabelBinarizer,
     MultiLabelBinarizer,
     OneHotEncoder,
@@ -147,6 +148,7 @@ SOUND: dict[str, Callable[[], Any]] = {
     "clusters": lambda: KMeans(3, n_init=1).fit(ROWS),
     "clusters of halves": lambda: BisectingKMeans(3).fit(ROWS),
     "clusters of a tree": lambda: Birch(threshold=0.1, n_clusters=None).fit(ROWS),
+    "bins": lambda: KBinsDiscretizer(4, quantile_method="averaged_inverted_cdf").fit(ROWS),
     "splines": lambda: SplineTransformer().fit(ROWS),
     "sparse weights": lambda: LogisticRegression().fit(ROWS, CLASSES).sparsify(),
     **{
@@ -272,6 +274,16 @@ def narrow_manifold() -> Any:
     return estimator
 
 
+HALF_A_GAP = np.array([0, 1, 2, complex(1, np.nan)])
+"""Numbers of which the last is unequal to itself, and less than NaN in the order of NumPy."""
+
+
+def binned() -> Any:
+    estimator = SOUND["bins"]()
+    estimator._encoder.categories_ = [*estimator._encoder.categories_[:2], HALF_A_GAP]
+    return estimator
+
+
 def small_sets() -> Any:
     estimator = SOUND["histograms"]()
     vars(estimator._predictors[0][0]).update(raw_left_cat_bitsets=np.zeros((9, 1), np.uint32))
@@ -282,6 +294,13 @@ POSITIONS: dict[str, Callable[[], Any]] = {
     "fewer columns than categories": lambda: changed("encoder", _n_features_outs=[1]),
     "columns before the first": lambda: changed("encoder", categories_=[NUMBERS[:, 0]] * 2, _n_features_outs=[-5, 13]),
     "categories that are not sorted": lambda: changed("encoder", categories_=[np.array([9, 1, 2, 3])]),
+    **{
+        f"half a gap in {name}": functools.partial(changed, name, categories_=[HALF_A_GAP])
+        for name in ("encoder", "numbers of categories", "targets")
+    },
+    "times as categories": lambda: changed("encoder", categories_=[np.array([1, 2, 3, "NaT"], "datetime64[s]")]),
+    "a gap between categories": lambda: changed("encoder", categories_=[np.array([1, np.nan, 2, 3])]),
+    "half a gap in bins": binned,
     "categories that are sorted in part": lambda: changed("encoder", categories_=[np.array([2, 4, 1, 3])]),
     "a dropped one between two": lambda: changed(
         "encoder without the first", _drop_idx_after_grouping=objects(0.5, 0.5)
@@ -387,7 +406,7 @@ POSITIONS: dict[str, Callable[[], Any]] = {
     "labels of labels": lambda: changed("labels", classes_=objects((1.0, (2.0,)))),
     "classes around a gap": lambda: changed("classes", classes_=objects(3.0, np.nan, 1.0, 1.0, 1.0, 1.0, 2.0)),
     "repeated classes": lambda: changed("classes", classes_=np.zeros(3)),
-    "classes with half a gap": lambda: changed("classes", classes_=np.array([0, 1, complex(1, np.nan)])),
+    "classes with half a gap": lambda: changed("classes", classes_=HALF_A_GAP),
     "classes in a list": lambda: changed("classes", classes_=[1.0, 1.0]),
     "columns that no product fills": lambda: changed("products", _n_out_full=10**6),
     "more columns than products": lambda: changed("products of several features", n_output_features_=10**6),

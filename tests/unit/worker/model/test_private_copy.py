@@ -106,7 +106,7 @@ def test_a_mapped_estimator_predicts_as_one_that_was_read(
     assert not isinstance(held(read), np.memmap)
     assert np.array_equal(held(mapped), held(read))
     ours, theirs = (each.predict(ROWS[:50].tolist()) for each in (mapped, read))
-    assert (ours.predictions, ours.probabilities) == (theirs.predictions, theirs.probabilities)
+    assert (ours.predictions, ours.probability_rows()) == (theirs.predictions, theirs.probability_rows())
 
 
 def test_while_arrays_are_mapped_the_whole_copy_counts_as_memory(store: ModelStore, neighbors: Manifest) -> None:

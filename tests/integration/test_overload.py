@@ -23,7 +23,7 @@ from tests.support.processes import wait_for
 from tests.support.puppet import Act
 from tests.support.stack import Stack
 
-ROW_SECONDS = 0.02
+ROW_SECONDS = 0.05
 SECONDS = 3.0
 DEADLINE_SECONDS = 1.0
 SLOW = {"value": ROW_SECONDS, "act": int(Act.SLEEP)}
@@ -107,8 +107,8 @@ def test_a_request_with_more_rows_than_there_is_time_for(overloaded: Stack) -> N
     """While other rows wait it is refused at once, and a small request is served; alone it is tried."""
 
     async def scenario() -> None:
-        large = asyncio.create_task(ask(overloaded, 400, 30.0))
-        await until("some of it has left, and most waits", lambda: 0 < waiting_rows(overloaded) < 390)
+        large = asyncio.create_task(ask(overloaded, 200, 30.0))
+        await until("some of it has left, and most waits", lambda: 0 < waiting_rows(overloaded) < 190)
         refused = await ask(overloaded, 2000, 10.0)
         assert (refused.status, refused.body["type"]) == (503, "urn:headrace:problem:overloaded")
         small = await ask(overloaded, 1, 10.0)
@@ -131,7 +131,7 @@ def test_rows_of_callers_who_left_are_not_computed(overloaded: Stack) -> None:
     finally:
         for caller in callers:
             caller.close()
-    # Ten seconds of work. What is in a batch already is computed.
+    # 25 seconds of work. What is in a batch already is computed.
     wait_for("nothing of them is left", lambda: waiting_rows(overloaded) == 0)
     assert overloaded.predict(SLOW, params={"deadline": 5}).status_code == 200
 

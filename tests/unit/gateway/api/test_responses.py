@@ -225,7 +225,7 @@ def test_many_values_are_written_in_blocks_and_read_as_if_at_once(outputs: Outpu
     at_once = predicted(outputs, result, single=False)
     assert encoded(run(written(outputs, result))) == orjson.dumps(at_once)
     if len(outputs) == 1 and result["probabilities"]:
-        # The same probabilities, as a worker sends those of many rows.
+        # A worker sends the probabilities of many rows as text.
         text = {**result, "probabilities": as_text(result["probabilities"])}
         assert encoded(run(written(outputs, text))) == orjson.dumps(at_once)
     # An outcome, which is read in blocks of its text.

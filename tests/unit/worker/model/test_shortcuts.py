@@ -282,5 +282,8 @@ def test_an_estimator_that_answers_otherwise_for_arrays_gets_frames(store: Model
     assert found(LogisticRegression(max_iter=2000)) is not None
     assert found(in_disguise(max_iter=2000)) is None
     assert found(ByForm(max_iter=2000)) is None
+    without_a_parameter = LogisticRegression(max_iter=2000).fit(X, y)
+    del without_a_parameter.C
+    assert array_converter(manifest, without_a_parameter, row_converter(manifest), samples) is None
     # Without a row to try it on, nothing is known.
     assert array_converter(manifest, LogisticRegression(max_iter=2000).fit(X, y), row_converter(manifest), []) is None

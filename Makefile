@@ -20,11 +20,8 @@ demo: venv ## Send traffic to what `make up` or Compose runs: see every dashboar
 train: venv ## Train a new version of the example model (ARGS="--help" shows the options)
 	@$(RUN) -m headrace train $(ARGS)
 
-# Skips say why; with HEADRACE_REQUIRE_ALL=1 they are failures. Tests wait for processes more than they compute, hence four
-# at once; ARGS="-n 0" runs them one by one, as -s and --pdb need it. Folders go in the order of their names, so that the
-# many short unit tests fill the gaps at the end.
-test: venv-dev ## Run every test that this machine can run (ARGS="-k drift")
-	@env -u PYTHONDONTWRITEBYTECODE $(RUN) -m pytest -p tests.support.requirements -n 4 --dist loadscope --no-loadscope-reorder $(ARGS)
+test: venv-dev ## Run every test that this machine can run (ARGS="-k drift"; ARGS="-n 0 -s": one by one, with their output)
+	@sh scripts/test.sh $(RUN) $(ARGS)
 
 chaos: venv-dev ## Break everything, and see what holds: the fault matrix, with measured times (SECONDS=600 SEED=1 ARGS=--only-random; ARGS="--jobs 1000000")
 	@$(RUN) -m tests.chaos $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(ARGS)

@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -102,6 +103,13 @@ class Workers:
         """Return the reasons for which children could not load `<name> <version>`."""
         all_children = (child for children in self.children.values() for child in children)
         return {child.refused[model] for child in all_children if model in child.refused}
+
+    def held_instead(self, name: str, version: str, earlier: Sequence[str]) -> str | None:
+        """Return the first of earlier versions that all workers hold, if they refuse a version and none holds it."""
+        if not self.refusals(f"{name} {version}") or any(self.holders(name, version).values()):
+            return None
+        held = ((each, self.holders(name, each).values()) for each in earlier)
+        return next((each for each, holders in held if holders and all(holders)), None)
 
     def _children_for(self, model: str) -> dict[str, list[ChildHeartbeat]]:
         group = self.group_for(model.partition(" ")[0])

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from concurrent.futures import Executor, ThreadPoolExecutor
 
 from gateway.broker.workers import Workers
@@ -28,7 +28,7 @@ from shared.observability.log_limit import LogLimit
 logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 30.0
-"""Time that a move waits for the last workers, once one worker has the new version."""
+"""Time that a move waits for the last workers, once one has the new version; and that a trial waits for new workers."""
 
 LINES_PER_SECOND = 10
 """Log lines about versions that can't be read, which callers may ask for again and again."""
@@ -113,10 +113,7 @@ class Catalog:
         """The version of the default model that answers now."""
         # Never a version on trial: the model that is described and probed must not change by chance.
         state = self._state(self.default_model, self.alias_of(self.default_model))
-        served = self._served.get((self.default_model, state.current or ""))
-        if served is None:
-            raise LookupError("the default model was loaded at the start and can't have gone")
-        return served
+        return self._served[self.default_model, state.current or ""]
 
     def served_now(self, name: str, reference: str | None = None, split_key: str = "") -> ServedModel | None:
         """Return the version that a name and an alias or version mean for a split key; None if it is not in memory."""
@@ -153,8 +150,7 @@ class Catalog:
     async def _read(self, name: str, version: str, threads: Executor | None = None) -> ServedModel:
         """Read a version from the store in one of these threads, or in a common one; errors as in `get`."""
         try:
-            loop = asyncio.get_running_loop()
-            served = await loop.run_in_executor(threads, self._made, name, version)
+            served = await asyncio.get_running_loop().run_in_executor(threads, self._made, name, version)
         except ModelNotFound:
             raise UnknownModel() from None
         except ModelError as error:
@@ -213,8 +209,7 @@ class Catalog:
         """Tell whether an alias that the store lost can be dropped: some alias has to serve the default model."""
         if name != self.default_model or alias != self.alias_of(name):
             return True
-        others = self.aliases(name)
-        others.pop(alias, None)
+        others = {each: version for each, version in self.aliases(name).items() if each != alias}
         successor = others.get(served_alias(others))
         return successor is not None and await self._read_ahead(name, successor, f"{alias} is kept") is not None
 
@@ -222,23 +217,16 @@ class Catalog:
         """Take over a record of the store: move its alias if the workers are ready, start and end its trials."""
         states = self._aliases[name]
         states[alias] = state = states.get(alias, _UNKNOWN).pointed_to(record.version, time.monotonic())
-        earlier = self._held_instead(name, state.current, record.previous) if state.current else None
+        earlier = self._workers.held_instead(name, state.current, record.previous) if state.current else None
         if earlier and await self._read_ahead(name, earlier, f"{alias} stays {state.current}") is not None:
             logger.warning("%s: %s is %s, because workers refuse %s", name, alias, earlier, state.current)
             states[alias] = state = state.fallen_back(earlier, time.monotonic())
         if state.wanted is not None and await self._can_move(name, alias, state.wanted, state.since):
             logger.info("%s: %s is now %s, was %s", name, alias, state.wanted, state.current or "nothing")
             states[alias] = state = state.moved()
-        split = await self._running(name, record.split)
-        shadow = await self._running(name, record.shadow)
+        split = await self._running(name, record.split, state.rollout.split)
+        shadow = await self._running(name, record.shadow, state.rollout.shadow)
         states[alias] = state.with_rollout(Rollout(split, shadow))
-
-    def _held_instead(self, name: str, version: str, earlier: Sequence[str]) -> str | None:
-        """Return the first of earlier versions that all workers hold, if they refuse a version and none holds it."""
-        if not self._workers.refusals(f"{name} {version}") or any(self._workers.holders(name, version).values()):
-            return None
-        held = ((each, self._workers.holders(name, each).values()) for each in earlier)
-        return next((each for each, holders in held if holders and all(holders)), None)
 
     async def _can_move(self, name: str, alias: str, version: str, since: float) -> bool:
         if not self._workers_ready(name, version, time.monotonic() - since):
@@ -247,12 +235,22 @@ class Catalog:
         answers = alias in (self.alias_of(name), PRODUCTION) and self._in_use(name)
         return not answers or await self._read_ahead(name, version, f"{alias} does not move") is not None
 
-    async def _running(self, name: str, trial: Trial | None) -> RunningTrial[ServedModel] | None:
+    async def _running(
+        self, name: str, trial: Trial | None, before: RunningTrial[ServedModel] | None
+    ) -> RunningTrial[ServedModel] | None:
         """Return a trial of the store as a running one; None if there is none, or the workers are not ready for it."""
-        if trial is None or not self._in_use(name) or not self._workers_ready(name, trial.version, 0.0):
+        if trial is None or not self._in_use(name):
             return None
+        ready_at = now = time.monotonic()
+        if not self._workers_ready(name, trial.version, 0.0):
+            # Workers and children that start load one version after the other: meanwhile a running trial goes on.
+            if before is None or before.version.manifest.version != trial.version:
+                return None
+            ready_at = before.ready_at
+            if self._workers.refusals(f"{name} {trial.version}") or now - ready_at > PATIENCE_SECONDS:
+                return None
         served = await self._read_ahead(name, trial.version, "it gets no trial")
-        return RunningTrial(served, trial.share) if served is not None else None
+        return RunningTrial(served, trial.share, ready_at) if served is not None else None
 
     async def _read_ahead(self, name: str, version: str, consequence: str) -> ServedModel | None:
         """Return a version before a request asks for it; None, after a log line, if it can't be read."""

@@ -15,6 +15,8 @@ class RunningTrial(Generic[Version]):
 
     version: Version
     share: float
+    ready_at: float = 0.0
+    """Time at which the workers were last seen to have the version in memory, in seconds of the monotonic clock."""
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ def test_sums_are_exact_over_recycled_children_and_several_gateway_processes(
     new_stack: NewStack, puppet_models: Path, puppet: Manifest
 ) -> None:
     options = {"DEFAULT_MODEL": "puppet", "GATEWAY_PROCESSES": "2", "WORKER_MAX_TASKS_PER_CHILD": "10"}
-    stack = new_stack(puppet_models, workers=2, PREDICT_DEADLINE_SECONDS="30", **options).start()
+    stack = new_stack(puppet_models, workers=2, PREDICT_DEADLINE_SECONDS="60", **options).start()
     stack.wait_for_slots(4)
     before, gateway_before = workers(stack), gateway(stack)
     for name in ("inference_predictions_total", "inference_queue_wait_seconds_count"):

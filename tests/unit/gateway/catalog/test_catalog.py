@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 from gateway.batching.batcher import Batcher
+from gateway.broker.workers import Workers
 from gateway.catalog.catalog import LINES_PER_SECOND, LOOK_UPS_TOGETHER, PATIENCE_SECONDS, Catalog
 from gateway.catalog.row_parser import RowParser
 from gateway.catalog.served_model import ServedModel
@@ -88,6 +89,9 @@ class FakeWorkers:
 
     def refusals(self, label: str) -> set[str]:
         return self.refused.get(label, set())
+
+    def held_instead(self, name: str, version: str, earlier: Sequence[str]) -> str | None:
+        return Workers.held_instead(cast(Workers, self), name, version, earlier)
 
 
 class FakeBatcher:
@@ -717,14 +721,44 @@ def test_a_refused_version_gets_no_trial(at: Gateway, kind: str) -> None:
     assert (at.serves(), at.catalog.trials("sticks")) == ("v1", {})
 
 
-def test_a_trial_ends_when_the_version_is_refused_or_gone_from_memory(at: Gateway) -> None:
+@pytest.fixture
+def split(at: Gateway) -> Gateway:
+    """Return a gateway whose only worker holds v1 and v2, and in which v2 answers all."""
     at.workers.hold("a", "sticks v1", "sticks v2")
     at.store.put("sticks", "latest", "v1", split=Trial(version="v2", share=1.0))
     at.look()
     assert at.serves() == "v2"
-    at.workers.hold("a", "sticks v1")
-    at.look()
-    assert at.serves() == "v1"
+    return at
+
+
+def test_a_trial_ends_when_the_version_is_refused(split: Gateway) -> None:
+    split.workers.refused["sticks v2"] = {"of another library"}
+    split.look()
+    assert split.serves() == "v1"
+
+
+def test_a_trial_goes_on_while_a_new_worker_loads_its_version(split: Gateway) -> None:
+    split.workers.hold("b", "sticks v1")
+    split.look(PATIENCE_SECONDS - 1)
+    assert split.serves() == "v2", "the caller with this key keeps the version"
+    split.workers.hold("b", "sticks v1", "sticks v2")
+    split.look()
+    split.workers.hold("a", "sticks v1", partly=["sticks v2"])
+    split.look(PATIENCE_SECONDS)
+    assert split.serves() == "v2"
+
+
+def test_a_trial_ends_when_its_version_stays_away_from_memory(split: Gateway) -> None:
+    split.workers.hold("a", "sticks v1")
+    split.look(PATIENCE_SECONDS)
+    split.look()
+    assert split.serves() == "v1"
+
+
+def test_another_version_on_trial_waits_until_the_workers_are_ready(split: Gateway) -> None:
+    split.store.put("sticks", "latest", "v1", split=Trial(version="v3", share=1.0))
+    split.look()
+    assert split.serves() == "v1"
 
 
 def test_a_shadow_gets_a_copy_and_answers_no_caller(at: Gateway) -> None:

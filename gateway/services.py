@@ -68,8 +68,11 @@ class Services:
 
         Raises:
             KeyFileError: if the file of API keys can't be used.
+            ModelError: if the file of public keys can't be used.
         """
         self.settings = settings
+        self._store = store
+        self._signers = settings.signers
         self._keys = KeyRing(settings.api_keys_file) if settings.api_keys_file is not None else None
         self.guard = Guard(self._keys)
         self.redis = connect(settings.redis_url, COMMAND_SECONDS)
@@ -116,7 +119,13 @@ class Services:
         self.metrics.jobs_open_limit.set(settings.jobs_open_max)
 
     def _serve(self, manifest: Manifest) -> ServedModel:
-        """Make a version; called in a thread, as the parser of thousands of features takes a while."""
+        """Make a version; called in a thread, as the parser of thousands of features takes a while.
+
+        Raises:
+            ModelError: if it must be signed and is not, or the store does not answer.
+        """
+        if self._signers is not None:
+            manifest = self._signers.check(self._store, manifest)
         self.metrics.know(manifest.name)
         settings = self.settings
         # A single row is taken, however long its answer is.

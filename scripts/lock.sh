@@ -29,7 +29,7 @@ compile 3.10 dev.txt pyproject.toml --all-extras \
 compile 3.10 runtime.txt pyproject.toml --all-extras \
     --group gateway --group worker --group training --group tracing --group local \
     --constraints requirements/dev.txt
-compile 3.10 gateway.txt pyproject.toml --extra s3 --group gateway --group tracing \
+compile 3.10 gateway.txt pyproject.toml --extra s3 --extra sign --group gateway --group tracing \
     --constraints requirements/dev.txt
 compile 3.10 worker.txt pyproject.toml --all-extras --group worker --group training --group tracing \
     --constraints requirements/dev.txt

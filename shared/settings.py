@@ -2,12 +2,16 @@
 
 import sys
 from importlib.util import find_spec
-from typing import Literal, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.broker_url import normalized
+
+if TYPE_CHECKING:
+    from headrace.models.signing import PublicKeys
 
 
 class CommonSettings(BaseSettings):
@@ -23,6 +27,9 @@ class CommonSettings(BaseSettings):
 
     default_model: str = "iris"
     """The model that `/predict` and `/jobs` use; its alias `latest` says which version."""
+
+    model_public_key: Path | None = None
+    """PEM file of Ed25519 public keys; versions signed by none of them are refused. Without it none are checked."""
 
     log_level: str = Field(default="INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")
     """Least severe level that is logged."""
@@ -63,6 +70,20 @@ class CommonSettings(BaseSettings):
                 "the batch could not be answered before its process is killed"
             )
         return self
+
+    @property
+    def signers(self) -> "PublicKeys | None":
+        """The public keys, read anew; None if versions need no signature.
+
+        Raises:
+            ModelError: if the file of public keys can't be used.
+        """
+        if self.model_public_key is None:
+            return None
+        # Imported only where signatures are asked for, because OpenSSL is large.
+        from headrace.models.signing import PublicKeys
+
+        return PublicKeys.read(self.model_public_key)
 
     @property
     def visibility_timeout_seconds(self) -> float:

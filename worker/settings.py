@@ -46,9 +46,6 @@ class WorkerSettings(CommonSettings):
     skops_trusted_types: str = Field(default="", pattern=rf"^$|^{_DOTTED}(,{_DOTTED})*$")
     """Types that a skops artifact may hold beside those that skops trusts, separated by commas."""
 
-    model_public_key: Path | None = None
-    """PEM file of Ed25519 public keys; versions signed by none of them are refused. Without it none are checked."""
-
     worker_drain_seconds: float = Field(default=20.0, gt=0)
     """Seconds that running batches have to finish when the worker stops; then they go back to the queue."""
 
@@ -79,13 +76,8 @@ class WorkerSettings(CommonSettings):
         Raises:
             ModelError: if the file of public keys can't be used.
         """
-        signers = None
-        if self.model_public_key is not None:
-            # Imported only where signatures are asked for, because OpenSSL is large.
-            from headrace.models.signing import PublicKeys
-
-            signers = PublicKeys.read(self.model_public_key)
-        return AllowList(frozenset(_parts(self.trusted_modules)), frozenset(_parts(self.skops_trusted_types)), signers)
+        modules, types = _parts(self.trusted_modules), _parts(self.skops_trusted_types)
+        return AllowList(frozenset(modules), frozenset(types), self.signers)
 
 
 def _parts(text: str) -> list[str]:

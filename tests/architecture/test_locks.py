@@ -96,7 +96,7 @@ def test_what_runs_is_what_was_tested(lock: str, python: str) -> None:
 @pytest.mark.parametrize(
     ("lock", "extras", "groups"),
     [
-        ("gateway", ["s3"], ["gateway", "tracing"]),
+        ("gateway", ["s3", "sign"], ["gateway", "tracing"]),
         ("worker", EXTRAS, ["worker", "training", "tracing"]),
         ("runtime", EXTRAS, [group for group in GROUPS if group != "dev"]),
         ("dev", EXTRAS, GROUPS),

@@ -1,5 +1,6 @@
-"""Workers with a public key serve the versions that the key has signed, and no others."""
+"""Gateways and workers with a public key serve the versions that the key has signed, and no others."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -7,8 +8,10 @@ from typing import Any
 
 import numpy as np
 from sklearn.dummy import DummyClassifier
+from sklearn.tree import DecisionTreeClassifier
 
 from headrace import export
+from headrace.models.signing import sign
 from headrace.models.store import ModelStore
 from tests.integration.conftest import NewStack
 from tests.support.exposition import Scrape
@@ -41,6 +44,11 @@ def test_only_what_is_signed_serves(new_stack: NewStack, tmp_path: Path) -> None
     [line] = [line for line in worker.log().splitlines() if line.startswith("headrace: ")]
     assert "it is not signed, and MODEL_PUBLIC_KEY asks for that" in line
     assert "Traceback" not in worker.log()
+    stack.gateway.start()
+    wait_for("the gateway without a signed model ends", lambda: not stack.gateway.running)
+    assert stack.gateway.stop() == 1
+    assert "it is not signed, and MODEL_PUBLIC_KEY asks for that" in stack.gateway.log()
+    assert "Traceback" not in stack.gateway.log()
 
     promote(store, "v1", "--sign", str(key))
     stack.start()
@@ -58,3 +66,27 @@ def test_only_what_is_signed_serves(new_stack: NewStack, tmp_path: Path) -> None
     assert any("refused m v2" in line and "it is not signed" in line for line in worker.log().splitlines())
     counted = Scrape(f"http://127.0.0.1:{stack.metrics_ports[0]}/metrics")
     assert counted.total("inference_model_loads_total", model="m", outcome="refused") >= 1
+
+
+def test_features_of_a_signed_version_cannot_be_swapped(new_stack: NewStack, tmp_path: Path) -> None:
+    store = ModelStore(tmp_path / "models")
+    key, public = signing_key(tmp_path / "model.key")
+    rows = np.array([[0.0, 1.0], [1.0, 0.0]])
+    for name in ("m", "swapped"):
+        export(DecisionTreeClassifier().fit(rows, ["no", "yes"]), rows, name=name, store=store, scores={})
+    versions = {name: sign(store, name, "latest", key).version for name in ("m", "swapped")}
+    manifest = tmp_path / "models/swapped" / versions["swapped"] / "manifest.json"
+    signed = manifest.read_text()
+    document = json.loads(signed)
+    document["features"].reverse()
+    keys = public_file(tmp_path / "model.pub", public)
+    stack = new_stack(Path(store.root), DEFAULT_MODEL="m", MODEL_PUBLIC_KEY=str(keys)).start()
+    row = {document["features"][0]["name"]: 0.0, document["features"][1]["name"]: 1.0}
+
+    manifest.write_text(json.dumps(document))
+    answer = stack.http.post("/models/swapped/predict", json=row)
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:headrace:problem:model_unavailable")
+    assert "none of the keys in MODEL_PUBLIC_KEY has signed it as it is" in stack.gateway.log()
+
+    manifest.write_text(signed)
+    assert stack.http.post("/models/swapped/predict", json=row).json()["prediction"] == "yes"

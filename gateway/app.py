@@ -18,7 +18,7 @@ from gateway.api.endpoint import HotEndpoint
 from gateway.api.health import health_routes
 from gateway.api.jobs import SubmitEndpoint, job_routes
 from gateway.api.models import model_routes
-from gateway.api.openapi import install_openapi
+from gateway.api.openapi import openapi_document
 from gateway.api.predict import PredictEndpoint
 from gateway.api.statuses import problem_of
 from gateway.errors import RequestError
@@ -87,10 +87,10 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         lifespan=lifespan,
         # A redirect would repeat the host and the scheme of the request, which the caller chose.
         redirect_slashes=False,
-        # Served by `docs_routes` instead, with a policy of what a browser may load.
+        # Served by `docs_routes` instead: the document is written once, the page has a policy of what a browser loads.
         docs_url=None,
         redoc_url=None,
-        openapi_url="/openapi.json" if settings.serves_docs else None,
+        openapi_url=None,
         middleware=[Middleware(RequestMiddleware, exchanges), Middleware(HeadMiddleware)],
         exception_handlers={
             Problem: _problem,
@@ -110,8 +110,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app.include_router(model_routes(services))
     app.include_router(health_routes(services))
     if settings.serves_docs:
-        app.include_router(docs_routes(app))
-    install_openapi(app, services)
+        app.include_router(docs_routes(app, services))
+    app.openapi = lambda: openapi_document(app, services, services.catalog.default)  # type: ignore[method-assign]
     return app
 
 

@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+VALUE_BYTES = 8
+"""Bytes of a value in a body, about, with its name."""
+
 REPLY_BYTES = 1_000_000
 """Bytes of the reply to a batch of several rows at most: parsing one holds up the event loop for some 5 ms."""
 
@@ -132,8 +135,8 @@ class Services:
         rows_max = min(settings.rows_max, max(1, settings.answer_max_bytes // answer_row_bytes(manifest)))
         batch_rows_max = min(settings.batch_rows_max, max(1, REPLY_BYTES // answer_row_bytes(manifest)))
         for_batches = settings.model_copy(update={"batch_rows_max": batch_rows_max})
-        # A value takes two bytes of a body, or none where it may be left out: then there are no more rows either.
-        rows_max = min(rows_max, max(1, settings.body_max_bytes // (2 * len(manifest.features))))
+        # Where values may be left out, there are no more rows either than a body has room for with all of them.
+        rows_max = min(rows_max, max(1, settings.body_max_bytes // (VALUE_BYTES * len(manifest.features))))
         return ServedModel(
             manifest,
             RowParser(manifest, rows_max, settings.text_max_characters),

@@ -1,4 +1,4 @@
-"""`/docs`: the OpenAPI document as a page."""
+"""`/openapi.json`, the OpenAPI document, and `/docs`, the document as a page."""
 
 import base64
 import hashlib
@@ -8,16 +8,19 @@ from fastapi import APIRouter, FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import Response
 
+from gateway.api.openapi import OpenApiDocument
+from gateway.services import Services
+
+_DOCUMENT = "/openapi.json"
 _SCRIPTS = "https://cdn.jsdelivr.net"
 _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
 
-def docs_routes(app: FastAPI) -> APIRouter:
-    """Return the route of the page, which may load Swagger UI's files and call this gateway, and nothing else."""
+def docs_routes(app: FastAPI, services: Services) -> APIRouter:
+    """Return the routes; the page may load Swagger UI's files and call this gateway, and nothing else."""
     router = APIRouter()
-    page = get_swagger_ui_html(
-        openapi_url=app.openapi_url or "", title=f"{app.title} API", swagger_favicon_url="data:,"
-    )
+    document = OpenApiDocument(app, services)
+    page = get_swagger_ui_html(openapi_url=_DOCUMENT, title=f"{app.title} API", swagger_favicon_url="data:,")
     # The browser runs only the inline scripts with these hashes.
     hashes = " ".join(
         f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'"
@@ -34,6 +37,10 @@ def docs_routes(app: FastAPI) -> APIRouter:
         "frame-ancestors": "'none'",
     }
     page.headers["Content-Security-Policy"] = "; ".join(f"{name} {value}" for name, value in policy.items())
+
+    @router.get(_DOCUMENT, include_in_schema=False)
+    async def openapi() -> Response:
+        return Response(await document.json(), media_type="application/json")
 
     @router.get("/docs", include_in_schema=False)
     async def docs() -> Response:

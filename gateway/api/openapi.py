@@ -1,7 +1,9 @@
 """The OpenAPI document: FastAPI's, plus the hot routes with the default model's schema and examples."""
 
+import asyncio
 from typing import Any
 
+import orjson
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
@@ -53,20 +55,38 @@ _PREFERRED_KEY = {
 }
 
 
-def install_openapi(app: FastAPI, services: Services) -> None:
-    """Replace `app.openapi`; the document is rebuilt when the default model changes its version."""
-    made_for: list[ServedModel] = []
+class OpenApiDocument:
+    """The document as JSON, written once for each version of the default model.
 
-    def openapi() -> dict[str, Any]:
-        served = services.catalog.default
-        if app.openapi_schema is None or made_for != [served]:
-            app.openapi_schema = _document(app, served)
-            if services.guard.required:
-                _require_keys(app.openapi_schema)
-            made_for[:] = [served]
-        return app.openapi_schema
+    A thread writes it: for thousands of features that takes seconds.
+    """
 
-    app.openapi = openapi  # type: ignore[method-assign]
+    def __init__(self, app: FastAPI, services: Services) -> None:
+        self._app = app
+        self._services = services
+        self._writing = asyncio.Lock()
+        self._served: ServedModel | None = None
+        self._json = b""
+
+    async def json(self) -> bytes:
+        """Return the document for the version of the default model that answers now."""
+        async with self._writing:
+            served = self._services.catalog.default
+            if served is not self._served:
+                self._json = await asyncio.to_thread(self._written, served)
+                self._served = served
+            return self._json
+
+    def _written(self, served: ServedModel) -> bytes:
+        return orjson.dumps(openapi_document(self._app, self._services, served))
+
+
+def openapi_document(app: FastAPI, services: Services, served: ServedModel) -> dict[str, Any]:
+    """Return the document with a version as the default model; blocks, for thousands of features for seconds."""
+    document = _document(app, served)
+    if services.guard.required:
+        _require_keys(document)
+    return document
 
 
 def _document(app: FastAPI, served: ServedModel) -> dict[str, Any]:

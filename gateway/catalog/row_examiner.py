@@ -30,10 +30,11 @@ Mistakes = list[tuple[tuple[int | str, ...], str]]
 class RowExaminer:
     """An examiner of the bodies for one model."""
 
-    def __init__(self, row: CoreSchema, names: Collection[str], rows_max: int) -> None:
-        """Take the schema of a row, the names of its values, and the most rows of a body."""
+    def __init__(self, row: CoreSchema, names: Collection[str], required: Collection[str], rows_max: int) -> None:
+        """Take the schema of a row, the names of its values and of those that it must have, and the most rows."""
         self._row = SchemaValidator(row)
         self._names = frozenset(names)
+        self._required = [name for name in names if name in required]
         instances = core_schema.list_schema(min_length=1, max_length=rows_max)
         self._envelope = SchemaValidator(
             core_schema.typed_dict_schema({INSTANCES: core_schema.typed_dict_field(instances)}, extra_behavior="forbid")
@@ -63,10 +64,16 @@ class RowExaminer:
         instances = envelope[INSTANCES]
         return self._checked(instances, [(INSTANCES, at) for at in range(len(instances))])
 
+    def _first_missing(self, value: dict[str, Any]) -> list[str]:
+        return list(islice((name for name in self._required if name not in value), MISTAKES_MAX))
+
     def _checked(self, values: list[Any], paths: list[tuple[int | str, ...]]) -> list[Row]:
         rows: list[Row] = []
         mistakes: Mistakes = []
         for value, path in zip(values, paths, strict=True):
+            if isinstance(value, dict) and len(value) + MISTAKES_MAX < len(self._required):
+                mistakes += [((*path, name), "Field required") for name in self._first_missing(value)]
+                break
             try:
                 row = self._row.validate_python(_without_surplus(value, self._names))
             except ValidationError as error:

@@ -15,6 +15,11 @@ LARGE_SHARE = 0.75
 """Share of the limit that larger ones may have."""
 
 
+def declared_bytes(length: bytes) -> int:
+    """Return the value of a `Content-Length` of digits; 20 digits exceed every limit, and no more are read."""
+    return int(length.lstrip(b"0")[:20] or b"0")
+
+
 class BodyReader:
     """A reader of request bodies with a limit on the bytes held in this process.
 
@@ -62,8 +67,8 @@ class BodyReader:
         if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):
             raise Problem(415, "unsupported_media_type", "send it uncompressed", {"Accept-Encoding": "identity"})
         length = headers.get(b"content-length", b"")
-        # A body that declares itself too large is refused unread. 20 digits exceed every limit: no more are parsed.
-        if length.isdigit() and int(length[:20]) > self.max_bytes:
+        # A body that declares itself too large is refused unread.
+        if length.isdigit() and declared_bytes(length) > self.max_bytes:
             raise self._too_large()
 
     async def read_json(self, headers: Mapping[bytes, bytes], receive: Receive, owner: str = "") -> bytes:

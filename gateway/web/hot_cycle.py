@@ -12,7 +12,7 @@ from typing import Any, cast
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from gateway.fairness.answers import PIECE_BYTES, in_pieces
-from gateway.fairness.bodies import BodyReader
+from gateway.fairness.bodies import BodyReader, declared_bytes
 from gateway.problems import Problem
 from gateway.web.exchange import Exchanges
 from gateway.web.hot_request import HotHandler, HotRequest, match_path
@@ -50,7 +50,7 @@ class HotRoutes:
             return None
         headers = dict(protocol.headers)
         length = headers.get(b"content-length", b"")
-        if not length.isdigit() or int(length[:20]) > HOT_BODY_BYTES or b"transfer-encoding" in headers:
+        if not length.isdigit() or declared_bytes(length) > HOT_BODY_BYTES or b"transfer-encoding" in headers:
             return None
         return HotCycle(protocol, self._exchanges, handler, path.decode(), parameters, query, headers)
 

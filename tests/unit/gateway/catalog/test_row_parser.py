@@ -1,6 +1,7 @@
 import json
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,8 +10,9 @@ from pydantic import ValidationError
 from pydantic_core import SchemaValidator
 
 from gateway.api.statuses import ERRORS_SHOWN, problem_of
+from gateway.catalog.parts_limit import PARTS_MIN
 from gateway.catalog.row_examiner import MISTAKES_MAX
-from gateway.catalog.row_parser import PARTS_MIN, QUICK_ROW_BYTES, TEXT_CHARACTERS, RowParser, flat_row
+from gateway.catalog.row_parser import QUICK_ROW_BYTES, TEXT_CHARACTERS, RowParser, flat_row
 from gateway.errors import InvalidRows, RequestError
 from gateway.problems import Problem
 from headrace.models.manifest import Feature, Manifest
@@ -626,3 +628,27 @@ def test_rows_without_texts_count_by_their_values() -> None:
     body = json.dumps({"instances": [{"length": 1.0, "width": 2.0}] * 10}).encode()
 
     assert parser().parse(body).memory_bytes == 10 * (64 + 32 * 2)
+
+
+@pytest.mark.parametrize("surplus", ['"a":[' + "[]," * 5_000 + "[]]", ",".join(f'"{at}":1' for at in range(1_500))])
+def test_missing_names_cost_no_copies_of_the_body(surplus: str) -> None:
+    of = parser(*(f"feature {at}" for at in range(300)))
+    body = f"{{{surplus}}}".encode()
+    tracemalloc.start()
+    try:
+        problem = refusal(body, of)
+        _, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert problem.status == 422
+    assert most_bytes < 300 * len(body)
+
+
+def test_of_very_many_missing_names_the_first_are_named() -> None:
+    with pytest.raises(InvalidRows) as caught:
+        parser(*(f"feature {at}" for at in range(3 * MISTAKES_MAX))).parse(b'{"feature 0":1}')
+
+    assert str(caught.value).startswith(f"at least {MISTAKES_MAX} values")
+    assert len(caught.value.mistakes) == MISTAKES_MAX
+    assert caught.value.mistakes[0] == (("feature 1",), "Field required")

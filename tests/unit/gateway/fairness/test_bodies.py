@@ -7,7 +7,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
-from gateway.fairness.bodies import SMALL_BYTES, BodyReader
+from gateway.fairness.bodies import SMALL_BYTES, BodyReader, declared_bytes
 from gateway.problems import Problem
 from tests.support.coroutines import run, until
 
@@ -262,3 +262,10 @@ def test_a_body_that_ends_badly_is_not_held_against_others() -> None:
         with pytest.raises((ClientDisconnect, Problem)):
             run(bodies.read_json(JSON, caller))
         assert bodies.held_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"), [(b"0", 0), (b"5", 5), (b"0" * 20 + b"5000000", 5_000_000), (b"9" * 200, int("9" * 20))]
+)
+def test_the_declared_length_is_read_as_a_number(length: bytes, expected: int) -> None:
+    assert declared_bytes(length) == expected

@@ -1,7 +1,7 @@
 """The check that a queue entry is a task of ours, made before anything else reads the entry."""
 
 import base64
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -65,14 +65,36 @@ def _is_ours(name: str, value: Any) -> bool:
     return value is None or value == UNUSED_HEADERS.get(name, value)
 
 
-def argument(entry: bytes) -> tuple[str, str, bool]:
-    """Return an entry's task name, argument and redelivered flag; the name is "" if the entry is not a task of ours."""
+class Entry(NamedTuple):
+    """A queue entry as a child reads it that takes it itself."""
+
+    task: str
+    payload: str
+    redelivered: bool
+    queue: str
+    tag: str
+    """The delivery tag, which no other entry has."""
+    traces: Any
+    """The header `traces`, unchecked."""
+
+
+def read(entry: bytes) -> Entry | None:
+    """Read an entry; return None if it is not a task of ours."""
     if problem(entry) is not None:
-        return "", "", False
+        return None
     message = orjson.loads(entry)
-    properties = message["properties"]
+    properties, headers = message["properties"], message["headers"]
+    delivery = properties["delivery_info"]
     ((payload,), _, _) = orjson.loads(_body(message["body"], properties.get("body_encoding")))
-    return message["headers"]["task"], payload, bool(properties["delivery_info"].get("redelivered"))
+    redelivered = bool(delivery.get("redelivered"))
+    return Entry(
+        headers["task"],
+        payload,
+        redelivered,
+        delivery["routing_key"],
+        properties["delivery_tag"],
+        headers.get("traces"),
+    )
 
 
 def _body(body: Any, encoding: Any) -> bytes:

@@ -33,6 +33,7 @@ from worker.consumer.pool import PoolMonitor, end_with_parent, keep_failures_sma
 from worker.consumer.remote_control import RemoteControl
 from worker.consumer.shutdown import bound_shutdown, run
 from worker.consumer.watchdog import Pulse, Watchdog
+from worker.execution.chain import ChainBoard
 from worker.execution.tasks import register_tasks
 from worker.metrics.server import start_metrics_server
 from worker.metrics.worker import WorkerMetrics, metrics_shard
@@ -63,9 +64,15 @@ def create_worker(settings: WorkerSettings) -> Celery:
     predictors = _load_predictors(settings, store, metrics)
     app = _make_app(settings, time.monotonic() - began_at)
     app.headrace_load_of = predictors.load_of
-    child = PoolChild(worker_name(), settings, store, predictors, metrics)
+    board = ChainBoard(settings.worker_concurrency)
+    queues = consumed_queues(settings.pinned_models)
+    child = PoolChild(worker_name(), settings, store, predictors, metrics, queues, board)
     register_tasks(app, lambda: child.runner)
-    _connect_signals(settings, child, LostBatches(settings.redis_url, partial(count_lost_rows, store, metrics)))
+    lost = LostBatches(settings.redis_url, partial(count_lost_rows, store, metrics), board, worker_name())
+    app.headrace_on_child_death = lost.on_child_death
+    signals.worker_shutting_down.connect(lambda **_: board.stop(), weak=False)
+    signals.worker_shutdown.connect(lambda **_: lost.give_back(settings.worker_concurrency), weak=False)
+    _connect_signals(settings, child, lost)
     return app
 
 

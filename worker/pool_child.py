@@ -1,5 +1,6 @@
 """The parts of the worker that every pool child has for itself."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from threadpoolctl import threadpool_limits
@@ -7,7 +8,8 @@ from threadpoolctl import threadpool_limits
 from headrace.models.store import ModelStore
 from shared.observability.multiprocess import forget_predecessor
 from worker.execution.batch_runner import BatchRunner
-from worker.metrics.worker import WorkerMetrics, metrics_shard
+from worker.execution.chain import ChainBoard, ChainOptions, held_by
+from worker.metrics.worker import WorkerMetrics, child_index, metrics_shard
 from worker.model.cache import PredictorCache
 from worker.model.refresher import Refresher
 from worker.settings import WorkerSettings
@@ -27,7 +29,11 @@ class PoolChild:
         store: ModelStore,
         predictors: PredictorCache,
         metrics: WorkerMetrics,
+        queues: Sequence[str],
+        board: ChainBoard,
     ) -> None:
+        self._queues = queues
+        self._board = board
         self._worker_name = worker_name
         self._settings = settings
         self._store = store
@@ -53,8 +59,16 @@ class PoolChild:
         forget_predecessor(metrics_shard())
         metrics.children_started.inc()
         threadpool_limits(1)
+        place = child_index() or 0
+        # A child that is replaced after so many tasks counts batches by them.
+        limit_seconds = 0.0 if settings.worker_max_tasks_per_child else settings.task_soft_time_limit_seconds
         runner = BatchRunner(
-            settings.redis_url, self._predictors, metrics, settings.lease_seconds, settings.result_max_bytes
+            settings.redis_url,
+            self._predictors,
+            metrics,
+            settings.lease_seconds,
+            settings.result_max_bytes,
+            ChainOptions(held_by(self._worker_name, place), self._queues, limit_seconds, self._board, place),
         )
         if settings.tracing:
             runner.start_tracing()

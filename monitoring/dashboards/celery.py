@@ -24,8 +24,8 @@ def celery_row() -> Row:
 def _tasks() -> model.Panel:
     return lines(
         "Celery tasks",
-        "Tasks by Celery's events. A task is a batch of rows or of jobs; entries that a worker claims beside the task "
-        "that it runs have no events.",
+        "Tasks by Celery's events. A task is a chain of batches of rows, of up to a second, or a batch of jobs; "
+        "entries that a child takes itself have no events.",
         "ops",
         *(Query(moving_rate(f"celery_task_{event}_total"), event, INTERVAL) for event in EVENTS),
         no_value=NO_EXPORTER,
@@ -35,7 +35,8 @@ def _tasks() -> model.Panel:
 def _runtime() -> model.Panel:
     return lines(
         "Celery task runtime",
-        "P95 of tasks that succeeded, from their start to their end: loading, computing and answering.",
+        "P95 of tasks that succeeded, from their start to their end: loading, computing and answering. Under load a "
+        "task of predictions is a chain of up to a second.",
         "s",
         Query(quantile(0.95, "celery_task_runtime", by=("name",)), "{{name}}", INTERVAL),
         no_value=NO_EXPORTER,

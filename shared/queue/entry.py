@@ -1,7 +1,7 @@
 """The check that a queue entry is a task of ours, made before anything else reads the entry."""
 
 import base64
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -31,31 +31,58 @@ FURTHER_TASKS = frozenset(["callbacks", "chain", "chord", "errbacks"])
 """Parts of a body's third element, in which Celery embeds what a worker publishes after the task; none may be set."""
 
 
+class Entry(NamedTuple):
+    """A queue entry as a child reads it that takes it itself."""
+
+    task: str
+    payload: str
+    redelivered: bool
+    queue: str
+    tag: str
+    """The delivery tag, which no other entry has."""
+    traces: Any
+    """The header `traces`, unchecked."""
+
+
 def problem(entry: bytes) -> str | None:
     """Return why an entry is not a task of ours, or None if it is one."""
+    found = _examined(entry)
+    return found if isinstance(found, str) else None
+
+
+def read(entry: bytes) -> Entry | None:
+    """Read an entry; return None if it is not a task of ours."""
+    found = _examined(entry)
+    return None if isinstance(found, str) else found
+
+
+def _examined(entry: bytes) -> Entry | str:
+    """Return what an entry holds, or why it is not a task of ours."""
     try:
         message = orjson.loads(entry)
         headers, properties = message["headers"], message["properties"]
         # A worker records an entry that it holds: values that are nested too deep can be read, but not written again.
         orjson.dumps([{**message, "body": ""}])
-        if headers["task"] not in (PREDICT_TASK, RUN_JOBS_TASK, SHADOW_TASK):
+        task = headers["task"]
+        if task not in (PREDICT_TASK, RUN_JOBS_TASK, SHADOW_TASK):
             return "unknown task"
         if headers["id"] is None or not all(_is_ours(name, value) for name, value in headers.items()):
             return "wrong headers"
         if (message["content-type"], message["content-encoding"]) != ("application/json", "utf-8"):
             return "wrong content type"
-        exchange, queue = properties["delivery_info"]["exchange"], properties["delivery_info"]["routing_key"]
+        delivery, tag = properties["delivery_info"], properties["delivery_tag"]
+        exchange, queue = delivery["exchange"], delivery["routing_key"]
         # An entry is given back by these two: others would have it written into any key that a worker may write.
         returns = exchange == "" and isinstance(queue, str) and is_queue(queue)
-        if not returns or not isinstance(properties["delivery_tag"], str):
+        if not returns or not isinstance(tag, str):
             return "wrong properties"
         args, kwargs, embed = orjson.loads(_body(message["body"], properties.get("body_encoding")))
         well_formed = len(args) == 1 and isinstance(args[0], str) and kwargs == {} and isinstance(embed, dict)
         if not well_formed or not embed.keys() <= FURTHER_TASKS or any(embed.values()):
             return "wrong arguments"
+        return Entry(task, args[0], bool(delivery.get("redelivered")), queue, tag, headers.get("traces"))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "malformed"
-    return None
 
 
 def _is_ours(name: str, value: Any) -> bool:
@@ -63,16 +90,6 @@ def _is_ours(name: str, value: Any) -> bool:
     if name in TEXT_HEADERS:
         return value is None or isinstance(value, str)
     return value is None or value == UNUSED_HEADERS.get(name, value)
-
-
-def argument(entry: bytes) -> tuple[str, str, bool]:
-    """Return an entry's task name, argument and redelivered flag; the name is "" if the entry is not a task of ours."""
-    if problem(entry) is not None:
-        return "", "", False
-    message = orjson.loads(entry)
-    properties = message["properties"]
-    ((payload,), _, _) = orjson.loads(_body(message["body"], properties.get("body_encoding")))
-    return message["headers"]["task"], payload, bool(properties["delivery_info"].get("redelivered"))
 
 
 def _body(body: Any, encoding: Any) -> bytes:

@@ -42,6 +42,9 @@ WORKER_COUNTS = f"{PREFIX}workers:counts"
 CHILDREN = f"{PREFIX}children"
 """Hash: `<worker>/<slot>` -> the heartbeat of a pool child (JSON)."""
 
+HELD = f"{PREFIX}held:"
+"""Beginning of the keys of lists, one of each pool child: the entry that it has taken from a queue by itself."""
+
 DEAD_LETTERS = f"{PREFIX}dead_letters"
 """List: queue entries that were not tasks of ours, and damaged data, each with its queue and the reason (JSON)."""
 

@@ -24,7 +24,8 @@ from shared.queue.contract import (
     ShadowMessage,
 )
 from shared.queue.dead_letters import DeadLetter, read
-from shared.queue.entry import argument, problem
+from shared.queue.entry import problem
+from shared.queue.entry import read as read_entry
 
 PROBLEM_MAX_BYTES = 5000
 MESSAGES: Mapping[str, type[Message]] = {
@@ -62,15 +63,16 @@ def check_body(parser: RowParser, manifest: Manifest, body: bytes) -> None:
 def check_entry(entry: bytes) -> bool:
     """Check that a queue entry is valid, or becomes a dead letter that keeps it; return True if it is valid."""
     reason = problem(entry)
-    task, payload, redelivered = argument(entry)
-    if reason is not None:
-        assert (task, payload, redelivered) == ("", "", False)
+    found = read_entry(entry)
+    if found is None:
+        assert reason is not None
         letter = read(DeadLetter.of(entry, "bulk", reason, 1.0).model_dump_json().encode())
         assert letter is not None
         assert letter.content == entry
         return False
-    assert isinstance(payload, str)
-    check_payload(MESSAGES[task], payload)
+    assert reason is None
+    assert isinstance(found.payload, str)
+    check_payload(MESSAGES[found.task], found.payload)
     return True
 
 

@@ -97,18 +97,20 @@ class PoolMonitor(bootsteps.StartStopStep):  # type: ignore[misc]
         self._timer: Any = None
         self._pauses: RestartPauses | None = None
         self._load_of = consumer.app.headrace_load_of
+        self._answer_for = consumer.app.headrace_on_child_death
         super().__init__(consumer)
 
     def start(self, consumer: Any) -> None:
         """Look every half second; a look costs one waitpid per child."""
         if self._pauses is None:
-            self._pauses = RestartPauses(consumer.pool._pool, self._name_load)
+            self._pauses = RestartPauses(consumer.pool._pool, self._on_death)
         for process in consumer.pool._pool._pool:
             _keep_registrable(process)
         self._timer = consumer.timer.call_repeatedly(MAINTAIN_SECONDS, consumer.pool._pool.maintain_pool)
 
-    def _name_load(self, child: Any) -> None:
-        """Log which version a child was loading that its own timer has ended."""
+    def _on_death(self, child: Any) -> None:
+        """Answer for what a dead child held, and log which version it was loading if its own timer has ended it."""
+        self._answer_for(child)
         if child.exitcode == -signal.SIGALRM:
             version = self._load_of(child.pid) or "a version"
             logger.error("pool child %d ended: it loaded %s for longer than MODEL_LOAD_SECONDS", child.pid, version)

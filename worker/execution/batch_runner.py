@@ -16,7 +16,8 @@ from shared.observability.log_limit import LogLimit
 from shared.queue import keys
 from shared.queue.broker_clock import BrokerClock
 from shared.queue.contract import BatchReply, ErrorCode, Lane, PredictMessage, RunJobsMessage, ShadowMessage
-from shared.queue.replies import REPLIES_KEPT, REPLY_TTL_SECONDS, Result, failure
+from shared.queue.replies import Result, failure
+from worker.execution.chain import NO_CHAINS, BatchChain, ChainOptions
 from worker.execution.jobs import JobRuns, StartedJob
 from worker.execution.results import BatchResult, expired, predict_calls, sendable
 from worker.metrics.harmless import harmless
@@ -49,6 +50,7 @@ class BatchRunner:
         metrics: WorkerMetrics,
         lease_seconds: float,
         result_max_bytes: int,
+        chain_options: ChainOptions = NO_CHAINS,
     ) -> None:
         self._predictors = predictors
         self._metrics = metrics
@@ -58,6 +60,7 @@ class BatchRunner:
         # for replies before that.
         self._redis = connect(redis_url, retries=6)
         self._jobs = JobRuns(self._redis, lease_seconds, result_max_bytes)
+        self.chain = BatchChain(self._redis, chain_options)
         self._result_max_bytes = result_max_bytes
         self._tracing: ChildTracing | None = None
         self._unloaded_lines = LogLimit(LINES_PER_SECOND, 1.0)
@@ -156,10 +159,7 @@ class BatchRunner:
             # Each call by itself: a neighbour with a large or unreadable answer must not cost the others theirs.
             results = [sendable(each, self._result_max_bytes)[0] for each in results]
             reply = _reply_json(message, started_at, compute_seconds, results)
-        with self._redis.pipeline(transaction=False) as pipe:
-            pipe.xadd(message.reply_to, {"reply": reply}, maxlen=REPLIES_KEPT, approximate=True)
-            pipe.expire(message.reply_to, REPLY_TTL_SECONDS)
-            pipe.execute()
+        self.chain.reply(message.reply_to, reply)
 
     def run_jobs(self, message: RunJobsMessage, redelivered: bool, queue: str) -> None:
         """Start the jobs that may run, predict them together per model version, and write their outcomes.

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from shared.errors import PredictionError
 from shared.queue import keys
 from shared.queue.contract import JOB_DAMAGED, RUN_JOBS_TASK, ErrorCode, JobStatus, RunJobsMessage
-from shared.queue.entry import argument
+from shared.queue.entry import read
 from shared.queue.job_scripts import script
 from shared.queue.replies import Result, failure
 from worker.execution.results import sendable
@@ -205,10 +205,10 @@ class JobRuns:
 
 def _jobs_of(entry: bytes) -> list[str] | None:
     """Return the ids of the jobs of a queue entry; None if it is no entry of jobs, or was redelivered."""
-    task, payload, redelivered = argument(entry)
-    if task != RUN_JOBS_TASK or redelivered:
+    found = read(entry)
+    if found is None or found.task != RUN_JOBS_TASK or found.redelivered:
         return None
     try:
-        return RunJobsMessage.model_validate_json(payload).jobs
+        return RunJobsMessage.model_validate_json(found.payload).jobs
     except ValidationError:
         return None

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import redis
@@ -21,6 +22,7 @@ from shared.queue.contract import (
     ShadowMessage,
 )
 from worker.execution.batch_runner import BatchRunner
+from worker.execution.chain import Batch
 from worker.model.loader import contained, name_of
 
 logger = logging.getLogger(__name__)
@@ -37,8 +39,10 @@ def register_tasks(app: Celery, runner: Callable[[], BatchRunner]) -> None:
         message = _decoded(PredictMessage, payload)
         if message is None:
             return
-        with _answered(lambda error: runner().fail_calls(message, error)):
-            runner().predict(message, getattr(self.request, "traces", None))
+        first = Batch(message, getattr(self.request, "traces", None))
+        for batch in runner().chain.run(first, self.request.delivery_info["routing_key"], self.request.id):
+            with _answered(partial(runner().fail_calls, batch.message)):
+                runner().predict(*batch)
 
     @app.task(name=RUN_JOBS_TASK, bind=True, shared=False)  # type: ignore[untyped-decorator]
     def run_jobs(self: Any, payload: str) -> None:

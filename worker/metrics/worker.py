@@ -39,11 +39,19 @@ class ShadowCounts(NamedTuple):
     failed: Counter
 
 
+def child_index() -> int | None:
+    """Return the place of this process in the pool; None in the main process.
+
+    billiard gives an index to a new child only after it has joined the old child with that index.
+    """
+    index: int | None = getattr(current_process(), "index", None)
+    return index
+
+
 def metrics_shard() -> str:
     """Return the name of this process in the names of its metrics files, which must not contain an underscore."""
-    # A pool child takes over the files of the child before it: billiard gives an index to a new child only after it
-    # has joined the old child with that index.
-    index = getattr(current_process(), "index", None)
+    # A pool child takes over the files of the child before it.
+    index = child_index()
     return f"main{os.getpid()}" if index is None else f"slot{index}"
 
 

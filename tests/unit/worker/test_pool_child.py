@@ -5,6 +5,7 @@ import pytest
 
 from worker import pool_child
 from worker.execution.batch_runner import BatchRunner
+from worker.execution.chain import ChainBoard
 from worker.pool_child import PoolChild
 
 
@@ -29,11 +30,18 @@ class Parts:
         self.runner: BatchRunner = runner
 
     def child(self, tracing: bool = False) -> PoolChild:
-        settings: Any = SimpleNamespace(redis_url="redis://", lease_seconds=1, result_max_bytes=1, tracing=tracing)
+        settings: Any = SimpleNamespace(
+            redis_url="redis://",
+            lease_seconds=1,
+            result_max_bytes=1,
+            tracing=tracing,
+            worker_max_tasks_per_child=0,
+            task_soft_time_limit_seconds=25.0,
+        )
         counter = SimpleNamespace(inc=lambda: self.done.append("count"))
         metrics: Any = SimpleNamespace(children_started=counter, mark_loaded=print)
         nothing: Any = None
-        return PoolChild("worker@here", settings, nothing, nothing, metrics)
+        return PoolChild("worker@here", settings, nothing, nothing, metrics, ["interactive"], ChainBoard(1))
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from kombu.transport.virtual import Channel
 from kombu.transport.virtual import Message as Delivered
 
 from gateway.broker.celery_message import queue_entry
+from shared.errors import PredictionError
 from shared.queue.celery_app import make_celery
 from shared.queue.contract import Message, PredictMessage, Row, RunJobsMessage, ShadowMessage, packed
 from shared.settings import CommonSettings
@@ -32,9 +33,13 @@ class Ran:
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
+        self.chain = SimpleNamespace(run=lambda first, *_: [first])
 
     def predict(self, message: PredictMessage, traces: object) -> None:
         self.messages.append(message)
+
+    def fail_calls(self, message: PredictMessage, error: PredictionError) -> None:
+        """Fail nothing: these batches succeed."""
 
     def run_jobs(self, message: RunJobsMessage, redelivered: bool, queue: str) -> None:
         self.messages.append(message)

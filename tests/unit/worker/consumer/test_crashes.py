@@ -8,13 +8,17 @@ from billiard.einfo import ExceptionWithTraceback
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from fakeredis import FakeRedis, FakeServer
 
+from gateway.broker.celery_message import queue_entry
 from headrace.models.store import ModelStore
 from shared.queue import keys
+from shared.queue.celery_app import make_celery
 from shared.queue.contract import PREDICT_TASK, RUN_JOBS_TASK, BatchReply, Call, PredictMessage, RunJobsMessage
 from shared.queue.replies import REPLY_TTL_SECONDS
+from shared.settings import CommonSettings
 from tests.unit.worker.conftest import Publish
 from tests.unit.worker.metrics.test_worker import samples
-from worker.consumer.crashes import LostBatches, Request, count_lost_rows
+from worker.consumer.crashes import LostBatches, Request, count_lost_rows, timed_out
+from worker.execution.chain import ChainBoard, held_by
 from worker.metrics.worker import WorkerMetrics
 from worker.model.predictor import Predictor
 
@@ -36,11 +40,12 @@ class Main:
     def __init__(self, broker: FakeServer) -> None:
         self.redis: Any = FakeRedis(server=broker)
         self.counted: list[tuple[str, str, str, int]] = []
-        self._lost = LostBatches("redis://", lambda *counted: self.counted.append(counted))
+        self.board = ChainBoard(2)
+        self.lost = LostBatches("redis://", lambda *counted: self.counted.append(counted), self.board, "worker@here")
 
     def fails(self, task: str, payload: str, exception: BaseException) -> None:
         """Report a failed task as Celery does."""
-        self._lost.on_task_failure(
+        self.lost.on_task_failure(
             sender=SimpleNamespace(name=task), exception=exception, args=[payload], task_id="1", signal=None
         )
 
@@ -150,3 +155,64 @@ def test_a_child_without_memory_for_a_task_is_a_lost_child(reported: Any, monkey
     assert isinstance(lost, WorkerLostError)
     assert "memory" in str(lost)
     assert isinstance(other, ValueError)
+
+
+# --- batches that a child has taken itself
+
+HELD = held_by("worker@here", 1)
+
+
+def dead_child(pid: int = 8) -> Any:
+    return SimpleNamespace(pid=pid, index=1, exitcode=-9)
+
+
+def taken(main: Main, *batches: PredictMessage) -> None:
+    for batch in batches:
+        main.redis.lpush(HELD, queue_entry(make_celery(CommonSettings()), batch, "", 1.0))
+
+
+@pytest.mark.parametrize("code", ["worker_lost", "time_limit"])
+def test_the_callers_of_a_taken_batch_are_told_when_its_child_is_found_dead(main: Main, code: str) -> None:
+    taken(main, BATCH)
+    if code == "time_limit":
+        timed_out.add(8)
+
+    main.lost.on_child_death(dead_child())
+
+    [(_, fields)] = main.redis.xrange(REPLY_TO)
+    reply = BatchReply.model_validate_json(fields[b"reply"])
+    assert [result["error"]["code"] for result in reply.results] == [code] * 2
+    assert main.counted == [("iris", "v1", code, 3)]
+    assert not main.redis.exists(HELD)
+    assert not timed_out
+
+
+def test_a_batch_that_was_answered_before_its_child_died_is_not_answered_again(main: Main) -> None:
+    main.board.note_answered(1, "1")
+    main.fails(PREDICT_TASK, BATCH.to_json(), WorkerLostError("signal 9"))
+    main.lost.on_child_death(dead_child())
+
+    assert (main.redis.exists(REPLY_TO), main.counted) == (0, [])
+
+
+def test_taken_batches_go_back_at_the_end_of_the_worker(main: Main) -> None:
+    taken(main, BATCH, BATCH)
+    first = main.redis.lindex(HELD, -1)
+
+    main.lost.give_back(2)
+
+    assert main.redis.llen("interactive") == 2
+    assert main.redis.rpop("interactive") == first
+    assert not main.redis.exists(HELD)
+
+
+def test_without_a_broker_taken_batches_are_left_to_their_deadlines(
+    main: Main, broker: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    taken(main, BATCH)
+    broker.connected = False
+
+    main.lost.on_child_death(dead_child())
+    main.lost.give_back(2)
+
+    assert "lost batch not reported: ConnectionError" in caplog.text

@@ -48,7 +48,7 @@ class FakePool:
 
 
 def a_consumer(timer: Any, pool: FakePool) -> Any:
-    app = SimpleNamespace(headrace_load_of={8: "m v2"}.get)
+    app = SimpleNamespace(headrace_load_of={8: "m v2"}.get, headrace_on_child_death=lambda _: None)
     return SimpleNamespace(timer=timer, pool=SimpleNamespace(_pool=pool), app=app)
 
 

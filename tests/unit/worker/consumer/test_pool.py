@@ -191,3 +191,10 @@ def test_the_report_of_a_failed_task_fits_a_pipe(monkeypatch: pytest.MonkeyPatch
     assert type(get_pickled_exception(again.exception)).__name__ == "ConnectionError"
     assert "redis" in again.traceback
     assert again.exc_info[0] is redis.ConnectionError
+
+
+def test_a_child_that_dies_while_the_worker_starts_does_not_end_the_worker() -> None:
+    consumer = a_consumer(SimpleNamespace(call_repeatedly=lambda *_: None), FakePool())
+    PoolMonitor(consumer).start(consumer)
+
+    assert consumer.pool.did_start_ok()

@@ -20,6 +20,8 @@ from sklearn.feature_extraction import DictVectorizer
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.metrics import DistanceMetric
 from sklearn.metrics._dist_metrics import DistanceMetric64
+from sklearn.mixture._base import BaseMixture
+from sklearn.multioutput import _BaseChain
 from sklearn.neighbors import BallTree, KDTree
 from sklearn.neighbors._base import NeighborsBase
 from sklearn.preprocessing import (
@@ -28,6 +30,7 @@ from sklearn.preprocessing import (
     OneHotEncoder,
     OrdinalEncoder,
     PolynomialFeatures,
+    SplineTransformer,
     TargetEncoder,
 )
 from sklearn.svm._base import LIBSVM_IMPL, BaseLibSVM
@@ -45,7 +48,8 @@ from headrace.loading.fitted.encoders import (
 from headrace.loading.fitted.ensembles import check_histograms, check_isolation, check_stages, check_widths
 from headrace.loading.fitted.inside import ANY, check_columns, check_inside, has_shape, whole
 from headrace.loading.fitted.neighbours import check_centres, check_covariance, check_neighbours
-from headrace.loading.makers import check_sparse
+from headrace.loading.fitted.outputs import check_mixture, check_order
+from headrace.loading.makers import check_sparse, remake_splines
 
 LINKED = (BallTree, DistanceMetric, KDTree, Tree)
 """Classes whose objects are unusable without their state: native code would follow what is in their memory by chance.
@@ -231,10 +235,13 @@ _POSITIONS: dict[Any, Callable[[Any], None]] = {
     BaseGradientBoosting: check_stages,
     BaseHistGradientBoosting: check_histograms,
     BaseLibSVM: _check_vectors,
+    BaseMixture: check_mixture,
+    _BaseChain: check_order,
     CountVectorizer | DictVectorizer: _check_vocabulary,
     LabelBinarizer: check_classes,
     MultiLabelBinarizer: check_labels,
     PolynomialFeatures: _check_products,
+    SplineTransformer: remake_splines,
     NeighborsBase: check_neighbours,
     EmpiricalCovariance: check_covariance,
     _BaseKMeans | Birch: check_centres,

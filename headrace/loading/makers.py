@@ -211,16 +211,39 @@ def check_sparse(matrix: Any) -> None:
     """Check that the positions of a sparse matrix are inside of its shape.
 
     The constructors of SciPy look at the first and last pointer only, and its full check at no position at all if the
-    last pointer is 0. Of formats without pointers, the constructors check all.
+    last pointer is 0. They look at no place of a diagonal, which native code adds to the numbers of rows and columns.
+    Blocks may leave a rest of the rows, for which native code sets no pointers. The constructors check all else.
 
     Raises:
-        ArtifactInvalid: if a pointer is less than the one before.
+        ArtifactInvalid: if a pointer is less than the one before, a diagonal is outside, or blocks leave a rest.
         ValueError: if SciPy finds another mistake.
     """
+    if hasattr(matrix, "offsets"):
+        n_rows, n_columns = matrix.shape
+        # As Python's numbers, which do not overflow.
+        if not all(-n_rows < offset < n_columns for offset in matrix.offsets.tolist()):
+            raise ArtifactInvalid("a sparse matrix has diagonals outside of it")
+    if hasattr(matrix, "blocksize") and any(np.mod(matrix.shape, matrix.blocksize)):
+        raise ArtifactInvalid("a sparse matrix is of other than whole blocks")
     if hasattr(matrix, "indptr"):
         if (matrix.indptr[1:] < matrix.indptr[:-1]).any():
             raise ArtifactInvalid("a sparse matrix has pointers that do not ascend")
         matrix.check_format(full_check=True)
+
+
+def remake_splines(part: Any) -> None:
+    """Make the splines of an estimator anew: skops sets their knots, weights and degree without a check.
+
+    Raises:
+        ArtifactInvalid: if there is something else among them.
+        ValueError: if knots, weights and degree do not fit.
+    """
+    for each in vars(part).get("bsplines_", []):
+        if type(each) is not BSpline:
+            raise untrusted(f"a {type(each).__qualname__} in the place of a spline")
+        made = vars(_spline(vars(each)))
+        vars(each).clear()
+        vars(each).update(made)
 
 
 def _spline(state: Any) -> BSpline:

@@ -17,6 +17,7 @@ from sklearn.tree._tree import Tree
 
 from headrace.errors import ArtifactInvalid
 from headrace.loading.fitted.answers import check_answers_of
+from headrace.loading.fitted.places import check_places
 from headrace.loading.links import check_linked_parts, check_links
 from headrace.loading.names import ARGUMENT_NAMES, CORES, OPTIONS, PART_NAMES, TEXT_OPTIONS, is_special
 from headrace.loading.parts import leaves, parts
@@ -212,8 +213,9 @@ def check_estimator(estimator: Any) -> None:
     """Check the attributes of an estimator that was read already, and of all estimators of scikit-learn in it.
 
     Raises:
-        ArtifactInvalid: as `check_attributes` does.
+        ArtifactInvalid: as `check_attributes` and `check_places` do.
     """
+    check_places(estimator)
     own = [part for part in parts(estimator) if type(part).__module__.startswith("sklearn.")]
     for part in own:
         check_attributes(type(part), vars(part))

@@ -88,6 +88,8 @@ def check_histograms(part: Any) -> None:
     """
     fitted = vars(part)
     predictors = [*leaves(fitted.get("_predictors", []))]
+    if fitted.get("_bin_mapper") is not None:
+        _check_bins(fitted["_bin_mapper"])
     if not predictors:
         return
     mapper, width = fitted["_bin_mapper"], _width_of_histograms(part)
@@ -106,6 +108,19 @@ def check_histograms(part: Any) -> None:
         is_categorical = nodes["is_categorical"] != 0
         if not np.all(mapper.is_categorical_[nodes["feature_idx"][is_categorical]]):
             raise ArtifactInvalid("a tree takes a number for a category")
+
+
+def _check_bins(mapper: Any) -> None:
+    """Check that a mapper has the limits of the bins of each feature: native code takes as many for granted."""
+    known = vars(mapper) if type(mapper) is _BinMapper else {}
+    limits = known.get("bin_thresholds_")
+    if not (
+        type(limits) is list
+        and all(has_shape(each, ANY) and each.dtype == np.float64 for each in limits)
+        and has_shape(known["is_categorical_"], len(limits))
+        and has_shape(known["n_bins_non_missing_"], len(limits))
+    ):
+        raise ArtifactInvalid("a histogram gradient boosting has bins of other features")
 
 
 def _width_of_histograms(part: Any) -> int:

@@ -12,13 +12,13 @@ import pytest
 from sklearn.ensemble import GradientBoostingRegressor, HistGradientBoostingRegressor, RandomForestClassifier
 from sklearn.gaussian_process.kernels import RBF
 from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KDTree
+from sklearn.neighbors import KDTree, KernelDensity
 from sklearn.tree import DecisionTreeClassifier
 
 from headrace.errors import ArtifactInvalid
 from headrace.loading.states import check_estimator
 from headrace.loading.unpickler import unpickle
-from tests.unit.headrace.loading.pickles import Named, Reduced, dumped, objects, pickled
+from tests.unit.headrace.loading.pickles import Named, Reduced, dumped, objects, pickled, with_state
 
 
 def nested(depth: int) -> Any:
@@ -180,14 +180,14 @@ def boosting(**changes: Any) -> Any:
 @pytest.mark.parametrize(
     ("shape", "fits"),
     [
-        (tree, True),
+        (lambda: with_state(DecisionTreeClassifier(), tree_=tree(), n_features_in_=1), True),
         (lambda: tree(left_child=10**6), False),
         (lambda: tree(right_child=-7), False),
         (lambda: tree(left_child=0), False),
         (lambda: tree(feature=10**6), False),
         (lambda: tree(feature=-5), False),
         (lambda: without_state(DecisionTreeClassifier().fit([[0.0]], [0]).tree_), False),
-        (neighbours, True),
+        (lambda: with_state(KernelDensity(), tree_=neighbours()), True),
         (lambda: neighbours(idx_end=10**6), False),
         (lambda: neighbours(idx_start=-1), False),
         (lambda: neighbours(is_leaf=0), False),

@@ -30,7 +30,7 @@ from sklearn.metrics import DistanceMetric, accuracy_score, get_scorer, make_sco
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
 from sklearn.multioutput import ClassifierChain
-from sklearn.neighbors import KDTree, KNeighborsClassifier, KNeighborsTransformer
+from sklearn.neighbors import KDTree, KernelDensity, KNeighborsClassifier, KNeighborsTransformer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, KBinsDiscretizer, StandardScaler, normalize
 from sklearn.svm import SVC
@@ -512,8 +512,9 @@ def test_links_between_nodes_are_shared_with_no_other_part() -> None:
 
 def test_the_order_of_neighbours_is_shared_with_no_other_part() -> None:
     function, args, state = KDTree([[0.0], [1.0], [2.0]]).__reduce__()
-    content = pickled([state[1], Reduced(function, *args, state=state)])
+    tree = Reduced(function, *args, state=state)
+    content = pickled([state[1], with_state(KernelDensity(), tree_=tree)])
 
-    (order, tree), _ = unpickle(content)
+    (order, estimator), _ = unpickle(content)
 
-    assert not np.shares_memory(order, tree.get_arrays()[1])
+    assert not np.shares_memory(order, estimator.tree_.get_arrays()[1])

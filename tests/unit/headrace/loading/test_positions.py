@@ -22,6 +22,7 @@ from sklearn.ensemble import (
     IsolationForest,
     RandomForestRegressor,
 )
+from sklearn.ensemble._hist_gradient_boosting.binning import _BinMapper
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.feature_selection import mutual_info_classif
@@ -29,7 +30,9 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.manifold import Isomap
 from sklearn.metrics import DistanceMetric
 from sklearn.metrics.pairwise import linear_kernel, rbf_kernel
+from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multioutput import ClassifierChain, RegressorChain
 from sklearn.neighbors import (
     BallTree,
     KDTree,
@@ -74,6 +77,10 @@ def labels() -> Any:
     estimator = MultiLabelBinarizer().fit([[1.0, 2.0]])
     estimator.transform([[1.0]])
     return estimator
+
+
+def mixture(kind: Any, covariance: str) -> Any:
+    return kind(n_components=2, covariance_type=covariance, random_state=0).fit(ROWS)
 
 
 SOUND: dict[str, Callable[[], Any]] = {
@@ -145,6 +152,17 @@ SOUND: dict[str, Callable[[], Any]] = {
     "classes of a radius": lambda: RadiusNeighborsClassifier(algorithm="brute").fit(ROWS, CLASSES),
     "isolation": lambda: IsolationForest(n_estimators=2).fit(ROWS),
     "isolation by two features": lambda: IsolationForest(n_estimators=2, max_features=2).fit(ROWS),
+    "a chain": lambda: RegressorChain(LinearRegression()).fit(ROWS, ROWS),
+    "a chain in a listed order": lambda: RegressorChain(LinearRegression(), order=[2, 0, 1]).fit(ROWS, ROWS),
+    "a chain in an order of a tuple": lambda: RegressorChain(LinearRegression(), order=(2, 0, 1)).fit(ROWS, ROWS),
+    "a chain in a random order": lambda: ClassifierChain(LogisticRegression(), order="random").fit(
+        ROWS, np.eye(3, dtype=int)[CLASSES]
+    ),
+    **{
+        f"{covariance} components": functools.partial(mixture, GaussianMixture, covariance)
+        for covariance in ("full", "tied", "diag", "spherical")
+    },
+    "components of a prior": lambda: mixture(BayesianGaussianMixture, "full"),
     "clusters": lambda: KMeans(3, n_init=1).fit(ROWS),
     "clusters of halves": lambda: BisectingKMeans(3).fit(ROWS),
     "clusters of a tree": lambda: Birch(threshold=0.1, n_clusters=None).fit(ROWS),
@@ -290,6 +308,13 @@ def small_sets() -> Any:
     return estimator
 
 
+def mapped(**attributes: Any) -> Any:
+    """Return a histogram gradient boosting with changes of its bins."""
+    estimator = SOUND["histograms"]()
+    vars(estimator._bin_mapper).update(attributes)
+    return estimator
+
+
 POSITIONS: dict[str, Callable[[], Any]] = {
     "fewer columns than categories": lambda: changed("encoder", _n_features_outs=[1]),
     "columns before the first": lambda: changed("encoder", categories_=[NUMBERS[:, 0]] * 2, _n_features_outs=[-5, 13]),
@@ -375,6 +400,15 @@ POSITIONS: dict[str, Callable[[], Any]] = {
     "stages of one class": lambda: stages(3, _loss=loss(is_multiclass=False)),
     "stages behind another link": lambda: stages(3, _loss=loss(link=Bunch(link=np.diff))),
     "bins of fewer features": lambda: changed("histograms", _bin_mapper=Bunch(is_categorical_=np.zeros(4))),
+    "limits of fewer bins": lambda: mapped(bin_thresholds_=[np.ones(1)]),
+    "limits of fewer bins before a tree": lambda: with_state(mapped(bin_thresholds_=[np.ones(1)]), _predictors=[]),
+    "limits in an array": lambda: mapped(bin_thresholds_=np.ones((4, 9))),
+    "limits of whole numbers": lambda: mapped(bin_thresholds_=[np.ones(9, int)] * 4),
+    "fewer counts than bins": lambda: mapped(n_bins_non_missing_=np.ones(1, np.uint32)),
+    "fewer kinds than bins": lambda: with_state(mapped(is_categorical_=np.zeros(1, np.uint8)), _predictors=[]),
+    "bins in a list": lambda: changed("histograms", _bin_mapper=[SOUND["histograms"]()._bin_mapper]),
+    "bins that are not fitted": lambda: changed("histograms", _bin_mapper=_BinMapper(), _predictors=[]),
+    "another encoder in the place of bins": lambda: changed("histograms", _bin_mapper=KBinsDiscretizer()),
     "fewer features than links": lambda: changed("histograms", _n_features=0),
     "more neighbours than columns": lambda: changed("neighbours", n_samples_fit_=7),
     "more rows than columns": lambda: changed("weighed neighbours", n_samples_fit_=7, _fit_X=ROWS[:7]),
@@ -393,6 +427,26 @@ POSITIONS: dict[str, Callable[[], Any]] = {
     "neighbours of a class beyond in several outputs": lambda: changed(
         "classes of neighbours", _y=np.full(60, 1 << 30), outputs_2d_=[]
     ),
+    "a repeated place in a chain": lambda: changed("a chain", order_=np.zeros(3, np.int64)),
+    "a repeated place in a list": lambda: changed("a chain", order_=[0, 0, 2]),
+    "fewer places than a chain": lambda: changed("a chain", order_=np.arange(2)),
+    "more places than a chain": lambda: changed("a chain", order_=np.full(300, -1, np.int8)),
+    "places of a chain from its end": lambda: changed("a chain", order_=np.arange(-3, 0)),
+    "places of a chain in a matrix": lambda: changed("a chain", order_=np.array([[0, 1, 2]])),
+    "places of a chain behind a mask": lambda: changed("a chain", order_=np.ma.masked_array(np.zeros(3, int), True)),
+    "places that are no whole numbers": lambda: changed("a chain", order_=[0.0, 1.0, 2.0]),
+    "places in a tuple": lambda: changed("a chain", order_=(0, 1, 2)),
+    "fewer estimators than places": lambda: changed("a chain", estimators_=[]),
+    **{
+        f"{kind} components without a precision": lambda kind=kind: changed(  # type: ignore[misc]
+            f"{kind} components", precisions_cholesky_=SOUND[f"{kind} components"]().precisions_cholesky_[:1]
+        )
+        for kind in ("full", "tied", "diag", "spherical")
+    },
+    "components of a prior without a precision": lambda: changed(
+        "components of a prior", precisions_cholesky_=np.ones((1, 3, 3))
+    ),
+    "means of another width": lambda: changed("full components", means_=np.ones((2, 1))),
     "an array of widths": lambda: changed("encoder", _n_features_outs=np.array([4])),
     "a width that is no whole number": lambda: changed("encoder", _n_features_outs=[4.0]),
     "an array of categories": lambda: changed("encoder", categories_=np.array([[1, 2, 3, 4]])),
@@ -476,6 +530,9 @@ def test_positions_beyond_the_arrays_are_refused(name: str) -> None:
         *("an output", "counts of other vectors", "more neighbours than columns"),
         *("targets without encodings", "a kernel that compares no rows", "thousands of threads"),
         *(
+            "a repeated place in a chain",
+            "full components without a precision",
+            "limits of fewer bins",
             "an array of widths",
             "labels beyond",
             "repeated labels",
@@ -513,6 +570,7 @@ def test_parts_behind_a_mask_are_checked(hidden: bool) -> None:
         ("bsr", {"indices": np.array([10**9], np.int32)}),
         ("coo", {"coords": (np.array([10**9] * 4), np.arange(4))}),
         ("dia", {"offsets": np.arange(9)}),
+        *(("dia", {"offsets": np.array([place], np.int32)}) for place in (4, -4, 2**31 - 1, -(2**31))),
         ("csr", {"_shape": (4, 1)}),
         ("csr", {"data": objects(1, 2, 3, 4)}),
         ("csr", {"data": LinearRegression()}),
@@ -527,6 +585,14 @@ def test_the_positions_of_a_sparse_matrix_are_inside(form: str, changes: dict[st
         unpickle(dumped(matrix))
 
 
+@pytest.mark.parametrize("shape", [(3, 2), (2, 3)])
+def test_the_blocks_of_a_sparse_matrix_fill_it(shape: tuple[int, int]) -> None:
+    matrix = scipy.sparse.bsr_array((np.ones((1, 2, 2)), np.array([0]), np.array([0, 1])), shape=shape)
+
+    with pytest.raises(ArtifactInvalid, match="whole blocks"):
+        unpickle(dumped(matrix))
+
+
 @pytest.mark.parametrize("changes", [{"_c": np.zeros((1, 7))}, {"k": -7}, {"k": 10**9}, {"_t": np.zeros(11)}])
 def test_the_parts_of_a_spline_agree(changes: dict[str, Any]) -> None:
     splines = SOUND["splines"]()
@@ -534,6 +600,34 @@ def test_the_parts_of_a_spline_agree(changes: dict[str, Any]) -> None:
 
     with pytest.raises(ValueError, match=r"[Kk]not|order|knots"):
         unpickle(dumped(splines))
+
+    content = skops.io.dumps(splines)
+    with pytest.raises(ValueError, match=r"[Kk]not|order|knots"):
+        load_skops(content, skops.io.get_untrusted_types(data=content))
+
+
+def test_splines_of_skops_artifacts_are_splines() -> None:
+    sound, other = SOUND["splines"](), changed("splines", bsplines_=[np.log1p])
+    content = skops.io.dumps(sound)
+
+    read, _ = load_skops(content, skops.io.get_untrusted_types(data=content))
+
+    assert (read.transform(ROWS) == sound.transform(ROWS)).all()
+    with pytest.raises(ArtifactInvalid, match="in the place of a spline"):
+        load_skops(skops.io.dumps(other), ())
+
+
+@pytest.mark.parametrize("held", [lambda matrix: [matrix], lambda matrix: {"a": matrix}, objects])
+def test_sparse_matrices_in_containers_of_either_format_are_checked(held: Callable[[Any], Any]) -> None:
+    matrix = scipy.sparse.csr_array(np.eye(4))
+    matrix.indices = np.array([0, 10**9, 2, 3], np.int32)
+    estimator = with_state(LogisticRegression(), a=held(matrix))
+    content = skops.io.dumps(estimator)
+
+    with pytest.raises(ValueError, match="indices"):
+        unpickle(dumped(estimator))
+    with pytest.raises(ValueError, match="indices"):
+        load_skops(content, skops.io.get_untrusted_types(data=content))
 
 
 def test_a_metric_is_as_wide_as_its_rows() -> None:
@@ -558,7 +652,7 @@ def test_trees_of_neighbours_that_no_estimator_makes_are_refused(kind: Any) -> N
 def test_trees_that_nobody_checks_are_in_no_estimator(kind: Any) -> None:
     tree = kind(ROWS.astype(np.float32 if kind in (BallTree32, KDTree32) else float))
 
-    with pytest.raises(ArtifactInvalid, match=f"a {kind.__name__} in _tree"):
+    with pytest.raises(ArtifactInvalid, match=f"a {kind.__name__} in the place of .*_tree"):
         check_estimator(changed("weighed neighbours", _tree=tree))
 
 

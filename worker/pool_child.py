@@ -7,8 +7,9 @@ from threadpoolctl import threadpool_limits
 
 from headrace.models.store import ModelStore
 from shared.observability.multiprocess import forget_predecessor
+from shared.queue import keys
 from worker.execution.batch_runner import BatchRunner
-from worker.execution.chain import ChainBoard, ChainOptions, held_by
+from worker.execution.chain import ChainBoard, ChainOptions
 from worker.metrics.worker import WorkerMetrics, child_index, metrics_shard
 from worker.model.cache import PredictorCache
 from worker.model.refresher import Refresher
@@ -68,7 +69,7 @@ class PoolChild:
             metrics,
             settings.lease_seconds,
             settings.result_max_bytes,
-            ChainOptions(held_by(self._worker_name, place), self._queues, limit_seconds, self._board, place),
+            ChainOptions(keys.held(self._worker_name, place), self._queues, limit_seconds, self._board, place),
         )
         if settings.tracing:
             runner.start_tracing()

@@ -42,9 +42,6 @@ WORKER_COUNTS = f"{PREFIX}workers:counts"
 CHILDREN = f"{PREFIX}children"
 """Hash: `<worker>/<slot>` -> the heartbeat of a pool child (JSON)."""
 
-HELD = f"{PREFIX}held:"
-"""Beginning of the keys of lists, one of each pool child: the entry that it has taken from a queue by itself."""
-
 DEAD_LETTERS = f"{PREFIX}dead_letters"
 """List: queue entries that were not tasks of ours, and damaged data, each with its queue and the reason (JSON)."""
 
@@ -52,6 +49,11 @@ DEAD_LETTERS = f"{PREFIX}dead_letters"
 def shadow_lock(queue: str) -> str:
     """Return the key of the lock of a queue's one shadow entry, which waits in it or is computed; it expires."""
     return f"{PREFIX}shadow:{queue}"
+
+
+def held(worker: str, child: int) -> str:
+    """Return the key of a list: the entry that a pool child has taken from a queue itself, by its place in the pool."""
+    return f"{PREFIX}held:{worker}/{child}"
 
 
 def job(job_id: str) -> str:

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from shared.queue.keys import HELD
+from shared.queue import keys
 from tests.integration.conftest import NewStack
 from tests.support.exposition import Scrape
 from tests.support.processes import wait_for
 from tests.support.puppet import Act
 from tests.support.stack import Stack
 
+HELD = f"{keys.PREFIX}held:*"
 HIGH = {"value": 1, "act": Act.ANSWER}
 TAKEN = "that it had taken itself"
 
@@ -72,7 +73,7 @@ def test_the_callers_of_a_batch_that_a_dead_child_has_taken_are_told_at_once(sta
         wait_for("a child that dies with a batch of its own", killed_in_a_chain, 300)
     # Others may have been in the same batch.
     assert callers.statuses.keys() <= {200, 503}
-    assert stack.redis.keys(f"{HELD}*") == []
+    assert stack.redis.keys(HELD) == []
 
 
 def test_jobs_do_not_wait_for_chains(stack: Stack) -> None:
@@ -92,7 +93,7 @@ def test_a_worker_that_stops_ends_its_chains(stack: Stack) -> None:
         answered = callers.statuses[200]
         wait_for("answers by the new worker", lambda: callers.statuses[200] > answered + 20)
     assert callers.statuses.keys() == {200}
-    assert stack.redis.keys(f"{HELD}*") == []
+    assert stack.redis.keys(HELD) == []
 
 
 def test_a_broker_that_comes_back_costs_no_chain_its_batches(stack: Stack) -> None:
@@ -102,7 +103,7 @@ def test_a_broker_that_comes_back_costs_no_chain_its_batches(stack: Stack) -> No
         answered = callers.statuses[200]
         wait_for("answers by the new broker", lambda: callers.statuses[200] > answered + 20)
     assert callers.statuses.keys() <= {200, 503}
-    wait_for("nothing is held", lambda: stack.redis.keys(f"{HELD}*") == [])
+    wait_for("nothing is held", lambda: stack.redis.keys(HELD) == [])
 
 
 def test_few_batches_pass_the_main_process(stack: Stack) -> None:

@@ -18,7 +18,7 @@ from shared.queue.contract import PREDICT_TASK, RUN_JOBS_TASK, BatchReply, Error
 from shared.queue.entry import read
 from shared.queue.job_scripts import script
 from shared.queue.replies import REPLIES_KEPT, REPLY_TTL_SECONDS, failure
-from worker.execution.chain import ChainBoard, held_by
+from worker.execution.chain import ChainBoard
 from worker.metrics.worker import WorkerMetrics
 from worker.redis_client import connect
 
@@ -91,7 +91,7 @@ class LostBatches:
         """Answer the callers of the batches that a dead child had taken itself."""
         lost = child.pid not in timed_out
         timed_out.discard(child.pid)
-        held = held_by(self._worker, child.index)
+        held = keys.held(self._worker, child.index)
         try:
             entries: Any = self._redis.lrange(held, 0, -1)
             if entries:
@@ -107,7 +107,7 @@ class LostBatches:
     def give_back(self, children: int) -> None:
         """Give back what children that were killed at the end of the worker had taken themselves."""
         with suppress(redis.RedisError):
-            for held in (held_by(self._worker, child) for child in range(children)):
+            for held in (keys.held(self._worker, child) for child in range(children)):
                 entries: Any = self._redis.lrange(held, 0, -1)
                 for entry in entries:
                     if (found := read(entry)) is not None:

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import redis
 
+from shared.queue import keys
 from shared.queue.contract import PREDICT_TASK, PredictMessage
 from shared.queue.entry import read
-from shared.queue.keys import HELD
 from shared.queue.replies import REPLIES_KEPT, REPLY_TTL_SECONDS
 
 logger = logging.getLogger(__name__)
@@ -70,11 +70,6 @@ class ChainBoard:
         )
 
 
-def held_by(worker: str, child: int) -> str:
-    """Return the key of the entries that a child has taken itself, by its place in the pool."""
-    return f"{HELD}{worker}/{child}"
-
-
 class Batch(NamedTuple):
     """A batch of a chain, with the header `traces` of its entry, unchecked."""
 
@@ -100,7 +95,7 @@ class ChainOptions:
     """The place of this child in the pool."""
 
 
-NO_CHAINS = ChainOptions(HELD, (), 0.0, ChainBoard(1), 0)
+NO_CHAINS = ChainOptions(keys.held("", 0), (), 0.0, ChainBoard(1), 0)
 """Options with which each chain ends after the batch that Celery delivered."""
 
 

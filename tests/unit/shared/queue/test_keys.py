@@ -18,6 +18,7 @@ EVERY_KEY = [
     keys.job_owner("owner"),
     keys.idempotency("key"),
     keys.replies("gateway"),
+    keys.held("worker", 0),
 ]
 
 

@@ -18,7 +18,7 @@ from shared.settings import CommonSettings
 from tests.unit.worker.conftest import Publish
 from tests.unit.worker.metrics.test_worker import samples
 from worker.consumer.crashes import LostBatches, Request, count_lost_rows, timed_out
-from worker.execution.chain import ChainBoard, held_by
+from worker.execution.chain import ChainBoard
 from worker.metrics.worker import WorkerMetrics
 from worker.model.predictor import Predictor
 
@@ -159,7 +159,7 @@ def test_a_child_without_memory_for_a_task_is_a_lost_child(reported: Any, monkey
 
 # --- batches that a child has taken itself
 
-HELD = held_by("worker@here", 1)
+HELD = keys.held("worker@here", 1)
 
 
 def dead_child(pid: int = 8) -> Any:

@@ -8,15 +8,16 @@ import redis
 from fakeredis import FakeRedis, FakeServer
 
 from gateway.broker.celery_message import queue_entry
+from shared.queue import keys
 from shared.queue.celery_app import make_celery
 from shared.queue.contract import Call, Message, PredictMessage, RunJobsMessage
 from shared.queue.replies import REPLY_TTL_SECONDS
 from shared.settings import CommonSettings
 from worker.execution import chain as module
-from worker.execution.chain import HELD_SECONDS, Batch, BatchChain, ChainBoard, ChainOptions, held_by
+from worker.execution.chain import HELD_SECONDS, Batch, BatchChain, ChainBoard, ChainOptions
 
 REPLY_TO = "headrace:replies:r"
-HELD = held_by("worker@here", 1)
+HELD = keys.held("worker@here", 1)
 APP = make_celery(CommonSettings())
 
 

@@ -220,7 +220,7 @@ def check_sparse(matrix: Any) -> None:
     """
     if hasattr(matrix, "offsets"):
         n_rows, n_columns = matrix.shape
-        # As Python's numbers, which do not overflow.
+        # `tolist` makes Python's numbers of them, which do not overflow.
         if not all(-n_rows < offset < n_columns for offset in matrix.offsets.tolist()):
             raise ArtifactInvalid("a sparse matrix has diagonals outside of it")
     if hasattr(matrix, "blocksize") and any(np.mod(matrix.shape, matrix.blocksize)):

@@ -76,7 +76,7 @@ class LostBatches:
         lost = isinstance(exception, WorkerLostError)
         try:
             if sender.name == PREDICT_TASK and self._board.was_answered(task_id):
-                # What was lost is a further batch of its chain: see `on_child_death`.
+                # The child has lost a further batch of its chain, which `on_child_death` answers.
                 return
             if sender.name == PREDICT_TASK:
                 self._answer(PredictMessage.model_validate_json(args[0]), lost)

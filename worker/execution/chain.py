@@ -22,10 +22,10 @@ from shared.queue.replies import REPLIES_KEPT, REPLY_TTL_SECONDS
 logger = logging.getLogger(__name__)
 
 CHAIN_SECONDS = 1.0
-"""Time within which a chain may take batches, at most: a task that the main process sees is as long as this and one."""
+"""Longest time within which a chain takes batches: a task of Celery's lasts as long as this and one batch."""
 
 CHAIN_LIMIT_RATIO = 0.05
-"""Likewise, as a part of the soft time limit, which counts from the beginning of the chain."""
+"""Longest such time as a part of the soft time limit, which counts from the beginning of the chain."""
 
 LINGER_SECONDS = 0.05
 """Time for which a child waits for the next batch; an entry of another queue waits for it as long."""

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 from starlette.responses import Response
 
 from gateway.api.endpoint import HotEndpoint, idempotency_key, reference_of
-from gateway.api.predictions import job_prediction, outputs_of, predicted, written
+from gateway.api.predictions import job_prediction, predicted, written
 from gateway.api.responses import job_response, prediction_response, result_expired, timing
 from gateway.api.statuses import SOON_SECONDS, problem_of_result
 from gateway.auth.api_keys import KeyScope
@@ -65,16 +65,38 @@ class PredictEndpoint(HotEndpoint):
         def on_end(outcome: Answer | Exception) -> None:
             if isinstance(outcome, Exception):
                 request.fail(outcome)
+            elif parsed.single:
+                request.call(self._answer_row, request, served, parsed, outcome)
             elif not request.ended:
-                request.run(self._answered(request, served, parsed, outcome))
+                request.run(self._answer_rows(request, served, parsed, outcome))
 
         call = served.batcher.enqueue(parsed.rows, left_seconds, on_end, context.trace, context.owner)
         request.at_end(partial(served.batcher.drop, call))
 
-    async def _answered(self, request: HotRequest, served: ServedModel, parsed: ParsedRows, answer: Answer) -> None:
-        """Respond with the answer to a request's rows."""
-        context, result, manifest = request.context, answer.result, served.manifest
-        trace = context.trace
+    def _answer_row(self, request: HotRequest, served: ServedModel, parsed: ParsedRows, answer: Answer) -> None:
+        """Respond with the answer to a single flat row."""
+        seconds, parts = self._completed(request, served, parsed, answer)
+        members = predicted(served.outputs, answer.result, single=True)
+        manifest = served.manifest
+        self.respond(request, prediction_response(members, manifest.name, manifest.version, parts), seconds)
+
+    async def _answer_rows(self, request: HotRequest, served: ServedModel, parsed: ParsedRows, answer: Answer) -> None:
+        """Respond with the answer to instances."""
+        seconds, parts = self._completed(request, served, parsed, answer)
+        async with request.context.turn_to_write():
+            members = await written(served.outputs, answer.result)
+        manifest = served.manifest
+        self.respond(request, prediction_response(members, manifest.name, manifest.version, parts), seconds)
+
+    def _completed(
+        self, request: HotRequest, served: ServedModel, parsed: ParsedRows, answer: Answer
+    ) -> tuple[float, dict[str, float]]:
+        """Return the time that a request took, and the parts of it; a version on trial gets its rows, too.
+
+        Raises:
+            Problem: if the answer is an error.
+        """
+        result, manifest, trace = answer.result, served.manifest, request.context.trace
         if trace is not None:
             trace.end_queue(answer.started_at)
         if "error" in result:
@@ -86,13 +108,7 @@ class PredictEndpoint(HotEndpoint):
         shadow = self.services.catalog.shadow_of(manifest.name, reference_of(request), served)
         if shadow is not None:
             self.services.shadows.add(served, shadow, parsed, result["predictions"])
-        outputs = outputs_of(manifest)
-        if parsed.single:
-            members = predicted(outputs, result, single=True)
-        else:
-            async with context.turn_to_write():
-                members = await written(outputs, result)
-        self.respond(request, prediction_response(members, manifest.name, manifest.version, parts), seconds)
+        return seconds, parts
 
     async def _as_job(
         self, request: HotRequest, served: ServedModel, parsed: ParsedRows, wait_seconds: float

@@ -7,18 +7,15 @@ from typing import Any
 
 import orjson
 
+from gateway.catalog.served_model import Outputs, keyed
 from gateway.errors import RecordDamaged
 from gateway.jobs.outcome_text import BLOCK_BYTES, outcome_text
 from gateway.jobs.record import Job
 from gateway.web.request_context import RequestContext
-from headrace.models.manifest import Manifest, class_key
 from shared.queue.replies import ROWS_AS_TEXT_MIN, Result, as_text
 
 BLOCK_VALUES = 10_000
 """Values of an answer that are written in one turn of the event loop: some 5 ms."""
-
-Outputs = Sequence[tuple[str, Sequence[Any] | None]]
-"""Name and classes of each output of a model."""
 
 _PLACE = b"\0"
 """A byte that JSON can't have, in the place of a list in pieces."""
@@ -54,11 +51,6 @@ def encoded(content: Any) -> bytes:
     return b"".join(parts) if lists else first
 
 
-def outputs_of(manifest: Manifest) -> Outputs:
-    """Return the outputs that a manifest describes."""
-    return [(output.name, output.classes) for output in manifest.outputs]
-
-
 def predicted(outputs: Outputs, result: dict[str, Any], single: bool) -> dict[str, Any]:
     """Return predictions and probabilities as members of a JSON body.
 
@@ -80,32 +72,31 @@ def predicted(outputs: Outputs, result: dict[str, Any], single: bool) -> dict[st
         names = [name for name, _ in outputs]
         predictions = [dict(zip(names, row, strict=True)) for row in predictions]
         if probabilities is not None:
-            by_output = [[class_key(label) for label in classes or ()] for _, classes in outputs]
             probabilities = [
                 {
-                    name: dict(zip(classes, shares, strict=True))
-                    for name, classes, shares in zip(names, by_output, row, strict=True)
+                    name: dict(zip(keys or (), shares, strict=True))
+                    for (name, keys), shares in zip(outputs, row, strict=True)
                 }
                 for row in probabilities
             ]
     elif probabilities is not None:
-        labels = [class_key(label) for label in outputs[0][1] or ()]
+        keys = outputs[0][1] or ()
         if isinstance(probabilities, str) or len(probabilities) > ROWS_AS_TEXT_MIN:
-            written = _by_label(labels, as_text(probabilities), len(predictions or probabilities))
+            written = _by_key(keys, as_text(probabilities), len(predictions or probabilities))
             return {"predictions": predictions, "probabilities": orjson.Fragment(written)}
-        probabilities = [dict(zip(labels, row, strict=True)) for row in probabilities]
+        probabilities = [dict(zip(keys, row, strict=True)) for row in probabilities]
     members: dict[str, Any] = {"prediction": predictions[0]} if single else {"predictions": predictions}
     if probabilities is not None:
         members["probabilities"] = probabilities[0] if single else probabilities
     return members
 
 
-def _by_label(labels: list[str], probabilities: str, n_rows: int) -> str:
-    """Return `[{label: probability, ...}, ...]` as JSON without an object per row."""
+def _by_key(keys: Sequence[str], probabilities: str, n_rows: int) -> str:
+    """Return `[{key: probability, ...}, ...]` as JSON without an object per row."""
     numbers = probabilities.split(",")
-    if len(numbers) != len(labels) * n_rows:
+    if len(numbers) != len(keys) * n_rows:
         raise ValueError("not one probability per class")
-    names = [orjson.dumps(label).decode() for label in labels]
+    names = [orjson.dumps(key).decode() for key in keys]
     pieces = [""] * (2 * len(numbers))
     pieces[0::2] = ["},{" + names[0] + ":", *("," + name + ":" for name in names[1:])] * n_rows
     pieces[1::2] = numbers
@@ -117,7 +108,7 @@ async def written(outputs: Outputs, result: Result) -> dict[str, Any]:
 
     Call it within `RequestContext.turn_to_write`.
     """
-    rows = max(1, BLOCK_VALUES // sum(1 + len(classes or ()) for _, classes in outputs))
+    rows = max(1, BLOCK_VALUES // sum(1 + len(keys or ()) for _, keys in outputs))
     n_rows = len(result["predictions"])
     if n_rows <= rows:
         return predicted(outputs, result, single=False)
@@ -162,9 +153,9 @@ async def job_prediction(job: Job, context: RequestContext) -> dict[str, Any]:
         try:
             text = outcome_text(job.outcome_json or b"") if not job.single else None
             if text is not None and len(text.text) > BLOCK_BYTES:
-                return await _in_blocks(text.outputs, text.blocks())
+                return await _in_blocks(keyed(text.outputs), text.blocks())
             outcome = job.outcome or {}
-            outputs = outcome["outputs"]
+            outputs = keyed(outcome["outputs"])
             return predicted(outputs, outcome, True) if job.single else await written(outputs, outcome)
         except (KeyError, IndexError, TypeError, ValueError):
             raise RecordDamaged() from None

@@ -15,6 +15,9 @@ from shared.queue.contract import JobStatus
 
 JSON = "application/json"
 
+TIMING_SECONDS_MAX = 1e9
+"""Longest time that an answer names: what a worker or a record says may be any number."""
+
 POLL_AGAIN_SECONDS = "1"
 """Value of `Retry-After` for a job that has not ended."""
 
@@ -82,13 +85,17 @@ def timing(queue_seconds: float, compute_seconds: float, total_seconds: float) -
     Three clocks measured them: the total is the gateway's, compute the worker's, and queue ends on the broker's, whose
     reading may be wrong by milliseconds. What must add up is made to do so here.
     """
-    total_ms = round(max(0.0, total_seconds) * 1000, 3)
-    compute_ms = min(round(compute_seconds * 1000, 3), total_ms)
-    queue_ms = round(max(0.0, queue_seconds) * 1000, 3)
-    if queue_ms + compute_ms > total_ms:
+    total = _microseconds(total_seconds)
+    compute = min(_microseconds(compute_seconds), total)
+    queue = _microseconds(queue_seconds)
+    if queue + compute > total:
         # A microsecond less: the sum of two rounded numbers may be greater in its last bit.
-        queue_ms = max(0.0, round(total_ms - compute_ms - 0.001, 3))
-    return {"queue_ms": queue_ms, "compute_ms": compute_ms, "total_ms": total_ms}
+        queue = max(0, total - compute - 1)
+    return {"queue_ms": queue / 1000, "compute_ms": compute / 1000, "total_ms": total / 1000}
+
+
+def _microseconds(seconds: float) -> int:
+    return round(min(max(0.0, seconds), TIMING_SECONDS_MAX) * 1e6)
 
 
 def server_timing(parts: dict[str, float]) -> str:

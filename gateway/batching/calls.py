@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gateway.batching.slots import Permit
 from gateway.fairness.budget import Share
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from gateway.tracing import RequestTrace
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A call's result.
 
     `started_at` is the time on the broker's clock at which the first chunk was started, `compute_seconds` the time in
@@ -92,7 +91,8 @@ class WaitingCall:
         self.ended = True
         if self.expiry is not None:
             self.expiry.cancel()
-        self.remove(self)
+        if self.sent < len(self.rows):
+            self.remove(self)
         if outcome is not None:
             asyncio.get_running_loop().call_soon(self.on_end, outcome)
 
@@ -109,8 +109,7 @@ class WaitingCall:
         return chunk
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """The part of a call that is in one batch: the whole call unless that is large."""
 
     call: WaitingCall

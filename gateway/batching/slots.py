@@ -64,6 +64,8 @@ class Slots:
         self._total = total
         self._permits: set[Permit] = set()
         self._turns: deque[Sender] = deque()
+        self._asked: set[Sender] = set()
+        """Models that have asked for a turn since batches were sent last."""
         self._sending_scheduled = False
         self._quick_until = float("-inf")
         self._n_bulk = 0
@@ -87,6 +89,9 @@ class Slots:
 
     def request_turn(self, sender: Sender) -> None:
         """Let a model send when its turn comes; it has one turn at a time, however often it asks."""
+        if sender in self._asked:
+            return
+        self._asked.add(sender)
         if not sender.slow:
             self._quick_until = asyncio.get_running_loop().time() + QUICK_KEEPS_SECONDS
         if sender not in self._turns:
@@ -102,11 +107,13 @@ class Slots:
     def cancel_turns(self) -> list[Sender]:
         """Forget and return the models that wait for a turn; they must request one again, here or elsewhere."""
         waiting, self._turns = list(self._turns), deque()
+        self._asked.clear()
         return waiting
 
     def send_batches(self) -> None:
         """Let the models send batches in turn until no slot is free or nothing waits."""
         self._sending_scheduled = False
+        self._asked.clear()
         held_back: list[Sender] = []
         while self._turns and self.free > 0:
             sender = self._turns.popleft()

@@ -88,9 +88,10 @@ class WaitQueue:
         line.calls[call] = None
         weight = call.weight
         self._count(line, call, len(call.rows), weight)
-        beyond = weight - max(batch_weight, call.next_weight)
-        if beyond > 0:
-            self._let_overtake(line, call, beyond)
+        if weight > batch_weight:
+            beyond = weight - max(batch_weight, call.next_weight)
+            if beyond > 0:
+                self._let_overtake(line, call, beyond)
         if not line.is_queued:
             line.is_queued = True
             line.taken = max(line.taken, self._taken)

@@ -72,8 +72,16 @@ class Catalog:
 
     def alias_of(self, name: str) -> str:
         """Return the alias that answers callers who name neither an alias nor a version."""
+        return self._meaning(name, None)[0]
+
+    def _meaning(self, name: str, reference: str | None) -> tuple[str, AliasState]:
+        """Return the alias or version that a reference means, and its state; that of a version is empty."""
+        states = self._states(name)
+        if reference:
+            return reference, states.get(reference, _UNKNOWN)
         # The rule of `served_alias`, without a dictionary for each request.
-        return PRODUCTION if self._state(name, PRODUCTION).current else LATEST
+        state = states.get(PRODUCTION, _UNKNOWN)
+        return (PRODUCTION, state) if state.current else (LATEST, states.get(LATEST, _UNKNOWN))
 
     @property
     def served(self) -> Collection[ServedModel]:
@@ -112,13 +120,12 @@ class Catalog:
     def default(self) -> ServedModel:
         """The version of the default model that answers now."""
         # Never a version on trial: the model that is described and probed must not change by chance.
-        state = self._state(self.default_model, self.alias_of(self.default_model))
+        _, state = self._meaning(self.default_model, None)
         return self._served[self.default_model, state.current or ""]
 
     def served_now(self, name: str, reference: str | None = None, split_key: str = "") -> ServedModel | None:
         """Return the version that a name and an alias or version mean for a split key; None if it is not in memory."""
-        reference = reference or self.alias_of(name)
-        state = self._state(name, reference)
+        reference, state = self._meaning(name, reference)
         served = self._served.get((name, state.current or reference))
         if served is None:
             return None
@@ -128,7 +135,7 @@ class Catalog:
 
     def shadow_of(self, name: str, reference: str | None, answered: ServedModel) -> ServedModel | None:
         """Return the version that gets a copy of the rows that `answered` has answered, if any."""
-        shadow = self._state(name, reference or self.alias_of(name)).rollout.draw_shadow()
+        shadow = self._meaning(name, reference)[1].rollout.draw_shadow()
         return shadow if shadow is not answered else None
 
     async def get(self, name: str, reference: str | None = None, owner: str = "") -> ServedModel:
@@ -142,7 +149,7 @@ class Catalog:
         served = self.served_now(name, reference)
         if served is not None:
             return served
-        wanted = self._state(name, reference or self.alias_of(name)).current or reference or LATEST
+        wanted = self._meaning(name, reference)[1].current or reference or LATEST
         async with self._look_ups.of(owner):
             # Another caller may have looked it up meanwhile.
             return self._served.get((name, wanted)) or await self._read(name, wanted, self._look_up_threads)
@@ -277,11 +284,6 @@ class Catalog:
 
     def _states(self, name: str) -> dict[str, AliasState]:
         return self._aliases.get(name, {})
-
-    def _state(self, name: str, reference: str) -> AliasState:
-        """Return the state of an alias; for any other reference, such as a version, an empty state."""
-        states = self._aliases.get(name)
-        return states.get(reference, _UNKNOWN) if states else _UNKNOWN
 
     def _add(self, served: ServedModel) -> ServedModel:
         key = (served.manifest.name, served.manifest.version)

@@ -122,7 +122,7 @@ class RowParser:
 
     def _is_instances(self, body: bytes) -> bool:
         # The pattern includes the colon, since "instances" may also be the value of a feature.
-        if not _HAS_INSTANCES.search(body):
+        if b'"instances"' not in body or not _HAS_INSTANCES.search(body):
             return False
         if self._has_feature_instances:
             # The value of a feature is never a list, so a list holds the instances.

@@ -1,18 +1,33 @@
 """A version of a model that is in the gateway's memory."""
 
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import orjson
 
 from gateway.batching.batcher import Batcher
 from gateway.catalog.answer_size import answer_row_bytes
 from gateway.catalog.row_parser import RowParser
-from headrace.models.manifest import Manifest
+from headrace.models.manifest import Manifest, class_key
 
 FIXED_BYTES = 50_000
 """Bytes of memory that a version takes however small its manifest is."""
+
+Outputs = Sequence[tuple[str, Sequence[str] | None]]
+"""Name of each output of a model, and the keys of its classes in an object of probabilities."""
+
+
+def keyed(outputs: Iterable[tuple[str, Sequence[Any] | None]]) -> Outputs:
+    """Return outputs with the keys of their classes in the place of the classes."""
+    return [(name, None if classes is None else [*map(class_key, classes)]) for name, classes in outputs]
+
+
+def outputs_of(manifest: Manifest) -> Outputs:
+    """Return the outputs that a manifest describes."""
+    return keyed((output.name, output.classes) for output in manifest.outputs)
 
 
 @dataclass(eq=False)
@@ -24,12 +39,14 @@ class ServedModel:
     batcher: Batcher
     used_at: float = field(default_factory=time.monotonic)
     """Time of the last request for it, in seconds of the monotonic clock."""
+    outputs: Outputs = field(init=False)
     answer_row_bytes: int = field(init=False)
     """Bytes of the longest answer to a row."""
     memory_bytes: int = field(init=False)
     """Bytes of memory at most."""
 
     def __post_init__(self) -> None:
+        self.outputs = outputs_of(self.manifest)
         self.answer_row_bytes = answer_row_bytes(self.manifest)
         self.memory_bytes = FIXED_BYTES + self.manifest.memory_bytes
 

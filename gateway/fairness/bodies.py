@@ -8,6 +8,8 @@ from starlette.types import Receive
 from gateway.fairness.budget import Budget, Share
 from gateway.problems import Problem, overloaded
 
+JSON = b"application/json"
+
 SMALL_BYTES = 65_536
 """Size up to which a body, or the rows of one, may have all of the limit; a few large requests leave others room."""
 
@@ -62,9 +64,11 @@ class BodyReader:
         Raises:
             Problem: 415 if the body is not declared as JSON, or is compressed, 413 if it is declared too large.
         """
-        if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
+        media_type = headers.get(b"content-type", b"")
+        if media_type != JSON and media_type.partition(b";")[0].strip().lower() != JSON:
             raise Problem(415, "unsupported_media_type", "send application/json", {"Accept": "application/json"})
-        if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):
+        encoding = headers.get(b"content-encoding")
+        if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
             raise Problem(415, "unsupported_media_type", "send it uncompressed", {"Accept-Encoding": "identity"})
         length = headers.get(b"content-length", b"")
         # A body that declares itself too large is refused unread.

@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 DRAIN_SECONDS = 10.0
 """Time from the signal for which requests may wait for their answers; then they get 503."""
 
+CHECK_SECONDS = 0.02
+"""Time between two looks at whether all requests are answered."""
+
 END_SECONDS = 3.0
 """Time after that in which connections end; callers who are still sending have `HURRIED_SECONDS` of it."""
 
@@ -82,8 +85,9 @@ class GracefulStop:
         for connection in self._connections_of(server):
             connection.finish()
         self._release_waiting()
-        if requests:
-            await asyncio.wait(set(requests), timeout=DRAIN_SECONDS)
+        begun = set(requests)
+        while begun & requests and clock() < until:
+            await asyncio.sleep(CHECK_SECONDS)
         server.handle_exit(number, None)
         # Requests that have come meanwhile have the same time.
         await asyncio.sleep(until - clock())

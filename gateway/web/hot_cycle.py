@@ -86,11 +86,9 @@ class HotCycle(HotRequest):
         self._body_complete: asyncio.Future[None] | None = None
         """Set if something waits for the rest of the body."""
         self._loop = protocol.loop
-        self._open = self._loop.create_future()
-        """Stands for the request among the server's tasks, which a stop waits for and cancels."""
-        self._open.add_done_callback(self._on_stop)
-        self._tasks = cast("set[asyncio.Future[None]]", protocol.tasks)
-        self._tasks.add(self._open)
+        self._tasks = cast("set[object]", protocol.tasks)
+        """The server's tasks, which a stop waits for and cancels: this request is one of them until it is answered."""
+        self._tasks.add(self)
         # In the next turn of the event loop: the parser has others to read first, and nearly always the body.
         self._loop.call_soon(self._answer)
 
@@ -181,14 +179,14 @@ class HotCycle(HotRequest):
         # The callback refers to this request: a cycle for the garbage collector.
         self.context.on_left = None
         self._exchange.end(self.handler.template, status)
-        self._tasks.discard(self._open)
-        if not self._open.done():
-            self._open.set_result(None)
+        self._tasks.discard(self)
 
-    def _on_stop(self, _: "asyncio.Future[None]") -> None:
-        if not self._open.cancelled():
-            return
-        self._tasks.discard(self._open)
+    def cancel(self, msg: str = "") -> None:
+        """End the request in the next turn of the event loop, as a task: the server stops."""
+        self._loop.call_soon(self._stop)
+
+    def _stop(self) -> None:
+        self._tasks.discard(self)
         if self.ended:
             return  # The response is being sent, for as long as the connection may last.
         if self._task is not None:

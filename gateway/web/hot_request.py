@@ -109,6 +109,17 @@ class HotRequest(ABC):
         """
         self._variables.run(self._begin, steps)
 
+    def call(self, action: Callable[..., None], *arguments: object) -> None:
+        """Take one step that waits for nothing, unless the request has ended; an error of it is the response."""
+        if not self.ended:
+            self._variables.run(self._call, action, arguments)
+
+    def _call(self, action: Callable[..., None], arguments: tuple[object, ...]) -> None:
+        try:
+            action(*arguments)
+        except Exception as error:
+            self.fail(error)
+
     def _begin(self, steps: Steps) -> None:
         try:
             awaited = steps.send(None)

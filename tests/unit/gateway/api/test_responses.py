@@ -5,8 +5,9 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.api.predictions import BLOCK_VALUES, Outputs, encoded, outputs_of, predicted, written
+from gateway.api.predictions import BLOCK_VALUES, encoded, predicted, written
 from gateway.api.responses import job_response, job_view, server_timing, timing
+from gateway.catalog.served_model import Outputs, keyed, outputs_of
 from gateway.errors import RecordDamaged
 from gateway.fairness.answers import PIECE_BYTES, AnswerBudget
 from gateway.fairness.turns import OwnerTurns
@@ -145,7 +146,7 @@ def test_a_job_that_never_ran_spent_all_its_time_in_the_queue(status: JobStatus)
     assert not {"started_at", "result", "error"} & set(view)
 
 
-SEVERAL: Outputs = [("kind", ["short", "long"]), ("broken", [False, True])]
+SEVERAL: Outputs = keyed([("kind", ["short", "long"]), ("broken", [False, True])])
 TWO_ROWS: dict[str, Any] = {
     "predictions": [["long", False], ["short", True]],
     "probabilities": [[[0.25, 0.75], [0.875, 0.125]], [[1.0, 0.0], [0.0, 1.0]]],
@@ -189,7 +190,7 @@ def test_a_job_names_its_outputs_itself_whatever_became_of_the_model() -> None:
 
 def predicted_alone(classes: list[Any], shares: list[float]) -> Any:
     result = {"predictions": [classes[0]], "probabilities": [shares]}
-    return predicted([("prediction", classes)], result, single=True)["probabilities"]
+    return predicted(keyed([("prediction", classes)]), result, single=True)["probabilities"]
 
 
 @pytest.mark.parametrize("classes", [["a"], ["a", "b"], ['quo"te', "Straße", "True"], [0, 1], [False, True]])
@@ -197,12 +198,12 @@ def test_many_rows_are_written_as_few_are(classes: list[Any]) -> None:
     shares = [[i / 7 + at for at, _ in enumerate(classes)] for i in range(1_000)]
     result = {"predictions": [classes[0]] * 1_000, "probabilities": shares}
 
-    many = orjson.loads(orjson.dumps(predicted([("prediction", classes)], result, single=False)))
+    many = orjson.loads(orjson.dumps(predicted(keyed([("prediction", classes)]), result, single=False)))
 
     assert many["predictions"] == result["predictions"]
     assert many["probabilities"] == [predicted_alone(classes, row) for row in shares]
     with pytest.raises(ValueError, match="one probability per class"):
-        predicted([("prediction", [*classes, "more"])], result, single=False)
+        predicted(keyed([("prediction", [*classes, "more"])]), result, single=False)
 
 
 ONE_OUTPUT: Outputs = [("prediction", ["short", "long"])]

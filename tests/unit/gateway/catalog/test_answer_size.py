@@ -3,8 +3,9 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.api.predictions import outputs_of, predicted
+from gateway.api.predictions import predicted
 from gateway.catalog.answer_size import answer_row_bytes
+from gateway.catalog.served_model import outputs_of
 from headrace.models.manifest import Manifest, Output
 from tests.support.manifests import classifier, regressor
 

@@ -86,7 +86,7 @@ class GracefulStop:
             connection.finish()
         self._release_waiting()
         begun = set(requests)
-        while begun & requests and clock() < until:
+        while begun & requests and clock() < until:  # noqa: ASYNC110 - uvicorn signals no end of a task
             await asyncio.sleep(CHECK_SECONDS)
         server.handle_exit(number, None)
         # Requests that have come meanwhile have the same time.

@@ -57,7 +57,7 @@ class HotEndpoint(ABC):
         if services.guard.required:
             services.guard.admit(context, headers, self.required_scope)
         name, reference = self.model_of(request), reference_of(request)
-        split_key = headers.get(b"x-split-key", b"").decode("latin-1")
+        split_key = headers[b"x-split-key"].decode("latin-1") if b"x-split-key" in headers else ""
         catalog = services.catalog
         served = catalog.served_now(name, reference, split_key) or await catalog.get(name, reference, context.owner)
         body = await request.read(services.body_reader)
@@ -79,7 +79,8 @@ class HotEndpoint(ABC):
         request.context.problem = problem.code
         self.services.metrics.ended_with(self.model_of(request), self.lane, problem.status, problem.code)
         headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
-        self._send(request, EncodedResponse(problem.body(), problem.status, headers, CONTENT_TYPE.encode()))
+        response = EncodedResponse(problem.body(), problem.status, headers, CONTENT_TYPE.encode())
+        request.respond(response.status_code, response.raw_headers, bytes(response.body))
 
     def respond(self, request: HotRequest, response: Response, seconds: float | None = None) -> None:
         """Answer a request with success.
@@ -93,7 +94,7 @@ class HotEndpoint(ABC):
             if seconds is None:
                 seconds = time.perf_counter() - request.started
             self.services.metrics.succeeded(self.model_of(request), self.lane, seconds)
-            self._send(request, response)
+            request.respond(response.status_code, response.raw_headers, bytes(response.body))
 
     def model_of(self, request: HotRequest) -> str:
         """Return the name of the model that a request addresses."""
@@ -143,10 +144,6 @@ class HotEndpoint(ABC):
 
     def _count_off(self) -> None:
         self.services.metrics.in_progress[self.lane] -= 1
-
-    @staticmethod
-    def _send(request: HotRequest, response: Response) -> None:
-        request.respond(response.status_code, response.raw_headers, bytes(response.body))
 
 
 def reference_of(request: HotRequest) -> str | None:

@@ -19,6 +19,7 @@ from gateway.batching.calls import Answer
 from gateway.catalog.row_parser import ParsedRows
 from gateway.catalog.served_model import ServedModel
 from gateway.errors import DeadlineExceeded
+from gateway.fairness.answers import PIECE_BYTES
 from gateway.problems import Problem, overloaded
 from gateway.web.hot_request import HotRequest
 from shared.queue.contract import JobStatus, Lane
@@ -60,7 +61,8 @@ class PredictEndpoint(HotEndpoint):
         left_seconds = deadline_seconds - (time.perf_counter() - asked_at)
         if left_seconds <= 0:
             raise DeadlineExceeded(deadline_seconds)
-        context.hold_answer(len(parsed.rows) * served.answer_row_bytes)
+        if not parsed.single or served.answer_row_bytes > PIECE_BYTES:
+            context.hold_answer(len(parsed.rows) * served.answer_row_bytes)
 
         def on_end(outcome: Answer | Exception) -> None:
             if isinstance(outcome, Exception):

@@ -16,7 +16,7 @@ from shared.queue.contract import JobStatus
 JSON = "application/json"
 
 TIMING_SECONDS_MAX = 1e9
-"""Longest time that an answer names: what a worker or a record says may be any number."""
+"""Longest time that an answer names; what a worker or a record says may be any number, and not even one."""
 
 POLL_AGAIN_SECONDS = "1"
 """Value of `Retry-After` for a job that has not ended."""
@@ -95,7 +95,7 @@ def timing(queue_seconds: float, compute_seconds: float, total_seconds: float) -
 
 
 def _microseconds(seconds: float) -> int:
-    return round(min(max(0.0, seconds), TIMING_SECONDS_MAX) * 1e6)
+    return int(seconds * 1e6 + 0.5) if 0.0 < seconds < TIMING_SECONDS_MAX else 0
 
 
 def server_timing(parts: dict[str, float]) -> str:

@@ -19,7 +19,7 @@ LARGE_SHARE = 0.75
 
 def declared_bytes(length: bytes) -> int:
     """Return the value of a `Content-Length` of digits; 20 digits exceed every limit, and no more are read."""
-    return int(length.lstrip(b"0")[:20] or b"0")
+    return int(length if len(length) < 20 else length.lstrip(b"0")[:20] or b"0")
 
 
 class BodyReader:

@@ -129,12 +129,13 @@ class HotCycle(HotRequest):
         self.respond(problem.status, response.raw_headers, bytes(response.body))
 
     def _send(self, status: int, headers: HeaderPairs, body: bytes) -> None:
-        try:
-            self.context.hold_answer(len(body))
-        except Problem as problem:
-            self.context.problem = problem.code
-            response = problem.response()
-            status, headers, body = problem.status, response.raw_headers, bytes(response.body)
+        if len(body) > PIECE_BYTES:
+            try:
+                self.context.hold_answer(len(body))
+            except Problem as problem:
+                self.context.problem = problem.code
+                response = problem.response()
+                status, headers, body = problem.status, response.raw_headers, bytes(response.body)
         headers = (*headers, *self._exchange.headers)
         if len(body) <= PIECE_BYTES and not self.flow.write_paused:
             # In one write: that of head and body apart was a quarter of the gateway's time.

@@ -7,7 +7,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from gateway.problems import Problem, overloaded, stopping
 from gateway.web.hot_cycle import HOT_ROUTES, HotCycle, HotRoutes
-from gateway.web.lingering import HURRIED_SECONDS, LINGERING_SECONDS, LingeringTransport
+from gateway.web.idle_timer import IdleTimer
+from gateway.web.lingering import HURRIED_SECONDS, LINGERING_SECONDS, LingeringTransport, end_unless_continued
 from gateway.web.request_context import CONTEXT, RequestContext
 from gateway.web.request_parser import (
     CHUNK_BYTES,
@@ -66,6 +67,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._lingering = LingeringTransport(transport, self._may_send_more)
         self._reads = Reads(self._monitor.read_turns, transport, self._receive, self._may_parse)
         self._lingering.resume_reading = self._reads.resume
+        self._idle_timer: Any = IdleTimer(self.loop, self.timeout_keep_alive, self.timeout_keep_alive_handler)
         super().connection_made(self._lingering)  # type: ignore[arg-type]
         if not self._monitor.add(self):
             # Waiting takes a file descriptor, of which there are only so many beyond the limit.
@@ -75,8 +77,8 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the request that is being answered that its caller left."""
         self._monitor.remove(self)
-        # uvicorn's timer would keep a connection that was reset in memory until it is over.
-        self._unset_keepalive_if_required()
+        # The timer would keep a connection that was reset in memory until it is over.
+        self._idle_timer.close()
         if self._running is not None:
             # uvicorn marks only the last request; an earlier one would write to a closed transport.
             self._running.disconnected = True
@@ -136,7 +138,7 @@ class HttpProtocol(HttpToolsProtocol):
         return Incoming.DISCARDED_BODY if cycle.response_complete else Incoming.BODY
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Add a header of the head; the trailers of a chunked body are dropped.
+        """Add a header of the head, as uvicorn does; the trailers of a chunked body are dropped.
 
         The request is authorized and routed by its head, and a proxy in front has seen no other headers.
 
@@ -149,7 +151,10 @@ class HttpProtocol(HttpToolsProtocol):
             return
         if len(self.headers) >= HEADERS_MAX:
             raise too_many_headers()
-        super().on_header(name, value)
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_chunk_header(self) -> None:
         """Count a chunk, or a trailer, which costs as much.
@@ -178,18 +183,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._monitor.stopping:
             self.cycle.keep_alive = False
         if self.expect_100_continue:
-            self._end_unless_continued(self.cycle)
-
-    def _end_unless_continued(self, cycle: RequestResponseCycle) -> None:
-        """Keep the connection only if the body is asked for: else the next request may come in its place (RFC 9110)."""
-        keep_alive, receive = cycle.keep_alive, cycle.receive
-
-        async def receive_and_keep() -> Any:
-            cycle.keep_alive = keep_alive and not self._monitor.stopping
-            return await receive()
-
-        cycle.keep_alive = False
-        cycle.receive = receive_and_keep  # type: ignore[method-assign]
+            end_unless_continued(self.cycle, lambda: self._monitor.stopping)
 
     def on_message_complete(self) -> None:
         """Note the end of a request, also of one that was answered before it; uvicorn does not note the latter."""
@@ -199,8 +193,16 @@ class HttpProtocol(HttpToolsProtocol):
         self.cycle.message_event.set()
         if self.cycle.response_complete and not self.transport.is_closing():
             # Its body has ended the time that an idle connection has.
-            timer = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
-            self.timeout_keep_alive_task = timer
+            self.timeout_keep_alive_task = self._idle_timer.start()
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request of the connection: as uvicorn does, with one timer for all of them."""
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        self.timeout_keep_alive_task = self._idle_timer.start()
 
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection that has been idle for too long."""
@@ -233,10 +235,8 @@ class HttpProtocol(HttpToolsProtocol):
             return None if self.flow.read_paused else (Phase.HEAD, self.scope)
         if incoming is not Incoming.NOTHING and not self.pipeline:
             return Phase.BODY, cycle
-        # Line breaks before a request end uvicorn's keep-alive timeout, and begin no request.
-        if cycle.response_complete and self.timeout_keep_alive_task is None:
-            return Phase.HEAD, cycle
-        return None
+        # Line breaks before a request end the time of an idle connection, and begin no request.
+        return (Phase.HEAD, cycle) if cycle.response_complete and self.timeout_keep_alive_task is None else None
 
     def cut_off(self, phase: Phase) -> None:
         """End the connection: with a response if the caller has begun a request and no other response is due."""

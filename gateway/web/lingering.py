@@ -12,6 +12,8 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
 LINGERING_SECONDS = 30.0
 """Longest time for which the rest of a request is discarded; nginx has the same default."""
 
@@ -38,6 +40,18 @@ def abort(transport: asyncio.Transport) -> None:
     if transport.get_write_buffer_size():
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DISCARD)
     transport.abort()
+
+
+def end_unless_continued(cycle: RequestResponseCycle, stopping: Callable[[], bool]) -> None:
+    """Keep a connection only if the body is asked for: else the next request may come in its place (RFC 9110)."""
+    keep_alive, receive = cycle.keep_alive, cycle.receive
+
+    async def receive_and_keep() -> Any:
+        cycle.keep_alive = keep_alive and not stopping()
+        return await receive()
+
+    cycle.keep_alive = False
+    cycle.receive = receive_and_keep  # type: ignore[method-assign]
 
 
 class LingeringTransport:

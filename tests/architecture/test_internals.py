@@ -33,9 +33,9 @@ USED = {
     },
     "gateway/web/http_protocol.py": {
         "uvicorn.protocols.http.httptools_impl:HttpToolsProtocol": (
-            "_start_asgi_task _unset_keepalive_if_required app_state cycle flow headers loop on_header "
-            "on_headers_complete on_message_complete parser pipeline scope shutdown timeout_keep_alive "
-            "timeout_keep_alive_handler timeout_keep_alive_task transport"
+            "_start_asgi_task _unset_keepalive_if_required app_state cycle expect_100_continue flow headers loop "
+            "on_header on_headers_complete on_message_complete on_response_complete parser pipeline scope "
+            "server_state shutdown timeout_keep_alive timeout_keep_alive_handler timeout_keep_alive_task transport"
         ),
         "uvicorn.protocols.http.httptools_impl:RequestResponseCycle": (
             "body disconnected keep_alive message_event more_body response_complete response_started scope"

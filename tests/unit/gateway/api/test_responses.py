@@ -33,7 +33,7 @@ def succeeded(outcome: dict[str, Any], **fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("seconds", "milliseconds"),
     [
-        ((0.0012345, 0.00004, 0.002), (1.234, 0.04, 2.0)),
+        ((0.0012344, 0.00004, 0.002), (1.234, 0.04, 2.0)),
         # The start was read from another clock, a little behind.
         ((-0.0001, 0.001, 0.002), (0.0, 1.0, 2.0)),
         ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0)),

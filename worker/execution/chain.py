@@ -28,7 +28,7 @@ CHAIN_LIMIT_RATIO = 0.05
 """Longest such time as a part of the soft time limit, which counts from the beginning of the chain."""
 
 LINGER_SECONDS = 0.05
-"""Time for which a child waits for the next batch; an entry of another queue waits for it as long."""
+"""Time for which a child waits for the next batch; an entry of another queue waits for it, or for that batch."""
 
 HELD_SECONDS = 600
 """Time after which an entry goes that is held by a child of a dead worker; its callers have long left."""

@@ -205,6 +205,71 @@ def test_a_batch_that_cannot_be_read_is_dropped(child: Child, caplog: pytest.Log
     assert child.held() == []
 
 
+def test_from_the_second_batch_on_a_reply_and_the_wait_for_the_next_batch_are_one_write(
+    child: Child, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child.publish(batch(1), batch(2))
+    batches = child.batches()
+    next(batches)
+    child.chain.reply(REPLY_TO, "0")
+    assert next(batches).message.batch == 1
+    monkeypatch.setattr(child.redis, "pipeline", lambda **_: pytest.fail("another write"))
+    monkeypatch.setattr(child.redis, "evalsha", lambda *_: pytest.fail("another write"))
+    child.chain.reply(REPLY_TO, "1")
+
+    assert next(batches).message.batch == 2
+    monkeypatch.undo()
+    assert child.replies() == [0, 1]
+    assert len(child.held()) == 1
+    assert 0 < child.redis.ttl(HELD) <= HELD_SECONDS
+
+
+def test_a_chain_goes_on_by_steps_after_other_queues_had_entries(child: Child) -> None:
+    child.publish(batch(1), batch(2))
+
+    def publish_jobs(number: int) -> None:
+        if number == 1:
+            child.publish(RunJobsMessage(jobs=["a"]), queue="bulk")
+
+    child.before_reply = publish_jobs
+    # Batch 2 was waited for before the child knew of the jobs.
+    assert child.run() == [0, 1, 2]
+    assert child.replies() == [0, 1, 2]
+    assert child.held() == []
+
+
+def test_a_step_on_a_broken_connection_is_taken_again(child: Child) -> None:
+    child.publish(batch(1), batch(2))
+    batches = child.batches()
+    next(batches)
+    child.chain.reply(REPLY_TO, "0")
+    assert next(batches).message.batch == 1
+    sent = []
+
+    def send(_: Any) -> None:
+        sent.append("tried")
+        raise redis.ConnectionError("gone")
+
+    child.chain._link.send_packed_command = send
+    child.chain.reply(REPLY_TO, "1")
+
+    assert sent == ["tried"]
+    assert child.replies() == [0, 1]
+    assert next(batches).message.batch == 2
+
+
+def test_a_chain_that_was_broken_off_leaves_its_batch_to_the_next_one(child: Child) -> None:
+    child.publish(batch(1), batch(2))
+    batches = child.batches()
+    for number in (0, 1):
+        assert next(batches).message.batch == number
+        child.chain.reply(REPLY_TO, str(number))
+    del batches
+
+    assert child.run() == [0, 2]
+    assert child.held() == []
+
+
 def test_a_foreign_value_in_the_place_of_held_batches_ends_a_chain(child: Child) -> None:
     child.redis.set(HELD, "foreign")
     child.publish(batch(1))

@@ -14,7 +14,13 @@ from scripts.environment import EnvironmentFailed, base_python, create
 
 FOLDER = Path(".bench")
 PEERS = Path(__file__).with_name("peers")
+STAMP = "made-from"
 SHARED = ("scikit-learn", "numpy", "scipy", "joblib", "threadpoolctl")
+
+
+def has_environment(name: str) -> bool:
+    """Return True if the environment of a peer was made, of whatever pins."""
+    return (FOLDER / name / STAMP).is_file()
 
 
 def peer_python(name: str) -> str:
@@ -27,7 +33,7 @@ def peer_python(name: str) -> str:
     python = folder / "bin" / "python"
     pins = (PEERS / f"{name}.txt").read_text() + "".join(f"{library}=={version(library)}\n" for library in SHARED)
     wanted = hashlib.sha256(pins.encode()).hexdigest()
-    stamp = folder / "made-from"
+    stamp = folder / STAMP
     if stamp.is_file() and stamp.read_text() == wanted:
         return str(python)
     shutil.rmtree(folder, ignore_errors=True)

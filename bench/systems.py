@@ -61,9 +61,9 @@ Raises:
 
 
 @contextmanager
-def headrace(folder: Path, models: Path) -> Iterator[Running]:
+def headrace(folder: Path, models: Path, **settings: str) -> Iterator[Running]:
     """Start this project: gateway, one worker with two children, Redis with an append-only file."""
-    stack = Stack(folder, models)
+    stack = Stack(folder, models, **settings)  # type: ignore[arg-type]
     try:
         stack.start()
         yield Running(f"{stack.url}/predict", ONE_ROW, [stack.broker, stack.gateway, *stack.workers])

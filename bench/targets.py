@@ -93,15 +93,15 @@ def _second_child(results: Results) -> float | None:
 TARGETS: Sequence[Target] = (
     _rates(64, PLAIN, 4, 4),
     _rates(64, NAIVE, 20, 20),
-    _rates(64, LITSERVE, 6, 6),
-    _rates(64, BENTOML, 6, 6),
-    _rates(64, MLSERVER, 6, 6),
-    _rates(64, MOSEC, 0.6, 1),
-    _rates(256, MOSEC, 0.7, 1),
+    _rates(64, LITSERVE, 12, 20),
+    _rates(64, BENTOML, 12, 20),
+    _rates(64, MLSERVER, 12, 20),
+    _rates(64, MOSEC, 1, 1.5),
+    _rates(256, MOSEC, 1, 1.3),
     _latency(NAIVE, 0.5, 0.5),
     _latency(MOSEC, 0.5, 0.5),
-    Target("`/predict`, 1 connection, p50 of the plain app", _ratio(_p50(HEADRACE), _p50(PLAIN)), 2, 2, "x", False),
-    Target("p99 of p50 at 64 connections", _tail, 4, 2, "x", False),
+    Target("`/predict`, 1 connection, p50 of the plain app", _ratio(_p50(HEADRACE), _p50(PLAIN)), 1.3, 0.9, "x", False),
+    Target("p99 of p50 at 64 connections", _tail, 3, 2, "x", False),
     Target(
         "`POST /jobs`, 64 connections, 202s/s of an endpoint that calls `delay()`",
         _measured("jobs.submitted_per_second", "jobs.delay_per_second"),
@@ -123,7 +123,7 @@ TARGETS: Sequence[Target] = (
     Target(
         "interactive p95 while bulk saturates the workers, of idle",
         _measured("fairness.busy_p95_seconds", "fairness.idle_p95_seconds"),
-        3,
+        2,
         1.5,
         "x",
         False,
@@ -164,5 +164,5 @@ TARGETS: Sequence[Target] = (
         False,
     ),
     Target("seconds until all is as before", _measure("overload.recovery_seconds"), 5, 2, " s", False),
-    Target("cost of all metrics, of throughput", _metrics_cost, 10, 5, " %", False),
+    Target("cost of all metrics, of throughput", _metrics_cost, 8, 5, " %", False),
 )

@@ -11,6 +11,9 @@ from starlette.responses import Response
 
 CONTENT_TYPE = "application/problem+json"
 
+PARAMETERS_MAX = 100
+"""Parameters in a query at most."""
+
 
 @dataclass(eq=False)
 class Problem(Exception):
@@ -50,6 +53,11 @@ def retry_after(seconds: float) -> dict[str, str]:
 def overloaded(code: str, detail: str, retry_after_seconds: float) -> Problem:
     """Return a 503 with `Retry-After`: the gateway, not the request, is at fault."""
     return Problem(503, code, detail, retry_after(retry_after_seconds))
+
+
+def too_many_parameters() -> Problem:
+    """Return the refusal of a query with more than `PARAMETERS_MAX` parameters."""
+    return Problem(422, "invalid_parameter", f"a query has at most {PARAMETERS_MAX} parameters")
 
 
 def stopping() -> Problem:

@@ -22,6 +22,9 @@ from shared.queue.contract import Lane
 
 IDEMPOTENCY_KEY_MAX_CHARACTERS = 255
 
+PARSE_WAIT_SECONDS = 10.0
+"""Longest wait of a submission for its turn at being parsed; that of a prediction is its deadline."""
+
 
 class HotEndpoint(ABC):
     """A hot route. FastAPI's typed routes cost more time than the whole way through the queue."""
@@ -100,19 +103,23 @@ class HotEndpoint(ABC):
         """Return the name of the model that a request addresses."""
         return request.parameters.get("name") or self.services.catalog.default_model
 
-    async def parse(self, request: HotRequest, served: ServedModel, body: bytes) -> ParsedRows:
-        """Parse a body, a large one in its turn.
+    async def parse(
+        self, request: HotRequest, served: ServedModel, body: bytes, wait_seconds: float = PARSE_WAIT_SECONDS
+    ) -> ParsedRows:
+        """Parse a body, a large one in its turn, for which it waits so many seconds at most.
 
-        Its rows, which may take several times its memory, are counted until the request is answered.
+        Its rows, which may take several times its memory, are counted until the request is answered. Bodies of very
+        different sizes take turns too, or one of a few rows would wait for all those of many.
 
         Raises:
-            RequestError: if the body does not hold rows of the model.
+            RequestError: if the body does not hold rows of the model, or its turn does not come.
             Problem: 503 if too many rows are held.
         """
         if served.parser.is_small(body):
             parsed = served.parser.parse(body)
         else:
-            async with self.services.parse_turns.of(request.context.owner):
+            line = f"{request.context.owner} {len(body).bit_length() // 2}"
+            async with self.services.parse_turns.of(line, wait_seconds):
                 parsed = served.parser.parse(body)
         if not parsed.single or parsed.text_bytes > len(body):
             self._hold(request, parsed.memory_bytes, len(body))

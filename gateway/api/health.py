@@ -1,5 +1,7 @@
 """`/health`, `/livez`, `/readyz` and `/metrics`."""
 
+from functools import partial
+
 from fastapi import APIRouter
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -8,6 +10,7 @@ from starlette.responses import Response
 from gateway.api.responses import json_response
 from gateway.api.schemas import HealthView, problems
 from gateway.auth.api_keys import KeyScope
+from gateway.fairness.turns import SharedWork
 from gateway.problems import overloaded
 from gateway.services import Services
 
@@ -16,6 +19,8 @@ def health_routes(services: Services) -> APIRouter:
     """Return the routes of probes and metrics."""
     router = APIRouter(tags=["operations"])
     guard = services.guard
+    # It takes some 10 ms, and many may ask at a time.
+    exposition = SharedWork(partial(generate_latest, services.metrics.registry))
 
     @router.get(
         "/health",
@@ -63,6 +68,6 @@ def health_routes(services: Services) -> APIRouter:
     )
     async def metrics() -> Response:
         await services.monitor.refresh()
-        return Response(generate_latest(services.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(await exposition.result(), media_type=CONTENT_TYPE_LATEST)
 
     return router

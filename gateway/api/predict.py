@@ -20,14 +20,11 @@ from gateway.catalog.row_parser import ParsedRows
 from gateway.catalog.served_model import ServedModel
 from gateway.errors import DeadlineExceeded
 from gateway.fairness.answers import PIECE_BYTES
-from gateway.problems import Problem, overloaded
+from gateway.problems import PARAMETERS_MAX, Problem, overloaded, too_many_parameters
 from gateway.web.hot_request import HotRequest
 from shared.queue.contract import JobStatus, Lane
 
 PREFER_CHARACTERS_MAX = 1_000
-PARAMETERS_MAX = 100
-"""Parameters in a query at most."""
-
 _PREFERENCE = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*"?)+')
 """One of the preferences of a `Prefer` header, which commas separate; a quoted text may hold some."""
 
@@ -56,7 +53,7 @@ class PredictEndpoint(HotEndpoint):
         # A request that is refused with one row would be refused with more: an overload costs no parsing.
         served.batcher.admit(1, deadline_seconds, context.owner)
         asked_at = time.perf_counter()
-        parsed = await self.parse(request, served, body)
+        parsed = await self.parse(request, served, body, deadline_seconds)
         # A large body may have waited for its turn.
         left_seconds = deadline_seconds - (time.perf_counter() - asked_at)
         if left_seconds <= 0:
@@ -152,8 +149,7 @@ class PredictEndpoint(HotEndpoint):
         try:
             given = parse_qs(query.decode("latin-1"), keep_blank_values=True, max_num_fields=PARAMETERS_MAX)
         except ValueError:
-            detail = f"a query has at most {PARAMETERS_MAX} parameters"
-            raise Problem(422, "invalid_parameter", detail) from None
+            raise too_many_parameters() from None
         asked = given.get("deadline")
         if asked is None:
             return settings.predict_deadline_seconds

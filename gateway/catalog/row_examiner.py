@@ -17,7 +17,7 @@ from shared.queue.contract import Row
 
 INSTANCES = "instances"
 
-MISTAKES_MAX = 1000
+MISTAKES_MAX = 100
 """Mistakes after which the rest of a body is not examined; also the unknown names of an object that are looked at."""
 
 _MESSAGES = {"dict_type": "Input should be an object", "list_type": "Input should be a valid array"}
@@ -34,7 +34,7 @@ class RowExaminer:
         """Take the schema of a row, the names of its values and of those that it must have, and the most rows."""
         self._row = SchemaValidator(row)
         self._names = frozenset(names)
-        self._required = [name for name in names if name in required]
+        self._required = {name: None for name in names if name in required}
         instances = core_schema.list_schema(min_length=1, max_length=rows_max)
         self._envelope = SchemaValidator(
             core_schema.typed_dict_schema({INSTANCES: core_schema.typed_dict_field(instances)}, extra_behavior="forbid")
@@ -71,7 +71,7 @@ class RowExaminer:
         rows: list[Row] = []
         mistakes: Mistakes = []
         for value, path in zip(values, paths, strict=True):
-            if isinstance(value, dict) and len(value) + MISTAKES_MAX < len(self._required):
+            if isinstance(value, dict) and len(self._required.keys() - value) > MISTAKES_MAX:
                 mistakes += [((*path, name), "Field required") for name in self._first_missing(value)]
                 break
             try:

@@ -3,12 +3,41 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Generic, TypeVar
 
 from gateway.errors import Overloaded
+from shared.observability.log_context import detached
+
+Result = TypeVar("Result")
 
 TRY_AGAIN_SECONDS = 2.0
+
+
+class SharedWork(Generic[Result]):
+    """Work whose result is for all who have asked before it begins; the next begins after a pause as long as it."""
+
+    def __init__(self, work: Callable[[], Result]) -> None:
+        """`work` blocks the event loop."""
+        self._work = work
+        self._next: asyncio.Task[Result] | None = None
+        self._free_at = float("-inf")
+
+    async def result(self) -> Result:
+        """Return the result of the next work."""
+        if self._next is None:
+            self._next = detached(self._do())
+        return await asyncio.shield(self._next)
+
+    async def _do(self) -> Result:
+        await asyncio.sleep(max(0.0, self._free_at - time.perf_counter()))
+        self._next, began_at = None, time.perf_counter()
+        try:
+            return self._work()
+        finally:
+            ended_at = time.perf_counter()
+            self._free_at = ended_at + (ended_at - began_at)
 
 
 class OwnerTurns:
@@ -29,16 +58,16 @@ class OwnerTurns:
         """Turns that are waited for by owner; the owner whose turn is next comes first."""
 
     @asynccontextmanager
-    async def of(self, owner: str) -> AsyncIterator[None]:
+    async def of(self, owner: str, wait_max_seconds: float | None = None) -> AsyncIterator[None]:
         """Wait for a turn of this owner, and end it at the end of the context.
 
         Raises:
-            Overloaded: if there is none within the longest wait.
+            Overloaded: if there is none within the longest wait, by default that of all.
         """
         if self._free:
             self._free -= 1
         else:
-            await self._called(owner)
+            await self._called(owner, self._wait_max_seconds if wait_max_seconds is None else wait_max_seconds)
         began_at = time.perf_counter()
         try:
             yield
@@ -48,11 +77,10 @@ class OwnerTurns:
             else:
                 self._pass_on()
 
-    async def _called(self, owner: str) -> None:
+    async def _called(self, owner: str, limit: float | None) -> None:
         loop = asyncio.get_running_loop()
         turn = loop.create_future()
         self._waiting.setdefault(owner, deque()).append(turn)
-        limit = self._wait_max_seconds
         timer = loop.call_later(limit, _give_up, turn) if limit is not None else None
         try:
             await turn

@@ -7,7 +7,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.fairness.answers import in_pieces
-from gateway.problems import Problem, stopping
+from gateway.problems import PARAMETERS_MAX, Problem, stopping, too_many_parameters
 from gateway.web.exchange import Exchanges
 from gateway.web.request_context import CONTEXT, HeaderPairs, RequestContext, context_of
 
@@ -36,7 +36,11 @@ class RequestMiddleware:
         # FastAPI parses cookies for every route, some Python versions in quadratic time, and no route uses them.
         scope["headers"] = [header for header in scope["headers"] if header[0] != b"cookie"]
         try:
-            await self._app(scope, receive, response.send)
+            if scope["query_string"].count(b"&") >= PARAMETERS_MAX:
+                # FastAPI reads all of them, also for a caller whom the route refuses.
+                await response.end_with(too_many_parameters(), scope, receive)
+            else:
+                await self._app(scope, receive, response.send)
         except ClientDisconnect:
             logger.debug("the caller left")
         except asyncio.CancelledError:

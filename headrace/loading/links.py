@@ -215,7 +215,8 @@ def _check_vectors(part: Any) -> None:
         and (vectors.shape[0] == n_vectors or (is_computed and vectors.size == 0))
         and (weights.data if is_sparse else weights).size == (n_classes - 1) * n_vectors
         and fitted["_intercept_"].shape == (n_pairs,)
-        and all(len(fitted[name]) in (0, n_pairs) for name in ("_probA", "_probB"))
+        and len(fitted["_probA"]) == len(fitted["_probB"])
+        and len(fitted["_probA"]) in ((n_pairs,) if fitted.get("_effective_probability") else (0, n_pairs))
     ):
         raise ArtifactInvalid("the arrays of a support vector machine have different lengths")
 

@@ -18,6 +18,7 @@ from sklearn.tree._tree import Tree
 from headrace.errors import ArtifactInvalid
 from headrace.loading.fitted.answers import check_answers_of
 from headrace.loading.fitted.places import check_places
+from headrace.loading.fitted.texts import TEXTS
 from headrace.loading.links import check_linked_parts, check_links
 from headrace.loading.names import ARGUMENT_NAMES, CORES, OPTIONS, PART_NAMES, TEXT_OPTIONS, is_special
 from headrace.loading.parts import leaves, parts
@@ -125,8 +126,8 @@ def check_attributes(kind: type, state: Mapping[Any, Any]) -> None:
     An attribute is no special method (`__array__`, by which NumPy would ask the object), and takes the place of no
     method, property or constant of the class. It is no masked array either: native code reads what a mask hides.
 
-    The attributes of FIXED and METHOD_NAMES have only the values that are listed there, and a dictionary of arguments
-    has no array that a function would write into.
+    The attributes of FIXED and METHOD_NAMES have only the values that are listed there, those of TEXTS lead to no other
+    attributes than they should, and a dictionary of arguments has no array that a function would write into.
 
     Raises:
         ArtifactInvalid: if there is another one.
@@ -148,6 +149,8 @@ def check_attributes(kind: type, state: Mapping[Any, Any]) -> None:
             if type(value) is not dict:
                 raise untrusted(f"a {type(value).__qualname__} in the place of arguments of {kind.__qualname__}")
             _check_arguments(state.get(ARGUMENT_NAMES[name]), value)
+        if name in TEXTS and isinstance(value, str):
+            TEXTS[name](value)
         if name in METHOD_NAMES and not all(map(_is_method, value if isinstance(value, list | tuple) else [value])):
             raise ArtifactInvalid(f"{kind.__qualname__} has a {name} that is no method of estimators")
 

@@ -134,6 +134,8 @@ class LocalStorage:
             StoreUnavailable: if it can't be removed.
         """
         target = self._root / folder
+        if target.parent != self._root and target.parent.is_symlink():
+            raise StoreUnavailable(f"{target.parent} is a link: what it leads to is not this store's to remove")
         with _explained(target):
             scratch = target.with_name(f".removing-{uuid.uuid4().hex}")
             target.rename(scratch)

@@ -234,7 +234,7 @@ def test_every_wrong_value_is_counted_but_only_some_are_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b" ", b"{", b'{"length":1,}', b"'length'", b"\xff", b'{"length":"\\ud800"}', b"[" * 100_000, b"{}{}"]
+    "body", [b"", b" ", b"{", b'{"length":1,}', b"'length'", b"\xff", b'{"length":"\\ud800"}', b"[" * 10_000, b"{}{}"]
 )
 @pytest.mark.parametrize("around", [b"%s", b'{"instances":[%s'])
 def test_a_body_that_is_not_json_is_400(body: bytes, around: bytes) -> None:
@@ -539,7 +539,7 @@ def test_a_body_of_far_more_parts_than_a_request_has_is_refused_unparsed(of: Man
 def test_a_body_of_many_values_that_are_left_out_is_not_small() -> None:
     wide = RowParser(mixed(*(feature(f"x{at}", nullable=True) for at in range(1000))), 10_000)
 
-    assert wide.is_small(b'{"x1":1}') and parser().is_small(b"{}" * 5_000)
+    assert wide.is_small(b'{"x1":1}') and parser().is_small(b"{}" * 1_000)
     assert not parser().is_small(named(6_700).encode()), "mistakes take longer than values"
     assert not wide.is_small(b'{"instances":[' + b",".join([b"{}"] * 20) + b"]}")
 
@@ -565,7 +565,7 @@ def test_of_more_mistakes_than_are_counted_the_answer_says_so() -> None:
         refusal(named(2_000).encode(), rows).detail
         == f"at least {MISTAKES_MAX + 2} values do not fit the model's features"
     )
-    assert refusal(named(900).encode(), rows).detail == "902 values do not fit the model's features"
+    assert refusal(named(90).encode(), rows).detail == "92 values do not fit the model's features"
     one_each = {"instances": [{"length": 1, "width": None}] * 5_000}
     problem = refusal(json.dumps(one_each).encode(), rows)
     assert problem.detail == f"at least {MISTAKES_MAX} values do not fit the model's features"
@@ -573,7 +573,7 @@ def test_of_more_mistakes_than_are_counted_the_answer_says_so() -> None:
 
 
 def test_the_names_of_the_model_are_seen_among_any_number_of_others() -> None:
-    body = named(50_000)[:-1] + ',"width":true,"length":1}'
+    body = named(15_000)[:-1] + ',"width":true,"length":1}'
 
     with pytest.raises(InvalidRows) as caught:
         parser().parse(body.encode())

@@ -4,7 +4,7 @@ import time
 import pytest
 
 from gateway.errors import Overloaded
-from gateway.fairness.turns import OwnerTurns
+from gateway.fairness.turns import OwnerTurns, SharedWork
 from tests.support.coroutines import run, turns, until
 
 
@@ -107,5 +107,67 @@ def test_a_pause_is_as_long_as_the_turn_before_it() -> None:
             ended_at = time.perf_counter()
         async with owner_turns.of(""):
             assert time.perf_counter() - ended_at >= 0.9 * (ended_at - began_at)
+
+    run(scenario())
+
+
+def test_a_caller_may_wait_for_a_shorter_time_than_others() -> None:
+    async def scenario() -> None:
+        owner_turns = OwnerTurns(wait_max_seconds=60.0)
+        async with owner_turns.of("a"):
+            with pytest.raises(Overloaded):
+                async with owner_turns.of("a", 0.01):
+                    pass
+
+    run(scenario())
+
+
+def test_all_who_ask_before_work_begins_share_its_result() -> None:
+    async def scenario() -> None:
+        results = iter(range(10))
+        shared = SharedWork(lambda: next(results))
+        first = await asyncio.gather(*(shared.result() for _ in range(5)))
+        second = await asyncio.gather(*(shared.result() for _ in range(5)))
+        assert (first, second) == ([0] * 5, [1] * 5)
+
+    run(scenario())
+
+
+def test_shared_work_that_fails_fails_for_all_and_is_tried_again() -> None:
+    async def scenario() -> None:
+        results = iter(["x", "1"])
+        shared = SharedWork(lambda: int(next(results)))
+        failed = await asyncio.gather(shared.result(), shared.result(), return_exceptions=True)
+        assert [type(each) for each in failed] == [ValueError] * 2
+        assert await shared.result() == 1
+
+    run(scenario())
+
+
+def test_who_asks_for_shared_work_and_leaves_does_not_end_it() -> None:
+    async def scenario() -> None:
+        shared = SharedWork(lambda: 1)
+        leaving, staying = asyncio.ensure_future(shared.result()), asyncio.ensure_future(shared.result())
+        await asyncio.sleep(0)
+        leaving.cancel()
+        assert await staying == 1
+
+    run(scenario())
+
+
+def test_shared_work_pauses_as_long_as_it_takes() -> None:
+    async def scenario() -> None:
+        ended_at: list[float] = []
+
+        def work() -> float:
+            began_at = time.perf_counter()
+            while time.perf_counter() < began_at + 0.02:
+                pass
+            ended_at.append(time.perf_counter())
+            return began_at
+
+        shared = SharedWork(work)
+        began_at = await shared.result()
+        assert await shared.result() - ended_at[0] >= 0.9 * (ended_at[0] - began_at)
 
     run(scenario())

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from headrace.cli.removal import prunable
@@ -54,3 +56,15 @@ def test_a_version_that_an_alias_names_is_not_removed(filled: ModelStore, capsys
 def test_an_alias_is_not_taken_for_a_version(filled: ModelStore, capsys: Captured) -> None:
     assert run("remove", "iris", "latest") == 1
     assert capsys.readouterr().err == "headrace: 'latest' is an alias of 'iris', of version 'v3': name the version\n"
+
+
+@pytest.mark.parametrize("command", [("remove", "iris", "v1"), ("prune", "iris", "--keep", "1")])
+def test_nothing_is_removed_of_a_model_that_is_a_link(
+    filled: ModelStore, tmp_path: Path, capsys: Captured, command: tuple[str, ...]
+) -> None:
+    elsewhere = (Path(filled.root) / "iris").rename(tmp_path / "elsewhere")
+    (Path(filled.root) / "iris").symlink_to(elsewhere)
+
+    assert run(*command) == 1
+    assert "is a link: what it leads to is not this store's to remove" in capsys.readouterr().err
+    assert (elsewhere / "v1" / "manifest.json").is_file()

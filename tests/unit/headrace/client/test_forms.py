@@ -70,7 +70,9 @@ def test_wrong_values_are_read_from_a_problem() -> None:
 
 def test_the_limits_are_those_of_the_gateway() -> None:
     assert set(get_args(forms.Status)) == {status.value for status in JobStatus}
-    assert (forms.PAGE_JOBS, forms.MISTAKES_MAX) == (LISTED_MAX, MISTAKES_MAX)
+    assert forms.PAGE_JOBS == LISTED_MAX
+    # A gateway of an earlier release names more.
+    assert forms.MISTAKES_MAX >= MISTAKES_MAX
     largest = GatewaySettings.model_fields["answer_max_bytes"].default
     assert largest * 2 == RESPONSE_MAX_BYTES
     assert largest / 8 == RESPONSE_MAX_BYTES / BYTES_PER_PART

@@ -41,7 +41,7 @@ _OTHERS_FIRST, _MAY_WAIT = 0, 1
 """Answers of the script without an entry: others come first, or the queue is empty."""
 
 _NO, _YES, _TAKES_ITSELF = 0, 1, 2
-"""Whether the script may take an entry: the last for a child that takes the next one by the following command."""
+"""Right of the script to take an entry; the last is for a child that takes the next one by a command behind it."""
 
 
 class ChainBoard:

@@ -210,7 +210,8 @@ class Batcher:
         permit = slots.issue_permit(is_slow)
         blocked = bool(self._queue) and slots.free_for(self) < 1
         weight = sum(chunk.weight for chunk in chunks)
-        self._in_flight[batch] = Batch(permit, chunks, weight, self._wait.batch_left(weight, blocked))
+        heaviest = 1 if self._only_numbers else max(-(-chunk.weight // chunk.n_rows) for chunk in chunks)
+        self._in_flight[batch] = Batch(permit, chunks, weight, heaviest, self._wait.batch_left(weight, blocked))
         message = PredictMessage(
             batch=batch,
             reply_to=self._batch_client.reply_to,
@@ -276,9 +277,9 @@ class Batcher:
         for chunk, result in zip(batch.chunks, reply.results, strict=False):
             chunk.settle(result, reply)
         if reply.compute_seconds:
-            self._cost.observe(batch.weight, reply.compute_seconds)
+            self._cost.observe(batch.weight, reply.compute_seconds, batch.heaviest)
         elif reply.ran_into_time_limit:
-            self._cost.observe(batch.weight, self._settings.task_soft_time_limit_seconds)
+            self._cost.observe(batch.weight, self._settings.task_soft_time_limit_seconds, batch.heaviest)
         # The time of a text that is too long for a batch with others says nothing of what other callers can expect.
         if batch.chunks and (self._only_numbers or batch.weight <= self._batch_weight()):
             self._wait.batch_answered(batch.left_at)

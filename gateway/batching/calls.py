@@ -157,6 +157,8 @@ class Batch:
     chunks: list[Chunk]
     """Its parts of calls; none once it is late."""
     weight: int
+    heaviest: int
+    """Weight of the heaviest row, about: in a chunk of many, the mean counts."""
     left_at: float
     """Time at which the batch left, on the clock of RowWaitEstimate."""
 

@@ -1,6 +1,7 @@
 """The cost of one model's batches, learned from replies, so that a batch can be bounded by compute time."""
 
 import math
+from typing import NamedTuple
 
 DECAY = 0.9
 """Weight that each batch keeps when a newer one is observed: about the last 10 count."""
@@ -15,6 +16,17 @@ SLOW_TIMES_TARGET = 2.0
 """Cost of a batch of one row, in targets, above which a model is slow; at the target itself it would flicker."""
 
 
+RECENT = 200
+"""Number of batches after which one with rows of a weight that was not observed since tells nothing any more."""
+
+
+class _Dearest(NamedTuple):
+    """The dearest row of batches with rows of like weights, which fades, and the number of the last such batch."""
+
+    row_seconds: float
+    observed: int
+
+
 class BatchCost:
     """Compute seconds of a batch of n rows as `fixed + n * per_row`, by least squares over the last batches.
 
@@ -27,7 +39,9 @@ class BatchCost:
     def __init__(self) -> None:
         self.fixed_seconds = 0.0
         self.row_seconds = 0.0
-        self._dearest_row_seconds = 0.0
+        self._dearest: dict[int, _Dearest] = {}
+        """The dearest of the batches whose heaviest rows weigh about the same, by the number of bits of that weight."""
+        self._n_observed = 0
         self._cheapest_seconds = math.inf
         self._known_apart = False
         self._alike = True
@@ -40,17 +54,26 @@ class BatchCost:
         """True once a batch was observed."""
         return self._weight > 0
 
-    def observe(self, rows: int, seconds: float) -> None:
-        """Take the compute time of a batch with this number of rows."""
+    def observe(self, rows: int, seconds: float, heaviest: int | None = None) -> None:
+        """Take the compute time of a batch with this number of rows, and with the weight of its heaviest row.
+
+        By default the batch is one row.
+        """
         self._weight = self._weight * DECAY + 1
         self._rows = self._rows * DECAY + rows
         self._seconds = self._seconds * DECAY + seconds
         self._rows_squared = self._rows_squared * DECAY + rows * rows
         self._rows_seconds = self._rows_seconds * DECAY + rows * seconds
         self._largest_rows = max(self._largest_rows * DECAY, rows)
-        self._dearest_row_seconds = max(self._dearest_row_seconds * FADING, seconds / rows)
+        self._note_dearest(rows if heaviest is None else heaviest, seconds / rows)
         self._cheapest_seconds = min(self._cheapest_seconds / FADING, seconds)
         self._fit()
+
+    def _note_dearest(self, heaviest: int, row_seconds: float) -> None:
+        size = heaviest.bit_length()
+        before = self._dearest.get(size, _Dearest(0.0, 0))
+        self._n_observed += 1
+        self._dearest[size] = _Dearest(max(before.row_seconds * FADING, row_seconds), self._n_observed)
 
     def _fit(self) -> None:
         mean_rows, mean_seconds = self._rows / self._weight, self._seconds / self._weight
@@ -90,10 +113,21 @@ class BatchCost:
         return max(1, int(limit))
 
     def is_slow(self, target_seconds: float, rows: int = 1) -> bool:
-        """Return True if a batch takes much longer than the target, or may: also if none so large was observed.
+        """Return True if a row takes much longer than the target, or may: also if none so heavy was observed.
 
-        A text's cost depends on more than its length. So it may be that of the dearest among some hundred batches:
-        cheap ones, which anybody can send, do not hide it.
+        A text's cost depends on more than its length. So it may be that of the dearest among some hundred batches with
+        texts as long: cheap ones, which anybody can send, do not hide it. And it may grow faster than the length: what
+        long texts cost makes no short one slow, if batches of such were observed.
         """
-        seconds = max(self.fixed_seconds + rows * self.row_seconds, rows * self._dearest_row_seconds)
+        size = rows.bit_length()
+        recent = {
+            each: dearest.row_seconds
+            for each, dearest in self._dearest.items()
+            if each <= size and dearest.observed > self._n_observed - RECENT
+        }
+        seconds = rows * max(recent.values(), default=0.0)
+        if size in recent:
+            seconds += min(self.fixed_seconds, self._cheapest_seconds)
+        else:
+            seconds = max(seconds, self.fixed_seconds + rows * self.row_seconds)
         return rows > 2 * self._largest_rows or seconds > SLOW_TIMES_TARGET * target_seconds

@@ -55,7 +55,8 @@ class Slots:
 
     Turns alone would let a slow model hold every slot, and each quick model wait for one of its batches. So while
     quick models have something to send, slow models together leave one slot free, besides those that the bulk lane
-    holds. They have one slot in any case: where the bulk lane holds all others, a quick model waits for that one.
+    holds. They have one slot in any case: where the bulk lane holds all others, a quick model waits for that one. After
+    a batch of it that has waited there until its deadline, its next one goes before those of slow models.
     """
 
     def __init__(self, worker_group: str, total: Callable[[str], int]) -> None:
@@ -82,10 +83,17 @@ class Slots:
 
     def free_for(self, sender: Sender) -> int:
         """Return the number of batches that this model may send now."""
+        if sender.slow and self._quick_is_late:
+            return 0
         if sender.slow and self.total > 1 and asyncio.get_running_loop().time() < self._quick_until:
             slow_slots = max(1, self.total - self._n_bulk - 1)
             return min(self.free, slow_slots - sum(permit.slow for permit in self._permits))
         return self.free
+
+    @property
+    def _quick_is_late(self) -> bool:
+        """True if a quick batch has waited for a worker until its deadline, and still does."""
+        return any(permit.late_since < math.inf and not permit.slow for permit in self._permits)
 
     def request_turn(self, sender: Sender) -> None:
         """Let a model send when its turn comes; it has one turn at a time, however often it asks."""
@@ -121,7 +129,11 @@ class Slots:
                 held_back.append(sender)
             elif sender.send_next(self):
                 self._turns.append(sender)
-        self._turns.extendleft(reversed(held_back))
+        if self._quick_is_late:
+            # Sent at the same time, a quick batch would wait behind a slow one again.
+            self._turns.extend(held_back)
+        else:
+            self._turns.extendleft(reversed(held_back))
 
     def issue_permit(self, slow: bool) -> Permit:
         """Count a batch that goes out now; `slow` is what its sender was just before."""

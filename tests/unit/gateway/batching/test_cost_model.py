@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.batching.cost_model import BatchCost
+from gateway.batching.cost_model import RECENT, BatchCost
 
 TARGET = 0.02
 
@@ -101,3 +101,20 @@ def test_texts_that_cost_more_than_others_of_their_length_make_no_short_one_slow
     assert cost.is_slow(TARGET, 600)
     assert not cost.is_slow(TARGET, 1)
     assert cost.rows_within(TARGET) < 600
+
+
+def test_texts_whose_cost_grows_faster_than_their_length_make_no_short_one_slow() -> None:
+    cost = BatchCost()
+    for _ in range(20):
+        cost.observe(1, 0.002)
+        cost.observe(100, 11.0)
+    assert cost.is_slow(TARGET, 100)
+    assert not cost.is_slow(TARGET, 1)
+
+
+def test_a_cheap_batch_of_long_ago_hides_nothing() -> None:
+    cost = BatchCost()
+    cost.observe(1, 0.002)
+    for _ in range(RECENT):
+        cost.observe(100, 11.0)
+    assert cost.is_slow(TARGET, 1)

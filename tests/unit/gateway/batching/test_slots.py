@@ -358,3 +358,26 @@ async def _answer_all(batch_client: FakeBatchClient) -> None:
         batch_client.answer(batch_client.published[done])
         done += 1
         await turns()
+
+
+def test_after_a_quick_batch_that_was_late_the_next_one_goes_before_slow_ones() -> None:
+    async def scenario() -> None:
+        log: list[str] = []
+        slots = common(2).serving("any")
+        quick, slow = Sender("quick", 9, log), Sender("slow", 9, log, slow=True)
+        # Jobs have the other slot of the workers.
+        slots.follow_workers(Work(busy=1, overdue=0, bulk=1, idle=1))
+        slots.request_turn(slow)
+        slots.request_turn(quick)
+        await turns()
+        assert sorted(log) == ["quick", "slow"]
+
+        log.clear()
+        quick.permits[0].mark_late()
+        give_one_back([slow])
+        assert log == ["quick"], "a worker takes it before the next slow one"
+        for _ in range(2):
+            give_one_back([quick])
+        assert "slow" in log
+
+    run(scenario())

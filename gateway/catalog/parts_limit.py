@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 
-from gateway.errors import InvalidRows
+from gateway.errors import InvalidJson, InvalidRows
 from headrace.models.manifest import Feature
 
 PARTS_MIN = 20_000
 """Commas, and brackets, that a body of any model may have; so many empty lists are parsed in 7 ms."""
+
+
+_TOO_DEEP = b"[" * 1025
+"""Lists in each other that no parser of JSON reads."""
 
 
 class PartsLimit:
@@ -28,10 +32,13 @@ class PartsLimit:
         """Refuse a body of far more parts than the largest request has.
 
         Raises:
-            InvalidRows: if so.
+            InvalidJson: if it is nested too deep for any parser.
+            InvalidRows: if it has too many parts.
         """
         if not self._is_exceeded(body):
             return
+        if _TOO_DEEP in body:
+            raise InvalidJson("Invalid JSON: it is nested too deep")
         if self._takes_texts and not self._is_exceeded(_outside_texts(body)):
             return
         raise InvalidRows([((), f"a request has at most {self._most}, and this has far more")], all_found=False)

@@ -36,7 +36,7 @@ class RequestMiddleware:
         # FastAPI parses cookies for every route, some Python versions in quadratic time, and no route uses them.
         scope["headers"] = [header for header in scope["headers"] if header[0] != b"cookie"]
         try:
-            if scope["query_string"].count(b"&") >= PARAMETERS_MAX:
+            if scope.get("query_string", b"").count(b"&") >= PARAMETERS_MAX:
                 # FastAPI reads all of them, also for a caller whom the route refuses.
                 await response.end_with(too_many_parameters(), scope, receive)
             else:

@@ -47,6 +47,6 @@ def _pin(roots: Iterable[int], cores: Iterable[int]) -> None:
     cores = list(cores)
     for pid in tree(roots):
         for thread in Path(f"/proc/{pid}/task").glob("*"):
-            # It may have ended.
+            # A thread may have ended meanwhile.
             with suppress(OSError):
                 os.sched_setaffinity(int(thread.name), cores)

@@ -19,7 +19,7 @@ def health_routes(services: Services) -> APIRouter:
     """Return the routes of probes and metrics."""
     router = APIRouter(tags=["operations"])
     guard = services.guard
-    # It takes some 10 ms, and many may ask at a time.
+    # Rendering takes some 10 ms, and many callers may ask at a time.
     exposition = SharedWork(partial(generate_latest, services.metrics.registry))
 
     @router.get(

@@ -546,7 +546,7 @@ def test_a_body_of_many_values_that_are_left_out_is_not_small() -> None:
 
 def test_texts_may_hold_any_number_of_commas_and_brackets() -> None:
     long = text("note", None).model_copy(update={"longest": PARTS_MIN})
-    row = {"note": '[,{"\\' * PARTS_MIN, "size": 1}
+    row = {"note": '[,{"\\' * PARTS_MIN + "[" * 2_000, "size": 1}
 
     assert RowParser(mixed(feature("size"), long), 10).parse(json.dumps(row).encode()).rows == [[1.0, row["note"]]]
 

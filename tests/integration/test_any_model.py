@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,46 +10,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from headrace import export
-from headrace.models.manifest import Manifest
-from headrace.models.store import ModelStore
 from tests.support.estimators import CASES, Case
+from tests.support.exported import Exported, fitted, model_name
+from tests.support.exported import exported as exported
 from tests.support.processes import PATIENCE_SECONDS
 from tests.support.stack import Stack
 
 ROWS = 12
 
 
-@cache
-def case(name: str) -> Case:
-    """Return a case, fitted once."""
-    return CASES[name]()
-
-
-def model_name(name: str) -> str:
-    """Return the name of a case as a name of a model."""
-    return name.replace(" ", "-")
-
-
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> ModelStore:
-    return ModelStore(tmp_path_factory.mktemp("any"))
-
-
-@pytest.fixture(scope="module")
-def exported(store: ModelStore) -> dict[str, Manifest]:
-    made = {name: case(name) for name in CASES}
-    return {
-        name: export(each.estimator, each.X, each.y, name=model_name(name), store=store).manifest
-        for name, each in made.items()
-    }
-
-
-@pytest.fixture(scope="module")
-def stack(
-    tmp_path_factory: pytest.TempPathFactory, store: ModelStore, exported: dict[str, Manifest]
-) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("stack"), Path(store.root), DEFAULT_MODEL=model_name(next(iter(CASES))))
+def stack(tmp_path_factory: pytest.TempPathFactory, exported: Exported) -> Iterator[Stack]:
+    [root] = {exported(name)[0].root for name in CASES}
+    stack = Stack(tmp_path_factory.mktemp("stack"), Path(root), DEFAULT_MODEL=model_name(next(iter(CASES))))
     try:
         yield stack.start()
     finally:
@@ -96,8 +68,8 @@ def assert_same(answers: list[Any], predictions: Any) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_http_answers_what_the_estimator_says(stack: Stack, exported: dict[str, Manifest], name: str) -> None:
-    each, manifest, name = case(name), exported[name], model_name(name)
+def test_http_answers_what_the_estimator_says(stack: Stack, exported: Exported, name: str) -> None:
+    each, (_, manifest), name = fitted(name), exported(name), model_name(name)
     rows = some_rows(each)
     instances = as_json(rows, [feature.name for feature in manifest.features])
     response = stack.http.post(f"/models/{name}/predict", json={"instances": instances})
@@ -131,13 +103,11 @@ def test_there_are_enough_of_them() -> None:
     assert len(CASES) >= 15
 
 
-def test_ten_thousand_rows_of_all_types_are_answered_like_the_estimator_does(
-    stack: Stack, exported: dict[str, Manifest]
-) -> None:
-    people = case("mixed frame")
+def test_ten_thousand_rows_of_all_types_are_answered_like_the_estimator_does(stack: Stack, exported: Exported) -> None:
+    people = fitted("mixed frame")
     chosen = np.random.default_rng(0).integers(0, len(people.X), 10_000)
     rows = people.X.iloc[chosen]
-    instances = as_json(rows, [feature.name for feature in exported["mixed frame"].features])
+    instances = as_json(rows, [feature.name for feature in exported("mixed frame")[1].features])
     assert {type(value) for row in instances for value in row.values()} >= {float, str, bool, type(None)}
 
     url = f"/models/mixed-frame/predict?deadline={PATIENCE_SECONDS:g}"

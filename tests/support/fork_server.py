@@ -171,6 +171,10 @@ def run(module: str, environment: dict[str, str], output: int) -> NoReturn:
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.close(output)
+    if folders := environment.get("PYTHONPATH"):
+        sys.path[1:1] = folders.split(os.pathsep)
+        sys.modules.pop("sitecustomize", None)
+        importlib.import_module("sitecustomize")
     become([sys.executable, "-m", module], environment)
 
 

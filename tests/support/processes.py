@@ -126,8 +126,9 @@ class Process:
     def _can_be_forked(self) -> bool:
         """Return True for a program of the project, unless Python or a library would have to start in another way."""
         program, *options = self.command
-        read_at_start = ("PYTHON", "LD_", "OMP_", "OPENBLAS_", "OTEL_")
+        read_at_start = ("PYTHON", "LD_", "OMP_", "OPENBLAS_", "OTEL_", "CLOCK_")
         variables = {name: value for name, value in self.environment.items() if name.startswith(read_at_start)}
+        variables.pop("PYTHONPATH", None)
         ours = program == sys.executable and options[:-1] == ["-m"] and self._folder_to_run_in == REPOSITORY
         return ours and variables.items() <= ENVIRONMENT.items()
 

@@ -1,6 +1,5 @@
 import shutil
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ from fakeredis import FakeRedis, FakeServer
 from headrace.exporting.exporter import export
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
-from tests.support.estimators import CASES, Case
+from tests.support.exported import exported as exported
+from tests.support.exported import fitted
 from tests.support.puppet import Act, Puppet
 from tests.unit.worker.estimators import Labels, Numbers
 from worker.model import bisection, examination
@@ -88,26 +88,6 @@ def publish_puppet(store: ModelStore, name: str, version: str = "v1", estimator:
         scores={},
         extra_modules=["tests"],
     ).manifest
-
-
-@cache
-def fitted(name: str) -> Case:
-    return CASES[name]()
-
-
-@pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[ModelStore, Manifest]]:
-    """A function that returns the version that `export` makes of a case; tests must not change it."""
-    store = ModelStore(tmp_path_factory.mktemp("models"))
-
-    @cache
-    def get(case_name: str) -> tuple[ModelStore, Manifest]:
-        case = fitted(case_name)
-        return store, export(
-            case.estimator, case.X, case.y, store=store, name=case_name.replace(" ", "-"), scores={}
-        ).manifest
-
-    return get
 
 
 @pytest.fixture

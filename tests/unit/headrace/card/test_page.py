@@ -14,6 +14,7 @@ from headrace.card.svg import histogram, short
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
 from tests.support.estimators import CASES
+from tests.support.exported import Exported
 
 CARD_BYTES_MAX = 300_000
 
@@ -55,10 +56,8 @@ def checked(content: str) -> Checker:
 
 
 @pytest.mark.parametrize("kind", CASES)
-def test_a_card_is_one_small_page_that_loads_nothing(kind: str, store: ModelStore) -> None:
-    case = CASES[kind]()
-
-    content = page(store, export(case.estimator, case.X, case.y, name="model", store=store).manifest)
+def test_a_card_is_one_small_page_that_loads_nothing(kind: str, exported: Exported) -> None:
+    content = page(*exported(kind))
 
     checker = checked(content)
     assert checker.open == []

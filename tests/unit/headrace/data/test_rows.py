@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from headrace import export
 from headrace.data.rows import PANDAS_HAS_STR, Layout, Rows, estimator_input, rows_by_dtypes
 from headrace.data.table import read_table
 from headrace.models.manifest import Artifact, Feature, Manifest, Output, Reference, Sample
 from tests.support.estimators import CASES, people
+from tests.support.exported import Exported, fitted
 from worker.model.rows import MixedRows, row_converter
 
 NUMBER = Reference(bins=["00", "01"], ratios=[0.5, 0.5], edges=[0.0])
@@ -149,13 +149,12 @@ def test_null_in_text_is_what_it_was_in_training() -> None:
     assert str(frame["str"].dtype) == ("str" if PANDAS_HAS_STR else "object")
 
 
-def test_exports_of_frames_agree_with_the_conversion(tmp_path: Any) -> None:
+def test_exports_of_frames_agree_with_the_conversion(exported: Exported) -> None:
     frame, _ = people(40)
-    case = CASES["mixed frame"]()
 
-    manifest = export(case.estimator, case.X, case.y, name="people", store=tmp_path).manifest
+    _, manifest = exported("mixed frame")
 
-    rows = read_table(case.estimator, frame).rows(list(range(40)))
+    rows = read_table(fitted("mixed frame").estimator, frame).rows(list(range(40)))
     pd.testing.assert_frame_equal(
         estimator_input(rows, Layout.of(manifest)), row_converter(manifest)(rows), check_exact=True
     )

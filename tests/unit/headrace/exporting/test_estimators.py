@@ -1,36 +1,16 @@
-from typing import Any
-
 import numpy as np
 import pytest
 
-from headrace import export
-from headrace.models.manifest import Manifest
-from headrace.models.store import ModelStore
-from tests.support.estimators import CASES, Case
+from tests.support.estimators import CASES
+from tests.support.exported import Exported, fitted
 from worker.model.predictor import Predictor
 
 each_case = pytest.mark.parametrize("kind", CASES)
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Kind of estimator -> the case, its manifest and the store; each is fitted once."""
-    store = ModelStore(tmp_path_factory.mktemp("models"))
-    known: dict[str, tuple[Case, Manifest]] = {}
-
-    def get(kind: str) -> tuple[Case, Manifest, ModelStore]:
-        if kind not in known:
-            case = CASES[kind]()
-            name = kind.replace(" ", "_")
-            known[kind] = case, export(case.estimator, case.X, case.y, name=name, version="v1", store=store).manifest
-        return *known[kind], store
-
-    return get
-
-
 @each_case
-def test_a_worker_predicts_the_samples_as_exported(kind: str, exported: Any) -> None:
-    _, manifest, store = exported(kind)
+def test_a_worker_predicts_the_samples_as_exported(kind: str, exported: Exported) -> None:
+    store, manifest = exported(kind)
 
     predictor = Predictor.load(store, manifest)
 
@@ -44,8 +24,8 @@ def test_a_worker_predicts_the_samples_as_exported(kind: str, exported: Any) -> 
 
 
 @each_case
-def test_the_samples_are_few_rows_and_cover_the_classes(kind: str, exported: Any) -> None:
-    _, manifest, _ = exported(kind)
+def test_the_samples_are_few_rows_and_cover_the_classes(kind: str, exported: Exported) -> None:
+    _, manifest = exported(kind)
 
     assert 5 <= len(manifest.samples) <= 8
     assert len({repr(sample.row) for sample in manifest.samples}) == len(manifest.samples)
@@ -53,8 +33,8 @@ def test_the_samples_are_few_rows_and_cover_the_classes(kind: str, exported: Any
 
 
 @each_case
-def test_the_manifest_says_which_values_may_be_null_and_a_sample_shows_each(kind: str, exported: Any) -> None:
-    _, manifest, _ = exported(kind)
+def test_the_manifest_says_which_values_may_be_null_and_a_sample_shows_each(kind: str, exported: Exported) -> None:
+    _, manifest = exported(kind)
 
     nullable = {i for i, feature in enumerate(manifest.features) if feature.nullable}
     shown = {i for sample in manifest.samples for i, value in enumerate(sample.row) if value is None}
@@ -63,8 +43,8 @@ def test_the_manifest_says_which_values_may_be_null_and_a_sample_shows_each(kind
 
 
 @each_case
-def test_classes_are_of_the_type_that_was_trained(kind: str, exported: Any) -> None:
-    case, manifest, _ = exported(kind)
+def test_classes_are_of_the_type_that_was_trained(kind: str, exported: Exported) -> None:
+    case, (_, manifest) = fitted(kind), exported(kind)
 
     for at, output in enumerate(manifest.outputs):
         if output.classes is None or case.y is None:
@@ -74,13 +54,13 @@ def test_classes_are_of_the_type_that_was_trained(kind: str, exported: Any) -> N
         assert {(type(each), each) for each in output.classes} == trained
 
 
-def test_several_outputs_are_named_by_the_columns_of_y(exported: Any) -> None:
+def test_several_outputs_are_named_by_the_columns_of_y(exported: Exported) -> None:
     assert [output.name for output in exported("several classes")[1].outputs] == ["species", "size"]
     assert [output.name for output in exported("several numbers")[1].outputs] == ["output_0", "output_1"]
     assert [output.name for output in exported("ridge")[1].outputs] == ["prediction"]
 
 
-def test_probabilities_are_known_where_a_call_gives_them(exported: Any) -> None:
+def test_probabilities_are_known_where_a_call_gives_them(exported: Exported) -> None:
     known = {kind for kind in CASES if exported(kind)[1].probabilities}
 
     assert {"logistic regression", "calibrated svc", "several classes", "mixture"} <= known
@@ -94,13 +74,13 @@ def test_probabilities_are_known_where_a_call_gives_them(exported: Any) -> None:
     }
 
 
-def test_outliers_and_clusters_are_classes(exported: Any) -> None:
+def test_outliers_and_clusters_are_classes(exported: Exported) -> None:
     assert exported("isolation forest")[1].outputs[0].classes == [-1, 1]
     assert exported("clusters")[1].outputs[0].classes == [0, 1, 2]
 
 
-def test_a_frame_is_described_by_column(exported: Any) -> None:
-    _, manifest, _ = exported("mixed frame")
+def test_a_frame_is_described_by_column(exported: Exported) -> None:
+    _, manifest = exported("mixed frame")
 
     assert manifest.input == "frame"
     assert [(each.name, each.type, each.nullable) for each in manifest.features] == [
@@ -128,8 +108,8 @@ def test_a_frame_is_described_by_column(exported: Any) -> None:
     assert income.reference.bins[-1] == "missing"
 
 
-def test_an_array_has_numbers_only(exported: Any) -> None:
-    _, manifest, _ = exported("boosting with gaps")
+def test_an_array_has_numbers_only(exported: Exported) -> None:
+    _, manifest = exported("boosting with gaps")
 
     assert manifest.input == "array"
     assert {(each.type, each.dtype, each.nullable) for each in manifest.features} == {("number", "float64", True)}

@@ -21,8 +21,8 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from headrace.errors import ArtifactInvalid
 from headrace.loading.unpickler import unpickle
 from tests.support.estimators import CASES
+from tests.support.exported import fitted
 from tests.unit.headrace.loading.pickles import Reduced, by_name, dumped, objects
-from tests.unit.worker.conftest import fitted
 
 
 @pytest.mark.parametrize("compress", [0, 3])

@@ -1,5 +1,6 @@
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -114,25 +115,29 @@ FILLED = '{"name":"","position":0,"dtype":"","value":null}'
 @pytest.mark.parametrize(
     ("field", "content", "reason"),
     [
-        ("features", b"[%b]" % many(FEATURES_MAX + 1, TEXT), "features: List should have at most 10000 items"),
-        ("outputs", b"[%b]" % many(FEATURES_MAX + 1, OUTPUT), "outputs: List should have at most 10000 items"),
-        ("filled", b"[%b]" % many(FILLED_MAX + 1, FILLED), "filled: List should have at most 50000 items"),
-        ("samples", b"[%b]" % many(1001, '{"row":[1],"prediction":1}'), "samples: List should have at most 1000"),
-        ("scores", b"{%b}" % many(1001, '"#":1'), "scores: Dictionary should have at most 1000 items"),
-        ("libraries", b"{%b}" % many(1001, '"#":""'), "libraries: Dictionary should have at most 1000 items"),
-        ("surprise", b"[%b]" % many(PARTS_MAX, "1"), "it has more than 800,000 values"),
-        ("surprise", b"[%b]" % (b"[" * PARTS_MAX), "it has more than 800,000 values"),
-        ("features", b"[%b]" % many(200_000, "{}"), "features.0.name: Field required"),
-        ("samples", b'[{"row":[%b],"prediction":1}]' % many(200_000, "{}"), "samples.0.row.0"),
-        ("libraries", b"{%b}" % many(200_000, '"#":1'), "it has 200,000 mistakes"),
-        ("artifact", b"{%b}" % many(200_000, '"#":1'), "it has 200,004 mistakes"),
+        ("features", lambda: b"[%b]" % many(FEATURES_MAX + 1, TEXT), "features: List should have at most 10000 items"),
+        ("outputs", lambda: b"[%b]" % many(FEATURES_MAX + 1, OUTPUT), "outputs: List should have at most 10000 items"),
+        ("filled", lambda: b"[%b]" % many(FILLED_MAX + 1, FILLED), "filled: List should have at most 50000 items"),
+        (
+            "samples",
+            lambda: b"[%b]" % many(1001, '{"row":[1],"prediction":1}'),
+            "samples: List should have at most 1000",
+        ),
+        ("scores", lambda: b"{%b}" % many(1001, '"#":1'), "scores: Dictionary should have at most 1000 items"),
+        ("libraries", lambda: b"{%b}" % many(1001, '"#":""'), "libraries: Dictionary should have at most 1000 items"),
+        ("surprise", lambda: b"[%b]" % many(PARTS_MAX, "1"), "it has more than 800,000 values"),
+        ("surprise", lambda: b"[%b]" % (b"[" * PARTS_MAX), "it has more than 800,000 values"),
+        ("features", lambda: b"[%b]" % many(200_000, "{}"), "features.0.name: Field required"),
+        ("samples", lambda: b'[{"row":[%b],"prediction":1}]' % many(200_000, "{}"), "samples.0.row.0"),
+        ("libraries", lambda: b"{%b}" % many(200_000, '"#":1'), "it has 200,000 mistakes"),
+        ("artifact", lambda: b"{%b}" % many(200_000, '"#":1'), "it has 200,004 mistakes"),
     ],
 )
-def test_a_manifest_has_bounds(field: str, content: bytes, reason: str) -> None:
+def test_a_manifest_has_bounds(field: str, content: Callable[[], bytes], reason: str) -> None:
     text = json.dumps(replaced(field, "HERE") | {"input": "frame"}).encode()
 
     with pytest.raises(ManifestInvalid, match=f"^here: {reason}"):
-        Manifest.parse(text.replace(b'"HERE"', content), "here")
+        Manifest.parse(text.replace(b'"HERE"', content()), "here")
 
 
 def test_the_widest_models_are_taken_and_their_memory_is_estimated() -> None:

@@ -24,7 +24,8 @@ from sklearn.preprocessing import StandardScaler
 from headrace.errors import ArtifactInvalid, ModelError
 from headrace.models.manifest import Artifact, Manifest
 from headrace.models.store import ModelStore
-from tests.unit.worker.conftest import Publish, fitted, rewrite, rows_of
+from tests.support.exported import fitted
+from tests.unit.worker.conftest import Publish, rewrite, rows_of
 from worker.model.allow_list import AllowList
 from worker.model.loader import load_estimator, make_single_threaded
 from worker.model.predictor import Predictor

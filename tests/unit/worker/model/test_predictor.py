@@ -16,7 +16,8 @@ from headrace.errors import ArtifactInvalid
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
 from tests.support.estimators import CASES
-from tests.unit.worker.conftest import Publish, fitted, rewrite, rows_of
+from tests.support.exported import fitted
+from tests.unit.worker.conftest import Publish, rewrite, rows_of
 from worker.model.loader import LoadedEstimator
 from worker.model.predictions import Predictions
 from worker.model.predictor import Predictor

@@ -20,7 +20,8 @@ from sklearn.svm import SVC
 from headrace import export
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
-from tests.unit.worker.conftest import OURS, Publish, fitted, rows_of
+from tests.support.exported import fitted
+from tests.unit.worker.conftest import OURS, Publish, rows_of
 from worker.model.predictor import Predictor
 from worker.model.rows import row_converter
 from worker.model.shortcuts import argmax_without_ties, array_converter, classes_by_probability

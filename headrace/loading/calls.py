@@ -130,6 +130,9 @@ def _new(paths: Collection[str]) -> Callable[..., bool]:
 def _index(kind: Any, parts: Any) -> bool:
     if not (_is(kind, INDEXES) and type(parts) is dict):
         return False
+    # The text of a dtype may name a file with a time zone, which pandas would open.
+    if isinstance(parts.get("dtype"), str):
+        return False
     allowed = (np.ndarray, np.dtype, ExtensionArray, ExtensionDtype)
     return all(type(name) is str and (is_plain(each) or isinstance(each, allowed)) for name, each in parts.items())
 

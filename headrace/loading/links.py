@@ -55,6 +55,8 @@ LINKED = (BallTree, DistanceMetric, KDTree, Tree)
 """Classes whose objects are unusable without their state: native code would follow what is in their memory by chance.
 """
 
+_NODES = np.asarray(KDTree([[0.0]]).get_arrays()[2]).dtype
+
 MERSENNE_WORDS = 624
 PHILOX_WORDS = 4
 BITSET_WORDS = 8
@@ -145,6 +147,8 @@ def _check_children(left: Any, right: Any, inner: Any) -> None:
 
 def _check_neighbours(target: Any, state: Any) -> None:
     rows, order, nodes, bounds, *_ = state
+    if nodes.dtype != _NODES:
+        raise ArtifactInvalid("a tree has nodes of other fields than scikit-learn's: native code goes by their places")
     n_rows, n_features = rows.shape
     corners = 2 if isinstance(target, KDTree) else 1
     n_nodes = whole(state[6])

@@ -18,6 +18,7 @@ from sklearn.tree._tree import Tree
 from headrace.errors import ArtifactInvalid
 from headrace.loading.fitted.answers import check_answers_of
 from headrace.loading.fitted.places import check_places
+from headrace.loading.fitted.read_only import freeze_arrays
 from headrace.loading.fitted.texts import TEXTS
 from headrace.loading.links import check_linked_parts, check_links
 from headrace.loading.names import ARGUMENT_NAMES, CORES, OPTIONS, PART_NAMES, TEXT_OPTIONS, is_special
@@ -215,6 +216,8 @@ def _is_known_option(name: str, value: Any) -> bool:
 def check_estimator(estimator: Any) -> None:
     """Check the attributes of an estimator that was read already, and of all estimators of scikit-learn in it.
 
+    Nothing can change its arrays afterwards.
+
     Raises:
         ArtifactInvalid: as `check_attributes` and `check_places` do.
     """
@@ -226,6 +229,7 @@ def check_estimator(estimator: Any) -> None:
         check_linked_parts(part)
     for part in own:
         check_answers_of(part)
+    freeze_arrays(estimator)
 
 
 def _check_asked(part: Any) -> None:

@@ -132,9 +132,9 @@ def check_places(estimator: Any) -> None:
                 pending.extend((each, owner, name) for each in held)
         if kind in _BARE or (id(value), None) in seen:
             continue
-        if attributes := _attributes(value):
+        if held_by := attributes(value):
             seen[id(value), None] = value
-            pending.extend((each, kind, name) for name, each in attributes.items() if type(each) not in SCALARS)
+            pending.extend((each, kind, name) for name, each in held_by.items() if type(each) not in SCALARS)
 
 
 @functools.lru_cache(maxsize=10_000)
@@ -142,7 +142,7 @@ def _is_plain(kind: type) -> bool:
     return kind in SCALARS or issubclass(kind, np.generic)
 
 
-def _attributes(value: Any) -> dict[Any, Any]:
+def attributes(value: Any) -> dict[Any, Any]:
     """Return what an object holds as attributes, also in slots of classes that are no library's."""
     if isinstance(value, _NO_OWNERS):
         return {}

@@ -168,6 +168,17 @@ def test_an_array_that_changes_later_changes_no_object_of_pandas(kind: str) -> N
     (array, value), _ = unpickle(pickled([codes, holders[kind]()]))
     before = list(value)
 
+    array.flags.writeable = True
     array[:] = 100
 
     assert list(value) == before
+
+
+@pytest.mark.parametrize(
+    "dtype", ["datetime64[ns, dateutil//etc/localtime]", np.str_("int64"), "timestamp[ns, tz=x][pyarrow]"]
+)
+def test_no_text_names_the_dtype_of_an_index(dtype: str) -> None:
+    maker = Named("pandas.core.indexes.base", "_new_Index")
+
+    with pytest.raises(ArtifactInvalid, match="not trusted"):
+        unpickle(pickled(Reduced(maker, pd.Index, {"data": np.array([1]), "dtype": dtype})))

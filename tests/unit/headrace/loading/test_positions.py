@@ -642,6 +642,30 @@ def test_a_metric_is_as_wide_as_its_rows() -> None:
         unpickle(dumped(Reduced(function, *args, state=parts)))
 
 
+def layout(dtype: Any) -> dict[str, Any]:
+    fields = [dtype.fields[name] for name in dtype.names]
+    return {
+        "formats": [each[0] for each in fields],
+        "offsets": [each[1] for each in fields],
+        "itemsize": dtype.itemsize,
+    }
+
+
+@pytest.mark.parametrize("kind", [BallTree, KDTree])
+def test_the_fields_of_nodes_are_where_native_code_reads_them(kind: Any) -> None:
+    function, args, state = kind(ROWS).__reduce__()
+    rows, order, nodes, *others = state
+    native: Any = np.asarray(nodes).dtype
+    # The whole numbers, and the number that is none, under each other's names.
+    swapped: Any = {**layout(native), "names": ["is_leaf", "radius", "idx_start", "idx_end"]}
+    moved = np.asarray(nodes).copy()
+    moved["idx_start"] = 1 << 40
+    moved["is_leaf"] = 1
+
+    with pytest.raises(ArtifactInvalid, match="nodes of other fields"):
+        unpickle(dumped(Reduced(function, *args, state=(rows, order, moved.view(np.dtype(swapped)), *others))))
+
+
 @pytest.mark.parametrize("kind", [BallTree32, BallTree64, KDTree32, KDTree64])
 def test_trees_of_neighbours_that_no_estimator_makes_are_refused(kind: Any) -> None:
     tree = kind(ROWS.astype(np.float32 if kind in (BallTree32, KDTree32) else float))

@@ -1,13 +1,19 @@
 """The cost of one model's batches, learned from replies, so that a batch can be bounded by compute time."""
 
 import math
+import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 DECAY = 0.9
 """Weight that each batch keeps when a newer one is observed: about the last 10 count."""
 
 FADING = 0.99
-"""Share of a row's known cost that remains after each batch that says nothing about it, or that costs less."""
+"""Share of a row's known cost that remains after each batch that says nothing about it.
+
+The cost of the dearest row loses as much in each second with a batch that costs less: anybody can send many quick rows,
+which leave in many batches.
+"""
 
 SPREAD_WORTH_KNOWING = 0.003
 """Variance of the rows per batch, in squares of their mean, below which it says nothing about the cost of a row."""
@@ -17,11 +23,12 @@ SLOW_TIMES_TARGET = 2.0
 
 
 RECENT = 200
-"""Number of batches after which one with rows of a weight that was not observed since tells nothing any more."""
+"""Number of seconds with batches after which one with rows of a weight that was not observed since tells nothing any
+more."""
 
 
 class _Dearest(NamedTuple):
-    """The dearest row of batches with rows of like weights, which fades, and the number of the last such batch."""
+    """The dearest row of batches with rows of like weights, which fades, and the number of the last second with one."""
 
     row_seconds: float
     observed: int
@@ -36,12 +43,16 @@ class BatchCost:
     to the rows, one row would look so expensive that only batches of one row would ever be tried.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` returns seconds."""
+        self._clock = clock
         self.fixed_seconds = 0.0
         self.row_seconds = 0.0
         self._dearest: dict[int, _Dearest] = {}
         """The dearest of the batches whose heaviest rows weigh about the same, by the number of bits of that weight."""
-        self._n_observed = 0
+        self._second = 0
+        self._n_seconds = 0
+        """Number of seconds in which batches were observed."""
         self._cheapest_seconds = math.inf
         self._known_apart = False
         self._alike = True
@@ -70,10 +81,14 @@ class BatchCost:
         self._fit()
 
     def _note_dearest(self, heaviest: int, row_seconds: float) -> None:
-        size = heaviest.bit_length()
-        before = self._dearest.get(size, _Dearest(0.0, 0))
-        self._n_observed += 1
-        self._dearest[size] = _Dearest(max(before.row_seconds * FADING, row_seconds), self._n_observed)
+        size, second = heaviest.bit_length(), int(self._clock())
+        if second != self._second:
+            self._second = second
+            self._n_seconds += 1
+        known, observed = self._dearest.get(size, _Dearest(0.0, 0))
+        if observed < self._n_seconds:
+            known *= FADING
+        self._dearest[size] = _Dearest(max(known, row_seconds), self._n_seconds)
 
     def _fit(self) -> None:
         mean_rows, mean_seconds = self._rows / self._weight, self._seconds / self._weight
@@ -115,15 +130,15 @@ class BatchCost:
     def is_slow(self, target_seconds: float, rows: int = 1) -> bool:
         """Return True if a row takes much longer than the target, or may: also if none so heavy was observed.
 
-        A text's cost depends on more than its length. So it may be that of the dearest among some hundred batches with
-        texts as long: cheap ones, which anybody can send, do not hide it. And it may grow faster than the length: what
-        long texts cost makes no short one slow, if batches of such were observed.
+        A text's cost depends on more than its length. So it may be that of the dearest row of some minutes with texts
+        as long: cheap ones, which anybody can send, do not hide it. And it may grow faster than the length: what long
+        texts cost makes no short one slow, if batches of such were observed.
         """
         size = rows.bit_length()
         recent = {
             each: dearest.row_seconds
             for each, dearest in self._dearest.items()
-            if each <= size and dearest.observed > self._n_observed - RECENT
+            if each <= size and dearest.observed > self._n_seconds - RECENT
         }
         seconds = rows * max(recent.values(), default=0.0)
         if size in recent:

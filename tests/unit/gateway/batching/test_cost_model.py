@@ -82,14 +82,27 @@ def test_slow_is_what_takes_much_longer_than_the_target_for_one_row(seconds: flo
 
 
 def test_cheap_batches_do_not_hide_that_others_of_their_size_are_slow() -> None:
-    cost = BatchCost()
-    for seconds in (1.0, *[0.001] * 90):
+    now = [100.0]
+    cost = BatchCost(lambda: now[0])
+    for seconds in (1.0, *[0.001] * 1000):
         cost.observe(500, seconds)
     assert cost.is_slow(TARGET, 500)
     assert not cost.is_slow(TARGET, 1), "a short text has never cost much"
-    for _ in range(1000):
+    for _ in range(400):
+        now[0] += 1
         cost.observe(500, 0.001)
     assert not cost.is_slow(TARGET, 500)
+
+
+def test_many_quick_rows_do_not_hide_a_slow_one() -> None:
+    now = [100.0]
+    cost = BatchCost(lambda: now[0])
+    cost.observe(1, 12.0)
+    for _ in range(7):
+        now[0] += 1
+        for _ in range(100):
+            cost.observe(1000, 0.01, 1)
+    assert cost.is_slow(TARGET, 1)
 
 
 def test_texts_that_cost_more_than_others_of_their_length_make_no_short_one_slow() -> None:
@@ -113,8 +126,10 @@ def test_texts_whose_cost_grows_faster_than_their_length_make_no_short_one_slow(
 
 
 def test_a_cheap_batch_of_long_ago_hides_nothing() -> None:
-    cost = BatchCost()
+    now = [100.0]
+    cost = BatchCost(lambda: now[0])
     cost.observe(1, 0.002)
     for _ in range(RECENT):
+        now[0] += 1
         cost.observe(100, 11.0)
     assert cost.is_slow(TARGET, 1)

@@ -20,7 +20,7 @@ class WorkerSettings(CommonSettings):
     """Pool children, each predicting one batch at a time. Default: one per core."""
 
     worker_interactive_slots: int = Field(default=1, ge=0)
-    """Pool children that take no jobs while callers wait for predictions; one child takes jobs in any case."""
+    """Pool children that take no jobs for 10 s after a prediction; one child takes jobs in any case."""
 
     worker_max_tasks_per_child: int = Field(default=0, ge=0)
     """Batches after which a new pool child replaces an old one, against memory leaks; 0: never."""

@@ -250,7 +250,13 @@ def _libraries(table: Table, artifact_format: ArtifactFormat, extra_modules: Col
     if artifact_format == "skops":
         packages.append("skops")
     packages += sorted({each for module in extra_modules for each in _distributions(module)} - set(packages))
-    return {"python": platform.python_version(), **{each: metadata.version(each) for each in packages}}
+    return {"python": platform.python_version(), **{each: _version(each) for each in packages}}
+
+
+@cache
+def _version(package: str) -> str:
+    """Return the version of an installed package; reads its files."""
+    return metadata.version(package)
 
 
 @cache

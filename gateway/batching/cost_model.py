@@ -21,6 +21,13 @@ SPREAD_WORTH_KNOWING = 0.003
 SLOW_TIMES_TARGET = 2.0
 """Cost of a batch of one row, in targets, above which a model is slow; at the target itself it would flicker."""
 
+LONG_TIMES_TARGET = 10.0
+"""Compute time of a batch, in targets, above which a model is slow, however many rows the batch had.
+
+Callers can make rows that are dear together: that need a call of the estimator each, or texts that cost more than
+others as long, behind cheap ones by which the batches became large.
+"""
+
 
 RECENT = 200
 """Number of seconds with batches after which one with rows of a weight that was not observed since tells nothing any
@@ -31,6 +38,8 @@ class _Dearest(NamedTuple):
     """The dearest row of batches with rows of like weights, which fades, and the number of the last second with one."""
 
     row_seconds: float
+    batch_seconds: float
+    """Seconds of the longest batch, which fades too."""
     observed: int
 
 
@@ -76,19 +85,19 @@ class BatchCost:
         self._rows_squared = self._rows_squared * DECAY + rows * rows
         self._rows_seconds = self._rows_seconds * DECAY + rows * seconds
         self._largest_rows = max(self._largest_rows * DECAY, rows)
-        self._note_dearest(rows if heaviest is None else heaviest, seconds / rows)
+        self._note_dearest(rows if heaviest is None else heaviest, rows, seconds)
         self._cheapest_seconds = min(self._cheapest_seconds / FADING, seconds)
         self._fit()
 
-    def _note_dearest(self, heaviest: int, row_seconds: float) -> None:
+    def _note_dearest(self, heaviest: int, rows: int, seconds: float) -> None:
         size, second = heaviest.bit_length(), int(self._clock())
         if second != self._second:
             self._second = second
             self._n_seconds += 1
-        known, observed = self._dearest.get(size, _Dearest(0.0, 0))
-        if observed < self._n_seconds:
-            known *= FADING
-        self._dearest[size] = _Dearest(max(known, row_seconds), self._n_seconds)
+        before = self._dearest.get(size, _Dearest(0.0, 0.0, 0))
+        left = FADING if before.observed < self._n_seconds else 1.0
+        dearest = max(before.row_seconds * left, seconds / rows)
+        self._dearest[size] = _Dearest(dearest, max(before.batch_seconds * left, seconds), self._n_seconds)
 
     def _fit(self) -> None:
         mean_rows, mean_seconds = self._rows / self._weight, self._seconds / self._weight
@@ -136,11 +145,13 @@ class BatchCost:
         """
         size = rows.bit_length()
         recent = {
-            each: dearest.row_seconds
+            each: dearest
             for each, dearest in self._dearest.items()
             if each <= size and dearest.observed > self._n_seconds - RECENT
         }
-        seconds = rows * max(recent.values(), default=0.0)
+        if any(each.batch_seconds > LONG_TIMES_TARGET * target_seconds for each in recent.values()):
+            return True
+        seconds = rows * max((each.row_seconds for each in recent.values()), default=0.0)
         if size in recent:
             seconds += min(self.fixed_seconds, self._cheapest_seconds)
         else:

@@ -18,6 +18,7 @@ from sklearn.tree._tree import Tree
 from headrace.errors import ArtifactInvalid
 from headrace.loading.fitted.answers import check_answers_of
 from headrace.loading.fitted.places import check_places
+from headrace.loading.fitted.plain_values import check_plain_values
 from headrace.loading.fitted.read_only import freeze_arrays
 from headrace.loading.fitted.texts import TEXTS
 from headrace.loading.links import check_linked_parts, check_links
@@ -226,6 +227,7 @@ def check_estimator(estimator: Any) -> None:
     for part in own:
         check_attributes(type(part), vars(part))
         _check_asked(part)
+        check_plain_values(part)
         check_linked_parts(part)
     for part in own:
         check_answers_of(part)

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from headrace.errors import ArtifactInvalid
 from headrace.loading.fitted.places import attributes
 from headrace.loading.parts import contents
 from headrace.loading.tokens import SCALARS, is_library
@@ -16,6 +17,10 @@ def freeze_arrays(estimator: Any) -> None:
     another part, whose numbers native code follows. An object of a trusted module may write into its own arrays. So
     does scikit-learn's code into those of objects, or asks for the right to. Both are read-only only if they are held
     in two places: none can be handed on that is not.
+
+    Raises:
+        ArtifactInvalid: if a dictionary describes memory, as NumPy's array interface does. An object that answers for
+            it by a label or a name, as pandas' do, would make an array of any memory.
     """
     pending: list[tuple[Any, bool]] = [(estimator, False)]
     seen: dict[int, Any] = {}
@@ -27,6 +32,8 @@ def freeze_arrays(estimator: Any) -> None:
         is_shared = id(value) in seen
         if isinstance(value, np.ndarray) and (is_shared or not (is_own or value.dtype.hasobject)):
             value.flags.writeable = False
+        if isinstance(value, dict) and isinstance(value.get("typestr"), str | bytes):
+            raise ArtifactInvalid("it has a dictionary that describes memory as an array")
         held = contents(value)
         if held is not None:
             pending.extend((each, is_own and not is_shared) for each in held)

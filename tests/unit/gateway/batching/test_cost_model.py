@@ -133,3 +133,16 @@ def test_a_cheap_batch_of_long_ago_hides_nothing() -> None:
         now[0] += 1
         cost.observe(100, 11.0)
     assert cost.is_slow(TARGET, 1)
+
+
+def test_a_model_with_a_long_batch_is_slow_for_minutes() -> None:
+    now = [100.0]
+    cost = BatchCost(lambda: now[0])
+    cost.observe(1000, 3.0, 1)
+    for _ in range(200):
+        cost.observe(1000, 0.01, 1)
+    assert cost.is_slow(TARGET, 1), "rows that are cheap alone may be dear together"
+    for _ in range(400):
+        now[0] += 1
+        cost.observe(1000, 0.01, 1)
+    assert not cost.is_slow(TARGET, 1)

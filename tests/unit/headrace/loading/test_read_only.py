@@ -9,6 +9,7 @@ import pytest
 import skops.io
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import GradientBoostingRegressor, StackingClassifier
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
@@ -16,7 +17,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
 
+from headrace.errors import ArtifactInvalid
 from headrace.loading.archive import load_skops
+from headrace.loading.fitted.plain_values import NAMES, check_plain_values
 from headrace.loading.fitted.read_only import freeze_arrays
 from headrace.loading.parts import parts
 from headrace.loading.unpickler import unpickle
@@ -59,7 +62,8 @@ def encoder(columns: Any) -> OneHotEncoder:
 def test_the_columns_of_an_encoder_stay_as_they_were_checked() -> None:
     columns = np.arange(3)
     steps = [*hand_on(columns), put(2, 1, 3), encoder(columns)]
-    model, _ = unpickle(pickle.dumps(make_pipeline(*steps, LinearRegression())))
+    model = make_pipeline(*steps, LinearRegression())
+    freeze_arrays(model)
 
     assert model[:-2].transform(ROW).tolist() == [[0, 1, 1]]
     assert model[-2]._default_to_infrequent_mappings[2].tolist() == [0, 1, 2]
@@ -68,7 +72,8 @@ def test_the_columns_of_an_encoder_stay_as_they_were_checked() -> None:
 def test_the_counts_of_support_vectors_stay_as_they_were_checked() -> None:
     machine = SVC(kernel="linear").fit([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]], [0, 0, 1])
     counts = machine._n_support
-    model, _ = unpickle(pickle.dumps(make_pipeline(*hand_on(counts), put(1, 0, 2), machine)))
+    model = make_pipeline(*hand_on(counts), put(1, 0, 2), machine)
+    freeze_arrays(model)
 
     assert model[:-1].transform(ROW).tolist() == [[0, 0]]
     assert model[-1]._n_support.tolist() == [1, 1]
@@ -138,3 +143,51 @@ def test_what_is_written_again_is_as_before() -> None:
     read, _ = unpickle(content)
 
     assert joblib.hash(read) == joblib.hash(model)
+
+
+INTERFACE = {"data": (64, True), "shape": (1,), "typestr": "<f8", "version": 3}
+
+
+@pytest.mark.parametrize("within", ["classes", "a dictionary", "a list", "the name of a step", "an object of its own"])
+def test_no_dictionary_describes_memory(within: str) -> None:
+    model: Any = make_pipeline(StandardScaler(), LinearRegression()).fit(np.eye(3), range(3))
+    held: dict[str, Any] = {
+        "classes": np.array([INTERFACE, INTERFACE], object),
+        "a dictionary": {"col": {"__array_interface__": INTERFACE}},
+        "a list": [(1, [INTERFACE])],
+        "the name of a step": [("__array_interface__", INTERFACE, [0])],
+        "an object of its own": StandardScaler(with_mean=INTERFACE),
+    }
+    model[0].held_ = held[within]
+
+    with pytest.raises(ArtifactInvalid, match="describes memory"):
+        unpickle(pickle.dumps(model))
+
+
+def test_a_word_of_a_vocabulary_describes_none() -> None:
+    model = CountVectorizer().fit(["typestr shape data"])
+
+    read, _ = unpickle(pickle.dumps(model))
+
+    assert read.vocabulary_.keys() == {"typestr", "shape", "data"}
+
+
+@pytest.mark.parametrize("value", [np.ones(2), {"a": 1}, [np.ones(2)], StandardScaler(), np.sum])
+@pytest.mark.parametrize("name", NAMES)
+def test_an_estimator_hands_on_plain_values_only(name: str, value: Any) -> None:
+    part = KNeighborsClassifier()
+    held = np.empty(2, object)
+    held[:] = ["plain", None]
+    setattr(part, name, [held, "plain", (1.5, np.float32(1))])
+    check_plain_values(part)
+
+    held[1] = value
+    with pytest.raises(ArtifactInvalid, match=f"a {name} of other than plain values"):
+        check_plain_values(part)
+
+
+def test_a_model_that_hands_on_an_array_of_another_step_is_refused() -> None:
+    model = make_pipeline(*hand_on(np.ones(2)), LinearRegression())
+
+    with pytest.raises(ArtifactInvalid, match="KNeighborsClassifier has a classes_ of other than plain values"):
+        unpickle(pickle.dumps(model))

@@ -6,6 +6,7 @@ program has its own session, environment and output.
 """
 
 import atexit
+import contextlib
 import functools
 import gc
 import importlib
@@ -174,7 +175,8 @@ def run(module: str, environment: dict[str, str], output: int) -> NoReturn:
     if folders := environment.get("PYTHONPATH"):
         sys.path[1:1] = folders.split(os.pathsep)
         sys.modules.pop("sitecustomize", None)
-        importlib.import_module("sitecustomize")
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module("sitecustomize")
     become([sys.executable, "-m", module], environment)
 
 

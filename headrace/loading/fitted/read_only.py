@@ -36,7 +36,7 @@ def freeze_arrays(estimator: Any) -> None:
             raise ArtifactInvalid("it has a dictionary that describes memory as an array")
         held = contents(value)
         if held is not None:
-            pending.extend((each, is_own and not is_shared) for each in held)
+            pending.extend((each, is_own and not is_shared) for each in held if type(each) not in SCALARS)
         elif not is_shared:
             is_own = not is_library(str(type(value).__module__))
             pending.extend((each, is_own) for each in attributes(value).values())

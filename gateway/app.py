@@ -20,9 +20,13 @@ from gateway.api.jobs import SubmitEndpoint, job_routes
 from gateway.api.models import model_routes
 from gateway.api.openapi import openapi_document
 from gateway.api.predict import PredictEndpoint
+from gateway.api.responses import JSON
 from gateway.api.statuses import problem_of
 from gateway.errors import RequestError
 from gateway.gc_tuning import freeze_startup_objects
+from gateway.oip.errors import error_body
+from gateway.oip.infer import InferEndpoint, InferStatistics
+from gateway.oip.routes import PREFIX, oip_routes
 from gateway.problems import Problem
 from gateway.services import Services
 from gateway.settings import GatewaySettings
@@ -99,16 +103,19 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             RequestValidationError: _invalid_parameter,
         },
     )
-    app.hot_routes = {}
-    for endpoint_class, resource in ((PredictEndpoint, "predict"), (SubmitEndpoint, "jobs")):
-        for prefix in ("", "/models/{name}", "/models/{name}/versions/{version}"):
-            template = f"{prefix}/{resource}"
-            endpoint = endpoints[template] = endpoint_class(services, template)
-            app.router.routes.append(Route(template, endpoint, methods=["POST"]))
-            app.hot_routes[template] = RequestMiddleware(endpoint, exchanges)
+    statistics = InferStatistics()
+    for prefix in ("", "/models/{name}", "/models/{name}/versions/{version}"):
+        endpoints[f"{prefix}/predict"] = PredictEndpoint(services, f"{prefix}/predict")
+        endpoints[f"{prefix}/jobs"] = SubmitEndpoint(services, f"{prefix}/jobs")
+        if prefix:
+            template = f"{PREFIX}{prefix}/infer"
+            endpoints[template] = InferEndpoint(services, template, statistics)
+    app.hot_routes = {template: RequestMiddleware(endpoint, exchanges) for template, endpoint in endpoints.items()}
+    app.router.routes += [Route(template, endpoint, methods=["POST"]) for template, endpoint in endpoints.items()]
     app.include_router(job_routes(services))
     app.include_router(model_routes(services))
     app.include_router(health_routes(services))
+    app.include_router(oip_routes(services, statistics))
     if settings.serves_docs:
         app.include_router(docs_routes(app, services))
     app.openapi = lambda: openapi_document(app, services, services.catalog.default)  # type: ignore[method-assign]
@@ -117,6 +124,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
 async def _problem(request: Request, problem: Any) -> Response:
     context_of(request.scope).problem = problem.code
+    if request.url.path.startswith(f"{PREFIX}/"):
+        return Response(error_body(problem), problem.status, problem.headers, JSON)
     response: Response = problem.response()
     return response
 
@@ -133,7 +142,7 @@ async def _http_exception(request: Request, error: Any) -> Response:
     if error.status_code == 405:
         # The router names only the methods of the first route with this path.
         headers["Allow"] = ", ".join(_allowed_methods(request))
-    return Problem(error.status_code, code, str(error.detail), headers).response()
+    return await _problem(request, Problem(error.status_code, code, str(error.detail), headers))
 
 
 def _allowed_methods(request: Request) -> list[str]:
@@ -145,7 +154,8 @@ def _allowed_methods(request: Request) -> list[str]:
     return sorted(allowed | {"HEAD"} if "GET" in allowed else allowed)
 
 
-async def _invalid_parameter(_: Request, error: Any) -> Response:
+async def _invalid_parameter(request: Request, error: Any) -> Response:
     """Answer with 422 for a path or query parameter that the route does not accept."""
     items = [{"parameter": str(item["loc"][-1]), "detail": item["msg"]} for item in error.errors()]
-    return Problem(422, "invalid_parameter", "a parameter is not acceptable", extra={"errors": items}).response()
+    problem = Problem(422, "invalid_parameter", "a parameter is not acceptable", extra={"errors": items})
+    return await _problem(request, problem)

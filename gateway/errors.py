@@ -83,6 +83,10 @@ class InvalidJson(RequestError):
     """A body that is not JSON."""
 
 
+class InvalidTensors(RequestError):
+    """A body that is no inference request of the Open Inference Protocol."""
+
+
 class InvalidRows(RequestError):
     """A JSON body that is not rows of the model.
 

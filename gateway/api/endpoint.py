@@ -3,8 +3,9 @@
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
+from typing import TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -15,6 +16,7 @@ from gateway.auth.api_keys import KeyScope
 from gateway.catalog.row_parser import ParsedRows
 from gateway.catalog.served_model import ServedModel
 from gateway.errors import RequestError
+from gateway.fairness.bodies import JSON
 from gateway.problems import CONTENT_TYPE, Problem, stopping
 from gateway.services import Services
 from gateway.web.hot_request import AsgiRequest, HotRequest
@@ -26,6 +28,9 @@ PARSE_WAIT_SECONDS = 10.0
 """Longest wait of a submission for its turn at being parsed; that of a prediction is its deadline."""
 
 
+AnyRows = TypeVar("AnyRows", bound=ParsedRows)
+
+
 class HotEndpoint(ABC):
     """A hot route. FastAPI's typed routes cost more time than the whole way through the queue."""
 
@@ -34,6 +39,8 @@ class HotEndpoint(ABC):
 
     required_scope: KeyScope
     """Scope that the API key must have."""
+
+    media_types: Collection[bytes] = (JSON,)
 
     def __init__(self, services: Services, template: str) -> None:
         self.services = services
@@ -82,8 +89,13 @@ class HotEndpoint(ABC):
         request.context.problem = problem.code
         self.services.metrics.ended_with(self.model_of(request), self.lane, problem.status, problem.code)
         headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
-        response = EncodedResponse(problem.body(), problem.status, headers, CONTENT_TYPE.encode())
+        body, content_type = self.error_body(problem)
+        response = EncodedResponse(body, problem.status, headers, content_type)
         request.respond(response.status_code, response.raw_headers, bytes(response.body))
+
+    def error_body(self, problem: Problem) -> tuple[bytes, bytes]:
+        """Return the body of an answer with a problem, and its media type."""
+        return problem.body(), CONTENT_TYPE.encode()
 
     def respond(self, request: HotRequest, response: Response, seconds: float | None = None) -> None:
         """Answer a request with success.
@@ -115,12 +127,19 @@ class HotEndpoint(ABC):
             RequestError: if the body does not hold rows of the model, or its turn does not come.
             Problem: 503 if too many rows are held.
         """
-        if served.parser.is_small(body):
-            parsed = served.parser.parse(body)
+        is_small = served.parser.is_small(body)
+        return await self.parse_in_turn(request, body, is_small, partial(served.parser.parse, body), wait_seconds)
+
+    async def parse_in_turn(
+        self, request: HotRequest, body: bytes, is_small: bool, parse: Callable[[], AnyRows], wait_seconds: float
+    ) -> AnyRows:
+        """Return what `parse` makes of a body, as the method `parse` does; a small one is parsed without a turn."""
+        if is_small:
+            parsed = parse()
         else:
             line = f"{request.context.owner} {len(body).bit_length() // 2}"
             async with self.services.parse_turns.of(line, wait_seconds):
-                parsed = served.parser.parse(body)
+                parsed = parse()
         if not parsed.single or parsed.text_bytes > len(body):
             self._hold(request, parsed.memory_bytes, len(body))
         return parsed

@@ -64,7 +64,7 @@ class SubmitEndpoint(HotEndpoint):
         # Redis' client needs a task.
         await asyncio.sleep(0)
         job_id, replay = await services.jobs.submit(
-            manifest, parsed.rows, parsed.single, key, context.owner, context.trace, reference_of(request)
+            manifest, [*parsed.rows], parsed.single, key, context.owner, context.trace, reference_of(request)
         )
         if replay:
             job = await services.job_reader.get(job_id, context.owner, context.hold_answer)

@@ -8,6 +8,7 @@ from gateway.errors import (
     IdempotencyKeyReused,
     InvalidJson,
     InvalidRows,
+    InvalidTensors,
     LoadError,
     ModelUnavailable,
     NoWorker,
@@ -44,6 +45,7 @@ STATUSES: dict[type[RequestError], tuple[int, str, float | None]] = {
     ModelUnavailable: (503, "model_unavailable", 5.0),
     InvalidJson: (400, "invalid_json", None),
     InvalidRows: (422, "invalid_rows", None),
+    InvalidTensors: (400, "invalid_tensors", None),
 }
 
 #: Status of an error that came back through the queue.

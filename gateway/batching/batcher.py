@@ -6,7 +6,7 @@ A request of more rows than a batch may hold leaves in chunks; between two of th
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,8 @@ from gateway.fairness.budget import Budget
 from gateway.settings import GatewaySettings
 from headrace.models.manifest import Manifest
 from shared.queue.broker_clock import BrokerClock
-from shared.queue.contract import BatchReply, Call, Lane, PredictMessage, Row, packed
+from shared.queue.contract import BatchReply, Call, Lane, PredictMessage, Row
+from shared.queue.packed_rows import packed
 
 if TYPE_CHECKING:
     from gateway.tracing import RequestTrace
@@ -97,7 +98,7 @@ class Batcher:
 
     def enqueue(
         self,
-        rows: list[Row],
+        rows: Sequence[Row],
         deadline_seconds: float,
         on_end: OnEnd,
         trace: "RequestTrace | None" = None,
@@ -220,7 +221,7 @@ class Batcher:
             calls=[
                 Call(chunk.n_rows, chunk.call.accepted_at, chunk.call.deadline, chunk.start == 0) for chunk in chunks
             ],
-            rows=self._encoded([row for chunk in chunks for row in chunk.rows]),
+            rows=self._encoded(chunks),
         )
         traces = {}
         if self._settings.tracing:
@@ -229,13 +230,13 @@ class Batcher:
         self._publishing.add(task)
         task.add_done_callback(self._publishing.discard)
 
-    def _encoded(self, rows: list[Row]) -> list[Row] | str:
+    def _encoded(self, chunks: list[Chunk]) -> list[Row] | str:
         """Return many rows of numbers packed, and other rows as they are."""
-        if self._only_numbers and len(rows) > PACKED_ROWS_MIN:
+        if self._only_numbers and sum(chunk.n_rows for chunk in chunks) > PACKED_ROWS_MIN:
             with suppress(TypeError):
                 # A null is not a number: rows that have one are sent as they are.
-                return packed(rows)
-        return rows
+                return packed(*(chunk.rows for chunk in chunks))
+        return [row for chunk in chunks for row in chunk.rows]
 
     async def _publish(self, message: PredictMessage, worker_group: str, traces: Traces) -> None:
         try:

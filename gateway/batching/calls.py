@@ -39,7 +39,7 @@ OnEnd = Callable[[Answer | Exception], None]
 class WaitingCall:
     """A call without an answer; its rows from `sent` on wait for a batch. Times are seconds of the broker's clock."""
 
-    rows: list[Row]
+    rows: Sequence[Row]
     accepted_at: float
     deadline: float
     on_end: OnEnd
@@ -118,7 +118,7 @@ class Chunk(NamedTuple):
     weight: int
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> Sequence[Row]:
         """The rows of the chunk."""
         return self.call.rows[self.start : self.start + self.n_rows]
 

@@ -18,14 +18,14 @@ class PartsLimit:
     4 MB have room for 1,300,000 empty lists, which block the event loop for half a second.
     """
 
-    def __init__(self, features: Sequence[Feature], rows_max: int) -> None:
-        """`rows_max` is the most rows of a request."""
+    def __init__(self, features: Sequence[Feature], rows_max: int, brackets: int = 1) -> None:
+        """`rows_max` is the most rows of a request, `brackets` are those of a row."""
         self._most = f"{rows_max} rows of {len(features)} values"
         self._takes_texts = any(feature.type == "string" for feature in features)
         commas_in_names = sum(feature.name.count(",") for feature in features)
         brackets_in_names = sum(feature.name.count(bracket) for feature in features for bracket in "[{")
         self._commas_max = max(PARTS_MIN, 2 * rows_max * (len(features) + commas_in_names))
-        self._brackets_max = max(PARTS_MIN, 2 * rows_max * (1 + brackets_in_names))
+        self._brackets_max = max(PARTS_MIN, 2 * rows_max * (brackets + brackets_in_names))
 
     def check(self, body: bytes) -> None:
         """Refuse a body of far more parts than the largest request has.

@@ -5,7 +5,7 @@ which would take the event loop more than a second. So rows are checked one by o
 looked at, and the examination ends after `MISTAKES_MAX` mistakes.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from itertools import islice
 from typing import Any
 
@@ -47,7 +47,7 @@ class RowExaminer:
             InvalidJson: if the body is not JSON.
             InvalidRows: if it is not a row of this model.
         """
-        return self._checked([_parsed(body)], [()])[0]
+        return self.rows([_parsed(body)], [()])[0]
 
     def instances(self, body: bytes) -> list[Row]:
         """Return the rows of a body that holds instances.
@@ -62,12 +62,17 @@ class RowExaminer:
         except ValidationError as error:
             raise _invalid(_mistakes(error, ())) from None
         instances = envelope[INSTANCES]
-        return self._checked(instances, [(INSTANCES, at) for at in range(len(instances))])
+        return self.rows(instances, [(INSTANCES, at) for at in range(len(instances))])
 
     def _first_missing(self, value: dict[str, Any]) -> list[str]:
         return list(islice((name for name in self._required if name not in value), MISTAKES_MAX))
 
-    def _checked(self, values: list[Any], paths: list[tuple[int | str, ...]]) -> list[Row]:
+    def rows(self, values: Sequence[Any], paths: Sequence[tuple[int | str, ...]]) -> list[Row]:
+        """Return the rows of JSON values; `paths` name their places.
+
+        Raises:
+            InvalidRows: if one is not a row of this model.
+        """
         rows: list[Row] = []
         mistakes: Mistakes = []
         for value, path in zip(values, paths, strict=True):

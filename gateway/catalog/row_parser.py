@@ -3,7 +3,7 @@
 import math
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
@@ -13,6 +13,7 @@ import orjson
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import CoreSchema, PydanticCustomError, SchemaValidator, core_schema
 
+from gateway.catalog.columns import EXACT_MAX, valid_column
 from gateway.catalog.parts_limit import PartsLimit
 from gateway.catalog.row_examiner import INSTANCES, RowExaminer
 from headrace.models.manifest import Feature, Manifest
@@ -35,9 +36,6 @@ TEXT_TIMES_LONGEST = 10
 CATEGORIES_SHOWN = 10
 """Number of categories that the description of a feature lists."""
 
-EXACT_MAX = 2.0**53
-"""Magnitude up to which float64 holds every whole number."""
-
 _INEXACT = PydanticCustomError(
     "inexact_number", "Input should be a whole number that float64 holds exactly: others would be rounded"
 )
@@ -46,21 +44,21 @@ _UNKNOWN_VALUE = PydanticCustomError(
     "unknown_value", "Input should be one of the values of training: the model refuses others"
 )
 
-_TYPES: dict[str, set[type]] = {"number": {float, int}, "boolean": {bool}, "string": {str}}
-"""Python types that a JSON value of each feature type is parsed to."""
-
 
 @dataclass(frozen=True)
 class ParsedRows:
     """The rows of a request, in feature order."""
 
-    rows: list[Row]
+    rows: Sequence[Row]
 
     single: bool
     """True if the body was one flat object, which gets a flat answer."""
 
     text_bytes: int = 0
     """Memory of the texts in bytes: a character takes up to four, of a text in which one character does."""
+
+    deadline_seconds: float | None = None
+    """Time after which the request needs no answer, if its body says so."""
 
     @property
     def memory_bytes(self) -> int:
@@ -80,7 +78,8 @@ class RowParser:
         # With a single name itemgetter returns the bare value. The repeated first name makes it return a tuple; its
         # column is dropped again.
         self._values = itemgetter(*(feature.name for feature in manifest.features), manifest.features[0].name)
-        self._rows_max = rows_max
+        self.rows_max = rows_max
+        """Most rows of a request."""
         self._takes_texts = any(feature.type == "string" for feature in manifest.features)
         self._names = frozenset(self._longest)
         self._required = self._names - self._nulls.keys()
@@ -143,6 +142,21 @@ class RowParser:
         except ValueError:
             return None
 
+    def rows_of(self, columns: Mapping[str, Sequence[Any]], n_rows: int) -> list[Row]:
+        """Return n rows that come as columns by name; one that may be missing may have no column.
+
+        Raises:
+            InvalidRows: if they are not rows of this model; the paths begin with the position of the row.
+        """
+        try:
+            rows = self._in_order([tuple(columns.get(name, [None] * n_rows)) for name in self._longest])
+        except TypeError:
+            rows = None
+        if rows is None or not columns.keys() <= self._names:
+            values = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+            rows = self._examiner.rows(values, [(at,) for at in range(n_rows)])
+        return rows
+
     def _parse_valid(self, body: bytes) -> list[Row] | None:
         """Return the rows of valid instances, in a fraction of the validator's time.
 
@@ -152,7 +166,7 @@ class RowParser:
         try:
             parsed = orjson.loads(body)
             instances = parsed[INSTANCES]
-            if len(parsed) > 1 or not 0 < len(instances) <= self._rows_max or set(map(type, instances)) != {dict}:
+            if len(parsed) > 1 or not 0 < len(instances) <= self.rows_max or set(map(type, instances)) != {dict}:
                 return None
             if not all(map(self._names.issuperset, instances)):
                 return None
@@ -163,8 +177,12 @@ class RowParser:
             return None
         if set(map(len, instances)) != {len(columns)}:
             return None
+        return self._in_order(columns)
+
+    def _in_order(self, columns: list[tuple[Any, ...]]) -> list[Row] | None:
+        """Return the rows of columns in feature order; None if a value may be wrong."""
         for at, feature in enumerate(self._features):
-            column = _valid_column(columns[at], feature, self._longest[feature.name])
+            column = valid_column(columns[at], feature, self._longest[feature.name])
             if column is None:
                 return None
             columns[at] = column
@@ -178,29 +196,6 @@ class RowParser:
 def _longest(feature: Feature) -> int:
     """Return the number of characters of the longest text that a feature takes by default."""
     return max(TEXT_CHARACTERS, TEXT_TIMES_LONGEST * (feature.longest or 0))
-
-
-def _valid_column(values: tuple[Any, ...], feature: Feature, longest: int) -> tuple[Any, ...] | None:
-    """Return the values of a feature, numbers as floats; None if one may be wrong."""
-    types = set(map(type, values))
-    has_nulls = type(None) in types
-    if has_nulls and feature.nullable:
-        types.discard(type(None))
-    if types - _TYPES[feature.type]:
-        return None
-    if int in types:
-        values = tuple(None if value is None else float(value) for value in values)
-    if not types:
-        return values
-    if feature.known is not None:
-        return values if set(values) <= {None, *feature.known} else None
-    if feature.type == "string":
-        return values if max(map(len, filter(None, values)), default=0) <= longest else None
-    if feature.type == "number":
-        present = [value for value in values if value is not None] if has_nulls else values
-        # No magnitude exceeds the root of the sum of squares, which takes a sixth of the time of min and max.
-        return values if math.hypot(*present) < (feature.magnitude or EXACT_MAX) else None
-    return values
 
 
 def _object(fields: dict[str, core_schema.TypedDictField]) -> CoreSchema:

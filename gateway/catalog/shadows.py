@@ -5,7 +5,7 @@ import logging
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
@@ -86,7 +86,7 @@ class _Pile:
         prediction_bytes = 64 + sum(8 + each for each in value_bytes)
         return cls(shadow.name, shadow.version, answered.version, reason, columns, outputs, filled, prediction_bytes)
 
-    def put(self, rows: list[Row], predictions: list[Any], row_bytes: int) -> int:
+    def put(self, rows: Sequence[Row], predictions: list[Any], row_bytes: int) -> int:
         """Add rows in the shadow's form, without those that it would refuse for a null; return their number."""
         if self.columns is not None:
             rows = [*map(list, map(self.columns, rows))]

@@ -1,6 +1,6 @@
 """Request bodies: of the right media type, not too large, and not too many at once."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
@@ -58,14 +58,15 @@ class BodyReader:
         """Take a body off the count: its request was answered."""
         self._budget.share_of(owner).add(-size)
 
-    def check(self, headers: Mapping[bytes, bytes]) -> None:
+    def check(self, headers: Mapping[bytes, bytes], media_types: Collection[bytes] = (JSON,)) -> None:
         """Check by the headers of a request, names in lower case, that its body is acceptable.
 
         Raises:
-            Problem: 415 if the body is not declared as JSON, or is compressed, 413 if it is declared too large.
+            Problem: 415 if the body is not declared as one of the media types, or is compressed, 413 if it is declared
+                too large.
         """
         media_type = headers.get(b"content-type", b"")
-        if media_type != JSON and media_type.partition(b";")[0].strip().lower() != JSON:
+        if media_type not in media_types and media_type.partition(b";")[0].strip().lower() not in media_types:
             raise Problem(415, "unsupported_media_type", "send application/json", {"Accept": "application/json"})
         encoding = headers.get(b"content-encoding")
         if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
@@ -75,14 +76,20 @@ class BodyReader:
         if length.isdigit() and declared_bytes(length) > self.max_bytes:
             raise self._too_large()
 
-    async def read_json(self, headers: Mapping[bytes, bytes], receive: Receive, owner: str = "") -> bytes:
+    async def read(
+        self,
+        headers: Mapping[bytes, bytes],
+        receive: Receive,
+        owner: str = "",
+        media_types: Collection[bytes] = (JSON,),
+    ) -> bytes:
         """Read the body of an owner's request with these headers, names in lower case.
 
         Raises:
             Problem: if `check` does, 413 if it is too large, 503 if too many bytes are arriving.
             ClientDisconnect: if the caller left.
         """
-        self.check(headers)
+        self.check(headers, media_types)
         body, more = await _next(receive)
         if len(body) > self.max_bytes:
             raise self._too_large()

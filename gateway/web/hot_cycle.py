@@ -108,7 +108,7 @@ class HotCycle(HotRequest):
 
     async def read(self, reader: BodyReader) -> bytes:
         """Return the body, which has the length that its headers declare."""
-        reader.check(self.headers)
+        reader.check(self.headers, self.handler.media_types)
         if self.more_body:
             self._body_complete = self._loop.create_future()
             await self._body_complete

@@ -8,7 +8,7 @@ were sent ahead, or that another server than ours has received.
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Collection, Coroutine, Generator, Mapping
 from contextvars import copy_context
 from functools import lru_cache
 from typing import Any, Protocol
@@ -32,6 +32,9 @@ class HotHandler(Protocol):
 
     template: str
     """Path with its parameters unfilled, as metric label."""
+
+    media_types: Collection[bytes]
+    """Media types that a body may have; an empty one if none need be declared."""
 
     async def answer(self, request: "HotRequest") -> None:
         """Respond to a request, or have something else respond when its answer is there."""
@@ -198,7 +201,7 @@ class AsgiRequest(HotRequest):
 
     async def read(self, reader: BodyReader) -> bytes:
         """Read the body."""
-        return await reader.read_json(self.headers, self._receive, self.context.owner)
+        return await reader.read(self.headers, self._receive, self.context.owner, self.handler.media_types)
 
     def _send(self, status: int, headers: HeaderPairs, body: bytes) -> None:
         response = Response(status_code=status)
@@ -232,4 +235,7 @@ def _match(path: str) -> tuple[str, Mapping[str, str]]:
             return f"/models/{{name}}/{resource}", {"name": name}
         case ["", "models", name, "versions", version, resource] if name and version:
             return f"/models/{{name}}/versions/{{version}}/{resource}", {"name": name, "version": version}
+        case ["", "v2", *rest]:
+            template, parameters = _match("/".join(["", *rest]))
+            return f"/v2{template}" if parameters else "", parameters
     return "", {}

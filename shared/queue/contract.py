@@ -1,11 +1,6 @@
 """The contract of the queue: lanes, task names, messages, replies, statuses. Versioned JSON, never pickle."""
 
-import base64
-import sys
-from array import array
-from collections.abc import Sequence
 from enum import Enum
-from itertools import chain
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 
 import orjson
@@ -21,18 +16,6 @@ SHADOW_TASK = "headrace.shadow"
 
 Row = list[Any]
 """One input record: its values in the order of the manifest's features."""
-
-
-def packed(rows: Sequence[Row]) -> str:
-    """Return rows of numbers one after another as little-endian float64 in base64: no digits to write or to read.
-
-    Raises:
-        TypeError: if a value is not a number, null for example.
-    """
-    numbers = array("d", [*chain.from_iterable(rows)])
-    if sys.byteorder == "big":
-        numbers.byteswap()
-    return base64.b64encode(numbers).decode()
 
 
 COMMON_GROUP = ""
@@ -146,7 +129,7 @@ class Call(NamedTuple):
 class PredictMessage(Message):
     """A batch of interactive calls for one model version; `rows` holds the calls' rows one after another.
 
-    Many rows of numbers are packed, see `packed`.
+    Many rows of numbers are packed, see `shared.queue.packed_rows`.
     """
 
     batch: BatchNumber

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.queue import keys
-from shared.queue.contract import BatchReply, Call, Message, PredictMessage, RunJobsMessage, ShadowMessage, packed
+from shared.queue.contract import BatchReply, Call, Message, PredictMessage, RunJobsMessage, ShadowMessage
+from shared.queue.packed_rows import packed
 from tests.support.any_bytes import MESSAGES, check_payload
 from tests.support.fuzzing import changed, fuzzed
 

@@ -1,6 +1,4 @@
-import base64
 import json
-import struct
 from typing import Any
 
 import pytest
@@ -15,10 +13,8 @@ from shared.queue.contract import (
     Lane,
     Message,
     PredictMessage,
-    Row,
     RunJobsMessage,
     ShadowMessage,
-    packed,
     queue_name,
 )
 
@@ -127,19 +123,6 @@ def test_a_member_that_no_gateway_writes_is_refused(members: dict[str, Any]) -> 
 def test_what_is_no_message_is_a_value_error(payload: str | bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         PredictMessage.from_json(payload)
-
-
-def test_rows_of_numbers_are_packed_as_little_endian_doubles() -> None:
-    rows: list[Row] = [[5.1, -0.0], [1e-300, 2**53]]
-
-    assert struct.unpack("<4d", base64.b64decode(packed(rows))) == (5.1, -0.0, 1e-300, 2.0**53)
-    assert packed([]) == ""
-
-
-@pytest.mark.parametrize("value", [None, "1", [1.0]])
-def test_other_rows_are_not_packed(value: Any) -> None:
-    with pytest.raises(TypeError):
-        packed([[1.0], [value]])
 
 
 def test_outcomes_are_the_statuses_that_are_neither_queued_nor_running() -> None:

@@ -18,7 +18,8 @@ from kombu.transport.virtual import Message as Delivered
 from gateway.broker.celery_message import queue_entry
 from shared.errors import PredictionError
 from shared.queue.celery_app import make_celery
-from shared.queue.contract import Message, PredictMessage, Row, RunJobsMessage, ShadowMessage, packed
+from shared.queue.contract import Message, PredictMessage, Row, RunJobsMessage, ShadowMessage
+from shared.queue.packed_rows import packed
 from shared.settings import CommonSettings
 from tests.support.any_bytes import MESSAGES, check_entry
 from tests.support.fuzzing import changed, fuzzed

@@ -13,8 +13,9 @@ from headrace.models.store import ModelStore
 from shared.errors import PredictionError
 from shared.observability.log_limit import LogLimit
 from shared.queue import keys
-from shared.queue.contract import BatchReply, Call, PredictMessage, RunJobsMessage, ShadowMessage, packed
+from shared.queue.contract import BatchReply, Call, PredictMessage, RunJobsMessage, ShadowMessage
 from shared.queue.job_scripts import script
+from shared.queue.packed_rows import packed
 from shared.queue.replies import REPLY_TTL_SECONDS
 from tests.support.puppet import Act
 from tests.unit.worker.conftest import OURS, publish_puppet

@@ -19,7 +19,8 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 from headrace import export
 from headrace.models.manifest import Feature, Manifest
 from headrace.models.store import ModelStore
-from shared.queue.contract import Row, packed
+from shared.queue.contract import Row
+from shared.queue.packed_rows import packed
 from tests.support.estimators import CASES
 from tests.support.fuzzing import fuzzed
 from tests.support.puppet import as_text

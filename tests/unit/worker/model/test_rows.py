@@ -9,7 +9,8 @@ import pytest
 from headrace.data.rows import Layout, estimator_input
 from headrace.models.manifest import Feature, Manifest, Reference
 from headrace.models.store import ModelStore
-from shared.queue.contract import Row, packed
+from shared.queue.contract import Row
+from shared.queue.packed_rows import packed
 from tests.support.estimators import CASES
 from tests.unit.worker.conftest import rows_of
 from worker.model.rows import join_rows, row_converter, unpack_rows

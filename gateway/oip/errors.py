@@ -1,0 +1,17 @@
+"""Errors in the form of the Open Inference Protocol."""
+
+import orjson
+
+from gateway.problems import Problem
+
+MISTAKES_SHOWN = 3
+"""Wrong values that the text of an error names; its member `errors` has more."""
+
+
+def error_body(problem: Problem) -> bytes:
+    """Return a problem as the protocol has errors: `error` is its text. The members of problem details stand beside."""
+    text = problem.detail
+    mistakes = problem.extra.get("errors", [])[:MISTAKES_SHOWN]
+    if mistakes:
+        text += ": " + "; ".join(f"{each.get('pointer', each.get('parameter'))} {each['detail']}" for each in mistakes)
+    return orjson.dumps({"error": text, **orjson.loads(problem.body())})

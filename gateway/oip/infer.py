@@ -1,0 +1,131 @@
+"""`POST /v2/models/{name}/infer`: the caller waits for the answer, which is never a job."""
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from weakref import WeakKeyDictionary
+
+import orjson
+
+from gateway.api.interactive import InteractiveEndpoint
+from gateway.api.responses import EncodedResponse, server_timing
+from gateway.batching.calls import Answer
+from gateway.catalog.parts_limit import PartsLimit
+from gateway.catalog.row_parser import QUICK_ROW_BYTES, SMALL_BYTES, ParsedRows
+from gateway.catalog.served_model import ServedModel
+from gateway.errors import InvalidTensors
+from gateway.fairness.bodies import JSON
+from gateway.oip.errors import error_body
+from gateway.oip.outputs import OutputTensor, asked_of, encoded_outputs, outputs_of
+from gateway.oip.rows import rows_of
+from gateway.oip.tensors import AskedOutput, InferRequest, read_request
+from gateway.problems import Problem
+from gateway.services import Services
+from gateway.web.hot_request import HotRequest
+
+BINARY = b"application/octet-stream"
+JSON_LENGTH = b"inference-header-content-length"
+
+_MICROSECONDS = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferRows(ParsedRows):
+    """The rows of an inference request, with what it asks for."""
+
+    infer: InferRequest
+    asked: list[tuple[OutputTensor, AskedOutput]]
+
+
+class InferStatistics:
+    """Numbers of the inference requests of each version that this process has answered. Times are in nanoseconds."""
+
+    def __init__(self) -> None:
+        self.by_version: WeakKeyDictionary[ServedModel, Counter[str]] = WeakKeyDictionary()
+
+    def add(self, served: ServedModel, **numbers: int) -> None:
+        """Add numbers to those of a version."""
+        self.by_version.setdefault(served, Counter()).update(numbers)
+
+
+class InferEndpoint(InteractiveEndpoint[InferRows]):
+    """`POST /v2/models/{name}/infer`."""
+
+    # The clients of Triton declare no type, or that of bytes.
+    media_types = (JSON, BINARY, b"")
+
+    def __init__(self, services: Services, template: str, statistics: InferStatistics) -> None:
+        super().__init__(services, template)
+        self._statistics = statistics
+
+    async def serve(self, request: HotRequest, served: ServedModel, body: bytes) -> None:
+        """Answer with 200 and the outputs."""
+        deadline_seconds = self.deadline_seconds(request.query)
+        read = partial(self._read, served, body, request.headers.get(JSON_LENGTH))
+        is_small = len(body) <= SMALL_BYTES
+        parse = partial(self.parse_in_turn, request, body, is_small, read, deadline_seconds)
+        await self.predict(request, served, deadline_seconds, parse)
+
+    def _read(self, served: ServedModel, body: bytes, json_bytes: bytes | None) -> InferRows:
+        """Return the rows of a body.
+
+        Raises:
+            InvalidJson: if its JSON is none.
+            InvalidTensors: if it is no inference request, or asks for an output that the model does not have.
+            InvalidRows: if it has no rows of the model.
+        """
+        manifest, rows_max = served.manifest, served.parser.rows_max
+        features = manifest.features
+        if len(body) > QUICK_ROW_BYTES and json_bytes is None:
+            PartsLimit(features, rows_max, brackets=len(features) + 1).check(body)
+        infer = read_request(body, json_bytes, rows_max * len(features))
+        rows = rows_of(infer.inputs, features, served.parser, rows_max)
+        takes_texts = any(feature.type == "string" for feature in features)
+        return InferRows(
+            rows,
+            False,
+            len(body) if takes_texts else 0,
+            self._timeout_seconds(infer),
+            infer=infer,
+            asked=asked_of(infer, outputs_of(manifest)),
+        )
+
+    def _timeout_seconds(self, infer: InferRequest) -> float | None:
+        timeout = infer.parameters.get("timeout")
+        if timeout is None:
+            return None
+        if type(timeout) is not int or timeout <= 0:
+            raise InvalidTensors("timeout is a positive whole number of microseconds")
+        return min(timeout / _MICROSECONDS, self.services.settings.wait_max_seconds)
+
+    def answer_row(self, request: HotRequest, served: ServedModel, parsed: InferRows, answer: Answer) -> None:
+        """Do nothing: no inference request is a single flat row."""
+        raise NotImplementedError
+
+    async def answer_rows(self, request: HotRequest, served: ServedModel, parsed: InferRows, answer: Answer) -> None:
+        """Respond with the outputs that were asked for."""
+        seconds, parts = self.completed(request, served, parsed, answer)
+        async with request.context.turn_to_write():
+            outputs, binary = await encoded_outputs(answer.result, parsed.asked)
+        manifest = served.manifest
+        content = {"model_name": manifest.name, "model_version": manifest.version, "parameters": parts}
+        if parsed.infer.id is not None:
+            content["id"] = parsed.infer.id
+        text = orjson.dumps({**content, "outputs": outputs})
+        headers = [(b"server-timing", server_timing(parts).encode())]
+        if binary:
+            headers.append((JSON_LENGTH, b"%d" % len(text)))
+        body = b"".join([text, *binary])
+        self.respond(request, EncodedResponse(body, 200, headers, BINARY if binary else JSON), seconds)
+        self._statistics.add(
+            served,
+            requests=1,
+            rows=len(parsed.rows),
+            ns=int(1e6 * parts["total_ms"]),
+            queue_ns=int(1e6 * parts["queue_ms"]),
+            compute_ns=int(1e6 * parts["compute_ms"]),
+        )
+
+    def error_body(self, problem: Problem) -> tuple[bytes, bytes]:
+        """Return the body of an answer with a problem, and its media type."""
+        return error_body(problem), JSON

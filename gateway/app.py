@@ -26,8 +26,10 @@ from gateway.errors import RequestError
 from gateway.gc_tuning import freeze_startup_objects
 from gateway.oip.errors import error_body
 from gateway.oip.infer import InferEndpoint, InferStatistics
-from gateway.oip.routes import PREFIX, oip_routes
+from gateway.oip.models import PREFIX, oip_model_routes
+from gateway.oip.routes import oip_routes
 from gateway.problems import Problem
+from gateway.scoring.endpoint import InvocationsEndpoint, TensorFlowEndpoint
 from gateway.services import Services
 from gateway.settings import GatewaySettings
 from gateway.web.error_log import ErrorLog
@@ -110,12 +112,16 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         if prefix:
             template = f"{PREFIX}{prefix}/infer"
             endpoints[template] = InferEndpoint(services, template, statistics)
+            template = f"/v1{prefix}:predict"
+            endpoints[template] = TensorFlowEndpoint(services, template)
+    endpoints["/invocations"] = InvocationsEndpoint(services, "/invocations")
     app.hot_routes = {template: RequestMiddleware(endpoint, exchanges) for template, endpoint in endpoints.items()}
     app.router.routes += [Route(template, endpoint, methods=["POST"]) for template, endpoint in endpoints.items()]
     app.include_router(job_routes(services))
     app.include_router(model_routes(services))
     app.include_router(health_routes(services))
-    app.include_router(oip_routes(services, statistics))
+    app.include_router(oip_routes(services))
+    app.include_router(oip_model_routes(services, statistics))
     if settings.serves_docs:
         app.include_router(docs_routes(app, services))
     app.openapi = lambda: openapi_document(app, services, services.catalog.default)  # type: ignore[method-assign]

@@ -1,6 +1,7 @@
 """Base of the hot routes: endpoints found by path, which count their requests by model and lane."""
 
 import asyncio
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
@@ -13,13 +14,15 @@ from starlette.types import Receive, Scope, Send
 from gateway.api.responses import EncodedResponse
 from gateway.api.statuses import problem_of
 from gateway.auth.api_keys import KeyScope
-from gateway.catalog.row_parser import ParsedRows
+from gateway.catalog.row_examiner import INSTANCES
+from gateway.catalog.row_parser import ParsedRows, flat_row
 from gateway.catalog.served_model import ServedModel
-from gateway.errors import RequestError
+from gateway.errors import InvalidRows, RequestError
 from gateway.fairness.bodies import JSON
 from gateway.problems import CONTENT_TYPE, Problem, stopping
 from gateway.services import Services
 from gateway.web.hot_request import AsgiRequest, HotRequest
+from headrace.models.made_up import example_row
 from shared.queue.contract import Lane
 
 IDEMPOTENCY_KEY_MAX_CHARACTERS = 255
@@ -29,6 +32,12 @@ PARSE_WAIT_SECONDS = 10.0
 
 
 AnyRows = TypeVar("AnyRows", bound=ParsedRows)
+
+
+_FOREIGN = re.compile(
+    rb"\s*(?:\[|\{\s*\"(?:X|columns|data|dataframe_records|dataframe_split|features|input|inputs|rows)\"\s*:\s*[\[{])"
+)
+"""Beginning of a body as other servers want it."""
 
 
 class HotEndpoint(ABC):
@@ -128,7 +137,16 @@ class HotEndpoint(ABC):
             Problem: 503 if too many rows are held.
         """
         is_small = served.parser.is_small(body)
-        return await self.parse_in_turn(request, body, is_small, partial(served.parser.parse, body), wait_seconds)
+        parse = partial(served.parser.parse, body)
+        try:
+            return await self.parse_in_turn(request, body, is_small, parse, wait_seconds)
+        except InvalidRows as error:
+            if not _FOREIGN.match(body):
+                raise
+            problem = problem_of(error)
+            problem.detail += "; a body has the form of `example`"
+            problem.extra["example"] = {INSTANCES: [flat_row(served.manifest, example_row(served.manifest))]}
+            raise problem from None
 
     async def parse_in_turn(
         self, request: HotRequest, body: bytes, is_small: bool, parse: Callable[[], AnyRows], wait_seconds: float

@@ -61,6 +61,15 @@ def health_routes(services: Services) -> APIRouter:
         return json_response({"status": "ok"})
 
     @router.get(
+        "/ping",
+        summary="Whether predictions are served, as SageMaker asks",
+        response_class=Response,
+        responses=problems(503),
+    )
+    async def ping() -> Response:
+        return await readyz()
+
+    @router.get(
         "/metrics",
         summary="Prometheus metrics",
         response_class=Response,

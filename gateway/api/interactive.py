@@ -69,9 +69,9 @@ class InteractiveEndpoint(HotEndpoint, Generic[AnyRows]):
         call = served.batcher.enqueue(parsed.rows, left_seconds, on_end, context.trace, context.owner)
         request.at_end(partial(served.batcher.drop, call))
 
-    @abstractmethod
     def answer_row(self, request: HotRequest, served: ServedModel, parsed: AnyRows, answer: Answer) -> None:
-        """Respond with the answer to a single flat row."""
+        """Respond with the answer to a single flat row, where the form of a body has one."""
+        raise NotImplementedError
 
     @abstractmethod
     async def answer_rows(self, request: HotRequest, served: ServedModel, parsed: AnyRows, answer: Answer) -> None:

@@ -83,7 +83,7 @@ class RowParser:
         self._takes_texts = any(feature.type == "string" for feature in manifest.features)
         self._names = frozenset(self._longest)
         self._required = self._names - self._nulls.keys()
-        self._parts_limit = PartsLimit(manifest.features, rows_max)
+        self.parts_limit = PartsLimit(manifest.features, rows_max)
         row = self._row_schema(_number)
         rows = core_schema.list_schema(row, min_length=1, max_length=rows_max)
         self._schemas = row, _object({INSTANCES: core_schema.typed_dict_field(rows)})
@@ -106,7 +106,7 @@ class RowParser:
             InvalidRows: if the body is JSON, but not rows of this model.
         """
         if len(body) > QUICK_ROW_BYTES:
-            self._parts_limit.check(body)
+            self.parts_limit.check(body)
         if self._is_instances(body):
             rows = self._parse_valid(body)
             return self._parsed(self._examiner.instances(body) if rows is None else rows, body, single=False)
@@ -142,6 +142,15 @@ class RowParser:
         except ValueError:
             return None
 
+    def rows_of_objects(self, instances: list[Any]) -> list[Row]:
+        """Return the rows of parsed instances.
+
+        Raises:
+            InvalidRows: if they are not rows of this model; the paths begin with the position of the row.
+        """
+        rows = self._valid_instances(instances)
+        return self._examiner.rows(instances, [(at,) for at in range(len(instances))]) if rows is None else rows
+
     def rows_of(self, columns: Mapping[str, Sequence[Any]], n_rows: int) -> list[Row]:
         """Return n rows that come as columns by name; one that may be missing may have no column.
 
@@ -153,7 +162,7 @@ class RowParser:
         except TypeError:
             rows = None
         if rows is None or not columns.keys() <= self._names:
-            values = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+            values = [{name: column[at] for name, column in columns.items()} for at in range(n_rows)]
             rows = self._examiner.rows(values, [(at,) for at in range(n_rows)])
         return rows
 
@@ -165,8 +174,13 @@ class RowParser:
         """
         try:
             parsed = orjson.loads(body)
-            instances = parsed[INSTANCES]
-            if len(parsed) > 1 or not 0 < len(instances) <= self.rows_max or set(map(type, instances)) != {dict}:
+            return self._valid_instances(parsed[INSTANCES]) if len(parsed) == 1 else None
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def _valid_instances(self, instances: Any) -> list[Row] | None:
+        try:
+            if not 0 < len(instances) <= self.rows_max or set(map(type, instances)) != {dict}:
                 return None
             if not all(map(self._names.issuperset, instances)):
                 return None

@@ -98,10 +98,6 @@ class InferEndpoint(InteractiveEndpoint[InferRows]):
             raise InvalidTensors("timeout is a positive whole number of microseconds")
         return min(timeout / _MICROSECONDS, self.services.settings.wait_max_seconds)
 
-    def answer_row(self, request: HotRequest, served: ServedModel, parsed: InferRows, answer: Answer) -> None:
-        """Do nothing: no inference request is a single flat row."""
-        raise NotImplementedError
-
     async def answer_rows(self, request: HotRequest, served: ServedModel, parsed: InferRows, answer: Answer) -> None:
         """Respond with the outputs that were asked for."""
         seconds, parts = self.completed(request, served, parsed, answer)

@@ -14,6 +14,8 @@ from gateway.services import Services
 from gateway.web.request_context import context_of
 from headrace.models.manifest import Manifest
 
+PREFIX = "/v2"
+
 TABLE = "input-0"
 """Name under which the one tensor of all features is described; any other will do."""
 
@@ -23,15 +25,15 @@ _DATATYPES = {"number": "FP64", "boolean": "BOOL", "string": "BYTES"}
 _CONFIG_TYPES = {"BYTES": "TYPE_STRING"}
 
 
-def model_routes(services: Services, statistics: InferStatistics) -> APIRouter:
+def oip_model_routes(services: Services, statistics: InferStatistics) -> APIRouter:
     """Return the routes of models."""
-    router = APIRouter(dependencies=services.guard.dependencies(KeyScope.READ))
+    router = APIRouter(tags=["Open Inference Protocol"], dependencies=services.guard.dependencies(KeyScope.READ))
     catalog, workers = services.catalog, services.workers
 
     async def served_by(request: Request, name: str, version: str | None) -> ServedModel:
         return await catalog.get(name, version, context_of(request.scope).owner)
 
-    @router.get("/models", summary="Names of the models", response_class=Response)
+    @router.get(f"{PREFIX}/models", summary="Names of the models", response_class=Response)
     async def models() -> Response:
         return json_response({"models": catalog.names})
 
@@ -60,7 +62,7 @@ def model_routes(services: Services, statistics: InferStatistics) -> APIRouter:
         ("/stats", "Inference requests that this process has answered", stats),
     ):
         for path in ("/models/{name}", "/models/{name}/versions/{version}"):
-            router.get(path + route, summary=summary, response_class=Response)(endpoint)
+            router.get(PREFIX + path + route, summary=summary, response_class=Response)(endpoint)
 
     return router
 

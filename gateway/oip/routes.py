@@ -5,38 +5,36 @@ from starlette.responses import Response
 
 from gateway.api.responses import json_response
 from gateway.auth.api_keys import KeyScope
-from gateway.oip.infer import InferStatistics
-from gateway.oip.models import Name, model_routes
+from gateway.oip.models import PREFIX, Name
 from gateway.problems import Problem
 from gateway.services import Services
 from gateway.web.request_context import context_of
 from headrace.version import __version__
 
-PREFIX = "/v2"
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "statistics"]
 
 
-def oip_routes(services: Services, statistics: InferStatistics) -> APIRouter:
+def oip_routes(services: Services) -> APIRouter:
     """Return the routes."""
-    router = APIRouter(prefix=PREFIX, tags=["Open Inference Protocol"])
+    router = APIRouter(tags=["Open Inference Protocol"])
     reads = services.guard.dependencies(KeyScope.READ)
     catalog = services.catalog
 
-    @router.get("", summary="The server", dependencies=reads, response_class=Response)
+    @router.get(PREFIX, summary="The server", dependencies=reads, response_class=Response)
     async def server() -> Response:
         return json_response({"name": "headrace", "version": __version__, "extensions": EXTENSIONS})
 
-    @router.get("/health/live", summary="Whether this process runs", response_class=Response)
+    @router.get(f"{PREFIX}/health/live", summary="Whether this process runs", response_class=Response)
     async def live() -> Response:
         return json_response({"live": True})
 
-    @router.get("/health/ready", summary="Whether predictions are served", response_class=Response)
+    @router.get(f"{PREFIX}/health/ready", summary="Whether predictions are served", response_class=Response)
     async def ready() -> Response:
         trouble = await services.trouble()
         # The protocol says `live`, and KServe's client reads `ready`.
         return json_response({"live": True, "ready": not trouble}, 503 if trouble else 200)
 
-    @router.post("/repository/index", summary="All models", dependencies=reads, response_class=Response)
+    @router.post(f"{PREFIX}/repository/index", summary="All models", dependencies=reads, response_class=Response)
     async def index() -> Response:
         found = [
             {"name": name, "version": version, "state": "READY", "reason": ""}
@@ -45,22 +43,18 @@ def oip_routes(services: Services, statistics: InferStatistics) -> APIRouter:
         ]
         return json_response(found)
 
-    @router.post(
-        "/repository/models/{name}/load",
-        summary="Check that a model is served",
-        dependencies=reads,
-        response_class=Response,
-    )
+    model = f"{PREFIX}/repository/models/{{name}}"
+
+    @router.post(f"{model}/load", summary="Find a model", dependencies=reads, response_class=Response)
     async def load(request: Request, name: Name) -> Response:
         # Workers load a version at its first request, and new ones by themselves.
         await catalog.get(name, None, context_of(request.scope).owner)
         return json_response({})
 
-    @router.post("/repository/models/{name}/unload", summary="Refused", dependencies=reads, response_class=Response)
+    @router.post(f"{model}/unload", summary="Refused", dependencies=reads, response_class=Response)
     async def unload(request: Request, name: Name) -> Response:
         await catalog.get(name, None, context_of(request.scope).owner)
         detail = "models leave the memory by themselves; `headrace remove` takes a version out of the model store"
         raise Problem(400, "not_supported", detail)
 
-    router.include_router(model_routes(services, statistics))
     return router

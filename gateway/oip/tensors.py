@@ -212,14 +212,10 @@ def _texts(content: memoryview, n_values: int) -> list[str]:
 def _json_values(data: Any, datatype: str, shape: list[int]) -> list[Any]:
     """Return the values of nested lists, or of a flat one."""
     values = [data]
-    for size in shape:
-        if set(map(type, values)) != {list}:
-            break
-        if len(values) > 1 and set(map(len, values)) != {size}:
-            raise InvalidTensors("the data of an input has lists of another length than its shape says")
+    for size in shape if isinstance(data, list) and list in map(type, data) else [math.prod(shape)]:
+        if set(map(type, values)) - {list} or set(map(len, values)) - {size}:
+            raise InvalidTensors("the data of an input has another number of values than its shape says")
         values = [*chain.from_iterable(values)]
-    if len(values) != math.prod(shape):
-        raise InvalidTensors("the data of an input has another number of values than its shape says")
     types = set(map(type, values)) - {type(None)}
     if not types <= DATATYPES[datatype].types:
         raise InvalidTensors(_wrong_values(datatype))

@@ -228,14 +228,18 @@ def match_path(path: str) -> tuple[str, Mapping[str, str]]:
 
 @lru_cache(maxsize=1024)
 def _match(path: str) -> tuple[str, Mapping[str, str]]:
-    match path.split("/"):
+    protocol = path[:3] if path.startswith(("/v1/", "/v2/")) else ""
+    rest = path[len(protocol) :]
+    if protocol == "/v1":
+        # TensorFlow Serving writes `{name}:predict`.
+        rest = rest.replace(":", "/:", 1)
+    template, parameters = "", {}
+    match rest.split("/"):
         case ["", resource]:
-            return f"/{resource}", {}
+            template = f"/{resource}"
         case ["", "models", name, resource] if name:
-            return f"/models/{{name}}/{resource}", {"name": name}
+            template, parameters = f"/models/{{name}}/{resource}", {"name": name}
         case ["", "models", name, "versions", version, resource] if name and version:
-            return f"/models/{{name}}/versions/{{version}}/{resource}", {"name": name, "version": version}
-        case ["", "v2", *rest]:
-            template, parameters = _match("/".join(["", *rest]))
-            return f"/v2{template}" if parameters else "", parameters
-    return "", {}
+            template = f"/models/{{name}}/versions/{{version}}/{resource}"
+            parameters = {"name": name, "version": version}
+    return template and protocol + template.replace("/:", ":"), parameters

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol over HTTP: its clients get the predictions of the estimator itself."""
+"""Over the protocols of other servers, callers get the predictions of the estimator itself."""
 
 import math
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from headrace.models.manifest import Manifest, class_key
-from tests.integration.test_any_model import as_json, some_rows
+from tests.integration.test_any_model import as_json, assert_same, some_rows
 from tests.support.estimators import CASES
 from tests.support.exported import Exported, fitted, model_name
 from tests.support.exported import exported as exported
@@ -89,9 +89,50 @@ def test_ten_thousand_rows_in_bytes_are_answered_like_the_estimator_does(stack: 
     chosen = np.random.default_rng(0).integers(0, len(wine.X), 10_000)
     rows = np.asarray(wine.X)[chosen]
     body, headers = binary_body(
-        [tensor("rows", "FP64", rows.ravel(), rows.shape)], parameters={"binary_data_output": True}, id="many"
+        [tensor("rows", "FP64", rows.ravel().tolist(), rows.shape)], parameters={"binary_data_output": True}, id="many"
     )
 
     response = stack.http.post(f"/v2/models/{model_name('naive bayes')}/infer", content=body, headers=headers)
 
     assert_answers(outputs_of(response), exported("naive bayes")[1], wine.estimator, rows)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_estimator_answers_lists_of_values(stack: Stack, exported: Exported, name: str) -> None:
+    each, (_, manifest), name = fitted(name), exported(name), model_name(name)
+    rows, names = some_rows(each), [feature.name for feature in manifest.features]
+    instances = as_json(rows, names)
+
+    for body in ({"instances": instances}, {"instances": [[*row.values()] for row in instances]}):
+        answer = stack.http.post(f"/v1/models/{name}:predict", json=body).json()
+        assert answer.keys() == {"predictions"}
+        assert_same(answer["predictions"], each.estimator.predict(rows))
+
+
+def test_the_default_model_answers_invocations(stack: Stack, exported: Exported) -> None:
+    name = next(iter(CASES))
+    each, (_, manifest) = fitted(name), exported(name)
+    rows, names = some_rows(each), [feature.name for feature in manifest.features]
+    records = as_json(rows, names)
+    lists = [[*row.values()] for row in records]
+    csv = "\n".join([",".join(names), *(",".join(map(str, row)) for row in lists)])
+    split = {"columns": names, "data": lists}
+
+    for body in ({"dataframe_split": split}, {"dataframe_records": records}, {"inputs": lists}):
+        answer = stack.http.post("/invocations", json=body).json()
+        assert_same(answer["predictions"], each.estimator.predict(rows))
+    response = stack.http.post("/invocations", content=csv, headers={"Content-Type": "text/csv; charset=utf-8"})
+    assert_same(response.json()["predictions"], each.estimator.predict(rows))
+    assert stack.http.post("/invocations", content=csv, headers={"Content-Type": "text/plain"}).status_code == 415
+    assert stack.status("/ping") == 200
+
+
+@pytest.mark.parametrize(
+    "body", [[[1, 2]], {"inputs": [[1, 2]]}, {"dataframe_split": {"columns": [], "data": []}}, {"data": {}}], ids=str
+)
+def test_a_body_of_another_server_is_shown_the_right_form(stack: Stack, body: Any) -> None:
+    refused = stack.http.post("/predict", json=body)
+
+    assert refused.status_code == 422
+    assert refused.json()["type"] == "urn:headrace:problem:invalid_rows"
+    assert stack.http.post("/predict", json=refused.json()["example"]).status_code == 200

@@ -9,7 +9,16 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-DTYPES = {"FP64": "<f8", "FP32": "<f4", "FP16": "<f2", "INT64": "<i8", "INT32": "<i4", "INT8": "i1", "UINT8": "u1", "BOOL": "?"}
+DTYPES = {
+    "FP64": "<f8",
+    "FP32": "<f4",
+    "FP16": "<f2",
+    "INT64": "<i8",
+    "INT32": "<i4",
+    "INT8": "i1",
+    "UINT8": "u1",
+    "BOOL": "?",
+}
 LENGTH = "Inference-Header-Content-Length"
 
 

@@ -35,7 +35,7 @@ class Caller:
 def read(caller: Caller, max_bytes: int = 10, **headers: str) -> bytes:
     names = {"content_type": "application/json", **headers}
     sent = {name.replace("_", "-").encode(): value.encode() for name, value in names.items() if value}
-    return run(BodyReader(max_bytes, 1000).read_json(sent, caller))
+    return run(BodyReader(max_bytes, 1000).read(sent, caller))
 
 
 @pytest.mark.parametrize("parts", [(b"",), (b"{}",), (b"{", b"", b"}"), (b"12345", b"67890")])
@@ -47,7 +47,7 @@ def test_a_message_may_leave_out_what_is_empty() -> None:
     async def receive() -> Message:
         return {"type": "http.request"}
 
-    assert run(BodyReader(1, 1).read_json(JSON, receive)) == b""
+    assert run(BodyReader(1, 1).read(JSON, receive)) == b""
 
 
 @pytest.mark.parametrize(
@@ -132,11 +132,11 @@ def test_bodies_that_are_still_arriving_have_a_limit_together() -> None:
                 return {"type": "http.request", "body": b"", "more_body": False}
             return {"type": "http.request", "body": b"x" * 100, "more_body": True}
 
-        first = asyncio.create_task(bodies.read_json(JSON, slow))
+        first = asyncio.create_task(bodies.read(JSON, slow))
         await until("it arrives", lambda: bodies.held_bytes == 100)
-        assert await bodies.read_json(JSON, Caller(b"y" * 100)) == b"y" * 100, "it is there already"
+        assert await bodies.read(JSON, Caller(b"y" * 100)) == b"y" * 100, "it is there already"
         with pytest.raises(Problem) as caught:
-            await bodies.read_json(JSON, Caller(b"z" * 60, b"z"))
+            await bodies.read(JSON, Caller(b"z" * 60, b"z"))
         assert (caught.value.status, caught.value.code) == (503, "bodies_full")
         assert int(caught.value.headers["Retry-After"]) >= 1
         more.set()
@@ -153,7 +153,7 @@ def test_bodies_that_wait_for_their_answer_have_the_same_limit() -> None:
         bodies.hold(60)
     assert (caught.value.status, caught.value.code) == (503, "bodies_full")
     with pytest.raises(Problem):
-        run(bodies.read_json(JSON, Caller(b"z" * 60, b"z")))
+        run(bodies.read(JSON, Caller(b"z" * 60, b"z")))
     bodies.release(100)
     bodies.hold(150)
 
@@ -181,9 +181,9 @@ def test_large_bodies_leave_room_for_small_ones() -> None:
     with pytest.raises(Problem):
         bodies.hold(large)
     with pytest.raises(Problem):
-        run(bodies.read_json(JSON, Caller(b"z" * large, b"")))
+        run(bodies.read(JSON, Caller(b"z" * large, b"")))
     bodies.hold(SMALL_BYTES)
-    assert len(run(bodies.read_json(JSON, Caller(b"z" * SMALL_BYTES, b"")))) == SMALL_BYTES
+    assert len(run(bodies.read(JSON, Caller(b"z" * SMALL_BYTES, b"")))) == SMALL_BYTES
     with pytest.raises(Problem):
         bodies.hold(1, held=SMALL_BYTES)
     bodies.hold(SMALL_BYTES)
@@ -199,10 +199,10 @@ def test_an_owner_has_half_of_the_limit() -> None:
         bodies.hold(1, owner="mallory")
     assert (caught.value.status, caught.value.code) == (503, "bodies_full")
     with pytest.raises(Problem):
-        run(bodies.read_json(JSON, Caller(b"z" * 60, b"z"), "mallory"))
+        run(bodies.read(JSON, Caller(b"z" * 60, b"z"), "mallory"))
 
     bodies.hold(100, owner="victim")
-    assert run(bodies.read_json(JSON, Caller(b"z" * 60, b"z"), "victim")) == b"z" * 61
+    assert run(bodies.read(JSON, Caller(b"z" * 60, b"z"), "victim")) == b"z" * 61
     bodies.release(100, "mallory")
     bodies.hold(99, owner="mallory")
 
@@ -227,10 +227,10 @@ def test_bodies_of_one_owner_that_arrive_slowly_leave_room_for_others() -> None:
 
             return receive
 
-        arriving = [asyncio.create_task(bodies.read_json(JSON, slow(), "mallory")) for _ in range(6)]
+        arriving = [asyncio.create_task(bodies.read(JSON, slow(), "mallory")) for _ in range(6)]
         await until("they arrive, or are refused", lambda: sum(task.done() for task in arriving) == 2)
         assert bodies.held_bytes == 4 * large
-        assert await bodies.read_json(JSON, Caller(b"y" * large, b""), "victim") == b"y" * large
+        assert await bodies.read(JSON, Caller(b"y" * large, b""), "victim") == b"y" * large
         # One is cancelled, the others leave.
         next(task for task in arriving if not task.done()).cancel()
         leave.set()
@@ -260,7 +260,7 @@ def test_a_body_that_ends_badly_is_not_held_against_others() -> None:
     bodies = BodyReader(10, 20)
     for caller in (Caller(b"12345", leaves=True), Caller(b"12345", b"123456", b"1")):
         with pytest.raises((ClientDisconnect, Problem)):
-            run(bodies.read_json(JSON, caller))
+            run(bodies.read(JSON, caller))
         assert bodies.held_bytes == 0
 
 

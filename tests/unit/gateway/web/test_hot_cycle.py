@@ -16,7 +16,7 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from gateway.fairness.answers import PIECE_BYTES, AnswerBudget
-from gateway.fairness.bodies import BodyReader
+from gateway.fairness.bodies import JSON, BodyReader
 from gateway.metrics import GatewayMetrics
 from gateway.settings import GatewaySettings
 from gateway.web.exchange import Exchanges
@@ -39,6 +39,7 @@ class Handler:
     """Keeps the requests for the test to answer."""
 
     template = "/predict"
+    media_types = (JSON,)
 
     def __init__(self) -> None:
         self.requests: list[HotRequest] = []

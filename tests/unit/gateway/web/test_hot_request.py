@@ -14,6 +14,14 @@ from gateway.web.hot_request import match_path
             {"name": "a", "version": "b"},
         ),
         ("/models/models/predict", "/models/{name}/predict", {"name": "models"}),
+        ("/v1/models/a:predict", "/v1/models/{name}:predict", {"name": "a"}),
+        (
+            "/v1/models/a/versions/b:predict",
+            "/v1/models/{name}/versions/{version}:predict",
+            {"name": "a", "version": "b"},
+        ),
+        ("/v2/models/a/infer", "/v2/models/{name}/infer", {"name": "a"}),
+        ("/v2/models/a/versions/b/infer", "/v2/models/{name}/versions/{version}/infer", {"name": "a", "version": "b"}),
     ],
 )
 def test_a_path_tells_its_template(path: str, template: str, parameters: dict[str, str]) -> None:
@@ -34,6 +42,8 @@ def test_a_path_tells_its_template(path: str, template: str, parameters: dict[st
         "/models/a/versions/b/c/predict",
         "/models/a/predict/",
         f"/models/{'a' * 512}/predict",
+        "/v2/v2/models/a/infer",
+        "/v2/models/a/b/infer",
     ],
 )
 def test_what_the_routes_do_not_match_is_left_to_them(path: str) -> None:

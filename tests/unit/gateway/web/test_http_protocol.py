@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn import Config
 from uvicorn.server import ServerState
 
+from gateway.fairness.bodies import JSON
 from gateway.metrics import GatewayMetrics
 from gateway.settings import GatewaySettings
 from gateway.web import http_protocol
@@ -44,6 +45,7 @@ class App:
 
     is_hot = False
     template = "/predict"
+    media_types = (JSON,)
 
     def __init__(self, reads: bool = True) -> None:
         self.reads = reads

@@ -1,0 +1,1 @@
+"""The requests of other scoring servers: TensorFlow Serving, MLflow and SageMaker."""

@@ -1,0 +1,116 @@
+"""Bodies in the forms of other scoring servers, as rows of a model.
+
+MLflow has four, each an object with one member: `dataframe_split`, `dataframe_records`, `instances`, `inputs`.
+TensorFlow Serving has `instances`. A row is an object, or a list of values in feature order.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import orjson
+
+from gateway.catalog.row_parser import RowParser
+from gateway.errors import InvalidJson, InvalidRows
+from headrace.models.manifest import Feature
+from shared.queue.contract import Row
+
+Reader = Callable[[Any, Sequence[Feature], RowParser], list[Row]]
+
+IGNORED = frozenset(["params", "signature_name"])
+"""Members beside the rows; both must be empty or name the default."""
+
+_DEFAULT_SIGNATURES: tuple[Any, ...] = (None, {}, "serving_default")
+
+
+def read_json(body: bytes, features: Sequence[Feature], parser: RowParser, forms: Sequence[str]) -> list[Row]:
+    """Return the rows of a body in JSON.
+
+    Args:
+        body: the body.
+        features: the model's features.
+        parser: the parser of the model's rows.
+        forms: the members, of FORMS, that the body may have.
+
+    Raises:
+        InvalidJson: if it is not JSON.
+        InvalidRows: if it does not hold rows of the model.
+    """
+    parser.parts_limit.check(body)
+    try:
+        content = orjson.loads(body)
+    except ValueError as error:
+        raise InvalidJson(f"Invalid JSON: {error}") from None
+    given = [name for name in forms if name in content] if isinstance(content, dict) else []
+    if len(given) != 1 or content.keys() - IGNORED != {*given}:
+        raise _mistake([], f"Input should be an object with one of: {', '.join(forms)}")
+    for name in IGNORED & content.keys():
+        if content[name] not in _DEFAULT_SIGNATURES:
+            raise _mistake([name], "Input should be empty")
+    [name] = given
+    try:
+        return FORMS[name](content[name], features, parser)
+    except InvalidRows as error:
+        mistakes = [((name, *path), detail) for path, detail in error.mistakes]
+        raise InvalidRows(mistakes) from None
+
+
+def _instances(rows: Any, features: Sequence[Feature], parser: RowParser) -> list[Row]:
+    if not isinstance(rows, list) or not 0 < len(rows) <= parser.rows_max:
+        raise _mistake([], f"Input should be a list of 1 to {parser.rows_max} rows")
+    if isinstance(rows[0], list):
+        return _listed(rows, [feature.name for feature in features], parser)
+    if len(features) == 1 and not isinstance(rows[0], dict):
+        return parser.rows_of({features[0].name: rows}, len(rows))
+    return parser.rows_of_objects(rows)
+
+
+def _inputs(inputs: Any, features: Sequence[Feature], parser: RowParser) -> list[Row]:
+    """Return the rows of `inputs`: lists of values by feature, or rows."""
+    if not isinstance(inputs, dict):
+        return _instances(inputs, features, parser)
+    if not all(isinstance(values, list) for values in inputs.values()):
+        # A single row, each feature with its value.
+        return parser.rows_of_objects([inputs])
+    lengths = set(map(len, inputs.values()))
+    if len(lengths) != 1 or not 0 < max(lengths) <= parser.rows_max:
+        raise _mistake([], f"Input should have 1 to {parser.rows_max} values of each feature")
+    columns = {name: [*map(_unwrapped, values)] for name, values in inputs.items()}
+    return parser.rows_of(columns, lengths.pop())
+
+
+def _split(split: Any, _: Sequence[Feature], parser: RowParser) -> list[Row]:
+    """Return the rows of `dataframe_split`; its index is ignored."""
+    if not isinstance(split, dict) or not {"columns", "data"} <= split.keys() <= {"columns", "data", "index"}:
+        raise _mistake([], "Input should be an object with columns and data")
+    names, rows = split["columns"], split["data"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len({*names}) < len(names):
+        raise _mistake(["columns"], "Input should be a list of different names")
+    if not isinstance(rows, list) or not 0 < len(rows) <= parser.rows_max:
+        raise _mistake(["data"], f"Input should be a list of 1 to {parser.rows_max} rows")
+    return _listed(rows, names, parser)
+
+
+def _listed(rows: list[Any], names: Sequence[str], parser: RowParser) -> list[Row]:
+    """Return rows that are lists of values; the names tell the feature of each."""
+    for at, row in enumerate(rows):
+        if not isinstance(row, list) or len(row) != len(names):
+            raise _mistake([at], f"Input should be a list of {len(names)} values")
+    return parser.rows_of(dict(zip(names, zip(*rows, strict=True), strict=True)), len(rows))
+
+
+def _unwrapped(value: Any) -> Any:
+    """Return the value of a column that is a list of one value for each row."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _mistake(path: Sequence[int | str], detail: str) -> InvalidRows:
+    return InvalidRows([(path, detail)])
+
+
+FORMS: dict[str, Reader] = {
+    "dataframe_split": _split,
+    "dataframe_records": _instances,
+    "instances": _instances,
+    "inputs": _inputs,
+}
+"""Member of a body -> the function that reads rows from it."""

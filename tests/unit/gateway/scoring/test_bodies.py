@@ -1,0 +1,157 @@
+"""Bodies in the forms of other servers: all mean the same rows, and mistakes are named by their places."""
+
+import json
+from typing import Any
+
+import pytest
+
+from gateway.catalog.row_parser import RowParser
+from gateway.errors import InvalidJson, InvalidRows
+from gateway.scoring.bodies import FORMS, read_json
+from gateway.scoring.csv_rows import read_csv
+from headrace.models.manifest import Feature
+from tests.support.manifests import feature, flag, mixed, text
+
+pytestmark = pytest.mark.unit
+
+FEATURES = (feature("length", nullable=True), text("colour"), flag("old"))
+EXPECTED = [[1.5, "red", True], [None, "blue", False]]
+RECORDS: list[Any] = [{"length": 1.5, "colour": "red", "old": True}, {"colour": "blue", "old": False}]
+TURNED = [[True, 1.5, "red"], [False, None, "blue"]]
+LISTS: list[Any] = [[1.5, "red", True], [None, "blue", False]]
+
+
+def read(content: Any, features: tuple[Feature, ...] = FEATURES, forms: list[str] | None = None) -> list[Any]:
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    return read_json(body, features, RowParser(mixed(*features), 3), forms or [*FORMS])
+
+
+def table(body: str | bytes, features: tuple[Feature, ...] = FEATURES) -> list[Any]:
+    return read_csv(body.encode() if isinstance(body, str) else body, features, RowParser(mixed(*features), 3))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {
+            "dataframe_split": {
+                "columns": ["old", "length", "colour"],
+                "data": TURNED,
+            }
+        },
+        {"dataframe_split": {"index": [7, 8], "columns": ["length", "colour", "old"], "data": LISTS}},
+        {"dataframe_records": RECORDS},
+        {"instances": RECORDS},
+        {"instances": LISTS},
+        {"inputs": RECORDS},
+        {"inputs": LISTS},
+        {"inputs": {"length": [1.5, None], "colour": ["red", "blue"], "old": [True, False]}},
+        {"inputs": {"length": [[1.5], [None]], "colour": [["red"], ["blue"]], "old": [[True], [False]]}},
+        {"instances": LISTS, "params": {}},
+        {"instances": LISTS, "signature_name": "serving_default"},
+    ],
+    ids=str,
+)
+def test_all_forms_mean_the_same_rows(content: Any) -> None:
+    assert read(content) == EXPECTED
+
+
+def test_a_row_of_a_single_feature_needs_no_list() -> None:
+    assert read({"instances": ["a", "b"]}, (text("words"),)) == [["a"], ["b"]]
+    assert read({"inputs": [["a"], ["b"]]}, (text("words"),)) == [["a"], ["b"]]
+
+
+def test_inputs_may_be_one_row() -> None:
+    assert read({"inputs": RECORDS[0]}) == EXPECTED[:1]
+
+
+@pytest.mark.parametrize(
+    ("content", "path"),
+    [
+        ([], ()),
+        ("x", ()),
+        ({}, ()),
+        ({"rows": LISTS}, ()),
+        ({"instances": LISTS, "inputs": LISTS}, ()),
+        ({"instances": LISTS, "more": 1}, ()),
+        ({"instances": LISTS, "params": {"a": 1}}, ("params",)),
+        ({"instances": []}, ("instances",)),
+        ({"instances": {}}, ("instances",)),
+        ({"instances": None}, ("instances",)),
+        ({"instances": [*LISTS, *LISTS]}, ("instances",)),
+        ({"instances": [LISTS[0], LISTS[1][:2]]}, ("instances", 1)),
+        ({"instances": [LISTS[0], RECORDS[1]]}, ("instances", 1)),
+        ({"instances": [RECORDS[0], LISTS[1]]}, ("instances", 1)),
+        ({"instances": [[1.5, "red", 1]]}, ("instances", 0, "old")),
+        ({"dataframe_records": [{**RECORDS[0], "more": 1}]}, ("dataframe_records", 0, "more")),
+        ({"dataframe_split": LISTS}, ("dataframe_split",)),
+        ({"dataframe_split": {"columns": [], "data": []}}, ("dataframe_split", "data")),
+        ({"dataframe_split": {"columns": [], "data": [[]]}}, ("dataframe_split", 0, "colour")),
+        ({"dataframe_split": {"columns": ["old", "old"], "data": LISTS}}, ("dataframe_split", "columns")),
+        ({"dataframe_split": {"columns": [1, 2, 3], "data": LISTS}}, ("dataframe_split", "columns")),
+        ({"dataframe_split": {"columns": ["length", "old"], "data": [[1, True]]}}, ("dataframe_split", 0, "colour")),
+        ({"inputs": {"length": [1.5], "colour": ["red", "blue"]}}, ("inputs",)),
+        ({"inputs": {"length": [], "colour": []}}, ("inputs",)),
+        ({"inputs": {}}, ("inputs",)),
+    ],
+    ids=str,
+)
+def test_mistakes_are_named_by_their_places(content: Any, path: tuple[Any, ...]) -> None:
+    with pytest.raises(InvalidRows) as refused:
+        read(content)
+
+    assert tuple(refused.value.mistakes[0][0]) == path
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"instances": [NaN]}'])
+def test_other_bytes_are_no_json(body: bytes) -> None:
+    with pytest.raises(InvalidJson):
+        read(body)
+
+
+def test_a_form_that_the_route_does_not_have_is_refused() -> None:
+    with pytest.raises(InvalidRows):
+        read({"dataframe_records": RECORDS}, forms=["instances", "inputs"])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "length,colour,old\n1.5,red,true\n,blue,False\n",
+        "\ufeffold,length,colour\r\n1,1.5,red\r\n0,,blue",
+        '1.5,red,true\n"",blue,false\n',
+    ],
+)
+def test_csv_has_names_or_all_features(body: str) -> None:
+    assert table(body) == EXPECTED
+
+
+def test_texts_of_csv_stay_texts() -> None:
+    assert table('words\n"5"\n"a, ""b"""\n', (text("words", None),)) == [["5"], ['a, "b"']]
+    assert table('words\n"a\r\nb"\n', (text("words", None),)) == [["a\r\nb"]]
+    features = (text("words", nullable=True), feature("length"))
+    assert table("words,length\n,1\nx,2", features) == [[None, 1.0], ["x", 2.0]]
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ("", ()),
+        ("length,colour,old\n", ()),
+        ("length,colour,old\n" + "1,red,true\n" * 4, ()),
+        (b"length,colour,old\n1,\xff,true", ()),
+        ("length,colour,old\n1,red", (0,)),
+        ("length,colour,old\n1,red,true\nx,red,true", (1, "length")),
+        ("length,colour,old\nnan,red,true", (0, "length")),
+        ("length,colour,old\n1_0,red,true", (0, "length")),
+        ("length,colour,old\n1,red,maybe", (0, "old")),
+        ("length,colour,old,more\n1,red,true,2", (0, "more")),
+        ('length,colour,old\n1,"red,true', ()),
+    ],
+    ids=str,
+)
+def test_mistakes_in_csv_are_named(body: str | bytes, path: tuple[Any, ...]) -> None:
+    with pytest.raises(InvalidRows) as refused:
+        table(body)
+
+    assert tuple(refused.value.mistakes[0][0]) == path

@@ -55,6 +55,14 @@ _PREFERRED_KEY = {
 }
 
 
+_SCOPES = {"predict": "predict", "infer": "predict", "/invocations": "predict", "jobs": "jobs"}
+"""Ending of the path of a hot route -> the scope that it needs."""
+
+INFER = "Predict tensors, by the Open Inference Protocol", ["application/json", "application/octet-stream"]
+SCORE = "Predict, as TensorFlow Serving does", ["application/json"]
+INVOCATIONS = "Predict with the default model, as MLflow and SageMaker ask", ["application/json", "text/csv"]
+
+
 class OpenApiDocument:
     """The document as JSON, written once for each version of the default model.
 
@@ -108,15 +116,19 @@ def _document(app: FastAPI, served: ServedModel) -> dict[str, Any]:
     ):
         paths[f"{prefix}/predict"] = {"parameters": parameters, "post": _predict(f"predict_{suffix}", any_rows)}
         paths[f"{prefix}/jobs"] = {"parameters": parameters, "post": _submit(f"submit_job_{suffix}", any_rows)}
+        infer, score = _foreign(f"infer_{suffix}", INFER), _foreign(f"score_{suffix}", SCORE)
+        paths[f"/v2{prefix}/infer"] = {"parameters": parameters, "post": infer}
+        paths[f"/v1{prefix}:predict"] = {"parameters": parameters, "post": score}
+    paths["/invocations"] = {"post": _foreign("invocations", INVOCATIONS)}
     return document
 
 
 def _require_keys(document: dict[str, Any]) -> None:
     """Document the API key of the hot routes, as FastAPI does for its own, and the errors of all."""
     for path, operations in document["paths"].items():
-        resource = path.rpartition("/")[2]
-        if "post" in operations and resource in ("predict", "jobs"):
-            operations["post"]["security"] = [{SCHEME: [resource]}]
+        scope = next((scope for ending, scope in _SCOPES.items() if path.endswith(ending)), None)
+        if "post" in operations and scope:
+            operations["post"]["security"] = [{SCHEME: [scope]}]
         for method, operation in operations.items():
             if method != "parameters" and "security" in operation:
                 operation["responses"] |= _errors(401, 403, 429)
@@ -167,6 +179,24 @@ def _submit(operation: str, body: dict[str, Any]) -> dict[str, Any]:
         "responses": {
             "202": _accepted("Accepted, and durable: poll `Location` for the outcome."),
             **_errors(400, 404, 413, 415, 422, 503),
+        },
+    }
+
+
+def _foreign(operation: str, about: tuple[str, list[str]]) -> dict[str, Any]:
+    """Describe a route of another server; its protocol says what bodies and answers are."""
+    summary, media_types = about
+    schemas = {"application/json": {"type": "object"}, "text/csv": {"type": "string"}}
+    content = {each: {"schema": schemas.get(each, {"type": "string", "format": "binary"})} for each in media_types}
+    return {
+        "tags": ["other servers"],
+        "summary": summary,
+        "operationId": operation,
+        "parameters": [_DEADLINE],
+        "requestBody": {"required": True, "content": content},
+        "responses": {
+            "200": {"description": "The predictions.", "content": {"application/json": {"schema": {"type": "object"}}}},
+            **_errors(400, 404, 413, 415, 422, 500, 503, 504),
         },
     }
 

@@ -1,6 +1,9 @@
 """Over the protocols of other servers, callers get the predictions of the estimator itself."""
 
+import json
 import math
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from tests.integration.test_any_model import as_json, assert_same, some_rows
 from tests.support.estimators import CASES
 from tests.support.exported import Exported, fitted, model_name
 from tests.support.exported import exported as exported
+from tests.support.processes import PATIENCE_SECONDS, REPOSITORY
 from tests.support.stack import Stack
 from tests.support.tensors import binary_body, outputs_of, tensor
 
@@ -136,3 +140,46 @@ def test_a_body_of_another_server_is_shown_the_right_form(stack: Stack, body: An
     assert refused.status_code == 422
     assert refused.json()["type"] == "urn:headrace:problem:invalid_rows"
     assert stack.http.post("/predict", json=refused.json()["example"]).status_code == 200
+
+
+def test_the_clients_of_triton_work_unchanged(stack: Stack, exported: Exported) -> None:
+    names = ("neural network", "mixed frame", "several classes", "several numbers", "boosting with gaps", "prose")
+    requests: list[dict[str, Any]] = []
+    for name in names:
+        manifest = exported(name)[1]
+        columns = columns_of(manifest, as_json(some_rows(fitted(name)), [each.name for each in manifest.features]))
+        if name == "mixed frame":
+            # Arrays of NumPy have no missing texts.
+            whole = [at for at in range(len(columns[0]["data"])) if all(c["data"][at] is not None for c in columns[2:])]
+            columns = [{**c, "data": [c["data"][at] for at in whole], "shape": [len(whole), 1]} for c in columns]
+        for each in columns:
+            each["data"] = [math.nan if value is None else value for value in each["data"]]
+        is_json = any(math.nan in each["data"] for each in columns)
+        requests += [
+            {"model": model_name(name), "version": version, "inputs": columns, "binary": binary}
+            for binary in ({True} if is_json else {True, False})
+            for version in ("", "v1", "latest")
+        ]
+    wrong = [{**requests[0], "model": "nothing"}, {**requests[0], "outputs": ["nothing"]}]
+    asked = {"url": stack.url.removeprefix("http://"), "requests": [*requests, *wrong]}
+
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.support.triton_caller"],
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        timeout=4 * PATIENCE_SECONDS,
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    for answers in json.loads(ran.stdout):
+        for request, answer in zip(requests, answers, strict=False):
+            body, headers = binary_body(request["inputs"])
+            ours = stack.http.post(f"/v2/models/{request['model']}/infer", content=body, headers=headers)
+            expected = {name: values.tolist() for name, values in outputs_of(ours).items()}
+            assert answer.keys() == expected.keys()
+            for name, values in answer.items():
+                assert values == (expected[name] if name == "predict" else pytest.approx(np.array(expected[name])))
+        assert "no such model" in answers[-2]
+        assert "the outputs of this model are" in answers[-1]

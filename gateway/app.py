@@ -130,7 +130,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
 async def _problem(request: Request, problem: Any) -> Response:
     context_of(request.scope).problem = problem.code
-    if request.url.path.startswith(f"{PREFIX}/"):
+    if f"{request.url.path}/".startswith(f"{PREFIX}/"):
         return Response(error_body(problem), problem.status, problem.headers, JSON)
     response: Response = problem.response()
     return response

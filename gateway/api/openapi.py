@@ -1,17 +1,19 @@
 """The OpenAPI document: FastAPI's, plus the hot routes with the default model's schema and examples."""
 
 import asyncio
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from gateway.api.responses import JSON
 from gateway.api.schemas import JobView, Prediction, Predictions, ProblemView, job_links, problems
 from gateway.auth.guard import SCHEME
 from gateway.catalog.row_parser import flat_row
 from gateway.catalog.served_model import ServedModel
+from gateway.problems import CONTENT_TYPE
 from gateway.services import Services
 from headrace.models.made_up import example_row
 from headrace.models.manifest import Manifest
@@ -58,9 +60,19 @@ _PREFERRED_KEY = {
 _SCOPES = {"predict": "predict", "infer": "predict", "/invocations": "predict", "jobs": "jobs"}
 """Ending of the path of a hot route -> the scope that it needs."""
 
-INFER = "Predict tensors, by the Open Inference Protocol", ["application/json", "application/octet-stream"]
-SCORE = "Predict, as TensorFlow Serving does", ["application/json"]
-INVOCATIONS = "Predict with the default model, as MLflow and SageMaker ask", ["application/json", "text/csv"]
+
+class _Protocol(NamedTuple):
+    """A protocol of other servers."""
+
+    summary: str
+    body_type: str | None = None
+    """Media type of bodies beside JSON."""
+    error_type: str = CONTENT_TYPE
+
+
+_INFER = _Protocol("Predict tensors, by the Open Inference Protocol", "application/octet-stream", JSON)
+_SCORE = _Protocol("Predict, as TensorFlow Serving does")
+_INVOKE = _Protocol("Predict with the default model, as MLflow and SageMaker ask", "text/csv")
 
 
 class OpenApiDocument:
@@ -116,10 +128,10 @@ def _document(app: FastAPI, served: ServedModel) -> dict[str, Any]:
     ):
         paths[f"{prefix}/predict"] = {"parameters": parameters, "post": _predict(f"predict_{suffix}", any_rows)}
         paths[f"{prefix}/jobs"] = {"parameters": parameters, "post": _submit(f"submit_job_{suffix}", any_rows)}
-        infer, score = _foreign(f"infer_{suffix}", INFER), _foreign(f"score_{suffix}", SCORE)
+        infer, score = _foreign(f"infer_{suffix}", _INFER), _foreign(f"score_{suffix}", _SCORE)
         paths[f"/v2{prefix}/infer"] = {"parameters": parameters, "post": infer}
         paths[f"/v1{prefix}:predict"] = {"parameters": parameters, "post": score}
-    paths["/invocations"] = {"post": _foreign("invocations", INVOCATIONS)}
+    paths["/invocations"] = {"post": _foreign("invocations", _INVOKE)}
     return document
 
 
@@ -131,7 +143,8 @@ def _require_keys(document: dict[str, Any]) -> None:
             operations["post"]["security"] = [{SCHEME: [scope]}]
         for method, operation in operations.items():
             if method != "parameters" and "security" in operation:
-                operation["responses"] |= _errors(401, 403, 429)
+                media_type = JSON if path.startswith("/v2") else CONTENT_TYPE
+                operation["responses"] |= _errors(401, 403, 429, media_type=media_type)
 
 
 def _default_rows(manifest: Manifest) -> dict[str, Any]:
@@ -183,20 +196,20 @@ def _submit(operation: str, body: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _foreign(operation: str, about: tuple[str, list[str]]) -> dict[str, Any]:
+def _foreign(operation: str, protocol: _Protocol) -> dict[str, Any]:
     """Describe a route of another server; its protocol says what bodies and answers are."""
-    summary, media_types = about
-    schemas = {"application/json": {"type": "object"}, "text/csv": {"type": "string"}}
-    content = {each: {"schema": schemas.get(each, {"type": "string", "format": "binary"})} for each in media_types}
+    content: dict[str, Any] = {JSON: {"schema": {"type": "object"}}}
+    if protocol.body_type:
+        content[protocol.body_type] = {"schema": {"type": "string", "format": "binary"}}
     return {
         "tags": ["other servers"],
-        "summary": summary,
+        "summary": protocol.summary,
         "operationId": operation,
         "parameters": [_DEADLINE],
         "requestBody": {"required": True, "content": content},
         "responses": {
             "200": {"description": "The predictions.", "content": {"application/json": {"schema": {"type": "object"}}}},
-            **_errors(400, 404, 413, 415, 422, 500, 503, 504),
+            **_errors(400, 404, 413, 415, 422, 500, 503, 504, media_type=protocol.error_type),
         },
     }
 
@@ -210,5 +223,5 @@ def _accepted(description: str) -> dict[str, Any]:
     }
 
 
-def _errors(*statuses: int) -> dict[str, Any]:
-    return {str(status): response for status, response in problems(*statuses).items()}
+def _errors(*statuses: int, media_type: str = CONTENT_TYPE) -> dict[str, Any]:
+    return {str(status): response for status, response in problems(*statuses, media_type=media_type).items()}

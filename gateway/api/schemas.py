@@ -139,12 +139,12 @@ def job_links() -> dict[str, dict[str, Any]]:
     }
 
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def problems(*statuses: int, media_type: str = "application/problem+json") -> dict[int | str, dict[str, Any]]:
     """Return OpenAPI responses for these statuses."""
     return {
         status: {
             "description": _TEXT[status],
-            "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemView"}}},
+            "content": {media_type: {"schema": {"$ref": "#/components/schemas/ProblemView"}}},
         }
         for status in statuses
     }

@@ -1,11 +1,14 @@
 """Models as the protocol describes them: inputs and outputs, readiness, configuration, statistics."""
 
+from collections import Counter
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
-from gateway.api.responses import json_response
+from gateway.api.responses import JSON, json_response
+from gateway.api.schemas import problems
 from gateway.auth.api_keys import KeyScope
 from gateway.catalog.served_model import ServedModel
 from gateway.oip.infer import InferStatistics
@@ -19,6 +22,9 @@ PREFIX = "/v2"
 TABLE = "input-0"
 """Name under which the one tensor of all features is described; any other will do."""
 
+ERRORS = problems(404, 422, 503, media_type=JSON)
+"""Errors of the routes of one model, for OpenAPI."""
+
 Name = Annotated[str, Path(max_length=64)]
 
 _DATATYPES = {"number": "FP64", "boolean": "BOOL", "string": "BYTES"}
@@ -30,40 +36,39 @@ def oip_model_routes(services: Services, statistics: InferStatistics) -> APIRout
     router = APIRouter(tags=["Open Inference Protocol"], dependencies=services.guard.dependencies(KeyScope.READ))
     catalog, workers = services.catalog, services.workers
 
-    async def served_by(request: Request, name: str, version: str | None) -> ServedModel:
-        return await catalog.get(name, version, context_of(request.scope).owner)
+    def metadata(served: ServedModel) -> Response:
+        versions = {served.manifest.version, *catalog.aliases(served.manifest.name).values()}
+        return json_response({**_metadata(served.manifest), "versions": sorted(versions)})
+
+    def ready(served: ServedModel) -> Response:
+        refused = bool(workers.refusals(served.label))
+        return json_response({"name": served.manifest.name, "ready": not refused}, 503 if refused else 200)
+
+    def config(served: ServedModel) -> Response:
+        return json_response(_config(served))
+
+    def stats(served: ServedModel) -> Response:
+        return json_response({"model_stats": [_stats(served, statistics.by_version.get(served, Counter()))]})
+
+    def add(path: str, summary: str, describe: Callable[[ServedModel], Response]) -> None:
+        async def by_name(request: Request, name: Name) -> Response:
+            return describe(await catalog.get(name, None, context_of(request.scope).owner))
+
+        async def by_version(request: Request, name: Name, version: Name) -> Response:
+            return describe(await catalog.get(name, version, context_of(request.scope).owner))
+
+        for base, endpoint in (("/models/{name}", by_name), ("/models/{name}/versions/{version}", by_version)):
+            route = f"{PREFIX}{base}{path}"
+            router.get(route, summary=summary, response_class=Response, responses=ERRORS)(endpoint)
 
     @router.get(f"{PREFIX}/models", summary="Names of the models", response_class=Response)
     async def models() -> Response:
         return json_response({"models": catalog.names})
 
-    async def metadata(request: Request, name: Name, version: Name | None = None) -> Response:
-        served = await served_by(request, name, version)
-        versions = {served.manifest.version, *catalog.aliases(name).values()}
-        return json_response({**_metadata(served.manifest), "versions": sorted(versions)})
-
-    async def model_ready(request: Request, name: Name, version: Name | None = None) -> Response:
-        served = await served_by(request, name, version)
-        refused = bool(workers.refusals(served.label))
-        return json_response({"name": name, "ready": not refused}, 503 if refused else 200)
-
-    async def config(request: Request, name: Name, version: Name | None = None) -> Response:
-        served = await served_by(request, name, version)
-        return json_response(_config(served))
-
-    async def stats(request: Request, name: Name, version: Name | None = None) -> Response:
-        served = await served_by(request, name, version)
-        return json_response({"model_stats": [_stats(served, statistics.by_version.get(served, {}))]})
-
-    for route, summary, endpoint in (
-        ("", "A model: its inputs and outputs", metadata),
-        ("/ready", "Whether workers take rows for a model", model_ready),
-        ("/config", "A model's configuration, as Triton has it", config),
-        ("/stats", "Inference requests that this process has answered", stats),
-    ):
-        for path in ("/models/{name}", "/models/{name}/versions/{version}"):
-            router.get(PREFIX + path + route, summary=summary, response_class=Response)(endpoint)
-
+    add("", "A model: its inputs and outputs", metadata)
+    add("/ready", "Whether workers take rows for a model", ready)
+    add("/config", "A model's configuration, as Triton has it", config)
+    add("/stats", "Inference requests that this process has answered", stats)
     return router
 
 
@@ -107,18 +112,18 @@ def _config_tensor(tensor: dict[str, Any]) -> dict[str, Any]:
     return {"name": tensor["name"], "data_type": data_type, "dims": tensor["shape"][1:] or [1]}
 
 
-def _stats(served: ServedModel, numbers: Any) -> dict[str, Any]:
+def _stats(served: ServedModel, numbers: "Counter[str]") -> dict[str, Any]:
     """Return the statistics of a version as Triton has them: times are in nanoseconds."""
-    requests = numbers.get("requests", 0)
+    requests = numbers["requests"]
 
     def duration(name: str) -> dict[str, int]:
-        return {"count": requests, "ns": numbers.get(name, 0)}
+        return {"count": requests, "ns": numbers[name]}
 
     nothing = {"count": 0, "ns": 0}
     return {
         "name": served.manifest.name,
         "version": served.manifest.version,
-        "inference_count": numbers.get("rows", 0),
+        "inference_count": numbers["rows"],
         "execution_count": requests,
         "inference_stats": {
             "success": duration("ns"),

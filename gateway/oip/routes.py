@@ -3,9 +3,10 @@
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from gateway.api.responses import json_response
+from gateway.api.responses import JSON, json_response
+from gateway.api.schemas import problems
 from gateway.auth.api_keys import KeyScope
-from gateway.oip.models import PREFIX, Name
+from gateway.oip.models import ERRORS, PREFIX, Name
 from gateway.problems import Problem
 from gateway.services import Services
 from gateway.web.request_context import context_of
@@ -28,7 +29,12 @@ def oip_routes(services: Services) -> APIRouter:
     async def live() -> Response:
         return json_response({"live": True})
 
-    @router.get(f"{PREFIX}/health/ready", summary="Whether predictions are served", response_class=Response)
+    @router.get(
+        f"{PREFIX}/health/ready",
+        summary="Whether predictions are served",
+        response_class=Response,
+        responses={503: {"description": "Not serving."}},
+    )
     async def ready() -> Response:
         trouble = await services.trouble()
         # The protocol says `live`, and KServe's client reads `ready`.
@@ -45,13 +51,19 @@ def oip_routes(services: Services) -> APIRouter:
 
     model = f"{PREFIX}/repository/models/{{name}}"
 
-    @router.post(f"{model}/load", summary="Find a model", dependencies=reads, response_class=Response)
+    @router.post(f"{model}/load", summary="Find a model", dependencies=reads, responses=ERRORS, response_class=Response)
     async def load(request: Request, name: Name) -> Response:
         # Workers load a version at its first request, and new ones by themselves.
         await catalog.get(name, None, context_of(request.scope).owner)
         return json_response({})
 
-    @router.post(f"{model}/unload", summary="Refused", dependencies=reads, response_class=Response)
+    @router.post(
+        f"{model}/unload",
+        summary="Refuse: models leave the memory by themselves",
+        dependencies=reads,
+        response_class=Response,
+        responses={400: problems(400, media_type=JSON)[400], **ERRORS},
+    )
     async def unload(request: Request, name: Name) -> Response:
         await catalog.get(name, None, context_of(request.scope).owner)
         detail = "models leave the memory by themselves; `headrace remove` takes a version out of the model store"

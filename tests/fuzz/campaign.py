@@ -26,6 +26,10 @@ SHORT_SECONDS = 5.0
 """Deadline in seconds that may pass before a busy machine has answered."""
 
 
+OF_PROTOCOLS = frozenset(["invalid_json", "invalid_rows", "invalid_tensors", "not_supported"])
+"""Problems of bodies on the routes of other servers, whose document says little of them."""
+
+
 @dataclass
 class Findings:
     """The result of a run."""
@@ -89,29 +93,34 @@ def why_meant(failure: Failure, case: Any, response: Any) -> str | None:
         if kind in ("deadline_exceeded", "overloaded") and asked_seconds < SHORT_SECONDS:
             return "503 or 504 for who asks for less time than it takes"
     if isinstance(failure, RejectedPositiveData):
-        if kind == "row_rejected" and any(abs(number) > HUGE for number in _numbers(case.body)):
-            return "422 where the model has no finite answer to huge numbers"
-        if kind == "idempotency_key_reused":
-            return "422 for a key that has come with other rows"
-        if kind == "too_large":
-            return "413 for rows that are fine, and too many"
-        if kind == "invalid_rows" and case.operation.path.startswith("/models/{name}/"):
-            return "422 where the document can't say what rows a model takes"
-        if (
-            kind == "invalid_parameter"
-            and "Prefer" in (case.headers or {})
-            and case.operation.path.endswith("/predict")
-        ):
-            return "422 for a key that is none, where it matters because of Prefer"
+        return _why_refused(kind, case)
     if isinstance(failure, UseAfterFree) and response.status_code == 200 and response.json()["status"] == "cancelled":
         return "a job that was cancelled can be looked up as long as any other"
     return None
 
 
+def _why_refused(kind: str, case: Any) -> str | None:
+    path = case.operation.path
+    if kind == "row_rejected" and any(abs(number) > HUGE for number in _numbers(case.body)):
+        return "422 where the model has no finite answer to huge numbers"
+    if kind == "idempotency_key_reused":
+        return "422 for a key that has come with other rows"
+    if kind == "too_large":
+        return "413 for rows that are fine, and too many"
+    if kind == "invalid_rows" and path.startswith("/models/{name}/"):
+        return "422 where the document can't say what rows a model takes"
+    if kind in OF_PROTOCOLS and path.startswith(("/v1/", "/v2/", "/invocations")):
+        return "400 or 422 where another server's protocol says what a body is"
+    if kind == "invalid_parameter" and "Prefer" in (case.headers or {}) and path.endswith("/predict"):
+        return "422 for a key that is none, where it matters because of Prefer"
+    return None
+
+
 def _problem(response: Any) -> str:
-    if response.headers.get("content-type") != ["application/problem+json"]:
+    if response.headers.get("content-type") not in (["application/problem+json"], ["application/json"]):
         return ""
-    kind: str = response.json()["type"]
+    content = response.json()
+    kind: str = content.get("type", "") if isinstance(content, dict) else ""
     return kind.removeprefix("urn:headrace:problem:")
 
 

@@ -7,15 +7,26 @@ from datetime import datetime
 from http.cookiejar import CookieJar
 from types import TracebackType
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 
 from headrace.client.answers import document_of
 from headrace.client.errors import ClientMisused, GatewayUnreachable, InvalidRequest, UnusableAnswer
 from headrace.client.exchange import RESPONSE_MAX_BYTES, address_of, exchange, hide_location
-from headrace.client.forms import PAGE_JOBS, Form, JobPage, JobView, Prediction, Predictions, SubmittedJob
+from headrace.client.forms import (
+    PAGE_JOBS,
+    Description,
+    Form,
+    Health,
+    JobPage,
+    JobView,
+    ModelList,
+    Prediction,
+    Predictions,
+    SubmittedJob,
+)
 from headrace.client.job import Job
+from headrace.client.paths import model_path, path_of, segment
 from headrace.client.rows import body_of, is_row
 
 TIMEOUT_SECONDS = 30.0
@@ -96,6 +107,42 @@ class Client:
         """Close the connections."""
         self._http.close()
 
+    def models(self) -> list[dict[str, Any]]:
+        """Return all models: the `name` of each, its `aliases`, and `default`, which is true for the default model.
+
+        Raises:
+            ProblemError: if the gateway answers with an error.
+            UnusableAnswer: if the answer is not a gateway's.
+            GatewayUnreachable: if it does not answer.
+        """
+        models: list[dict[str, Any]] = self._request("GET", "/models", ModelList)["models"]
+        return models
+
+    def model(self, name: str, version: str | None = None) -> dict[str, Any]:
+        """Return the description of a version: its manifest, `aliases`, and the workers that have it loaded.
+
+        Args:
+            name: name of the model.
+            version: a version or an alias; by default the alias that the gateway serves.
+
+        Raises:
+            NotFound: if the model or version is unknown.
+            ProblemError: if the gateway answers with another error.
+            UnusableAnswer: if the answer is not a gateway's.
+            GatewayUnreachable: if it does not answer.
+        """
+        return self._request("GET", model_path(name, version), Description)
+
+    def health(self) -> dict[str, Any]:
+        """Return the summary of the gateway's state; its `status` is `ok`, or `unavailable` with a `reason`.
+
+        Raises:
+            ProblemError: if the gateway answers with an error instead of a summary.
+            UnusableAnswer: if the answer is not a gateway's.
+            GatewayUnreachable: if it does not answer.
+        """
+        return self._request("GET", "/health", Health)
+
     def predict(
         self,
         rows: Any,
@@ -125,7 +172,7 @@ class Client:
         # The gateway answers at the deadline; the connection has to outlast it.
         timeout = self._timeout if deadline is None else max(self._timeout, deadline + 1)
         form = Prediction if is_row(rows) else Predictions
-        path = _path("predict", model, version)
+        path = path_of("predict", model, version)
         return self._request("POST", path, form, timeout, content=body_of(rows), params=parameters)
 
     def submit(
@@ -150,7 +197,7 @@ class Client:
             GatewayUnreachable: if it does not answer.
         """
         headers = {} if idempotency_key is None else {b"Idempotency-Key": idempotency_key.encode()}
-        path = _path("jobs", model, version)
+        path = path_of("jobs", model, version)
         return Job(self, self._request("POST", path, SubmittedJob, content=body_of(rows), headers=headers)["id"])
 
     def job(self, job_id: str) -> "Job":
@@ -202,7 +249,7 @@ class Client:
             GatewayUnreachable: if it does not answer.
         """
         parameters = {"wait": str(wait)} if wait else {}
-        return self._request("GET", f"/jobs/{_segment(job_id)}", JobView, self._timeout + wait, params=parameters)
+        return self._request("GET", f"/jobs/{segment(job_id)}", JobView, self._timeout + wait, params=parameters)
 
     def delete_job(self, job_id: str) -> None:
         """Cancel a job, or forget one that has ended.
@@ -212,7 +259,7 @@ class Client:
             UnusableAnswer: if the answer is not a gateway's.
             GatewayUnreachable: if it does not answer.
         """
-        self._request("DELETE", f"/jobs/{_segment(job_id)}", None)
+        self._request("DELETE", f"/jobs/{segment(job_id)}", None)
 
     def poll(self, job_id: str, seconds: float) -> dict[str, Any]:
         """Return the gateway's view of a job, after waiting for its outcome as long as the gateway allows.
@@ -242,23 +289,3 @@ class Client:
         most = self.response_max_bytes
         answer = exchange(self._http, method, path, timeout or self._timeout, most, **parts)
         return document_of(answer, form, most)
-
-
-def _path(resource: str, model: str | None, version: str | None) -> str:
-    if model is None:
-        if version is not None:
-            raise ClientMisused("version needs model: versions belong to a model")
-        return f"/{resource}"
-    base = f"/models/{_segment(model)}"
-    return f"{base}/{resource}" if version is None else f"{base}/versions/{_segment(version)}/{resource}"
-
-
-def _segment(name: str) -> str:
-    """Return a name as one segment of a path.
-
-    Raises:
-        ClientMisused: if it would change the path.
-    """
-    if name in ("", ".", ".."):
-        raise ClientMisused(f"{name!r} is no name of a model or version, and no id of a job")
-    return quote(name, safe="")

@@ -45,6 +45,15 @@ def test_a_job_has_a_result(client: Client, row: dict[str, float]) -> None:
     assert client.submit([row, row], model="iris", idempotency_key="client").id == job.id
 
 
+def test_models_and_the_state_of_the_gateway_are_shown(client: Client, iris: Manifest) -> None:
+    assert "iris" in [model["name"] for model in client.models()]
+    described = client.model("iris", "latest")
+
+    assert (described["version"], len(described["features"])) == (iris.version, len(iris.features))
+    assert client.model("iris")["aliases"]["latest"] == iris.version
+    assert client.health()["status"] == "ok"
+
+
 def test_what_the_gateway_refuses_is_an_exception_of_its_kind(client: Client) -> None:
     with pytest.raises(InvalidRequest) as invalid:
         client.predict({"colour": 1.0})

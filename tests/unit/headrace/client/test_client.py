@@ -283,3 +283,29 @@ def test_a_job_is_deleted() -> None:
     with pytest.raises(errors.NotFound):
         job.delete()
     assert {(request.method, request.url.raw_path) for request in gateway.requests} == {("DELETE", b"/jobs/j%201")}
+
+
+def test_models_are_listed_and_described() -> None:
+    listed = [{"name": "m", "default": True, "aliases": {"latest": "v1"}}]
+    described = {"name": "m", "version": "v1", "features": [{"name": "x", "type": "number"}], "aliases": {}}
+    gateway = Gateway(httpx.Response(200, json={"models": listed}), *(httpx.Response(200, json=described),) * 2)
+    client = gateway.client()
+
+    assert client.models() == listed
+    assert client.model("m") == described
+    assert client.model("m", "v 1") == described
+    paths = [request.url.raw_path for request in gateway.requests]
+    assert paths == [b"/models", b"/models/m", b"/models/m/versions/v%201"]
+
+
+@pytest.mark.parametrize(("status", "state"), [(200, "ok"), (503, "unavailable")])
+def test_the_health_of_a_gateway_that_does_not_serve_is_an_answer_too(status: int, state: str) -> None:
+    summary = {"status": state, "reason": "no worker is running", "workers": {"live": 0}}
+
+    assert Gateway(httpx.Response(status, json=summary)).client().health() == summary
+
+
+@pytest.mark.parametrize("answer", [problem(503, "stopping"), httpx.Response(503, content=b"<html>")])
+def test_no_health_is_an_error(answer: httpx.Response) -> None:
+    with pytest.raises(errors.Unavailable):
+        Gateway(answer).client().health()

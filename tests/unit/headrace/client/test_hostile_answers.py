@@ -33,6 +33,9 @@ CALLS: dict[str, Call] = {
     "status": lambda client: client.job("j1").status(),
     "result": lambda client: client.job("j1").result(timeout=0),
     "jobs": lambda client: list(client.jobs()),
+    "models": lambda client: client.models(),
+    "model": lambda client: client.model("m"),
+    "health": lambda client: client.health(),
 }
 
 DOCUMENTS: dict[str, list[bytes]] = {
@@ -65,6 +68,9 @@ DOCUMENTS: dict[str, list[bytes]] = {
         b'{"jobs":[],"next":"%s"}' % LONG.encode(),
         b'{"jobs":[%s]}' % b",".join([b'{"id":"j1"}'] * 501),
     ],
+    "models": [b'{"models":null}', b'{"models":[1]}', b'{"models":[{"name":1}]}'],
+    "model": [b'{"name":"m","version":"v"%s}' % rest for rest in (b"", b',"features":[]', b',"features":[{}]')],
+    "health": [b'{"status":503}', b'{"status":"\\u001b[2J"}'],
 }
 ANYWHERE = [
     b"",

@@ -1,50 +1,20 @@
 """A client of the HTTP API: predictions that the caller waits for, and jobs."""
 
-import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from http.cookiejar import CookieJar
+from functools import partial
 from types import TracebackType
 from typing import Any
 
 import httpx
 
 from headrace.client.answers import document_of
-from headrace.client.errors import ClientMisused, GatewayUnreachable, InvalidRequest, UnusableAnswer
-from headrace.client.exchange import RESPONSE_MAX_BYTES, address_of, exchange, hide_location
-from headrace.client.forms import (
-    PAGE_JOBS,
-    Description,
-    Form,
-    Health,
-    JobPage,
-    JobView,
-    ModelList,
-    Prediction,
-    Predictions,
-    SubmittedJob,
-)
+from headrace.client.calls import Call, Pause, Steps, T
+from headrace.client.conversation import TIMEOUT_SECONDS, Conversation, Listing
+from headrace.client.exchange import RESPONSE_MAX_BYTES, address_of, connection_options, exchange, hide_location
 from headrace.client.job import Job
-from headrace.client.paths import model_path, path_of, segment
-from headrace.client.rows import body_of, is_row
-
-TIMEOUT_SECONDS = 30.0
-POLL_SECONDS = 5.0
-"""Longest time that one request waits for the outcome of a job, unless the gateway allows less."""
-
-CONNECTIONS_MAX = 100
-"""Connections that a client's threads have at most; more threads wait for one."""
-
-SHORTEST_POLL_SECONDS = 0.1
-"""Wait below which a gateway that still finds it too long is not asked to wait at all."""
-
-
-class _NoCookies(CookieJar):
-    """A jar that stays empty: the API has no cookies, and a server could send new ones with each answer."""
-
-    def extract_cookies(self, response: Any, request: Any) -> None:
-        """Take none."""
+from headrace.errors import HeadraceError
 
 
 class Client:
@@ -68,30 +38,14 @@ class Client:
         Raises:
             ClientMisused: if the address is none, or the key can't be one.
         """
-        if not re.match(r"https?://[^/]", url):
-            raise ClientMisused(f"{url!r} is no address of a gateway: write it as http://127.0.0.1:8000")
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "gzip"}
-        if key is not None:
-            if not re.fullmatch(r"[!-~]+", key):
-                raise ClientMisused("the API key has a space, a line break or a character that is not ASCII")
-            headers["Authorization"] = f"Bearer {key}"
-        try:
-            # By default httpx keeps 20 idle connections, and closes others, also one that a thread is about to use.
-            limits = httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX)
-            self._http = httpx.Client(
-                base_url=url,
-                headers=headers,
-                timeout=timeout,
-                transport=transport,
-                limits=limits,
-                cookies=_NoCookies(),
-                event_hooks={"response": [hide_location]},
-            )
-        except httpx.InvalidURL as error:
-            raise ClientMisused(f"{url!r} is no address of a gateway: {error}") from None
-        self._timeout = timeout
-        self.poll_seconds = POLL_SECONDS
-        """Longest time for which the gateway is asked to wait for the outcome of a job."""
+        self._http = httpx.Client(
+            **connection_options(url, key),
+            timeout=timeout,
+            transport=transport,
+            event_hooks={"response": [hide_location]},
+        )
+        self.conversation = Conversation(address_of(self._http.base_url), timeout)
+        """Calls of this client, for its jobs."""
         self.response_max_bytes = RESPONSE_MAX_BYTES
         """Most bytes of an answer, for gateways with a larger ANSWER_MAX_BYTES than they are delivered with."""
 
@@ -115,8 +69,7 @@ class Client:
             UnusableAnswer: if the answer is not a gateway's.
             GatewayUnreachable: if it does not answer.
         """
-        models: list[dict[str, Any]] = self._request("GET", "/models", ModelList)["models"]
-        return models
+        return self.run(self.conversation.models())
 
     def model(self, name: str, version: str | None = None) -> dict[str, Any]:
         """Return the description of a version: its manifest, `aliases`, and the workers that have it loaded.
@@ -131,7 +84,7 @@ class Client:
             UnusableAnswer: if the answer is not a gateway's.
             GatewayUnreachable: if it does not answer.
         """
-        return self._request("GET", model_path(name, version), Description)
+        return self.run(self.conversation.model(name, version))
 
     def health(self) -> dict[str, Any]:
         """Return the summary of the gateway's state; its `status` is `ok`, or `unavailable` with a `reason`.
@@ -141,7 +94,7 @@ class Client:
             UnusableAnswer: if the answer is not a gateway's.
             GatewayUnreachable: if it does not answer.
         """
-        return self._request("GET", "/health", Health)
+        return self.run(self.conversation.health())
 
     def predict(
         self,
@@ -168,12 +121,7 @@ class Client:
             UnusableAnswer: if the answer is not a gateway's.
             GatewayUnreachable: if it does not answer.
         """
-        parameters = {} if deadline is None else {"deadline": str(deadline)}
-        # The gateway answers at the deadline; the connection has to outlast it.
-        timeout = self._timeout if deadline is None else max(self._timeout, deadline + 1)
-        form = Prediction if is_row(rows) else Predictions
-        path = path_of("predict", model, version)
-        return self._request("POST", path, form, timeout, content=body_of(rows), params=parameters)
+        return self.run(self.conversation.predict(rows, model, version, deadline))
 
     def submit(
         self,
@@ -181,7 +129,7 @@ class Client:
         model: str | None = None,
         version: str | None = None,
         idempotency_key: str | None = None,
-    ) -> "Job":
+    ) -> Job:
         """Submit rows as a job, which survives restarts of the service, and return at once.
 
         Args:
@@ -196,11 +144,9 @@ class Client:
             UnusableAnswer: if the answer is not a gateway's.
             GatewayUnreachable: if it does not answer.
         """
-        headers = {} if idempotency_key is None else {b"Idempotency-Key": idempotency_key.encode()}
-        path = path_of("jobs", model, version)
-        return Job(self, self._request("POST", path, SubmittedJob, content=body_of(rows), headers=headers)["id"])
+        return Job(self, self.run(self.conversation.submit(rows, model, version, idempotency_key)))
 
-    def job(self, job_id: str) -> "Job":
+    def job(self, job_id: str) -> Job:
         """Return a job that was submitted earlier, by its id; nothing is sent yet."""
         return Job(self, job_id)
 
@@ -219,73 +165,33 @@ class Client:
             UnusableAnswer: if the answer is not a gateway's.
             GatewayUnreachable: if it does not answer, or finds no further job within the client's timeout.
         """
-        accepted_since = since.isoformat() if since is not None else None
-        asked = {"status": status, "model": model, "since": accepted_since, "limit": str(PAGE_JOBS)}
-        parameters = {name: value for name, value in asked.items() if value is not None}
-        cursors: set[str] = set()
-        ends = time.monotonic() + self._timeout
-        while True:
-            page = self._request("GET", "/jobs", JobPage, ends - time.monotonic(), params=parameters)
-            if page["jobs"]:
-                yield from page["jobs"]
-                ends = time.monotonic() + self._timeout
-            cursor = page.get("next")
-            if cursor is None:
-                return
-            if cursor in cursors:
-                raise UnusableAnswer(200, f"the cursor {cursor!r} comes again, so the list has no end")
-            if time.monotonic() >= ends:
-                raise GatewayUnreachable(f"{address_of(self._http)}: no further job found within {self._timeout:g} s")
-            cursors.add(cursor)
-            parameters["cursor"] = cursor
+        listing = Listing(self.conversation, status, model, since)
+        while page := self.run(listing.page()):
+            yield from page
 
-    def job_view(self, job_id: str, wait: float = 0.0) -> dict[str, Any]:
-        """Return the gateway's view of a job, after waiting at most `wait` seconds for its outcome.
+    def run(self, steps: Steps[T]) -> T:
+        """Make the calls and pauses of a conversation, and return its result."""
+        advance: Callable[[], Call | Pause] = partial(next, steps)
+        try:
+            while True:
+                try:
+                    step = advance()
+                except StopIteration as end:
+                    result: T = end.value
+                    return result
+                try:
+                    outcome = self._outcome(step)
+                except HeadraceError as error:
+                    advance = partial(steps.throw, error)
+                else:
+                    advance = partial(steps.send, outcome)
+        finally:
+            # The error holds this frame, which must not hold the error.
+            del advance
 
-        Raises:
-            ResultExpired: if the job succeeded and its result made room for newer ones.
-            ProblemError: if the gateway answers with an error.
-            UnusableAnswer: if the answer is not a gateway's.
-            GatewayUnreachable: if it does not answer.
-        """
-        parameters = {"wait": str(wait)} if wait else {}
-        return self._request("GET", f"/jobs/{segment(job_id)}", JobView, self._timeout + wait, params=parameters)
-
-    def delete_job(self, job_id: str) -> None:
-        """Cancel a job, or forget one that has ended.
-
-        Raises:
-            ProblemError: if the gateway answers with an error.
-            UnusableAnswer: if the answer is not a gateway's.
-            GatewayUnreachable: if it does not answer.
-        """
-        self._request("DELETE", f"/jobs/{segment(job_id)}", None)
-
-    def poll(self, job_id: str, seconds: float) -> dict[str, Any]:
-        """Return the gateway's view of a job, after waiting for its outcome as long as the gateway allows.
-
-        Raises:
-            ProblemError: if the gateway answers with an error.
-            UnusableAnswer: if the answer is not a gateway's.
-            GatewayUnreachable: if it does not answer.
-        """
-        ends, left = time.monotonic() + seconds, seconds
-        while True:
-            wait = round(min(self.poll_seconds, left), 3)
-            try:
-                return self.job_view(job_id, wait)
-            except InvalidRequest as error:
-                if not wait or all(mistake.parameter != "wait" for mistake in error.mistakes()):
-                    raise
-                # The gateway's WAIT_MAX_SECONDS is shorter.
-                self.poll_seconds = wait / 2 if wait > SHORTEST_POLL_SECONDS else 0.0
-                left = max(0.0, ends - time.monotonic())
-
-    def _request(
-        self, method: str, path: str, form: type[Form] | None, timeout: float | None = None, **parts: Any
-    ) -> dict[str, Any]:
-        if self._http.is_closed:
-            raise ClientMisused("this client is closed: make a new one")
+    def _outcome(self, step: Call | Pause) -> dict[str, Any]:
+        if isinstance(step, Pause):
+            time.sleep(step.seconds)
+            return {}
         most = self.response_max_bytes
-        answer = exchange(self._http, method, path, timeout or self._timeout, most, **parts)
-        return document_of(answer, form, most)
+        return document_of(exchange(self._http, step, most), step.form, most)

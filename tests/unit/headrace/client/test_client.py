@@ -172,7 +172,7 @@ def test_no_answer_is_an_exception_that_names_the_gateway_without_a_password() -
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Return the pauses that were made, which take no time."""
     made: list[float] = []
-    monkeypatch.setattr("headrace.client.job.time.sleep", made.append)
+    monkeypatch.setattr("time.sleep", made.append)
     return made
 
 

@@ -1,0 +1,181 @@
+"""Conversations with a gateway, without I/O: which call follows on which answer. Both clients hold them."""
+
+import math
+import time
+from datetime import datetime
+from typing import Any
+
+from headrace.client.calls import Call, Pause, Steps, headers_of, job_path, model_path, path_of
+from headrace.client.errors import (
+    GatewayUnreachable,
+    InvalidRequest,
+    JobFailed,
+    JobUnfinished,
+    ResultExpired,
+    UnusableAnswer,
+)
+from headrace.client.forms import (
+    PAGE_JOBS,
+    Description,
+    Form,
+    Health,
+    JobPage,
+    JobView,
+    ModelList,
+    Prediction,
+    Predictions,
+    SubmittedJob,
+)
+from headrace.client.rows import body_of, is_row
+
+TIMEOUT_SECONDS = 30.0
+POLL_SECONDS = 5.0
+"""Longest time that one request waits for the outcome of a job, unless the gateway allows less."""
+
+SHORTEST_POLL_SECONDS = 0.1
+"""Wait below which a gateway that still finds it too long is not asked to wait at all."""
+
+PAUSE_SECONDS = 1.0
+"""Pause before the next request if the gateway has not waited as it was asked to: it is stopping."""
+
+SHORTEST_WAIT_SECONDS = 0.1
+"""Time within which a gateway can't have waited."""
+
+ENDED = frozenset({"succeeded", "failed", "cancelled", "expired"})
+"""The statuses in which a job stays."""
+
+
+class Conversation:
+    """The calls of a client, and its knowledge of the gateway."""
+
+    def __init__(self, address: str, timeout: float) -> None:
+        self.address = address
+        """Address of the gateway for texts of errors: without a password."""
+        self.timeout = timeout
+        """Seconds after which a request is given up."""
+        self.poll_seconds = POLL_SECONDS
+        """Longest time for which the gateway is asked to wait for the outcome of a job."""
+
+    def models(self) -> Steps[list[dict[str, Any]]]:
+        """List all models."""
+        models: list[dict[str, Any]] = (yield from self._get("/models", ModelList))["models"]
+        return models
+
+    def model(self, name: str, version: str | None) -> Steps[dict[str, Any]]:
+        """Ask for the description of a version."""
+        return (yield from self._get(model_path(name, version), Description))
+
+    def health(self) -> Steps[dict[str, Any]]:
+        """Ask for the summary of the gateway's state."""
+        return (yield from self._get("/health", Health))
+
+    def predict(
+        self, rows: Any, model: str | None, version: str | None, deadline: float | None
+    ) -> Steps[dict[str, Any]]:
+        """Predict rows."""
+        # The gateway answers at the deadline; the connection has to outlast it.
+        seconds = self.timeout if deadline is None else max(self.timeout, deadline + 1)
+        parameters = {} if deadline is None else {"deadline": str(deadline)}
+        form = Prediction if is_row(rows) else Predictions
+        path = path_of("predict", model, version)
+        return (yield from self.ask(Call("POST", path, form, seconds, parameters, content=body_of(rows))))
+
+    def submit(self, rows: Any, model: str | None, version: str | None, idempotency_key: str | None) -> Steps[str]:
+        """Submit rows as a job, and return its id."""
+        headers = headers_of(idempotency_key=idempotency_key)
+        path = path_of("jobs", model, version)
+        call = Call("POST", path, SubmittedJob, self.timeout, headers=headers, content=body_of(rows))
+        return str((yield from self.ask(call))["id"])
+
+    def status(self, job_id: str) -> Steps[str]:
+        """Ask for the status of a job; one whose result made room has succeeded."""
+        try:
+            return str((yield from self._view(job_id))["status"])
+        except ResultExpired as error:
+            if error.code != "result_expired":
+                raise
+            return "succeeded"
+
+    def delete(self, job_id: str) -> Steps[None]:
+        """Cancel a job, or forget one that has ended."""
+        yield from self.ask(Call("DELETE", job_path(job_id), None, self.timeout))
+
+    def result(self, job_id: str, timeout: float | None) -> Steps[dict[str, Any]]:
+        """Wait for the result of a job."""
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while True:
+            asked = time.monotonic()
+            wait = max(0.0, min(self.poll_seconds, deadline - asked))
+            view = yield from self._poll(job_id, wait)
+            if view["status"] in ENDED:
+                break
+            now = time.monotonic()
+            if now >= deadline:
+                raise JobUnfinished(f"job {job_id} is {view['status']} after {timeout:g} s")
+            if now - asked < max(SHORTEST_WAIT_SECONDS, wait / 2):
+                yield Pause(min(PAUSE_SECONDS, deadline - now))
+        if view["status"] != "succeeded":
+            raise JobFailed(job_id, view["status"], view.get("error") or {})
+        result: dict[str, Any] = view["result"]
+        return result
+
+    def _poll(self, job_id: str, seconds: float) -> Steps[dict[str, Any]]:
+        """Ask for the view of a job, and let the gateway wait for its outcome as long as it allows."""
+        ends, left = time.monotonic() + seconds, seconds
+        while True:
+            wait = round(min(self.poll_seconds, left), 3)
+            try:
+                return (yield from self._view(job_id, wait))
+            except InvalidRequest as error:
+                if not wait or all(mistake.parameter != "wait" for mistake in error.mistakes()):
+                    raise
+                # The gateway's WAIT_MAX_SECONDS is shorter.
+                self.poll_seconds = wait / 2 if wait > SHORTEST_POLL_SECONDS else 0.0
+                left = max(0.0, ends - time.monotonic())
+
+    def _view(self, job_id: str, wait: float = 0.0) -> Steps[dict[str, Any]]:
+        parameters = {"wait": str(wait)} if wait else {}
+        return (yield from self.ask(Call("GET", job_path(job_id), JobView, self.timeout + wait, parameters)))
+
+    def _get(self, path: str, form: type[Form]) -> Steps[dict[str, Any]]:
+        return (yield from self.ask(Call("GET", path, form, self.timeout)))
+
+    def ask(self, call: Call) -> Steps[dict[str, Any]]:
+        """Make a call."""
+        return (yield call)
+
+
+class Listing:
+    """A list of the caller's jobs, page by page."""
+
+    def __init__(
+        self, conversation: Conversation, status: str | None, model: str | None, since: datetime | None
+    ) -> None:
+        accepted_since = since.isoformat() if since is not None else None
+        asked = {"status": status, "model": model, "since": accepted_since, "limit": str(PAGE_JOBS)}
+        self._parameters = {name: value for name, value in asked.items() if value is not None}
+        self._conversation = conversation
+        self._cursor: str | None = ""
+        self._seen: set[str] = set()
+
+    def page(self) -> Steps[list[dict[str, Any]]]:
+        """Ask for the next jobs; at the end there are none.
+
+        Raises:
+            UnusableAnswer: if the list has no end.
+            GatewayUnreachable: if no further job is found within the client's timeout.
+        """
+        timeout = self._conversation.timeout
+        ends = time.monotonic() + timeout
+        while self._cursor is not None:
+            if self._cursor in self._seen:
+                raise UnusableAnswer(200, f"the cursor {self._cursor!r} comes again, so the list has no end")
+            if (left := ends - time.monotonic()) <= 0:
+                raise GatewayUnreachable(f"{self._conversation.address}: no further job found within {timeout:g} s")
+            self._seen.add(self._cursor)
+            parameters = self._parameters | ({"cursor": self._cursor} if self._cursor else {})
+            page = yield from self._conversation.ask(Call("GET", "/jobs", JobPage, left, parameters))
+            self._cursor = page.get("next")
+            if page["jobs"]:
+                return list(page["jobs"])
+        return []

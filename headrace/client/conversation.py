@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +14,7 @@ from headrace.client.errors import (
     JobUnfinished,
     ResultExpired,
     UnusableAnswer,
+    UnusableRows,
 )
 from headrace.client.forms import (
     PAGE_JOBS,
@@ -26,7 +28,7 @@ from headrace.client.forms import (
     Predictions,
     SubmittedJob,
 )
-from headrace.client.rows import body_of, is_row
+from headrace.client.rows import Rows, rows_of
 
 TIMEOUT_SECONDS = 30.0
 POLL_SECONDS = 5.0
@@ -53,6 +55,7 @@ class Conversation:
         """Address of the gateway for texts of errors: without a password."""
         self.timeout = timeout
         """Seconds after which a request is given up."""
+        self._names: dict[tuple[str | None, str | None], list[str]] = {}
         self.poll_seconds = POLL_SECONDS
         """Longest time for which the gateway is asked to wait for the outcome of a job."""
 
@@ -70,22 +73,53 @@ class Conversation:
         return (yield from self._get("/health", Health))
 
     def predict(
-        self, rows: Any, model: str | None, version: str | None, deadline: float | None
+        self,
+        rows: Any,
+        model: str | None,
+        version: str | None,
+        deadline: float | None,
     ) -> Steps[dict[str, Any]]:
         """Predict rows."""
+        sent = rows_of(rows)
         # The gateway answers at the deadline; the connection has to outlast it.
         seconds = self.timeout if deadline is None else max(self.timeout, deadline + 1)
         parameters = {} if deadline is None else {"deadline": str(deadline)}
-        form = Prediction if is_row(rows) else Predictions
-        path = path_of("predict", model, version)
-        return (yield from self.ask(Call("POST", path, form, seconds, parameters, content=body_of(rows))))
+        form = Prediction if sent.single else Predictions
+        call = Call("POST", path_of("predict", model, version), form, seconds, parameters)
+        return (yield from self._ask_with(sent, model, version, call))
 
     def submit(self, rows: Any, model: str | None, version: str | None, idempotency_key: str | None) -> Steps[str]:
         """Submit rows as a job, and return its id."""
         headers = headers_of(idempotency_key=idempotency_key)
-        path = path_of("jobs", model, version)
-        call = Call("POST", path, SubmittedJob, self.timeout, headers=headers, content=body_of(rows))
-        return str((yield from self.ask(call))["id"])
+        call = Call("POST", path_of("jobs", model, version), SubmittedJob, self.timeout, headers=headers)
+        return str((yield from self._ask_with(rows_of(rows), model, version, call))["id"])
+
+    def _ask_with(self, rows: Rows, model: str | None, version: str | None, call: Call) -> Steps[dict[str, Any]]:
+        """Make a call with rows.
+
+        Lists get the names of the model's features as they were when they were last asked for. Where rows do not fit
+        these names, the alias may have moved to a version with others, so that they are asked for again.
+        """
+        if not rows.need_names:
+            return (yield from self.ask(replace(call, content=rows.body())))
+        known = self._names.get((model, version))
+        if known is not None:
+            try:
+                return (yield from self.ask(replace(call, content=rows.body(known))))
+            except (InvalidRequest, UnusableRows) as error:
+                if isinstance(error, InvalidRequest) and error.code != "invalid_rows":
+                    raise
+                if (yield from self._ask_names(model, version)) == known:
+                    raise
+        names = self._names.get((model, version)) or (yield from self._ask_names(model, version))
+        return (yield from self.ask(replace(call, content=rows.body(names))))
+
+    def _ask_names(self, model: str | None, version: str | None) -> Steps[list[str]]:
+        path = "/model-info" if model is None else model_path(model, version)
+        description = yield from self._get(path, Description)
+        names = [feature["name"] for feature in description["features"]]
+        self._names[model, version] = names
+        return names
 
     def status(self, job_id: str) -> Steps[str]:
         """Ask for the status of a job; one whose result made room has succeeded."""

@@ -72,10 +72,17 @@ class AsyncClient:
         return await self.run(self.conversation.health())
 
     async def predict(
-        self, rows: Any, model: str | None = None, version: str | None = None, deadline: float | None = None
+        self,
+        rows: Any,
+        model: str | None = None,
+        version: str | None = None,
+        deadline: float | None = None,
+        split_key: str | None = None,
+        traceparent: str | None = None,
     ) -> dict[str, Any]:
         """Predict one row or several, and wait for the answer."""
-        return await self.run(self.conversation.predict(rows, model, version, deadline))
+        headers = {"split_key": split_key, "traceparent": traceparent}
+        return await self.run(self.conversation.predict(rows, model, version, deadline, **headers))
 
     async def submit(
         self,
@@ -83,9 +90,13 @@ class AsyncClient:
         model: str | None = None,
         version: str | None = None,
         idempotency_key: str | None = None,
+        split_key: str | None = None,
+        traceparent: str | None = None,
     ) -> AsyncJob:
         """Submit rows as a job, which survives restarts of the service."""
-        return AsyncJob(self, await self.run(self.conversation.submit(rows, model, version, idempotency_key)))
+        headers = {"idempotency_key": idempotency_key, "split_key": split_key, "traceparent": traceparent}
+        job_id = await self.run(self.conversation.submit(rows, model, version, **headers))
+        return AsyncJob(self, job_id)
 
     def job(self, job_id: str) -> AsyncJob:
         """Return a job that was submitted earlier, by its id; nothing is sent yet."""

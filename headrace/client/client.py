@@ -106,6 +106,8 @@ class Client:
         model: str | None = None,
         version: str | None = None,
         deadline: float | None = None,
+        split_key: str | None = None,
+        traceparent: str | None = None,
     ) -> dict[str, Any]:
         """Predict one row or several, and wait for the answer.
 
@@ -115,6 +117,8 @@ class Client:
             model: name of the model; by default the gateway's DEFAULT_MODEL.
             version: a version or an alias; by default the alias that the gateway serves. It needs `model`.
             deadline: seconds after which the gateway gives up; by default its own setting.
+            split_key: key of a caller; where an alias is split, the same key gets the same version.
+            traceparent: W3C trace context of the caller's span, such as 00-<trace id>-<span id>-01.
 
         Returns:
             The answer: `prediction` for one row or `predictions` for several, `probabilities` if the model knows them,
@@ -126,7 +130,8 @@ class Client:
             UnusableAnswer: if the answer is not a gateway's.
             GatewayUnreachable: if it does not answer.
         """
-        return self.run(self.conversation.predict(rows, model, version, deadline))
+        headers = {"split_key": split_key, "traceparent": traceparent}
+        return self.run(self.conversation.predict(rows, model, version, deadline, **headers))
 
     def submit(
         self,
@@ -134,6 +139,8 @@ class Client:
         model: str | None = None,
         version: str | None = None,
         idempotency_key: str | None = None,
+        split_key: str | None = None,
+        traceparent: str | None = None,
     ) -> Job:
         """Submit rows as a job, which survives restarts of the service, and return at once.
 
@@ -142,6 +149,8 @@ class Client:
             model: as in `predict`.
             version: as in `predict`.
             idempotency_key: a text of 1 to 255 characters; a second submission with it returns the job of the first.
+            split_key: as in `predict`.
+            traceparent: as in `predict`.
 
         Raises:
             UnusableRows: if the rows are something else.
@@ -149,7 +158,9 @@ class Client:
             UnusableAnswer: if the answer is not a gateway's.
             GatewayUnreachable: if it does not answer.
         """
-        return Job(self, self.run(self.conversation.submit(rows, model, version, idempotency_key)))
+        headers = {"idempotency_key": idempotency_key, "split_key": split_key, "traceparent": traceparent}
+        job_id = self.run(self.conversation.submit(rows, model, version, **headers))
+        return Job(self, job_id)
 
     def job(self, job_id: str) -> Job:
         """Return a job that was submitted earlier, by its id; nothing is sent yet."""

@@ -92,22 +92,25 @@ class Conversation:
         rows: Any,
         model: str | None,
         version: str | None,
-        deadline: float | None,
+        deadline: float | None = None,
+        **headers: str | None,
     ) -> Steps[dict[str, Any]]:
-        """Predict rows."""
+        """Predict rows; `headers` are arguments of `headers_of`."""
         sent = rows_of(rows)
         # The gateway answers at the deadline; the connection has to outlast it.
         seconds = self.timeout if deadline is None else max(self.timeout, deadline + 1)
         form = Prediction if sent.single else Predictions
-        call = Call("POST", path_of("predict", model, version), form, seconds, deadline=deadline)
+        call = Call(
+            "POST", path_of("predict", model, version), form, seconds, headers=headers_of(**headers), deadline=deadline
+        )
         return (yield from self._ask_with(sent, model, version, call))
 
-    def submit(self, rows: Any, model: str | None, version: str | None, idempotency_key: str | None) -> Steps[str]:
-        """Submit rows as a job, and return its id."""
-        if idempotency_key is None and self.retries:
-            idempotency_key = str(uuid.uuid4())
-        headers = headers_of(idempotency_key=idempotency_key)
-        call = Call("POST", path_of("jobs", model, version), SubmittedJob, self.timeout, headers=headers)
+    def submit(self, rows: Any, model: str | None, version: str | None, **headers: str | None) -> Steps[str]:
+        """Submit rows as a job, and return its id; `headers` are arguments of `headers_of`."""
+        if headers.get("idempotency_key") is None and self.retries:
+            headers["idempotency_key"] = str(uuid.uuid4())
+        path = path_of("jobs", model, version)
+        call = Call("POST", path, SubmittedJob, self.timeout, headers=headers_of(**headers))
         return str((yield from self._ask_with(rows_of(rows), model, version, call))["id"])
 
     def _ask_with(self, rows: Rows, model: str | None, version: str | None, call: Call) -> Steps[dict[str, Any]]:

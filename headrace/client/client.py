@@ -1,7 +1,8 @@
 """A client of the HTTP API: predictions that the caller waits for, and jobs."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from datetime import datetime
 from functools import partial
 from types import TracebackType
@@ -10,6 +11,7 @@ from typing import Any
 import httpx
 
 from headrace.client.answers import document_of
+from headrace.client.batches import BATCH_ROWS, CONCURRENCY, Batch, batches_of, check_limits, side_by_side
 from headrace.client.calls import Call, Pause, Steps, T
 from headrace.client.conversation import RETRIES, TIMEOUT_SECONDS, Conversation, Listing
 from headrace.client.exchange import RESPONSE_MAX_BYTES, address_of, connection_options, exchange, hide_location
@@ -132,6 +134,62 @@ class Client:
         """
         headers = {"split_key": split_key, "traceparent": traceparent}
         return self.run(self.conversation.predict(rows, model, version, deadline, **headers))
+
+    def map(
+        self,
+        rows: Iterable[Any],
+        model: str | None = None,
+        version: str | None = None,
+        batch_rows: int = BATCH_ROWS,
+        concurrency: int = CONCURRENCY,
+        on_progress: Callable[[int], None] | None = None,
+        ordered: bool = True,
+    ) -> Iterator[dict[str, Any]]:
+        """Return an iterator over the predictions of any number of rows, which is never read as a whole.
+
+        Rows are read ahead, and at most `batch_rows * (concurrency + 1)` of them or their predictions are held. An
+        iterator that is left before its end sends no further request, and ends with those on their way.
+
+        Args:
+            rows: the rows, each as in `predict`: a generator, a matrix, a data frame, anything to iterate over.
+            model: as in `predict`.
+            version: as in `predict`.
+            batch_rows: rows of a request; those of one that is too large for the gateway are sent in parts.
+            concurrency: requests that are on their way at a time.
+            on_progress: a function that is called with the number of rows predicted so far, after each request.
+            ordered: False for the predictions in the order in which they come.
+
+        Returns:
+            For each row its `prediction`, its position `row` from 0, `probabilities` if the model knows them, `model`
+            and `version`.
+
+        Raises:
+            InvalidRequest: if the gateway refuses rows; its `rows` has positions among all rows. In order, those of
+                the requests before have been returned, and none after them is.
+            ProblemError: and the others, as by `predict`; what the iterable raises comes after the rows before it.
+        """
+        check_limits(batch_rows, concurrency)
+        return self._map(batches_of(rows, batch_rows), model, version, concurrency, on_progress, ordered)
+
+    def _map(
+        self,
+        batches: Iterator[Batch],
+        model: str | None,
+        version: str | None,
+        concurrency: int,
+        on_progress: Callable[[int], None] | None,
+        ordered: bool,
+    ) -> Iterator[dict[str, Any]]:
+        def predict(batch: Batch) -> list[dict[str, Any]]:
+            return self.run(self.conversation.batch(batch, model, version))
+
+        done = 0
+        with closing(side_by_side(batches, predict, concurrency, ordered)) as results:
+            for documents in results:
+                done += len(documents)
+                if on_progress is not None:
+                    on_progress(done)
+                yield from documents
 
     def submit(
         self,

@@ -171,14 +171,14 @@ class _Progress:
 @contextmanager
 def _explained(http: httpx.Client | httpx.AsyncClient, seconds: float) -> Iterator[_Progress]:
     """Turn exceptions of httpx and of the time limit into the client's own."""
-    address, progress = address_of(http.base_url), _Progress()
+    progress = _Progress()
     try:
         yield progress
     # Before Python 3.11 the one of asyncio is another.
     except (TimeoutError, asyncio.TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout):
-        raise GatewayUnreachable(f"{address}: no whole answer within {seconds:.3g} s") from None
+        raise GatewayUnreachable(f"{address_of(http.base_url)}: no whole answer within {seconds:.3g} s") from None
     except httpx.HTTPError as error:
-        text = shown(f"{address}: {type(error).__name__}: {error}")
+        text = shown(f"{address_of(http.base_url)}: {type(error).__name__}: {error}")
         sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
         broken = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError)
         raise GatewayUnreachable(text, sent, lost=sent and broken and not progress.answered) from error

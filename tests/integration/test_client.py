@@ -119,6 +119,31 @@ def test_the_programs_of_the_documentation_run(
         assert expected in said, said
 
 
+class LostAnswers(httpx.HTTPTransport):
+    """A transport that loses the first answer of the gateway."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: list[httpx.Response] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        answer = super().handle_request(request)
+        answer.read()
+        self.answers.append(answer)
+        if len(self.answers) == 1:
+            raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
+        return answer
+
+
+def test_a_job_whose_first_answer_is_lost_is_made_once(stack: Stack, row: dict[str, float]) -> None:
+    transport = LostAnswers()
+    with Client(stack.url, transport=transport) as client:
+        job = client.submit(row, "iris")
+        assert job.result(timeout=60)["prediction"]
+
+    assert [answer.json()["id"] for answer in transport.answers[:2]] == [job.id] * 2
+
+
 def test_what_the_gateway_refuses_is_an_exception_of_its_kind(client: Client) -> None:
     with pytest.raises(InvalidRequest) as invalid:
         client.predict({"colour": 1.0})

@@ -105,18 +105,18 @@ class Conversation:
         """Predict a batch, in parts if it is too large; return a document for each row.
 
         Raises:
-            InvalidRequest: if it has rows that the gateway refuses; positions in the error count from the first batch.
+            InvalidRequest: if the gateway refuses rows; the error has their positions among all rows.
         """
-        first, rows = batch.first, batch.rows
+        first, rows, half = batch.first, batch.rows, len(batch.rows) // 2
         try:
             answer = yield from self._predict(rows_of(rows, first), model, version)
         except InvalidRequest as error:
-            half = len(rows) // 2
             if error.status != 413 or not half:
                 raise error.moved(first) from None
-            before = yield from self.batch(Batch(first, rows[:half]), model, version)
-            return before + (yield from self.batch(Batch(first + half, rows[half:]), model, version))
-        return documents_of(answer, first, len(rows))
+        else:
+            return documents_of(answer, first, len(rows))
+        before = yield from self.batch(Batch(first, rows[:half]), model, version)
+        return before + (yield from self.batch(Batch(first + half, rows[half:]), model, version))
 
     def _predict(
         self,

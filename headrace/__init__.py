@@ -11,13 +11,15 @@ from headrace.extras import extras_explained
 from headrace.version import __version__
 
 if TYPE_CHECKING:
+    from headrace.client.async_client import AsyncClient
     from headrace.client.client import Client
     from headrace.client.errors import ProblemError
     from headrace.exporting.exporter import export
 
-__all__ = ["Client", "HeadraceError", "NotExportable", "ProblemError", "__version__", "export"]
+__all__ = ["AsyncClient", "Client", "HeadraceError", "NotExportable", "ProblemError", "__version__", "export"]
 
 _MODULES = {
+    "AsyncClient": "headrace.client.async_client",
     "Client": "headrace.client.client",
     "ProblemError": "headrace.client.errors",
     "export": "headrace.exporting.exporter",

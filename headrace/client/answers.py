@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from headrace.client import errors
 from headrace.client.exchange import Answer
-from headrace.client.forms import Form, Problem
+from headrace.client.forms import Form, Health, Problem
 
 PROBLEM_PREFIX = "urn:headrace:problem:"
 
@@ -39,6 +39,8 @@ _BY_STATUS: dict[int, type[errors.ProblemError]] = {
 def document_of(answer: Answer, form: type[Form] | None, most: int) -> dict[str, Any]:
     """Return the document of a successful answer as it is, checked against a form.
 
+    The summary of a gateway that does not serve comes with 503, and is its document all the same.
+
     Args:
         answer: the answer.
         form: the form of its document; None if no document is wanted.
@@ -48,7 +50,8 @@ def document_of(answer: Answer, form: type[Form] | None, most: int) -> dict[str,
         ProblemError: if the answer is an error; of the subclass for its status.
         UnusableAnswer: if it is of another form.
     """
-    if not 200 <= answer.status < 300:
+    succeeded = 200 <= answer.status < 300
+    if not succeeded and (form is not Health or answer.status != 503):
         raise _problem_error(answer, most)
     if form is None:
         return {}
@@ -56,8 +59,31 @@ def document_of(answer: Answer, form: type[Form] | None, most: int) -> dict[str,
         document: dict[str, Any] = _loaded(answer.content, most)
         form.model_validate(document)
     except ValueError as error:
+        if not succeeded:
+            raise _problem_error(answer, most) from None
         raise errors.UnusableAnswer(answer.status, _reason(error), answer.content) from None
     return document
+
+
+def documents_of(answer: dict[str, Any], first: int, count: int) -> list[dict[str, Any]]:
+    """Return predictions of several rows as a document for each, of the form that the answer to one row has.
+
+    Args:
+        answer: the document with the predictions.
+        first: position of the first row, which becomes the member `row`.
+        count: number of the rows.
+
+    Raises:
+        UnusableAnswer: if there are more or fewer predictions.
+    """
+    predictions, probabilities = answer["predictions"], answer.get("probabilities")
+    if not len(predictions) == count == len(predictions if probabilities is None else probabilities):
+        raise errors.UnusableAnswer(200, f"it has not one prediction for each of {count} rows")
+    common = {name: answer[name] for name in ("model", "version") if name in answer}
+    documents = [{"row": first + at, "prediction": each, **common} for at, each in enumerate(predictions)]
+    for document, each in zip(documents, probabilities or [], strict=False):
+        document["probabilities"] = each
+    return documents
 
 
 def _problem_error(answer: Answer, most: int) -> errors.ProblemError:

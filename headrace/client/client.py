@@ -1,39 +1,22 @@
 """A client of the HTTP API: predictions that the caller waits for, and jobs."""
 
-import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from datetime import datetime
-from http.cookiejar import CookieJar
+from functools import partial
 from types import TracebackType
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 
 from headrace.client.answers import document_of
-from headrace.client.errors import ClientMisused, GatewayUnreachable, InvalidRequest, UnusableAnswer
-from headrace.client.exchange import RESPONSE_MAX_BYTES, address_of, exchange, hide_location
-from headrace.client.forms import PAGE_JOBS, Form, JobPage, JobView, Prediction, Predictions, SubmittedJob
+from headrace.client.batches import BATCH_ROWS, CONCURRENCY, Batch, batches_of, check_limits, side_by_side
+from headrace.client.calls import Call, Pause, Steps, T
+from headrace.client.conversation import RETRIES, TIMEOUT_SECONDS, Conversation, Listing
+from headrace.client.exchange import RESPONSE_MAX_BYTES, address_of, connection_options, exchange, hide_location
 from headrace.client.job import Job
-from headrace.client.rows import body_of, is_row
-
-TIMEOUT_SECONDS = 30.0
-POLL_SECONDS = 5.0
-"""Longest time that one request waits for the outcome of a job, unless the gateway allows less."""
-
-CONNECTIONS_MAX = 100
-"""Connections that a client's threads have at most; more threads wait for one."""
-
-SHORTEST_POLL_SECONDS = 0.1
-"""Wait below which a gateway that still finds it too long is not asked to wait at all."""
-
-
-class _NoCookies(CookieJar):
-    """A jar that stays empty: the API has no cookies, and a server could send new ones with each answer."""
-
-    def extract_cookies(self, response: Any, request: Any) -> None:
-        """Take none."""
+from headrace.errors import HeadraceError
 
 
 class Client:
@@ -45,42 +28,30 @@ class Client:
         key: str | None = None,
         timeout: float = TIMEOUT_SECONDS,
         transport: httpx.BaseTransport | None = None,
+        retries: int = RETRIES,
     ) -> None:
         """Prepare a client; nothing is sent yet.
 
         Args:
             url: address of the gateway, such as http://127.0.0.1:8000.
             key: API key, for gateways that ask for one.
-            timeout: seconds after which a request is given up that is not answered as a whole.
+            timeout: seconds after which a request is given up that is not answered as a whole, with all its tries.
             transport: an httpx transport instead of the usual one, for tests and proxies.
+            retries: further tries of a request that got 429 or 503, or lost its connection before an answer. The pause
+                before each is the gateway's `Retry-After`, or random; there is none that ends after `timeout` or
+                the deadline. With retries, `submit` sends an idempotency key of its own if the caller gives none.
 
         Raises:
             ClientMisused: if the address is none, or the key can't be one.
         """
-        if not re.match(r"https?://[^/]", url):
-            raise ClientMisused(f"{url!r} is no address of a gateway: write it as http://127.0.0.1:8000")
-        headers = {"Content-Type": "application/json", "Accept-Encoding": "gzip"}
-        if key is not None:
-            if not re.fullmatch(r"[!-~]+", key):
-                raise ClientMisused("the API key has a space, a line break or a character that is not ASCII")
-            headers["Authorization"] = f"Bearer {key}"
-        try:
-            # By default httpx keeps 20 idle connections, and closes others, also one that a thread is about to use.
-            limits = httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX)
-            self._http = httpx.Client(
-                base_url=url,
-                headers=headers,
-                timeout=timeout,
-                transport=transport,
-                limits=limits,
-                cookies=_NoCookies(),
-                event_hooks={"response": [hide_location]},
-            )
-        except httpx.InvalidURL as error:
-            raise ClientMisused(f"{url!r} is no address of a gateway: {error}") from None
-        self._timeout = timeout
-        self.poll_seconds = POLL_SECONDS
-        """Longest time for which the gateway is asked to wait for the outcome of a job."""
+        self._http = httpx.Client(
+            **connection_options(url, key),
+            timeout=timeout,
+            transport=transport,
+            event_hooks={"response": [hide_location]},
+        )
+        self.conversation = Conversation(address_of(self._http.base_url), timeout, retries)
+        """Calls of this client, for its jobs."""
         self.response_max_bytes = RESPONSE_MAX_BYTES
         """Most bytes of an answer, for gateways with a larger ANSWER_MAX_BYTES than they are delivered with."""
 
@@ -96,20 +67,60 @@ class Client:
         """Close the connections."""
         self._http.close()
 
+    def models(self) -> list[dict[str, Any]]:
+        """Return all models: the `name` of each, its `aliases`, and `default`, which is true for the default model.
+
+        Raises:
+            ProblemError: if the gateway answers with an error.
+            UnusableAnswer: if the answer is not a gateway's.
+            GatewayUnreachable: if it does not answer.
+        """
+        return self.run(self.conversation.models())
+
+    def model(self, name: str, version: str | None = None) -> dict[str, Any]:
+        """Return the description of a version: its manifest, `aliases`, and the workers that have it loaded.
+
+        Args:
+            name: name of the model.
+            version: a version or an alias; by default the alias that the gateway serves.
+
+        Raises:
+            NotFound: if the model or version is unknown.
+            ProblemError: if the gateway answers with another error.
+            UnusableAnswer: if the answer is not a gateway's.
+            GatewayUnreachable: if it does not answer.
+        """
+        return self.run(self.conversation.model(name, version))
+
+    def health(self) -> dict[str, Any]:
+        """Return the summary of the gateway's state; its `status` is `ok`, or `unavailable` with a `reason`.
+
+        Raises:
+            ProblemError: if the gateway answers with an error instead of a summary.
+            UnusableAnswer: if the answer is not a gateway's.
+            GatewayUnreachable: if it does not answer.
+        """
+        return self.run(self.conversation.health())
+
     def predict(
         self,
         rows: Any,
         model: str | None = None,
         version: str | None = None,
         deadline: float | None = None,
+        split_key: str | None = None,
+        traceparent: str | None = None,
     ) -> dict[str, Any]:
         """Predict one row or several, and wait for the answer.
 
         Args:
-            rows: one row as a mapping or a Series, or several as a sequence of them or a data frame.
+            rows: one row as a mapping, a Series or an array of one dimension; or several as a sequence of them, a data
+                frame or a matrix. Arrays and lists have a value for each feature, in the order of the description.
             model: name of the model; by default the gateway's DEFAULT_MODEL.
             version: a version or an alias; by default the alias that the gateway serves. It needs `model`.
             deadline: seconds after which the gateway gives up; by default its own setting.
+            split_key: key of a caller; where an alias is split, the same key gets the same version.
+            traceparent: W3C trace context of the caller's span, such as 00-<trace id>-<span id>-01.
 
         Returns:
             The answer: `prediction` for one row or `predictions` for several, `probabilities` if the model knows them,
@@ -121,12 +132,64 @@ class Client:
             UnusableAnswer: if the answer is not a gateway's.
             GatewayUnreachable: if it does not answer.
         """
-        parameters = {} if deadline is None else {"deadline": str(deadline)}
-        # The gateway answers at the deadline; the connection has to outlast it.
-        timeout = self._timeout if deadline is None else max(self._timeout, deadline + 1)
-        form = Prediction if is_row(rows) else Predictions
-        path = _path("predict", model, version)
-        return self._request("POST", path, form, timeout, content=body_of(rows), params=parameters)
+        headers = {"split_key": split_key, "traceparent": traceparent}
+        return self.run(self.conversation.predict(rows, model, version, deadline, **headers))
+
+    def map(
+        self,
+        rows: Iterable[Any],
+        model: str | None = None,
+        version: str | None = None,
+        batch_rows: int = BATCH_ROWS,
+        concurrency: int = CONCURRENCY,
+        on_progress: Callable[[int], None] | None = None,
+        ordered: bool = True,
+    ) -> Generator[dict[str, Any], None, None]:
+        """Return a generator of the predictions of any number of rows, which are never read as a whole.
+
+        Rows are read ahead, and at most `batch_rows * (concurrency + 1)` of them or their predictions are held. A
+        generator that is closed before its end sends no further request, and waits for those on their way.
+
+        Args:
+            rows: the rows, each as in `predict`: a generator, a matrix, a data frame, anything to iterate over.
+            model: as in `predict`.
+            version: as in `predict`.
+            batch_rows: rows of a request; those of one that is too large for the gateway are sent in parts.
+            concurrency: requests that are on their way at a time.
+            on_progress: a function that is called with the number of rows predicted so far, after each request.
+            ordered: False for the predictions in the order in which they come.
+
+        Returns:
+            For each row its `prediction`, its position `row` from 0, `probabilities` if the model knows them, `model`
+            and `version`.
+
+        Raises:
+            InvalidRequest: if the gateway refuses rows; its `rows` has positions among all rows. In order, those of
+                the requests before have been returned, and none after them is.
+            ProblemError: and the others, as by `predict`; what the iterable raises comes after the rows before it.
+        """
+        check_limits(batch_rows, concurrency)
+        return self._map(batches_of(rows, batch_rows), model, version, concurrency, on_progress, ordered)
+
+    def _map(
+        self,
+        batches: Iterator[Batch],
+        model: str | None,
+        version: str | None,
+        concurrency: int,
+        on_progress: Callable[[int], None] | None,
+        ordered: bool,
+    ) -> Generator[dict[str, Any], None, None]:
+        def predict(batch: Batch) -> list[dict[str, Any]]:
+            return self.run(self.conversation.batch(batch, model, version))
+
+        done = 0
+        with closing(side_by_side(batches, predict, concurrency, ordered)) as results:
+            for documents in results:
+                done += len(documents)
+                if on_progress is not None:
+                    on_progress(done)
+                yield from documents
 
     def submit(
         self,
@@ -134,7 +197,9 @@ class Client:
         model: str | None = None,
         version: str | None = None,
         idempotency_key: str | None = None,
-    ) -> "Job":
+        split_key: str | None = None,
+        traceparent: str | None = None,
+    ) -> Job:
         """Submit rows as a job, which survives restarts of the service, and return at once.
 
         Args:
@@ -142,6 +207,8 @@ class Client:
             model: as in `predict`.
             version: as in `predict`.
             idempotency_key: a text of 1 to 255 characters; a second submission with it returns the job of the first.
+            split_key: as in `predict`.
+            traceparent: as in `predict`.
 
         Raises:
             UnusableRows: if the rows are something else.
@@ -149,11 +216,11 @@ class Client:
             UnusableAnswer: if the answer is not a gateway's.
             GatewayUnreachable: if it does not answer.
         """
-        headers = {} if idempotency_key is None else {b"Idempotency-Key": idempotency_key.encode()}
-        path = _path("jobs", model, version)
-        return Job(self, self._request("POST", path, SubmittedJob, content=body_of(rows), headers=headers)["id"])
+        headers = {"idempotency_key": idempotency_key, "split_key": split_key, "traceparent": traceparent}
+        job_id = self.run(self.conversation.submit(rows, model, version, **headers))
+        return Job(self, job_id)
 
-    def job(self, job_id: str) -> "Job":
+    def job(self, job_id: str) -> Job:
         """Return a job that was submitted earlier, by its id; nothing is sent yet."""
         return Job(self, job_id)
 
@@ -172,93 +239,33 @@ class Client:
             UnusableAnswer: if the answer is not a gateway's.
             GatewayUnreachable: if it does not answer, or finds no further job within the client's timeout.
         """
-        accepted_since = since.isoformat() if since is not None else None
-        asked = {"status": status, "model": model, "since": accepted_since, "limit": str(PAGE_JOBS)}
-        parameters = {name: value for name, value in asked.items() if value is not None}
-        cursors: set[str] = set()
-        ends = time.monotonic() + self._timeout
-        while True:
-            page = self._request("GET", "/jobs", JobPage, ends - time.monotonic(), params=parameters)
-            if page["jobs"]:
-                yield from page["jobs"]
-                ends = time.monotonic() + self._timeout
-            cursor = page.get("next")
-            if cursor is None:
-                return
-            if cursor in cursors:
-                raise UnusableAnswer(200, f"the cursor {cursor!r} comes again, so the list has no end")
-            if time.monotonic() >= ends:
-                raise GatewayUnreachable(f"{address_of(self._http)}: no further job found within {self._timeout:g} s")
-            cursors.add(cursor)
-            parameters["cursor"] = cursor
+        listing = Listing(self.conversation, status, model, since)
+        while page := self.run(listing.page()):
+            yield from page
 
-    def job_view(self, job_id: str, wait: float = 0.0) -> dict[str, Any]:
-        """Return the gateway's view of a job, after waiting at most `wait` seconds for its outcome.
+    def run(self, steps: Steps[T]) -> T:
+        """Make the calls and pauses of a conversation, and return its result."""
+        advance: Callable[[], Call | Pause] = partial(next, steps)
+        try:
+            while True:
+                try:
+                    step = advance()
+                except StopIteration as end:
+                    result: T = end.value
+                    return result
+                try:
+                    outcome = self._outcome(step)
+                except HeadraceError as error:
+                    advance = partial(steps.throw, error)
+                else:
+                    advance = partial(steps.send, outcome)
+        finally:
+            # The error holds this frame, which must not hold the error.
+            del advance
 
-        Raises:
-            ResultExpired: if the job succeeded and its result made room for newer ones.
-            ProblemError: if the gateway answers with an error.
-            UnusableAnswer: if the answer is not a gateway's.
-            GatewayUnreachable: if it does not answer.
-        """
-        parameters = {"wait": str(wait)} if wait else {}
-        return self._request("GET", f"/jobs/{_segment(job_id)}", JobView, self._timeout + wait, params=parameters)
-
-    def delete_job(self, job_id: str) -> None:
-        """Cancel a job, or forget one that has ended.
-
-        Raises:
-            ProblemError: if the gateway answers with an error.
-            UnusableAnswer: if the answer is not a gateway's.
-            GatewayUnreachable: if it does not answer.
-        """
-        self._request("DELETE", f"/jobs/{_segment(job_id)}", None)
-
-    def poll(self, job_id: str, seconds: float) -> dict[str, Any]:
-        """Return the gateway's view of a job, after waiting for its outcome as long as the gateway allows.
-
-        Raises:
-            ProblemError: if the gateway answers with an error.
-            UnusableAnswer: if the answer is not a gateway's.
-            GatewayUnreachable: if it does not answer.
-        """
-        ends, left = time.monotonic() + seconds, seconds
-        while True:
-            wait = round(min(self.poll_seconds, left), 3)
-            try:
-                return self.job_view(job_id, wait)
-            except InvalidRequest as error:
-                if not wait or all(mistake.parameter != "wait" for mistake in error.mistakes()):
-                    raise
-                # The gateway's WAIT_MAX_SECONDS is shorter.
-                self.poll_seconds = wait / 2 if wait > SHORTEST_POLL_SECONDS else 0.0
-                left = max(0.0, ends - time.monotonic())
-
-    def _request(
-        self, method: str, path: str, form: type[Form] | None, timeout: float | None = None, **parts: Any
-    ) -> dict[str, Any]:
-        if self._http.is_closed:
-            raise ClientMisused("this client is closed: make a new one")
+    def _outcome(self, step: Call | Pause) -> dict[str, Any]:
+        if isinstance(step, Pause):
+            time.sleep(step.seconds)
+            return {}
         most = self.response_max_bytes
-        answer = exchange(self._http, method, path, timeout or self._timeout, most, **parts)
-        return document_of(answer, form, most)
-
-
-def _path(resource: str, model: str | None, version: str | None) -> str:
-    if model is None:
-        if version is not None:
-            raise ClientMisused("version needs model: versions belong to a model")
-        return f"/{resource}"
-    base = f"/models/{_segment(model)}"
-    return f"{base}/{resource}" if version is None else f"{base}/versions/{_segment(version)}/{resource}"
-
-
-def _segment(name: str) -> str:
-    """Return a name as one segment of a path.
-
-    Raises:
-        ClientMisused: if it would change the path.
-    """
-    if name in ("", ".", ".."):
-        raise ClientMisused(f"{name!r} is no name of a model or version, and no id of a job")
-    return quote(name, safe="")
+        return document_of(exchange(self._http, step, most), step.form, most)

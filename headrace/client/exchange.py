@@ -2,25 +2,32 @@
 
 httpx bounds the time of each read and write, not their sum, and no memory. So the streams of its connections get reads
 and writes here that end when the time of the request does, and the body of an answer is unpacked up to a limit. Finding
-the address of a host and connecting are single calls of the system, of which each address has the whole time.
+the address of a host and connecting are single calls of the system, of which each address has the whole time. In an
+event loop the whole exchange is cancelled when its time is over.
 """
 
+import asyncio
 import math
 import re
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import aclosing, closing, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from http.cookiejar import CookieJar
 from typing import Any
 
 import httpx
 
+from headrace.client.calls import Call
 from headrace.client.errors import ClientMisused, GatewayUnreachable, UnusableAnswer, shown
 
 RESPONSE_MAX_BYTES = 32_000_000
 """Bytes of an answer's body, also unpacked: twice the largest answer of a gateway as delivered (ANSWER_MAX_BYTES)."""
+
+CONNECTIONS_MAX = 100
+"""Connections that a client has at most; more threads or tasks wait for one."""
 
 RETRY_AFTER_MAX_SECONDS = 3600.0
 """Longest pause that is passed on to the caller; those of a gateway are up to a quarter of an hour."""
@@ -55,43 +62,131 @@ class Answer:
         return min(float(text), RETRY_AFTER_MAX_SECONDS) if re.fullmatch("[0-9]+", text) else None
 
 
-def exchange(http: httpx.Client, method: str, path: str, seconds: float, most: int, **parts: Any) -> Answer:
-    """Send a request and return the answer, whatever its status.
+class _NoCookies(CookieJar):
+    """A jar that stays empty: the API has no cookies, and a server could send new ones with each answer."""
+
+    def extract_cookies(self, response: Any, request: Any) -> None:
+        """Take none."""
+
+
+def connection_options(url: str, key: str | None) -> dict[str, Any]:
+    """Return the arguments that httpx' clients are made with for a gateway.
+
+    Raises:
+        ClientMisused: if the address is none, or the key can't be one.
+    """
+    try:
+        address = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise ClientMisused(f"{url!r} is no address of a gateway: {error}") from None
+    if not re.match(r"https?://[^/]", url) or address.query or address.fragment:
+        raise ClientMisused(f"{url!r} is no address of a gateway: write it as http://127.0.0.1:8000")
+    headers = {"Content-Type": "application/json", "Accept-Encoding": "gzip"}
+    if key is not None:
+        if not re.fullmatch(r"[!-~]+", key):
+            raise ClientMisused("the API key has a space, a line break or a character that is not ASCII")
+        headers["Authorization"] = f"Bearer {key}"
+    # By default httpx keeps 20 idle connections, and closes others, also one that a thread is about to use.
+    limits = httpx.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX)
+    return {"base_url": address, "headers": headers, "limits": limits, "cookies": _NoCookies()}
+
+
+def exchange(http: httpx.Client, call: Call, most: int) -> Answer:
+    """Make a call and return the answer, whatever its status.
 
     Args:
         http: the connections to the server.
-        method: method of the request.
-        path: path of the request, below the base URL of `http`.
-        seconds: time for the whole request.
+        call: the call; its path is below the base URL of `http`.
         most: bytes of the answer's body at most.
-        parts: further arguments of `httpx.Client.build_request`.
 
     Raises:
-        GatewayUnreachable: if there is no whole answer in this time.
+        GatewayUnreachable: if there is no whole answer in the call's time.
         UnusableAnswer: if its body is larger, or can't be unpacked.
-        ClientMisused: if the path or a parameter is too long for a URL.
+        ClientMisused: if the client is closed, or the path or a parameter is too long for a URL.
     """
+    request = _request(http, call, {"trace": _observe})
+    token = _ends.set(time.monotonic() + call.seconds)
     try:
-        request = http.build_request(method, path, timeout=seconds, extensions={"trace": _observe}, **parts)
-    except httpx.InvalidURL as error:
-        raise ClientMisused(shown(f"the request has no URL: {error}")) from None
-    token = _ends.set(time.monotonic() + seconds)
-    try:
-        _left(None)
-        with closing(http.send(request, stream=True)) as answer:
-            location = answer.extensions.get(LOCATION, "")
-            return Answer(answer.status_code, answer.headers, location, _content(answer, most))
-    except (TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout):
-        raise GatewayUnreachable(f"{address_of(http)}: no whole answer within {seconds:.3g} s") from None
-    except httpx.HTTPError as error:
-        raise GatewayUnreachable(shown(f"{address_of(http)}: {type(error).__name__}: {error}")) from error
+        with _explained(http, call.seconds) as progress:
+            _left(None)
+            with closing(http.send(request, stream=True)) as response:
+                progress.answered = True
+                body = _Body(response, most)
+                # A transport for tests may have read it.
+                for piece in (response.content,) if response.is_stream_consumed else response.iter_raw():
+                    body.add(piece)
+                    _left(None)
+                return body.answer()
     finally:
         _ends.reset(token)
 
 
-def address_of(http: httpx.Client) -> httpx.URL:
-    """Return the address of the server for texts of errors: without a password."""
-    return http.base_url.copy_with(userinfo=b"")
+async def exchange_async(http: httpx.AsyncClient, call: Call, most: int) -> Answer:
+    """Make a call in an event loop, as `exchange` does."""
+    request = _request(http, call, {})
+    ends = time.monotonic() + call.seconds
+
+    async def received() -> Answer:
+        async with aclosing(await http.send(request, stream=True)) as response:
+            progress.answered = True
+            body = _Body(response, most)
+            if response.is_stream_consumed:
+                body.add(response.content)
+                return body.answer()
+            async for piece in response.aiter_raw():
+                body.add(piece)
+                # Pieces that are there already are read without a turn of the loop, which would cancel this.
+                if time.monotonic() >= ends:
+                    raise TimeoutError
+            return body.answer()
+
+    with _explained(http, call.seconds) as progress:
+        return await asyncio.wait_for(received(), call.seconds)
+
+
+def _request(http: httpx.Client | httpx.AsyncClient, call: Call, extensions: dict[str, Any]) -> httpx.Request:
+    if http.is_closed:
+        raise ClientMisused("this client is closed: make a new one")
+    try:
+        return http.build_request(
+            call.method,
+            call.path,
+            content=call.content,
+            params=call.query,
+            headers=call.headers,
+            timeout=call.seconds,
+            extensions=extensions,
+        )
+    except httpx.InvalidURL as error:
+        raise ClientMisused(shown(f"the request has no URL: {error}")) from None
+
+
+@dataclass
+class _Progress:
+    """The point to which an exchange has come."""
+
+    answered: bool = False
+
+
+@contextmanager
+def _explained(http: httpx.Client | httpx.AsyncClient, seconds: float) -> Iterator[_Progress]:
+    """Turn exceptions of httpx and of the time limit into the client's own."""
+    progress = _Progress()
+    try:
+        yield progress
+    # Before Python 3.11 the one of asyncio is another.
+    except (TimeoutError, asyncio.TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout):
+        raise GatewayUnreachable(f"{address_of(http.base_url)}: no whole answer within {seconds:.3g} s") from None
+    except httpx.HTTPError as error:
+        text = shown(f"{address_of(http.base_url)}: {type(error).__name__}: {error}")
+        sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+        broken = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError)
+        raise GatewayUnreachable(text, sent, lost=sent and broken and not progress.answered) from error
+
+
+def address_of(url: httpx.URL) -> str:
+    """Return the address of a server for texts of errors: without a password."""
+    return str(url.copy_with(userinfo=b"")).removesuffix("/")
 
 
 def hide_location(answer: httpx.Response) -> None:
@@ -103,28 +198,35 @@ def hide_location(answer: httpx.Response) -> None:
         answer.extensions[LOCATION] = answer.headers.pop("Location", "")
 
 
-def _content(answer: httpx.Response, most: int) -> bytes | bytearray:
-    """Return the body, unpacked.
+class _Body:
+    """The body of an answer, unpacked as it comes."""
 
-    Raises:
-        UnusableAnswer: if it is larger than `most` bytes, or can't be unpacked.
-        TimeoutError: if the time of the request is over.
-    """
-    content, received = bytearray(), 0
-    unpack = _unpacker(answer)
-    # A transport for tests may have read it.
-    pieces: Iterable[bytes] = (answer.content,) if answer.is_stream_consumed else answer.iter_raw()
-    try:
-        for piece in pieces:
-            received += len(piece)
-            content += unpack(piece, most - len(content) + 1) if unpack else piece
-            if max(received, len(content)) > most:
-                reason = f"it is larger than {most:,} bytes (response_max_bytes)"
-                raise UnusableAnswer(answer.status_code, reason, content)
-            _left(None)
-    except zlib.error:
-        raise UnusableAnswer(answer.status_code, "it is not the gzip that it says") from None
-    return content
+    def __init__(self, response: httpx.Response, most: int) -> None:
+        self._response = response
+        self._most = most
+        self._content, self._received = bytearray(), 0
+        self._unpack = _unpacker(response)
+
+    def add(self, piece: bytes) -> None:
+        """Take the next piece.
+
+        Raises:
+            UnusableAnswer: if the body is larger than it may be, or can't be unpacked.
+        """
+        self._received += len(piece)
+        try:
+            self._content += self._unpack(piece, self._most - len(self._content) + 1) if self._unpack else piece
+        except zlib.error:
+            raise UnusableAnswer(self._response.status_code, "it is not the gzip that it says") from None
+        if max(self._received, len(self._content)) > self._most:
+            reason = f"it is larger than {self._most:,} bytes (response_max_bytes)"
+            raise UnusableAnswer(self._response.status_code, reason, self._content)
+
+    def answer(self) -> Answer:
+        """Return the answer with the pieces so far as its content."""
+        response = self._response
+        location = response.extensions.get(LOCATION, "")
+        return Answer(response.status_code, response.headers, location, self._content)
 
 
 def _unpacker(answer: httpx.Response) -> Callable[[bytes, int], bytes] | None:

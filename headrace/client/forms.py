@@ -99,6 +99,38 @@ class JobView(Form):
         return self
 
 
+class ListedModel(Form):
+    """A model in the list of models."""
+
+    name: str
+
+
+class ModelList(Form):
+    """The list of models."""
+
+    models: list[ListedModel]
+
+
+class DescribedFeature(Form):
+    """A feature in the description of a version."""
+
+    name: str
+
+
+class Description(Form):
+    """The description of a version: its manifest, aliases, and the workers that have it loaded."""
+
+    name: str
+    version: str
+    features: Annotated[list[DescribedFeature], Field(min_length=1)]
+
+
+class Health(Form):
+    """The summary of a gateway's state."""
+
+    status: Literal["ok", "unavailable"]
+
+
 class Lenient(BaseModel):
     """A JSON object that anything between client and gateway may have sent: a member of another form counts as absent.
 
@@ -114,6 +146,16 @@ class Lenient(BaseModel):
             return validate(value)
         except ValidationError:
             return cls.model_fields[member.field_name or ""].get_default()
+
+
+class FeatureType(Lenient):
+    """The type of a feature in the description of a version."""
+
+    type: str = ""
+    dtype: str = ""
+    nullable: bool = False
+    categories: list[Any] | None = None
+    known: list[Any] | None = None
 
 
 class Mistake(Lenient):

@@ -1,22 +1,10 @@
 """A job at the gateway, as its caller sees it."""
 
-import math
-import time
 from typing import TYPE_CHECKING, Any
 
-from headrace.client.errors import JobFailed, JobUnfinished, ResultExpired
-
 if TYPE_CHECKING:
+    from headrace.client.async_client import AsyncClient
     from headrace.client.client import Client
-
-PAUSE_SECONDS = 1.0
-"""Pause before the next request if the gateway has not waited as it was asked to: it is stopping."""
-
-SHORTEST_WAIT_SECONDS = 0.1
-"""Time within which a gateway can't have waited."""
-
-ENDED = frozenset({"succeeded", "failed", "cancelled", "expired"})
-"""The statuses in which a job stays."""
 
 
 class Job:
@@ -35,12 +23,7 @@ class Job:
         Raises:
             NotFound: if the job is unknown or aged out.
         """
-        try:
-            return str(self._client.job_view(self.id)["status"])
-        except ResultExpired as error:
-            if error.code != "result_expired":
-                raise
-            return "succeeded"
+        return self._client.run(self._client.conversation.status(self.id))
 
     def delete(self) -> None:
         """Cancel the job; if it has ended, make the gateway forget it, its result and its idempotency key.
@@ -48,7 +31,7 @@ class Job:
         Raises:
             NotFound: if the job is unknown, forgotten or aged out.
         """
-        self._client.delete_job(self.id)
+        self._client.run(self._client.conversation.delete(self.id))
 
     def result(self, timeout: float | None = None) -> dict[str, Any]:
         """Wait for the result: `prediction` or `predictions`, and `probabilities` if the model knows them.
@@ -65,19 +48,27 @@ class Job:
             ProblemError: if the gateway answers with another error.
             GatewayUnreachable: if it does not answer.
         """
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
-        while True:
-            asked = time.monotonic()
-            wait = max(0.0, min(self._client.poll_seconds, deadline - asked))
-            view = self._client.poll(self.id, wait)
-            if view["status"] in ENDED:
-                break
-            now = time.monotonic()
-            if now >= deadline:
-                raise JobUnfinished(f"job {self.id} is {view['status']} after {timeout:g} s")
-            if now - asked < max(SHORTEST_WAIT_SECONDS, wait / 2):
-                time.sleep(min(PAUSE_SECONDS, deadline - now))
-        if view["status"] != "succeeded":
-            raise JobFailed(self.id, view["status"], view.get("error") or {})
-        result: dict[str, Any] = view["result"]
-        return result
+        return self._client.run(self._client.conversation.result(self.id, timeout))
+
+
+class AsyncJob:
+    """A job at the gateway, of an `AsyncClient`; results and errors are those of `Job`."""
+
+    def __init__(self, client: "AsyncClient", job_id: str) -> None:
+        self._client = client
+        self.id = job_id
+
+    def __repr__(self) -> str:
+        return f"AsyncJob({self.id!r})"
+
+    async def status(self) -> str:
+        """Return `queued`, `running`, `succeeded`, `failed`, `cancelled` or `expired`."""
+        return await self._client.run(self._client.conversation.status(self.id))
+
+    async def delete(self) -> None:
+        """Cancel the job; if it has ended, make the gateway forget it, its result and its idempotency key."""
+        await self._client.run(self._client.conversation.delete(self.id))
+
+    async def result(self, timeout: float | None = None) -> dict[str, Any]:
+        """Wait for the result, `timeout` seconds at most; None waits until the job has ended."""
+        return await self._client.run(self._client.conversation.result(self.id, timeout))

@@ -1,6 +1,7 @@
-"""Rows as callers have them, as the JSON body of a request. Data frames are known by their methods, not by import."""
+"""Rows as callers have them, as the JSON body of a request. Data frames and arrays are known by their methods."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, time
 from typing import Any
 
@@ -8,50 +9,108 @@ import orjson
 
 from headrace.client.errors import UnusableRows
 
-Row = Mapping[str, Any]
-"""A value, or None for a missing one, by the name of the feature."""
-
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATETIME
 _HINT = "a row is a mapping of feature names to values, such as {'age': 42.0}"
 
 
-def body_of(rows: Any) -> bytes:
-    """Return the body of a request for one row (a mapping or a Series) or for several (a sequence or a data frame).
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a request: each a dict of values by feature, or a list of values in the order of the features."""
+
+    rows: list[dict[str, Any] | list[Any]]
+    single: bool
+    """True if the caller has one row, not a list of one."""
+    first: int = 0
+    """Position of the first row among those that errors count."""
+
+    @property
+    def need_names(self) -> bool:
+        """True if a row is a list, which takes the names of the features to be sent."""
+        return any(isinstance(row, list) for row in self.rows)
+
+    def body(self, names: Sequence[str] = ()) -> bytes:
+        """Return the body of a request.
+
+        Args:
+            names: names of the model's features, in order.
+
+        Raises:
+            UnusableRows: if a list has more or fewer values than the model has features, or a value is none of JSON's.
+        """
+        named = [
+            row if isinstance(row, dict) else _named(row, names, at) for at, row in enumerate(self.rows, self.first)
+        ]
+        try:
+            return orjson.dumps(named[0] if self.single else {"instances": named}, default=_plain, option=_OPTIONS)
+        except orjson.JSONEncodeError as error:
+            raise UnusableRows(f"a value can't be sent as JSON: {error}; {_HINT}") from None
+
+
+def rows_of(rows: Any, first: int = 0) -> Rows:
+    """Return one row (a mapping, a Series or an array) or several (a sequence, a data frame or a matrix).
+
+    Args:
+        rows: the rows as the caller has them.
+        first: position of the first row among those that errors count.
 
     Raises:
-        UnusableRows: if they are something else, or have a value that JSON does not have.
+        UnusableRows: if they are something else.
     """
-    body = _row(rows) if is_row(rows) else {"instances": [_row(row, at) for at, row in enumerate(_listed(rows))]}
-    try:
-        return orjson.dumps(body, default=_plain, option=_OPTIONS)
-    except orjson.JSONEncodeError as error:
-        raise UnusableRows(f"a value can't be sent as JSON: {error}; {_HINT}") from None
+    if _is_mapping(rows) or _dimensions(rows) == 1:
+        return Rows([_row(rows, first)], True, first)
+    if _dimensions(rows) == 2:
+        return Rows(rows.tolist(), False, first)
+    return Rows([_row(row, position) for position, row in enumerate(each_of(rows), first)], False, first)
 
 
-def is_row(rows: Any) -> bool:
-    """Return True for one row, False for anything else."""
-    # A Series has `to_dict`, but no columns.
-    return isinstance(rows, Mapping) or (hasattr(rows, "to_dict") and not hasattr(rows, "columns"))
+def each_of(rows: Any) -> Iterable[Any]:
+    """Return several rows one by one.
 
-
-def _listed(rows: Any) -> Iterable[Any]:
+    Raises:
+        UnusableRows: if they can't be iterated over, or are a text.
+    """
     if hasattr(rows, "to_dicts"):  # Polars
         return rows.to_dicts()  # type: ignore[no-any-return]
     if hasattr(rows, "columns") and hasattr(rows, "to_dict"):
         return rows.to_dict(orient="records")  # type: ignore[no-any-return]
+    dimensions = _dimensions(rows)
+    if dimensions not in (None, 2):
+        raise UnusableRows(f"the rows are an array of {dimensions} dimensions: several rows are one of 2; {_HINT}")
     if isinstance(rows, str | bytes) or not isinstance(rows, Iterable):
         raise UnusableRows(f"the rows are of type {type(rows).__name__}: several are a list or a data frame, {_HINT}")
     return rows
 
 
-def _row(row: Any, position: int = 0) -> dict[str, Any]:
-    if not is_row(row):
-        raise UnusableRows(f"row {position} is of type {type(row).__name__}: {_HINT}")
+def _is_mapping(row: Any) -> bool:
+    # A Series has `to_dict`, but no columns.
+    return isinstance(row, Mapping) or (hasattr(row, "to_dict") and not hasattr(row, "columns"))
+
+
+def _dimensions(rows: Any) -> int | None:
+    """Return the number of dimensions of an array; None for anything else."""
+    return int(rows.ndim) if hasattr(rows, "tolist") and hasattr(rows, "ndim") else None
+
+
+def _row(row: Any, position: int) -> dict[str, Any] | list[Any]:
+    if not _is_mapping(row):
+        if _dimensions(row) == 1:
+            row = row.tolist()
+        if not isinstance(row, list | tuple):
+            raise UnusableRows(f"row {position} is of type {type(row).__name__}: {_HINT}")
+        return list(row)
     values: dict[Any, Any] = dict(row) if isinstance(row, Mapping) else row.to_dict()
     for name in values:
         if not isinstance(name, str):
             raise UnusableRows(f"the feature's name {name!r} is no text: {_HINT}")
     return values
+
+
+def _named(row: list[Any], names: Sequence[str], position: int) -> dict[str, Any]:
+    if len(row) != len(names):
+        values = "1 value" if len(row) == 1 else f"{len(row)} values"
+        features = "1 feature" if len(names) == 1 else f"{len(names)} features"
+        raise UnusableRows(f"row {position} has {values}, and the model has {features}; or {_HINT}")
+    return dict(zip(names, row, strict=True))
 
 
 def _plain(value: Any) -> Any:

@@ -25,7 +25,7 @@ class Gateway:
         return self._responses.pop(0)
 
     def client(self, **options: Any) -> Client:
-        return Client("http://gateway:8000", transport=httpx.MockTransport(self), **options)
+        return Client("http://gateway:8000", transport=httpx.MockTransport(self), **{"retries": 0, **options})
 
 
 def problem(status: int, code: str, headers: dict[str, str] | None = None, **members: Any) -> httpx.Response:
@@ -161,7 +161,7 @@ def test_no_answer_is_an_exception_that_names_the_gateway_without_a_password() -
     def refuse(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused", request=request)
 
-    client = Client("http://me:secret@gateway:8000", transport=httpx.MockTransport(refuse))
+    client = Client("http://me:secret@gateway:8000", transport=httpx.MockTransport(refuse), retries=0)
     with pytest.raises(HeadraceError, match=r"^http://gateway:8000: ConnectError: refused$") as caught:
         client.predict({"x": 1.0})
 
@@ -172,7 +172,7 @@ def test_no_answer_is_an_exception_that_names_the_gateway_without_a_password() -
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Return the pauses that were made, which take no time."""
     made: list[float] = []
-    monkeypatch.setattr("headrace.client.job.time.sleep", made.append)
+    monkeypatch.setattr("time.sleep", made.append)
     return made
 
 
@@ -283,3 +283,76 @@ def test_a_job_is_deleted() -> None:
     with pytest.raises(errors.NotFound):
         job.delete()
     assert {(request.method, request.url.raw_path) for request in gateway.requests} == {("DELETE", b"/jobs/j%201")}
+
+
+def test_models_are_listed_and_described() -> None:
+    listed = [{"name": "m", "default": True, "aliases": {"latest": "v1"}}]
+    described = {"name": "m", "version": "v1", "features": [{"name": "x", "type": "number"}], "aliases": {}}
+    gateway = Gateway(httpx.Response(200, json={"models": listed}), *(httpx.Response(200, json=described),) * 2)
+    client = gateway.client()
+
+    assert client.models() == listed
+    assert client.model("m") == described
+    assert client.model("m", "v 1") == described
+    paths = [request.url.raw_path for request in gateway.requests]
+    assert paths == [b"/models", b"/models/m", b"/models/m/versions/v%201"]
+
+
+@pytest.mark.parametrize(("status", "state"), [(200, "ok"), (503, "unavailable")])
+def test_the_health_of_a_gateway_that_does_not_serve_is_an_answer_too(status: int, state: str) -> None:
+    summary = {"status": state, "reason": "no worker is running", "workers": {"live": 0}}
+
+    assert Gateway(httpx.Response(status, json=summary)).client().health() == summary
+
+
+@pytest.mark.parametrize("answer", [problem(503, "stopping"), httpx.Response(503, content=b"<html>")])
+def test_no_health_is_an_error(answer: httpx.Response) -> None:
+    with pytest.raises(errors.Unavailable):
+        Gateway(answer).client().health()
+
+
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def test_the_callers_key_and_trace_are_sent() -> None:
+    gateway = Gateway(httpx.Response(200, json={"prediction": 1}), httpx.Response(202, json={"id": "j1"}))
+    client = gateway.client()
+
+    client.predict({"x": 1.0}, split_key="Käthe", traceparent=TRACEPARENT)
+    client.submit({"x": 1.0}, split_key="Käthe", traceparent=TRACEPARENT)
+
+    for request in gateway.requests:
+        assert dict(request.headers.raw)[b"X-Split-Key"] == "Käthe".encode()
+        assert request.headers["traceparent"] == TRACEPARENT
+
+
+@pytest.mark.parametrize("name", ["split_key", "traceparent", "idempotency_key"])
+@pytest.mark.parametrize("value", ["a\r\nb: c", "a\x00", " a", "a\n", "\ud800"])
+def test_a_text_that_can_be_no_header_is_refused(name: str, value: str) -> None:
+    arguments: dict[str, Any] = {name: value}
+    with pytest.raises(errors.ClientMisused, match=f"^{name} has a control character, or begins or ends with a space$"):
+        Gateway().client().submit({"x": 1.0}, **arguments)
+
+
+@pytest.mark.parametrize("url", ["http://host/prefix", "http://host/prefix/"])
+def test_a_gateway_may_be_behind_a_prefix(url: str) -> None:
+    gateway = Gateway(httpx.Response(200, json={"prediction": 1}), view("running"), problem(404, "unknown_model"))
+    client = Client(url, transport=httpx.MockTransport(gateway))
+
+    client.predict({"x": 1.0}, model="m", deadline=1.0)
+    client.job("j1").status()
+    with pytest.raises(errors.NotFound):
+        client.model("m", "v/1")
+
+    paths = [request.url.raw_path for request in gateway.requests]
+    assert paths == [
+        b"/prefix/models/m/predict?deadline=1.0",
+        b"/prefix/jobs/j1",
+        b"/prefix/models/m/versions/v%2F1",
+    ]
+
+
+@pytest.mark.parametrize("url", ["http://host/?a=b", "http://host/#part"])
+def test_an_address_with_a_query_is_refused(url: str) -> None:
+    with pytest.raises(errors.ClientMisused, match="is no address of a gateway: write it as"):
+        Client(url)

@@ -33,6 +33,9 @@ CALLS: dict[str, Call] = {
     "status": lambda client: client.job("j1").status(),
     "result": lambda client: client.job("j1").result(timeout=0),
     "jobs": lambda client: list(client.jobs()),
+    "models": lambda client: client.models(),
+    "model": lambda client: client.model("m"),
+    "health": lambda client: client.health(),
 }
 
 DOCUMENTS: dict[str, list[bytes]] = {
@@ -65,6 +68,9 @@ DOCUMENTS: dict[str, list[bytes]] = {
         b'{"jobs":[],"next":"%s"}' % LONG.encode(),
         b'{"jobs":[%s]}' % b",".join([b'{"id":"j1"}'] * 501),
     ],
+    "models": [b'{"models":null}', b'{"models":[1]}', b'{"models":[{"name":1}]}'],
+    "model": [b'{"name":"m","version":"v"%s}' % rest for rest in (b"", b',"features":[]', b',"features":[{}]')],
+    "health": [b'{"status":503}', b'{"status":"\\u001b[2J"}'],
 }
 ANYWHERE = [
     b"",
@@ -84,7 +90,7 @@ ANYWHERE = [
 def answering(*answers: httpx.Response) -> Client:
     """Return a client whose server gives these answers in turn, and the last one for ever."""
     turns = itertools.chain(answers, itertools.repeat(answers[-1]))
-    return Client("http://gateway", transport=httpx.MockTransport(lambda _: next(turns)))
+    return Client("http://gateway", transport=httpx.MockTransport(lambda _: next(turns)), retries=0)
 
 
 def assert_readable(error: BaseException) -> None:

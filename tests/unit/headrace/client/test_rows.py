@@ -10,10 +10,14 @@ import pytest
 
 from headrace import HeadraceError
 from headrace.client.errors import UnusableRows
-from headrace.client.rows import body_of
+from headrace.client.rows import rows_of
 
 ROWS: list[dict[str, Any]] = [{"age": 42.5, "town": "Ulm"}, {"age": None, "town": None}]
 FRAME = pd.DataFrame({"age": [42.5, np.nan], "town": ["Ulm", None]}, index=[7, 7])
+
+
+def sent(rows: Any) -> Any:
+    return json.loads(rows_of(rows).body())
 
 
 class Polars:
@@ -40,12 +44,35 @@ class Polars:
     ids=["list", "tuple", "generator", "frame", "frame of nullable types", "category", "list of series", "polars"],
 )
 def test_several_rows_are_instances(rows: Any) -> None:
-    assert json.loads(body_of(rows)) == {"instances": ROWS}
+    assert sent(rows) == {"instances": ROWS}
 
 
 @pytest.mark.parametrize("row", [ROWS[0], FRAME.iloc[0]], ids=["mapping", "series"])
 def test_one_row_is_flat(row: Any) -> None:
-    assert json.loads(body_of(row)) == ROWS[0]
+    assert sent(row) == ROWS[0]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [[42.5, "Ulm"], [None, None]],
+        [(42.5, "Ulm"), ROWS[1]],
+        np.array([[42.5, "Ulm"], [None, None]], dtype=object),
+        (row for row in np.array([[42.5, "Ulm"], [None, None]], dtype=object)),
+    ],
+    ids=["lists", "a tuple and a mapping", "matrix", "generator of arrays"],
+)
+def test_values_in_the_order_of_the_features_get_their_names(rows: Any) -> None:
+    several = rows_of(rows)
+    assert several.need_names
+    assert json.loads(several.body(["age", "town"])) == {"instances": ROWS}
+
+
+def test_an_array_of_one_dimension_is_one_row_and_nan_is_a_missing_value() -> None:
+    row = rows_of(np.array([42.5, np.nan], np.float32))
+    assert (row.need_names, row.single) == (True, True)
+    assert json.loads(row.body(["age", "height"])) == {"age": 42.5, "height": None}
+    assert not rows_of(ROWS).need_names
 
 
 def test_numbers_and_times_are_json() -> None:
@@ -53,16 +80,22 @@ def test_numbers_and_times_are_json() -> None:
         {"n": np.array([3], np.int8), "x": np.array([0.5], np.float32), "t": [pd.Timestamp(2026, 1, 2)]}
     )
     frame["none"] = pd.NaT
-    assert json.loads(body_of(frame)) == {"instances": [{"n": 3, "x": 0.5, "t": "2026-01-02T00:00:00", "none": None}]}
-    assert json.loads(body_of({"n": np.int64(3), "t": datetime(2026, 1, 2)})) == {"n": 3, "t": "2026-01-02T00:00:00"}
+    assert sent(frame) == {"instances": [{"n": 3, "x": 0.5, "t": "2026-01-02T00:00:00", "none": None}]}
+    assert sent({"n": np.int64(3), "t": datetime(2026, 1, 2)}) == {
+        "n": 3,
+        "t": "2026-01-02T00:00:00",
+    }
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([[1.0, 2.0]], "row 0 is of type list: a row is a mapping of feature names to values"),
-        ([ROWS[0], (1.0, 2.0)], "row 1 is of type tuple: "),
-        (np.zeros((2, 2)), "row 0 is of type ndarray: "),
+        ([ROWS[0], np.zeros((2, 2))], "row 1 is of type ndarray: a row is a mapping of feature names to values"),
+        ([{1.0, 2.0}], "row 0 is of type set: "),
+        ([[1.0, 2.0], [1.0]], "row 1 has 1 value, and the model has 2 features; or "),
+        (np.zeros((1, 3)), "row 0 has 3 values, and the model has 2 features; or "),
+        (np.zeros((2, 2, 2)), "the rows are an array of 3 dimensions: several rows are one of 2; "),
+        (np.array(1.0), "the rows are an array of 0 dimensions: "),
         ([1.0], "row 0 is of type float: "),
         ("age=42", "the rows are of type str: "),
         (b"{}", "the rows are of type bytes: "),
@@ -76,6 +109,6 @@ def test_numbers_and_times_are_json() -> None:
 )
 def test_anything_else_is_refused_with_the_reason(rows: Any, message: str) -> None:
     with pytest.raises(UnusableRows, match=f"{message}.*such as {{'age': 42.0}}$") as caught:
-        body_of(rows)
+        rows_of(rows).body(["age", "town"])
 
     assert isinstance(caught.value, HeadraceError) and isinstance(caught.value, TypeError)

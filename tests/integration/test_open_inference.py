@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,11 +14,14 @@ import numpy as np
 import pytest
 
 from headrace.models.manifest import Manifest, class_key
+from tests.integration.conftest import NewStack
 from tests.integration.test_any_model import as_json, assert_same, some_rows
+from tests.support.api_keys import new_key
 from tests.support.estimators import CASES
 from tests.support.exported import Exported, fitted, model_name
 from tests.support.exported import exported as exported
 from tests.support.processes import PATIENCE_SECONDS, REPOSITORY
+from tests.support.requirements import require
 from tests.support.stack import Stack
 from tests.support.tensors import binary_body, outputs_of, tensor
 
@@ -183,3 +188,61 @@ def test_the_clients_of_triton_work_unchanged(stack: Stack, exported: Exported) 
                 assert values == (expected[name] if name == "predict" else pytest.approx(np.array(expected[name])))
         assert "no such model" in answers[-2]
         assert "the outputs of this model are" in answers[-1]
+
+
+def test_the_examples_of_the_documentation_run(new_stack: NewStack, iris_models: Path) -> None:
+    require(shutil.which("curl") is not None, "curl is not installed")
+    stack = new_stack(iris_models).start()
+    page = (REPOSITORY / "docs/other-clients.md").read_text()
+    (command,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    address = stack.url.removeprefix("http://")
+
+    ran = subprocess.run(
+        ["sh", "-c", command.replace("127.0.0.1:8000", address)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert json.loads(ran.stdout)["outputs"][0]["data"] == ["setosa"]
+    ran = subprocess.run(
+        [sys.executable, "-c", program.replace("127.0.0.1:8000", address)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert ran.stdout.startswith("[b'setosa' b'virginica'] [["), ran
+
+
+def test_a_timeout_is_a_deadline(new_stack: NewStack, iris_models: Path) -> None:
+    stack = new_stack(iris_models).start_without_workers()
+    body = {"inputs": [tensor("x", "FP64", [1.0] * 4, [1, 4])], "parameters": {"timeout": 500_000}}
+
+    late = stack.http.post("/v2/models/iris/infer", json=body)
+
+    assert (late.status_code, late.headers["content-type"]) == (503, "application/json")
+    assert late.json()["error"] == late.json()["detail"] == "no worker is running"
+    for timeout in (0, -1, 1.5, "1", True):
+        refused = stack.http.post("/v2/models/iris/infer", json={**body, "parameters": {"timeout": timeout}})
+        assert (refused.status_code, refused.json()["type"]) == (400, "urn:headrace:problem:invalid_tensors")
+
+
+def test_routes_of_other_servers_ask_for_keys(new_stack: NewStack, iris_models: Path, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    predict, read = new_key(keys, "one", "--scope", "predict"), new_key(keys, "two", "--scope", "read")
+    stack = new_stack(iris_models, API_KEYS_FILE=str(keys)).start()
+    body = {"inputs": [tensor("x", "FP64", [1.0] * 4, [1, 4])]}
+    rows = {"instances": [[1.0] * 4]}
+
+    def statuses(method: str, path: str, content: Any = None) -> list[int]:
+        return [stack.http.request(method, path, json=content, headers=key).status_code for key in ({}, predict, read)]
+
+    assert statuses("POST", "/v2/models/iris/infer", body) == [401, 200, 403]
+    assert statuses("POST", "/v1/models/iris:predict", rows) == [401, 200, 403]
+    assert statuses("POST", "/invocations", rows) == [401, 200, 403]
+    for path in ("/v2", "/v2/models", "/v2/models/iris", "/v2/models/iris/config", "/v2/models/iris/stats"):
+        assert statuses("GET", path) == [401, 403, 200]
+    for path in ("/v2/repository/index", "/v2/repository/models/iris/load"):
+        assert statuses("POST", path) == [401, 403, 200]
+    for path in ("/v2/health/live", "/v2/health/ready", "/ping"):
+        assert statuses("GET", path) == [200, 200, 200]

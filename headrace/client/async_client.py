@@ -11,7 +11,7 @@ import httpx
 
 from headrace.client.answers import document_of
 from headrace.client.calls import Call, Pause, Steps, T
-from headrace.client.conversation import TIMEOUT_SECONDS, Conversation, Listing
+from headrace.client.conversation import RETRIES, TIMEOUT_SECONDS, Conversation, Listing
 from headrace.client.exchange import RESPONSE_MAX_BYTES, address_of, connection_options, exchange_async, hide_location
 from headrace.client.job import AsyncJob
 from headrace.errors import HeadraceError
@@ -29,6 +29,7 @@ class AsyncClient:
         key: str | None = None,
         timeout: float = TIMEOUT_SECONDS,
         transport: httpx.AsyncBaseTransport | None = None,
+        retries: int = RETRIES,
     ) -> None:
         """Prepare a client; nothing is sent yet.
 
@@ -41,7 +42,7 @@ class AsyncClient:
             transport=transport,
             event_hooks={"response": [_hide_location]},
         )
-        self.conversation = Conversation(address_of(self._http.base_url), timeout)
+        self.conversation = Conversation(address_of(self._http.base_url), timeout, retries)
         """Calls of this client, for its jobs."""
         self.response_max_bytes = RESPONSE_MAX_BYTES
         """Most bytes of an answer."""

@@ -1,7 +1,7 @@
 """Calls of the HTTP API: the request of each, and the form of its answer."""
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -24,6 +24,25 @@ class Call:
     parameters: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[bytes, bytes] = field(default_factory=dict)
     content: bytes | None = None
+    deadline: float | None = None
+    """Seconds until the answer is worthless, of a prediction."""
+    repeatable: bool = True
+    """False if a second such request means something else than the first."""
+
+    @property
+    def query(self) -> dict[str, str]:
+        """All parameters of the query."""
+        return {**self.parameters} if self.deadline is None else {**self.parameters, "deadline": str(self.deadline)}
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which no further try makes sense."""
+        return self.seconds if self.deadline is None else min(self.seconds, self.deadline)
+
+    def later(self, passed: float) -> "Call":
+        """Return the call with the time that is left after so many seconds."""
+        deadline = None if self.deadline is None else max(0.001, round(self.deadline - passed, 3))
+        return replace(self, seconds=max(0.0, self.seconds - passed), deadline=deadline)
 
 
 @dataclass(frozen=True)

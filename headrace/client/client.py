@@ -11,7 +11,7 @@ import httpx
 
 from headrace.client.answers import document_of
 from headrace.client.calls import Call, Pause, Steps, T
-from headrace.client.conversation import TIMEOUT_SECONDS, Conversation, Listing
+from headrace.client.conversation import RETRIES, TIMEOUT_SECONDS, Conversation, Listing
 from headrace.client.exchange import RESPONSE_MAX_BYTES, address_of, connection_options, exchange, hide_location
 from headrace.client.job import Job
 from headrace.errors import HeadraceError
@@ -26,14 +26,18 @@ class Client:
         key: str | None = None,
         timeout: float = TIMEOUT_SECONDS,
         transport: httpx.BaseTransport | None = None,
+        retries: int = RETRIES,
     ) -> None:
         """Prepare a client; nothing is sent yet.
 
         Args:
             url: address of the gateway, such as http://127.0.0.1:8000.
             key: API key, for gateways that ask for one.
-            timeout: seconds after which a request is given up that is not answered as a whole.
+            timeout: seconds after which a request is given up that is not answered as a whole, with all its tries.
             transport: an httpx transport instead of the usual one, for tests and proxies.
+            retries: further tries of a request that got 429 or 503, or lost its connection before an answer. The pause
+                before each is the gateway's `Retry-After`, or random; there is none that ends after `timeout` or
+                the deadline. With retries, `submit` sends an idempotency key of its own if the caller gives none.
 
         Raises:
             ClientMisused: if the address is none, or the key can't be one.
@@ -44,7 +48,7 @@ class Client:
             transport=transport,
             event_hooks={"response": [hide_location]},
         )
-        self.conversation = Conversation(address_of(self._http.base_url), timeout)
+        self.conversation = Conversation(address_of(self._http.base_url), timeout, retries)
         """Calls of this client, for its jobs."""
         self.response_max_bytes = RESPONSE_MAX_BYTES
         """Most bytes of an answer, for gateways with a larger ANSWER_MAX_BYTES than they are delivered with."""
@@ -106,7 +110,8 @@ class Client:
         """Predict one row or several, and wait for the answer.
 
         Args:
-            rows: one row as a mapping or a Series, or several as a sequence of them or a data frame.
+            rows: one row as a mapping, a Series or an array of one dimension; or several as a sequence of them, a data
+                frame or a matrix. Arrays and lists have a value for each feature, in the order of the description.
             model: name of the model; by default the gateway's DEFAULT_MODEL.
             version: a version or an alias; by default the alias that the gateway serves. It needs `model`.
             deadline: seconds after which the gateway gives up; by default its own setting.

@@ -1,7 +1,10 @@
 """Conversations with a gateway, without I/O: which call follows on which answer. Both clients hold them."""
 
 import math
+import random
 import time
+import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -12,7 +15,9 @@ from headrace.client.errors import (
     InvalidRequest,
     JobFailed,
     JobUnfinished,
+    RateLimited,
     ResultExpired,
+    Unavailable,
     UnusableAnswer,
     UnusableRows,
 )
@@ -29,8 +34,15 @@ from headrace.client.forms import (
     SubmittedJob,
 )
 from headrace.client.rows import Rows, rows_of
+from headrace.errors import HeadraceError
 
 TIMEOUT_SECONDS = 30.0
+RETRIES = 2
+"""Tries of a request after the first."""
+
+BACKOFF_SECONDS, BACKOFF_MAX_SECONDS = 0.25, 8.0
+"""Bound of the random pause before the second try, which each try doubles, and its limit."""
+
 POLL_SECONDS = 5.0
 """Longest time that one request waits for the outcome of a job, unless the gateway allows less."""
 
@@ -50,11 +62,14 @@ ENDED = frozenset({"succeeded", "failed", "cancelled", "expired"})
 class Conversation:
     """The calls of a client, and its knowledge of the gateway."""
 
-    def __init__(self, address: str, timeout: float) -> None:
+    def __init__(self, address: str, timeout: float, retries: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.address = address
         """Address of the gateway for texts of errors: without a password."""
         self.timeout = timeout
-        """Seconds after which a request is given up."""
+        """Seconds after which a request is given up, with all its tries."""
+        self.retries = retries
+        """Tries after the first."""
+        self._clock = clock
         self._names: dict[tuple[str | None, str | None], list[str]] = {}
         self.poll_seconds = POLL_SECONDS
         """Longest time for which the gateway is asked to wait for the outcome of a job."""
@@ -83,13 +98,14 @@ class Conversation:
         sent = rows_of(rows)
         # The gateway answers at the deadline; the connection has to outlast it.
         seconds = self.timeout if deadline is None else max(self.timeout, deadline + 1)
-        parameters = {} if deadline is None else {"deadline": str(deadline)}
         form = Prediction if sent.single else Predictions
-        call = Call("POST", path_of("predict", model, version), form, seconds, parameters)
+        call = Call("POST", path_of("predict", model, version), form, seconds, deadline=deadline)
         return (yield from self._ask_with(sent, model, version, call))
 
     def submit(self, rows: Any, model: str | None, version: str | None, idempotency_key: str | None) -> Steps[str]:
         """Submit rows as a job, and return its id."""
+        if idempotency_key is None and self.retries:
+            idempotency_key = str(uuid.uuid4())
         headers = headers_of(idempotency_key=idempotency_key)
         call = Call("POST", path_of("jobs", model, version), SubmittedJob, self.timeout, headers=headers)
         return str((yield from self._ask_with(rows_of(rows), model, version, call))["id"])
@@ -132,18 +148,18 @@ class Conversation:
 
     def delete(self, job_id: str) -> Steps[None]:
         """Cancel a job, or forget one that has ended."""
-        yield from self.ask(Call("DELETE", job_path(job_id), None, self.timeout))
+        yield from self.ask(Call("DELETE", job_path(job_id), None, self.timeout, repeatable=False))
 
     def result(self, job_id: str, timeout: float | None) -> Steps[dict[str, Any]]:
         """Wait for the result of a job."""
-        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        deadline = math.inf if timeout is None else self._clock() + timeout
         while True:
-            asked = time.monotonic()
+            asked = self._clock()
             wait = max(0.0, min(self.poll_seconds, deadline - asked))
             view = yield from self._poll(job_id, wait)
             if view["status"] in ENDED:
                 break
-            now = time.monotonic()
+            now = self._clock()
             if now >= deadline:
                 raise JobUnfinished(f"job {job_id} is {view['status']} after {timeout:g} s")
             if now - asked < max(SHORTEST_WAIT_SECONDS, wait / 2):
@@ -155,7 +171,7 @@ class Conversation:
 
     def _poll(self, job_id: str, seconds: float) -> Steps[dict[str, Any]]:
         """Ask for the view of a job, and let the gateway wait for its outcome as long as it allows."""
-        ends, left = time.monotonic() + seconds, seconds
+        ends, left = self._clock() + seconds, seconds
         while True:
             wait = round(min(self.poll_seconds, left), 3)
             try:
@@ -165,7 +181,7 @@ class Conversation:
                     raise
                 # The gateway's WAIT_MAX_SECONDS is shorter.
                 self.poll_seconds = wait / 2 if wait > SHORTEST_POLL_SECONDS else 0.0
-                left = max(0.0, ends - time.monotonic())
+                left = max(0.0, ends - self._clock())
 
     def view(self, job_id: str, wait: float = 0.0) -> Steps[dict[str, Any]]:
         """Ask for the view of a job, after `wait` seconds at most for its outcome."""
@@ -176,8 +192,28 @@ class Conversation:
         return (yield from self.ask(Call("GET", path, form, self.timeout)))
 
     def ask(self, call: Call) -> Steps[dict[str, Any]]:
-        """Make a call."""
-        return (yield call)
+        """Make a call, and make it again where that may help and there is time."""
+        started, current = self._clock(), call
+        for attempt in range(self.retries):
+            try:
+                return (yield current)
+            except HeadraceError as error:
+                pause = _pause(error, attempt, call.repeatable)
+                if pause is None or self._clock() - started + pause >= call.patience:
+                    raise
+            yield Pause(pause)
+            current = call.later(self._clock() - started)
+        return (yield current)
+
+
+def _pause(error: HeadraceError, attempt: int, repeatable: bool) -> float | None:
+    """Return the seconds after which to make a call again; None if that does not help, or does harm."""
+    if isinstance(error, RateLimited | Unavailable):
+        if error.retry_after:
+            return error.retry_after
+    elif not isinstance(error, GatewayUnreachable) or (error.sent and not (error.lost and repeatable)):
+        return None
+    return random.uniform(0, min(BACKOFF_MAX_SECONDS, BACKOFF_SECONDS * 2**attempt))
 
 
 class Listing:

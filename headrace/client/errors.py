@@ -138,7 +138,17 @@ class ClientMisused(HeadraceError, ValueError):
 
 
 class GatewayUnreachable(HeadraceError):
-    """The gateway can't be reached, or did not answer as a whole within the client's timeout."""
+    """The gateway can't be reached, or did not answer as a whole within the client's timeout.
+
+    Attributes:
+        sent: False if there was no connection, so that the gateway has not got the request.
+        lost: True if the connection ended before an answer began.
+    """
+
+    def __init__(self, text: str, sent: bool = True, lost: bool = False) -> None:
+        self.sent = sent
+        self.lost = lost
+        super().__init__(text)
 
 
 class UnusableAnswer(HeadraceError):

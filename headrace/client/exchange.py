@@ -107,9 +107,10 @@ def exchange(http: httpx.Client, call: Call, most: int) -> Answer:
     request = _request(http, call, {"trace": _observe})
     token = _ends.set(time.monotonic() + call.seconds)
     try:
-        with _explained(http, call.seconds):
+        with _explained(http, call.seconds) as progress:
             _left(None)
             with closing(http.send(request, stream=True)) as response:
+                progress.answered = True
                 body = _Body(response, most)
                 # A transport for tests may have read it.
                 for piece in (response.content,) if response.is_stream_consumed else response.iter_raw():
@@ -127,6 +128,7 @@ async def exchange_async(http: httpx.AsyncClient, call: Call, most: int) -> Answ
 
     async def received() -> Answer:
         async with aclosing(await http.send(request, stream=True)) as response:
+            progress.answered = True
             body = _Body(response, most)
             if response.is_stream_consumed:
                 body.add(response.content)
@@ -138,7 +140,7 @@ async def exchange_async(http: httpx.AsyncClient, call: Call, most: int) -> Answ
                     raise TimeoutError
             return body.answer()
 
-    with _explained(http, call.seconds):
+    with _explained(http, call.seconds) as progress:
         return await asyncio.wait_for(received(), call.seconds)
 
 
@@ -150,7 +152,7 @@ def _request(http: httpx.Client | httpx.AsyncClient, call: Call, extensions: dic
             call.method,
             call.path,
             content=call.content,
-            params=call.parameters,
+            params=call.query,
             headers=call.headers,
             timeout=call.seconds,
             extensions=extensions,
@@ -159,16 +161,27 @@ def _request(http: httpx.Client | httpx.AsyncClient, call: Call, extensions: dic
         raise ClientMisused(shown(f"the request has no URL: {error}")) from None
 
 
+@dataclass
+class _Progress:
+    """The point to which an exchange has come."""
+
+    answered: bool = False
+
+
 @contextmanager
-def _explained(http: httpx.Client | httpx.AsyncClient, seconds: float) -> Iterator[None]:
+def _explained(http: httpx.Client | httpx.AsyncClient, seconds: float) -> Iterator[_Progress]:
     """Turn exceptions of httpx and of the time limit into the client's own."""
+    address, progress = address_of(http.base_url), _Progress()
     try:
-        yield
+        yield progress
     # Before Python 3.11 the one of asyncio is another.
     except (TimeoutError, asyncio.TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout):
-        raise GatewayUnreachable(f"{address_of(http.base_url)}: no whole answer within {seconds:.3g} s") from None
+        raise GatewayUnreachable(f"{address}: no whole answer within {seconds:.3g} s") from None
     except httpx.HTTPError as error:
-        raise GatewayUnreachable(shown(f"{address_of(http.base_url)}: {type(error).__name__}: {error}")) from error
+        text = shown(f"{address}: {type(error).__name__}: {error}")
+        sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+        broken = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError)
+        raise GatewayUnreachable(text, sent, lost=sent and broken and not progress.answered) from error
 
 
 def address_of(url: httpx.URL) -> str:

@@ -25,7 +25,7 @@ class Gateway:
         return self._responses.pop(0)
 
     def client(self, **options: Any) -> Client:
-        return Client("http://gateway:8000", transport=httpx.MockTransport(self), **options)
+        return Client("http://gateway:8000", transport=httpx.MockTransport(self), **{"retries": 0, **options})
 
 
 def problem(status: int, code: str, headers: dict[str, str] | None = None, **members: Any) -> httpx.Response:
@@ -161,7 +161,7 @@ def test_no_answer_is_an_exception_that_names_the_gateway_without_a_password() -
     def refuse(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused", request=request)
 
-    client = Client("http://me:secret@gateway:8000", transport=httpx.MockTransport(refuse))
+    client = Client("http://me:secret@gateway:8000", transport=httpx.MockTransport(refuse), retries=0)
     with pytest.raises(HeadraceError, match=r"^http://gateway:8000: ConnectError: refused$") as caught:
         client.predict({"x": 1.0})
 

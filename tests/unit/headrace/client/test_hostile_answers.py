@@ -92,7 +92,7 @@ ANYWHERE = [
 def answering(*answers: httpx.Response) -> Client:
     """Return a client whose server gives these answers in turn, and the last one for ever."""
     turns = itertools.chain(answers, itertools.repeat(answers[-1]))
-    return Client("http://gateway", transport=httpx.MockTransport(lambda _: next(turns)))
+    return Client("http://gateway", transport=httpx.MockTransport(lambda _: next(turns)), retries=0)
 
 
 def assert_readable(error: BaseException) -> None:

@@ -229,5 +229,5 @@ def test_a_job_that_no_worker_takes_is_late_and_can_be_cancelled(new_stack: NewS
     waited = caller.run("submit", "--wait", "--timeout", "0.2", *HIGH, "--json")
     problem = json.loads(waited.stderr)
     assert (waited.returncode, problem["exit_code"], len(problem["jobs"])) == (5, 5, 1)
-    refused = caller.run("predict", *HIGH)
+    refused = caller.run("predict", "--retries", "0", *HIGH)
     assert refused.returncode == 4 and "503 no_worker" in refused.stderr

@@ -7,10 +7,13 @@ from pathlib import Path
 from headrace.cli.calls.outcomes import WrongArgument
 from headrace.cli.calls.profiles import Profile, profile, read_bytes
 from headrace.client.client import Client
+from headrace.client.conversation import RETRIES
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
 KEY_BYTES_MAX = 4096
+
+RETRIES_MAX = 100
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +22,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--url", help=f"address of the gateway (HEADRACE_URL, {DEFAULT_URL})")
     group.add_argument("--key-file", type=Path, metavar="FILE", help="file of the API key (HEADRACE_API_KEY: the key)")
     group.add_argument("--profile", metavar="NAME", help="url and key of profiles.toml (HEADRACE_PROFILE)")
+    group.add_argument(
+        "--retries",
+        type=_retries,
+        default=RETRIES,
+        metavar="N",
+        help="further tries of a request that is refused for overload or loses its connection (%(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON: a document, or a line for each row or job")
 
 
@@ -32,17 +42,20 @@ def connect(options: argparse.Namespace) -> Client:
     name = options.profile or os.environ.get("HEADRACE_PROFILE")
     chosen = profile(name) if name else Profile()
     url = options.url or os.environ.get("HEADRACE_URL") or chosen.url or DEFAULT_URL
-    if options.key_file:
-        return Client(url, key=_key_of(options.key_file))
-    if key := os.environ.get("HEADRACE_API_KEY"):
-        return Client(url, key=key)
+    key = _key_of(options.key_file) if options.key_file else os.environ.get("HEADRACE_API_KEY") or None
+    if key is None:
+        key = _key_of_profile(name, chosen, url)
+    return Client(url, key=key, retries=options.retries)
+
+
+def _key_of_profile(name: str | None, chosen: Profile, url: str) -> str | None:
     elsewhere = chosen.url is not None and chosen.url.rstrip("/") != url.rstrip("/")
     if elsewhere and (chosen.key or chosen.key_file):
         raise WrongArgument(
             f"the API key of profile {name!r} is for the profile's gateway, and --url or HEADRACE_URL names another: "
             "leave that out, or name a key (--key-file, HEADRACE_API_KEY)"
         )
-    return Client(url, key=_key_of(Path(chosen.key_file).expanduser()) if chosen.key_file else chosen.key)
+    return _key_of(Path(chosen.key_file).expanduser()) if chosen.key_file else chosen.key
 
 
 def _key_of(path: Path) -> str:
@@ -53,3 +66,10 @@ def _key_of(path: Path) -> str:
     if not key:
         raise WrongArgument(f"{path} holds no API key: it is empty")
     return key
+
+
+def _retries(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= RETRIES_MAX:
+        raise argparse.ArgumentTypeError(f"0 to {RETRIES_MAX}")
+    return number

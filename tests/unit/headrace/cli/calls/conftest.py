@@ -20,5 +20,6 @@ def caller(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
 def gateway(monkeypatch: pytest.MonkeyPatch) -> FakeGateway:
     """The gateway that every call goes to."""
     fake = FakeGateway()
+    monkeypatch.setattr(connection, "RETRIES", 0)
     monkeypatch.setattr(connection, "Client", partial(Client, transport=httpx.MockTransport(fake)))
     return fake

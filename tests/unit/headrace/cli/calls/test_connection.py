@@ -1,9 +1,10 @@
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.unit.headrace.cli.calls.gateway import FakeGateway
+from tests.unit.headrace.cli.calls.gateway import FakeGateway, problem
 from tests.unit.headrace.cli.versions import run
 
 Captured = pytest.CaptureFixture[str]
@@ -142,6 +143,18 @@ def test_what_is_not_there_is_a_wrong_argument(
 ) -> None:
     assert run("models", *options) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_refused_request_is_tried_again_as_often_as_the_caller_wants(gateway: FakeGateway) -> None:
+    refusals = [problem(503, "overloaded")] * 2
+    gateway.answers["GET /models"] = lambda _: refusals.pop() if refusals else httpx.Response(200, json={"models": []})
+
+    assert run("models", "--retries", "1") == 4
+    refusals.append(problem(503, "overloaded"))
+    assert run("models", "--retries", "1") == 0
+    for number in ("-1", "101", "x"):
+        with pytest.raises(SystemExit):
+            run("models", "--retries", number)
 
 
 def test_a_key_is_no_option(gateway: FakeGateway, capsys: Captured) -> None:

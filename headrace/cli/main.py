@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from headrace.cli import aliases, checks, listing, removal, service_commands
+from headrace.cli import service_commands
 from headrace.cli.calls import commands as calls
 from headrace.errors import HeadraceError
 from headrace.extras import ExtraMissing, extras_explained
@@ -52,6 +52,9 @@ def _run(words: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    # Imported here because the commands of the service and of callers need no model store.
+    from headrace.cli import aliases, checks, listing, removal
+
     parser = argparse.ArgumentParser(
         prog="headrace",
         description="Fit and export models, look after a model store, and call a gateway.",

@@ -5,8 +5,8 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from headrace.cli.arguments import count
 from headrace.cli.calls.output import PredictionPrinter, facts, print_document, text_of
+from headrace.cli.numbers import count
 from headrace.cli.table import Table, print_table
 from headrace.client.client import Client
 from headrace.client.errors import ResultExpired

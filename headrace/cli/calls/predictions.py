@@ -5,12 +5,12 @@ import math
 import time
 from typing import Any, NamedTuple
 
-from headrace.cli.arguments import seconds
 from headrace.cli.calls.features import Features, Row
 from headrace.cli.calls.outcomes import Stopped
 from headrace.cli.calls.output import PredictionPrinter, print_document, rows_of
 from headrace.cli.calls.portions import in_portions, stopped_at
 from headrace.cli.calls.rows import add_options, check_source, model_of, read_rows
+from headrace.cli.numbers import seconds
 from headrace.client.client import Client
 from headrace.client.errors import UnusableAnswer
 from headrace.client.job import Job

@@ -106,5 +106,8 @@ def test_the_other_commands_do_not_load_the_client() -> None:
     assert loaded & {"httpx", "numpy"} == set()
 
 
-def test_calls_need_no_extra() -> None:
-    assert loaded_by("import headrace.cli.calls.caller") & {"numpy", "pandas", "sklearn", "joblib"} == set()
+def test_calls_load_no_model_store_and_need_no_extra() -> None:
+    loaded = loaded_by("import headrace.cli.main, headrace.cli.calls.caller")
+
+    assert "httpx" in loaded
+    assert loaded & {"fsspec", "numpy", "pandas", "sklearn", "joblib"} == set()

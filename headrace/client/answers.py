@@ -65,6 +65,27 @@ def document_of(answer: Answer, form: type[Form] | None, most: int) -> dict[str,
     return document
 
 
+def documents_of(answer: dict[str, Any], first: int, count: int) -> list[dict[str, Any]]:
+    """Return predictions of several rows as a document for each, of the form that the answer to one row has.
+
+    Args:
+        answer: the document with the predictions.
+        first: position of the first row, which becomes the member `row`.
+        count: number of the rows.
+
+    Raises:
+        UnusableAnswer: if there are more or fewer predictions.
+    """
+    predictions, probabilities = answer["predictions"], answer.get("probabilities")
+    if not len(predictions) == count == len(predictions if probabilities is None else probabilities):
+        raise errors.UnusableAnswer(200, f"it has not one prediction for each of {count} rows")
+    common = {name: answer[name] for name in ("model", "version") if name in answer}
+    documents = [{"row": first + at, "prediction": each, **common} for at, each in enumerate(predictions)]
+    for document, each in zip(documents, probabilities or [], strict=False):
+        document["probabilities"] = each
+    return documents
+
+
 def _problem_error(answer: Answer, most: int) -> errors.ProblemError:
     """Return the error for problem details, or for the answer of something else, such as a proxy."""
     try:

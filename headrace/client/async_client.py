@@ -1,7 +1,8 @@
 """A client of the HTTP API for event loops: `Client` with coroutines."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import aclosing
 from datetime import datetime
 from functools import partial
 from types import TracebackType
@@ -10,6 +11,7 @@ from typing import Any
 import httpx
 
 from headrace.client.answers import document_of
+from headrace.client.batches import BATCH_ROWS, CONCURRENCY, Batch, async_batches_of, async_side_by_side, check_limits
 from headrace.client.calls import Call, Pause, Steps, T
 from headrace.client.conversation import RETRIES, TIMEOUT_SECONDS, Conversation, Listing
 from headrace.client.exchange import RESPONSE_MAX_BYTES, address_of, connection_options, exchange_async, hide_location
@@ -72,10 +74,52 @@ class AsyncClient:
         return await self.run(self.conversation.health())
 
     async def predict(
-        self, rows: Any, model: str | None = None, version: str | None = None, deadline: float | None = None
+        self,
+        rows: Any,
+        model: str | None = None,
+        version: str | None = None,
+        deadline: float | None = None,
+        split_key: str | None = None,
+        traceparent: str | None = None,
     ) -> dict[str, Any]:
         """Predict one row or several, and wait for the answer."""
-        return await self.run(self.conversation.predict(rows, model, version, deadline))
+        headers = {"split_key": split_key, "traceparent": traceparent}
+        return await self.run(self.conversation.predict(rows, model, version, deadline, **headers))
+
+    def map(
+        self,
+        rows: Iterable[Any] | AsyncIterable[Any],
+        model: str | None = None,
+        version: str | None = None,
+        batch_rows: int = BATCH_ROWS,
+        concurrency: int = CONCURRENCY,
+        on_progress: Callable[[int], None] | None = None,
+        ordered: bool = True,
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """Return an asynchronous generator of the predictions of any number of rows; `aclose` cancels its requests."""
+        check_limits(batch_rows, concurrency)
+        return self._map(async_batches_of(rows, batch_rows), model, version, concurrency, on_progress, ordered)
+
+    async def _map(
+        self,
+        batches: AsyncGenerator[Batch, None],
+        model: str | None,
+        version: str | None,
+        concurrency: int,
+        on_progress: Callable[[int], None] | None,
+        ordered: bool,
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        def predict(batch: Batch) -> Coroutine[Any, Any, list[dict[str, Any]]]:
+            return self.run(self.conversation.batch(batch, model, version))
+
+        done = 0
+        async with aclosing(batches), aclosing(async_side_by_side(batches, predict, concurrency, ordered)) as results:
+            async for documents in results:
+                done += len(documents)
+                if on_progress is not None:
+                    on_progress(done)
+                for document in documents:
+                    yield document
 
     async def submit(
         self,
@@ -83,9 +127,13 @@ class AsyncClient:
         model: str | None = None,
         version: str | None = None,
         idempotency_key: str | None = None,
+        split_key: str | None = None,
+        traceparent: str | None = None,
     ) -> AsyncJob:
         """Submit rows as a job, which survives restarts of the service."""
-        return AsyncJob(self, await self.run(self.conversation.submit(rows, model, version, idempotency_key)))
+        headers = {"idempotency_key": idempotency_key, "split_key": split_key, "traceparent": traceparent}
+        job_id = await self.run(self.conversation.submit(rows, model, version, **headers))
+        return AsyncJob(self, job_id)
 
     def job(self, job_id: str) -> AsyncJob:
         """Return a job that was submitted earlier, by its id; nothing is sent yet."""

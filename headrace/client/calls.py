@@ -72,7 +72,7 @@ def headers_of(**values: str | None) -> dict[bytes, bytes]:
     return headers
 
 
-_HEADERS = {"idempotency_key": b"Idempotency-Key"}
+_HEADERS = {"idempotency_key": b"Idempotency-Key", "split_key": b"X-Split-Key", "traceparent": b"traceparent"}
 
 
 def path_of(resource: str, model: str | None, version: str | None) -> str:

@@ -1,7 +1,8 @@
 """A client of the HTTP API: predictions that the caller waits for, and jobs."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from datetime import datetime
 from functools import partial
 from types import TracebackType
@@ -10,6 +11,7 @@ from typing import Any
 import httpx
 
 from headrace.client.answers import document_of
+from headrace.client.batches import BATCH_ROWS, CONCURRENCY, Batch, batches_of, check_limits, side_by_side
 from headrace.client.calls import Call, Pause, Steps, T
 from headrace.client.conversation import RETRIES, TIMEOUT_SECONDS, Conversation, Listing
 from headrace.client.exchange import RESPONSE_MAX_BYTES, address_of, connection_options, exchange, hide_location
@@ -106,6 +108,8 @@ class Client:
         model: str | None = None,
         version: str | None = None,
         deadline: float | None = None,
+        split_key: str | None = None,
+        traceparent: str | None = None,
     ) -> dict[str, Any]:
         """Predict one row or several, and wait for the answer.
 
@@ -115,6 +119,8 @@ class Client:
             model: name of the model; by default the gateway's DEFAULT_MODEL.
             version: a version or an alias; by default the alias that the gateway serves. It needs `model`.
             deadline: seconds after which the gateway gives up; by default its own setting.
+            split_key: key of a caller; where an alias is split, the same key gets the same version.
+            traceparent: W3C trace context of the caller's span, such as 00-<trace id>-<span id>-01.
 
         Returns:
             The answer: `prediction` for one row or `predictions` for several, `probabilities` if the model knows them,
@@ -126,7 +132,64 @@ class Client:
             UnusableAnswer: if the answer is not a gateway's.
             GatewayUnreachable: if it does not answer.
         """
-        return self.run(self.conversation.predict(rows, model, version, deadline))
+        headers = {"split_key": split_key, "traceparent": traceparent}
+        return self.run(self.conversation.predict(rows, model, version, deadline, **headers))
+
+    def map(
+        self,
+        rows: Iterable[Any],
+        model: str | None = None,
+        version: str | None = None,
+        batch_rows: int = BATCH_ROWS,
+        concurrency: int = CONCURRENCY,
+        on_progress: Callable[[int], None] | None = None,
+        ordered: bool = True,
+    ) -> Iterator[dict[str, Any]]:
+        """Return an iterator over the predictions of any number of rows, which is never read as a whole.
+
+        Rows are read ahead, and at most `batch_rows * (concurrency + 1)` of them or their predictions are held. An
+        iterator that is left before its end sends no further request, and ends with those on their way.
+
+        Args:
+            rows: the rows, each as in `predict`: a generator, a matrix, a data frame, anything to iterate over.
+            model: as in `predict`.
+            version: as in `predict`.
+            batch_rows: rows of a request; those of one that is too large for the gateway are sent in parts.
+            concurrency: requests that are on their way at a time.
+            on_progress: a function that is called with the number of rows predicted so far, after each request.
+            ordered: False for the predictions in the order in which they come.
+
+        Returns:
+            For each row its `prediction`, its position `row` from 0, `probabilities` if the model knows them, `model`
+            and `version`.
+
+        Raises:
+            InvalidRequest: if the gateway refuses rows; its `rows` has positions among all rows. In order, those of
+                the requests before have been returned, and none after them is.
+            ProblemError: and the others, as by `predict`; what the iterable raises comes after the rows before it.
+        """
+        check_limits(batch_rows, concurrency)
+        return self._map(batches_of(rows, batch_rows), model, version, concurrency, on_progress, ordered)
+
+    def _map(
+        self,
+        batches: Iterator[Batch],
+        model: str | None,
+        version: str | None,
+        concurrency: int,
+        on_progress: Callable[[int], None] | None,
+        ordered: bool,
+    ) -> Iterator[dict[str, Any]]:
+        def predict(batch: Batch) -> list[dict[str, Any]]:
+            return self.run(self.conversation.batch(batch, model, version))
+
+        done = 0
+        with closing(side_by_side(batches, predict, concurrency, ordered)) as results:
+            for documents in results:
+                done += len(documents)
+                if on_progress is not None:
+                    on_progress(done)
+                yield from documents
 
     def submit(
         self,
@@ -134,6 +197,8 @@ class Client:
         model: str | None = None,
         version: str | None = None,
         idempotency_key: str | None = None,
+        split_key: str | None = None,
+        traceparent: str | None = None,
     ) -> Job:
         """Submit rows as a job, which survives restarts of the service, and return at once.
 
@@ -142,6 +207,8 @@ class Client:
             model: as in `predict`.
             version: as in `predict`.
             idempotency_key: a text of 1 to 255 characters; a second submission with it returns the job of the first.
+            split_key: as in `predict`.
+            traceparent: as in `predict`.
 
         Raises:
             UnusableRows: if the rows are something else.
@@ -149,7 +216,9 @@ class Client:
             UnusableAnswer: if the answer is not a gateway's.
             GatewayUnreachable: if it does not answer.
         """
-        return Job(self, self.run(self.conversation.submit(rows, model, version, idempotency_key)))
+        headers = {"idempotency_key": idempotency_key, "split_key": split_key, "traceparent": traceparent}
+        job_id = self.run(self.conversation.submit(rows, model, version, **headers))
+        return Job(self, job_id)
 
     def job(self, job_id: str) -> Job:
         """Return a job that was submitted earlier, by its id; nothing is sent yet."""

@@ -4,11 +4,14 @@ import math
 import random
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
+from headrace.client.answers import documents_of
+from headrace.client.batches import Batch
 from headrace.client.calls import Call, Pause, Steps, headers_of, job_path, model_path, path_of
 from headrace.client.errors import (
     GatewayUnreachable,
@@ -92,22 +95,49 @@ class Conversation:
         rows: Any,
         model: str | None,
         version: str | None,
-        deadline: float | None,
+        deadline: float | None = None,
+        **headers: str | None,
     ) -> Steps[dict[str, Any]]:
-        """Predict rows."""
-        sent = rows_of(rows)
+        """Predict rows; `headers` are arguments of `headers_of`."""
+        return (yield from self._predict(rows_of(rows), model, version, deadline, headers_of(**headers)))
+
+    def batch(self, batch: Batch, model: str | None, version: str | None) -> Steps[list[dict[str, Any]]]:
+        """Predict a batch, in parts if it is too large; return a document for each row.
+
+        Raises:
+            InvalidRequest: if it has rows that the gateway refuses; positions in the error count from the first batch.
+        """
+        first, rows = batch.first, batch.rows
+        try:
+            answer = yield from self._predict(rows_of(rows, first), model, version)
+        except InvalidRequest as error:
+            half = len(rows) // 2
+            if error.status != 413 or not half:
+                raise error.moved(first) from None
+            before = yield from self.batch(Batch(first, rows[:half]), model, version)
+            return before + (yield from self.batch(Batch(first + half, rows[half:]), model, version))
+        return documents_of(answer, first, len(rows))
+
+    def _predict(
+        self,
+        rows: Rows,
+        model: str | None,
+        version: str | None,
+        deadline: float | None = None,
+        headers: Mapping[bytes, bytes] = MappingProxyType({}),
+    ) -> Steps[dict[str, Any]]:
         # The gateway answers at the deadline; the connection has to outlast it.
         seconds = self.timeout if deadline is None else max(self.timeout, deadline + 1)
-        form = Prediction if sent.single else Predictions
-        call = Call("POST", path_of("predict", model, version), form, seconds, deadline=deadline)
-        return (yield from self._ask_with(sent, model, version, call))
+        form = Prediction if rows.single else Predictions
+        call = Call("POST", path_of("predict", model, version), form, seconds, headers=headers, deadline=deadline)
+        return (yield from self._ask_with(rows, model, version, call))
 
-    def submit(self, rows: Any, model: str | None, version: str | None, idempotency_key: str | None) -> Steps[str]:
-        """Submit rows as a job, and return its id."""
-        if idempotency_key is None and self.retries:
-            idempotency_key = str(uuid.uuid4())
-        headers = headers_of(idempotency_key=idempotency_key)
-        call = Call("POST", path_of("jobs", model, version), SubmittedJob, self.timeout, headers=headers)
+    def submit(self, rows: Any, model: str | None, version: str | None, **headers: str | None) -> Steps[str]:
+        """Submit rows as a job, and return its id; `headers` are arguments of `headers_of`."""
+        if headers.get("idempotency_key") is None and self.retries:
+            headers["idempotency_key"] = str(uuid.uuid4())
+        path = path_of("jobs", model, version)
+        call = Call("POST", path, SubmittedJob, self.timeout, headers=headers_of(**headers))
         return str((yield from self._ask_with(rows_of(rows), model, version, call))["id"])
 
     def _ask_with(self, rows: Rows, model: str | None, version: str | None, call: Call) -> Steps[dict[str, Any]]:

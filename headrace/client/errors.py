@@ -17,6 +17,8 @@ HeadraceError
 └── ClientMisused            a client with a wrong address, or one that is closed (also a ValueError)
 """
 
+import re
+from functools import partial
 from typing import Any
 
 from headrace.client.forms import Mistake, Problem
@@ -28,6 +30,8 @@ ERRORS_SHOWN = 5
 
 TEXT_SHOWN = 2000
 """Characters of an error's text; the rest is left out."""
+
+_POINTER = re.compile(r"^/instances/([0-9]{1,9})(?=/|$)")
 
 BEGINNING_SHOWN = 120
 """Bytes of an answer that the text of an error shows."""
@@ -80,6 +84,25 @@ class ProblemError(HeadraceError):
 
 class InvalidRequest(ProblemError):
     """The request is malformed, or its rows don't fit the model."""
+
+    @property
+    def rows(self) -> list[int]:
+        """Positions of the rows that the error names, from 0; empty if it names none."""
+        refused = self.members.get("rows")
+        named = (_POINTER.match(mistake.pointer) for mistake in self.mistakes())
+        return sorted({*_whole(refused), *(int(found[1]) for found in named if found)})
+
+    def moved(self, rows: int) -> "InvalidRequest":
+        """Return the error with positions that are so many rows further on."""
+        members = dict(self.members)
+        if "rows" in members:
+            members["rows"] = [row + rows for row in _whole(members["rows"])]
+        if "errors" in members:
+            members["errors"] = [
+                {**mistake.model_dump(), "pointer": _POINTER.sub(partial(_moved, rows), mistake.pointer)}
+                for mistake in self.mistakes()
+            ]
+        return type(self)(self.status, self.code, self.detail, self.retry_after, members)
 
 
 class Unauthorized(ProblemError):
@@ -162,6 +185,14 @@ class UnusableAnswer(HeadraceError):
         self.status = status
         begins = f"; it begins with {beginning(content)}" if content else ""
         super().__init__(shown(f"the answer ({status}) is not a gateway's: {reason}{begins}"))
+
+
+def _whole(numbers: Any) -> list[int]:
+    return [each for each in numbers if type(each) is int] if isinstance(numbers, list) else []
+
+
+def _moved(rows: int, pointer: re.Match[str]) -> str:
+    return f"/instances/{int(pointer[1]) + rows}"
 
 
 def _where(mistakes: list[Mistake]) -> str:

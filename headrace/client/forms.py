@@ -148,6 +148,16 @@ class Lenient(BaseModel):
             return cls.model_fields[member.field_name or ""].get_default()
 
 
+class FeatureType(Lenient):
+    """The type of a feature in the description of a version."""
+
+    type: str = ""
+    dtype: str = ""
+    nullable: bool = False
+    categories: list[Any] | None = None
+    known: list[Any] | None = None
+
+
 class Mistake(Lenient):
     """A wrong value of a request, named by its place in the body or by its parameter."""
 

@@ -1,17 +1,23 @@
 """The client of the SDK against real processes."""
 
+import asyncio
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
-from headrace import Client
-from headrace.client.errors import InvalidRequest, NotFound
+from headrace import AsyncClient, Client
+from headrace.client.errors import InvalidRequest, NotFound, UnusableRows
 from headrace.models.manifest import Manifest
+from tests.support.coroutines import run
+from tests.support.processes import REPOSITORY
 from tests.support.stack import Stack
 
 
@@ -52,6 +58,63 @@ def test_models_and_the_state_of_the_gateway_are_shown(client: Client, iris: Man
     assert (described["version"], len(described["features"])) == (iris.version, len(iris.features))
     assert client.model("iris")["aliases"]["latest"] == iris.version
     assert client.health()["status"] == "ok"
+
+
+def test_arrays_get_the_names_of_the_features(client: Client, row: dict[str, float]) -> None:
+    matrix = np.array([list(row.values())] * 2)
+
+    assert client.predict(matrix)["predictions"] == [client.predict(row)["prediction"]] * 2
+    with pytest.raises(UnusableRows, match="row 0 has 5 values, and the model has 4 features"):
+        client.predict(np.zeros((1, 5)), "iris")
+
+
+def test_many_rows_are_predicted_in_order(client: Client, row: dict[str, float]) -> None:
+    rows = [{**row, "petal_length": 0.2 * (at % 30), "petal_width": 0.1 * (at % 24)} for at in range(300)]
+    expected = client.predict(rows)
+
+    documents = list(client.map(iter(rows), "iris", batch_rows=32))
+
+    assert [document["prediction"] for document in documents] == expected["predictions"]
+    assert [document["row"] for document in documents] == list(range(300))
+    assert len(set(expected["predictions"])) > 1
+    rows[77] = {**row, "petal_length": "long"}
+    with pytest.raises(InvalidRequest, match="/instances/77/petal_length: ") as caught:
+        list(client.map(rows, batch_rows=32))
+    assert caught.value.rows == [77]
+
+
+def test_an_event_loop_gets_the_same_answers(stack: Stack, client: Client, row: dict[str, float]) -> None:
+    async def story() -> list[Any]:
+        async with AsyncClient(stack.url, transport=httpx.AsyncHTTPTransport()) as client:
+            job = await client.submit(row, "iris")
+            made = [answer["prediction"] for answer in await asyncio.gather(*(client.predict(row) for _ in range(10)))]
+            made += [document["prediction"] async for document in client.map([row] * 10, batch_rows=3)]
+            return [*made, (await job.result(timeout=60))["prediction"]]
+
+    assert run(story()) == [client.predict(row)["prediction"]] * 21
+
+
+def test_the_programs_of_the_documentation_run(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (REPOSITORY / "docs/client.md").read_text()
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    programs = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(programs) == page.count("```python")
+    scope: dict[str, Any] = {}
+
+    for program in programs:
+        exec(program.replace("http://127.0.0.1:8000", stack.url), scope)
+
+    said = capsys.readouterr().out
+    for expected in (
+        "setosa",
+        "10000 rows",
+        "20 predictions",
+        "invalid_rows /petal_length",
+        "class IrisRow(TypedDict):",
+    ):
+        assert expected in said, said
 
 
 def test_what_the_gateway_refuses_is_an_exception_of_its_kind(client: Client) -> None:

@@ -320,3 +320,50 @@ def test_the_health_of_a_gateway_that_does_not_serve_is_an_answer_too(status: in
 def test_no_health_is_an_error(answer: httpx.Response) -> None:
     with pytest.raises(errors.Unavailable):
         Gateway(answer).client().health()
+
+
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def test_the_callers_key_and_trace_are_sent() -> None:
+    gateway = Gateway(httpx.Response(200, json={"prediction": 1}), httpx.Response(202, json={"id": "j1"}))
+    client = gateway.client()
+
+    client.predict({"x": 1.0}, split_key="Käthe", traceparent=TRACEPARENT)
+    client.submit({"x": 1.0}, split_key="Käthe", traceparent=TRACEPARENT)
+
+    for request in gateway.requests:
+        assert dict(request.headers.raw)[b"X-Split-Key"] == "Käthe".encode()
+        assert request.headers["traceparent"] == TRACEPARENT
+
+
+@pytest.mark.parametrize("name", ["split_key", "traceparent", "idempotency_key"])
+@pytest.mark.parametrize("value", ["a\r\nb: c", "a\x00", " a", "a\n", "\ud800"])
+def test_a_text_that_can_be_no_header_is_refused(name: str, value: str) -> None:
+    arguments: dict[str, Any] = {name: value}
+    with pytest.raises(errors.ClientMisused, match=f"^{name} has a control character, or begins or ends with a space$"):
+        Gateway().client().submit({"x": 1.0}, **arguments)
+
+
+@pytest.mark.parametrize("url", ["http://host/prefix", "http://host/prefix/"])
+def test_a_gateway_may_be_behind_a_prefix(url: str) -> None:
+    gateway = Gateway(httpx.Response(200, json={"prediction": 1}), view("running"), problem(404, "unknown_model"))
+    client = Client(url, transport=httpx.MockTransport(gateway))
+
+    client.predict({"x": 1.0}, model="m", deadline=1.0)
+    client.job("j1").status()
+    with pytest.raises(errors.NotFound):
+        client.model("m", "v/1")
+
+    paths = [request.url.raw_path for request in gateway.requests]
+    assert paths == [
+        b"/prefix/models/m/predict?deadline=1.0",
+        b"/prefix/jobs/j1",
+        b"/prefix/models/m/versions/v%2F1",
+    ]
+
+
+@pytest.mark.parametrize("url", ["http://host/?a=b", "http://host/#part"])
+def test_an_address_with_a_query_is_refused(url: str) -> None:
+    with pytest.raises(errors.ClientMisused, match="is no address of a gateway: write it as"):
+        Client(url)

@@ -161,7 +161,7 @@ def test_a_job_that_is_submitted_again_has_one_key() -> None:
     play = Play(lost(), {"id": "j1"}, {"id": "j2"}, {"id": "j3"})
 
     for key in (None, None, "mine"):
-        play(play.conversation.submit(ROW, None, None, key))
+        play(play.conversation.submit(ROW, None, None, idempotency_key=key))
 
     first, again, second, own = [call.headers[b"Idempotency-Key"] for call in play.calls]
     assert first == again != second
@@ -172,7 +172,7 @@ def test_a_job_that_is_submitted_again_has_one_key() -> None:
 def test_a_job_that_is_submitted_once_has_no_key() -> None:
     play = Play({"id": "j1"}, retries=0)
 
-    play(play.conversation.submit(ROW, None, None, None))
+    play(play.conversation.submit(ROW, None, None))
 
     assert play.calls[0].headers == {}
 

@@ -175,6 +175,7 @@ def test_models_are_listed_and_described(alice: Caller) -> None:
     described = alice.output("describe", "puppet").splitlines()
     assert described[0].startswith("puppet ") and described[-2].split()[:2] == ["value", "number"]
     assert json.loads(alice.output("describe", "puppet", "--version", "latest", "--json"))["name"] == "puppet"
+    assert "    value: float\n" in alice.output("client-types", "puppet")
     assert "status     ok" in alice.output("health").splitlines()
 
 

@@ -22,8 +22,9 @@ _COMMANDS: dict[str, tuple[Options, Command]] = {
     "job": (jobs.job_options, jobs.job),
     "jobs": (jobs.jobs_options, jobs.jobs),
     "models": (models.no_options, models.models),
-    "describe": (models.describe_options, models.describe),
+    "describe": (models.version_options, models.describe),
     "health": (models.no_options, models.health),
+    "client-types": (models.version_options, models.client_types),
 }
 
 

@@ -13,6 +13,7 @@ SUMMARIES = {
     "models": "list the models of a gateway",
     "describe": "describe a version of a model as a gateway serves it: features, outputs, aliases",
     "health": "show the state of a gateway",
+    "client-types": "write a Python module with the types of a model's rows, for type checkers",
 }
 
 

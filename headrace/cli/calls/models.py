@@ -1,4 +1,4 @@
-"""The commands that ask a gateway about itself: `models`, `describe`, `health`."""
+"""The commands that ask a gateway about itself: `models`, `describe`, `client-types`, `health`."""
 
 import argparse
 from typing import Any
@@ -7,6 +7,7 @@ from headrace.cli.calls.outcomes import REFUSED
 from headrace.cli.calls.output import facts, print_document, text_of
 from headrace.cli.table import print_table
 from headrace.client.client import Client
+from headrace.client.row_types import module_of
 from headrace.terminal import one_line
 
 VALUES_SHOWN = 8
@@ -32,8 +33,8 @@ def models(client: Client, options: argparse.Namespace) -> int:
     return 0
 
 
-def describe_options(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `describe`."""
+def version_options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `describe` and of `client-types`."""
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("--version", metavar="V", help="a version or an alias (the one that answers)")
 
@@ -57,6 +58,16 @@ def describe(client: Client, options: argparse.Namespace) -> int:
     print_table([(f"  {label}", value) for label, value in rows])
     print("features")
     print_table([_feature(feature) for feature in document["features"]])
+    return 0
+
+
+def client_types(client: Client, options: argparse.Namespace) -> int:
+    """Print a Python module with the types of a version's rows."""
+    module = module_of(client.model(options.name, options.version))
+    if options.json:
+        print_document({"module": module})
+    else:
+        print(module, end="")
     return 0
 
 

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from headrace.client.row_types import module_of
 from tests.support.hostile_texts import HOSTILE_TEXTS, harmless
 from tests.unit.headrace.cli.calls.gateway import DESCRIPTION, FakeGateway
 from tests.unit.headrace.cli.versions import run
@@ -68,6 +69,31 @@ def test_texts_of_a_description_are_escaped(text: str, gateway: FakeGateway, cap
         assert harmless(capsys.readouterr().out)
         assert run(*command, "--json") == 0
         assert harmless(capsys.readouterr().out)
+
+
+def test_the_types_of_rows_are_a_module(gateway: FakeGateway, capsys: Captured) -> None:
+    assert run("client-types", "churn", "--version", "v1") == 0
+    module = capsys.readouterr().out
+    assert module == module_of(DESCRIPTION) and "class ChurnRow(TypedDict):\n" in module
+    assert gateway.requests[-1].url.path == "/models/churn/versions/v1"
+
+    assert run("client-types", "churn", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"module": module}
+    gateway.set("GET /models/churn", {**DESCRIPTION, "name": "\x1b[2J"})
+    assert run("client-types", "churn") == 2
+    output, errors = capsys.readouterr()
+    assert output == "" and harmless(errors)
+
+
+@pytest.mark.parametrize("text", [text for text in HOSTILE_TEXTS if "\ud800" not in text])
+def test_names_of_features_do_not_change_the_module(text: str, gateway: FakeGateway, capsys: Captured) -> None:
+    described = {**DESCRIPTION, "features": [{"name": text, "type": "string", "known": [text]}]}
+    gateway.set("GET /models/churn", described)
+
+    assert run("client-types", "churn") == 0
+    module = capsys.readouterr().out
+    assert harmless(module) and module == module_of(described)
+    compile(module, "rows.py", "exec")
 
 
 def test_a_gateway_that_serves_is_healthy(gateway: FakeGateway, capsys: Captured) -> None:

@@ -22,7 +22,7 @@ FORMATS = {".csv": "csv", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that hold rows."""
-    parser.usage = f"{parser.prog} [NAME] [FEATURE=VALUE …] [options]"
+    parser.usage = f"{parser.prog} [NAME] [FEATURE=VALUE ...] [options]"
     parser.add_argument(
         "words", nargs="*", metavar="WORD", help="NAME of a model (the default model), and the values of one row"
     )
@@ -51,7 +51,7 @@ def check_source(options: argparse.Namespace) -> None:
     """
     cells = options.words if model_of(options) is None else options.words[1:]
     if bool(cells) == bool(options.file):
-        wrong = "a row and --file: give one of them" if cells else "no rows: give FEATURE=VALUE …, or --file"
+        wrong = "a row and --file: give one of them" if cells else "no rows: give FEATURE=VALUE ..., or --file"
         raise WrongArgument(wrong)
     if options.file and not _format_of(options):
         raise WrongArgument(f"{options.file}: its name does not say its format: add --format csv, json or jsonl")

@@ -204,8 +204,8 @@ def test_an_input_without_end_is_refused(
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ((), "no rows: give FEATURE=VALUE …, or --file"),
-        (("churn",), "no rows: give FEATURE=VALUE …, or --file"),
+        ((), "no rows: give FEATURE=VALUE ..., or --file"),
+        (("churn",), "no rows: give FEATURE=VALUE ..., or --file"),
         (("churn", "age=1", "--file", "rows.csv"), "a row and --file: give one of them"),
         (("--version", "v1", "age=1"), "--version needs NAME: versions belong to a model"),
         (("churn", "age=1", "wine"), "'wine' is no value of a row: write it as name=value"),

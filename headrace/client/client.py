@@ -1,7 +1,7 @@
 """A client of the HTTP API: predictions that the caller waits for, and jobs."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from datetime import datetime
 from functools import partial
@@ -144,11 +144,11 @@ class Client:
         concurrency: int = CONCURRENCY,
         on_progress: Callable[[int], None] | None = None,
         ordered: bool = True,
-    ) -> Iterator[dict[str, Any]]:
-        """Return an iterator over the predictions of any number of rows, which is never read as a whole.
+    ) -> Generator[dict[str, Any], None, None]:
+        """Return a generator of the predictions of any number of rows, which are never read as a whole.
 
-        Rows are read ahead, and at most `batch_rows * (concurrency + 1)` of them or their predictions are held. An
-        iterator that is left before its end sends no further request, and ends with those on their way.
+        Rows are read ahead, and at most `batch_rows * (concurrency + 1)` of them or their predictions are held. A
+        generator that is closed before its end sends no further request, and waits for those on their way.
 
         Args:
             rows: the rows, each as in `predict`: a generator, a matrix, a data frame, anything to iterate over.
@@ -179,7 +179,7 @@ class Client:
         concurrency: int,
         on_progress: Callable[[int], None] | None,
         ordered: bool,
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Generator[dict[str, Any], None, None]:
         def predict(batch: Batch) -> list[dict[str, Any]]:
             return self.run(self.conversation.batch(batch, model, version))
 

@@ -69,7 +69,9 @@ def test_arrays_get_the_names_of_the_features(client: Client, row: dict[str, flo
 
 
 def test_many_rows_are_predicted_in_order(client: Client, row: dict[str, float]) -> None:
-    rows = [{**row, "petal_length": 0.2 * (at % 30), "petal_width": 0.1 * (at % 24)} for at in range(300)]
+    rows: list[dict[str, Any]] = [
+        {**row, "petal_length": 0.2 * (at % 30), "petal_width": 0.1 * (at % 24)} for at in range(300)
+    ]
     expected = client.predict(rows)
 
     documents = list(client.map(iter(rows), "iris", batch_rows=32))

@@ -228,7 +228,7 @@ def test_an_iterator_that_is_left_sends_no_more_and_leaves_no_thread() -> None:
     with Client("http://gateway", transport=httpx.MockTransport(gateway)) as client:
         results = client.map(numbers(1_000_000), batch_rows=1, concurrency=2)
         assert next(results)["row"] == 0
-        results.close()  # type: ignore[attr-defined]
+        results.close()
 
     assert len(gateway.requests) <= 4
     assert threading.active_count() == threads

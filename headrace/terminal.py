@@ -1,5 +1,6 @@
 """Texts from a model store, Redis or a model on a terminal, which must not obey the control characters in them."""
 
+import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -40,6 +41,9 @@ class _Escaped:
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal may have another encoding than UTF-8.
+            stream.reconfigure(errors="backslashreplace")
 
     def write(self, text: str) -> int:
         self._stream.write(escaped(text))

@@ -4,8 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from headrace.cli.arguments import add_store_command, add_timeout, share
+from headrace.cli.arguments import add_store_command, add_timeout
 from headrace.cli.limited import within
+from headrace.cli.numbers import share
 from headrace.errors import ModelError
 from headrace.models.alias import LATEST, PRODUCTION, Trial, mismatch
 from headrace.models.store import ModelStore

@@ -4,6 +4,7 @@ import argparse
 import os
 from collections.abc import Callable, Iterator
 
+from headrace.cli.numbers import seconds
 from headrace.errors import ModelNotFound
 from headrace.models.store import DEFAULT_STORE, ModelStore
 
@@ -52,27 +53,3 @@ def versions_of(store: ModelStore, name: str | None) -> Iterator[tuple[str, str]
             raise ModelNotFound(f"no model {each!r} in {store.root}")
         for version in versions:
             yield each, version
-
-
-def count(text: str) -> int:
-    """Parse a whole number of at least 1."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return number
-
-
-def seconds(text: str) -> float:
-    """Parse a number of seconds above 0 and at most a million."""
-    number = float(text)
-    if not 0 < number <= 1_000_000:
-        raise argparse.ArgumentTypeError("above 0, and at most 1000000")
-    return number
-
-
-def share(text: str) -> float:
-    """Parse a number above 0 and at most 1."""
-    number = float(text)
-    if not 0 < number <= 1:
-        raise argparse.ArgumentTypeError("above 0, and at most 1")
-    return number

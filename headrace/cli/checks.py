@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headrace.cli.arguments import add_store_command, add_timeout, count, versions_of
+from headrace.cli.arguments import add_store_command, add_timeout, versions_of
 from headrace.cli.limited import within
+from headrace.cli.numbers import count
 from headrace.errors import HeadraceError, ModelNotFound, NotExportable
 from headrace.models.store import ModelStore
 from headrace.terminal import one_line

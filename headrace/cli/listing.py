@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from headrace.cli.arguments import add_store_command, versions_of
+from headrace.cli.table import print_table
 from headrace.errors import FileUnusable, ManifestInvalid, ModelNotFound
 from headrace.models.alias import LATEST
 from headrace.models.manifest import INPUT_FORMS, Feature, Manifest, Output, class_key
@@ -30,7 +31,7 @@ def _list(store: ModelStore, options: argparse.Namespace) -> int:
     if not rows:
         print(f"no models in {store.root}")
         return 0
-    _print_table([HEADINGS, *rows])
+    print_table([HEADINGS, *rows])
     return 0
 
 
@@ -81,9 +82,9 @@ def _show(store: ModelStore, options: argparse.Namespace) -> int:
         *((score, f"{value:.6g}") for score, value in manifest.scores.items()),
         *((output.name, _meaning(output, manifest)) for output in manifest.outputs),
     ]
-    _print_table([(f"  {label}", value) for label, value in facts])
+    print_table([(f"  {label}", value) for label, value in facts])
     print("features")
-    _print_table([(f"  {feature.name}", feature.type, _values(feature)) for feature in manifest.features])
+    print_table([(f"  {feature.name}", feature.type, _values(feature)) for feature in manifest.features])
     return 0
 
 
@@ -103,13 +104,6 @@ def _values(feature: Feature) -> str:
 
 def _first_of(values: Sequence[str | int | bool]) -> str:
     return ", ".join(map(class_key, values[:VALUES_SHOWN])) + (", …" if len(values) > VALUES_SHOWN else "")
-
-
-def _print_table(rows: list[tuple[str, ...]]) -> None:
-    lines = [tuple(map(one_line, row)) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for row in lines:
-        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _size(number: float) -> str:

@@ -4,7 +4,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from headrace.cli import aliases, checks, listing, removal, service_commands
+from headrace.cli import service_commands
+from headrace.cli.calls import commands as calls
 from headrace.errors import HeadraceError
 from headrace.extras import ExtraMissing, extras_explained
 from headrace.terminal import escaped_output, one_line, reason
@@ -25,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after `headrace`; by default those of the process.
 
     Returns:
-        The exit code: 0 for success, 1 if the command failed, 2 if it can't run here, 130 if CTRL+C has ended it.
+        The exit code: 0 for success, 1 if the command failed, 2 if it can't run here, 130 if CTRL+C has ended it; those
+        of calls to a gateway are in `headrace.cli.calls.outcomes`.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     with escaped_output():
@@ -37,6 +39,8 @@ def _run(words: list[str]) -> int:
         with extras_explained():
             if words and words[0] in service_commands.COMMANDS:
                 return service_commands.run(words[0], words[1:])
+            if words and words[0] in calls.SUMMARIES:
+                return calls.run(words[0], words[1:])
             options = _parser().parse_args(words)
             return int(options.run(options))
     except (ExtraMissing, service_commands.NotHere) as error:
@@ -48,8 +52,12 @@ def _run(words: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    # Imported here because the commands of the service and of callers need no model store.
+    from headrace.cli import aliases, checks, listing, removal
+
     parser = argparse.ArgumentParser(
-        prog="headrace", description="Fit and export models, and look after the versions in a model store."
+        prog="headrace",
+        description="Fit and export models, look after a model store, and call a gateway.",
     )
     parser.add_argument("--version", action="version", version=f"headrace {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -58,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(name, help=command.summary, add_help=False)
     for module in (checks, listing, aliases, removal):
         module.add_commands(commands)
+    for name, summary in calls.SUMMARIES.items():
+        commands.add_parser(name, help=summary, add_help=False)
     return parser
 
 

@@ -2,7 +2,8 @@
 
 import argparse
 
-from headrace.cli.arguments import add_store_command, count, versions_of
+from headrace.cli.arguments import add_store_command, versions_of
+from headrace.cli.numbers import count
 from headrace.models.store import ModelStore
 
 

@@ -170,7 +170,7 @@ class Conversation:
     def status(self, job_id: str) -> Steps[str]:
         """Ask for the status of a job; one whose result made room has succeeded."""
         try:
-            return str((yield from self._view(job_id))["status"])
+            return str((yield from self.view(job_id))["status"])
         except ResultExpired as error:
             if error.code != "result_expired":
                 raise
@@ -205,7 +205,7 @@ class Conversation:
         while True:
             wait = round(min(self.poll_seconds, left), 3)
             try:
-                return (yield from self._view(job_id, wait))
+                return (yield from self.view(job_id, wait))
             except InvalidRequest as error:
                 if not wait or all(mistake.parameter != "wait" for mistake in error.mistakes()):
                     raise
@@ -213,7 +213,8 @@ class Conversation:
                 self.poll_seconds = wait / 2 if wait > SHORTEST_POLL_SECONDS else 0.0
                 left = max(0.0, ends - self._clock())
 
-    def _view(self, job_id: str, wait: float = 0.0) -> Steps[dict[str, Any]]:
+    def view(self, job_id: str, wait: float = 0.0) -> Steps[dict[str, Any]]:
+        """Ask for the view of a job, after `wait` seconds at most for its outcome."""
         parameters = {"wait": str(wait)} if wait else {}
         return (yield from self.ask(Call("GET", job_path(job_id), JobView, self.timeout + wait, parameters)))
 

@@ -25,6 +25,15 @@ class Job:
         """
         return self._client.run(self._client.conversation.status(self.id))
 
+    def view(self) -> dict[str, Any]:
+        """Return the job as the gateway shows it: its status, model, version and times, its result or its error.
+
+        Raises:
+            ResultExpired: if the result made room for newer ones; `members["job"]` is the view without it.
+            NotFound: if the job is unknown or aged out.
+        """
+        return self._client.run(self._client.conversation.view(self.id))
+
     def delete(self) -> None:
         """Cancel the job; if it has ended, make the gateway forget it, its result and its idempotency key.
 
@@ -64,6 +73,10 @@ class AsyncJob:
     async def status(self) -> str:
         """Return `queued`, `running`, `succeeded`, `failed`, `cancelled` or `expired`."""
         return await self._client.run(self._client.conversation.status(self.id))
+
+    async def view(self) -> dict[str, Any]:
+        """Return the job as the gateway shows it."""
+        return await self._client.run(self._client.conversation.view(self.id))
 
     async def delete(self) -> None:
         """Cancel the job; if it has ended, make the gateway forget it, its result and its idempotency key."""

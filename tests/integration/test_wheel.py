@@ -116,6 +116,9 @@ def test_it_works_beside_packages_of_the_same_names(wheel: Path, environment: En
     assert (missing.returncode, missing.stderr.count("\n")) == (2, 1)
     assert "in the extra 'export'" in missing.stderr
 
+    unreachable = environment.run("headrace", "predict", "x=1", "--url", "http://127.0.0.1:1")
+    assert (unreachable.returncode, unreachable.stderr.count("\n")) == (4, 1)
+
     subprocess.run([*environment.install, f"{wheel}[export]"], check=True)
     ran = environment.run("python", "program.py")
     assert (ran.returncode, ran.stderr) == (0, "")

@@ -1,6 +1,7 @@
 """The texts that reach a terminal: as they are, but without characters that a terminal would obey or hide."""
 
 import argparse
+import io
 import logging
 import sys
 
@@ -42,3 +43,12 @@ def test_whatever_writes_to_the_standard_streams_is_escaped(capsys: pytest.Captu
     assert harmless(err)
     for text in ("err \\x9b2J\n", "log \\x1b]0;title\\x07\n", "\\x1b[31m"):
         assert text in err
+
+
+def test_what_a_terminal_can_not_encode_is_escaped_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content, encoding="latin-1"))
+    with escaped_output():
+        print("Köln …", flush=True)
+
+    assert content.getvalue() == b"K\xf6ln \\u2026\n"

@@ -6,6 +6,7 @@ from unittest.mock import Mock
 import pytest
 
 from headrace.cli import service_commands
+from headrace.cli.calls import commands as calls
 from headrace.models.store import ModelStore
 from headrace.version import __version__
 from tests.support.hostile_texts import harmless
@@ -95,7 +96,8 @@ def test_the_help_lists_every_command(capsys: Captured) -> None:
         run("--help")
 
     listed = capsys.readouterr().out
-    assert [command for command in COMMANDS | service_commands.COMMANDS.keys() if f"    {command}" not in listed] == []
+    commands = COMMANDS | service_commands.COMMANDS.keys() | calls.SUMMARIES.keys()
+    assert [command for command in commands if f"    {command}" not in listed] == []
 
 
 def test_the_version_is_that_of_the_package(capsys: Captured) -> None:

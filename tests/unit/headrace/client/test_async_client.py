@@ -80,6 +80,7 @@ def test_a_job_is_submitted_waited_for_and_deleted(monkeypatch: pytest.MonkeyPat
         view("running"),
         view("succeeded", result={"prediction": 1}),
         view("succeeded", result={"prediction": 1}),
+        view("succeeded", result={"prediction": 1}),
         httpx.Response(204),
     )
     pauses: list[float] = []
@@ -94,6 +95,7 @@ def test_a_job_is_submitted_waited_for_and_deleted(monkeypatch: pytest.MonkeyPat
             assert repr(job) == "AsyncJob('j1')"
             assert await job.result(timeout=60) == {"prediction": 1}
             assert await client.job("j1").status() == "succeeded"
+            assert (await job.view())["result"] == {"prediction": 1}
             await job.delete()
 
     run(story())

@@ -266,12 +266,23 @@ def test_jobs_are_listed_page_by_page() -> None:
 
 def test_a_result_that_made_room_is_an_error_and_its_status_is_known() -> None:
     gone = problem(410, "result_expired", job={"id": "j1", "status": "succeeded"})
-    gateway = Gateway(gone, gone)
+    gateway = Gateway(gone, gone, gone)
     job = gateway.client().job("j1")
 
     with pytest.raises(errors.ResultExpired):
         job.result()
     assert job.status() == "succeeded"
+    with pytest.raises(errors.ResultExpired) as caught:
+        job.view()
+    assert caught.value.members["job"] == {"id": "j1", "status": "succeeded"}
+
+
+def test_a_job_is_shown_as_the_gateway_shows_it() -> None:
+    gateway = Gateway(view("running", accepted_at="2026-11-27T09:00:00Z"))
+
+    shown = gateway.client().job("j1").view()
+
+    assert (shown["status"], shown["accepted_at"], shown["model"]) == ("running", "2026-11-27T09:00:00Z", "m")
 
 
 def test_a_job_is_deleted() -> None:

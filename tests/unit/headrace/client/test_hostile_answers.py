@@ -31,6 +31,7 @@ CALLS: dict[str, Call] = {
     "predict several": lambda client: client.predict([ROW]),
     "submit": lambda client: client.submit(ROW),
     "status": lambda client: client.job("j1").status(),
+    "view": lambda client: client.job("j1").view(),
     "result": lambda client: client.job("j1").result(timeout=0),
     "jobs": lambda client: list(client.jobs()),
     "models": lambda client: client.models(),
@@ -48,6 +49,7 @@ DOCUMENTS: dict[str, list[bytes]] = {
     "submit": [
         b'{"id":%s}' % text for text in (b"null", b"7", b'""', b'".."', b'"../predict"', b'"a\\u0000"', b'"%2e"')
     ],
+    "view": [b'{"id":"j1"}', b'{"id":"j1","status":"succeeded"}'],
     "status": [b'{"id":"j1","status":%s}' % text for text in (b"null", b'"gone"', b"[]", b'"\\u001b[2J"')],
     "result": [
         b'{"id":"j1","status":"succeeded"}',

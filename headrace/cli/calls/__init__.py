@@ -1,0 +1,1 @@
+"""The commands for callers of a gateway."""

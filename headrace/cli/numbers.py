@@ -1,0 +1,27 @@
+"""Numbers as arguments; argparse names the functions in its errors."""
+
+import argparse
+
+
+def count(text: str) -> int:
+    """Parse a whole number of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
+
+
+def seconds(text: str) -> float:
+    """Parse a number of seconds above 0 and at most a million."""
+    number = float(text)
+    if not 0 < number <= 1_000_000:
+        raise argparse.ArgumentTypeError("above 0, and at most 1000000")
+    return number
+
+
+def share(text: str) -> float:
+    """Parse a number above 0 and at most 1."""
+    number = float(text)
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError("above 0, and at most 1")
+    return number

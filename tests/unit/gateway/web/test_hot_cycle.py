@@ -5,7 +5,7 @@ import gc
 import logging
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,7 +39,7 @@ class Handler:
     """Keeps the requests for the test to answer."""
 
     template = "/predict"
-    media_types = (JSON,)
+    media_types: Collection[bytes] = (JSON,)
 
     def __init__(self) -> None:
         self.requests: list[HotRequest] = []

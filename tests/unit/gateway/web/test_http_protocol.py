@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,7 +45,7 @@ class App:
 
     is_hot = False
     template = "/predict"
-    media_types = (JSON,)
+    media_types: Collection[bytes] = (JSON,)
 
     def __init__(self, reads: bool = True) -> None:
         self.reads = reads

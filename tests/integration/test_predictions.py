@@ -117,7 +117,11 @@ def test_openapi_has_the_models_schema_and_examples_that_work(stack: Stack) -> N
         *("/predict", "/jobs", "/jobs/{job_id}", "/models", "/model-info"),
         *of_models,
         *(f"{path}/{action}" for path in of_models for action in ("predict", "jobs")),
-        *("/health", "/livez", "/readyz", "/metrics"),
+        *("/health", "/livez", "/readyz", "/metrics", "/ping", "/invocations"),
+        *(f"/v1{path}:predict" for path in of_models),
+        *("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models", "/v2/repository/index"),
+        *(f"/v2{path}{action}" for path in of_models for action in ("", "/ready", "/config", "/stats", "/infer")),
+        *(f"/v2/repository/models/{{name}}/{action}" for action in ("load", "unload")),
     }
     one, many = document["components"]["schemas"]["Rows"]["oneOf"]
     assert list(one["properties"]) == NAMES

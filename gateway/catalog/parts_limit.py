@@ -44,6 +44,17 @@ class PartsLimit:
             raise InvalidJson("Invalid JSON: it is nested too deep")
         raise InvalidRows([((), f"a request has at most {self._most}, and this has far more")], all_found=False)
 
+    def check_csv(self, body: bytes) -> None:
+        """Refuse a table of far more values or lines than the largest request has.
+
+        Raises:
+            InvalidRows: if it has too many.
+        """
+        outside = b"".join(body.split(b'"')[::2]) if self._takes_texts else body
+        lines = outside.count(b"\n") + outside.count(b"\r")
+        if outside.count(b",") > self._commas_max or lines > self._brackets_max:
+            raise InvalidRows([((), f"a request has at most {self._most}, and this has far more")], all_found=False)
+
     def _is_exceeded(self, json: bytes) -> bool:
         return json.count(b",") > self._commas_max or json.count(b"[") + json.count(b"{") > self._brackets_max
 

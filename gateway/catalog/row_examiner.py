@@ -5,7 +5,7 @@ which would take the event loop more than a second. So rows are checked one by o
 looked at, and the examination ends after `MISTAKES_MAX` mistakes.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -67,7 +67,7 @@ class RowExaminer:
     def _first_missing(self, value: dict[str, Any]) -> list[str]:
         return list(islice((name for name in self._required if name not in value), MISTAKES_MAX))
 
-    def rows(self, values: Sequence[Any], paths: Sequence[tuple[int | str, ...]]) -> list[Row]:
+    def rows(self, values: Iterable[Any], paths: Sequence[tuple[int | str, ...]]) -> list[Row]:
         """Return the rows of JSON values; `paths` name their places.
 
         Raises:

@@ -162,7 +162,7 @@ class RowParser:
         except TypeError:
             rows = None
         if rows is None or not columns.keys() <= self._names:
-            values = [{name: column[at] for name, column in columns.items()} for at in range(n_rows)]
+            values = ({name: column[at] for name, column in columns.items()} for at in range(n_rows))
             rows = self._examiner.rows(values, [(at,) for at in range(n_rows)])
         return rows
 

@@ -11,7 +11,7 @@ from gateway.api.interactive import InteractiveEndpoint
 from gateway.api.responses import EncodedResponse, server_timing
 from gateway.batching.calls import Answer
 from gateway.catalog.parts_limit import PartsLimit
-from gateway.catalog.row_parser import QUICK_ROW_BYTES, SMALL_BYTES, ParsedRows
+from gateway.catalog.row_parser import SMALL_BYTES, ParsedRows
 from gateway.catalog.served_model import ServedModel
 from gateway.errors import InvalidTensors
 from gateway.fairness.bodies import JSON
@@ -76,15 +76,14 @@ class InferEndpoint(InteractiveEndpoint[InferRows]):
         """
         manifest, rows_max = served.manifest, served.parser.rows_max
         features = manifest.features
-        if len(body) > QUICK_ROW_BYTES and json_bytes is None:
-            PartsLimit(features, rows_max, brackets=len(features) + 1).check(body)
-        infer = read_request(body, json_bytes, rows_max * len(features))
+        parts_limit = PartsLimit(features, rows_max, brackets=len(features) + 1)
+        infer = read_request(body, json_bytes, rows_max * len(features), parts_limit.check)
         rows = rows_of(infer.inputs, features, served.parser, rows_max)
         takes_texts = any(feature.type == "string" for feature in features)
         return InferRows(
             rows,
             False,
-            len(body) if takes_texts else 0,
+            4 * len(body) if takes_texts else 0,
             self._timeout_seconds(infer),
             infer=infer,
             asked=asked_of(infer, outputs_of(manifest)),

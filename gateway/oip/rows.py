@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from gateway.catalog.columns import are_valid_numbers
+from gateway.catalog.row_examiner import MISTAKES_MAX
 from gateway.catalog.row_parser import RowParser
 from gateway.errors import InvalidRows, InvalidTensors
 from gateway.oip.tensors import Tensor
@@ -36,6 +37,7 @@ def rows_of(inputs: Sequence[Tensor], features: Sequence[Feature], parser: RowPa
         if numbers is not None and are_valid_numbers(numbers, features):
             return PackedRows(numbers, len(features))
     if table is None:
+        _check_names(inputs, features)
         columns = {tensor.name: _nulls_for_nan(tensor.values) for tensor in inputs}
     else:
         values = _nulls_for_nan(table.values)
@@ -63,6 +65,18 @@ def _table(inputs: Sequence[Tensor], features: Sequence[Feature]) -> Tensor | No
         if tensor.shape[0] != first.shape[0]:
             raise InvalidTensors("the tensors of the features have different numbers of rows")
     return None
+
+
+def _check_names(inputs: Sequence[Tensor], features: Sequence[Feature]) -> None:
+    """Check that each tensor is that of a feature; an unknown one would cost as much as one that is needed.
+
+    Raises:
+        InvalidRows: if one is not.
+    """
+    known = {feature.name for feature in features}
+    unknown = [tensor.name for tensor in inputs if tensor.name not in known]
+    if unknown:
+        raise InvalidRows([((0, name), "Extra inputs are not permitted") for name in unknown[:MISTAKES_MAX]])
 
 
 def _numbers(inputs: Sequence[Tensor], features: Sequence[Feature]) -> "array[float] | None":
@@ -94,6 +108,6 @@ def _array(tensor: Tensor) -> "array[float] | None":
 
 def _nulls_for_nan(values: Sequence[Any]) -> Sequence[Any]:
     """Return values with None in the place of NaN, which only bytes can have."""
-    if isinstance(values, list):
+    if isinstance(values, list) or (isinstance(values, array) and values.typecode not in "fd"):
         return values
     return [None if value != value else value for value in values]

@@ -4,7 +4,7 @@ import math
 import struct
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
@@ -85,14 +85,17 @@ class InferRequest:
         return self.parameters.get("binary_data_output") is True
 
 
-def read_request(body: bytes, json_bytes: bytes | None, values_max: int) -> InferRequest:
+def read_request(
+    body: bytes, json_bytes: bytes | None, values_max: int, check_parts: Callable[[bytes], None] = lambda _: None
+) -> InferRequest:
     """Read an inference request.
 
     Args:
         body: the body.
         json_bytes: the header `Inference-Header-Content-Length`, if there is one: the length of the JSON, behind which
             the bytes of tensors follow.
-        values_max: the most values that a tensor may have.
+        values_max: the most values that the tensors may have together.
+        check_parts: called with the JSON before it is parsed.
 
     Raises:
         InvalidJson: if the JSON is none.
@@ -104,8 +107,10 @@ def read_request(body: bytes, json_bytes: bytes | None, values_max: int) -> Infe
         if not json_bytes.isdigit() or len(json_bytes) > 19 or not 0 < int(json_bytes) <= len(body):
             raise InvalidTensors("Inference-Header-Content-Length is not the length of a JSON object in the body")
         n_json = int(json_bytes)
+    text = body[:n_json]
+    check_parts(text)
     try:
-        content = orjson.loads(memoryview(body)[:n_json])
+        content = orjson.loads(text)
     except ValueError as error:
         raise InvalidJson(f"Invalid JSON: {error}") from None
     if not isinstance(content, dict):
@@ -132,7 +137,7 @@ class _TensorReader:
 
     def __init__(self, binary: memoryview, values_max: int) -> None:
         self._binary = binary
-        self._values_max = values_max
+        self._values_left = values_max
 
     def read(self, content: dict[str, Any]) -> Tensor:
         """Return the tensor of an object of JSON.
@@ -167,8 +172,9 @@ class _TensorReader:
             raise InvalidTensors(f"the shape of an input is a list of one to {DIMENSIONS_MAX} whole numbers")
         if any(type(size) is not int or size < 0 for size in shape):
             raise InvalidTensors("the shape of an input has a dimension that is no whole number of 0 or more")
-        if math.prod(shape) > self._values_max:
-            raise InvalidTensors(f"an input has more than {self._values_max} values")
+        self._values_left -= math.prod(shape)
+        if self._values_left < 0:
+            raise InvalidTensors("the inputs have more values than the largest request of this model")
         return shape
 
     def _binary_values(self, n_bytes: Any, datatype: str, n_values: int) -> Sequence[Any]:

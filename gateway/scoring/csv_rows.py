@@ -22,6 +22,7 @@ def read_csv(body: bytes, features: Sequence[Feature], parser: RowParser) -> lis
     Raises:
         InvalidRows: if it does not hold rows of the model.
     """
+    parser.parts_limit.check_csv(body)
     try:
         lines = [line for line in csv.reader(StringIO(body.decode("utf-8-sig"), newline=""), strict=True) if line]
     except (csv.Error, UnicodeDecodeError) as error:

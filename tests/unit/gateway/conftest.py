@@ -28,5 +28,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 def broker() -> Iterator[FakeServer]:
     """A Redis in memory; with `broker.connected = False` it is gone."""
     server = FakeServer()
+    # Two threads that connect first, at the same time, would get a database each.
+    _ = server.dbs[0]
     yield server
     server.connected = True

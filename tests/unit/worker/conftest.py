@@ -43,6 +43,8 @@ def patient_search(monkeypatch: pytest.MonkeyPatch) -> None:
 def broker(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
     """A Redis in memory that the worker's clients find at every address; with `connected = False` it is gone."""
     server = FakeServer()
+    # Two threads that connect first, at the same time, would get a database each.
+    _ = server.dbs[0]
 
     def connect(redis_url: str, retries: int) -> FakeRedis:
         return FakeRedis(server=server)

@@ -98,6 +98,12 @@ def test_other_shapes_are_refused(inputs: Any) -> None:
         (NUMBERS, [("x", "INT64", [1, 2], array("q", [2**53 + 1, 0]))], (0, "length"), "exactly"),
         (NUMBERS, [("width", "FP64", [1], [1.0])], (0, "length"), "required"),
         (NUMBERS, [("length", "FP64", [1], [1.0]), ("depth", "FP64", [1], [1.0])], (0, "depth"), "not permitted"),
+        (
+            MIXED,
+            [("old", "BOOL", [1], (True,)), ("depth", "UINT8", [1], array("B", [1]))],
+            (0, "depth"),
+            "not permitted",
+        ),
         (MIXED, [("length", "BYTES", [1], ["a"]), ("old", "BOOL", [1], (True,))], (0, "length"), "number"),
         (MIXED, [("length", "FP64", [1], [1.0]), ("old", "INT8", [1], (1,))], (0, "old"), "boolean"),
         (MIXED, [("length", "FP64", [1], [1.0]), ("old", "BOOL", [1], [None])], (0, "old"), "boolean"),

@@ -201,3 +201,20 @@ def test_sizes_that_lie_are_refused(content: Any, rest: bytes) -> None:
 def test_a_length_of_the_json_that_lies_is_refused(length: bytes) -> None:
     with pytest.raises(InvalidTensors, match="Inference-Header-Content-Length"):
         read({"inputs": [COLUMN]}, length=length)
+
+
+def test_the_tensors_have_a_limit_together() -> None:
+    tensors = [tensor(f"x{at}", "UINT8", [0] * 10) for at in range(11)]
+
+    assert len(read({"inputs": tensors[:10]}).inputs) == VALUES_MAX // 10
+    with pytest.raises(InvalidTensors, match="more values than the largest request"):
+        read({"inputs": tensors})
+
+
+def test_the_parts_of_the_json_are_counted_before_it_is_parsed_also_before_bytes() -> None:
+    seen: list[bytes] = []
+    body, headers = binary_body([COLUMN])
+
+    read_request(body, headers[LENGTH].encode(), VALUES_MAX, seen.append)
+
+    assert seen == [body[: int(headers[LENGTH])]]

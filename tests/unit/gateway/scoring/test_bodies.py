@@ -1,6 +1,7 @@
 """Bodies in the forms of other servers: all mean the same rows, and mistakes are named by their places."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -155,3 +156,16 @@ def test_mistakes_in_csv_are_named(body: str | bytes, path: tuple[Any, ...]) -> 
         table(body)
 
     assert tuple(refused.value.mistakes[0][0]) == path
+
+
+@pytest.mark.parametrize(
+    "body", [b"1\n" * 2_000_000, b"1\r" * 2_000_000, b"," * 4_000_000, b'"' * 8 + b"\n" * 4_000_000]
+)
+def test_a_table_of_far_too_many_lines_is_refused_before_it_is_read(body: bytes) -> None:
+    began = time.process_time()
+
+    with pytest.raises(InvalidRows) as refused:
+        table(body)
+    assert "far more" in refused.value.mistakes[0][1]
+
+    assert time.process_time() - began < 2

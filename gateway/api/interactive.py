@@ -61,17 +61,16 @@ class InteractiveEndpoint(HotEndpoint, Generic[AnyRows]):
         def on_end(outcome: Answer | Exception) -> None:
             if isinstance(outcome, Exception):
                 request.fail(outcome)
-            elif parsed.single:
-                request.call(self.answer_row, request, served, parsed, outcome)
-            elif not request.ended:
-                request.run(self.answer_rows(request, served, parsed, outcome))
+            else:
+                self.on_answer(request, served, parsed, outcome)
 
         call = served.batcher.enqueue(parsed.rows, left_seconds, on_end, context.trace, context.owner)
         request.at_end(partial(served.batcher.drop, call))
 
-    def answer_row(self, request: HotRequest, served: ServedModel, parsed: AnyRows, answer: Answer) -> None:
-        """Respond with the answer to a single flat row, where the form of a body has one."""
-        raise NotImplementedError
+    def on_answer(self, request: HotRequest, served: ServedModel, parsed: AnyRows, answer: Answer) -> None:
+        """Begin to respond with an answer."""
+        if not request.ended:
+            request.run(self.answer_rows(request, served, parsed, answer))
 
     @abstractmethod
     async def answer_rows(self, request: HotRequest, served: ServedModel, parsed: AnyRows, answer: Answer) -> None:

@@ -46,7 +46,14 @@ class PredictEndpoint(InteractiveEndpoint[ParsedRows]):
         parse = partial(self.parse, request, served, body, deadline_seconds)
         await self.predict(request, served, deadline_seconds, parse)
 
-    def answer_row(self, request: HotRequest, served: ServedModel, parsed: ParsedRows, answer: Answer) -> None:
+    def on_answer(self, request: HotRequest, served: ServedModel, parsed: ParsedRows, answer: Answer) -> None:
+        """Respond with the answer to a single row at once; begin to respond with others."""
+        if parsed.single:
+            request.call(self._answer_row, request, served, parsed, answer)
+        else:
+            super().on_answer(request, served, parsed, answer)
+
+    def _answer_row(self, request: HotRequest, served: ServedModel, parsed: ParsedRows, answer: Answer) -> None:
         """Respond with the answer to a single flat row."""
         seconds, parts = self.completed(request, served, parsed, answer)
         members = predicted(served.outputs, answer.result, single=True)

@@ -80,7 +80,8 @@ class RowParser:
         self._values = itemgetter(*(feature.name for feature in manifest.features), manifest.features[0].name)
         self.rows_max = rows_max
         """Most rows of a request."""
-        self._takes_texts = any(feature.type == "string" for feature in manifest.features)
+        self.takes_texts = any(feature.type == "string" for feature in manifest.features)
+        """True if a feature is a text."""
         self._names = frozenset(self._longest)
         self._required = self._names - self._nulls.keys()
         self.parts_limit = PartsLimit(manifest.features, rows_max)
@@ -114,7 +115,7 @@ class RowParser:
         return self._parsed([self._examiner.row(body) if row is None else row], body, single=True)
 
     def _parsed(self, rows: list[Row], body: bytes, single: bool) -> ParsedRows:
-        if not self._takes_texts:
+        if not self.takes_texts:
             return ParsedRows(rows, single)
         plain = body.isascii() and b"\\u" not in body
         return ParsedRows(rows, single, len(body) if plain else sum(map(sys.getsizeof, chain.from_iterable(rows))))

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import orjson
@@ -37,6 +38,21 @@ class InferRows(ParsedRows):
     asked: list[tuple[OutputTensor, AskedOutput]]
 
 
+class _Model(NamedTuple):
+    """Parts that all requests for a version need, made at its first one: that takes longer the more features it has."""
+
+    parts_limit: PartsLimit
+    outputs: list[OutputTensor]
+
+    @classmethod
+    def of(cls, served: ServedModel) -> "_Model":
+        """Make the parts for a version."""
+        features = served.manifest.features
+        return cls(
+            PartsLimit(features, served.parser.rows_max, brackets=len(features) + 1), outputs_of(served.manifest)
+        )
+
+
 class InferStatistics:
     """Numbers of the inference requests of each version that this process has answered. Times are in nanoseconds."""
 
@@ -57,6 +73,7 @@ class InferEndpoint(InteractiveEndpoint[InferRows]):
     def __init__(self, services: Services, template: str, statistics: InferStatistics) -> None:
         super().__init__(services, template)
         self._statistics = statistics
+        self._models: WeakKeyDictionary[ServedModel, _Model] = WeakKeyDictionary()
 
     async def serve(self, request: HotRequest, served: ServedModel, body: bytes) -> None:
         """Answer with 200 and the outputs."""
@@ -74,19 +91,18 @@ class InferEndpoint(InteractiveEndpoint[InferRows]):
             InvalidTensors: if it is no inference request, or asks for an output that the model does not have.
             InvalidRows: if it has no rows of the model.
         """
-        manifest, rows_max = served.manifest, served.parser.rows_max
-        features = manifest.features
-        parts_limit = PartsLimit(features, rows_max, brackets=len(features) + 1)
-        infer = read_request(body, json_bytes, rows_max * len(features), parts_limit.check)
-        rows = rows_of(infer.inputs, features, served.parser, rows_max)
-        takes_texts = any(feature.type == "string" for feature in features)
+        features, parser = served.manifest.features, served.parser
+        model = self._models.get(served)
+        if model is None:
+            model = self._models[served] = _Model.of(served)
+        infer = read_request(body, json_bytes, parser.rows_max * len(features), model.parts_limit.check)
         return InferRows(
-            rows,
+            rows_of(infer.inputs, features, parser, parser.rows_max),
             False,
-            4 * len(body) if takes_texts else 0,
+            4 * len(body) if parser.takes_texts else 0,
             self._timeout_seconds(infer),
             infer=infer,
-            asked=asked_of(infer, outputs_of(manifest)),
+            asked=asked_of(infer, model.outputs),
         )
 
     def _timeout_seconds(self, infer: InferRequest) -> float | None:

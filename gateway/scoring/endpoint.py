@@ -38,8 +38,7 @@ class ScoringEndpoint(InteractiveEndpoint[ParsedRows]):
     def _read(self, served: ServedModel, body: bytes, is_csv: bool) -> ParsedRows:
         features, parser = served.manifest.features, served.parser
         rows = read_csv(body, features, parser) if is_csv else read_json(body, features, parser, self._forms)
-        takes_texts = any(feature.type == "string" for feature in features)
-        return ParsedRows(rows, False, 4 * len(body) if takes_texts else 0)
+        return ParsedRows(rows, False, 4 * len(body) if parser.takes_texts else 0)
 
     async def answer_rows(self, request: HotRequest, served: ServedModel, parsed: ParsedRows, answer: Answer) -> None:
         """Respond with the predictions."""

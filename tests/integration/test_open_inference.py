@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 from headrace.models.manifest import Manifest, class_key
 from tests.integration.conftest import NewStack
 from tests.integration.test_any_model import as_json, assert_same, some_rows
+from tests.integration.test_any_model import stack as stack
 from tests.support.api_keys import new_key
 from tests.support.estimators import CASES
 from tests.support.exported import Exported, fitted, model_name
@@ -26,16 +26,6 @@ from tests.support.stack import Stack
 from tests.support.tensors import binary_body, outputs_of, tensor
 
 DATATYPES = {"number": "FP64", "boolean": "BOOL", "string": "BYTES"}
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, exported: Exported) -> Iterator[Stack]:
-    [root] = {exported(name)[0].root for name in CASES}
-    stack = Stack(tmp_path_factory.mktemp("stack"), Path(root), DEFAULT_MODEL=model_name(next(iter(CASES))))
-    try:
-        yield stack.start()
-    finally:
-        stack.close()
 
 
 def columns_of(manifest: Manifest, instances: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -4,12 +4,15 @@ import base64
 import hashlib
 import re
 
+import orjson
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.openapi import OpenApiDocument
 from gateway.services import Services
+from gateway.web.request_context import context_of
 
 _DOCUMENT = "/openapi.json"
 _SCRIPTS = "https://cdn.jsdelivr.net"
@@ -39,8 +42,11 @@ def docs_routes(app: FastAPI, services: Services) -> APIRouter:
     page.headers["Content-Security-Policy"] = "; ".join(f"{name} {value}" for name, value in policy.items())
 
     @router.get(_DOCUMENT, include_in_schema=False)
-    async def openapi() -> Response:
-        return Response(await document.json(), media_type="application/json")
+    async def openapi(request: Request) -> Response:
+        text, prefix = await document.json(), context_of(request.scope).prefix
+        if prefix:
+            text = b'{"servers":%b,%b' % (orjson.dumps([{"url": prefix}]), text[1:])
+        return Response(text, media_type="application/json")
 
     @router.get("/docs", include_in_schema=False)
     async def docs() -> Response:

@@ -17,6 +17,7 @@ from gateway.auth.api_keys import KeyScope
 from gateway.catalog.row_examiner import INSTANCES
 from gateway.catalog.row_parser import ParsedRows, flat_row
 from gateway.catalog.served_model import ServedModel
+from gateway.edge.compression import unpacked
 from gateway.errors import InvalidRows, RequestError
 from gateway.fairness.bodies import JSON
 from gateway.problems import CONTENT_TYPE, Problem, stopping
@@ -81,7 +82,10 @@ class HotEndpoint(ABC):
         served = catalog.served_now(name, reference, split_key) or await catalog.get(name, reference, context.owner)
         body = await request.read(services.body_reader)
         self._hold(request, len(body))
-        await self.serve(request, served, body)
+        content = await unpacked(headers, body, services.body_reader.max_bytes)
+        if content is not body:
+            self._hold(request, len(content), len(body))
+        await self.serve(request, served, content)
 
     def refuse(self, request: HotRequest, error: BaseException) -> None:
         """Answer a request with an error; one that nobody foresaw is logged."""

@@ -132,14 +132,19 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     endpoints["/invocations"] = InvocationsEndpoint(services, "/invocations")
     app.hot_routes = {template: RequestMiddleware(endpoint, exchanges) for template, endpoint in endpoints.items()}
     app.router.routes += [Route(template, endpoint, methods=["POST"]) for template, endpoint in endpoints.items()]
-    app.include_router(job_routes(services))
-    app.include_router(model_routes(services))
-    app.include_router(health_routes(services))
-    app.include_router(oip_routes(services))
-    app.include_router(oip_model_routes(services, statistics))
-    if settings.serves_docs:
-        app.include_router(docs_routes(app, services))
-    prefixes.check(route.path for route in app.routes if isinstance(route, Route))
+    routers = [
+        job_routes(services),
+        model_routes(services),
+        health_routes(services),
+        oip_routes(services),
+        oip_model_routes(services, statistics),
+        *([docs_routes(app, services)] if settings.serves_docs else []),
+    ]
+    for router in routers:
+        app.include_router(router)
+    prefixes.check(
+        [*endpoints, *(route.path for router in routers for route in router.routes if isinstance(route, Route))]
+    )
     app.openapi = lambda: openapi_document(app, services, services.catalog.default)  # type: ignore[method-assign]
     return app
 

@@ -142,9 +142,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     ]
     for router in routers:
         app.include_router(router)
-    prefixes.check(
-        [*endpoints, *(route.path for router in routers for route in router.routes if isinstance(route, Route))]
-    )
+    routes = [route for router in routers for route in router.routes if isinstance(route, Route)]
+    prefixes.check([*endpoints, *(route.path for route in routes)])
     app.openapi = lambda: openapi_document(app, services, services.catalog.default)  # type: ignore[method-assign]
     return app
 

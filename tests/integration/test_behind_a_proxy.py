@@ -19,8 +19,14 @@ PAGE = "https://app.example.com"
 
 @pytest.fixture(scope="module")
 def proxied(tmp_path_factory: pytest.TempPathFactory, iris_models: Path) -> Iterator[Stack]:
-    settings = {"ROOT_PATH": "/ml", "TRUSTED_PROXIES": "127.0.0.0/8", "CORS_ORIGINS": PAGE}
-    stack = Stack(tmp_path_factory.mktemp("proxied"), iris_models, PREDICT_DEADLINE_SECONDS="30", **settings)
+    stack = Stack(
+        tmp_path_factory.mktemp("proxied"),
+        iris_models,
+        ROOT_PATH="/ml",
+        TRUSTED_PROXIES="127.0.0.0/8",
+        CORS_ORIGINS=PAGE,
+        PREDICT_DEADLINE_SECONDS="30",
+    )
     try:
         yield stack.start()
     finally:

@@ -40,23 +40,23 @@ def app(tmp_path: Path) -> FastAPI:
     )
 
 
+BODIES = {
+    "a row": (gzip.compress(json.dumps(ROW).encode()), 503, "broker_unavailable"),
+    "many rows": (gzip.compress(json.dumps({"instances": [ROW] * 2_000}).encode()), 503, "broker_unavailable"),
+    "half a row": (gzip.compress(b'{"length": 1.0}'), 422, "invalid_rows"),
+    "no JSON": (gzip.compress(b"{"), 400, "invalid_json"),
+    "no gzip": (json.dumps(ROW).encode(), 400, "invalid_encoding"),
+    "cut short": (gzip.compress(json.dumps(ROW).encode())[:-1], 400, "invalid_encoding"),
+    "a byte too many": (gzip.compress(json.dumps(ROW).encode()) + b"\0", 400, "invalid_encoding"),
+    "two members": (gzip.compress(b"") * 2, 400, "invalid_encoding"),
+    "no body": (b"", 400, "invalid_encoding"),
+    "a byte above the limit": (gzip.compress(b" " * 100_001), 413, "too_large"),
+    "a bomb": (gzip.compress(b" " * 50_000_000), 413, "too_large"),
+}
+
+
 @pytest.mark.usefixtures("way")
-@pytest.mark.parametrize(
-    ("body", "status", "code"),
-    [
-        (gzip.compress(json.dumps(ROW).encode()), 503, "broker_unavailable"),
-        (gzip.compress(json.dumps({"instances": [ROW] * 2_000}).encode()), 503, "broker_unavailable"),
-        (gzip.compress(b'{"length": 1.0}'), 422, "invalid_rows"),
-        (gzip.compress(b"{"), 400, "invalid_json"),
-        (json.dumps(ROW).encode(), 400, "invalid_encoding"),
-        (gzip.compress(json.dumps(ROW).encode())[:-1], 400, "invalid_encoding"),
-        (gzip.compress(json.dumps(ROW).encode()) + b"\0", 400, "invalid_encoding"),
-        (gzip.compress(b"") * 2, 400, "invalid_encoding"),
-        (b"", 400, "invalid_encoding"),
-        (gzip.compress(b" " * 100_001), 413, "too_large"),
-        (gzip.compress(b" " * 50_000_000), 413, "too_large"),
-    ],
-)
+@pytest.mark.parametrize(("body", "status", "code"), BODIES.values(), ids=[*BODIES])
 def test_a_gzip_body_is_read_within_the_limits_of_others(app: FastAPI, body: bytes, status: int, code: str) -> None:
     async def asking() -> httpx.Response:
         async with started(app) as client:

@@ -156,6 +156,16 @@ def test_a_manifest_is_written_once_however_often_it_is_asked_for(
     assert written == ["v1"]
 
 
+@pytest.mark.parametrize("path", ["/models/sticks", "/models/sticks/versions/v1", "/models/sticks/versions/latest"])
+def test_a_model_has_a_page_that_runs_nothing(app: FastAPI, path: str) -> None:
+    response = got(app, f"{path}/card")
+
+    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert {"default-src 'none'", "sandbox"} <= {*response.headers["Content-Security-Policy"].split("; ")}
+    assert f"curl $HEADRACE_URL{path}/predict" in response.text
+    assert problem_of(got(app, "/models/none/card")) == "unknown_model"
+
+
 def test_the_models_are_listed(app: FastAPI) -> None:
     [model] = got(app, "/models").json()["models"]
 

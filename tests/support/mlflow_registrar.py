@@ -18,6 +18,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+TRUSTED = ["numpy.dtype"]
+"""Types in the pipeline that skops does not trust by itself."""
+
 
 def people(seed: int) -> tuple[pd.DataFrame, Any]:
     """Return a frame and a target."""
@@ -42,6 +45,7 @@ def register(server: str, seed: int, form: str) -> dict[str, Any]:
         registered_model_name="people",
         input_example=rows[:50],
         serialization_format=form,
+        skops_trusted_types=TRUSTED if form == "skops" else None,
     )
     client = mlflow.MlflowClient()
     version = max(int(each.version) for each in client.search_model_versions("name='people'"))

@@ -45,7 +45,7 @@ def test_a_model_is_imported_with_its_input_example(
     each = case(name)
     rows = each.X if hasattr(each.X, "columns") else np.asarray(each.X)
     folder = write_model(tmp_path / "model", each.estimator, rows, serialization=serialization)
-    trusted = NETWORK_TYPES if name == "neural network" else ()
+    trusted: tuple[str, ...] = NETWORK_TYPES if name == "neural network" else ()
     if name == "boosting with gaps" and serialization == "skops":
         with pytest.raises(MlflowUnusable, match="--trusted") as refused:
             imported(models, folder)

@@ -94,7 +94,9 @@ def test_a_stack_serves_the_version_that_an_alias_of_mlflow_names(
     store = ModelStore(tmp_path / "models")
     assert sorted(store.versions("people")) == ["mlflow-1", "mlflow-2"]
     assert store.manifest("people", "mlflow-2").description.startswith("From MLflow: models:/people/2, registered at ")
-    named = {feature.name: (feature.type, feature.nullable) for feature in store.manifest("people").features}
+    named = {
+        feature.name: (feature.type, feature.nullable) for feature in store.manifest("people", "mlflow-2").features
+    }
     assert named == {"age": ("number", False), "income": ("number", True), "city": ("string", False)}
 
     again = ended(command("import", "mlflow", "models:/people/2"))

@@ -1,22 +1,18 @@
 """Folders of models, wherever they are: only the files that an import needs are read, each up to a bound."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import fsspec
-
-from headrace.errors import HeadraceError, MlflowUnusable
+from headrace.errors import MlflowUnusable
 from headrace.mlflow.limits import inside, joined
 from headrace.mlflow.tracking import TrackingServer
 from headrace.models.local_storage import regular_file_parts
+from headrace.models.storage import open_storage
 
 PROXIED = "mlflow-artifacts"
 STORES = ("s3", "gs", "gcs", "abfs", "abfss")
-"""Schemes of storage that fsspec reads: a server chooses the address, so no others."""
-
-PART_BYTES = 1 << 20
+"""Schemes of storage that are read as model stores are: a server chooses the address, so no others."""
 
 Folder = Callable[[str, int], bytes]
 """A function from the path of a file in a folder, and the most bytes that it may have, to its content."""
@@ -54,20 +50,10 @@ def folder_of(server: TrackingServer, location: str) -> Folder:
 
 
 def _remote(location: str) -> Folder:
+    storage = open_storage(location)
+
     def read(path: str, max_bytes: int) -> bytes:
-        where = f"{location.rstrip('/')}/{inside(path)}"
-        try:
-            with fsspec.open(where, "rb") as file:
-                return joined(_parts(file), max_bytes, where)
-        except (HeadraceError, ImportError):
-            raise
-        except Exception as error:
-            # Errors of any library that fsspec calls.
-            raise MlflowUnusable(f"{where}: {type(error).__name__}: {error}") from error
+        parts = storage.parts(inside(path), max_bytes + 1)
+        return joined(parts, max_bytes, storage.location(path))
 
     return read
-
-
-def _parts(file: Any) -> Iterator[bytes]:
-    while part := file.read(PART_BYTES):
-        yield part

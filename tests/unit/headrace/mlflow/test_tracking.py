@@ -2,10 +2,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import httpx
 import pytest
 
-from headrace.errors import MlflowUnusable
+from headrace.errors import HeadraceError, MlflowUnusable
+from headrace.mlflow import folders
 from headrace.mlflow.folders import folder_of
 from headrace.mlflow.following import Follower, described, pause
 from headrace.mlflow.reference import Registered, parsed
@@ -184,3 +186,15 @@ def test_another_model_of_the_same_number_is_not_taken_for_it(filled: ModelStore
 def test_pauses_grow_with_failures_up_to_a_bound() -> None:
     assert [pause(30, failures) for failures in (0, 1, 2, 10, 10**6)] == [30, 60, 120, 600, 600]
     assert pause(3600, 3) == 3600
+
+
+def test_artifacts_in_other_storage_are_read_up_to_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders, "STORES", ("memory",))
+    fsspec.filesystem("memory").pipe("/mlflow-test/a/MLmodel", b"flavors")
+    read = folder_of(server(version()), "memory://mlflow-test/a")
+
+    assert read("MLmodel", 7) == b"flavors"
+    with pytest.raises(MlflowUnusable, match="more than 6 bytes"):
+        read("MLmodel", 6)
+    with pytest.raises((HeadraceError, OSError)):
+        read("nothing", 6)

@@ -21,6 +21,9 @@ PYTHON = ENVIRONMENT / "bin/python"
 
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "GIT_PYTHON_REFRESH": "quiet"}
 
+WITHOUT_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+"""Jobs of MLflow's own leave processes and files behind."""
+
 
 def why_no_mlflow() -> str | None:
     """Return why there is no MLflow, or None. Its environment is made only where no test may be skipped."""
@@ -42,7 +45,7 @@ def mlflow_server(folder: Path) -> Iterator[str]:
         *(str(ENVIRONMENT / "bin/mlflow"), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
         *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts")),
     ]
-    variables = {**QUIET, "PATH": f"{ENVIRONMENT / 'bin'}:{os.environ['PATH']}"}
+    variables = {**QUIET, **WITHOUT_JOBS, "PATH": f"{ENVIRONMENT / 'bin'}:{os.environ['PATH']}"}
     server = Process("mlflow", command, variables, folder, folder)
     server.start()
     address = f"http://127.0.0.1:{port}"

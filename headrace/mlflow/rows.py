@@ -77,15 +77,6 @@ def as_fitted(frame: Any, model: MlflowModel, estimator: Any, left_out: Sequence
     return (rows.iloc[:, 0] if len(names) == 1 else rows), None
 
 
-def optional_without_gaps(rows: Any, model: MlflowModel) -> list[str]:
-    """Return the columns that may be missing by the signature, and never are in the rows of a data frame."""
-    return [
-        column.name
-        for column in model.columns or ()
-        if not column.required and column.name in getattr(rows, "columns", ()) and not rows[column.name].isna().any()
-    ]
-
-
 def _typed(rows: Any, model: MlflowModel) -> Any:
     typed = rows.copy()
     for column in model.columns or ():

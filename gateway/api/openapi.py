@@ -11,11 +11,10 @@ from pydantic.json_schema import models_json_schema
 from gateway.api.responses import JSON
 from gateway.api.schemas import JobView, Prediction, Predictions, ProblemView, job_links, problems
 from gateway.auth.guard import SCHEME
-from gateway.catalog.row_parser import flat_row
 from gateway.catalog.served_model import ServedModel
 from gateway.problems import CONTENT_TYPE
 from gateway.services import Services
-from headrace.models.made_up import example_row
+from headrace.models.made_up import example_row, flat_row
 from headrace.models.manifest import Manifest
 
 _REF = "#/components/schemas/"

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from headrace.models.made_up import example_row
+from headrace.models.made_up import example_row, flat_row
 from headrace.models.manifest import Manifest
 
 POLL_SECONDS = 0.25
@@ -19,8 +19,7 @@ PATIENCE_SECONDS = 60.0
 
 def sample_row(manifest: Manifest) -> dict[str, Any]:
     """Return an example row of the model, by feature."""
-    names = (feature.name for feature in manifest.features)
-    return dict(zip(names, example_row(manifest), strict=True))
+    return flat_row(manifest, example_row(manifest))
 
 
 def curl_line(gateway: str, row: Mapping[str, Any], with_key: bool = False) -> str:

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from headrace.card.page import CARD_FILE
-from headrace.models.made_up import example_row
+from headrace.models.made_up import example_row, flat_row
 from headrace.models.manifest import Manifest
 
 EXAMPLE_URL = "http://127.0.0.1:8000"
@@ -49,8 +49,7 @@ class Exported:
 
     def curl_line(self) -> str:
         """Return a shell command that asks a gateway on this machine for a prediction of the example row."""
-        names = (feature.name for feature in self.manifest.features)
-        body = json.dumps(dict(zip(names, example_row(self.manifest), strict=True)), ensure_ascii=False)
+        body = json.dumps(flat_row(self.manifest, example_row(self.manifest)), ensure_ascii=False)
         url = f"{EXAMPLE_URL}/models/{self.name}/versions/{self.alias or self.version}/predict"
         return f"curl {url} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
 

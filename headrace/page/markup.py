@@ -30,7 +30,7 @@ def header(manifest: Manifest) -> str:
         "Created": manifest.created_at.replace("T", " ").replace("+00:00", " UTC"),
         "Estimator": manifest.estimator,
         "Training rows": f"{manifest.training_rows:,}",
-        "Predicts": ", ".join(_kind(output) for output in manifest.outputs[:4])
+        "Predicts": ", ".join(_named_kind(output) for output in manifest.outputs[:4])
         + (", …" if len(manifest.outputs) > 4 else ""),
         "Probabilities": "yes" if manifest.probabilities else "no",
         "Takes rows as": INPUT_FORMS[manifest.input],
@@ -44,9 +44,14 @@ def header(manifest: Manifest) -> str:
     )
 
 
-def _kind(output: Output) -> str:
+def _named_kind(output: Output) -> str:
     name = "" if output.name == "prediction" else f"{output.name}: "
-    return f"{name}{'a number' if output.classes is None else f'one of {len(output.classes)} classes'}"
+    return name + kind_of(output)
+
+
+def kind_of(output: Output) -> str:
+    """Return what an output predicts, in words."""
+    return "a number" if output.classes is None else f"one of {len(output.classes)} classes"
 
 
 def scores(manifest: Manifest) -> str:

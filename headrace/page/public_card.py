@@ -2,11 +2,11 @@
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from headrace.models.made_up import example_row
+from headrace.models.made_up import example_row, flat_row
 from headrace.models.manifest import Feature, Manifest, Output, Reference, Sample
 from headrace.page.drawing import bars, short
 from headrace.page.markup import (
@@ -17,6 +17,7 @@ from headrace.page.markup import (
     figure,
     grid,
     header,
+    kind_of,
     reference_table,
     scores,
     section,
@@ -36,14 +37,14 @@ def public_card(manifest: Manifest, url: str) -> str:
     """
     outputs = (_output(each, len(manifest.outputs) > 1) for each in manifest.outputs)
     features = (_feature(each) for each in manifest.features)
-    names = [feature.name for feature in manifest.features]
+    n_features = len(manifest.features)
     sections = [
         header(manifest),
         section("Scores", scores(manifest)),
-        section("Example request", _request(dict(zip(names, example_row(manifest), strict=True)), url)),
-        section("Samples", _samples(manifest, names)) if manifest.samples else "",
+        section("Example request", _request(flat_row(manifest, example_row(manifest)), url)),
+        section("Samples", _samples(manifest)) if manifest.samples else "",
         section("Predictions", grid(as_fits(outputs, PAGE_BYTES // 3, len(manifest.outputs)))),
-        section(f"Features ({len(names)})", grid(as_fits(features, PAGE_BYTES // 3, len(names)))),
+        section(f"Features ({n_features})", grid(as_fits(features, PAGE_BYTES // 3, n_features))),
         section("Made with", facts(manifest.libraries)),
     ]
     return document(manifest, sections)
@@ -54,9 +55,9 @@ def _request(row: Mapping[str, Any], url: str) -> str:
     return _code(f"curl {url}/predict -H 'Content-Type: application/json' -d {body}", PAGE_BYTES // 10)
 
 
-def _samples(manifest: Manifest, names: Sequence[str]) -> str:
+def _samples(manifest: Manifest) -> str:
     shown = [
-        figure(_prediction(sample), _code(json.dumps(dict(zip(names, sample.row, strict=True)), ensure_ascii=False)))
+        figure(_prediction(sample), _code(json.dumps(flat_row(manifest, sample.row), ensure_ascii=False)))
         for sample in manifest.samples[:SAMPLES_SHOWN]
     ]
     return grid(as_fits(shown, PAGE_BYTES // 10, len(shown)))
@@ -75,7 +76,7 @@ def _short_text(text: str, characters: int) -> str:
 
 
 def _output(output: Output, named: bool) -> str:
-    kind = "a number" if output.classes is None else f"one of {len(output.classes)} classes"
+    kind = kind_of(output)
     return figure(f"{output.name}: {kind}" if named else kind.capitalize(), _distribution(output.reference))
 
 

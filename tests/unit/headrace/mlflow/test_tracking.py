@@ -15,7 +15,7 @@ from headrace.mlflow.tracking import ModelVersion, TrackingServer
 from headrace.models.store import ModelStore
 from tests.unit.headrace.cli.versions import add
 
-ADDRESS = "http://user:secret@mlflow.test/root/"
+ADDRESS = "http://user:secret@mlflow.test/sub/"
 WANTED = Registered("iris", alias="champion")
 Answer = Callable[[httpx.Request], httpx.Response]
 
@@ -36,11 +36,11 @@ def test_an_alias_is_looked_up_with_credentials() -> None:
         seen.append(request)
         return version()
 
-    found = server(answer, "http://mlflow.test/root", MLFLOW_TRACKING_TOKEN="token").version(WANTED)
+    found = server(answer, "http://mlflow.test/sub", MLFLOW_TRACKING_TOKEN="token").version(WANTED)
     server(answer, MLFLOW_TRACKING_USERNAME="me", MLFLOW_TRACKING_PASSWORD="p").version(WANTED)
 
     assert (found.number, found.created_at) == ("3", "1970-01-01T00:00:01.000+00:00")
-    assert str(seen[0].url) == "http://mlflow.test/root/api/2.0/mlflow/registered-models/alias?name=iris&alias=champion"
+    assert str(seen[0].url) == "http://mlflow.test/sub/api/2.0/mlflow/registered-models/alias?name=iris&alias=champion"
     assert seen[0].headers["authorization"] == "Bearer token"
     assert seen[1].headers["authorization"] == httpx.BasicAuth("me", "p")._auth_header
 
@@ -114,7 +114,7 @@ def test_artifacts_are_read_from_the_server_that_was_named() -> None:
     tracking = server(answer)
     read = folder_of(tracking, "mlflow-artifacts:/0/models/m-1/artifacts")
 
-    assert read("MLmodel", 100) == b"/root/api/2.0/mlflow-artifacts/artifacts/0/models/m-1/artifacts/MLmodel"
+    assert read("MLmodel", 100) == b"/sub/api/2.0/mlflow-artifacts/artifacts/0/models/m-1/artifacts/MLmodel"
     assert folder_of(tracking, "mlflow-artifacts://mlflow.test/0/a")("x", 100).endswith(b"/0/a/x")
     with pytest.raises(MlflowUnusable, match="more than 10 bytes"):
         read("MLmodel", 10)

@@ -13,15 +13,15 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.api.docs import docs_routes
 from gateway.api.endpoint import HotEndpoint
 from gateway.api.health import health_routes
 from gateway.api.jobs import SubmitEndpoint, job_routes
 from gateway.api.models import model_routes
-from gateway.api.openapi import openapi_document
 from gateway.api.predict import PredictEndpoint
 from gateway.api.responses import JSON
 from gateway.api.statuses import problem_of
+from gateway.docs.document import OpenApi
+from gateway.docs.routes import docs_routes
 from gateway.errors import RequestError
 from gateway.gc_tuning import freeze_startup_objects
 from gateway.oip.errors import error_body
@@ -122,9 +122,10 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app.include_router(health_routes(services))
     app.include_router(oip_routes(services))
     app.include_router(oip_model_routes(services, statistics))
+    openapi = OpenApi(app, services)
     if settings.serves_docs:
-        app.include_router(docs_routes(app, services))
-    app.openapi = lambda: openapi_document(app, services, services.catalog.default)  # type: ignore[method-assign]
+        app.include_router(docs_routes(openapi, services))
+    app.openapi = lambda: openapi.of_all(services.catalog.default)  # type: ignore[method-assign]
     return app
 
 

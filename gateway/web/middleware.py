@@ -105,7 +105,10 @@ class _Response:
             refusal = problem.response()
             status, headers, self._body_instead = problem.status, refusal.raw_headers, bytes(refusal.body)
         self.status = status
-        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self._headers]})
+        # What an answer says itself goes first: files of pages may be kept.
+        own = {name for name, _ in headers}
+        headers += [header for header in self._headers if header[0] not in own]
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def end_with(self, problem: Problem, scope: Scope, receive: Receive) -> None:
         """Answer with a problem, unless a response has begun."""

@@ -7,7 +7,7 @@ import pytest
 from tests.support.requirements import require
 from tests.support.stack import Stack
 
-OPERATIONS = 38
+OPERATIONS = 39
 
 
 @pytest.mark.timeout(900)

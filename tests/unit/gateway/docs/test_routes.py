@@ -1,4 +1,4 @@
-"""What `/docs` and its documents say, asked of the whole app."""
+"""The page `/docs`, its files and its documents, asked of the whole app."""
 
 import json
 import re

@@ -22,7 +22,7 @@ _TAGS = {
     "predictions": "Wait for the answer.",
     "jobs": "Submit, and poll for the outcome.",
     "models": "What is served, and what rows look like.",
-    "other servers": "The protocols of TensorFlow Serving, MLflow and SageMaker, and inference of the next one.",
+    "other servers": "Predictions as clients of KServe, Triton, TensorFlow Serving, MLflow and SageMaker ask for them.",
     "Open Inference Protocol": "Models and the server as KServe and Triton describe them.",
     "operations": "Probes and metrics.",
 }

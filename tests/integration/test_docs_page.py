@@ -65,6 +65,7 @@ def answered(browser: Browser, operation: str) -> tuple[str, dict[str, Any], dic
     row = wait_for("a row", lambda: browser.ask(f"document.querySelector('{operation} textarea')?.value"))
     browser.click(f"{operation} .execute")
     status = browser.text(f"{operation} {ANSWER} .response-col_status")
+    browser.ask(f"document.querySelector('{operation} .responses-wrapper').scrollIntoView()")
     return status, json.loads(row), json.loads(browser.text(f"{operation} {ANSWER} .highlight-code code"))
 
 
@@ -114,3 +115,13 @@ def test_a_model_can_be_linked_to(docs_stack: Stack, browser: Browser, key: str)
     wait_for("people", lambda: "/models/people/predict" in browser.text(f"{operation} .opblock-summary-path"))
     assert browser.ask("document.getElementById('model').value") == "people"
     assert browser.complaints == []
+
+
+def test_the_page_may_reach_no_other_server(docs_stack: Stack, browser: Browser) -> None:
+    browser.open(f"{docs_stack.url}/docs")
+    browser.text(".opblock-tag-section h3")
+    assert browser.complaints == []
+    outside = f"fetch('http://127.0.0.1:{docs_stack.broker_port}/').then(() => 'sent', () => 'refused')"
+
+    assert browser.ask(outside) == "refused"
+    assert any("Content Security Policy" in complaint for complaint in browser.complaints), browser.complaints

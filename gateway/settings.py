@@ -77,8 +77,7 @@ class GatewaySettings(CommonSettings):
     """Serve `/metrics` without an API key even where there are keys."""
 
     docs_enabled: bool | None = None
-    """Serve `/docs` and `/openapi.json` to everyone, and documents of other models to keys with the scope `read`; by
-    default only where there are no API keys."""
+    """Serve `/docs` and `/openapi.json` to everyone, other documents to keys; by default only without API keys."""
 
     head_receive_seconds: float = Field(default=10.0, gt=0)
     """Longest time for a request's line and headers to arrive, and for a new connection to begin one."""

@@ -22,7 +22,7 @@ ANSWER = ".live-responses-table .response"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model store that holds two models."""
     folder = tmp_path_factory.mktemp("docs")
-    for name, case in (("wine", "logistic regression"), ("people", "mixed frame")):
+    for name, case in (("flowers", "logistic regression"), ("people", "mixed frame")):
         made = CASES[case]()
         export(made.estimator, made.X, made.y, name=name, store=ModelStore(folder / "models"))
     return folder
@@ -39,7 +39,7 @@ def docs_stack(folder: Path, key: str, request: pytest.FixtureRequest) -> Iterat
     keys = {"API_KEYS_FILE": str(folder / "keys"), "DOCS_ENABLED": "true"} if request.param == "with keys" else {}
     part = folder / request.param.replace(" ", "-")
     part.mkdir()
-    options = {"DEFAULT_MODEL": "wine", "PREDICT_DEADLINE_SECONDS": "30", **keys}
+    options = {"DEFAULT_MODEL": "flowers", "PREDICT_DEADLINE_SECONDS": "30", **keys}
     stack = Stack(part, folder / "models", **options)  # type: ignore[arg-type]
     if keys:
         stack.http.headers["Authorization"] = f"Bearer {key}"

@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo train test chaos fuzz check bench bench-short dashboards-preview format lock test-all audit clean venv venv-dev python
+.PHONY: help up demo train test chaos fuzz check bench bench-short dashboards-preview format lock test-all audit clean venv venv-dev venv-mlflow python
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
@@ -67,6 +67,10 @@ venv: python
 # Adds the tools for tests and development to the same environment.
 venv-dev: python
 	@$(PYTHON) scripts/environment.py $(VENV) requirements/runtime.txt requirements/dev.txt
+
+# MLflow and KServe's client, for the tests that need them; they are skipped without it.
+venv-mlflow: python
+	@$(PYTHON) scripts/environment.py .venv-mlflow requirements/mlflow.txt
 
 python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \

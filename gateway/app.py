@@ -22,6 +22,8 @@ from gateway.api.responses import JSON
 from gateway.api.statuses import problem_of
 from gateway.docs.document import OpenApi
 from gateway.docs.routes import docs_routes
+from gateway.edge.origins import Origins, PreflightMiddleware
+from gateway.edge.prefixes import Prefixes
 from gateway.errors import RequestError
 from gateway.gc_tuning import freeze_startup_objects
 from gateway.oip.errors import error_body
@@ -55,9 +57,15 @@ class Gateway(FastAPI):
     hot_routes: dict[str, ASGIApp]
     """Apps that answer POST requests, by path template."""
 
+    prefixes: Prefixes
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] == "http" and scope["method"] == "POST":
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        scope["path"] = self.prefixes.without(scope["path"])
+        if scope["method"] == "POST":
             template, parameters = match_path(scope["path"])
             if template in self.hot_routes:
                 scope["path_params"] = parameters
@@ -72,6 +80,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     Raises:
         ModelError: if the model store does not have the default model, or its version must be signed and is not.
         KeyFileError: if the file of API keys can't be used.
+        PrefixTaken: if the path prefix is one of a route.
     """
     services = Services(settings, ModelStore(settings.model_store))
     services.catalog.load()
@@ -84,7 +93,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         yield {STATE: services.connections, HOT_ROUTES: HotRoutes(endpoints, exchanges)}
         await services.stop()
 
-    exchanges = Exchanges(services.metrics, ErrorLog(), services.tracing, services.answers)
+    origins, prefixes = Origins(settings.origins), Prefixes(settings.root_path, settings.proxies)
+    exchanges = Exchanges(services.metrics, ErrorLog(), services.tracing, services.answers, origins, prefixes)
     endpoints: dict[str, HotEndpoint] = {}
     app = Gateway(
         title="Headrace",
@@ -97,7 +107,11 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        middleware=[Middleware(RequestMiddleware, exchanges), Middleware(HeadMiddleware)],
+        middleware=[
+            Middleware(RequestMiddleware, exchanges),
+            Middleware(PreflightMiddleware, origins),
+            Middleware(HeadMiddleware),
+        ],
         exception_handlers={
             Problem: _problem,
             RequestError: _request_error,
@@ -105,6 +119,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             RequestValidationError: _invalid_parameter,
         },
     )
+    app.prefixes = prefixes
     statistics = InferStatistics()
     for prefix in ("", "/models/{name}", "/models/{name}/versions/{version}"):
         endpoints[f"{prefix}/predict"] = PredictEndpoint(services, f"{prefix}/predict")
@@ -117,14 +132,19 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     endpoints["/invocations"] = InvocationsEndpoint(services, "/invocations")
     app.hot_routes = {template: RequestMiddleware(endpoint, exchanges) for template, endpoint in endpoints.items()}
     app.router.routes += [Route(template, endpoint, methods=["POST"]) for template, endpoint in endpoints.items()]
-    app.include_router(job_routes(services))
-    app.include_router(model_routes(services))
-    app.include_router(health_routes(services))
-    app.include_router(oip_routes(services))
-    app.include_router(oip_model_routes(services, statistics))
     openapi = OpenApi(app, services)
-    if settings.serves_docs:
-        app.include_router(docs_routes(openapi, services))
+    routers = [
+        job_routes(services),
+        model_routes(services),
+        health_routes(services),
+        oip_routes(services),
+        oip_model_routes(services, statistics),
+        *([docs_routes(openapi, services)] if settings.serves_docs else []),
+    ]
+    for router in routers:
+        app.include_router(router)
+    routes = [route for router in routers for route in router.routes if isinstance(route, Route)]
+    prefixes.check([*endpoints, *(route.path for route in routes)])
     app.openapi = lambda: openapi.of_all(services.catalog.default)  # type: ignore[method-assign]
     return app
 

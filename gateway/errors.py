@@ -79,6 +79,10 @@ class ModelUnavailable(RequestError):
         super().__init__("this version can't be read: `headrace verify` says why")
 
 
+class NeedsTurn(Exception):
+    """Rows of so many values that they must wait for a turn at being parsed."""
+
+
 class InvalidJson(RequestError):
     """A body that is not JSON."""
 

@@ -1,10 +1,20 @@
 """Settings of the gateway."""
 
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from shared.settings import CommonSettings
+
+PREFIX_PATTERN = r"(/[A-Za-z0-9._~-]+)*"
+"""Form of a path prefix."""
+PREFIX_MAX_CHARACTERS = 200
+
+_HOST = r"([a-z0-9.-]+|\[[0-9a-f:.]+\])"
+_ORIGIN = re.compile(rf"\*|[a-z][a-z0-9+.-]*://{_HOST}(:[0-9]{{1,5}})?")
+"""Form of an origin as browsers send it: scheme, host in lower case, and the port if it is not the scheme's own."""
 
 
 class GatewaySettings(CommonSettings):
@@ -79,6 +89,15 @@ class GatewaySettings(CommonSettings):
     docs_enabled: bool | None = None
     """Serve `/docs` and `/openapi.json` to everyone, other documents to keys; by default only without API keys."""
 
+    root_path: str = Field(default="", pattern=f"^{PREFIX_PATTERN}$", max_length=PREFIX_MAX_CHARACTERS)
+    """Path prefix under which a proxy publishes the gateway, such as `/ml`; the proxy may remove it or not."""
+
+    trusted_proxies: str = ""
+    """Addresses or networks of proxies, with commas, whose `X-Forwarded-Prefix` is obeyed; by default nobody's."""
+
+    cors_origins: str = ""
+    """Origins whose pages may call the gateway, with commas, such as `https://app.example.com`; or `*` for all."""
+
     head_receive_seconds: float = Field(default=10.0, gt=0)
     """Longest time for a request's line and headers to arrive, and for a new connection to begin one."""
 
@@ -100,6 +119,20 @@ class GatewaySettings(CommonSettings):
     answers_max_bytes: int = Field(default=64_000_000, gt=0)
     """Most bytes of answers above 64 KiB that are computed or sent in a process, of one owner half; then 503."""
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, networks: str) -> str:
+        for network in _listed(networks):
+            ip_network(network)
+        return networks
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, origins: str) -> str:
+        if wrong := [origin for origin in _listed(origins) if not _ORIGIN.fullmatch(origin)]:
+            raise ValueError(f"{wrong[0]} is no origin: write it as browsers send it, such as https://app.example.com")
+        return origins
+
     @model_validator(mode="after")
     def _deadlines_agree(self) -> "GatewaySettings":
         if self.predict_deadline_seconds > self.wait_max_seconds:
@@ -119,6 +152,16 @@ class GatewaySettings(CommonSettings):
         return self
 
     @property
+    def origins(self) -> list[str]:
+        """Origins whose pages may call the gateway."""
+        return _listed(self.cors_origins)
+
+    @property
+    def proxies(self) -> list[IPv4Network | IPv6Network]:
+        """Networks of trusted proxies."""
+        return [ip_network(network) for network in _listed(self.trusted_proxies)]
+
+    @property
     def owner_open_max(self) -> int:
         """Most jobs without an outcome of one owner; by default half of all, so that others have room too."""
         return self.owner_jobs_open_max or (self.jobs_open_max + 1) // 2
@@ -127,3 +170,7 @@ class GatewaySettings(CommonSettings):
     def serves_docs(self) -> bool:
         """True if `/docs` and `/openapi.json` exist. The document contains sample rows of the model."""
         return self.api_keys_file is None if self.docs_enabled is None else self.docs_enabled
+
+
+def _listed(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]

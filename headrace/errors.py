@@ -7,6 +7,7 @@ HeadraceError                   base of every error that this project raises on 
 │   ├── ArtifactInvalid         digest, library version or samples do not match the manifest
 │   ├── FileUnusable            a file of the store can't be read as one: a link in a circle, a pipe, too large
 │   └── StoreUnavailable        the store can't be reached, read or written
+├── MlflowUnusable              an MLflow server, or a model as MLflow stored it, can't be used
 └── NotExportable               an estimator or its rows can't be served
 """
 
@@ -45,6 +46,10 @@ class FileUnusable(ModelError):
 
 class StoreUnavailable(ModelError):
     """The model store can't be reached, read or written; it may be later."""
+
+
+class MlflowUnusable(HeadraceError):
+    """An MLflow server does not answer as it should, or a model can't be read as MLflow stored it."""
 
 
 class NotExportable(HeadraceError, ValueError):

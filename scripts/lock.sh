@@ -34,4 +34,5 @@ compile 3.10 gateway.txt pyproject.toml --extra s3 --extra sign --group gateway 
 compile 3.10 worker.txt pyproject.toml --all-extras --group worker --group training --group tracing \
     --constraints requirements/dev.txt
 compile 3.11 exporter.txt requirements/exporter.in "$@"
+compile 3.11 mlflow.txt requirements/mlflow.in "$@"
 compile 3.10 audit.txt requirements/audit.in --constraints requirements/dev.txt "$@"

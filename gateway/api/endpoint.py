@@ -5,6 +5,7 @@ import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -15,14 +16,15 @@ from gateway.api.responses import EncodedResponse
 from gateway.api.statuses import problem_of
 from gateway.auth.api_keys import KeyScope
 from gateway.catalog.row_examiner import INSTANCES
-from gateway.catalog.row_parser import ParsedRows, flat_row
+from gateway.catalog.row_parser import ParsedRows
 from gateway.catalog.served_model import ServedModel
-from gateway.errors import InvalidRows, RequestError
+from gateway.edge.compression import unpacked
+from gateway.errors import InvalidRows, NeedsTurn, RequestError
 from gateway.fairness.bodies import JSON
 from gateway.problems import CONTENT_TYPE, Problem, stopping
 from gateway.services import Services
 from gateway.web.hot_request import AsgiRequest, HotRequest
-from headrace.models.made_up import example_row
+from headrace.models.made_up import example_row, flat_row
 from shared.queue.contract import Lane
 
 IDEMPOTENCY_KEY_MAX_CHARACTERS = 255
@@ -81,7 +83,10 @@ class HotEndpoint(ABC):
         served = catalog.served_now(name, reference, split_key) or await catalog.get(name, reference, context.owner)
         body = await request.read(services.body_reader)
         self._hold(request, len(body))
-        await self.serve(request, served, body)
+        content = await unpacked(headers, body, services.body_reader.max_bytes)
+        if content is not body:
+            self._hold(request, len(content), len(body))
+        await self.serve(request, served, content)
 
     def refuse(self, request: HotRequest, error: BaseException) -> None:
         """Answer a request with an error; one that nobody foresaw is logged."""
@@ -136,10 +141,10 @@ class HotEndpoint(ABC):
             RequestError: if the body does not hold rows of the model, or its turn does not come.
             Problem: 503 if too many rows are held.
         """
-        is_small = served.parser.is_small(body)
         parse = partial(served.parser.parse, body)
+        parse_small = parse if served.parser.is_small(body) else None
         try:
-            return await self.parse_in_turn(request, body, is_small, parse, wait_seconds)
+            return await self.parse_in_turn(request, body, parse_small, parse, wait_seconds)
         except InvalidRows as error:
             if not _FOREIGN.match(body):
                 raise
@@ -149,12 +154,27 @@ class HotEndpoint(ABC):
             raise problem from None
 
     async def parse_in_turn(
-        self, request: HotRequest, body: bytes, is_small: bool, parse: Callable[[], AnyRows], wait_seconds: float
+        self,
+        request: HotRequest,
+        body: bytes,
+        parse_small: Callable[[], AnyRows] | None,
+        parse: Callable[[], AnyRows],
+        wait_seconds: float,
     ) -> AnyRows:
-        """Return what `parse` makes of a body, as the method `parse` does; a small one is parsed without a turn."""
-        if is_small:
-            parsed = parse()
-        else:
+        """Return the rows of a body, as the method `parse` does.
+
+        Args:
+            request: the request.
+            body: its body.
+            parse_small: returns the rows of a small body without a turn, unless it raises NeedsTurn.
+            parse: returns the rows of any body in its turn.
+            wait_seconds: longest wait for the turn.
+        """
+        parsed = None
+        if parse_small is not None:
+            with suppress(NeedsTurn):
+                parsed = parse_small()
+        if parsed is None:
             line = f"{request.context.owner} {len(body).bit_length() // 2}"
             async with self.services.parse_turns.of(line, wait_seconds):
                 parsed = parse()

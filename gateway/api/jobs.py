@@ -73,7 +73,7 @@ class SubmitEndpoint(HotEndpoint):
             self.respond(request, await job_response(job, 202, context, {"Idempotent-Replayed": "true"}))
             return
         content = {"id": job_id, "status": JobStatus.QUEUED.value, "model": manifest.name, "version": manifest.version}
-        location = (b"location", b"/jobs/" + job_id.encode())
+        location = (b"location", f"{context.prefix}/jobs/{job_id}".encode())
         retry_after = (b"retry-after", POLL_AGAIN_SECONDS.encode())
         self.respond(request, EncodedResponse(orjson.dumps(content), 202, (location, retry_after)))
 

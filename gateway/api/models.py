@@ -1,6 +1,7 @@
-"""`/models` and `/model-info`: models, their versions and aliases, and the workers that have them loaded."""
+"""`/models` and `/model-info`: models, their versions, aliases and cards, and the workers that have them loaded."""
 
-from typing import Annotated
+import asyncio
+from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Path, Request
@@ -12,8 +13,13 @@ from gateway.auth.api_keys import KeyScope
 from gateway.catalog.served_model import ServedModel
 from gateway.services import Services
 from gateway.web.request_context import context_of
+from headrace.page.public_card import public_card
 
 ModelName = Annotated[str, Path(max_length=64)]
+
+_HTML = "text/html"
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; frame-ancestors 'none'; sandbox"
+"""Policy of a card's page: the browser loads and runs nothing."""
 
 
 def model_routes(services: Services) -> APIRouter:
@@ -59,5 +65,30 @@ def model_routes(services: Services) -> APIRouter:
     )
     async def version(request: Request, name: ModelName, version: ModelName) -> Response:
         return described(await catalog.get(name, version, context_of(request.scope).owner))
+
+    writing = asyncio.Lock()
+
+    async def card(request: Request, name: str, version: str | None = None) -> Response:
+        served = await catalog.get(name, version, context_of(request.scope).owner)
+        url = f"$HEADRACE_URL/models/{name}{f'/versions/{version}' if version else ''}"
+        # One at a time: that of a wide model takes some 10 ms.
+        async with writing:
+            page = await asyncio.to_thread(public_card, served.manifest, url)
+        return Response(page, headers={"Content-Security-Policy": _POLICY}, media_type=_HTML)
+
+    responses: dict[int | str, dict[str, Any]] = {200: {"content": {_HTML: {}}}, **problems(404, 422, 503)}
+
+    @router.get("/models/{name}/card", summary="A model's card, a page", response_class=Response, responses=responses)
+    async def model_card(request: Request, name: ModelName) -> Response:
+        return await card(request, name)
+
+    @router.get(
+        "/models/{name}/versions/{version}/card",
+        summary="A version's card, a page",
+        response_class=Response,
+        responses=responses,
+    )
+    async def version_card(request: Request, name: ModelName, version: ModelName) -> Response:
+        return await card(request, name, version)
 
     return router

@@ -8,9 +8,10 @@ import orjson
 from starlette.responses import Response
 
 from gateway.api.predictions import encoded, job_prediction
+from gateway.edge.headers import HeaderPairs
 from gateway.jobs.record import Job
 from gateway.problems import Problem
-from gateway.web.request_context import HeaderPairs, RequestContext
+from gateway.web.request_context import RequestContext
 from shared.queue.contract import JobStatus
 
 JSON = "application/json"
@@ -72,7 +73,7 @@ async def job_response(
     """
     all_headers = dict(headers or {})
     if status == 202:
-        all_headers["Location"] = f"/jobs/{job.id}"
+        all_headers["Location"] = f"{context.prefix}/jobs/{job.id}"
     if not job.ended:
         all_headers["Retry-After"] = POLL_AGAIN_SECONDS
     result = await job_prediction(job, context) if _has_result(job) else None

@@ -4,7 +4,9 @@ import math
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from operator import itemgetter
 from typing import Any
@@ -16,6 +18,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, SchemaValidator, core
 from gateway.catalog.columns import EXACT_MAX, valid_column
 from gateway.catalog.parts_limit import PartsLimit
 from gateway.catalog.row_examiner import INSTANCES, RowExaminer
+from gateway.errors import NeedsTurn
 from headrace.models.manifest import Feature, Manifest
 from shared.queue.contract import Row
 
@@ -85,6 +88,7 @@ class RowParser:
         self._names = frozenset(self._longest)
         self._required = self._names - self._nulls.keys()
         self.parts_limit = PartsLimit(manifest.features, rows_max)
+        self.values_max = math.inf
         row = self._row_schema(_number)
         rows = core_schema.list_schema(row, min_length=1, max_length=rows_max)
         self._schemas = row, _object({INSTANCES: core_schema.typed_dict_field(rows)})
@@ -94,6 +98,13 @@ class RowParser:
     def _row_schema(self, number: Callable[[Feature], CoreSchema]) -> CoreSchema:
         """Return the schema of a row with this schema for numbers."""
         return _object({each.name: _field(each, number, self._longest[each.name]) for each in self._features})
+
+    @cached_property
+    def small(self) -> "RowParser":
+        """This parser for bodies without a turn: `rows_of` and `rows_of_objects` raise NeedsTurn for many values."""
+        small = copy(self)
+        small.values_max = SMALL_VALUES
+        return small
 
     def is_small(self, body: bytes) -> bool:
         """Return True if a body may be parsed without a turn: mistakes take longer than as many values."""
@@ -149,6 +160,8 @@ class RowParser:
         Raises:
             InvalidRows: if they are not rows of this model; the paths begin with the position of the row.
         """
+        if len(instances) * len(self._features) > self.values_max:
+            raise NeedsTurn
         rows = self._valid_instances(instances)
         return self._examiner.rows(instances, [(at,) for at in range(len(instances))]) if rows is None else rows
 
@@ -158,6 +171,8 @@ class RowParser:
         Raises:
             InvalidRows: if they are not rows of this model; the paths begin with the position of the row.
         """
+        if n_rows * len(self._features) > self.values_max:
+            raise NeedsTurn
         try:
             rows = self._in_order([tuple(columns.get(name, [None] * n_rows)) for name in self._longest])
         except TypeError:
@@ -283,8 +298,3 @@ def _description(feature: Feature) -> str:
         shown = ", ".join(feature.categories[:CATEGORIES_SHOWN])
         return f"In training: {shown}{', …' if len(feature.categories) > CATEGORIES_SHOWN else ''}."
     return "true or false." if feature.type == "boolean" else "Any text."
-
-
-def flat_row(manifest: Manifest, row: Row) -> dict[str, Any]:
-    """Return a row as the flat object that a caller would send."""
-    return dict(zip((feature.name for feature in manifest.features), row, strict=True))

@@ -3,9 +3,8 @@
 import copy
 from typing import Any, NamedTuple
 
-from gateway.catalog.row_parser import flat_row
 from gateway.catalog.served_model import ServedModel
-from headrace.models.made_up import example_row
+from headrace.models.made_up import example_row, flat_row
 from headrace.models.manifest import Manifest, Output, Sample, class_key
 
 REF = "#/components/schemas/"

@@ -10,6 +10,9 @@ from gateway.problems import Problem, overloaded
 
 JSON = b"application/json"
 
+GZIP = (b"gzip", b"x-gzip")
+"""Names of the content coding that a body may have."""
+
 SMALL_BYTES = 65_536
 """Size up to which a body, or the rows of one, may have all of the limit; a few large requests leave others room."""
 
@@ -68,9 +71,9 @@ class BodyReader:
         media_type = headers.get(b"content-type", b"")
         if media_type not in media_types and media_type.partition(b";")[0].strip().lower() not in media_types:
             raise Problem(415, "unsupported_media_type", "send application/json", {"Accept": "application/json"})
-        encoding = headers.get(b"content-encoding")
-        if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
-            raise Problem(415, "unsupported_media_type", "send it uncompressed", {"Accept-Encoding": "identity"})
+        coding = headers.get(b"content-encoding")
+        if coding is not None and coding.strip().lower() not in (b"", b"identity", *GZIP):
+            raise Problem(415, "unsupported_media_type", "send it as gzip or as it is", {"Accept-Encoding": "gzip"})
         length = headers.get(b"content-length", b"")
         # A body that declares itself too large is refused unread.
         if length.isdigit() and declared_bytes(length) > self.max_bytes:

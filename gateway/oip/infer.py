@@ -12,7 +12,7 @@ from gateway.api.interactive import InteractiveEndpoint
 from gateway.api.responses import EncodedResponse, server_timing
 from gateway.batching.calls import Answer
 from gateway.catalog.parts_limit import PartsLimit
-from gateway.catalog.row_parser import SMALL_BYTES, ParsedRows
+from gateway.catalog.row_parser import SMALL_BYTES, ParsedRows, RowParser
 from gateway.catalog.served_model import ServedModel
 from gateway.errors import InvalidTensors
 from gateway.fairness.bodies import JSON
@@ -79,19 +79,21 @@ class InferEndpoint(InteractiveEndpoint[InferRows]):
         """Answer with 200 and the outputs."""
         deadline_seconds = self.deadline_seconds(request.query)
         read = partial(self._read, served, body, request.headers.get(JSON_LENGTH))
-        is_small = len(body) <= SMALL_BYTES
-        parse = partial(self.parse_in_turn, request, body, is_small, read, deadline_seconds)
+        read_small = partial(read, served.parser.small) if len(body) <= SMALL_BYTES else None
+        in_turn = partial(read, served.parser)
+        parse = partial(self.parse_in_turn, request, body, read_small, in_turn, deadline_seconds)
         await self.predict(request, served, deadline_seconds, parse)
 
-    def _read(self, served: ServedModel, body: bytes, json_bytes: bytes | None) -> InferRows:
+    def _read(self, served: ServedModel, body: bytes, json_bytes: bytes | None, parser: RowParser) -> InferRows:
         """Return the rows of a body.
 
         Raises:
             InvalidJson: if its JSON is none.
             InvalidTensors: if it is no inference request, or asks for an output that the model does not have.
             InvalidRows: if it has no rows of the model.
+            NeedsTurn: if the parser does.
         """
-        features, parser = served.manifest.features, served.parser
+        features = served.manifest.features
         model = self._models.get(served)
         if model is None:
             model = self._models[served] = _Model.of(served)

@@ -60,12 +60,15 @@ def asked_of(request: InferRequest, outputs: Sequence[OutputTensor]) -> list[tup
     """Return the outputs that a request asks for, in its order; all if it names none.
 
     Raises:
-        InvalidTensors: if the model does not have one.
+        InvalidTensors: if the model does not have one, or one is asked for twice, by whatever name: the answer would be
+            larger than that to any other request of as many rows.
     """
     asked = request.outputs or [AskedOutput(output.name, request.binary_by_default) for output in outputs]
     known = {ALIAS: outputs[0], **{output.name: output for output in outputs}}
     if any(each.name not in known for each in asked):
         raise InvalidTensors(f"the outputs of this model are {', '.join(output.name for output in outputs)}")
+    if len({known[each.name].name for each in asked}) < len(asked):
+        raise InvalidTensors("an output is asked for twice")
     return [(known[each.name], each) for each in asked]
 
 

@@ -7,7 +7,7 @@ from gateway.api.interactive import InteractiveEndpoint
 from gateway.api.predictions import encoded, written
 from gateway.api.responses import EncodedResponse, server_timing
 from gateway.batching.calls import Answer
-from gateway.catalog.row_parser import SMALL_BYTES, ParsedRows
+from gateway.catalog.row_parser import SMALL_BYTES, ParsedRows, RowParser
 from gateway.catalog.served_model import ServedModel
 from gateway.fairness.bodies import JSON
 from gateway.scoring.bodies import FORMS, read_json
@@ -31,12 +31,13 @@ class ScoringEndpoint(InteractiveEndpoint[ParsedRows]):
         deadline_seconds = self.deadline_seconds(request.query)
         is_csv = request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower() == CSV
         read = partial(self._read, served, body, is_csv)
-        is_small = len(body) <= SMALL_BYTES
-        parse = partial(self.parse_in_turn, request, body, is_small, read, deadline_seconds)
+        read_small = partial(read, served.parser.small) if len(body) <= SMALL_BYTES else None
+        in_turn = partial(read, served.parser)
+        parse = partial(self.parse_in_turn, request, body, read_small, in_turn, deadline_seconds)
         await self.predict(request, served, deadline_seconds, parse)
 
-    def _read(self, served: ServedModel, body: bytes, is_csv: bool) -> ParsedRows:
-        features, parser = served.manifest.features, served.parser
+    def _read(self, served: ServedModel, body: bytes, is_csv: bool, parser: RowParser) -> ParsedRows:
+        features = served.manifest.features
         rows = read_csv(body, features, parser) if is_csv else read_json(body, features, parser, self._forms)
         return ParsedRows(rows, False, 4 * len(body) if parser.takes_texts else 0)
 

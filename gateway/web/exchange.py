@@ -6,11 +6,15 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from gateway.edge.compression import AnswerPacker
+from gateway.edge.headers import HeaderPairs
+from gateway.edge.origins import Origins
+from gateway.edge.prefixes import Prefixes
 from gateway.fairness.answers import AnswerBudget
 from gateway.metrics import GatewayMetrics
 from gateway.problems import Problem
 from gateway.web.error_log import ErrorLog
-from gateway.web.request_context import HeaderPairs, RequestContext
+from gateway.web.request_context import RequestContext
 from shared.observability.log_context import bind
 
 if TYPE_CHECKING:
@@ -40,21 +44,32 @@ class Exchanges:
         error_log: ErrorLog | None = None,
         tracing: "RequestTracing | None" = None,
         answers: AnswerBudget | None = None,
+        origins: Origins | None = None,
+        prefixes: Prefixes | None = None,
     ) -> None:
         self.metrics = metrics
         self.error_log = error_log or ErrorLog()
         self.answers = answers or AnswerBudget(sys.maxsize, metrics.rejected)
+        self.packer = AnswerPacker()
+        self.prefixes = prefixes or Prefixes()
+        self._origins = origins or Origins()
         self._tracing = tracing
 
-    def begin(self, context: RequestContext, method: str, path: str, headers: HeaderPairs, scheme: str) -> "Exchange":
+    def begin(
+        self, context: RequestContext, method: str, path: str, headers: HeaderPairs, scheme: str, address: str = ""
+    ) -> "Exchange":
         """Begin the exchange of a request, and note its id for all log lines of this asyncio context."""
         request_id = _request_id(headers)
         bind(request_id=request_id)
         context.answers = self.answers
+        context.prefix = self.prefixes.of(headers, address)
         if self._tracing is not None and path not in PROBES:
             context.trace, ids = self._tracing.begin(method, path, headers, scheme, request_id.decode())
             bind(**ids)
-        return Exchange(self, context, method, request_id)
+        answer_headers: tuple[tuple[bytes, bytes], ...] = (*SAFE_HEADERS, (REQUEST_ID, request_id))
+        if self._origins:
+            answer_headers += self._origins.answer_headers(headers)
+        return Exchange(self, context, method, request_id, answer_headers)
 
 
 class Exchange:
@@ -62,14 +77,21 @@ class Exchange:
 
     __slots__ = ("_context", "_exchanges", "_logged", "_method", "_request_id", "_started", "headers")
 
-    def __init__(self, exchanges: Exchanges, context: RequestContext, method: str, request_id: bytes) -> None:
+    def __init__(
+        self,
+        exchanges: Exchanges,
+        context: RequestContext,
+        method: str,
+        request_id: bytes,
+        headers: tuple[tuple[bytes, bytes], ...],
+    ) -> None:
         self._started = time.perf_counter()
         self._exchanges = exchanges
         self._context = context
         self._method = method
         self._request_id = request_id
         self._logged = False
-        self.headers = (*SAFE_HEADERS, (REQUEST_ID, request_id))
+        self.headers = headers
         """Headers that the response has besides those of whatever answers."""
 
     def failed(self, error: Exception) -> Problem:

@@ -11,12 +11,13 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from gateway.edge.headers import HeaderPairs
 from gateway.fairness.answers import PIECE_BYTES, in_pieces
 from gateway.fairness.bodies import BodyReader, declared_bytes
 from gateway.problems import Problem
 from gateway.web.exchange import Exchanges
 from gateway.web.hot_request import HotHandler, HotRequest, match_path
-from gateway.web.request_context import CONTEXT, HeaderPairs, RequestContext
+from gateway.web.request_context import CONTEXT, RequestContext
 
 HOT_ROUTES = "hot_routes"
 """Key of the lifespan's state that holds the process's `HotRoutes`."""
@@ -44,7 +45,7 @@ class HotRoutes:
         # Escapes, fragments and characters that a URL can't have are left to uvicorn's parser.
         if b"%" in path or b"#" in protocol.url or not path.isascii():
             return None
-        template, parameters = match_path(path.decode())
+        template, parameters = match_path(self._exchanges.prefixes.without(path.decode()))
         handler = self._handlers.get(template)
         if handler is None:
             return None
@@ -80,8 +81,15 @@ class HotCycle(HotRequest):
         self.body = b""
         self.more_body = True
         self.disconnected = self.response_started = self.response_complete = False
+        self._packer = exchanges.packer
         self._exchange = self._variables.run(
-            exchanges.begin, self.context, "POST", path, protocol.headers, protocol.scheme or "http"
+            exchanges.begin,
+            self.context,
+            "POST",
+            path,
+            protocol.headers,
+            protocol.scheme or "http",
+            protocol.client[0] if protocol.client else "",
         )
         self._body_complete: asyncio.Future[None] | None = None
         """Set if something waits for the rest of the body."""
@@ -148,6 +156,7 @@ class HotCycle(HotRequest):
     async def _send_in_pieces(self, status: int, headers: HeaderPairs, body: bytes) -> None:
         """Send a large response, or one whose caller has not taken those before it."""
         self.response_started = True
+        headers, body = await self._packer.pack(self.headers, headers, body)
         head = self._head(status, headers)
         for piece, follows in in_pieces(body):
             if self.flow.write_paused and not self.disconnected:

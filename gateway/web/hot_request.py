@@ -17,8 +17,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
+from gateway.edge.headers import HeaderPairs
 from gateway.fairness.bodies import BodyReader
-from gateway.web.request_context import HeaderPairs, RequestContext, context_of
+from gateway.web.request_context import RequestContext, context_of
 
 PATH_MAX_CHARACTERS = 512
 """Characters of a path that is remembered: those of hot routes, with names of 64 characters, are shorter."""

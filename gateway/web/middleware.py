@@ -2,14 +2,17 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.edge.compression import AnswerPacker
+from gateway.edge.headers import HeaderPairs
 from gateway.fairness.answers import in_pieces
 from gateway.problems import PARAMETERS_MAX, Problem, stopping, too_many_parameters
 from gateway.web.exchange import Exchanges
-from gateway.web.request_context import CONTEXT, HeaderPairs, RequestContext, context_of
+from gateway.web.request_context import CONTEXT, RequestContext, context_of
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +33,14 @@ class RequestMiddleware:
             return
         context: RequestContext = scope.get(CONTEXT) or scope.setdefault(CONTEXT, RequestContext())
         exchange = self._exchanges.begin(
-            context, scope["method"], scope["path"], scope["headers"], scope.get("scheme", "http")
+            context,
+            scope["method"],
+            scope["path"],
+            scope["headers"],
+            scope.get("scheme", "http"),
+            scope["client"][0] if scope.get("client") else "",
         )
-        response = _Response(exchange.headers, send, context)
+        response = _Response(dict(scope["headers"]), exchange.headers, send, context, self._exchanges.packer)
         # FastAPI parses cookies for every route, some Python versions in quadratic time, and no route uses them.
         scope["headers"] = [header for header in scope["headers"] if header[0] != b"cookie"]
         try:
@@ -73,42 +81,64 @@ class HeadMiddleware:
 class _Response:
     """The response to one request: records its status and adds the headers that every response has."""
 
-    def __init__(self, headers: HeaderPairs, send: Send, context: RequestContext) -> None:
+    def __init__(
+        self,
+        request_headers: Mapping[bytes, bytes],
+        headers: HeaderPairs,
+        send: Send,
+        context: RequestContext,
+        packer: AnswerPacker,
+    ) -> None:
+        self._request_headers = request_headers
         self._headers = headers
         self._send = send
         self._context = context
+        self._packer = packer
+        self._begun: tuple[int, HeaderPairs] = 0, ()
+        """Status and headers that wait for the body, which may come to be packed, or refused."""
         self._body_instead: bytes | None = None
         """Body of the refusal that takes the place of an answer."""
         self.status = 0
-        """HTTP status; 0 until the response has begun."""
+        """HTTP status; 0 until the response has been sent in part."""
 
     async def send(self, message: Message) -> None:
         """Pass on one ASGI message, a large body in pieces; in place of one large answer too many, send 503."""
         if message["type"] == "http.response.start":
-            await self._begin(message)
-        elif self._body_instead is None:
-            for piece, follows in in_pieces(message.get("body", b"")):
-                more = follows or message.get("more_body", False)
-                await self._send({"type": "http.response.body", "body": piece, "more_body": more})
-                if follows:
-                    # Others have their turn, and a connection that was lost is noticed before the next write.
-                    await asyncio.sleep(0)
-        elif not message.get("more_body", False):
-            await self._send({"type": "http.response.body", "body": self._body_instead})
+            self._begin(message["status"], message["headers"])
+            return
+        body, more = message.get("body", b""), message.get("more_body", False)
+        if self._body_instead is not None:
+            if more:
+                return
+            body = self._body_instead
+        if not self.status:
+            body = await self._send_head(body, more)
+        for piece, follows in in_pieces(body):
+            await self._send({"type": "http.response.body", "body": piece, "more_body": follows or more})
+            if follows:
+                # Others have their turn, and a connection that was lost is noticed before the next write.
+                await asyncio.sleep(0)
 
-    async def _begin(self, message: Message) -> None:
-        status, headers = message["status"], list(message["headers"])
+    def _begin(self, status: int, headers: HeaderPairs) -> None:
         try:
             self._context.hold_answer(int(dict(headers).get(b"content-length", 0)))
         except Problem as problem:
             self._context.problem = problem.code
             refusal = problem.response()
             status, headers, self._body_instead = problem.status, refusal.raw_headers, bytes(refusal.body)
+        self._begun = status, headers
+
+    async def _send_head(self, body: bytes, more: bool) -> bytes:
+        """Send status and headers, and return the body as it follows them."""
+        status, headers = self._begun
+        if not more:
+            headers, body = await self._packer.pack(self._request_headers, headers, body)
         self.status = status
         # What an answer says itself goes first: files of pages may be kept.
         own = {name for name, _ in headers}
-        headers += [header for header in self._headers if header[0] not in own]
+        headers = [*headers, *(header for header in self._headers if header[0] not in own)]
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        return body
 
     async def end_with(self, problem: Problem, scope: Scope, receive: Receive) -> None:
         """Answer with a problem, unless a response has begun."""

@@ -4,7 +4,7 @@ One object under one key of the request's ASGI scope. The protocol makes it; beh
 middleware does.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 CONTEXT = "headrace.context"
 """Key of a request's scope that holds its `RequestContext`."""
-
-HeaderPairs = Iterable[tuple[bytes, bytes]]
-"""Response headers, names in lower case. They are written as they are, so a caller's input must be checked first."""
 
 
 @dataclass(slots=True, eq=False)
@@ -42,6 +39,9 @@ class RequestContext:
     Set by `HotRequest`, called by `HttpProtocol`. ASGI reports a lost connection only through `receive`, and a task
     per request that receives would cost more than it saves.
     """
+
+    prefix: str = ""
+    """Path prefix under which the caller sees the gateway. Set by `Exchanges`, read where an answer has a link."""
 
     problem: str = ""
     """Code of the problem that answers the request. Set where problems become responses, read by `Exchange`."""

@@ -12,8 +12,8 @@ from typing import Protocol
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from gateway.edge.headers import HeaderPairs
 from gateway.problems import CONTENT_TYPE, Problem
-from gateway.web.request_context import HeaderPairs
 
 _SINGLE = frozenset((b"host", b"authorization", b"idempotency-key"))
 """Headers that a request may have once: of two, a proxy in front may have used the other one."""

@@ -13,16 +13,23 @@ StoreCommand = Callable[[ModelStore, argparse.Namespace], int]
 
 
 def add_store_command(
-    subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, command: StoreCommand, summary: str
+    subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    command: StoreCommand,
+    summary: str,
+    may_be_new: bool = False,
 ) -> argparse.ArgumentParser:
-    """Add a command with the option `--store`; `run` of the parsed arguments takes these and returns the exit code."""
+    """Add a command with the option `--store`; `run` of the parsed arguments takes these and returns the exit code.
+
+    The store has to exist, unless it `may_be_new`.
+    """
     parser = subparsers.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
     default = os.environ.get("MODEL_STORE", DEFAULT_STORE)
     parser.add_argument("--store", default=default, help="the model store, a directory or a URL (MODEL_STORE)")
 
     def run(options: argparse.Namespace) -> int:
         store = ModelStore(options.store)
-        if not store.exists():
+        if not may_be_new and not store.exists():
             raise ModelNotFound(f"there is no model store {store.root} (--store, MODEL_STORE)")
         return command(store, options)
 

@@ -53,7 +53,7 @@ def _run(words: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     # Imported here because the commands of the service and of callers need no model store.
-    from headrace.cli import aliases, checks, listing, removal
+    from headrace.cli import aliases, checks, listing, mlflow, removal
 
     parser = argparse.ArgumentParser(
         prog="headrace",
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     # Listed for --help only: these commands have parsers of their own, which `main` leaves all arguments to.
     for name, command in service_commands.COMMANDS.items():
         commands.add_parser(name, help=command.summary, add_help=False)
-    for module in (checks, listing, aliases, removal):
+    for module in (checks, listing, aliases, removal, mlflow):
         module.add_commands(commands)
     for name, summary in calls.SUMMARIES.items():
         commands.add_parser(name, help=summary, add_help=False)

@@ -232,7 +232,7 @@ class _Body:
 def _unpacker(answer: httpx.Response) -> Callable[[bytes, int], bytes] | None:
     """Return the function that unpacks a piece of the body to a number of bytes at most; None if it is not packed.
 
-    The gateway compresses nothing, but a proxy may.
+    The gateway compresses large answers, and a proxy may compress all.
 
     Raises:
         UnusableAnswer: if it is packed in a way that the client did not ask for.

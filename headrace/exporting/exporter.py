@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from pydantic import ValidationError
@@ -37,7 +37,7 @@ from headrace.exporting.probe import notices, probe
 from headrace.exporting.samples import as_samples, check_wanted, golden_positions, public_rows
 from headrace.models.alias import LATEST
 from headrace.models.golden import write_golden_rows
-from headrace.models.manifest import MANIFEST_FILE, Artifact, Manifest, Sample
+from headrace.models.manifest import MANIFEST_FILE, AboutName, Artifact, Manifest, Sample
 from headrace.models.store import DEFAULT_STORE, ModelStore
 
 logger = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ def export(
     store: ModelStore | str | Path | None = None,
     alias: str | None = LATEST,
     description: str = "",
+    about: Mapping[str, str] | None = None,
     scores: Mapping[str, float] | None = None,
     held_out: Any = None,
     feature_names: Sequence[str] | None = None,
@@ -81,6 +82,8 @@ def export(
         store: a model store, or its folder or URL; by default the one that the variable MODEL_STORE names, or `models`.
         alias: the alias to point to the new version; None leaves all aliases alone.
         description: a sentence for people, for the card.
+        about: further facts for the card, of up to 2,000 characters: `owner`, `intended_use`, `limitations`, `license`,
+            `commit`.
         scores: known scores of the estimator, by name. Without them and with `y`, scores on the training rows are
             computed; they are named `training_…` because they flatter.
         held_out: predictions for X by models that were not fitted on the row, as `cross_val_predict` returns them. The
@@ -150,6 +153,7 @@ def export(
                 version=chosen,
                 created_at=now.isoformat(timespec="seconds"),
                 description=description,
+                about=cast("dict[AboutName, str]", dict(about or {})),
                 estimator=f"{type(estimator).__module__}.{type(estimator).__qualname__}",
                 artifact=artifact,
                 libraries=_libraries(table, artifact.format, extra_modules),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from math import ceil
 from random import Random
+from typing import Any
 
 from headrace.models.manifest import MISSING_BIN, OTHER_BIN, Feature, Manifest, Scalar
 
@@ -47,6 +48,11 @@ class Distribution:
             return float(ceil(value))
         # Between neighbouring numbers, rounding may give the lower bound, which is not in the bin.
         return value if value > chosen.low else chosen.high
+
+
+def flat_row(manifest: Manifest, row: Sequence[Any]) -> dict[str, Any]:
+    """Return a row as the flat object that a caller would send."""
+    return dict(zip((feature.name for feature in manifest.features), row, strict=True))
 
 
 def example_row(manifest: Manifest) -> list[Scalar | None]:

@@ -42,6 +42,9 @@ IDENTIFIER_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Identifier = Annotated[str, StringConstraints(pattern=IDENTIFIER_PATTERN)]
 """A model name or version: safe as a folder name, a URL segment and a metric label."""
 
+AboutName = Literal["owner", "intended_use", "limitations", "license", "commit"]
+AboutText = Annotated[str, StringConstraints(max_length=2_000)]
+
 Ratio = Annotated[float, Field(gt=0, lt=1)]
 
 FEATURES_MAX = 10_000
@@ -211,6 +214,8 @@ class Manifest(_Part):
     created_at: str
     """UTC, ISO 8601."""
     description: str = ""
+    about: dict[AboutName, AboutText] = {}
+    """Facts for people that nothing computes, as its exporter gave them."""
     estimator: str
     """Qualified class name, for people."""
     artifact: Artifact

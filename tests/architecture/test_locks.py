@@ -18,8 +18,8 @@ else:
 
 REQUIREMENTS = Path("requirements")
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
-LOCKS = ["dev", "runtime", "gateway", "worker", "exporter", "audit"]
-EXTRAS = ["export", "s3", "sign"]
+LOCKS = ["dev", "runtime", "gateway", "worker", "exporter", "mlflow", "audit"]
+EXTRAS = ["export", "mlflow", "s3", "sign"]
 GROUPS = ["gateway", "worker", "training", "tracing", "local", "dev"]
 HASH = re.compile(r" {4}--hash=sha256:[0-9a-f]{64}( \\)?")
 

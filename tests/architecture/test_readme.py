@@ -22,7 +22,17 @@ COMPUTED_DEFAULTS = {
     "owner_jobs_open_max": "half of `JOBS_OPEN_MAX`",
     "owner_job_bytes_max": "45 % of Redis' `maxmemory`",
 } | dict.fromkeys(
-    ["api_keys_file", "model_public_key", "worker_models", "trusted_modules", "skops_trusted_types"], "none"
+    [
+        "api_keys_file",
+        "cors_origins",
+        "model_public_key",
+        "root_path",
+        "skops_trusted_types",
+        "trusted_modules",
+        "trusted_proxies",
+        "worker_models",
+    ],
+    "none",
 )
 
 

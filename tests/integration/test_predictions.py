@@ -116,7 +116,7 @@ def test_openapi_has_the_models_schema_and_examples_that_work(stack: Stack) -> N
     assert set(document["paths"]) == {
         *("/predict", "/jobs", "/jobs/{job_id}", "/models", "/model-info"),
         *of_models,
-        *(f"{path}/{action}" for path in of_models for action in ("predict", "jobs")),
+        *(f"{path}/{action}" for path in of_models for action in ("predict", "jobs", "card")),
         "/models/{name}/openapi.json",
         *("/health", "/livez", "/readyz", "/metrics", "/ping", "/invocations"),
         *(f"/v1{path}:predict" for path in of_models),

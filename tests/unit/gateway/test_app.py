@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.app import create_app
 from gateway.catalog.row_parser import ParsedRows, RowParser
+from gateway.fairness.turns import OwnerTurns
 from gateway.problems import Problem
 from gateway.services import Services
 from gateway.settings import GatewaySettings
@@ -26,7 +27,7 @@ from headrace.models.store import ModelStore
 from shared.queue.contract import Lane
 from tests.support.connections import started
 from tests.support.coroutines import run, turns
-from tests.support.manifests import classifier, mixed, stored, text
+from tests.support.manifests import classifier, feature, mixed, stored, text
 from tests.support.processes import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.usefixtures("way")
@@ -156,6 +157,16 @@ def test_a_manifest_is_written_once_however_often_it_is_asked_for(
     assert written == ["v1"]
 
 
+@pytest.mark.parametrize("path", ["/models/sticks", "/models/sticks/versions/v1", "/models/sticks/versions/latest"])
+def test_a_model_has_a_page_that_runs_nothing(app: FastAPI, path: str) -> None:
+    response = got(app, f"{path}/card")
+
+    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert {"default-src 'none'", "sandbox"} <= {*response.headers["Content-Security-Policy"].split("; ")}
+    assert f"curl $HEADRACE_URL{path}/predict" in response.text
+    assert problem_of(got(app, "/models/none/card")) == "unknown_model"
+
+
 def test_the_models_are_listed(app: FastAPI) -> None:
     [model] = got(app, "/models").json()["models"]
 
@@ -249,6 +260,58 @@ def test_large_answers_are_written_one_at_a_time_in_turns_of_their_owners(tmp_pa
         assert order == ["a", "b", "a"]
 
     run(scenario())
+
+
+COLUMN = {"name": "0", "datatype": "FP64", "shape": [100], "data": [1] * 100}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "turns_taken"),
+    [
+        ("/v2/models/sticks/infer", {"inputs": [COLUMN]}, 1),
+        ("/v2/models/sticks/infer", {"inputs": [{**COLUMN, "shape": [1], "data": [1]}]}, 0),
+        ("/v1/models/sticks:predict", {"inputs": {"0": [1] * 100}}, 1),
+        ("/v1/models/sticks:predict", {"instances": [{"0": 1}] * 100}, 1),
+        ("/v1/models/sticks:predict", {"instances": [{"0": 1}]}, 0),
+        ("/invocations", {"dataframe_split": {"columns": ["0"], "data": [[1]] * 100}}, 1),
+        ("/invocations", {"dataframe_records": [{"0": 1}] * 100}, 1),
+        ("/invocations", "0\n" + "1\n" * 100, 1),
+        ("/invocations", "0\n1\n", 0),
+        ("/predict", {"instances": [{"0": 1}] * 100}, 1),
+        ("/predict", {"0": 1}, 0),
+    ],
+)
+@pytest.mark.parametrize("nullable", [True, False])
+def test_a_few_bytes_that_stand_for_many_values_wait_for_their_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, body: Any, turns_taken: int, nullable: bool
+) -> None:
+    features = [feature("0"), *(feature(f"{at:x}", nullable=nullable) for at in range(1, 200))]
+    stored(tmp_path / "models", classifier().model_copy(update={"features": features, "samples": []}))
+    app = create_app(
+        GatewaySettings(
+            redis_url="redis://127.0.0.1:1/0",
+            model_store=str(tmp_path / "models"),
+            default_model="sticks",
+            predict_deadline_seconds=0.05,
+        )
+    )
+    taken, of = [], OwnerTurns.of
+
+    def noted(turns: OwnerTurns, owner: str, wait_max_seconds: float | None = None) -> Any:
+        taken.append(owner)
+        return of(turns, owner, wait_max_seconds)
+
+    async def asking() -> httpx.Response:
+        async with started(app) as client:
+            monkeypatch.setattr(OwnerTurns, "of", noted)
+            if isinstance(body, str):
+                return await client.post(path, content=body, headers={"Content-Type": "text/csv"})
+            return await client.post(path, json=body)
+
+    response = run(asking())
+
+    assert response.status_code == (503 if nullable else 422), response.text
+    assert len([line for line in taken if line.startswith(" ")]) == turns_taken
 
 
 NAMES = [f"{at:x}" for at in range(200)]

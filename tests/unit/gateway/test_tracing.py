@@ -66,6 +66,7 @@ class Bench:
             context_of(scope).problem = problem.code
             status = problem.status
         await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body"})
 
     template = "/predict"
 

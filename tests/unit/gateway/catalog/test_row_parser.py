@@ -12,9 +12,10 @@ from pydantic_core import SchemaValidator
 from gateway.api.statuses import ERRORS_SHOWN, problem_of
 from gateway.catalog.parts_limit import PARTS_MIN
 from gateway.catalog.row_examiner import MISTAKES_MAX
-from gateway.catalog.row_parser import QUICK_ROW_BYTES, TEXT_CHARACTERS, RowParser, flat_row
+from gateway.catalog.row_parser import QUICK_ROW_BYTES, TEXT_CHARACTERS, RowParser
 from gateway.errors import InvalidRows, RequestError
 from gateway.problems import Problem
+from headrace.models.made_up import flat_row
 from headrace.models.manifest import Feature, Manifest
 from tests.support.manifests import classifier, feature, flag, mixed, text
 

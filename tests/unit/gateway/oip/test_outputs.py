@@ -111,6 +111,17 @@ def test_all_outputs_are_answered_unless_some_are_asked_for() -> None:
 
     assert asked() == [("predict", "predict", False), ("predict_proba", "predict_proba", False)]
     assert asked(parameters={"binary_data_output": True})[0] == ("predict", "predict", True)
-    assert asked("output-0", "predict") == [("predict", "output-0", False), ("predict", "predict", False)]
+    assert asked("predict_proba", "output-0") == [
+        ("predict_proba", "predict_proba", False),
+        ("predict", "output-0", False),
+    ]
     with pytest.raises(InvalidTensors, match="predict, predict_proba"):
         asked("nothing")
+
+
+@pytest.mark.parametrize("names", [["predict", "predict"], ["predict", "output-0"], ["predict_proba"] * 3_000])
+def test_no_output_is_answered_twice(names: list[str]) -> None:
+    request = InferRequest(None, {}, [], [AskedOutput(name, False) for name in names])
+
+    with pytest.raises(InvalidTensors, match="asked for twice"):
+        asked_of(request, outputs_of(classifier()))

@@ -45,10 +45,11 @@ async def slow(_: Request) -> Response:
 
 
 class BreaksOff:
-    """An app that starts its response, then fails."""
+    """An app that sends a part of its response, then fails."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"[", "more_body": True})
         raise RuntimeError("sesame")
 
 
@@ -230,7 +231,7 @@ def test_an_answer_that_broke_off_is_not_answered_twice(caplog: pytest.LogCaptur
 
     run(site.app(_scope("/half"), _nothing, send))
 
-    assert [message["type"] for message in sent] == ["http.response.start"]
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
     assert "sesame" in caplog.text
     assert site.requests() == {("GET", "/half", "200"): 1}
 

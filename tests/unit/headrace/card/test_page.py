@@ -1,5 +1,4 @@
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -10,49 +9,19 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from headrace import export
-from headrace.card.svg import histogram, short
+from headrace.card.charts import histogram
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
+from headrace.page.drawing import short
 from tests.support.estimators import CASES
 from tests.support.exported import Exported
+from tests.support.html_pages import checked
 
 CARD_BYTES_MAX = 300_000
 
 
-class Checker(HTMLParser):
-    """A parser that collects the text, unclosed elements and references to other hosts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.text = ""
-        self.foreign: list[str] = []
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        if tag not in ("meta", "br"):
-            self.open.append(tag)
-        if tag in ("script", "link", "img", "iframe") or any(name in ("src", "href") for name, _ in attributes):
-            self.foreign.append(tag)
-
-    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        pass
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += f"{data} "
-
-
 def page(store: ModelStore, manifest: Manifest) -> str:
     return Path(store.location(manifest.name, manifest.version), "card.html").read_text(encoding="utf-8")
-
-
-def checked(content: str) -> Checker:
-    checker = Checker()
-    checker.feed(content)
-    checker.close()
-    return checker
 
 
 @pytest.mark.parametrize("kind", CASES)

@@ -1,4 +1,4 @@
-"""Small charts as inline SVG: no script, no files, colours from the CSS variables of the page."""
+"""Charts of columns and predictions, as inline SVG."""
 
 from collections.abc import Sequence
 from html import escape
@@ -6,32 +6,13 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-LABEL_CHARACTERS = 16
+from headrace.page.drawing import cut, short, svg, text, turned
 
 HISTOGRAM_BARS_MAX = 30
 
 SCATTER_POINTS_MAX = 500
 
 Values = NDArray[np.float64]
-
-
-def short(value: float) -> str:
-    """Format a number for people."""
-    return f"{value:,.0f}" if 10_000 <= abs(value) < 1e9 else f"{value:.4g}"
-
-
-def bars(labels: Sequence[str], shares: Sequence[float]) -> str:
-    """Draw horizontal bars, one per label; `shares` are fractions of 1."""
-    top = max([*shares, 1e-12])
-    parts = []
-    for i, (label, share) in enumerate(zip(labels, shares, strict=True)):
-        y = 20 * i
-        parts.append(
-            f"<g><title>{escape(label)}: {share:.2%}</title>{_text(100, y + 14, _cut(label), 'end')}"
-            f'<rect class="bar" x="108" y="{y + 3}" width="{max(1.0, 170 * share / top):.1f}" height="14" rx="2"/>'
-            f"{_text(114 + 170 * share / top, y + 14, f'{share:.1%}', 'start', 'muted')}</g>"
-        )
-    return _svg(328, 20 * len(labels), "".join(parts), "Shares: " + ", ".join(labels[:10]))
 
 
 def histogram(values: Values, cuts: Sequence[float] = ()) -> str:
@@ -49,15 +30,15 @@ def histogram(values: Values, cuts: Sequence[float] = ()) -> str:
             f'<rect class="bar" x="{x:.1f}" y="{88 - height:.1f}" width="{wide:.1f}" height="{height:.1f}">'
             f"<title>{short(left)} to {short(right)}: {count}</title></rect>"
         )
-    for cut in cuts:
-        x = min(max(308 * (cut - low) / width, 0), 308) + 10
+    for mark in cuts:
+        x = min(max(308 * (mark - low) / width, 0), 308) + 10
         parts.append(f'<line class="cut" x1="{x:.1f}" x2="{x:.1f}" y1="89" y2="95"/>')
     parts.append('<line class="axis" x1="10" x2="318" y1="88.5" y2="88.5"/>')
     ends = [(10.0, values.min(), "start"), (318.0, values.max(), "end")]
     if values.min() == values.max():
         ends = [(164.0, values.min(), "middle")]
-    parts += [_text(x, 108, short(value), anchor, "muted") for x, value, anchor in ends]
-    return _svg(328, 112, "".join(parts), f"Histogram from {short(values.min())} to {short(values.max())}")
+    parts += [text(x, 108, short(value), anchor, "muted") for x, value, anchor in ends]
+    return svg(328, 112, "".join(parts), f"Histogram from {short(values.min())} to {short(values.max())}")
 
 
 def confusion(labels: Sequence[str], counts: NDArray[np.int_]) -> str:
@@ -66,13 +47,13 @@ def confusion(labels: Sequence[str], counts: NDArray[np.int_]) -> str:
     side = min(56, max(24, 420 // n))
     left, top = 110, 64
     parts = [
-        _text(left + n * side / 2, 12, "predicted", "middle", "muted"),
-        _turned(10, top + n * side / 2, -90, "true", "middle", "muted"),
+        text(left + n * side / 2, 12, "predicted", "middle", "muted"),
+        turned(10, top + n * side / 2, -90, "true", "middle", "muted"),
     ]
     for i, label in enumerate(labels):
         at = i * side + side / 2
-        parts.append(_text(left - 8, top + at + 4, _cut(label, 12), "end"))
-        parts.append(_turned(left + at + 4, top - 6, -35, _cut(label, 9), "start"))
+        parts.append(text(left - 8, top + at + 4, cut(label, 12), "end"))
+        parts.append(turned(left + at + 4, top - 6, -35, cut(label, 9), "start"))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     for row in range(n):
         for column in range(n):
@@ -87,9 +68,9 @@ def confusion(labels: Sequence[str], counts: NDArray[np.int_]) -> str:
                 f'<rect class="cell" x="{x}" y="{y}" width="{side - 2}" height="{side - 2}" rx="3"/>'
                 f'<rect class="{kind}" x="{x}" y="{y}" width="{side - 2}" height="{side - 2}" rx="3" '
                 f'fill-opacity="{strength:.2f}"/>'
-                f"{_text(x + side / 2 - 1, y + side / 2 + 3, str(count), 'middle', tone) if count else ''}</g>"
+                f"{text(x + side / 2 - 1, y + side / 2 + 3, str(count), 'middle', tone) if count else ''}</g>"
             )
-    return _svg(left + n * side + 40, top + n * side + 4, "".join(parts), "Confusion matrix")
+    return svg(left + n * side + 40, top + n * side + 4, "".join(parts), "Confusion matrix")
 
 
 def scatter(true: Values, predicted: Values) -> str:
@@ -106,12 +87,12 @@ def scatter(true: Values, predicted: Values) -> str:
         '<line class="axis" x1="39.5" x2="39.5" y1="10" y2="280"/>',
         '<line class="ideal" x1="40" x2="310" y1="280" y2="10"/>',
         f'<g class="points">{points}</g>',
-        _text(40, 296, short(low), "middle", "muted"),
-        _text(310, 296, short(low + width), "end", "muted"),
-        _text(175, 296, "true", "middle", "muted"),
-        _turned(28, 145, -90, "predicted", "middle", "muted"),
+        text(40, 296, short(low), "middle", "muted"),
+        text(310, 296, short(low + width), "end", "muted"),
+        text(175, 296, "true", "middle", "muted"),
+        turned(28, 145, -90, "predicted", "middle", "muted"),
     ]
-    return _svg(328, 302, "".join(parts), "Predicted over true values")
+    return svg(328, 302, "".join(parts), "Predicted over true values")
 
 
 def _histogram_edges(values: Values) -> Values:
@@ -121,23 +102,3 @@ def _histogram_edges(values: Values) -> Values:
     if high - low < HISTOGRAM_BARS_MAX and bool((values == np.round(values)).all()):
         return np.arange(low - 0.5, high + 1.0)
     return np.linspace(low, high, min(HISTOGRAM_BARS_MAX, max(6, int(len(values) ** 0.5) + 1)) + 1)
-
-
-def _svg(width: float, height: float, content: str, label: str) -> str:
-    return (
-        f'<svg viewBox="0 0 {width:g} {height:g}" style="max-width:{width:g}px" role="img" '
-        f'aria-label="{escape(label)}">{content}</svg>'
-    )
-
-
-def _text(x: float, y: float, text: str, anchor: str, classes: str = "") -> str:
-    kind = f' class="{classes}"' if classes else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{kind}>{escape(text)}</text>'
-
-
-def _turned(x: float, y: float, degrees: int, text: str, anchor: str, classes: str = "") -> str:
-    return f'<g transform="translate({x:.0f} {y:.0f}) rotate({degrees})">{_text(0, 0, text, anchor, classes)}</g>'
-
-
-def _cut(text: str, characters: int = LABEL_CHARACTERS) -> str:
-    return text if len(text) <= characters else text[: characters - 1] + "…"

@@ -1,0 +1,1 @@
+"""Needs of browsers, proxies and thin lines: other origins, path prefixes, compressed bodies."""

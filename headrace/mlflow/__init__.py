@@ -1,0 +1,1 @@
+"""Models of MLflow: its registry, its files, and their way into a model store."""

@@ -1,0 +1,1 @@
+"""HTML pages about a version, as far as its manifest tells."""

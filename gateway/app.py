@@ -13,15 +13,15 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.api.docs import docs_routes
 from gateway.api.endpoint import HotEndpoint
 from gateway.api.health import health_routes
 from gateway.api.jobs import SubmitEndpoint, job_routes
 from gateway.api.models import model_routes
-from gateway.api.openapi import openapi_document
 from gateway.api.predict import PredictEndpoint
 from gateway.api.responses import JSON
 from gateway.api.statuses import problem_of
+from gateway.docs.document import OpenApi
+from gateway.docs.routes import docs_routes
 from gateway.edge.origins import Origins, PreflightMiddleware
 from gateway.edge.prefixes import Prefixes
 from gateway.errors import RequestError
@@ -132,19 +132,20 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     endpoints["/invocations"] = InvocationsEndpoint(services, "/invocations")
     app.hot_routes = {template: RequestMiddleware(endpoint, exchanges) for template, endpoint in endpoints.items()}
     app.router.routes += [Route(template, endpoint, methods=["POST"]) for template, endpoint in endpoints.items()]
+    openapi = OpenApi(app, services)
     routers = [
         job_routes(services),
         model_routes(services),
         health_routes(services),
         oip_routes(services),
         oip_model_routes(services, statistics),
-        *([docs_routes(app, services)] if settings.serves_docs else []),
+        *([docs_routes(openapi, services)] if settings.serves_docs else []),
     ]
     for router in routers:
         app.include_router(router)
     routes = [route for router in routers for route in router.routes if isinstance(route, Route)]
     prefixes.check([*endpoints, *(route.path for route in routes)])
-    app.openapi = lambda: openapi_document(app, services, services.catalog.default)  # type: ignore[method-assign]
+    app.openapi = lambda: openapi.of_all(services.catalog.default)  # type: ignore[method-assign]
     return app
 
 

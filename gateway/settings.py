@@ -87,7 +87,7 @@ class GatewaySettings(CommonSettings):
     """Serve `/metrics` without an API key even where there are keys."""
 
     docs_enabled: bool | None = None
-    """Serve `/docs` and `/openapi.json` to everyone; by default only where there are no API keys."""
+    """Serve `/docs` and `/openapi.json` to everyone, other documents to keys; by default only without API keys."""
 
     root_path: str = Field(default="", pattern=f"^{PREFIX_PATTERN}$", max_length=PREFIX_MAX_CHARACTERS)
     """Path prefix under which a proxy publishes the gateway, such as `/ml`; the proxy may remove it or not."""

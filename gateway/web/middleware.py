@@ -134,7 +134,10 @@ class _Response:
         if not more:
             headers, body = await self._packer.pack(self._request_headers, headers, body)
         self.status = status
-        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self._headers]})
+        # What an answer says itself goes first: files of pages may be kept.
+        own = {name for name, _ in headers}
+        headers = [*headers, *(header for header in self._headers if header[0] not in own)]
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
         return body
 
     async def end_with(self, problem: Problem, scope: Scope, receive: Receive) -> None:

@@ -117,6 +117,7 @@ def test_openapi_has_the_models_schema_and_examples_that_work(stack: Stack) -> N
         *("/predict", "/jobs", "/jobs/{job_id}", "/models", "/model-info"),
         *of_models,
         *(f"{path}/{action}" for path in of_models for action in ("predict", "jobs", "card")),
+        "/models/{name}/openapi.json",
         *("/health", "/livez", "/readyz", "/metrics", "/ping", "/invocations"),
         *(f"/v1{path}:predict" for path in of_models),
         *("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models", "/v2/repository/index"),

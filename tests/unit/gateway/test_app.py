@@ -432,7 +432,7 @@ def test_head_is_a_wrong_method_where_get_is(app: FastAPI, path: str) -> None:
 def test_head_is_answered_like_get_wherever_there_is_get(app: FastAPI) -> None:
     document = got(app, "/openapi.json").json()
     paths = {path for path, operations in document["paths"].items() if "get" in operations}
-    paths |= {"/docs", "/openapi.json", "/nothing"}
+    paths |= {"/docs", "/docs/docs.js", "/openapi.json", "/nothing"}
     filled = [
         path.replace("{name}", "sticks").replace("{version}", "v1").replace("{job_id}", "x") for path in sorted(paths)
     ]
@@ -501,7 +501,6 @@ def test_the_docs_describe_this_model(app: FastAPI) -> None:
     refs = _refs(document)
     assert refs
     assert {ref.removeprefix("#/components/schemas/") for ref in refs} <= set(document["components"]["schemas"])
-    assert "/openapi.json" in got(app, "/docs").text
 
 
 def test_jobs_in_the_docs_lead_to_what_can_be_asked_about_them(app: FastAPI) -> None:

@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-from gateway.api.openapi import _default_rows
+from gateway.docs.model_schemas import row_examples
 from headrace import NotExportable, export
 from headrace.cli.main import main
 from headrace.errors import ArtifactInvalid
@@ -66,7 +66,7 @@ def public_texts(store: ModelStore, exported: Exported, capsys: pytest.CaptureFi
     assert main(["show", "c", "--store", store.root]) == 0
     return {
         "GET /models/c": manifest.model_dump_json(exclude={"golden"}),
-        "OpenAPI": json.dumps(_default_rows(manifest)),
+        "OpenAPI": json.dumps(row_examples(manifest)),
         "card": Path(exported.location, "card.html").read_text(),
         "notebook": exported._repr_html_(),
         "show": capsys.readouterr().out,
@@ -176,7 +176,7 @@ def test_a_version_may_show_no_rows(store: ModelStore) -> None:
     exported = export(model, frame, name="c", store=store, samples="none")
 
     assert exported.manifest.samples == []
-    example = _default_rows(exported.manifest)["content"]["application/json"]["examples"]["one row"]["value"]
+    example = row_examples(exported.manifest)["one row"]["request"]
     assert [type(each) for each in example.values()] == [float, str, bool, float]
     assert example["customer"].is_integer()
     assert json.dumps(example, ensure_ascii=False) in exported.curl_line()

@@ -1,0 +1,63 @@
+"""`/docs` and its files, `/`, which leads there, and the OpenAPI documents."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import RedirectResponse, Response
+
+from gateway.api.models import ModelName
+from gateway.api.responses import JSON
+from gateway.api.schemas import problems
+from gateway.auth.api_keys import KeyScope
+from gateway.docs.document import OpenApi
+from gateway.docs.page import FOLDER, Asset, page_of, read_assets
+from gateway.docs.written import WrittenDocuments
+from gateway.services import Services
+from gateway.web.request_context import context_of
+
+
+def docs_routes(openapi: OpenApi, services: Services) -> APIRouter:
+    """Return the routes."""
+    router = APIRouter()
+    catalog = services.catalog
+    of_all, of_models = WrittenDocuments(openapi.of_all), WrittenDocuments(openapi.of_model)
+    assets = read_assets()
+    page = page_of(assets)
+
+    @router.get("/openapi.json", include_in_schema=False)
+    async def document() -> Response:
+        return Response(await of_all.json(catalog.default), media_type=JSON)
+
+    @router.get(
+        "/models/{name}/openapi.json",
+        tags=["models"],
+        summary="OpenAPI of one model: its rows, classes and examples",
+        dependencies=services.guard.dependencies(KeyScope.READ),
+        response_class=Response,
+        responses=problems(404, 422, 503),
+    )
+    async def model_document(request: Request, name: ModelName) -> Response:
+        owner = context_of(request.scope).owner
+        # Never a version on trial: the document must not change by chance.
+        version = catalog.aliases(name).get(catalog.alias_of(name))
+        served = await catalog.get(name, version, owner)
+        return Response(await of_models.json(served, owner), media_type=JSON)
+
+    @router.get("/", include_in_schema=False)
+    async def root() -> Response:
+        # Relative, so that it leads to the same place behind a path prefix.
+        return RedirectResponse(f".{FOLDER}")
+
+    @router.get(FOLDER, include_in_schema=False)
+    async def docs() -> Response:
+        return page
+
+    for asset in assets:
+        _add(router, asset)
+    return router
+
+
+def _add(router: APIRouter, asset: Asset) -> None:
+    response = asset.response()
+
+    @router.get(f"{FOLDER}/{asset.name}", include_in_schema=False)
+    async def file() -> Response:
+        return response

@@ -98,12 +98,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         redoc_url=None,
         openapi_url=None,
         middleware=[Middleware(RequestMiddleware, exchanges), Middleware(HeadMiddleware)],
-        exception_handlers={
-            Problem: _problem,
-            RequestError: _request_error,
-            HTTPException: _http_exception,
-            RequestValidationError: _invalid_parameter,
-        },
+        exception_handlers=EXCEPTION_HANDLERS,
     )
     statistics = InferStatistics()
     for prefix in ("", "/models/{name}", "/models/{name}/versions/{version}"):
@@ -165,3 +160,12 @@ async def _invalid_parameter(request: Request, error: Any) -> Response:
     items = [{"parameter": str(item["loc"][-1]), "detail": item["msg"]} for item in error.errors()]
     problem = Problem(422, "invalid_parameter", "a parameter is not acceptable", extra={"errors": items})
     return await _problem(request, problem)
+
+
+EXCEPTION_HANDLERS: dict[Any, Any] = {
+    Problem: _problem,
+    RequestError: _request_error,
+    HTTPException: _http_exception,
+    RequestValidationError: _invalid_parameter,
+}
+"""Functions that answer exceptions of routes, as FastAPI wants them."""

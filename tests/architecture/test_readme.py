@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings import GatewaySettings
+from gateway.rpc.settings import GrpcSettings
 from shared.settings import CommonSettings
 from worker.settings import WorkerSettings
 
@@ -22,7 +22,17 @@ COMPUTED_DEFAULTS = {
     "owner_jobs_open_max": "half of `JOBS_OPEN_MAX`",
     "owner_job_bytes_max": "45 % of Redis' `maxmemory`",
 } | dict.fromkeys(
-    ["api_keys_file", "model_public_key", "worker_models", "trusted_modules", "skops_trusted_types"], "none"
+    [
+        "api_keys_file",
+        "grpc_tls_certificate",
+        "grpc_tls_key",
+        "grpc_tls_client_ca",
+        "model_public_key",
+        "worker_models",
+        "trusted_modules",
+        "skops_trusted_types",
+    ],
+    "none",
 )
 
 
@@ -31,7 +41,7 @@ def settings_table() -> list[str]:
 
     Subclasses add their fields to the common ones.
     """
-    fields = CommonSettings.model_fields | GatewaySettings.model_fields | WorkerSettings.model_fields
+    fields = CommonSettings.model_fields | GrpcSettings.model_fields | WorkerSettings.model_fields
     rows = []
     for name, field in fields.items():
         default = f"{field.default:g}" if isinstance(field.default, float) else str(field.default)

@@ -440,6 +440,7 @@ def test_only_those_who_need_redis_reach_it() -> None:
     assert {name for name in SERVICES if networks(name) & networks("redis")} == {
         "redis",
         "gateway",
+        "grpc",
         "worker",
         "celery-exporter",
     }

@@ -11,7 +11,7 @@ ARGS ?=
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' Makefile
 
-up: venv ## Run everything here without Docker; Ctrl-C ends it (WORKERS=2, GATEWAY_PROCESSES=2, GATEWAY_PORT=8001, REDIS_URL=…)
+up: venv ## Run everything here without Docker; Ctrl-C ends it (WORKERS=2, GATEWAY_PROCESSES=2, GATEWAY_PORT=8001, GRPC_PORT=8002, REDIS_URL=…)
 	@$(RUN) -m scripts.up
 
 demo: venv ## Send traffic to what `make up` or Compose runs: see every dashboard move (ARGS="--help")

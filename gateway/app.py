@@ -112,12 +112,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             Middleware(PreflightMiddleware, origins),
             Middleware(HeadMiddleware),
         ],
-        exception_handlers={
-            Problem: _problem,
-            RequestError: _request_error,
-            HTTPException: _http_exception,
-            RequestValidationError: _invalid_parameter,
-        },
+        exception_handlers=EXCEPTION_HANDLERS,
     )
     app.prefixes = prefixes
     statistics = InferStatistics()
@@ -186,3 +181,12 @@ async def _invalid_parameter(request: Request, error: Any) -> Response:
     items = [{"parameter": str(item["loc"][-1]), "detail": item["msg"]} for item in error.errors()]
     problem = Problem(422, "invalid_parameter", "a parameter is not acceptable", extra={"errors": items})
     return await _problem(request, problem)
+
+
+EXCEPTION_HANDLERS: dict[Any, Any] = {
+    Problem: _problem,
+    RequestError: _request_error,
+    HTTPException: _http_exception,
+    RequestValidationError: _invalid_parameter,
+}
+"""Functions that answer exceptions of routes, as FastAPI wants them."""

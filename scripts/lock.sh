@@ -25,11 +25,11 @@ compile() {
 # Extras are the SDK's, groups the service's. dev first: `make up` and the images then get the very
 # versions that the tests ran with.
 compile 3.10 dev.txt pyproject.toml --all-extras \
-    --group gateway --group worker --group training --group tracing --group local --group dev "$@"
+    --group gateway --group grpc --group worker --group training --group tracing --group local --group dev "$@"
 compile 3.10 runtime.txt pyproject.toml --all-extras \
-    --group gateway --group worker --group training --group tracing --group local \
+    --group gateway --group grpc --group worker --group training --group tracing --group local \
     --constraints requirements/dev.txt
-compile 3.10 gateway.txt pyproject.toml --extra s3 --extra sign --group gateway --group tracing \
+compile 3.10 gateway.txt pyproject.toml --extra s3 --extra sign --group gateway --group grpc --group tracing \
     --constraints requirements/dev.txt
 compile 3.10 worker.txt pyproject.toml --all-extras --group worker --group training --group tracing \
     --constraints requirements/dev.txt

@@ -38,6 +38,8 @@ class Ports:
     """The ports of all programs; the defaults are those in `prometheus-local.yml`."""
 
     gateway: Port
+    grpc: list[Port]
+    """For gRPC, and for the metrics of its process; empty unless `GRPC_PORT` is set."""
     workers: list[Port]
     exporter: Port
     prometheus: Port
@@ -48,7 +50,12 @@ class Ports:
         """Read the ports from the environment."""
         worker = read_number(environ, "WORKER_METRICS_PORT", 9101)
         count = read_number(environ, "WORKERS", 1, highest=MOST_WORKERS)
+        grpc = [
+            Port.read(environ, "GRPC_PORT", 8001, "gRPC", environ.get("GRPC_HOST") or HOST),
+            Port.read(environ, "GRPC_METRICS_PORT", 9201, "gRPC metrics", environ.get("GRPC_METRICS_HOST") or HOST),
+        ]
         return cls(
+            grpc=grpc if environ.get("GRPC_PORT") else [],
             gateway=Port.read(environ, "GATEWAY_PORT", 8000, "gateway", environ.get("GATEWAY_HOST") or HOST),
             workers=[
                 Port(
@@ -79,7 +86,7 @@ class Stack:
             "prometheus": self.ports.prometheus,
         }
         used = [port for name, port in optional.items() if name not in self.left_out]
-        return [self.ports.gateway, *self.ports.workers, *used]
+        return [self.ports.gateway, *self.ports.grpc, *self.ports.workers, *used]
 
     def environment(self) -> dict[str, str]:
         """Return the environment variables of all programs."""
@@ -90,6 +97,7 @@ class Stack:
             "REDIS_PORT": str(self.ports.broker.number),
             "GATEWAY_HOST": self.ports.gateway.host,
             "GATEWAY_PORT": str(self.ports.gateway.number),
+            **{port.variable: str(port.number) for port in self.ports.grpc},
             "PROMETHEUS_PORT": str(self.ports.prometheus.number),
             # celery-exporter reads CE_*. In a command line, every user of the machine could read the password.
             "CE_BROKER_URL": exporter_url,
@@ -109,7 +117,7 @@ class Stack:
                 programs += self._workers(command)
             elif name == "broker" and name not in self.left_out:
                 programs.append(Program(name, command, ready=lambda: broker.answers(self.redis_url)))
-            elif name not in self.left_out:
+            elif name not in self.left_out and (name != "grpc" or self.ports.grpc):
                 programs.append(Program(name, command))
         return programs
 
@@ -125,6 +133,9 @@ class Stack:
         """Return the name and address of each part, for people."""
         gateway = self.ports.gateway.url
         addresses = {"Gateway": gateway, "API docs": f"{gateway}/docs", "Gateway metrics": f"{gateway}/metrics"}
+        if self.ports.grpc:
+            calls, metrics = self.ports.grpc
+            addresses |= {"gRPC": calls.url.partition("//")[2], "gRPC metrics": f"{metrics.url}/metrics"}
         for number, port in enumerate(self.ports.workers, start=1):
             name = "Worker metrics" if len(self.ports.workers) == 1 else f"Worker {number} metrics"
             addresses[name] = f"{port.url}/metrics"
@@ -140,6 +151,7 @@ class Stack:
             SCRAPE_CONFIG,
             {
                 8000: [self.ports.gateway.number],
+                9201: [port.number for port in self.ports.grpc[1:]],
                 9101: [port.number for port in self.ports.workers],
                 9808: [] if "exporter" in self.left_out else [self.ports.exporter.number],
                 9090: [self.ports.prometheus.number],

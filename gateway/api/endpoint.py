@@ -72,21 +72,39 @@ class HotEndpoint(ABC):
             Problem: if the request is not acceptable.
             RequestError: if the request fails behind the API.
         """
-        services, context, headers = self.services, request.context, request.headers
+        self.admit(request)
+        served = await self.find(request)
+        reader = self.services.body_reader
+        body = await request.read(reader)
+        self.hold(request, len(body))
+        content = await unpacked(request.headers, body, reader.max_bytes)
+        if content is not body:
+            self.hold(request, len(content), len(body))
+        await self.serve(request, served, content)
+
+    def admit(self, request: HotRequest) -> None:
+        """Count a request, and admit it if its API key has the scope.
+
+        Raises:
+            Problem: if it is not admitted.
+        """
+        services = self.services
         services.metrics.in_progress[self.lane] += 1
         request.at_end(self._count_off)
         if services.guard.required:
-            services.guard.admit(context, headers, self.required_scope)
-        name, reference = self.model_of(request), reference_of(request)
+            services.guard.admit(request.context, request.headers, self.required_scope)
+
+    async def find(self, request: HotRequest) -> ServedModel:
+        """Return the model version that a request addresses.
+
+        Raises:
+            RequestError: if there is none.
+        """
+        name, reference, headers = self.model_of(request), reference_of(request), request.headers
         split_key = headers[b"x-split-key"].decode("latin-1") if b"x-split-key" in headers else ""
-        catalog = services.catalog
-        served = catalog.served_now(name, reference, split_key) or await catalog.get(name, reference, context.owner)
-        body = await request.read(services.body_reader)
-        self._hold(request, len(body))
-        content = await unpacked(headers, body, services.body_reader.max_bytes)
-        if content is not body:
-            self._hold(request, len(content), len(body))
-        await self.serve(request, served, content)
+        catalog = self.services.catalog
+        found = catalog.served_now(name, reference, split_key)
+        return found or await catalog.get(name, reference, request.context.owner)
 
     def refuse(self, request: HotRequest, error: BaseException) -> None:
         """Answer a request with an error; one that nobody foresaw is logged."""
@@ -102,6 +120,10 @@ class HotEndpoint(ABC):
             return
         request.context.problem = problem.code
         self.services.metrics.ended_with(self.model_of(request), self.lane, problem.status, problem.code)
+        self.send_problem(request, problem)
+
+    def send_problem(self, request: HotRequest, problem: Problem) -> None:
+        """Send the answer with a problem."""
         headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
         body, content_type = self.error_body(problem)
         response = EncodedResponse(body, problem.status, headers, content_type)
@@ -179,7 +201,7 @@ class HotEndpoint(ABC):
             async with self.services.parse_turns.of(line, wait_seconds):
                 parsed = parse()
         if not parsed.single or parsed.text_bytes > len(body):
-            self._hold(request, parsed.memory_bytes, len(body))
+            self.hold(request, parsed.memory_bytes, len(body))
         return parsed
 
     @abstractmethod
@@ -196,7 +218,7 @@ class HotEndpoint(ABC):
             RequestError: if the request fails behind the API.
         """
 
-    def _hold(self, request: HotRequest, size: int, held: int = 0) -> None:
+    def hold(self, request: HotRequest, size: int, held: int = 0) -> None:
         """Count a body or its rows until the request ends.
 
         Raises:

@@ -93,18 +93,35 @@ class InferEndpoint(InteractiveEndpoint[InferRows]):
             InvalidRows: if it has no rows of the model.
             NeedsTurn: if the parser does.
         """
-        features = served.manifest.features
+        infer = read_request(body, json_bytes, self.values_max(served), self._model(served).parts_limit.check)
+        return self.rows(served, infer, len(body), parser)
+
+    def _model(self, served: ServedModel) -> _Model:
         model = self._models.get(served)
         if model is None:
             model = self._models[served] = _Model.of(served)
-        infer = read_request(body, json_bytes, parser.rows_max * len(features), model.parts_limit.check)
+        return model
+
+    @staticmethod
+    def values_max(served: ServedModel) -> int:
+        """Return the most values that the tensors of a request may have together."""
+        return served.parser.rows_max * len(served.manifest.features)
+
+    def rows(self, served: ServedModel, infer: InferRequest, n_bytes: int, parser: RowParser) -> InferRows:
+        """Return the rows of an inference request of so many bytes.
+
+        Raises:
+            InvalidTensors: if it asks for an output that the model does not have.
+            InvalidRows: if it has no rows of the model.
+            NeedsTurn: if the parser does.
+        """
         return InferRows(
-            rows_of(infer.inputs, features, parser, parser.rows_max),
+            rows_of(infer.inputs, served.manifest.features, parser, parser.rows_max),
             False,
-            4 * len(body) if parser.takes_texts else 0,
+            4 * n_bytes if parser.takes_texts else 0,
             self._timeout_seconds(infer),
             infer=infer,
-            asked=asked_of(infer, model.outputs),
+            asked=asked_of(infer, self._model(served).outputs),
         )
 
     def _timeout_seconds(self, infer: InferRequest) -> float | None:
@@ -130,10 +147,14 @@ class InferEndpoint(InteractiveEndpoint[InferRows]):
             headers.append((JSON_LENGTH, b"%d" % len(text)))
         body = b"".join([text, *binary])
         self.respond(request, EncodedResponse(body, 200, headers, BINARY if binary else JSON), seconds)
+        self.count(served, len(parsed.rows), parts)
+
+    def count(self, served: ServedModel, n_rows: int, parts: dict[str, float]) -> None:
+        """Count an answered request of so many rows, which took these times."""
         self._statistics.add(
             served,
             requests=1,
-            rows=len(parsed.rows),
+            rows=n_rows,
             ns=int(1e6 * parts["total_ms"]),
             queue_ns=int(1e6 * parts["queue_ms"]),
             compute_ns=int(1e6 * parts["compute_ms"]),

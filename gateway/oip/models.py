@@ -10,6 +10,7 @@ from starlette.responses import Response
 from gateway.api.responses import JSON, json_response
 from gateway.api.schemas import problems
 from gateway.auth.api_keys import KeyScope
+from gateway.catalog.catalog import Catalog
 from gateway.catalog.served_model import ServedModel
 from gateway.oip.infer import InferStatistics
 from gateway.oip.outputs import outputs_of
@@ -37,8 +38,7 @@ def oip_model_routes(services: Services, statistics: InferStatistics) -> APIRout
     catalog, workers = services.catalog, services.workers
 
     def metadata(served: ServedModel) -> Response:
-        versions = {served.manifest.version, *catalog.aliases(served.manifest.name).values()}
-        return json_response({**_metadata(served.manifest), "versions": sorted(versions)})
+        return json_response(model_metadata(catalog, served.manifest))
 
     def ready(served: ServedModel) -> Response:
         refused = bool(workers.refusals(served.label))
@@ -88,9 +88,26 @@ def _tensors(manifest: Manifest) -> tuple[list[dict[str, Any]], list[dict[str, A
     return inputs, outputs
 
 
-def _metadata(manifest: Manifest) -> dict[str, Any]:
+def model_metadata(catalog: Catalog, manifest: Manifest) -> dict[str, Any]:
+    """Return the description of a model."""
     inputs, outputs = _tensors(manifest)
-    return {"name": manifest.name, "platform": "scikit-learn", "inputs": inputs, "outputs": outputs}
+    versions = {manifest.version, *catalog.aliases(manifest.name).values()}
+    return {
+        "name": manifest.name,
+        "versions": sorted(versions),
+        "platform": "scikit-learn",
+        "inputs": inputs,
+        "outputs": outputs,
+    }
+
+
+def repository_index(catalog: Catalog) -> list[dict[str, str]]:
+    """Return all models with the versions that aliases name."""
+    return [
+        {"name": name, "version": version, "state": "READY", "reason": ""}
+        for name in catalog.names
+        for version in sorted(set(catalog.aliases(name).values()))
+    ]
 
 
 def _config(served: ServedModel) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from gateway.errors import InvalidTensors
-from gateway.oip.tensors import DATATYPES, AskedOutput, InferRequest
+from gateway.oip.datatypes import DATATYPES
+from gateway.oip.tensors import AskedOutput, InferRequest
 from headrace.models.manifest import Manifest, class_key
 from shared.queue.replies import Result
 

@@ -6,7 +6,7 @@ from starlette.responses import Response
 from gateway.api.responses import JSON, json_response
 from gateway.api.schemas import problems
 from gateway.auth.api_keys import KeyScope
-from gateway.oip.models import ERRORS, PREFIX, Name
+from gateway.oip.models import ERRORS, PREFIX, Name, repository_index
 from gateway.problems import Problem
 from gateway.services import Services
 from gateway.web.request_context import context_of
@@ -42,12 +42,7 @@ def oip_routes(services: Services) -> APIRouter:
 
     @router.post(f"{PREFIX}/repository/index", summary="All models", dependencies=reads, response_class=Response)
     async def index() -> Response:
-        found = [
-            {"name": name, "version": version, "state": "READY", "reason": ""}
-            for name in catalog.names
-            for version in sorted(set(catalog.aliases(name).values()))
-        ]
-        return json_response(found)
+        return json_response(repository_index(catalog))
 
     model = f"{PREFIX}/repository/models/{{name}}"
 

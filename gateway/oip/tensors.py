@@ -1,17 +1,15 @@
 """Tensors of inference requests: JSON, or bytes behind the JSON (the extension for binary tensor data)."""
 
 import math
-import struct
-import sys
-from array import array
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from gateway.errors import InvalidJson, InvalidTensors
+from gateway.oip.datatypes import DATATYPES, values_in_bytes, values_of
 
 NAME_MAX_CHARACTERS = 256
 ID_MAX_CHARACTERS = 1024
@@ -19,35 +17,6 @@ DIMENSIONS_MAX = 8
 
 UNSUPPORTED = ("sequence_", "shared_memory_")
 """Beginnings of parameters that ask for what would change the answer, and that this server does not have."""
-
-
-class Datatype(NamedTuple):
-    """A type of the values of a tensor."""
-
-    code: str
-    """Format of one value in the module `struct`; empty for texts."""
-    types: frozenset[type]
-    """Python types of the values in JSON; empty if they come as bytes only."""
-
-
-_INTEGERS, _NUMBERS = frozenset([int]), frozenset([int, float])
-
-DATATYPES: dict[str, Datatype] = {
-    "BOOL": Datatype("?", frozenset([bool])),
-    "UINT8": Datatype("B", _INTEGERS),
-    "UINT16": Datatype("H", _INTEGERS),
-    "UINT32": Datatype("I", _INTEGERS),
-    "UINT64": Datatype("Q", _INTEGERS),
-    "INT8": Datatype("b", _INTEGERS),
-    "INT16": Datatype("h", _INTEGERS),
-    "INT32": Datatype("i", _INTEGERS),
-    "INT64": Datatype("q", _INTEGERS),
-    "FP16": Datatype("e", frozenset()),
-    "FP32": Datatype("f", _NUMBERS),
-    "FP64": Datatype("d", _NUMBERS),
-    "BYTES": Datatype("", frozenset([str])),
-}
-"""The datatypes of the protocol by name, but for BF16."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +84,18 @@ def read_request(
         raise InvalidJson(f"Invalid JSON: {error}") from None
     if not isinstance(content, dict):
         raise InvalidTensors("an inference request is an object")
+    tensors = _BodyReader(memoryview(body)[n_json:], values_max)
+    request = request_of(content, tensors)
+    tensors.check_end()
+    return request
+
+
+def request_of(content: dict[str, Any], tensors: "TensorReader") -> InferRequest:
+    """Return the inference request of an object, with the tensors that a reader finds in its inputs.
+
+    Raises:
+        InvalidTensors: if it is none.
+    """
     request_id = content.get("id")
     if request_id is not None and not (isinstance(request_id, str) and len(request_id) <= ID_MAX_CHARACTERS):
         raise InvalidTensors(f"id is a text of at most {ID_MAX_CHARACTERS} characters")
@@ -122,9 +103,7 @@ def read_request(
     outputs = [
         _asked_output(each, parameters.get("binary_data_output") is True) for each in _objects(content, "outputs")
     ]
-    tensors = _TensorReader(memoryview(body)[n_json:], values_max)
     inputs = [tensors.read(each) for each in _objects(content, "inputs")]
-    tensors.check_end()
     if not inputs:
         raise InvalidTensors("inputs is a list of at least one tensor")
     if len({each.name for each in inputs}) < len(inputs):
@@ -132,15 +111,14 @@ def read_request(
     return InferRequest(request_id, parameters, inputs, outputs)
 
 
-class _TensorReader:
-    """A reader of tensors, some of which have their values in the bytes behind the JSON, one tensor after another."""
+class TensorReader(ABC):
+    """A reader of tensors."""
 
-    def __init__(self, binary: memoryview, values_max: int) -> None:
-        self._binary = binary
+    def __init__(self, values_max: int) -> None:
         self._values_left = values_max
 
     def read(self, content: dict[str, Any]) -> Tensor:
-        """Return the tensor of an object of JSON.
+        """Return the tensor of an object.
 
         Raises:
             InvalidTensors: if it is none.
@@ -150,22 +128,17 @@ class _TensorReader:
         datatype, shape = content.get("datatype"), self._shape(content.get("shape"))
         if not isinstance(datatype, str) or datatype not in DATATYPES:
             raise InvalidTensors(f"the datatype of an input is one of {', '.join(DATATYPES)}")
-        n_values = math.prod(shape)
-        n_bytes = parameters.get("binary_data_size")
-        if (n_bytes is None) == ("data" not in content):
-            raise InvalidTensors("an input has either data or the parameter binary_data_size")
-        if n_bytes is None:
-            return Tensor(name, datatype, shape, _json_values(content["data"], datatype, shape))
-        return Tensor(name, datatype, shape, self._binary_values(n_bytes, datatype, n_values))
+        return Tensor(name, datatype, shape, self.values(content, parameters, datatype, shape))
 
-    def check_end(self) -> None:
-        """Check that all bytes belong to a tensor.
+    @abstractmethod
+    def values(
+        self, content: dict[str, Any], parameters: dict[str, Any], datatype: str, shape: list[int]
+    ) -> Sequence[Any]:
+        """Return the values of a tensor.
 
         Raises:
-            InvalidTensors: if some are left.
+            InvalidTensors: if they are not those of its datatype and shape.
         """
-        if self._binary:
-            raise InvalidTensors(f"{len(self._binary)} bytes follow the values of the last tensor")
 
     def _shape(self, shape: Any) -> list[int]:
         if not isinstance(shape, list) or not 0 < len(shape) <= DIMENSIONS_MAX:
@@ -177,67 +150,36 @@ class _TensorReader:
             raise InvalidTensors("the inputs have more values than the largest request of this model")
         return shape
 
-    def _binary_values(self, n_bytes: Any, datatype: str, n_values: int) -> Sequence[Any]:
+
+class _BodyReader(TensorReader):
+    """A reader of tensors in JSON, some of which have their values in the bytes behind it, one after another."""
+
+    def __init__(self, binary: memoryview, values_max: int) -> None:
+        super().__init__(values_max)
+        self._binary = binary
+
+    def values(
+        self, content: dict[str, Any], parameters: dict[str, Any], datatype: str, shape: list[int]
+    ) -> Sequence[Any]:
+        """Return the values in `data`, or as many bytes as `binary_data_size` says."""
+        n_bytes = parameters.get("binary_data_size")
+        if (n_bytes is None) == ("data" not in content):
+            raise InvalidTensors("an input has either data or the parameter binary_data_size")
+        if n_bytes is None:
+            return values_of(content["data"], datatype, shape)
         if type(n_bytes) is not int or not 0 <= n_bytes <= len(self._binary):
             raise InvalidTensors("binary_data_size is no number of bytes that follow the JSON")
-        content, self._binary = self._binary[:n_bytes], self._binary[n_bytes:]
-        code = DATATYPES[datatype].code
-        if not code:
-            return _texts(content, n_values)
-        if n_bytes != n_values * struct.calcsize(code):
-            raise InvalidTensors(f"{n_bytes} bytes are not {n_values} values of {datatype}")
-        if code in "?e":
-            return struct.unpack(f"<{n_values}{code}", content)
-        values = array(code, content.tobytes())
-        if sys.byteorder == "big":
-            values.byteswap()
-        return values
+        binary, self._binary = self._binary[:n_bytes], self._binary[n_bytes:]
+        return values_in_bytes(binary, datatype, math.prod(shape))
 
+    def check_end(self) -> None:
+        """Check that all bytes belong to a tensor.
 
-def _texts(content: memoryview, n_values: int) -> list[str]:
-    """Return the values of type BYTES: each is its length in four bytes, and a text in UTF-8."""
-    texts: list[str] = []
-    at = 0
-    try:
-        while len(texts) < n_values:
-            (length,) = struct.unpack_from("<I", content, at)
-            end = at + 4 + length
-            if end > len(content):
-                break
-            texts.append(str(content[at + 4 : end], "utf-8"))
-            at = end
-    except struct.error:
-        at = -1
-    except UnicodeDecodeError:
-        raise InvalidTensors("a value of type BYTES is no text in UTF-8") from None
-    if at != len(content) or len(texts) < n_values:
-        raise InvalidTensors(f"{len(content)} bytes are not {n_values} values of BYTES, each with its length before it")
-    return texts
-
-
-def _json_values(data: Any, datatype: str, shape: list[int]) -> list[Any]:
-    """Return the values of nested lists, or of a flat one."""
-    values = [data]
-    for size in shape if isinstance(data, list) and list in map(type, data) else [math.prod(shape)]:
-        if set(map(type, values)) - {list} or set(map(len, values)) - {size}:
-            raise InvalidTensors("the data of an input has another number of values than its shape says")
-        values = [*chain.from_iterable(values)]
-    types = set(map(type, values)) - {type(None)}
-    if not types <= DATATYPES[datatype].types:
-        raise InvalidTensors(_wrong_values(datatype))
-    if datatype[-1].isdigit() and "INT" in datatype and types:
-        present = [value for value in values if value is not None]
-        bits = int(datatype.lstrip("UINT"))
-        least, most = (0, 2**bits - 1) if datatype.startswith("U") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-        if min(present) < least or max(present) > most:
-            raise InvalidTensors(f"a value is out of the range of {datatype}")
-    return values
-
-
-def _wrong_values(datatype: str) -> str:
-    if not DATATYPES[datatype].types:
-        return f"values of {datatype} come as bytes only"
-    return f"a value is not of the datatype {datatype}, nor null"
+        Raises:
+            InvalidTensors: if some are left.
+        """
+        if self._binary:
+            raise InvalidTensors(f"{len(self._binary)} bytes follow the values of the last tensor")
 
 
 def _asked_output(content: dict[str, Any], binary_by_default: bool) -> AskedOutput:

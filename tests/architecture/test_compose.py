@@ -15,6 +15,7 @@ import yaml
 from opentelemetry.sdk import environment_variables
 
 from gateway.__main__ import GRACEFUL_SECONDS
+from gateway.rpc.settings import GrpcSettings
 from gateway.settings import GatewaySettings
 from headrace.cli import service_commands
 from scripts.stack import EXPORTER_SETTINGS
@@ -31,11 +32,19 @@ COMPOSE: dict[str, Any] = yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", TE
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 SETTINGS: dict[str, type[CommonSettings]] = {
     "gateway": GatewaySettings,
+    "grpc": GrpcSettings,
     "trainer": CommonSettings,
     "worker": WorkerSettings,
 }
-DOCKERFILES = {"gateway": "Dockerfile.gateway", "trainer": "Dockerfile.worker", "worker": "Dockerfile.worker"}
+DOCKERFILES = {
+    "gateway": "Dockerfile.gateway",
+    "grpc": "Dockerfile.gateway",
+    "trainer": "Dockerfile.worker",
+    "worker": "Dockerfile.worker",
+}
 GATEWAY_PORT = GatewaySettings.model_fields["gateway_port"].default
+GRPC_PORT = GrpcSettings.model_fields["grpc_port"].default
+GRPC_METRICS_PORT = GrpcSettings.model_fields["grpc_metrics_port"].default
 METRICS_PORT = WorkerSettings.model_fields["worker_metrics_port"].default
 EXPORTER_PORT = 9808
 
@@ -92,11 +101,12 @@ def test_dockerfiles_are_the_known_ones(name: str) -> None:
     assert SERVICES[name]["build"] == {"context": ".", "dockerfile": DOCKERFILES[name]}
 
 
-def test_only_alertmanager_is_optional() -> None:
+def test_only_alertmanager_and_grpc_are_optional() -> None:
     assert {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service} == {
-        "alertmanager": ["alerting"]
+        "alertmanager": ["alerting"],
+        "grpc": ["grpc"],
     }
-    assert not any("alertmanager" in service.get("depends_on", {}) for service in SERVICES.values())
+    assert not any({"alertmanager", "grpc"} & set(service.get("depends_on", {})) for service in SERVICES.values())
 
 
 # Our processes
@@ -168,6 +178,7 @@ def test_they_run_as_the_user_of_their_image(name: str) -> None:
     ("name", "variable", "user"),
     [
         ("gateway", "REDIS_URL", "gateway"),
+        ("grpc", "REDIS_URL", "gateway"),
         ("worker", "REDIS_URL", "worker"),
         ("celery-exporter", "CE_BROKER_URL", "exporter"),
     ],
@@ -179,7 +190,7 @@ def test_the_broker_is_reachable(name: str, variable: str, user: str) -> None:
     assert url.username == user
     assert f">{url.password}" in _redis_users()[user]
     # The value as it stands in the file: whoever sets the variable sets both.
-    assert TEXT.count(f"${{{user.upper()}_REDIS_PASSWORD:-{user}}}") == 2
+    assert TEXT.count(f"${{{user.upper()}_REDIS_PASSWORD:-{user}}}") == (3 if user == "gateway" else 2)
 
 
 def test_workers_can_be_scaled() -> None:
@@ -212,7 +223,8 @@ def _tmpfs(name: str) -> list[tuple[str, str, str]]:
 def test_running_work_may_finish() -> None:
     drain_seconds = WorkerSettings.model_fields["worker_drain_seconds"].default
     assert seconds(SERVICES["worker"]["stop_grace_period"]) > drain_seconds + 10
-    assert seconds(SERVICES["gateway"]["stop_grace_period"]) > GRACEFUL_SECONDS
+    for name in ("gateway", "grpc"):
+        assert seconds(SERVICES[name]["stop_grace_period"]) > GRACEFUL_SECONDS
 
 
 # Volumes, networks, ports
@@ -243,6 +255,7 @@ def test_ports_are_published_on_the_loopback_interface_only() -> None:
         "alertmanager": ["127.0.0.1:9093:9093"],
         "gateway": [f"127.0.0.1:{GATEWAY_PORT}:{GATEWAY_PORT}"],
         "grafana": ["127.0.0.1:3000:3000"],
+        "grpc": [f"127.0.0.1:{GRPC_PORT}:{GRPC_PORT}"],
         "prometheus": ["127.0.0.1:9090:9090"],
     }
 
@@ -303,6 +316,7 @@ def test_it_waits_for_the_broker_and_the_model(name: str) -> None:
     ("name", "url"),
     [
         ("gateway", f"http://127.0.0.1:{GATEWAY_PORT}/livez"),
+        ("grpc", f"http://127.0.0.1:{GRPC_METRICS_PORT}/livez"),
         ("worker", f"http://127.0.0.1:{METRICS_PORT}/metrics"),
         ("celery-exporter", f"http://127.0.0.1:{EXPORTER_PORT}/health"),
         ("prometheus", "http://127.0.0.1:9090/-/healthy"),
@@ -426,6 +440,7 @@ def test_only_those_who_need_redis_reach_it() -> None:
     assert {name for name in SERVICES if networks(name) & networks("redis")} == {
         "redis",
         "gateway",
+        "grpc",
         "worker",
         "celery-exporter",
     }

@@ -20,7 +20,7 @@ REQUIREMENTS = Path("requirements")
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 LOCKS = ["dev", "runtime", "gateway", "worker", "exporter", "mlflow", "audit"]
 EXTRAS = ["export", "mlflow", "s3", "sign"]
-GROUPS = ["gateway", "worker", "training", "tracing", "local", "dev"]
+GROUPS = ["gateway", "grpc", "worker", "training", "tracing", "local", "dev"]
 HASH = re.compile(r" {4}--hash=sha256:[0-9a-f]{64}( \\)?")
 
 
@@ -96,7 +96,7 @@ def test_what_runs_is_what_was_tested(lock: str, python: str) -> None:
 @pytest.mark.parametrize(
     ("lock", "extras", "groups"),
     [
-        ("gateway", ["s3", "sign"], ["gateway", "tracing"]),
+        ("gateway", ["s3", "sign"], ["gateway", "grpc", "tracing"]),
         ("worker", EXTRAS, ["worker", "training", "tracing"]),
         ("runtime", EXTRAS, [group for group in GROUPS if group != "dev"]),
         ("dev", EXTRAS, GROUPS),

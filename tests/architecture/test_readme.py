@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings import GatewaySettings
+from gateway.rpc.settings import GrpcSettings
 from shared.settings import CommonSettings
 from worker.settings import WorkerSettings
 
@@ -25,6 +25,9 @@ COMPUTED_DEFAULTS = {
     [
         "api_keys_file",
         "cors_origins",
+        "grpc_tls_certificate",
+        "grpc_tls_client_ca",
+        "grpc_tls_key",
         "model_public_key",
         "root_path",
         "skops_trusted_types",
@@ -41,7 +44,7 @@ def settings_table() -> list[str]:
 
     Subclasses add their fields to the common ones.
     """
-    fields = CommonSettings.model_fields | GatewaySettings.model_fields | WorkerSettings.model_fields
+    fields = CommonSettings.model_fields | GrpcSettings.model_fields | WorkerSettings.model_fields
     rows = []
     for name, field in fields.items():
         default = f"{field.default:g}" if isinstance(field.default, float) else str(field.default)

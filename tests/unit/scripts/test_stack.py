@@ -15,7 +15,7 @@ def targets(text: str) -> dict[str, list[str]]:
 
 
 def test_the_usual_ports_are_those_of_the_committed_configuration() -> None:
-    assert targets(stack({}).scrape_config()) == targets(SCRAPE_CONFIG.read_text())
+    assert targets(stack({"GRPC_PORT": "8001"}).scrape_config()) == targets(SCRAPE_CONFIG.read_text())
 
 
 def test_prometheus_looks_at_the_ports_of_this_run() -> None:
@@ -48,6 +48,18 @@ def test_all_programs_of_the_procfile_run_unless_left_out() -> None:
         "worker",
         "gateway",
     ]
+
+
+def test_grpc_runs_where_it_has_a_port() -> None:
+    without, with_it = stack({}), stack({"GRPC_PORT": "8002"})
+
+    assert targets(without.scrape_config())["gateway"] == ["127.0.0.1:8000"]
+    assert targets(with_it.scrape_config())["gateway"] == ["127.0.0.1:8000", "127.0.0.1:9201"]
+    assert "grpc" in [program.name for program in with_it.programs()]
+    assert [port.number for port in with_it.used_ports()][:3] == [8000, 8002, 9201]
+    assert with_it.environment()["GRPC_PORT"] == "8002"
+    assert with_it.addresses()["gRPC"] == "127.0.0.1:8002"
+    assert "GRPC_PORT" not in without.environment()
 
 
 def test_every_worker_gets_a_port() -> None:

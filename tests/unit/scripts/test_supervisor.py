@@ -219,6 +219,6 @@ def test_it_ends_when_nobody_can_read_it(fakes: Fakes) -> None:
 def test_procfile_starts_the_broker_first() -> None:
     programs = read_procfile(Path("Procfile"))
 
-    assert list(programs) == ["broker", "exporter", "worker", "gateway", "prometheus"]
+    assert list(programs) == ["broker", "exporter", "worker", "gateway", "grpc", "prometheus"]
     assert programs["worker"] == "python -m worker"
     assert "--appendonly yes" in programs["broker"]

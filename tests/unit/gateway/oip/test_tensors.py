@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from gateway.errors import InvalidJson, InvalidTensors
-from gateway.oip.tensors import DATATYPES, AskedOutput, InferRequest, read_request
+from gateway.oip.datatypes import DATATYPES
+from gateway.oip.tensors import AskedOutput, InferRequest, read_request
 from tests.support.tensors import LENGTH, as_bytes, binary_body, tensor
 
 pytestmark = pytest.mark.unit

@@ -9,8 +9,9 @@ from typing import Any
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
+from headrace.models.fields import Scalar
 from headrace.models.made_up import Distribution, Interval, Values
-from headrace.models.manifest import Feature, Sample, Scalar
+from headrace.models.manifest import Feature, Sample
 
 Row = dict[str, Any]
 

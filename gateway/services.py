@@ -37,6 +37,7 @@ from gateway.readiness import ReadinessProbe
 from gateway.settings import GatewaySettings
 from gateway.web.graceful_stop import GracefulStop
 from gateway.web.slow_clients import ConnectionMonitor
+from headrace.errors import ManifestInvalid
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
 from shared.queue import keys
@@ -125,11 +126,19 @@ class Services:
         """Make a version; called in a thread, as the parser of thousands of features takes a while.
 
         Raises:
-            ModelError: if it must be signed and is not, or the store does not answer.
+            ModelError: if it must be signed and is not, the store does not answer, or its manifest is of no use.
         """
         if self._signers is not None:
             manifest = self._signers.check(self._store, manifest)
+        try:
+            served = self._made(manifest)
+        except Exception as error:
+            # Anyone may have written it, and only the code that uses a field finds some of its mistakes.
+            raise ManifestInvalid(f"{type(error).__name__} while its manifest was used") from error
         self.metrics.know(manifest.name)
+        return served
+
+    def _made(self, manifest: Manifest) -> ServedModel:
         settings = self.settings
         # A single row is taken, however long its answer is.
         rows_max = min(settings.rows_max, max(1, settings.answer_max_bytes // answer_row_bytes(manifest)))

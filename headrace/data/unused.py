@@ -1,5 +1,6 @@
 """Columns that an estimator drops, such as those that a ColumnTransformer names for no transformer."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from sklearn.preprocessing import FunctionTransformer
 from headrace.data.attributes import explained
 from headrace.data.predictions import first_difference, predict
 from headrace.errors import NotExportable
+from headrace.models.fields import DTYPE_PATTERN
 from headrace.models.manifest import Filled
 
 COMPARED_ROWS_MAX = 1_000
@@ -67,7 +69,9 @@ def _filling(rows: Any, position: int) -> Filled:
         value = 0.0
     elif pd.api.types.is_string_dtype(dtype):
         value = ""
-    return Filled(name=str(rows.columns[position]), position=position, dtype=str(dtype), value=value)
+    # A manifest has no name for dtypes such as `period[D]`.
+    name = str(dtype) if re.fullmatch(DTYPE_PATTERN, str(dtype)) else "object"
+    return Filled(name=str(rows.columns[position]), position=position, dtype=name, value=value)
 
 
 def _with(rows: Any, filled: Sequence[Filled]) -> Any:

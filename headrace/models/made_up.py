@@ -7,7 +7,8 @@ from math import ceil
 from random import Random
 from typing import Any
 
-from headrace.models.manifest import MISSING_BIN, OTHER_BIN, Feature, Manifest, Scalar
+from headrace.models.fields import Scalar
+from headrace.models.manifest import MISSING_BIN, OTHER_BIN, Feature, Manifest
 
 Values = Sequence[Scalar | None]
 

@@ -30,7 +30,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from headrace.errors import ManifestInvalid
-from headrace.models.lists import Edges, Items
+from headrace.models.fields import Count, Dtype, Edges, Items, Length, Position, Scalar, Whole
 
 MANIFEST_FORMAT = 1
 MANIFEST_FILE = "manifest.json"
@@ -67,8 +67,6 @@ class _Part(BaseModel):
 
 MISSING_BIN = "missing"
 OTHER_BIN = "other"
-
-Scalar = str | int | float | bool
 
 InputForm = Literal["array", "frame", "series", "texts"]
 
@@ -115,7 +113,7 @@ class Feature(_Part):
     type: Literal["number", "string", "boolean"] = "number"
     nullable: bool = False
     """True if the value may be null in a row."""
-    dtype: str = "float64"
+    dtype: Dtype = "float64"
     """The pandas dtype of the column in a data frame, or the dtype of the array, the same for all features."""
     null_as: Literal["nan", "none"] = "nan"
     """Value that stands for null in a column of dtype `object`: NaN or None, as in training."""
@@ -135,7 +133,7 @@ class Feature(_Part):
     single training rows are not public, and only a worker refuses the others."""
     magnitude: float | None = Field(default=None, gt=0)
     """Greatest magnitude of a number that the estimator takes; None if it takes any, or is not known to refuse any."""
-    longest: int | None = None
+    longest: Length | None = None
     """Characters of the longest text seen in training, of a string."""
     histogram_edges: Edges | None = None
     """Rising bucket bounds of `inference_feature_value`, of a number."""
@@ -162,9 +160,9 @@ class Filled(_Part):
     """A column that the estimator expects without using it: callers don't send it, and each row gets the same value."""
 
     name: str
-    position: int = Field(ge=0)
+    position: Position
     """Position among all columns of the estimator's input."""
-    dtype: str
+    dtype: Dtype
     value: Scalar | None
 
 
@@ -173,7 +171,7 @@ class Output(_Part):
 
     name: str = Field(default="prediction", min_length=1, max_length=128)
     kind: Literal["class", "number"]
-    classes: Items[str | int | bool] | None = None
+    classes: Items[str | Whole | bool] | None = None
     """The classes in the order of the probabilities."""
     reference: Reference
 
@@ -184,7 +182,7 @@ class Artifact(_Part):
     file: Identifier
     format: Literal["joblib", "skops"]
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    size_bytes: int = Field(gt=0)
+    size_bytes: Count
 
 
 class GoldenRows(_Part):
@@ -230,7 +228,7 @@ class Manifest(_Part):
     outputs: Items[Output] = Field(min_length=1, max_length=FEATURES_MAX)
     probabilities: bool = False
     """True if the model predicts probabilities of the classes."""
-    training_rows: int = Field(gt=0)
+    training_rows: Count
     scores: dict[str, float] = Field(max_length=FACTS_MAX)
     samples: Items[Sample] = Field(default=[], max_length=SAMPLES_MAX)
     """Rows that anyone may see: made up, or training rows that the exporter made public."""

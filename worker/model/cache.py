@@ -11,9 +11,10 @@ from functools import partial
 from headrace.errors import ModelError, ModelNotFound, StoreUnavailable
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
+from shared.observability.logs import PRIVATE
 from worker.model.allow_list import AllowList
 from worker.model.load_journal import LoadJournal
-from worker.model.loader import is_time_limit
+from worker.model.loader import is_time_limit, name_of
 from worker.model.predictor import Predictor
 
 logger = logging.getLogger(__name__)
@@ -171,13 +172,12 @@ class PredictorCache:
         return None
 
     def _load(self, key: Key) -> Predictor:
-        manifest = None
+        manifest, label = None, f"{key[0]} {key[1]}"
         began_at, started = self._clock(), time.perf_counter()
         try:
             manifest = self._store.manifest(*key)
             if manifest.version != key[1]:
                 raise ModelNotFound(f"{key[1]!r} is an alias of {key[0]!r}, not a version")
-            label = f"{key[0]} {key[1]}"
             self._check_fits(manifest.artifact.size_bytes, label)
             # Of a process that ends during a load, no other line names the version. A refused version is tried again
             # every few seconds, without a line.
@@ -190,18 +190,13 @@ class PredictorCache:
                 self._store, manifest, self._allow_list, self._budget_bytes, self._journal, make_room
             )
             self._make_room(predictor.size_bytes, label)
-        except ModelError as error:
-            took_seconds = self._clock() - began_at
-            tried_again = max(RETRY_SECONDS, RETRY_FACTOR * took_seconds)
-            self._refuse(key, str(error), STORE_RETRY_SECONDS if isinstance(error, StoreUnavailable) else tried_again)
-            self.on_load(manifest, None)
-            raise
         except Exception as error:
-            if is_time_limit(error):
-                reason = f"{key[0]} {key[1]}: the time limit of a batch ended its load"
-                self._refuse(key, reason, TIME_LIMIT_RETRY_SECONDS)
-                self.on_load(manifest, None)
-            raise
+            self._refuse_for(key, error, self._clock() - began_at)
+            self.on_load(manifest, None)
+            if isinstance(error, ModelError) or is_time_limit(error):
+                raise
+            # Anyone may have written the manifest, and only the code that uses a field finds some of its mistakes.
+            raise ModelError(_unforeseen(label, error)) from error
         seconds = time.perf_counter() - started
         with self._lock:
             self._residents[key] = _Resident(predictor, self._clock())
@@ -226,8 +221,19 @@ class PredictorCache:
                 _, resident = self._residents.popitem(last=False)
                 logger.info("dropped %s to make room", str(resident.predictor))
 
-    def _refuse(self, key: Key, reason: str, seconds: float) -> None:
-        """Refuse a version for so many seconds."""
+    def _refuse_for(self, key: Key, error: Exception, took_seconds: float) -> None:
+        """Refuse a version of which a load failed after so many seconds."""
+        label = f"{key[0]} {key[1]}"
+        seconds = max(RETRY_SECONDS, RETRY_FACTOR * took_seconds)
+        if is_time_limit(error):
+            self._refuse(key, f"{label}: the time limit of a batch ended its load", TIME_LIMIT_RETRY_SECONDS)
+        elif isinstance(error, ModelError):
+            self._refuse(key, str(error), STORE_RETRY_SECONDS if isinstance(error, StoreUnavailable) else seconds)
+        else:
+            self._refuse(key, _unforeseen(label, error), seconds, error)
+
+    def _refuse(self, key: Key, reason: str, seconds: float, error: Exception | None = None) -> None:
+        """Refuse a version for so many seconds, after an error of which the log shows where it was raised."""
         # Parts of it may come from the artifact, and heartbeats carry it: no surrogates, and not too much of it.
         reason = reason.encode(errors="backslashreplace").decode()[:REASON_MAX_CHARACTERS]
         with self._lock:
@@ -237,4 +243,9 @@ class PredictorCache:
                 del self._refusals[next(iter(self._refusals))]
         # The load is tried again every few seconds: the same reason is logged once.
         if previous is None or previous.reason != reason:
-            logger.error("refused %s %s: %s", *key, reason)
+            logger.error("refused %s %s: %s", *key, reason, exc_info=error, extra=PRIVATE)
+
+
+def _unforeseen(label: str, error: Exception) -> str:
+    # Without its message, which may hold values of a row.
+    return f"{label}: {name_of(error)} while it was loaded"

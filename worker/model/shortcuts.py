@@ -167,7 +167,9 @@ def _values(feature: Feature, seen: list[Any], chance: random.Random) -> list[An
     """Draw MADE_UP_ROWS values of a feature; `seen` are the values of the samples."""
     if feature.type == "number":
         low, high = feature.minimum or 0.0, feature.maximum or 0.0
-        drawn: list[Any] = [chance.uniform(low, high) for _ in range(MADE_UP_ROWS)]
+        shares = [chance.random() for _ in range(MADE_UP_ROWS)]
+        # The difference of the bounds may be more than the greatest number.
+        drawn: list[Any] = [low * (1 - share) + high * share for share in shares]
         if pd.api.types.pandas_dtype(feature.dtype).kind in "iub":
             drawn = [round(value) for value in drawn]
     elif feature.type == "boolean":

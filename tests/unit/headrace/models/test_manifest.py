@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from gateway.catalog.served_models import BYTES_MAX
 from headrace.errors import ArtifactInvalid, ManifestInvalid
 from headrace.models.artifact_cache import check_digest
-from headrace.models.lists import EDGES_MAX
+from headrace.models.fields import EDGES_MAX
 from headrace.models.manifest import FEATURES_MAX, FILLED_MAX, MANIFEST_FORMAT, PARTS_MAX, Manifest, Reference
 from headrace.models.storage import DOCUMENT_BYTES_MAX
 
@@ -109,7 +109,7 @@ def many(number: int, form: str) -> bytes:
 
 TEXT = '{"name":"t#","type":"string","reference":{"bins":["other"],"ratios":[1]}}'
 OUTPUT = '{"kind":"number","reference":{"bins":["other"],"ratios":[1]}}'
-FILLED = '{"name":"","position":0,"dtype":"","value":null}'
+FILLED = '{"name":"","position":0,"dtype":"object","value":null}'
 
 
 @pytest.mark.parametrize(
@@ -189,6 +189,11 @@ def test_each_missing_field_is_named(field: str) -> None:
         ("features.0.histogram_edges", [0.0, float("inf")]),
         ("features.0.histogram_edges", [1.0, 0.0]),
         ("features.0.histogram_edges", [float(at) for at in range(EDGES_MAX + 1)]),
+        *[("features.0.dtype", dtype) for dtype in ["evil", "", "f8,O", "V8", "period[D]", "foo[pyarrow]"]],
+        ("features.0.dtype", "datetime64[ns, dateutil//etc/passwd]"),
+        ("features.0.dtype", "datetime64[ns, UTC/../../../etc/passwd]"),
+        ("features.0.longest", 10**30),
+        ("features.0.longest", -1),
         ("features.0.reference.ratios", [0.0, 1.0]),
         ("features.0.reference.ratios", [1.0]),
         ("features.0.reference.edges", [1.0, 1.0]),
@@ -196,7 +201,14 @@ def test_each_missing_field_is_named(field: str) -> None:
         ("features.0.reference.bins", []),
         ("features.0.reference", numbered(EDGES_MAX + 1)),
         ("outputs.0.kind", "text"),
+        ("outputs.0.classes", [2**63, 1]),
+        ("filled", [{"name": "a", "position": 2**63, "dtype": "float64", "value": 0.0}]),
+        ("filled", [{"name": "a", "position": 0, "dtype": "evil", "value": 0.0}]),
         ("training_rows", 0),
+        ("training_rows", 2**63),
+        ("artifact.size_bytes", 2**63),
+        ("samples.0.prediction", 10**400),
+        ("samples.0.row", [10**400]),
         ("scores.accuracy", float("nan")),
         ("scores.accuracy", None),
         ("samples.0.row", []),
@@ -206,6 +218,20 @@ def test_each_missing_field_is_named(field: str) -> None:
 def test_what_a_manifest_cannot_mean_is_refused(path: str, value: Any) -> None:
     with pytest.raises(ManifestInvalid):
         parsed(replaced(path, value))
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        *("float16", "int8", "uint64", "bool", "UInt8", "Float64", "boolean", "object", "str", "string", "category"),
+        *("datetime64[ns]", "datetime64[us, America/Argentina/Buenos_Aires]", "datetime64[s, Etc/GMT+1]"),
+        "timedelta64[ms]",
+    ],
+)
+def test_dtypes_of_columns_are_taken(dtype: str) -> None:
+    filled = {"name": "a", "position": 0, "dtype": dtype, "value": None}
+
+    assert parsed(replaced("filled", [filled])).filled[0].dtype == dtype
 
 
 def test_a_number_may_have_more_bins_than_an_export_makes() -> None:

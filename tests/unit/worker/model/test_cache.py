@@ -156,6 +156,24 @@ def test_a_load_that_the_time_limit_of_a_batch_ends_is_not_tried_again_at_once(
     assert str(cache.get("m", "v1")) == "m v1"
 
 
+def test_a_mistake_that_the_manifest_does_not_show_refuses_the_version_alone(
+    store: ModelStore, cache: PredictorCache, publish: Publish, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest = publish("spoilt")
+    rewrite(store, manifest, features=[each.model_copy(update={"dtype": "float96"}) for each in manifest.features])
+    publish("m")
+
+    with pytest.raises(ModelError, match=r"^spoilt v1: TypeError while it was loaded$"):
+        cache.get("spoilt", "v1")
+    with pytest.raises(ModelError, match=r"^spoilt v1: TypeError while it was loaded$"):
+        cache.follow("spoilt", "v1")
+
+    assert str(cache.get("m", "v1")) == "m v1"
+    assert cache.refused() == {("spoilt", "v1"): "spoilt v1: TypeError while it was loaded"}
+    [line] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert line.exc_info is not None and vars(line)["private"]
+
+
 def test_a_load_is_announced_once(
     store: ModelStore, publish: Publish, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,0 +1,44 @@
+"""Types of the fields of a manifest, which anyone may have written: mistakes, lengths and numbers are bounded."""
+
+from itertools import pairwise
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+EDGES_MAX = 100
+"""Edges of the bins or of the histogram of a number: an export makes at most 12, and workers count 21 bins."""
+
+WHOLE_MAX = 2**63 - 1
+"""Greatest whole number: JSON is written with 64 bits, and arrays have no more."""
+
+_ARRAYS = r"float(16|32|64|96|128)|u?int(8|16|32|64)|bool|object"
+_FRAMES = r"U?Int(8|16|32|64)|Float(32|64)|boolean|str|string|category"
+_TIMES = r"timedelta64\[(s|ms|us|ns)\]|datetime64\[(s|ms|us|ns)(, [A-Z][A-Za-z_]+(/[A-Za-z0-9_+-]+){0,2})?\]"
+
+DTYPE_PATTERN = f"^({_ARRAYS}|{_FRAMES}|{_TIMES})$"
+"""Dtypes of NumPy and pandas: pandas reads more of a text, such as the path of a file as a time zone."""
+
+Item = TypeVar("Item")
+
+Items = Annotated[list[Item], Field(fail_fast=True)]
+"""A list that is read up to its first mistake: 800,000 mistakes take a gigabyte."""
+
+Whole = Annotated[int, Field(ge=-WHOLE_MAX, le=WHOLE_MAX)]
+Position = Annotated[int, Field(ge=0, le=WHOLE_MAX)]
+Count = Annotated[int, Field(gt=0, le=WHOLE_MAX)]
+Length = Annotated[int, Field(ge=0, le=2**31)]
+"""Characters of a text."""
+
+Scalar = str | Whole | float | bool
+
+Dtype = Annotated[str, StringConstraints(pattern=DTYPE_PATTERN)]
+
+
+def _check_rising(edges: list[float]) -> list[float]:
+    if any(high <= low for low, high in pairwise(edges)):
+        raise ValueError("edges must rise")
+    return edges
+
+
+Edges = Annotated[list[float], Field(fail_fast=True, max_length=EDGES_MAX), AfterValidator(_check_rising)]
+"""Rising cut points of numbers."""

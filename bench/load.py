@@ -5,6 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -30,15 +32,21 @@ def require_wrk() -> None:
         sys.exit("headrace: wrk is not installed, and the bench needs it (Debian: apt install wrk)")
 
 
-def run_wrk(url: str, body: bytes, connections: int, seconds: int) -> ClosedFigures:
+def run_wrk(
+    url: str, body: bytes, connections: int, seconds: int, headers: Mapping[str, str] | None = None
+) -> ClosedFigures:
     """Post the body repeatedly over keep-alive connections, each time the last answer has arrived.
 
     Raises:
         subprocess.CalledProcessError: If wrk fails.
     """
     options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s", "-s", str(SCRIPT)]
-    environment = {**os.environ, "BENCH_BODY": body.decode()}
-    out = subprocess.run(["wrk", *options, url], env=environment, capture_output=True, text=True, check=True).stdout
+    lines = "\n".join(f"{name}: {value}" for name, value in (headers or {}).items())
+    with tempfile.NamedTemporaryFile(prefix="headrace-bench-") as file:
+        file.write(body)
+        file.flush()
+        environment = {**os.environ, "BENCH_BODY": file.name, "BENCH_HEADERS": lines}
+        out = subprocess.run(["wrk", *options, url], env=environment, capture_output=True, text=True, check=True).stdout
     bad = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
     socket_errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", out)
     errors = int(bad[1]) if bad else 0

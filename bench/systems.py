@@ -148,6 +148,11 @@ LITSERVE, BENTOML, MLSERVER, MOSEC = "LitServe", "BentoML", "MLServer", "mosec"
 
 _PLAIN = " ".join(["-m uvicorn bench.peers.plain:app --port {port}", *_QUIETLY])
 
+MLSERVER_SUM = Peer(
+    "mlserver", "-m bench.peers.mlserver", "/v2/models/iris/infer", ONE_ROW_AS_TENSOR, {"RUNTIME": "Sum"}
+)
+"""MLServer with the model of its own benchmark; for large tensors, and not among those that are compared."""
+
 SYSTEMS: dict[str, Start] = {
     HEADRACE: headrace,
     PLAIN: Peer("", _PLAIN),

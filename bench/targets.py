@@ -121,6 +121,18 @@ TARGETS: Sequence[Target] = (
         0.8,
     ),
     Target(
+        "10,000 rows in one request: rows/s as bytes of float64, of those as JSON objects",
+        _measured("tensors.bytes_per_second", "tensors.instances_per_second"),
+        5,
+        5,
+    ),
+    Target(
+        "10,000 rows in one request: rows/s as bytes, of MLServer that adds them up as JSON",
+        _measured("tensors.bytes_per_second", "tensors.mlserver_json_per_second"),
+        5,
+        5,
+    ),
+    Target(
         "interactive p95 while bulk saturates the workers, of idle",
         _measured("fairness.busy_p95_seconds", "fairness.idle_p95_seconds"),
         2,

@@ -6,7 +6,7 @@ Every `measure(scratch, models, pace)` returns one round: name -> figure, as `be
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.measures import cores, fairness, forest, generator, jobs, metrics_cost, overload, rows
+from bench.measures import cores, fairness, forest, generator, jobs, metrics_cost, overload, rows, tensors
 from bench.pace import Pace
 
 Measure = Callable[[Path, Path, Pace], dict[str, float]]
@@ -15,6 +15,7 @@ MEASURES: dict[str, Measure] = {
     "generator": generator.measure,
     "jobs": jobs.measure,
     "rows": rows.measure,
+    "tensors": tensors.measure,
     "cores": cores.measure,
     "fairness": fairness.measure,
     "forest": forest.measure,

@@ -38,6 +38,15 @@ class Iris(MLModel):
         )
 
 
+class Sum(MLModel):
+    """The model of MLServer's own benchmark: the sum of all values of a tensor."""
+
+    async def predict(self, payload: InferenceRequest) -> InferenceResponse:
+        """Add up the values of the first tensor."""
+        total = NumpyCodec.decode_input(payload.inputs[0]).sum()
+        return InferenceResponse(model_name=self.name, outputs=[NumpyCodec.encode_output("total", np.array([total]))])
+
+
 async def serve() -> None:
     """Serve until a signal ends it."""
     settings = Settings(
@@ -50,7 +59,7 @@ async def serve() -> None:
     )
     model = ModelSettings(
         name="iris",
-        implementation="bench.peers.mlserver.Iris",
+        implementation=f"bench.peers.mlserver.{os.environ.get('RUNTIME', 'Iris')}",
         max_batch_size=64,
         max_batch_time=0.005,
     )

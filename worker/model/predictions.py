@@ -13,6 +13,8 @@ from shared.errors import PredictionError
 from shared.queue.contract import ErrorCode
 from shared.queue.replies import ROWS_AS_TEXT_MIN
 
+_PLAIN_TYPES = {str, int, bool}
+
 NON_FINITE = "the model answered NaN or infinity"
 
 
@@ -137,7 +139,7 @@ def _plain(column: NDArray[Any], output: Output) -> list[Any]:
         with np.errstate(invalid="ignore"):
             column = column.astype(type(output.classes[0]))
     values: list[Any] = column.tolist()
-    if column.dtype.kind in "biufU":
+    if column.dtype.kind in "biufU" or set(map(type, values)) <= _PLAIN_TYPES:
         return values
     # Each would be counted by its hash and written as JSON, which many an object has not, in a batch of many callers.
     values = [value.item() if isinstance(value, np.generic) else value for value in values]

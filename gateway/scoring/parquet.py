@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Sequence
 from importlib.util import find_spec
 
@@ -52,9 +53,11 @@ class ParquetReader:
         limits = parquet_process.Limits(
             names=[feature.name for feature in features], rows_max=parser.rows_max, bytes_max=bytes_max
         )
+        asked_at = time.perf_counter()
         async with self._turns.of(owner, seconds):
+            left_seconds = seconds - (time.perf_counter() - asked_at)
             try:
-                output = await asyncio.wait_for(_read(orjson.dumps(limits) + b"\n", body), seconds)
+                output = await asyncio.wait_for(_read(orjson.dumps(limits) + b"\n", body), left_seconds)
             except asyncio.TimeoutError:
                 raise DeadlineExceeded(seconds) from None
         if output is None:

@@ -1,7 +1,9 @@
 """Bodies in Parquet: plain tables are rows, and no file takes the gateway's memory, its time or its life."""
 
+import asyncio
 import io
 import random
+import signal
 import time
 from datetime import datetime
 from decimal import Decimal
@@ -17,7 +19,7 @@ from gateway.errors import DeadlineExceeded, InvalidRows
 from gateway.problems import Problem
 from gateway.scoring import parquet
 from gateway.scoring.parquet import ParquetReader, read_columns
-from tests.support.coroutines import run
+from tests.support.coroutines import run, until
 from tests.support.manifests import feature, flag, mixed, text
 
 pytestmark = pytest.mark.unit
@@ -215,6 +217,28 @@ def test_changed_bytes_never_end_in_anything_but_rows_or_mistakes() -> None:
 def test_a_file_that_takes_too_long_ends_with_its_deadline() -> None:
     with pytest.raises(DeadlineExceeded):
         read(WHOLE, 0.001)
+
+
+def test_the_process_ends_with_the_request_that_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[asyncio.subprocess.Process] = []
+    start = asyncio.create_subprocess_exec
+
+    async def noted(*command: str, **options: Any) -> asyncio.subprocess.Process:
+        started.append(await start(*command, **options))
+        return started[0]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", noted)
+
+    async def scenario() -> None:
+        reading = asyncio.create_task(ParquetReader().columns(WHOLE, FEATURES, PARSER, BYTES_MAX, "", 60))
+        await until("the process has started", lambda: started)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+
+    run(scenario())
+
+    assert started[0].returncode == -signal.SIGKILL
 
 
 def test_without_pyarrow_a_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

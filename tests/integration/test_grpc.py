@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import signal
 import subprocess
 import sys
@@ -148,6 +149,18 @@ def test_a_call_is_answered_with_its_times_and_ids(stack: Stack, exported: Expor
     scrape = Scrape(f"{grpc.url}/metrics")
     assert scrape.total("inference_http_requests_total", route=INFER, status="200") == 1
     assert scrape.total("inference_requests_total", outcome="ok") == 1
+
+
+def test_the_example_of_the_documentation_runs(new_stack: NewStack, iris_models: Path, new_grpc: NewGrpc) -> None:
+    grpc = new_grpc(new_stack(iris_models).start())
+    page = (REPOSITORY / "docs/other-clients.md").read_text()
+    (program,) = re.findall(r"```py\n(.*?)```", page, re.DOTALL)
+    assert "127.0.0.1:8002" in program
+
+    command = [sys.executable, "-c", program.replace("127.0.0.1:8002", grpc.address)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS)
+
+    assert ran.stdout == "[b'setosa']\n", ran
 
 
 def test_malformed_messages_are_refused(new_stack: NewStack, iris_models: Path, new_grpc: NewGrpc) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 import re
 import signal
 import subprocess
@@ -17,7 +18,9 @@ from tests.integration.conftest import NewStack
 from tests.integration.test_any_model import as_json, some_rows
 from tests.integration.test_any_model import stack as stack
 from tests.integration.test_open_inference import assert_answers, columns_of
+from tests.integration.test_tracing import new_trace, spans
 from tests.support.api_keys import new_key
+from tests.support.collector import collecting
 from tests.support.estimators import CASES
 from tests.support.exported import Exported, fitted, model_name
 from tests.support.exported import exported as exported
@@ -199,6 +202,8 @@ def test_malformed_messages_are_refused(new_stack: NewStack, iris_models: Path, 
         message([], datatype="INT8", contents={"int_contents": [1000] * 4}),
         message([bytes(32)], parameters={"shared_memory_region": {"string_param": "x"}}),
         message([np.full(4, np.nan).tobytes()]),
+        # Longer than metadata may be, if the error named all.
+        b"".join(message([], name=each * 256, contents=values, shape=[4]) for each in "🌱🌲🌳🌴"),
         message([np.full(4, np.inf).tobytes()]),
         message([], name="").replace(b"iris", b"iris") + b"\x2a\x00" * 100_000,
     ]
@@ -207,16 +212,28 @@ def test_malformed_messages_are_refused(new_stack: NewStack, iris_models: Path, 
 
     assert [(each["code"], each["text"]) for each in found if each["code"] != "INVALID_ARGUMENT"] == []
     assert all(each["ErrorInfo"] in ("INVALID_TENSORS", "INVALID_ROWS") for each in found)
+    chance, whole = random.Random(0), message([bytes(32)])
+    changed = [bytearray(whole) for _ in range(300)]
+    for each in changed:
+        each[chance.randrange(len(each))] = chance.randrange(256)
+    codes = {each.get("code") for each in grpc.ask(*({"method": INFER, "message": each.hex()} for each in changed))}
+    assert codes == {None, "INVALID_ARGUMENT", "NOT_FOUND"}
     others = grpc.ask(
         {"method": INFER, "message": bytes(4_000_001).hex()},
-        {"method": "/inference.GRPCInferenceService/ModelStatistics", "message": ""},
+        {"method": "/inference.GRPCInferenceService/ModelStreamInfer", "message": ""},
         {"method": "/grpc.health.v1.Health/Check", "message": b"\x0a\x01x".hex()},
         {**ROW, "model": "../iris"},
         {**ROW, "version": "\x00"},
         ROW,
     )
-    codes = [each.get("code") for each in others]
-    assert codes == ["RESOURCE_EXHAUSTED", "UNIMPLEMENTED", "NOT_FOUND", "NOT_FOUND", "NOT_FOUND", None]
+    assert [each.get("code") for each in others] == [
+        "RESOURCE_EXHAUSTED",
+        "UNIMPLEMENTED",
+        "NOT_FOUND",
+        "NOT_FOUND",
+        "NOT_FOUND",
+        None,
+    ]
     assert grpc.ask({"method": "/grpc.health.v1.Health/Check", "message": ""})[0]["answer"] == "0801"
 
 
@@ -303,12 +320,59 @@ def test_keys_and_tls_over_grpc(new_stack: NewStack, iris_models: Path, new_grpc
     refused = ["UNAUTHENTICATED", "UNAUTHENTICATED"]
     assert codes(ROW, {}, unknown, predict, read) == [*refused, None, "PERMISSION_DENIED"]
     assert codes(ROW, limited, limited) == [None, "RESOURCE_EXHAUSTED"]
-    for method in ("ServerMetadata", "ModelMetadata", "ModelReady", "RepositoryIndex"):
+    for method, answered in {
+        **dict.fromkeys(("ServerMetadata", "ModelMetadata", "ModelReady", "ModelConfig", "ModelStatistics")),
+        **dict.fromkeys(("RepositoryIndex", "RepositoryModelLoad")),
+        "RepositoryModelUnload": "INVALID_ARGUMENT",
+    }.items():
         call = {"method": f"/inference.GRPCInferenceService/{method}", "message": ""}
-        assert codes(call, {}, unknown, predict, read) == [*refused, "PERMISSION_DENIED", None]
+        assert codes(call, {}, unknown, predict, read) == [*refused, "PERMISSION_DENIED", answered], method
     for method in ("ServerLive", "ServerReady"):
         assert codes({"method": f"/inference.GRPCInferenceService/{method}", "message": ""}, {}) == [None]
     assert grpc.ask({**ROW, "client_timeout": 5})[0]["code"] == "UNAVAILABLE", "a client without TLS"
+
+
+def test_clients_show_a_certificate_where_one_is_asked_for(
+    new_stack: NewStack, iris_models: Path, new_grpc: NewGrpc, tmp_path: Path
+) -> None:
+    files, others = tls_files(tmp_path / "tls"), tls_files(tmp_path / "others")
+    ours = {"GRPC_TLS_CERTIFICATE": str(files.certificate), "GRPC_TLS_KEY": str(files.key)}
+    grpc = new_grpc(new_stack(iris_models).start(), GRPC_TLS_CLIENT_CA=str(files.authority), **ours)
+    options = {"authority": str(files.authority)}
+
+    def code(**certificate: str) -> str | None:
+        [answer] = grpc.ask({**ROW, "client_timeout": 20}, **options, **certificate)
+        found: str | None = answer.get("code")
+        return found
+
+    assert code(key=str(files.key), certificate=str(files.certificate)) is None
+    assert code() == "UNAVAILABLE"
+    assert code(key=str(others.key), certificate=str(others.certificate)) == "UNAVAILABLE"
+
+
+def test_a_call_is_in_the_trace_of_its_caller(new_stack: NewStack, puppet_models: Path, new_grpc: NewGrpc) -> None:
+    with collecting() as collector:
+        tracing = {
+            "TRACING": "true",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
+            "OTEL_BSP_SCHEDULE_DELAY": "50",
+        }
+        stack = new_stack(puppet_models, DEFAULT_MODEL="puppet", **tracing).start()
+        grpc = new_grpc(stack)
+        trace_id, metadata = new_trace()
+        probed, of_probe = new_trace()
+        probe = {"method": "/grpc.health.v1.Health/Check", "message": "", "metadata": of_probe}
+
+        [_, answer] = grpc.ask(probe, puppet_call(Act.ANSWER, metadata={**metadata, "x-request-id": "mine"}))
+
+        names = (f"POST {INFER}", "queue interactive", "process interactive", "predict puppet")
+        server, queue, batch, predict = spans(collector, trace_id, *names)
+        assert server.parent_id == metadata["traceparent"].split("-")[2]
+        assert [each.parent_id for each in (queue, batch, predict)] == [server.span_id, queue.span_id, batch.span_id]
+        assert (server.kind, server.attributes["headrace.request_id"]) == ("SERVER", "mine")
+        assert server.attributes["http.response.status_code"] == 200
+        assert server.attributes["headrace.total_ms"] == answer["parameters"]["total_ms"]
+        assert collector.of_trace(probed) == []
 
 
 def test_what_keeps_the_process_from_starting_is_one_line(

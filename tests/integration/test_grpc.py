@@ -202,8 +202,6 @@ def test_malformed_messages_are_refused(new_stack: NewStack, iris_models: Path, 
         message([], datatype="INT8", contents={"int_contents": [1000] * 4}),
         message([bytes(32)], parameters={"shared_memory_region": {"string_param": "x"}}),
         message([np.full(4, np.nan).tobytes()]),
-        # Longer than metadata may be, if the error named all.
-        b"".join(message([], name=each * 256, contents=values, shape=[4]) for each in "🌱🌲🌳🌴"),
         message([np.full(4, np.inf).tobytes()]),
         message([], name="").replace(b"iris", b"iris") + b"\x2a\x00" * 100_000,
     ]
@@ -272,6 +270,29 @@ def test_deadlines_and_limits_over_grpc(new_stack: NewStack, puppet_models: Path
     assert [each["code"] for each in slow] == ["DEADLINE_EXCEEDED"] * 2
     timeouts = grpc.ask(*(puppet_call(Act.ANSWER, timeout=wrong) for wrong in (0, -1)))
     assert {each["code"] for each in timeouts} == {"INVALID_ARGUMENT"}
+
+
+def test_a_dead_broker_costs_calls_an_answer_and_nothing_else(
+    new_stack: NewStack, iris_models: Path, new_grpc: NewGrpc
+) -> None:
+    stack = new_stack(iris_models).start()
+    grpc = new_grpc(stack)
+    health = {"method": "/grpc.health.v1.Health/Check", "message": ""}
+    serving, not_serving = "0801", "0802"
+    assert grpc.ask(ROW, health)[1]["answer"] == serving
+
+    stack.broker.kill()
+
+    # The caller's own deadline would be DEADLINE_EXCEEDED.
+    dead = grpc.ask(*[{**ROW, "timeout": 2_000_000, "client_timeout": 10}] * 20, together=True)
+    assert {each["code"] for each in dead} == {"UNAVAILABLE"}, dead
+    assert all(each["RetryInfo"] >= 1 for each in dead)
+    assert grpc.ask(health)[0]["answer"] == not_serving
+    stack.start_broker()
+    wait_for("it serves again", lambda: stack.status(f"{grpc.url}/readyz") == 200)
+    assert grpc.ask(ROW, health)[1]["answer"] == serving
+    assert Scrape(f"{grpc.url}/metrics").total("inference_waiting_rows") == 0
+    assert "Traceback" not in grpc.process.log()
 
 
 def test_calls_beyond_the_limit_are_told_to_come_back(

@@ -89,6 +89,14 @@ def test_mistakes_in_rows_are_named() -> None:
     assert status_of(problem)[1] == "1 value does not fit: /0/a no"
 
 
+def test_a_long_text_fits_into_the_metadata_that_a_client_takes() -> None:
+    _, text, details = status_of(Problem(422, "invalid_rows", "🌱" * 5000))
+
+    assert text.strip("🌱") == "…"
+    # In metadata every byte of the text is three, and three of the details are four.
+    assert 1000 < 3 * len(text.encode()) + 4 * len(details) // 3 < 8192
+
+
 def test_messages_are_apart_from_those_of_clients() -> None:
     from google.protobuf import descriptor_pool
 

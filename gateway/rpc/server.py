@@ -63,8 +63,9 @@ class GrpcServer:
         self._settings = settings
         self._services = services
         self._exchanges = exchanges
-        self._endpoint: HotEndpoint = ModelInferEndpoint(services, INFER, InferStatistics())
-        self._methods = methods_of(services)
+        statistics = InferStatistics()
+        self._endpoint: HotEndpoint = ModelInferEndpoint(services, INFER, statistics)
+        self._methods = methods_of(services, statistics)
         self._requests: set[GrpcRequest] = set()
         self._calls = 0
         self._server: Any = None
@@ -171,10 +172,12 @@ class GrpcServer:
     async def _describe(
         self, method: Method, call: Any, headers: dict[bytes, bytes], context: RequestContext, _exchange: Exchange
     ) -> Outcome:
-        if self._services.graceful_stop.begun and method.scope is not None:
-            return stopping()
+        if method.scope is not None:
+            if self._services.graceful_stop.begun:
+                return stopping()
+            self._services.guard.admit(context, headers, method.scope)
         message = await call.read()
-        return await method.answer(self._services, message if isinstance(message, bytes) else b"", headers, context)
+        return await method.answer(message if isinstance(message, bytes) else b"", context.owner)
 
 
 class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]

@@ -218,9 +218,10 @@ CASES: Mapping[str, Case] = {
         labels={"model": "iris"},
     ),
     "HeadraceMetricsAbsent": Case(
-        fires={f"up{{{WORKER}}}": "1x10 _x50"},
+        # The gRPC process does not stand in for the gateway.
+        fires={f"up{{{GATEWAY}}}": "1x10 _x50", 'up{job="grpc", instance="grpc:9201"}': "1x60"},
         silent={f"up{{{WORKER}}}": "1x10 _x50", 'up{job="worker", instance="worker-2:9101"}': "1x60"},
-        labels={"job": "worker"},
+        labels={"job": "gateway"},
     ),
     "HeadraceTargetDown": Case(
         fires={'up{job="worker", instance="worker-2:9101"}': "1x10 0x50"},

@@ -38,7 +38,7 @@ class GatewaySettings(CommonSettings):
     body_max_bytes: int = Field(default=4_000_000, gt=0)
     """Largest request body; a larger one gets 413."""
 
-    rows_max: int = Field(default=10_000, ge=1)
+    rows_max: int = Field(default=10_000, ge=1, le=2**31 - 1)
     """Most rows in one request."""
 
     answer_max_bytes: int = Field(default=16_000_000, gt=0)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -16,7 +17,7 @@ from gateway.oip.infer import InferStatistics
 from gateway.problems import Problem, overloaded, stopping
 from gateway.rpc.infer import ModelInferEndpoint
 from gateway.rpc.methods import SERVICE, Method, methods_of
-from gateway.rpc.request import GrpcRequest, headers_of
+from gateway.rpc.request import GrpcRequest, headers_of, message_of
 from gateway.rpc.settings import GrpcSettings
 from gateway.rpc.statuses import DETAILS, status_of
 from gateway.services import Services
@@ -26,6 +27,9 @@ from gateway.web.request_context import RequestContext
 from headrace.errors import HeadraceError
 
 logger = logging.getLogger(__name__)
+
+# It writes a traceback for each text of a call that is not UTF-8, such as an API key, and then takes it as Latin-1.
+logging.getLogger("grpc._cython.cygrpc").setLevel(logging.CRITICAL)
 
 INFER = f"/{SERVICE}/ModelInfer"
 
@@ -37,6 +41,12 @@ METADATA_BYTES = 16_384
 IDLE_MILLISECONDS = 300_000
 """Time for which a connection without a call stays open."""
 
+AGE_MILLISECONDS, GRACE_MILLISECONDS = 600_000, 120_000
+"""Time after which a client is asked to make another connection, and time that calls in progress then have.
+
+Nothing else ends a call of which nobody reads the answer.
+"""
+
 OPTIONS: tuple[tuple[str, int], ...] = (
     # Two processes on one port would each get a part of the connections, and nobody would notice.
     ("grpc.so_reuseport", 0),
@@ -44,6 +54,8 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_metadata_size", METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", METADATA_BYTES),
     ("grpc.max_connection_idle_ms", IDLE_MILLISECONDS),
+    ("grpc.max_connection_age_ms", AGE_MILLISECONDS),
+    ("grpc.max_connection_age_grace_ms", GRACE_MILLISECONDS),
     # A connection whose other end is gone ends within a minute and a half.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
@@ -69,6 +81,7 @@ class GrpcServer:
         self._requests: set[GrpcRequest] = set()
         self._calls = 0
         self._server: Any = None
+        self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Listen.
@@ -92,7 +105,15 @@ class GrpcServer:
             raise HeadraceError(f"gRPC can't listen on {address}: it is taken{certificate}") from None
         await server.start()
         self._server = server
+        self._watch = asyncio.create_task(self._end_with(server))
         logger.info("gRPC on %s%s", address, " with TLS" if credentials else "")
+
+    async def _end_with(self, server: Any) -> None:
+        """End this process if the server has ended: its probes would be answered without it."""
+        await server.wait_for_termination()
+        if not self._services.graceful_stop.begun:
+            logger.critical("the gRPC server has ended by itself, and this process ends")
+            signal.raise_signal(signal.SIGTERM)
 
     async def stop(self) -> None:
         """Take no more calls, and let those in progress be answered; after `DRAIN_SECONDS` they end as `stopping`."""
@@ -115,9 +136,9 @@ class GrpcServer:
             respond = partial(self._call, path, partial(self._describe, self._methods[path]))
         else:
             return None
-        return grpc.stream_unary_rpc_method_handler(respond)
+        return grpc.stream_stream_rpc_method_handler(respond)
 
-    async def _call(self, path: str, respond: Any, _messages: Any, call: Any) -> bytes:
+    async def _call(self, path: str, respond: Any, _messages: Any, call: Any) -> None:
         headers, context = headers_of(call), RequestContext()
         scheme = "https" if self._settings.grpc_tls_certificate else "http"
         exchange = self._exchanges.begin(context, "POST", path, headers.items(), scheme)
@@ -126,18 +147,18 @@ class GrpcServer:
         try:
             outcome = await self._outcome(partial(respond, call), headers, context, exchange)
             status = 200 if isinstance(outcome, bytes) else outcome.status
+            metadata = [(name.decode(), value.decode()) for name, value in exchange.headers if name == REQUEST_ID]
+            if isinstance(outcome, bytes):
+                call.set_trailing_metadata(tuple(metadata))
+                # Until its caller has read nearly all of it: the answer counts against the limit of answers as long.
+                await call.write(outcome)
+                return
         except asyncio.CancelledError:
             status = 504 if context.problem == "deadline_exceeded" else 0
             raise
         finally:
             self._calls -= 1
             exchange.end(path, status)
-        metadata: list[tuple[str, str | bytes]] = [
-            (name.decode(), value.decode()) for name, value in exchange.headers if name == REQUEST_ID
-        ]
-        if isinstance(outcome, bytes):
-            call.set_trailing_metadata(tuple(metadata))
-            return outcome
         code, text, details = status_of(outcome)
         await call.abort(code, text, (*metadata, (DETAILS, details)))
         raise AssertionError("abort raises")
@@ -162,7 +183,7 @@ class GrpcServer:
     async def _infer(
         self, call: Any, headers: dict[bytes, bytes], context: RequestContext, exchange: Exchange
     ) -> Outcome:
-        request = GrpcRequest(self._endpoint, headers, context, exchange, call)
+        request = GrpcRequest(self._endpoint, headers, context, exchange, call, self._settings.body_receive_seconds)
         self._requests.add(request)
         try:
             return await request.answer()
@@ -176,8 +197,8 @@ class GrpcServer:
             if self._services.graceful_stop.begun:
                 return stopping()
             self._services.guard.admit(context, headers, method.scope)
-        message = await call.read()
-        return await method.answer(message if isinstance(message, bytes) else b"", context.owner)
+        message = await message_of(call, self._settings.body_receive_seconds)
+        return await method.answer(message, context.owner)
 
 
 class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]

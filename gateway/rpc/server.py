@@ -38,6 +38,9 @@ STREAMS_MAX = 1_000
 
 METADATA_BYTES = 16_384
 
+PROBE_SECONDS = 5.0
+"""Longest time for the message of a call without a key to arrive: it holds one of the places of all calls."""
+
 IDLE_MILLISECONDS = 300_000
 """Time for which a connection without a call stays open."""
 
@@ -197,7 +200,8 @@ class GrpcServer:
             if self._services.graceful_stop.begun:
                 return stopping()
             self._services.guard.admit(context, headers, method.scope)
-        message = await message_of(call, self._settings.body_receive_seconds)
+        seconds = self._settings.body_receive_seconds
+        message = await message_of(call, seconds if method.scope is not None else min(seconds, PROBE_SECONDS))
         return await method.answer(message, context.owner)
 
 

@@ -29,6 +29,9 @@ class GatewaySettings(CommonSettings):
     gateway_processes: int = Field(default=1, ge=1, le=64)
     """Processes that share the port, for machines with more cores; limits of waiting rows hold for each process."""
 
+    workers: int = Field(default=1, ge=1)
+    """Workers that `make up` and Compose start; while fewer live, the alert HeadraceWorkersMissing fires."""
+
     predict_deadline_seconds: float = Field(default=5.0, gt=0)
     """Deadline of a `/predict` request that names none; rows past their deadline are never computed."""
 

@@ -37,7 +37,6 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
         "--interval", type=seconds, default="30", metavar="SECONDS", help="seconds between two looks (%(default)s)"
     )
     command.add_argument("--once", action="store_true", help="look once, and fail if that fails: for cron")
-    command.add_argument("--sign", type=Path, metavar="KEY", help="sign each version before, with this private key")
     _add_options(command)
 
 
@@ -77,6 +76,7 @@ def _add_options(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="run the code in a pickle that workers would refuse: like running a program of whoever made it",
     )
+    command.add_argument("--sign", type=Path, metavar="KEY", help="sign what is imported, with this private key")
     command.add_argument(
         "--memory-budget",
         type=count,
@@ -148,6 +148,7 @@ def _rules(options: argparse.Namespace) -> "ImportRules":
         trusted=[each for each in options.trusted.split(",") if each],
         extra_modules=[each for each in options.extra_modules.split(",") if each],
         trust_pickle=options.trust_pickle,
+        signing_key=options.sign,
         max_bytes=options.memory_budget,
     )
 
@@ -225,9 +226,10 @@ def _check(store: ModelStore, options: argparse.Namespace, name: str, version: s
 
     rules = _rules(options)
     manifest = store.manifest(name, version)
-    verify(store, manifest, rules.trusted, rules.extra_modules, max_bytes=rules.max_bytes)
     if options.sign:
         # Imported here because it imports OpenSSL.
-        from headrace.models.signing import sign
+        from headrace.models.signing import PublicKeys, read_private_key
 
-        sign(store, name, version, options.sign)
+        # Signed while it was imported, and never here: whoever writes to the store may have exchanged it since.
+        manifest = PublicKeys([read_private_key(options.sign).public_key()], "--sign").check(store, manifest)
+    verify(store, manifest, rules.trusted, rules.extra_modules, max_bytes=rules.max_bytes)

@@ -37,7 +37,7 @@ from headrace.exporting.probe import notices, probe
 from headrace.exporting.samples import as_samples, check_wanted, golden_positions, public_rows
 from headrace.models.alias import LATEST
 from headrace.models.golden import write_golden_rows
-from headrace.models.manifest import MANIFEST_FILE, AboutName, Artifact, Manifest, Sample
+from headrace.models.manifest import MANIFEST_FILE, SIGNATURE_FILE, AboutName, Artifact, Manifest, Sample
 from headrace.models.store import DEFAULT_STORE, ModelStore
 
 logger = logging.getLogger(__name__)
@@ -64,6 +64,7 @@ def export(
     format: ArtifactFormat | None = None,  # noqa: A002 - the manifest's word
     trusted: Collection[str] = (),
     extra_modules: Collection[str] = (),
+    signing_key: str | Path | None = None,
 ) -> Exported:
     """Add a version of a model to the store, with its manifest and model card, and point an alias to it.
 
@@ -98,6 +99,8 @@ def export(
             and joblib where skops can't store the estimator, or holds types that it does not trust by itself.
         trusted: types that a skops file may hold beside those that skops trusts by itself.
         extra_modules: your own top-level packages that workers can import.
+        signing_key: a file with an Ed25519 private key, as PEM: the version is signed before anybody else can see it
+            (extra `[sign]`).
 
     Returns:
         The manifest, as read back from the store, where it was written, and notices, such as the names of columns that
@@ -106,8 +109,9 @@ def export(
     Raises:
         NotExportable: if the estimator can't be served; the message says why. Nothing was written.
         FileExistsError: if the version exists.
-        ModelError: if the name or the version can't be used, or the store can't be written.
+        ModelError: if the name, the version or the key can't be used, or the store can't be written.
     """
+    signed = _signing(signing_key) if signing_key is not None else None
     model_store = _store(store)
     now = datetime.now(timezone.utc)
     chosen = version or _free_version(model_store, name, now)
@@ -172,7 +176,10 @@ def export(
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             raise NotExportable(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-        (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n")
+        content = f"{manifest.model_dump_json(indent=2)}\n".encode()
+        (folder / MANIFEST_FILE).write_bytes(content)
+        if signed is not None:
+            (folder / SIGNATURE_FILE).write_bytes(signed(content))
         (folder / CARD_FILE).write_text(card(manifest, estimator, table, comparison), encoding="utf-8")
 
     try:
@@ -220,6 +227,14 @@ def _notices(table: Table) -> tuple[str, ...]:
         f"{name}: the estimator drops this column, so it is no feature of the model, and callers don't send it"
         for name in table.dropped
     )
+
+
+def _signing(key_file: str | Path) -> Callable[[bytes], bytes]:
+    """Return the function that signs a manifest."""
+    # Imported here because it imports OpenSSL.
+    from headrace.models.signing import read_private_key
+
+    return read_private_key(Path(key_file)).sign
 
 
 def _store(store: ModelStore | str | Path | None) -> ModelStore:

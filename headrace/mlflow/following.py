@@ -38,7 +38,7 @@ class Follower:
     take: Callable[[ModelVersion], None]
     """Imports a version into the store, and moves no alias."""
     check: Callable[[str], None]
-    """Checks a version of the store before it is served, and signs it if that is asked for."""
+    """Checks a version of the store before it is served: others may write to the store."""
 
     def follow(self) -> str | None:
         """Look once, and catch up with the registry.

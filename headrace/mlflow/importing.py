@@ -35,6 +35,8 @@ class ImportRules:
     trusted: Collection[str] = ()
     extra_modules: Collection[str] = ()
     trust_pickle: bool = False
+    signing_key: Path | None = None
+    """File of the private key that signs the version."""
     max_bytes: int = MODEL_MAX_BYTES
     """Bytes of the model's file, and of what it unpacks to."""
 
@@ -93,6 +95,7 @@ def import_model(
             samples=_samples(rules, example, model, estimator),
             # Not `trusted`: workers read what skops does not trust by itself as joblib, without a setting of theirs.
             extra_modules=rules.extra_modules,
+            signing_key=rules.signing_key,
         )
     except (HeadraceError, OSError):
         raise

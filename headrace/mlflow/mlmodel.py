@@ -82,9 +82,22 @@ def read_model(folder: Folder, where: str) -> MlflowModel:
     )
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """A loader of YAML without merge keys: a few hundred bytes of them stand for gigabytes."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Refuse a mapping that takes in another one.
+
+        Raises:
+            ConstructorError: if it does.
+        """
+        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+            raise yaml.constructor.ConstructorError(None, None, "a merge key", node.start_mark)
+
+
 def _yaml(content: bytes, where: str) -> Mapping[str, Any]:
     try:
-        document = yaml.safe_load(content.decode())
+        document = yaml.load(content.decode(), _PlainLoader)
     except (UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError):
         raise MlflowUnusable(f"{where}: {MLMODEL_FILE} is no YAML") from None
     if not isinstance(document, dict):

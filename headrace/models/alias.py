@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Mapping
 from datetime import datetime, timezone
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -64,8 +64,8 @@ class Alias(BaseModel):
 
     version: Identifier
     """The version that the alias names now."""
-    previous: list[Identifier] = []
-    """Versions that the alias named before, the newest first."""
+    previous: Annotated[list[Identifier], Field(max_length=MOST_REMEMBERED)] = []
+    """Versions that the alias named before, the newest first. A worker that starts may have to try each."""
     split: Trial | None = None
     """A second version that answers a share of the requests."""
     shadow: Trial | None = None

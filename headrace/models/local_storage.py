@@ -65,7 +65,7 @@ class LocalStorage:
             StoreUnavailable: if it can't be read.
         """
         levels = LEVELS - len(Path(folder).parts)
-        files = _files(self._root, self._root / folder, levels)
+        files = _files(self._root, self._root / folder, levels, set())
         return sorted(path.relative_to(self._root).as_posix() for path in files)
 
     def replace(self, path: str, content: bytes) -> None:
@@ -171,8 +171,11 @@ def regular_file_parts(path: Path, max_bytes: int) -> Iterator[bytes]:
             yield part
 
 
-def _files(root: Path, folder: Path, levels: int) -> Iterator[Path]:
-    """Yield the files below a folder; inner folders that can't be read are left out, and hide nothing beside them."""
+def _files(root: Path, folder: Path, levels: int, linked: set[tuple[int, int]]) -> Iterator[Path]:
+    """Yield the files below a folder; inner folders that can't be read are left out, and hide nothing beside them.
+
+    Links lead to each folder once, `linked` has these folders: n links in each of n folders would make n**LEVELS paths.
+    """
     with _explained(folder):
         try:
             with nullcontext() if folder == root else _fault_of(folder):
@@ -184,9 +187,24 @@ def _files(root: Path, folder: Path, levels: int) -> Iterator[Path]:
             continue
         if not _is_folder(entry):
             yield entry
-        elif levels > 1:
+        elif levels > 1 and not _is_repeated(entry, linked):
             with suppress(FileUnusable):
-                yield from _files(root, entry, levels - 1)
+                yield from _files(root, entry, levels - 1, linked)
+
+
+def _is_repeated(folder: Path, linked: set[tuple[int, int]]) -> bool:
+    """Return True for a link to a folder to which another one has led, or that is gone; note the folder."""
+    if not folder.is_symlink():
+        return False
+    try:
+        found = folder.stat()
+    except OSError:
+        return True
+    target = (found.st_dev, found.st_ino)
+    if target in linked:
+        return True
+    linked.add(target)
+    return False
 
 
 def _is_folder(path: Path) -> bool:

@@ -34,7 +34,7 @@ def sign(store: ModelStore, name: str, ref: str, key_file: Path) -> Manifest:
     Raises:
         ModelError: if the key can't be used, or the version is missing, damaged or can't be written.
     """
-    key = _read_private_key(key_file)
+    key = read_private_key(key_file)
     manifest = store.manifest(name, ref)
     content = store.file(manifest, MANIFEST_FILE)
     if content is None or (signed := _reread(content, manifest)) is None:
@@ -50,8 +50,10 @@ def sign(store: ModelStore, name: str, ref: str, key_file: Path) -> Manifest:
 class PublicKeys:
     """Ed25519 public keys, one of which must have signed a version; several while one key replaces another."""
 
-    def __init__(self, keys: Sequence[Ed25519PublicKey]) -> None:
+    def __init__(self, keys: Sequence[Ed25519PublicKey], source: str = "MODEL_PUBLIC_KEY") -> None:
+        """Take keys; `source` names their setting in errors."""
         self._keys = keys
+        self._source = source
 
     @classmethod
     def read(cls, path: Path) -> "PublicKeys":
@@ -88,9 +90,9 @@ class PublicKeys:
         where = f"{store.location(manifest.name, manifest.version)}/{MANIFEST_FILE}"
         content, signature = store.file(manifest, MANIFEST_FILE), store.file(manifest, SIGNATURE_FILE)
         if content is None or signature is None:
-            raise ArtifactInvalid(f"{where}: it is not signed, and MODEL_PUBLIC_KEY asks for that")
+            raise ArtifactInvalid(f"{where}: it is not signed, and {self._source} asks for that")
         if not any(_has_signed(key, content, signature) for key in self._keys):
-            raise ArtifactInvalid(f"{where}: none of the keys in MODEL_PUBLIC_KEY has signed it as it is")
+            raise ArtifactInvalid(f"{where}: none of the keys in {self._source} has signed it as it is")
         # The signature is of the bytes that were read here, and not of those that the caller has read before.
         if (signed := _reread(content, manifest)) is None:
             raise ArtifactInvalid(f"{where}: it was changed while it was read")
@@ -106,7 +108,12 @@ def _reread(content: bytes, manifest: Manifest) -> Manifest | None:
     return found if found == manifest else None
 
 
-def _read_private_key(path: Path) -> Ed25519PrivateKey:
+def read_private_key(path: Path) -> Ed25519PrivateKey:
+    """Read an Ed25519 private key without a password, as PEM.
+
+    Raises:
+        ModelError: if the file is none.
+    """
     try:
         key = load_pem_private_key(path.read_bytes(), password=None)
     except OSError as error:

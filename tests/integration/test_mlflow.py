@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headrace.models.signing import PublicKeys
 from headrace.models.store import ModelStore
 from tests.integration.conftest import NewStack
 from tests.integration.test_any_model import as_json, assert_same, some_rows
@@ -16,6 +17,7 @@ from tests.support.exported import exported as exported
 from tests.support.mlflow_environment import call, mlflow_server, why_no_mlflow
 from tests.support.processes import PATIENCE_SECONDS, Process, python, wait_for
 from tests.support.requirements import require
+from tests.support.signing import signing_key
 from tests.support.stack import Stack
 
 NUMBERS, GAPS, MIXED, PROSE = "naive bayes", "boosting with gaps", "mixed frame", "prose"
@@ -103,6 +105,25 @@ def test_a_stack_serves_the_version_that_an_alias_of_mlflow_names(
     assert again == "people mlflow-2 is there: it was imported from models:/people/2\n"
     missing = ended(command("import", "mlflow", "models:/people@nobody"))
     assert missing.startswith("headrace: ") and missing.count("\n") == 1 and "nobody" in missing
+
+
+def test_the_follower_signs_what_it_imports_and_nothing_else(
+    server: str, command: Callable[..., Process], tmp_path: Path
+) -> None:
+    call("mlflow_registrar", {"server": server, "seed": 1}, tmp_path)
+    key, public = signing_key(tmp_path / "key.pem")
+    follow = ("follow", "mlflow", "models:/people@champion", "--trusted", "numpy.dtype", "--once", "--sign", str(key))
+    assert "mlflow-1" in ended(command(*follow))
+    store = ModelStore(tmp_path / "models")
+    PublicKeys([public]).check(store, store.manifest("people", "mlflow-1"))
+
+    # Somebody who may write to the store exchanges the model, and makes the follower look at it again.
+    manifest = Path(store.location("people", "mlflow-1"), "manifest.json")
+    manifest.write_text(manifest.read_text().replace('"leaves"', '"evil"'))
+    (tmp_path / "models/people/aliases/production.json").unlink()
+
+    assert "none of the keys in --sign has signed it as it is" in ended(command(*follow))
+    assert "production" not in store.aliases("people")
 
 
 def test_the_clients_of_mlflow_and_kserve_work_unchanged(

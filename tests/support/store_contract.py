@@ -225,7 +225,15 @@ class StoreContract:
             store.manifest("iris", "v2")
         assert store.versions("iris") == ["v2", "v1"]
 
-    @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'"v1"', b"\xff", b'{"version": "../..", "moved_at": ""}'])
+    @pytest.mark.parametrize(
+        "content",
+        [
+            *(b"", b"{", b"[]", b'"v1"', b"\xff"),
+            b'{"version": "../..", "moved_at": ""}',
+            # A worker that starts may load each of the versions before.
+            b'{"version": "v1", "moved_at": "", "previous": [%b]}' % b",".join([b'"v1"'] * 11),
+        ],
+    )
     def test_a_damaged_alias_is_an_invalid_manifest(self, store: ModelStore, content: bytes) -> None:
         add(store, "v1")
         open_storage(store.root).replace("iris/aliases/latest.json", content)

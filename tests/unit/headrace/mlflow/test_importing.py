@@ -8,14 +8,17 @@ import yaml
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 
-from headrace.errors import MlflowUnusable
+from headrace.errors import MlflowUnusable, ModelError
 from headrace.exporting.verify import verify
 from headrace.mlflow.folders import local
 from headrace.mlflow.importing import ImportRules, import_model, notices_of
+from headrace.models.manifest import Manifest
+from headrace.models.signing import PublicKeys
 from headrace.models.store import ModelStore
 from tests.support.estimators import people
 from tests.support.exported import fitted as case
 from tests.support.mlflow_files import write_model
+from tests.support.signing import signing_key
 
 NETWORK_TYPES = ("sklearn.neural_network._stochastic_optimizers.AdamOptimizer",)
 
@@ -143,15 +146,35 @@ def test_a_description_that_does_not_fit_is_refused(
         (b"[" * 5000, "is no YAML"),
         (b"flavors: {keras: {}}", "its flavours are keras"),
         (b"!!python/object/apply:os.getcwd []", "is no YAML"),
+        (b"flavors: {a: &a {b: 1}, c: {<<: *a}}", "is no YAML"),
         (b"a" * 1_000_001, "more than 1,000,000 bytes"),
     ],
-    ids=range(6),
+    ids=range(7),
 )
 def test_a_damaged_description_is_refused(models: ModelStore, folder: Path, content: bytes, reason: str) -> None:
     (folder / "MLmodel").write_bytes(content)
 
     with pytest.raises(MlflowUnusable, match=reason):
         imported(models, folder)
+
+
+def test_what_is_imported_is_signed_before_anybody_sees_it(
+    models: ModelStore, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, public = signing_key(tmp_path / "key.pem")
+    seen: list[Manifest] = []
+
+    def look(store: ModelStore, name: str, version: str, write: Any) -> None:
+        add(store, name, version, write)
+        seen.append(PublicKeys([public]).check(store, store.manifest(name, version)))
+
+    add = ModelStore.add
+    monkeypatch.setattr(ModelStore, "add", look)
+
+    assert seen == [imported(models, folder, signing_key=key).manifest] or not seen
+    assert seen
+    with pytest.raises(ModelError, match="not a private key"):
+        imported(models, folder, signing_key=folder / "MLmodel")
 
 
 def test_a_model_without_rows_asks_for_them(models: ModelStore, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from headrace.cli.main import main
 from headrace.errors import ArtifactInvalid, FileUnusable, ModelError
 from headrace.models.golden import golden_rows
-from headrace.models.local_storage import regular_file_parts
+from headrace.models.local_storage import LocalStorage, regular_file_parts
 from headrace.models.manifest import GoldenRows
 from headrace.models.store import ModelStore
 from tests.support.store_contract import add
@@ -166,6 +166,24 @@ def test_links_in_a_circle_end(store: ModelStore, link: str, target: str) -> Non
     assert {"v1", "v2"} <= set(store.versions("iris"))
     assert store.aliases("iris") == {"production": "v1", "spoilt": "v2"}
     assert store.manifest("iris", "production").version == "v1"
+
+
+def test_many_links_in_a_circle_cost_no_more_than_one(store: ModelStore) -> None:
+    for at in range(400):
+        Path(store.root, f"l{at:03d}").symlink_to(".")
+        Path(store.root, "iris", f"l{at:03d}").symlink_to("../iris")
+
+    assert "iris" in store.names()
+    assert store.versions("iris") == ["v1", "v2"]
+    assert len(LocalStorage(Path(store.root)).find()) < 50
+
+
+def test_a_model_that_is_a_link_is_found(store: ModelStore, tmp_path: Path) -> None:
+    Path(store.root, "iris").rename(tmp_path / "elsewhere")
+    Path(store.root, "iris").symlink_to(tmp_path / "elsewhere")
+
+    assert store.names() == ["iris", "other"]
+    assert store.versions("iris") == ["v1", "v2"]
 
 
 def test_a_folder_of_aliases_that_is_a_link_to_itself_is_named(store: ModelStore) -> None:

@@ -14,6 +14,9 @@ from monitoring.dashboards.queue import queue
 
 FOLDER = Path(__file__).parents[1] / "grafana" / "dashboards"
 
+CHART_FOLDER = Path(__file__).parents[2] / "deploy" / "helm" / "headrace" / "files" / "dashboards"
+"""The Helm chart's copies: a chart reads no file outside of its folder."""
+
 FILES = {"model.json": model, "overview.json": overview, "platform.json": platform, "queue.json": queue}
 """File name -> function that makes its content."""
 
@@ -21,7 +24,8 @@ FILES = {"model.json": model, "overview.json": overview, "platform.json": platfo
 def render() -> dict[Path, str]:
     """Return file and content. Keys are sorted, so that two versions differ only where their meaning does."""
     encoder = JSONEncoder(sort_keys=True, indent=2, ensure_ascii=False)
-    return {FOLDER / name: encoder.encode(make()) + "\n" for name, make in FILES.items()}
+    texts = {name: encoder.encode(make()) + "\n" for name, make in FILES.items()}
+    return {folder / name: text for folder in (FOLDER, CHART_FOLDER) for name, text in texts.items()}
 
 
 def outdated() -> list[Path]:

@@ -8,15 +8,19 @@ from typing import Any
 
 import yaml
 
-from monitoring.rules import alerts_model, alerts_platform, alerts_queue, drift, slo
+from monitoring.rules import alerts_model, alerts_platform, alerts_queue, drift, scaling, slo
 
 FOLDER = Path(__file__).parents[1] / "prometheus" / "rules"
+
+CHART_FOLDER = Path(__file__).parents[2] / "deploy" / "helm" / "headrace" / "files" / "rules"
+"""The Helm chart's copies: a chart reads no file outside of its folder."""
 
 FILES: dict[str, Callable[[], dict[str, Any]]] = {
     "alerts_model.yml": alerts_model.rules,
     "alerts_platform.yml": alerts_platform.rules,
     "alerts_queue.yml": alerts_queue.rules,
     "drift.yml": drift.rules,
+    "scaling.yml": scaling.rules,
     "slo.yml": slo.rules,
 }
 """File name -> function that makes its content."""
@@ -41,7 +45,8 @@ def dump(rules: Mapping[str, Any]) -> str:
 
 def render() -> dict[Path, str]:
     """Return file and content."""
-    return {FOLDER / name: dump(make()) for name, make in FILES.items()}
+    texts = {name: dump(make()) for name, make in FILES.items()}
+    return {folder / name: text for folder in (FOLDER, CHART_FOLDER) for name, text in texts.items()}
 
 
 def outdated() -> list[Path]:

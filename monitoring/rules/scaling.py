@@ -1,0 +1,40 @@
+"""The scaling signal: how many workers a worker group needs.
+
+A busy slot is work, and so is what waits: a wait of the target asks for as many slots again as there are. The waits are
+those that the gateway estimates for requests that are accepted now, of either lane; they are not told apart by worker
+group, so a wait raises the signal of every group. Groups are told apart where targets have the label `worker_group`,
+and deployments where they have the label `namespace`, as the Helm chart's PodMonitor sees to.
+"""
+
+from typing import Any
+
+from monitoring.rules.forms import INTERVAL, group, record
+
+WANTED = "worker_group:inference_workers:wanted"
+"""Workers that a group needs; a fraction says how full the last of them would be."""
+
+TARGET_WAIT_SECONDS = {"interactive": 1, "bulk": 60}
+"""Wait of a lane that asks for as many slots again."""
+
+BY = "by (namespace, worker_group)"
+
+#: A sample of batches that take milliseconds is 0 or 1 by chance, hence the mean.
+BUSY = f"sum {BY} (avg_over_time(inference_batches_in_progress[1m]))"
+
+SLOTS = f"sum {BY} (inference_worker_pool_processes)"
+
+
+def _waits() -> str:
+    """Return the sum of both lanes' waits in targets. A wait without workers is NaN, which no comparison lets through."""
+    lanes = "\n    or\n".join(
+        f'    max by (namespace, lane) (inference_queue_estimated_wait_seconds{{lane="{lane}"}} >= 0) / {seconds}'
+        for lane, seconds in TARGET_WAIT_SECONDS.items()
+    )
+    return f"sum by (namespace) (\n{lanes}\n  )"
+
+
+def rules() -> dict[str, Any]:
+    """Return the signal. A group without workers has none: then its autoscaler falls back to a fixed number."""
+    waiting = f"({SLOTS} * on (namespace) group_left () {_waits()} or {SLOTS} * 0)"
+    wanted = f"({BUSY} + {waiting})\n/ avg {BY} (inference_worker_pool_processes)"
+    return {"groups": [group("scaling", record(WANTED, wanted), interval=INTERVAL)]}

@@ -25,7 +25,7 @@ SLOTS = f"sum {BY} (inference_worker_pool_processes)"
 
 
 def _waits() -> str:
-    """Return the sum of both lanes' waits in targets. A wait without workers is NaN, which no comparison lets through."""
+    """Return the sum of both lanes' waits, in targets. Without workers a wait is NaN, which is not compared."""
     lanes = "\n    or\n".join(
         f'    max by (namespace, lane) (inference_queue_estimated_wait_seconds{{lane="{lane}"}} >= 0) / {seconds}'
         for lane, seconds in TARGET_WAIT_SECONDS.items()

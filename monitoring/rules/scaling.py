@@ -1,9 +1,9 @@
 """The scaling signal: how many workers a worker group needs.
 
-A busy slot is work, and so is what waits: a wait of the target asks for as many slots again as there are. The waits are
-those that the gateway estimates for requests that are accepted now, of either lane; they are not told apart by worker
-group, so a wait raises the signal of every group. Groups are told apart where targets have the label `worker_group`,
-and deployments where they have the label `namespace`, as the Helm chart's PodMonitor sees to.
+A busy slot is work, and so is what waits: a wait of the target would take as many slots again as there are to be over
+by then. The waits are those that the gateway estimates for requests that are accepted now, of either lane; they are not
+told apart by worker group, so a wait raises the signal of every group. Groups are told apart where targets have the label
+`worker_group`, and deployments where they have the label `namespace`, as the Helm chart's PodMonitor sees to.
 """
 
 from typing import Any
@@ -15,6 +15,10 @@ WANTED = "worker_group:inference_workers:wanted"
 
 TARGET_WAIT_SECONDS = {"interactive": 1, "bulk": 60}
 """Wait of a lane that asks for as many slots again."""
+
+GROWTH_MAX = 0.5
+"""Slots that waits may ask for, as a share of those that there are: while workers start, the wait grows, and without a
+bound more and more of them would be asked for."""
 
 BY = "by (namespace, worker_group)"
 
@@ -30,7 +34,7 @@ def _waits() -> str:
         f'    max by (namespace, lane) (inference_queue_estimated_wait_seconds{{lane="{lane}"}} >= 0) / {seconds}'
         for lane, seconds in TARGET_WAIT_SECONDS.items()
     )
-    return f"sum by (namespace) (\n{lanes}\n  )"
+    return f"clamp_max(sum by (namespace) (\n{lanes}\n  ), {GROWTH_MAX})"
 
 
 def rules() -> dict[str, Any]:

@@ -88,10 +88,10 @@ def test_keda_does_not_take_silence_for_idleness() -> None:
         assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (2, most)
         assert spec["fallback"] == {"failureThreshold": 3, "replicas": 2, "behavior": "currentReplicasIfHigher"}
         behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
-        assert behavior["scaleDown"]["stabilizationWindowSeconds"] == 300
+        assert behavior["scaleDown"]["stabilizationWindowSeconds"] == 600
 
 
 def test_a_plain_autoscaler_is_the_alternative() -> None:
     spec = the("single-redis", "HorizontalPodAutoscaler", "-worker-common")["spec"]
     assert (spec["minReplicas"], spec["maxReplicas"]) == (1, 3)
-    assert spec["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 300
+    assert spec["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 600

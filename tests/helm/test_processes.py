@@ -94,7 +94,7 @@ def test_probes_ask_by_http(name: str) -> None:
 @each_release
 def test_running_work_may_finish(name: str) -> None:
     for component, _, spec in pods(name):
-        grace = spec.get("terminationGracePeriodSeconds")
+        grace = spec.get("terminationGracePeriodSeconds", 0)
         [container] = spec["containers"]
         if component == "gateway":
             [_, waiting] = container["lifecycle"]["preStop"]["exec"]["command"]

@@ -55,7 +55,8 @@ def objects(values: Mapping[str, Any], release: str = RELEASE) -> list[dict[str,
 @lru_cache
 def _render(values: str, release: str) -> dict[str, str]:
     if find_spec("helm_python"):
-        return json.loads(_run([sys.executable, "-c", RENDER, str(CHART), release, NAMESPACE], values))
+        made: dict[str, str] = json.loads(_run([sys.executable, "-c", RENDER, str(CHART), release, NAMESPACE], values))
+        return made
     helm = shutil.which("helm")
     require(helm is not None, "neither helm-python-sdk nor helm is installed")
     assert helm is not None

@@ -45,13 +45,18 @@ def dump(rules: Mapping[str, Any]) -> str:
 
 def render() -> dict[Path, str]:
     """Return file and content."""
-    texts = {name: dump(make()) for name, make in FILES.items()}
-    return {folder / name: text for folder in (FOLDER, CHART_FOLDER) for name, text in texts.items()}
+    return {FOLDER / name: dump(make()) for name, make in FILES.items()}
+
+
+def render_all() -> dict[Path, str]:
+    """Return file and content, with the chart's copies."""
+    files = render()
+    return files | {CHART_FOLDER / path.name: text for path, text in files.items()}
 
 
 def outdated() -> list[Path]:
     """Return the committed files that differ from what would be written."""
-    return [path for path, text in render().items() if not path.is_file() or path.read_text("utf-8") != text]
+    return [path for path, text in render_all().items() if not path.is_file() or path.read_text("utf-8") != text]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for path in outdated():
             sys.stderr.write(f"{path} is not what monitoring/rules makes; run python -m monitoring.rules\n")
         return 1 if outdated() else 0
-    for path, text in render().items():
+    for path, text in render_all().items():
         path.write_text(text, "utf-8")
     return 0
 

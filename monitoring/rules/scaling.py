@@ -2,8 +2,8 @@
 
 A busy slot is work, and so is what waits: a wait of the target would take as many slots again as there are to be over
 by then. The waits are those that the gateway estimates for requests that are accepted now, of either lane; they are not
-told apart by worker group, so a wait raises the signal of every group. Groups are told apart where targets have the label
-`worker_group`, and deployments where they have the label `namespace`, as the Helm chart's PodMonitor sees to.
+told apart by worker group, so a wait raises the signal of every group. Groups are told apart where targets have the
+label `worker_group`, and deployments where they have the label `namespace`, as the Helm chart's PodMonitor sees to.
 """
 
 from typing import Any

@@ -26,7 +26,7 @@ def test_making_them_anew_changes_nothing(command: Any) -> None:
 
 
 def test_the_folders_hold_nothing_else(command: Any) -> None:
-    assert {*command.FOLDER.iterdir(), *command.CHART_FOLDER.iterdir()} == set(command.render())
+    assert {*command.FOLDER.iterdir(), *command.CHART_FOLDER.iterdir()} == set(command.render_all())
 
 
 def test_check_finds_a_difference(

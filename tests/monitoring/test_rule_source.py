@@ -21,7 +21,7 @@ def test_making_them_anew_changes_nothing() -> None:
 
 
 def test_the_folders_hold_nothing_else() -> None:
-    assert {*command.FOLDER.iterdir(), *command.CHART_FOLDER.iterdir()} == set(command.render())
+    assert {*command.FOLDER.iterdir(), *command.CHART_FOLDER.iterdir()} == set(command.render_all())
 
 
 def test_check_finds_a_difference(

@@ -91,6 +91,7 @@ COLOURS = {
     "used": BLUE,
     "slots": GREY,
     "workers": GREY,
+    "wanted": BLUE,
     "limit": GREY,
     "kept results": PURPLE,
     "limit of results": ORANGE,
@@ -111,7 +112,7 @@ COLOURS = {
 
 OPEN = frozenset(
     {"model", "version", "shadow", "feature", "target", "range", "job", "instance", "hostname", "method", "route"}
-    | {"name", "queue_name", "rule_group", "worker_group", "le", "slo"}
+    | {"name", "queue_name", "rule_group", "le", "slo"}
 )
 """Labels whose values are not known before they are seen."""
 

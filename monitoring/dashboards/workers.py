@@ -61,10 +61,10 @@ def _slots() -> model.Panel:
 def _wanted() -> model.Panel:
     return lines(
         "Wanted workers",
-        "The scaling signal: busy slots, and slots for what waits, in workers. An autoscaler that follows it removes "
-        "workers only after it was lower for ten minutes.",
+        "The scaling signal of all worker groups: busy slots, and slots for what waits, in workers. An autoscaler that "
+        "follows it removes workers only after it was lower for ten minutes.",
         "short",
-        Query(agreed(WANTED, "worker_group"), "wanted {{worker_group}}"),
+        Query(total(WANTED), "wanted"),
         Query(agreed("inference_workers"), "workers"),
     )
 

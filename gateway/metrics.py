@@ -124,6 +124,12 @@ class GatewayMetrics(Collector):
             multiprocess_mode="livesum",
             registry=own,
         )
+        self.workers_expected = Gauge(
+            f"{names.PREFIX}workers_expected",
+            "Workers that should live.",
+            multiprocess_mode="livemax",
+            registry=own,
+        )
         self.jobs_open_limit = Gauge(
             f"{names.PREFIX}jobs_open_limit",
             "Most jobs without an outcome.",

@@ -121,6 +121,7 @@ class Services:
         self.metrics.waiting = lambda: self._waiting.held
         self.metrics.waiting_rows_limit.set(settings.waiting_rows_max)
         self.metrics.jobs_open_limit.set(settings.jobs_open_max)
+        self.metrics.workers_expected.set(settings.workers)
 
     def _serve(self, manifest: Manifest) -> ServedModel:
         """Make a version; called in a thread, as the parser of thousands of features takes a while.

@@ -29,6 +29,9 @@ class GatewaySettings(CommonSettings):
     gateway_processes: int = Field(default=1, ge=1, le=64)
     """Processes that share the port, for machines with more cores; limits of waiting rows hold for each process."""
 
+    workers: int = Field(default=1, ge=1)
+    """Workers that `make up` and Compose start; while fewer live, the alert HeadraceWorkersMissing fires."""
+
     predict_deadline_seconds: float = Field(default=5.0, gt=0)
     """Deadline of a `/predict` request that names none; rows past their deadline are never computed."""
 
@@ -38,7 +41,7 @@ class GatewaySettings(CommonSettings):
     body_max_bytes: int = Field(default=4_000_000, gt=0)
     """Largest request body; a larger one gets 413."""
 
-    rows_max: int = Field(default=10_000, ge=1)
+    rows_max: int = Field(default=10_000, ge=1, le=2**31 - 1)
     """Most rows in one request."""
 
     answer_max_bytes: int = Field(default=16_000_000, gt=0)

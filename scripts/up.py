@@ -11,11 +11,11 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import NoReturn
 
 from headrace.errors import HeadraceError, ModelNotFound
@@ -61,14 +61,14 @@ def only_one_here() -> Iterator[None]:
         yield
 
 
-def plan() -> Stack:
-    """Decide what runs, and check that it can.
+def plan(unwanted: Mapping[str, str]) -> Stack:
+    """Decide what runs, without the unwanted programs, and check that it can.
 
     Raises:
         Refusal: if it can't.
     """
     ports = Ports.read(os.environ)
-    left_out: dict[str, str] = {}
+    left_out = dict(unwanted)
     if os.environ.get("REDIS_URL"):
         left_out["broker"] = "REDIS_URL names another"
         os.environ["REDIS_URL"] = load_settings(CommonSettings).redis_url
@@ -78,11 +78,11 @@ def plan() -> Stack:
         broker.check_not_foreign(ports.broker)
         os.environ["REDIS_URL"] = broker.own_url(ports.broker)
     if not shutil.which("prometheus"):
-        left_out["prometheus"] = "no program (Debian: apt install prometheus), so no graphs and no alerts"
+        left_out.setdefault("prometheus", "no program (Debian: apt install prometheus), so no graphs and no alerts")
     elif not SCRAPE_CONFIG.is_file():
-        left_out["prometheus"] = f"{SCRAPE_CONFIG} is missing"
+        left_out.setdefault("prometheus", f"{SCRAPE_CONFIG} is missing")
     if not exporter_python():
-        left_out["exporter"] = "it needs Python 3.11 or 3.12"
+        left_out.setdefault("exporter", "it needs Python 3.11 or 3.12")
     stack = Stack(ports, os.environ["REDIS_URL"], left_out)
     check_free(stack.used_ports())
     return stack
@@ -163,10 +163,14 @@ async def run(stack: Stack, manifest: Manifest) -> int:
     return await supervisor.run(announce)
 
 
-def prepare_and_run() -> int:
-    """Check, prepare and run everything, in the order in which errors help a person most."""
+def prepare_and_run(unwanted: Mapping[str, str] = MappingProxyType({})) -> int:
+    """Check, prepare and run everything, in the order in which errors help a person most.
+
+    Args:
+        unwanted: programs to leave out, each with the reason.
+    """
     with only_one_here():
-        stack = plan()
+        stack = plan(unwanted)
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         # Each worker chooses a folder of its own; in a shared one they would count together.
         os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
@@ -190,12 +194,12 @@ def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def main() -> int:
-    """Run the command, and return its exit code; a refusal is one line."""
+def main(command: Callable[[], int] = prepare_and_run) -> int:
+    """Run a command, and return its exit code; a refusal is one line."""
     os.chdir(ROOT)
     signal.signal(signal.SIGTERM, interrupt)
     try:
-        return prepare_and_run()
+        return command()
     except Refusal as refusal:
         print(f"headrace: {refusal}", file=sys.stderr)
         return 1

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 class CommonSettings(BaseSettings):
     """Settings of the broker, the model store, the log and the limits of a batch."""
 
-    model_config = SettingsConfigDict(use_attribute_docstrings=True, frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        use_attribute_docstrings=True,
+        frozen=True,
+        hide_input_in_errors=True,
+        # Compose passes on each variable, empty where nobody has set it.
+        env_ignore_empty=True,
+    )
 
     redis_url: str = "redis://127.0.0.1:6379/0"
     """The broker: `redis://`, or `rediss://` for TLS. One Redis database per deployment."""

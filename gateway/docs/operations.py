@@ -52,8 +52,8 @@ class _Protocol(NamedTuple):
     summary: str
     example: Callable[[Described], Any]
     """Makes a body for a model; None if there is no example."""
-    body_type: str | None = None
-    """Media type of bodies beside JSON."""
+    body_types: tuple[str, ...] = ()
+    """Media types of bodies beside JSON."""
     error_type: str = CONTENT_TYPE
 
 
@@ -64,12 +64,14 @@ def _of_rows(member: str) -> Callable[[Described], Any]:
 INFER = _Protocol(
     "Predict tensors, by the Open Inference Protocol",
     lambda model: model.infer_example,
-    "application/octet-stream",
+    ("application/octet-stream",),
     JSON,
 )
 SCORE = _Protocol("Predict, as TensorFlow Serving does", _of_rows("instances"))
 INVOKE = _Protocol(
-    "Predict with the default model, as MLflow and SageMaker ask", _of_rows("dataframe_records"), "text/csv"
+    "Predict with the default model, as MLflow and SageMaker ask",
+    _of_rows("dataframe_records"),
+    ("text/csv", "application/vnd.apache.parquet"),
 )
 
 
@@ -119,8 +121,8 @@ def foreign(operation: str, protocol: _Protocol, model: Described) -> dict[str, 
     if example is not None:
         body["example"] = example
     content = {JSON: body}
-    if protocol.body_type:
-        content[protocol.body_type] = {"schema": {"type": "string", "format": "binary"}}
+    for body_type in protocol.body_types:
+        content[body_type] = {"schema": {"type": "string", "format": "binary"}}
     return {
         "tags": ["other servers"],
         "summary": protocol.summary,

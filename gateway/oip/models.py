@@ -14,6 +14,7 @@ from gateway.catalog.catalog import Catalog
 from gateway.catalog.served_model import ServedModel
 from gateway.oip.infer import InferStatistics
 from gateway.oip.outputs import outputs_of
+from gateway.problems import Problem
 from gateway.services import Services
 from gateway.web.request_context import context_of
 from headrace.models.manifest import Manifest
@@ -45,10 +46,10 @@ def oip_model_routes(services: Services, statistics: InferStatistics) -> APIRout
         return json_response({"name": served.manifest.name, "ready": not refused}, 503 if refused else 200)
 
     def config(served: ServedModel) -> Response:
-        return json_response(_config(served))
+        return json_response(model_config(served))
 
     def stats(served: ServedModel) -> Response:
-        return json_response({"model_stats": [_stats(served, statistics.by_version.get(served, Counter()))]})
+        return json_response({"model_stats": [model_statistics(served, statistics)]})
 
     def add(path: str, summary: str, describe: Callable[[ServedModel], Response]) -> None:
         async def by_name(request: Request, name: Name) -> Response:
@@ -110,7 +111,8 @@ def repository_index(catalog: Catalog) -> list[dict[str, str]]:
     ]
 
 
-def _config(served: ServedModel) -> dict[str, Any]:
+def model_config(served: ServedModel) -> dict[str, Any]:
+    """Return the configuration of a version, as Triton has it."""
     inputs, outputs = _tensors(served.manifest)
     return {
         "name": served.manifest.name,
@@ -123,14 +125,21 @@ def _config(served: ServedModel) -> dict[str, Any]:
     }
 
 
+def unloading_refused() -> Problem:
+    """Return the problem of callers who want a model out of the memory."""
+    detail = "models leave the memory by themselves; `headrace remove` takes a version out of the model store"
+    return Problem(400, "not_supported", detail)
+
+
 def _config_tensor(tensor: dict[str, Any]) -> dict[str, Any]:
     datatype = tensor["datatype"]
     data_type = _CONFIG_TYPES.get(datatype, f"TYPE_{datatype}")
     return {"name": tensor["name"], "data_type": data_type, "dims": tensor["shape"][1:] or [1]}
 
 
-def _stats(served: ServedModel, numbers: "Counter[str]") -> dict[str, Any]:
+def model_statistics(served: ServedModel, statistics: InferStatistics) -> dict[str, Any]:
     """Return the statistics of a version as Triton has them: times are in nanoseconds."""
+    numbers = statistics.by_version.get(served, Counter())
     requests = numbers["requests"]
 
     def duration(name: str) -> dict[str, int]:

@@ -6,8 +6,7 @@ from starlette.responses import Response
 from gateway.api.responses import JSON, json_response
 from gateway.api.schemas import problems
 from gateway.auth.api_keys import KeyScope
-from gateway.oip.models import ERRORS, PREFIX, Name, repository_index
-from gateway.problems import Problem
+from gateway.oip.models import ERRORS, PREFIX, Name, repository_index, unloading_refused
 from gateway.services import Services
 from gateway.web.request_context import context_of
 from headrace.version import __version__
@@ -61,7 +60,6 @@ def oip_routes(services: Services) -> APIRouter:
     )
     async def unload(request: Request, name: Name) -> Response:
         await catalog.get(name, None, context_of(request.scope).owner)
-        detail = "models leave the memory by themselves; `headrace remove` takes a version out of the model store"
-        raise Problem(400, "not_supported", detail)
+        raise unloading_refused()
 
     return router

@@ -1,5 +1,6 @@
 """`python -m gateway.rpc`: serve gRPC until a signal."""
 
+import os
 import sys
 from importlib.util import find_spec
 
@@ -17,6 +18,8 @@ def main() -> None:
     """Read the settings, and serve."""
     if find_spec("grpc") is None or find_spec("google") is None or find_spec("google.protobuf") is None:
         sys.exit(MISSING)
+    # Its library would write a line for each malformed call.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Imported here: the group `grpc` of libraries is optional.
     from gateway.rpc.app import create_app
 

@@ -17,6 +17,7 @@ from gateway.problems import Problem
 from gateway.rpc.messages import INFERENCE, message_class
 from gateway.rpc.request import GrpcRequest
 from gateway.rpc.tensors import answer_message, infer_request
+from gateway.rpc.wire import model_of
 from gateway.web.hot_request import HotRequest
 
 
@@ -34,11 +35,9 @@ class ModelInferEndpoint(InferEndpoint):
         body = await request.read(self.services.body_reader)
         self.hold(request, len(body))
         async with self._turn(request, len(body), seconds):
-            message = parsed_message("ModelInferRequest", body)
-        parameters = {"name": message.model_name, "version": message.model_version}
-        request.parameters = {name: value for name, value in parameters.items() if value}
+            request.parameters = model_of(body)
         served = await self.find(request)
-        read = partial(self._rows, served, message, len(body), request.deadline_seconds)
+        read = partial(self._rows, served, body, request.deadline_seconds)
         read_small = partial(read, served.parser.small) if len(body) <= SMALL_BYTES else None
         parse = partial(self.parse_in_turn, request, body, read_small, partial(read, served.parser), seconds)
         await self.predict(request, served, seconds, parse)
@@ -49,10 +48,10 @@ class ModelInferEndpoint(InferEndpoint):
         line = f"{request.context.owner} {n_bytes.bit_length() // 2}"
         return self.services.parse_turns.of(line, seconds)
 
-    def _rows(
-        self, served: ServedModel, message: Any, n_bytes: int, left_seconds: float | None, parser: RowParser
-    ) -> InferRows:
-        rows = self.rows(served, infer_request(message, served, self.values_max(served)), n_bytes, parser)
+    def _rows(self, served: ServedModel, body: bytes, left_seconds: float | None, parser: RowParser) -> InferRows:
+        # The message does not outlive the turn: it may take many times the memory of its bytes.
+        message = parsed_message("ModelInferRequest", body)
+        rows = self.rows(served, infer_request(message, served, self.values_max(served)), len(body), parser)
         if rows.deadline_seconds is None or left_seconds is None:
             return rows
         return replace(rows, deadline_seconds=min(rows.deadline_seconds, left_seconds))

@@ -7,16 +7,25 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import DecodeError
 
 from gateway.auth.api_keys import KeyScope
+from gateway.catalog.served_model import ServedModel
 from gateway.errors import InvalidTensors
-from gateway.oip.models import model_metadata, repository_index
+from gateway.oip.infer import InferStatistics
+from gateway.oip.models import (
+    model_config,
+    model_metadata,
+    model_statistics,
+    repository_index,
+    unloading_refused,
+)
 from gateway.problems import Problem
 from gateway.rpc.messages import HEALTH, INFERENCE, message_class
 from gateway.services import Services
-from gateway.web.request_context import RequestContext
 from headrace.version import __version__
 
 SERVICE = f"{INFERENCE}.GRPCInferenceService"
 HEALTH_SERVICE = f"{HEALTH}.Health"
+
+EXTENSIONS = ["model_configuration", "model_repository", "statistics"]
 
 Describe = Callable[[Any, str], Awaitable[dict[str, Any]]]
 """Returns the answer to a message of an owner of API keys, as JSON has it."""
@@ -32,29 +41,72 @@ class Method(NamedTuple):
     """Scope that the API key must have; None if no key is needed."""
     describe: Describe
 
-    async def answer(
-        self, services: Services, content: bytes, headers: dict[bytes, bytes], context: RequestContext
-    ) -> bytes:
-        """Return the message of the answer to a message.
+    async def answer(self, content: bytes, owner: str) -> bytes:
+        """Return the message of the answer to a message of an owner of API keys.
 
         Raises:
-            Problem: if the call is not admitted.
+            Problem: if there is none.
             RequestError: if it can't be answered.
         """
-        if self.scope is not None:
-            services.guard.admit(context, headers, self.scope)
         try:
             message = message_class(self.package, self.request).FromString(content)
         except DecodeError:
             raise InvalidTensors(f"the message is no {self.request}") from None
-        answer = ParseDict(await self.describe(message, context.owner), message_class(self.package, self.response)())
+        answer = ParseDict(await self.describe(message, owner), message_class(self.package, self.response)())
         encoded: bytes = answer.SerializeToString()
         return encoded
 
 
-def methods_of(services: Services) -> dict[str, Method]:
+class _Models:
+    """The methods about models; an empty name is that of the default one."""
+
+    def __init__(self, services: Services, statistics: InferStatistics) -> None:
+        self._catalog = services.catalog
+        self._workers = services.workers
+        self._statistics = statistics
+
+    async def _found(self, name: str, version: str, owner: str) -> ServedModel:
+        return await self._catalog.get(name or self._catalog.default_model, version or None, owner)
+
+    async def ready(self, message: Any, owner: str) -> dict[str, Any]:
+        """Tell whether workers take rows for a version."""
+        served = await self._found(message.name, message.version, owner)
+        return {"ready": not self._workers.refusals(served.label)}
+
+    async def metadata(self, message: Any, owner: str) -> dict[str, Any]:
+        """Describe a version."""
+        return model_metadata(self._catalog, (await self._found(message.name, message.version, owner)).manifest)
+
+    async def config(self, message: Any, owner: str) -> dict[str, Any]:
+        """Return the configuration of a version."""
+        return {"config": model_config(await self._found(message.name, message.version, owner))}
+
+    async def statistics(self, message: Any, owner: str) -> dict[str, Any]:
+        """Return the statistics of a version, or of all that are in memory if the message names none."""
+        if message.name or message.version:
+            asked = [await self._found(message.name, message.version, owner)]
+        else:
+            asked = sorted(self._catalog.served, key=lambda served: served.label)
+        return {"model_stats": [model_statistics(served, self._statistics) for served in asked]}
+
+    async def index(self, _message: Any, _owner: str) -> dict[str, Any]:
+        """Return all models."""
+        return {"models": repository_index(self._catalog)}
+
+    async def load(self, message: Any, owner: str) -> dict[str, Any]:
+        """Find a model."""
+        await self._found(message.model_name, "", owner)
+        return {}
+
+    async def unload(self, message: Any, owner: str) -> dict[str, Any]:
+        """Find a model, and refuse to unload it."""
+        await self._found(message.model_name, "", owner)
+        raise unloading_refused()
+
+
+def methods_of(services: Services, statistics: InferStatistics) -> dict[str, Method]:
     """Return the methods by path."""
-    catalog = services.catalog
+    models = _Models(services, statistics)
 
     async def live(_message: Any, _owner: str) -> dict[str, Any]:
         return {"live": True}
@@ -63,18 +115,7 @@ def methods_of(services: Services) -> dict[str, Method]:
         return {"ready": not await services.trouble()}
 
     async def server(_message: Any, _owner: str) -> dict[str, Any]:
-        return {"name": "headrace", "version": __version__, "extensions": ["model_repository"]}
-
-    async def model_ready(message: Any, owner: str) -> dict[str, Any]:
-        served = await catalog.get(message.name or catalog.default_model, message.version or None, owner)
-        return {"ready": not services.workers.refusals(served.label)}
-
-    async def model(message: Any, owner: str) -> dict[str, Any]:
-        served = await catalog.get(message.name or catalog.default_model, message.version or None, owner)
-        return model_metadata(catalog, served.manifest)
-
-    async def index(_message: Any, _owner: str) -> dict[str, Any]:
-        return {"models": repository_index(catalog)}
+        return {"name": "headrace", "version": __version__, "extensions": EXTENSIONS}
 
     async def health(message: Any, _owner: str) -> dict[str, Any]:
         if message.service not in ("", SERVICE):
@@ -85,9 +126,13 @@ def methods_of(services: Services) -> dict[str, Method]:
         "ServerLive": (None, live),
         "ServerReady": (None, ready),
         "ServerMetadata": (KeyScope.READ, server),
-        "ModelReady": (KeyScope.READ, model_ready),
-        "ModelMetadata": (KeyScope.READ, model),
-        "RepositoryIndex": (KeyScope.READ, index),
+        "ModelReady": (KeyScope.READ, models.ready),
+        "ModelMetadata": (KeyScope.READ, models.metadata),
+        "ModelConfig": (KeyScope.READ, models.config),
+        "ModelStatistics": (KeyScope.READ, models.statistics),
+        "RepositoryIndex": (KeyScope.READ, models.index),
+        "RepositoryModelLoad": (KeyScope.READ, models.load),
+        "RepositoryModelUnload": (KeyScope.READ, models.unload),
     }
     methods = {
         f"/{SERVICE}/{name}": Method(INFERENCE, f"{name}Request", f"{name}Response", scope, describe)

@@ -24,8 +24,10 @@ class GrpcRequest(HotRequest):
         context: RequestContext,
         exchange: Exchange,
         call: Any,
+        receive_seconds: float,
     ) -> None:
         super().__init__(handler, {}, b"", headers, context)
+        self._receive_seconds = receive_seconds
         self._exchange = exchange
         self._grpc = call
         self._outcome: asyncio.Future[bytes | Problem] = asyncio.get_running_loop().create_future()
@@ -50,10 +52,7 @@ class GrpcRequest(HotRequest):
 
     async def read(self, reader: BodyReader) -> bytes:
         """Return the message, of which gRPC reads as many bytes as a body may have."""
-        message = await self._grpc.read()
-        if not isinstance(message, bytes):
-            raise InvalidTensors("the call has no message")
-        return message
+        return await message_of(self._grpc, self._receive_seconds)
 
     def refuse(self, problem: Problem) -> None:
         """End the call with a problem, unless there is an answer or the caller has left."""
@@ -89,6 +88,22 @@ class GrpcRequest(HotRequest):
             self.fail(DeadlineExceeded(self.deadline_seconds))
         elif not self.ended:
             self._end()
+
+
+async def message_of(call: Any, seconds: float) -> bytes:
+    """Return the message of a call.
+
+    Raises:
+        InvalidTensors: if it has none.
+        Problem: if it does not arrive within so many seconds.
+    """
+    try:
+        message = await asyncio.wait_for(call.read(), seconds)
+    except asyncio.TimeoutError:
+        raise Problem(408, "too_slow", "the message took too long to arrive") from None
+    if not isinstance(message, bytes):
+        raise InvalidTensors("the call has no message")
+    return message
 
 
 def headers_of(call: Any) -> dict[bytes, bytes]:

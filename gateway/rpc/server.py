@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import signal
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -16,7 +17,7 @@ from gateway.oip.infer import InferStatistics
 from gateway.problems import Problem, overloaded, stopping
 from gateway.rpc.infer import ModelInferEndpoint
 from gateway.rpc.methods import SERVICE, Method, methods_of
-from gateway.rpc.request import GrpcRequest, headers_of
+from gateway.rpc.request import GrpcRequest, headers_of, message_of
 from gateway.rpc.settings import GrpcSettings
 from gateway.rpc.statuses import DETAILS, status_of
 from gateway.services import Services
@@ -27,6 +28,9 @@ from headrace.errors import HeadraceError
 
 logger = logging.getLogger(__name__)
 
+# It writes a traceback for each text of a call that is not UTF-8, such as an API key, and then takes it as Latin-1.
+logging.getLogger("grpc._cython.cygrpc").setLevel(logging.CRITICAL)
+
 INFER = f"/{SERVICE}/ModelInfer"
 
 STREAMS_MAX = 1_000
@@ -34,8 +38,17 @@ STREAMS_MAX = 1_000
 
 METADATA_BYTES = 16_384
 
+PROBE_SECONDS = 5.0
+"""Longest time for the message of a call without a key to arrive: it holds one of the places of all calls."""
+
 IDLE_MILLISECONDS = 300_000
 """Time for which a connection without a call stays open."""
+
+AGE_MILLISECONDS, GRACE_MILLISECONDS = 600_000, 120_000
+"""Time after which a client is asked to make another connection, and time that calls in progress then have.
+
+Nothing else ends a call of which nobody reads the answer.
+"""
 
 OPTIONS: tuple[tuple[str, int], ...] = (
     # Two processes on one port would each get a part of the connections, and nobody would notice.
@@ -44,6 +57,8 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_metadata_size", METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", METADATA_BYTES),
     ("grpc.max_connection_idle_ms", IDLE_MILLISECONDS),
+    ("grpc.max_connection_age_ms", AGE_MILLISECONDS),
+    ("grpc.max_connection_age_grace_ms", GRACE_MILLISECONDS),
     # A connection whose other end is gone ends within a minute and a half.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
@@ -63,11 +78,13 @@ class GrpcServer:
         self._settings = settings
         self._services = services
         self._exchanges = exchanges
-        self._endpoint: HotEndpoint = ModelInferEndpoint(services, INFER, InferStatistics())
-        self._methods = methods_of(services)
+        statistics = InferStatistics()
+        self._endpoint: HotEndpoint = ModelInferEndpoint(services, INFER, statistics)
+        self._methods = methods_of(services, statistics)
         self._requests: set[GrpcRequest] = set()
         self._calls = 0
         self._server: Any = None
+        self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Listen.
@@ -91,7 +108,15 @@ class GrpcServer:
             raise HeadraceError(f"gRPC can't listen on {address}: it is taken{certificate}") from None
         await server.start()
         self._server = server
+        self._watch = asyncio.create_task(self._end_with(server))
         logger.info("gRPC on %s%s", address, " with TLS" if credentials else "")
+
+    async def _end_with(self, server: Any) -> None:
+        """End this process if the server has ended: its probes would be answered without it."""
+        await server.wait_for_termination()
+        if not self._services.graceful_stop.begun:
+            logger.critical("the gRPC server has ended by itself, and this process ends")
+            signal.raise_signal(signal.SIGTERM)
 
     async def stop(self) -> None:
         """Take no more calls, and let those in progress be answered; after `DRAIN_SECONDS` they end as `stopping`."""
@@ -114,9 +139,9 @@ class GrpcServer:
             respond = partial(self._call, path, partial(self._describe, self._methods[path]))
         else:
             return None
-        return grpc.stream_unary_rpc_method_handler(respond)
+        return grpc.stream_stream_rpc_method_handler(respond)
 
-    async def _call(self, path: str, respond: Any, _messages: Any, call: Any) -> bytes:
+    async def _call(self, path: str, respond: Any, _messages: Any, call: Any) -> None:
         headers, context = headers_of(call), RequestContext()
         scheme = "https" if self._settings.grpc_tls_certificate else "http"
         exchange = self._exchanges.begin(context, "POST", path, headers.items(), scheme)
@@ -125,18 +150,18 @@ class GrpcServer:
         try:
             outcome = await self._outcome(partial(respond, call), headers, context, exchange)
             status = 200 if isinstance(outcome, bytes) else outcome.status
+            metadata = [(name.decode(), value.decode()) for name, value in exchange.headers if name == REQUEST_ID]
+            if isinstance(outcome, bytes):
+                call.set_trailing_metadata(tuple(metadata))
+                # Until its caller has read nearly all of it: the answer counts against the limit of answers as long.
+                await call.write(outcome)
+                return
         except asyncio.CancelledError:
             status = 504 if context.problem == "deadline_exceeded" else 0
             raise
         finally:
             self._calls -= 1
             exchange.end(path, status)
-        metadata: list[tuple[str, str | bytes]] = [
-            (name.decode(), value.decode()) for name, value in exchange.headers if name == REQUEST_ID
-        ]
-        if isinstance(outcome, bytes):
-            call.set_trailing_metadata(tuple(metadata))
-            return outcome
         code, text, details = status_of(outcome)
         await call.abort(code, text, (*metadata, (DETAILS, details)))
         raise AssertionError("abort raises")
@@ -161,7 +186,7 @@ class GrpcServer:
     async def _infer(
         self, call: Any, headers: dict[bytes, bytes], context: RequestContext, exchange: Exchange
     ) -> Outcome:
-        request = GrpcRequest(self._endpoint, headers, context, exchange, call)
+        request = GrpcRequest(self._endpoint, headers, context, exchange, call, self._settings.body_receive_seconds)
         self._requests.add(request)
         try:
             return await request.answer()
@@ -171,10 +196,13 @@ class GrpcServer:
     async def _describe(
         self, method: Method, call: Any, headers: dict[bytes, bytes], context: RequestContext, _exchange: Exchange
     ) -> Outcome:
-        if self._services.graceful_stop.begun and method.scope is not None:
-            return stopping()
-        message = await call.read()
-        return await method.answer(self._services, message if isinstance(message, bytes) else b"", headers, context)
+        if method.scope is not None:
+            if self._services.graceful_stop.begun:
+                return stopping()
+            self._services.guard.admit(context, headers, method.scope)
+        seconds = self._settings.body_receive_seconds
+        message = await message_of(call, seconds if method.scope is not None else min(seconds, PROBE_SECONDS))
+        return await method.answer(message, context.owner)
 
 
 class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]

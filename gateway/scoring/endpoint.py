@@ -1,6 +1,7 @@
 """`POST /invocations` and `POST /v1/models/{name}:predict`, whose callers get predictions and nothing else."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from gateway.api.interactive import InteractiveEndpoint
@@ -12,8 +13,14 @@ from gateway.catalog.served_model import ServedModel
 from gateway.fairness.bodies import JSON
 from gateway.scoring.bodies import FORMS, read_json
 from gateway.scoring.csv_rows import read_csv
+from gateway.scoring.parquet import PARQUET, UNPACKED_TIMES, ParquetReader, read_columns
 from gateway.services import Services
 from gateway.web.hot_request import HotRequest
+from headrace.models.manifest import Feature
+from shared.queue.contract import Row
+
+Form = Callable[[bytes, Sequence[Feature], RowParser], list[Row]]
+"""Function that reads the rows of a body."""
 
 CSV = b"text/csv"
 
@@ -29,17 +36,27 @@ class ScoringEndpoint(InteractiveEndpoint[ParsedRows]):
     async def serve(self, request: HotRequest, served: ServedModel, body: bytes) -> None:
         """Answer with 200 and the predictions."""
         deadline_seconds = self.deadline_seconds(request.query)
-        is_csv = request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower() == CSV
-        read = partial(self._read, served, body, is_csv)
-        read_small = partial(read, served.parser.small) if len(body) <= SMALL_BYTES else None
-        in_turn = partial(read, served.parser)
-        parse = partial(self.parse_in_turn, request, body, read_small, in_turn, deadline_seconds)
-        await self.predict(request, served, deadline_seconds, parse)
+        media_type = request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        form = self.form(media_type)
+        await self.predict(
+            request, served, deadline_seconds, partial(self.rows, request, served, form, body, deadline_seconds)
+        )
 
-    def _read(self, served: ServedModel, body: bytes, is_csv: bool, parser: RowParser) -> ParsedRows:
-        features = served.manifest.features
-        rows = read_csv(body, features, parser) if is_csv else read_json(body, features, parser, self._forms)
-        return ParsedRows(rows, False, 4 * len(body) if parser.takes_texts else 0)
+    def form(self, media_type: bytes) -> Form:
+        """Return the function that reads the rows of bodies of a media type."""
+        return partial(read_json, forms=self._forms)
+
+    async def rows(
+        self, request: HotRequest, served: ServedModel, form: Form, body: bytes, wait_seconds: float
+    ) -> ParsedRows:
+        """Return the rows of a body, as the method `parse` does."""
+
+        def read(parser: RowParser) -> ParsedRows:
+            rows = form(body, served.manifest.features, parser)
+            return ParsedRows(rows, False, 4 * len(body) if parser.takes_texts else 0)
+
+        read_small = partial(read, served.parser.small) if len(body) <= SMALL_BYTES else None
+        return await self.parse_in_turn(request, body, read_small, partial(read, served.parser), wait_seconds)
 
     async def answer_rows(self, request: HotRequest, served: ServedModel, parsed: ParsedRows, answer: Answer) -> None:
         """Respond with the predictions."""
@@ -54,10 +71,31 @@ class ScoringEndpoint(InteractiveEndpoint[ParsedRows]):
 class InvocationsEndpoint(ScoringEndpoint):
     """`POST /invocations`, as MLflow and SageMaker ask."""
 
-    media_types = (JSON, CSV)
+    media_types = (JSON, CSV, *PARQUET)
 
     def __init__(self, services: Services, template: str) -> None:
         super().__init__(services, template, [*FORMS])
+        self._parquet = ParquetReader()
+
+    def form(self, media_type: bytes) -> Form:
+        """Return the function that reads the rows of bodies of a media type."""
+        if media_type in PARQUET:
+            return read_columns
+        return read_csv if media_type == CSV else super().form(media_type)
+
+    async def rows(
+        self, request: HotRequest, served: ServedModel, form: Form, body: bytes, wait_seconds: float
+    ) -> ParsedRows:
+        """Return the rows of a body, as the method `parse` does."""
+        if form is read_columns:
+            asked_at = time.perf_counter()
+            bytes_max = UNPACKED_TIMES * self.services.body_reader.max_bytes
+            columns = await self._parquet.columns(
+                body, served.manifest.features, served.parser, bytes_max, request.context.owner, wait_seconds
+            )
+            self.hold(request, len(columns), len(body))
+            body, wait_seconds = columns, max(0.0, wait_seconds - (time.perf_counter() - asked_at))
+        return await super().rows(request, served, form, body, wait_seconds)
 
 
 class TensorFlowEndpoint(ScoringEndpoint):

@@ -24,7 +24,13 @@ REQUEST_ID = b"x-request-id"
 SAFE_HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 """Headers of every response: no cache may keep it, and no browser may guess its type."""
 
-PROBES = frozenset({"/health", "/livez", "/readyz", "/ping", "/metrics", "/v2/health/live", "/v2/health/ready"})
+PROBES = frozenset(
+    {
+        *("/health", "/livez", "/readyz", "/ping", "/metrics", "/v2/health/live", "/v2/health/ready"),
+        *("/grpc.health.v1.Health/Check", "/inference.GRPCInferenceService/ServerLive"),
+        "/inference.GRPCInferenceService/ServerReady",
+    }
+)
 """Paths that machines ask every few seconds: they are not traced, and their errors are not logged."""
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """HTTP methods with a metric label of their own; all others share the label `OTHER`."""

@@ -42,7 +42,7 @@ def add_timeout(parser: argparse.ArgumentParser, work: str) -> None:
     parser.add_argument(
         "--timeout",
         type=seconds,
-        default=os.environ.get("MODEL_LOAD_SECONDS", "300"),
+        default=os.environ.get("MODEL_LOAD_SECONDS") or "300",
         metavar="SECONDS",
         help=f"seconds that {work} may take (MODEL_LOAD_SECONDS, %(default)s)",
     )

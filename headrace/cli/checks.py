@@ -57,7 +57,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     command.add_argument(
         "--memory-budget",
         type=count,
-        default=os.environ.get("WORKER_MEMORY_BUDGET_BYTES", "2000000000"),
+        default=os.environ.get("WORKER_MEMORY_BUDGET_BYTES") or "2000000000",
         metavar="BYTES",
         help="bytes to which an artifact may unpack (WORKER_MEMORY_BUDGET_BYTES, %(default)s)",
     )

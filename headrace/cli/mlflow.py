@@ -80,7 +80,7 @@ def _add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--memory-budget",
         type=count,
-        default=os.environ.get("WORKER_MEMORY_BUDGET_BYTES", "2000000000"),
+        default=os.environ.get("WORKER_MEMORY_BUDGET_BYTES") or "2000000000",
         metavar="BYTES",
         help="bytes that a model may have, also unpacked (WORKER_MEMORY_BUDGET_BYTES, %(default)s)",
     )

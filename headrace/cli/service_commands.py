@@ -37,7 +37,7 @@ COMMANDS = {
     ),
     "new-key": ServiceCommand("gateway.auth.new_key", "main", "make an API key", "gateway"),
     "dead-letters": ServiceCommand(
-        "gateway.broker.dead_letters", "main", "list, show, requeue or drop unreadable queue entries", "gateway"
+        "gateway.broker.dead_letters", "main", "list, show, requeue or drop unreadable queue entries", "operator"
     ),
 }
 

@@ -32,6 +32,9 @@ and on () min(min_over_time(inference_broker_up[2m])) == 1
 """
 """The oldest entry ages as fast as time passes, so no worker takes it, and the queue does not get shorter."""
 
+WORKERS_MISSING = "max(inference_workers_expected) - (max(inference_workers) >= 1) > 0"
+"""A dead replica is gone from DNS, so no `up` of 0 tells of it; without any worker, HeadraceWorkersAbsent fires."""
+
 REJECTED = 'sum by (model, lane) (increase(inference_requests_total{outcome="rejected"}[5m]))'
 
 
@@ -80,6 +83,16 @@ def _parts() -> list[Rule]:
             summary="There is no worker",
             description="{{ $value }} workers send heartbeats through Redis. Predictions end as 503 no_worker at their "
             "deadline; jobs are accepted and wait.",
+        ),
+        alert(
+            "HeadraceWorkersMissing",
+            WORKERS_MISSING,
+            wait="5m",
+            severity="warning",
+            dashboard="headrace-queue",
+            summary="Fewer workers live than should",
+            description="{{ $value }} of the workers that WORKERS announces send no heartbeats through Redis. "
+            "The others do their work.",
         ),
     ]
 

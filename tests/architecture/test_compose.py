@@ -48,6 +48,9 @@ GRPC_METRICS_PORT = GrpcSettings.model_fields["grpc_metrics_port"].default
 METRICS_PORT = WorkerSettings.model_fields["worker_metrics_port"].default
 EXPORTER_PORT = 9808
 
+ONCE = {"operator", "trainer"}
+"""Services that run a command and end."""
+
 each_service = pytest.mark.parametrize("name", SERVICES)
 each_of_ours = pytest.mark.parametrize("name", SETTINGS)
 
@@ -101,12 +104,10 @@ def test_dockerfiles_are_the_known_ones(name: str) -> None:
     assert SERVICES[name]["build"] == {"context": ".", "dockerfile": DOCKERFILES[name]}
 
 
-def test_only_alertmanager_and_grpc_are_optional() -> None:
-    assert {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service} == {
-        "alertmanager": ["alerting"],
-        "grpc": ["grpc"],
-    }
-    assert not any({"alertmanager", "grpc"} & set(service.get("depends_on", {})) for service in SERVICES.values())
+def test_only_alertmanager_grpc_and_operator_are_optional() -> None:
+    optional = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
+    assert optional == {"alertmanager": ["alerting"], "grpc": ["grpc"], "operator": ["operator"]}
+    assert not any(optional.keys() & service.get("depends_on", {}) for service in SERVICES.values())
 
 
 # Our processes
@@ -114,7 +115,7 @@ def test_only_alertmanager_and_grpc_are_optional() -> None:
 
 @each_of_ours
 def test_environment_names_are_settings(name: str) -> None:
-    fields = {field.upper() for field in SETTINGS[name].model_fields}
+    fields = {field.upper() for field in (SETTINGS[name] if name != "trainer" else WorkerSettings).model_fields}
     standard = {variable for variable in SERVICES[name].get("environment", {}) if variable.startswith("OTEL_")}
     assert standard <= {value for key, value in vars(environment_variables).items() if key.startswith("OTEL_")}
     assert set(SERVICES[name].get("environment", {})) - standard <= fields
@@ -179,6 +180,7 @@ def test_they_run_as_the_user_of_their_image(name: str) -> None:
     [
         ("gateway", "REDIS_URL", "gateway"),
         ("grpc", "REDIS_URL", "gateway"),
+        ("operator", "REDIS_URL", "operator"),
         ("worker", "REDIS_URL", "worker"),
         ("celery-exporter", "CE_BROKER_URL", "exporter"),
     ],
@@ -190,12 +192,28 @@ def test_the_broker_is_reachable(name: str, variable: str, user: str) -> None:
     assert url.username == user
     assert f">{url.password}" in _redis_users()[user]
     # The value as it stands in the file: whoever sets the variable sets both.
-    assert TEXT.count(f"${{{user.upper()}_REDIS_PASSWORD:-{user}}}") == (3 if user == "gateway" else 2)
+    assert TEXT.count(f"${{{user.upper()}_REDIS_PASSWORD:-{user}}}") == (3 if user in {"gateway", "operator"} else 2)
 
 
 def test_workers_can_be_scaled() -> None:
     assert not {"container_name", "ports", "hostname"} & set(SERVICES["worker"])
     assert not re.search(r"container_name:", TEXT)
+
+
+def test_the_number_of_workers_outlasts_an_up_without_scale_and_is_what_the_alert_expects() -> None:
+    assert "    scale: ${WORKERS:-1}\n" in TEXT
+    assert "  WORKERS: ${WORKERS:-1}\n" in TEXT
+    assert [name for name, service in SERVICES.items() if "scale" in service] == ["worker"]
+    assert SERVICES["gateway"]["environment"]["WORKERS"] == SERVICES["worker"]["scale"] == 1
+
+
+def test_the_operator_has_the_image_that_holds_its_command() -> None:
+    operator = SERVICES["operator"]
+    assert operator["command"][:2] == ["headrace", "dead-letters"]
+    assert service_commands.COMMANDS["dead-letters"].container == "operator"
+    assert operator["image"] == SERVICES["gateway"]["image"]
+    assert operator["pull_policy"] == "never"
+    assert operator["user"] == SERVICES["gateway"]["user"]
 
 
 def test_metrics_files_of_a_worker_are_its_own() -> None:
@@ -286,12 +304,12 @@ def test_it_is_hardened(name: str) -> None:
 
 @each_service
 def test_it_comes_back_unless_it_was_done(name: str) -> None:
-    assert SERVICES[name]["restart"] == ("no" if name == "trainer" else "unless-stopped")
+    assert SERVICES[name]["restart"] == ("no" if name in ONCE else "unless-stopped")
 
 
 @each_service
 def test_it_is_probed_unless_it_runs_once(name: str) -> None:
-    assert ("healthcheck" in SERVICES[name]) == (name != "trainer")
+    assert ("healthcheck" in SERVICES[name]) == (name not in ONCE)
 
 
 @each_service
@@ -442,5 +460,6 @@ def test_only_those_who_need_redis_reach_it() -> None:
         "gateway",
         "grpc",
         "worker",
+        "operator",
         "celery-exporter",
     }

@@ -101,6 +101,35 @@ def _locked(name: str) -> set[str]:
 
 
 @each_dockerfile
+def test_a_clone_of_any_umask_gives_an_image_that_its_user_can_read(name: str) -> None:
+    [workdir] = arguments_of(name, "WORKDIR")
+    steps = instructions(name)
+
+    opened = steps.index(("RUN", f"chmod -R u=rwX,go=rX {workdir}"))
+    assert opened > max(position for position, (what, _) in enumerate(steps) if what == "COPY")
+
+
+@each_dockerfile
+def test_the_configuration_of_pip_is_a_secret_as_the_guide_says(name: str) -> None:
+    [install] = [run for run in arguments_of(name, "RUN") if "pip install" in run]
+    secrets = dict(re.findall(r"--mount=type=secret,id=(\S+),target=(\S+)", install))
+    assert secrets == {"pip.conf": "/etc/pip.conf", "ca.pem": "/run/secrets/ca.pem"}
+    assert "required" not in install, "the build needs neither"
+
+    guide = (ROOT / "docs" / "compose.md").read_text("utf-8").split("## Behind a mirror")[1]
+    [configuration] = re.findall(r"```ini\n(.*?)```", guide, re.DOTALL)
+    assert f"cert = {secrets['ca.pem']}\n" in configuration
+    [override] = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL))
+    assert override["secrets"].keys() == secrets.keys()
+    built = {
+        key
+        for key, service in yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"].items()
+        if "build" in service
+    }
+    assert override["services"] == {service: {"build": {"secrets": list(secrets)}} for service in built}
+
+
+@each_dockerfile
 def test_it_does_not_run_as_root(name: str) -> None:
     assert arguments_of(name, "USER") == ["10001:10001"]
     order = [what for what, _ in instructions(name)]

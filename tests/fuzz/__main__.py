@@ -16,6 +16,7 @@ PARSERS = ("bodies", "entries", "manifests")
 CORPUS = REPOSITORY / ".fuzz"
 MADE_UP = [
     "tests/unit/gateway/catalog/test_any_body.py",
+    "tests/unit/gateway/rpc/test_any_message.py",
     "tests/unit/shared/queue/test_any_message.py",
     "tests/unit/worker/consumer/test_any_entry.py",
     "tests/unit/worker/execution/test_splits.py",

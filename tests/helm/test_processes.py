@@ -143,6 +143,14 @@ def test_large_numbers_and_false_arrive_as_they_are() -> None:
     assert the("own-groups", "Deployment", "-worker-wine")["spec"]["replicas"] == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "least"), [("smallest", 1), ("production", 4), ("single-redis", 1), ("own-groups", 2)]
+)
+def test_an_alert_fires_below_the_least_number_of_workers(name: str, least: int) -> None:
+    [gateway] = [container for component, container in ours(name) if component == "gateway"]
+    assert environment(gateway)["WORKERS"] == str(least)
+
+
 def test_groups_are_pinned_and_named() -> None:
     heavy = the("production", "Deployment", "-worker-heavy")
     assert environment(heavy["spec"]["template"]["spec"]["containers"][0])["WORKER_MODELS"] == "churn,fraud"

@@ -2,6 +2,8 @@
 
 import json
 import math
+import random
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +18,9 @@ from tests.integration.conftest import NewStack
 from tests.integration.test_any_model import as_json, some_rows
 from tests.integration.test_any_model import stack as stack
 from tests.integration.test_open_inference import assert_answers, columns_of
+from tests.integration.test_tracing import new_trace, spans
 from tests.support.api_keys import new_key
+from tests.support.collector import collecting
 from tests.support.estimators import CASES
 from tests.support.exported import Exported, fitted, model_name
 from tests.support.exported import exported as exported
@@ -150,6 +154,18 @@ def test_a_call_is_answered_with_its_times_and_ids(stack: Stack, exported: Expor
     assert scrape.total("inference_requests_total", outcome="ok") == 1
 
 
+def test_the_example_of_the_documentation_runs(new_stack: NewStack, iris_models: Path, new_grpc: NewGrpc) -> None:
+    grpc = new_grpc(new_stack(iris_models).start())
+    page = (REPOSITORY / "docs/other-clients.md").read_text()
+    (program,) = re.findall(r"```py\n(.*?)```", page, re.DOTALL)
+    assert "127.0.0.1:8002" in program
+
+    command = [sys.executable, "-c", program.replace("127.0.0.1:8002", grpc.address)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS)
+
+    assert ran.stdout == "[b'setosa']\n", ran
+
+
 def test_malformed_messages_are_refused(new_stack: NewStack, iris_models: Path, new_grpc: NewGrpc) -> None:
     from gateway.rpc.messages import INFERENCE, message_class
 
@@ -194,16 +210,28 @@ def test_malformed_messages_are_refused(new_stack: NewStack, iris_models: Path, 
 
     assert [(each["code"], each["text"]) for each in found if each["code"] != "INVALID_ARGUMENT"] == []
     assert all(each["ErrorInfo"] in ("INVALID_TENSORS", "INVALID_ROWS") for each in found)
+    chance, whole = random.Random(0), message([bytes(32)])
+    changed = [bytearray(whole) for _ in range(300)]
+    for each in changed:
+        each[chance.randrange(len(each))] = chance.randrange(256)
+    codes = {each.get("code") for each in grpc.ask(*({"method": INFER, "message": each.hex()} for each in changed))}
+    assert codes == {None, "INVALID_ARGUMENT", "NOT_FOUND"}
     others = grpc.ask(
         {"method": INFER, "message": bytes(4_000_001).hex()},
-        {"method": "/inference.GRPCInferenceService/ModelStatistics", "message": ""},
+        {"method": "/inference.GRPCInferenceService/ModelStreamInfer", "message": ""},
         {"method": "/grpc.health.v1.Health/Check", "message": b"\x0a\x01x".hex()},
         {**ROW, "model": "../iris"},
         {**ROW, "version": "\x00"},
         ROW,
     )
-    codes = [each.get("code") for each in others]
-    assert codes == ["RESOURCE_EXHAUSTED", "UNIMPLEMENTED", "NOT_FOUND", "NOT_FOUND", "NOT_FOUND", None]
+    assert [each.get("code") for each in others] == [
+        "RESOURCE_EXHAUSTED",
+        "UNIMPLEMENTED",
+        "NOT_FOUND",
+        "NOT_FOUND",
+        "NOT_FOUND",
+        None,
+    ]
     assert grpc.ask({"method": "/grpc.health.v1.Health/Check", "message": ""})[0]["answer"] == "0801"
 
 
@@ -242,6 +270,29 @@ def test_deadlines_and_limits_over_grpc(new_stack: NewStack, puppet_models: Path
     assert [each["code"] for each in slow] == ["DEADLINE_EXCEEDED"] * 2
     timeouts = grpc.ask(*(puppet_call(Act.ANSWER, timeout=wrong) for wrong in (0, -1)))
     assert {each["code"] for each in timeouts} == {"INVALID_ARGUMENT"}
+
+
+def test_a_dead_broker_costs_calls_an_answer_and_nothing_else(
+    new_stack: NewStack, iris_models: Path, new_grpc: NewGrpc
+) -> None:
+    stack = new_stack(iris_models).start()
+    grpc = new_grpc(stack)
+    health = {"method": "/grpc.health.v1.Health/Check", "message": ""}
+    serving, not_serving = "0801", "0802"
+    assert grpc.ask(ROW, health)[1]["answer"] == serving
+
+    stack.broker.kill()
+
+    # The caller's own deadline would be DEADLINE_EXCEEDED.
+    dead = grpc.ask(*[{**ROW, "timeout": 2_000_000, "client_timeout": 10}] * 20, together=True)
+    assert {each["code"] for each in dead} == {"UNAVAILABLE"}, dead
+    assert all(each["RetryInfo"] >= 1 for each in dead)
+    assert grpc.ask(health)[0]["answer"] == not_serving
+    stack.start_broker()
+    wait_for("it serves again", lambda: stack.status(f"{grpc.url}/readyz") == 200)
+    assert grpc.ask(ROW, health)[1]["answer"] == serving
+    assert Scrape(f"{grpc.url}/metrics").total("inference_waiting_rows") == 0
+    assert "Traceback" not in grpc.process.log()
 
 
 def test_calls_beyond_the_limit_are_told_to_come_back(
@@ -290,12 +341,59 @@ def test_keys_and_tls_over_grpc(new_stack: NewStack, iris_models: Path, new_grpc
     refused = ["UNAUTHENTICATED", "UNAUTHENTICATED"]
     assert codes(ROW, {}, unknown, predict, read) == [*refused, None, "PERMISSION_DENIED"]
     assert codes(ROW, limited, limited) == [None, "RESOURCE_EXHAUSTED"]
-    for method in ("ServerMetadata", "ModelMetadata", "ModelReady", "RepositoryIndex"):
+    for method, answered in {
+        **dict.fromkeys(("ServerMetadata", "ModelMetadata", "ModelReady", "ModelConfig", "ModelStatistics")),
+        **dict.fromkeys(("RepositoryIndex", "RepositoryModelLoad")),
+        "RepositoryModelUnload": "INVALID_ARGUMENT",
+    }.items():
         call = {"method": f"/inference.GRPCInferenceService/{method}", "message": ""}
-        assert codes(call, {}, unknown, predict, read) == [*refused, "PERMISSION_DENIED", None]
+        assert codes(call, {}, unknown, predict, read) == [*refused, "PERMISSION_DENIED", answered], method
     for method in ("ServerLive", "ServerReady"):
         assert codes({"method": f"/inference.GRPCInferenceService/{method}", "message": ""}, {}) == [None]
     assert grpc.ask({**ROW, "client_timeout": 5})[0]["code"] == "UNAVAILABLE", "a client without TLS"
+
+
+def test_clients_show_a_certificate_where_one_is_asked_for(
+    new_stack: NewStack, iris_models: Path, new_grpc: NewGrpc, tmp_path: Path
+) -> None:
+    files, others = tls_files(tmp_path / "tls"), tls_files(tmp_path / "others")
+    ours = {"GRPC_TLS_CERTIFICATE": str(files.certificate), "GRPC_TLS_KEY": str(files.key)}
+    grpc = new_grpc(new_stack(iris_models).start(), GRPC_TLS_CLIENT_CA=str(files.authority), **ours)
+    options = {"authority": str(files.authority)}
+
+    def code(**certificate: str) -> str | None:
+        [answer] = grpc.ask({**ROW, "client_timeout": 20}, **options, **certificate)
+        found: str | None = answer.get("code")
+        return found
+
+    assert code(key=str(files.key), certificate=str(files.certificate)) is None
+    assert code() == "UNAVAILABLE"
+    assert code(key=str(others.key), certificate=str(others.certificate)) == "UNAVAILABLE"
+
+
+def test_a_call_is_in_the_trace_of_its_caller(new_stack: NewStack, puppet_models: Path, new_grpc: NewGrpc) -> None:
+    with collecting() as collector:
+        tracing = {
+            "TRACING": "true",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
+            "OTEL_BSP_SCHEDULE_DELAY": "50",
+        }
+        stack = new_stack(puppet_models, DEFAULT_MODEL="puppet", **tracing).start()
+        grpc = new_grpc(stack)
+        trace_id, metadata = new_trace()
+        probed, of_probe = new_trace()
+        probe = {"method": "/grpc.health.v1.Health/Check", "message": "", "metadata": of_probe}
+
+        [_, answer] = grpc.ask(probe, puppet_call(Act.ANSWER, metadata={**metadata, "x-request-id": "mine"}))
+
+        names = (f"POST {INFER}", "queue interactive", "process interactive", "predict puppet")
+        server, queue, batch, predict = spans(collector, trace_id, *names)
+        assert server.parent_id == metadata["traceparent"].split("-")[2]
+        assert [each.parent_id for each in (queue, batch, predict)] == [server.span_id, queue.span_id, batch.span_id]
+        assert (server.kind, server.attributes["headrace.request_id"]) == ("SERVER", "mine")
+        assert server.attributes["http.response.status_code"] == 200
+        assert server.attributes["headrace.total_ms"] == answer["parameters"]["total_ms"]
+        assert collector.of_trace(probed) == []
 
 
 def test_what_keeps_the_process_from_starting_is_one_line(

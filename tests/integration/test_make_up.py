@@ -17,7 +17,10 @@ from tests.support.exposition import Scrape
 from tests.support.processes import REPOSITORY, Process, free_port, wait_for
 from tests.support.requirements import require
 
-PORTS = ("GATEWAY_PORT", "WORKER_METRICS_PORT", "EXPORTER_PORT", "PROMETHEUS_PORT", "REDIS_PORT")
+PORTS = (
+    *("GATEWAY_PORT", "WORKER_METRICS_PORT", "EXPORTER_PORT", "PROMETHEUS_PORT", "REDIS_PORT"),
+    *("GRPC_PORT", "GRPC_METRICS_PORT"),
+)
 
 
 @pytest.fixture
@@ -55,7 +58,7 @@ def test_it_serves_what_it_prints_and_ends_cleanly(up: Process, ports: dict[str,
     assert json.loads(answer.stdout)["prediction"] == "setosa"
     for address in re.findall(r"^  \w[\w ]+?  +(http\S+)$", up.log(), re.MULTILINE):
         assert httpx.get(address, timeout=60, trust_env=False, follow_redirects=True).status_code in (200, 404), address
-    assert listens(ports["GATEWAY_PORT"]) and listens(ports["REDIS_PORT"])
+    assert all(listens(ports[name]) for name in ("GATEWAY_PORT", "REDIS_PORT", "GRPC_PORT"))
     left_out = dict(re.findall(r"^headrace: (\w+) is left out: (.+)$", up.log(), re.MULTILINE))
     assert "Docker Compose" in left_out.pop("grafana")
     if "exporter" not in left_out:
@@ -63,6 +66,7 @@ def test_it_serves_what_it_prints_and_ends_cleanly(up: Process, ports: dict[str,
     if "prometheus" not in left_out:
         assert scraped(ports["PROMETHEUS_PORT"]) == {
             "gateway": ports["GATEWAY_PORT"],
+            "grpc": ports["GRPC_METRICS_PORT"],
             "worker": ports["WORKER_METRICS_PORT"],
             "prometheus": ports["PROMETHEUS_PORT"],
         } | ({} if "exporter" in left_out else {"celery-exporter": ports["EXPORTER_PORT"]})

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -202,6 +203,33 @@ def test_the_examples_of_the_documentation_run(new_stack: NewStack, iris_models:
         timeout=PATIENCE_SECONDS,
     )
     assert ran.stdout.startswith("[b'setosa' b'virginica'] [["), ran
+
+
+@pytest.mark.parametrize(
+    ("language", "file", "command"),
+    [("js", "iris.mjs", "node"), ("java", "Iris.java", "java"), ("go", "iris.go", "go run")],
+)
+def test_the_programs_of_other_languages_run_and_name_the_error(
+    shared_stack: Stack, tmp_path: Path, language: str, file: str, command: str
+) -> None:
+    program, *words = command.split()
+    require(shutil.which(program) is not None, f"{program} is not installed")
+    [code] = re.findall(rf"```{language}\n(.*?)```", (REPOSITORY / "docs/other-clients.md").read_text(), re.DOTALL)
+    assert f"`{command} {file}`" in (REPOSITORY / "docs/other-clients.md").read_text()
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "GOCACHE": str(tmp_path / "cache")}
+
+    def ran(code: str) -> subprocess.CompletedProcess[str]:
+        (tmp_path / file).write_text(code.replace("http://127.0.0.1:8000", shared_stack.url))
+        return subprocess.run(
+            [program, *words, file], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200
+        )
+
+    answered = ran(code)
+    assert (answered.returncode, answered.stderr) == (0, "")
+    assert re.findall("setosa|virginica|versicolor", answered.stdout) == ["setosa", "virginica"]
+    refused = ran(code.replace("/v2/models/iris/", "/v2/models/nothing/"))
+    assert refused.returncode != 0
+    assert "404" in refused.stderr and "no such model" in refused.stderr
 
 
 def test_a_timeout_is_a_deadline(new_stack: NewStack, iris_models: Path) -> None:

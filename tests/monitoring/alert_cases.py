@@ -58,6 +58,7 @@ IDLE: Series = {
     'prometheus_rule_evaluation_failures_total{job="prometheus", rule_group="slo"}': "0" + FOREVER,
     **gateway("broker_up", "1" + FOREVER),
     **gateway("workers", "1" + FOREVER),
+    **gateway("workers_expected", "1" + FOREVER),
     **gateway("dead_letters", "0" + FOREVER),
     **gateway("jobs_accepted_total", "0" + FOREVER),
     **gateway("jobs_open", "0" + FOREVER),
@@ -135,6 +136,11 @@ CASES: Mapping[str, Case] = {
         fires=gateway("workers", "1x10 0x50"),
         # Nothing is known about workers while the broker is down, which has an alert of its own.
         silent={**gateway("workers", "1x10 0x50"), **gateway("broker_up", "1x10 0x50")},
+    ),
+    "HeadraceWorkersMissing": Case(
+        fires={**gateway("workers_expected", "3x60"), **gateway("workers", "3x10 2x50")},
+        # Without any worker, another alert fires; before that, one was replaced within the time.
+        silent={**gateway("workers_expected", "3x60"), **gateway("workers", "3x10 2x3 3x10 0x40")},
     ),
     "HeadraceQueueNotDraining": Case(
         fires=old_entry("0x20 0+60x30", "0x20 5+1x30"),
@@ -218,9 +224,10 @@ CASES: Mapping[str, Case] = {
         labels={"model": "iris"},
     ),
     "HeadraceMetricsAbsent": Case(
-        fires={f"up{{{WORKER}}}": "1x10 _x50"},
+        # The gRPC process does not stand in for the gateway.
+        fires={f"up{{{GATEWAY}}}": "1x10 _x50", 'up{job="grpc", instance="grpc:9201"}': "1x60"},
         silent={f"up{{{WORKER}}}": "1x10 _x50", 'up{job="worker", instance="worker-2:9101"}': "1x60"},
-        labels={"job": "worker"},
+        labels={"job": "gateway"},
     ),
     "HeadraceTargetDown": Case(
         fires={'up{job="worker", instance="worker-2:9101"}': "1x10 0x50"},

@@ -89,15 +89,13 @@ def relabelled(series: dict[str, str], rules: list[dict[str, Any]]) -> dict[str,
     return {label: value for label, value in labels.items() if label != "__name__"}
 
 
-@pytest.mark.parametrize("job", ["gateway", "worker"])
+@pytest.mark.parametrize("job", ["gateway", "grpc", "worker"])
 def test_replicas_are_found_by_dns(job: str) -> None:
-    discoveries = jobs("prometheus.yml")[job]["dns_sd_configs"]
-    # The gRPC process is a gateway too.
-    assert [each["names"] for each in discoveries] == ([["gateway"], ["grpc"]] if job == "gateway" else [[job]])
-    for discovery in discoveries:
-        # The default is SRV, which Docker's DNS does not answer, every 30 s.
-        assert discovery["type"] == "A"
-        assert discovery["refresh_interval"] == "5s"
+    [discovery] = jobs("prometheus.yml")[job]["dns_sd_configs"]
+    assert discovery["names"] == [job]
+    # The default is SRV, which Docker's DNS does not answer, every 30 s.
+    assert discovery["type"] == "A"
+    assert discovery["refresh_interval"] == "5s"
 
 
 def test_without_docker_nothing_leaves_the_machine() -> None:

@@ -12,7 +12,16 @@ import pytest
 import yaml
 
 from shared.queue.contract import Lane
-from tests.architecture.test_compose import EXPORTER_PORT, GATEWAY_PORT, METRICS_PORT, ROOT, SERVICES, mounts, networks
+from tests.architecture.test_compose import (
+    EXPORTER_PORT,
+    GATEWAY_PORT,
+    GRPC_METRICS_PORT,
+    METRICS_PORT,
+    ROOT,
+    SERVICES,
+    mounts,
+    networks,
+)
 from tests.monitoring.queries import RULES
 
 ALERTMANAGER = ROOT / "monitoring" / "alertmanager" / "alertmanager.yml"
@@ -34,17 +43,22 @@ def test_prometheus_reads_the_mounted_configuration() -> None:
 
 
 @pytest.mark.parametrize(
-    ("job", "port"), [("gateway", GATEWAY_PORT), ("worker", METRICS_PORT), ("celery-exporter", EXPORTER_PORT)]
+    ("job", "targets"),
+    [
+        ("gateway", [("gateway", GATEWAY_PORT), ("grpc", GRPC_METRICS_PORT)]),
+        ("worker", [("worker", METRICS_PORT)]),
+        ("celery-exporter", [("celery-exporter", EXPORTER_PORT)]),
+    ],
 )
-def test_prometheus_finds_its_targets(job: str, port: int) -> None:
+def test_prometheus_finds_its_targets(job: str, targets: list[tuple[str, int]]) -> None:
     config = scrape_jobs()[job]
     if "dns_sd_configs" in config:
-        [discovery] = config["dns_sd_configs"]
-        assert (discovery["names"], discovery["port"]) == ([job], port)
+        found = [(name, each["port"]) for each in config["dns_sd_configs"] for name in each["names"]]
+        assert found == targets
     else:
-        assert config["static_configs"] == [{"targets": [f"{job}:{port}"]}]
+        assert config["static_configs"] == [{"targets": [f"{name}:{port}" for name, port in targets]}]
     # In two common networks a name has two addresses.
-    assert len(networks("prometheus") & networks(job)) == 1
+    assert all(len(networks("prometheus") & networks(name)) == 1 for name, _ in targets)
 
 
 def _options(name: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ Hypothesis generates such bytes, and atheris searches for them; both use these f
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -20,6 +20,7 @@ from shared.queue.contract import (
     SHADOW_TASK,
     Message,
     PredictMessage,
+    Row,
     RunJobsMessage,
     ShadowMessage,
 )
@@ -48,16 +49,21 @@ def check_body(parser: RowParser, manifest: Manifest, body: bytes) -> None:
         assert orjson.loads(problem.body())["status"] == problem.status
         assert len(problem.body()) < PROBLEM_MAX_BYTES, "the input is echoed"
         return
-    assert parsed.rows
-    for row in parsed.rows:
+    check_rows(manifest, parsed.rows)
+    rows = [dict(zip((feature.name for feature in manifest.features), row, strict=True)) for row in parsed.rows]
+    again = parser.parse(orjson.dumps(rows[0] if parsed.single else {"instances": rows}))
+    assert (repr(again.rows), again.single) == (repr(parsed.rows), parsed.single)
+
+
+def check_rows(manifest: Manifest, rows: Sequence[Row]) -> None:
+    """Check that rows are such of a model."""
+    assert rows
+    for row in rows:
         assert len(row) == len(manifest.features)
         for value, feature in zip(row, manifest.features, strict=True):
             expected = {"number": float, "string": str, "boolean": bool}[feature.type]
             assert type(value) is expected or (value is None and feature.nullable)
             assert not isinstance(value, float) or math.isfinite(value)
-    rows = [dict(zip((feature.name for feature in manifest.features), row, strict=True)) for row in parsed.rows]
-    again = parser.parse(orjson.dumps(rows[0] if parsed.single else {"instances": rows}))
-    assert (repr(again.rows), again.single) == (repr(parsed.rows), parsed.single)
 
 
 def check_entry(entry: bytes) -> bool:

@@ -89,10 +89,10 @@ async def made(channel: Any, call: dict[str, Any]) -> dict[str, Any]:
     return {"outputs": outputs, "parameters": parameters, "id": trailing["x-request-id"], "given": answer.id}
 
 
-async def all_made(asked: dict[str, Any], authority: bytes) -> list[Any]:
-    """Make all calls, one after another or at once."""
-    if authority:
-        channel = grpc.aio.secure_channel(asked["address"], grpc.ssl_channel_credentials(authority))
+async def all_made(asked: dict[str, Any], *files: bytes | None) -> list[Any]:
+    """Make all calls, one after another or at once, with TLS if there are files: authority, key and certificate."""
+    if files[0] is not None:
+        channel = grpc.aio.secure_channel(asked["address"], grpc.ssl_channel_credentials(*files))
     else:
         channel = grpc.aio.insecure_channel(asked["address"])
     async with channel:
@@ -125,7 +125,25 @@ def of_client(asked: dict[str, Any]) -> list[Any]:
             assert found[-1].keys() == {output["name"] for output in described["outputs"]}
             assert client.is_model_ready(call["model"])
             assert call["model"] in {each.name for each in client.get_model_repository_index().models}
+            assert_dialect(client, call["model"], call.get("version", ""))
     return found
+
+
+def assert_dialect(client: Any, name: str, version: str) -> None:
+    """Check what Triton's client can ask of a model beside the protocol."""
+    described = client.get_model_metadata(name, version)
+    config = client.get_model_config(name, version).config
+    assert (config.name, [each.name for each in config.input]) == (name, [each.name for each in described.inputs])
+    [stats] = client.get_inference_statistics(name, version).model_stats
+    assert stats.name == name and stats.inference_stats.success.ns > stats.inference_stats.queue.ns > 0
+    assert name in {each.name for each in client.get_inference_statistics().model_stats}
+    client.load_model(name)
+    try:
+        client.unload_model(name)
+    except InferenceServerException as error:
+        assert "by themselves" in error.message()
+    else:
+        raise AssertionError("it is still there")
 
 
 async def of_aio_client(asked: dict[str, Any]) -> list[Any]:
@@ -145,5 +163,7 @@ if __name__ == "__main__":
     if task.get("clients"):
         json.dump([of_client(task), asyncio.run(of_aio_client(task))], sys.stdout)
     else:
-        known = Path(task["authority"]).read_bytes() if "authority" in task else b""
-        json.dump(asyncio.run(all_made(task, known)), sys.stdout)
+        known = [
+            Path(task[name]).read_bytes() if name in task else None for name in ("authority", "key", "certificate")
+        ]
+        json.dump(asyncio.run(all_made(task, *known)), sys.stdout)

@@ -112,6 +112,7 @@ def test_metrics_can_be_read_and_do_not_make_counters_up(app: FastAPI) -> None:
     families = {family.name: family for family in text_string_to_metric_families(response.text)}
     assert families["inference_broker_up"].samples[0].value == 0
     assert families["inference_worker_slots"].samples[0].value == 0
+    assert families["inference_workers_expected"].samples[0].value == 1
     assert families["inference_waiting_rows"].samples[0].value == 0
     assert "inference_jobs_accepted" not in families, "zero would look like a restart"
     requests = {(sample.labels["lane"], sample.labels["outcome"]) for sample in families["inference_requests"].samples}

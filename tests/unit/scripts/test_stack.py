@@ -25,6 +25,7 @@ def test_prometheus_looks_at_the_ports_of_this_run() -> None:
 
     assert found == {
         "gateway": ["127.0.0.1:8001"],
+        "grpc": [],
         "worker": ["127.0.0.1:9201", "127.0.0.1:9202"],
         "celery-exporter": [],
         "prometheus": ["127.0.0.1:9091"],
@@ -53,8 +54,8 @@ def test_all_programs_of_the_procfile_run_unless_left_out() -> None:
 def test_grpc_runs_where_it_has_a_port() -> None:
     without, with_it = stack({}), stack({"GRPC_PORT": "8002"})
 
-    assert targets(without.scrape_config())["gateway"] == ["127.0.0.1:8000"]
-    assert targets(with_it.scrape_config())["gateway"] == ["127.0.0.1:8000", "127.0.0.1:9201"]
+    assert targets(without.scrape_config())["grpc"] == []
+    assert targets(with_it.scrape_config())["grpc"] == ["127.0.0.1:9201"]
     assert "grpc" in [program.name for program in with_it.programs()]
     assert [port.number for port in with_it.used_ports()][:3] == [8000, 8002, 9201]
     assert with_it.environment()["GRPC_PORT"] == "8002"

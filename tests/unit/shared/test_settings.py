@@ -35,7 +35,6 @@ def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("REDIS_URL", "http://secret@host"),
         ("REDIS_URL", "secret"),
-        ("REDIS_URL", ""),
         # Not supported: kombu has another scheme for Unix sockets.
         ("REDIS_URL", "unix:///run/secret.sock"),
         ("LOG_LEVEL", "secret"),
@@ -66,6 +65,15 @@ def test_a_wrong_value_ends_the_process_and_is_not_shown(
     # The error is not chained: its traceback would show the value.
     assert ended.value.__cause__ is None
     assert ended.value.__suppress_context__
+
+
+@pytest.mark.parametrize("name", ["REDIS_URL", "MODEL_PUBLIC_KEY", "LOG_LEVEL", "TRACING", "TASK_TIME_LIMIT_SECONDS"])
+def test_an_empty_value_means_the_default(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.delenv(name, raising=False)
+    default = load_settings(CommonSettings)
+    monkeypatch.setenv(name, "")
+
+    assert load_settings(CommonSettings) == default
 
 
 def test_not_even_the_error_itself_holds_the_value() -> None:

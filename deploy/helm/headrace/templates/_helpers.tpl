@@ -40,6 +40,29 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- end }}
 {{- end }}
 
+{{/* A worker group with its defaults, as JSON. A merge leaves out what is empty: no replicas, no models. */}}
+{{- define "headrace.worker" -}}
+{{- $worker := mergeOverwrite (deepCopy .defaults) (deepCopy .own) }}
+{{- range $key, $value := .own }}
+{{- if not (kindIs "map" $value) }}
+{{- $_ := set $worker $key $value }}
+{{- end }}
+{{- end }}
+{{- toJson $worker }}
+{{- end }}
+
+{{/* The number of workers below which an alert fires: the least of all groups. */}}
+{{- define "headrace.leastWorkers" -}}
+{{- $least := 0 }}
+{{- range $group, $own := .Values.workers }}
+{{- if kindIs "map" $own }}
+{{- $worker := include "headrace.worker" (dict "defaults" $.Values.workerDefaults "own" $own) | fromJson }}
+{{- $least = add $least (eq $worker.autoscaling.type "none" | ternary $worker.replicas $worker.autoscaling.minReplicas) }}
+{{- end }}
+{{- end }}
+{{- max 1 $least }}
+{{- end }}
+
 {{/* The Redis URL of a client, with nothing but names of secrets in it. */}}
 {{- define "headrace.redisUrl" -}}
 {{- $redis := .root.Values.redis }}

@@ -33,14 +33,24 @@ def test_the_descriptors_are_what_protoc_makes(tmp_path: Path) -> None:
 def test_the_messages_are_those_of_the_public_protocol() -> None:
     """Check names, numbers and types against the copy of Triton's client."""
     code = """
-from tritonclient.grpc import service_pb2 as theirs
+from tritonclient.grpc import model_config_pb2, service_pb2
 from gateway.rpc.messages import INFERENCE, _pool
 file = _pool().FindFileByName("inference.proto")
 def fields(message):
     own = {(f.name, f.number, f.type, f.is_repeated, f.message_type and f.message_type.name) for f in message.fields}
-    return own, {each.name: fields(each) for each in message.nested_types}
+    return own.union(*({(each.name, *field) for field in fields(each)} for each in message.nested_types))
+def numbers(enum):
+    return {(each.name, each.number) for each in enum.values}
+messages, enums = {}, {}
+for theirs in (service_pb2.DESCRIPTOR, model_config_pb2.DESCRIPTOR):
+    messages |= theirs.message_types_by_name
+    enums |= theirs.enum_types_by_name
 for name, message in file.message_types_by_name.items():
-    assert fields(message) == fields(theirs.DESCRIPTOR.message_types_by_name[name]), name
+    assert fields(message) <= fields(messages[name]), name
+for name, enum in file.enum_types_by_name.items():
+    assert numbers(enum) <= numbers(enums[name]), name
+methods = file.services_by_name["GRPCInferenceService"].methods_by_name
+assert {*methods} <= {*service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods_by_name}
 print(len(file.message_types_by_name))
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
@@ -77,6 +87,14 @@ def test_mistakes_in_rows_are_named() -> None:
     )
 
     assert status_of(problem)[1] == "1 value does not fit: /0/a no"
+
+
+def test_a_long_text_fits_into_the_metadata_that_a_client_takes() -> None:
+    _, text, details = status_of(Problem(422, "invalid_rows", "🌱" * 5000))
+
+    assert text.strip("🌱") == "…"
+    # In metadata every byte of the text is three, and three of the details are four.
+    assert 1000 < 3 * len(text.encode()) + 4 * len(details) // 3 < 8192
 
 
 def test_messages_are_apart_from_those_of_clients() -> None:

@@ -38,6 +38,16 @@ def test_intact_versions_are_said_to_be_intact(filled: ModelStore, capsys: Captu
     assert errors == ""
 
 
+def test_an_empty_variable_means_the_default(
+    filled: ModelStore, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("MODEL_LOAD_SECONDS", "WORKER_MEMORY_BUDGET_BYTES", "MODEL_PUBLIC_KEY", "TRUSTED_MODULES"):
+        monkeypatch.setenv(variable, "")
+
+    assert run("verify", "iris", "v1") == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_a_store_without_models_is_not_said_to_be_intact(filled: ModelStore, tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "empty").mkdir()
 

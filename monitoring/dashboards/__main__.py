@@ -14,6 +14,9 @@ from monitoring.dashboards.queue import queue
 
 FOLDER = Path(__file__).parents[1] / "grafana" / "dashboards"
 
+CHART_FOLDER = Path(__file__).parents[2] / "deploy" / "helm" / "headrace" / "files" / "dashboards"
+"""The Helm chart's copies: a chart reads no file outside of its folder."""
+
 FILES = {"model.json": model, "overview.json": overview, "platform.json": platform, "queue.json": queue}
 """File name -> function that makes its content."""
 
@@ -24,9 +27,15 @@ def render() -> dict[Path, str]:
     return {FOLDER / name: encoder.encode(make()) + "\n" for name, make in FILES.items()}
 
 
+def render_all() -> dict[Path, str]:
+    """Return file and content, with the chart's copies."""
+    files = render()
+    return files | {CHART_FOLDER / path.name: text for path, text in files.items()}
+
+
 def outdated() -> list[Path]:
     """Return the committed files that differ from what would be written."""
-    return [path for path, text in render().items() if not path.is_file() or path.read_text("utf-8") != text]
+    return [path for path, text in render_all().items() if not path.is_file() or path.read_text("utf-8") != text]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for path in outdated():
             sys.stderr.write(f"{path} is not what monitoring/dashboards makes; run python -m monitoring.dashboards\n")
         return 1 if outdated() else 0
-    for path, text in render().items():
+    for path, text in render_all().items():
         path.write_text(text, "utf-8")
     return 0
 

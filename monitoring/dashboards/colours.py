@@ -90,6 +90,8 @@ COLOURS = {
     "in use": BLUE,
     "used": BLUE,
     "slots": GREY,
+    "workers": GREY,
+    "wanted": BLUE,
     "limit": GREY,
     "kept results": PURPLE,
     "limit of results": ORANGE,

@@ -10,7 +10,7 @@ from monitoring.dashboards.jobs import dead_letters, jobs_row, unaccounted
 from monitoring.dashboards.layout import Row
 from monitoring.dashboards.links import QUEUE
 from monitoring.dashboards.variables import instances
-from monitoring.dashboards.workers import workers, workers_row
+from monitoring.dashboards.workers import scaling_row, workers, workers_row
 
 
 def queue() -> model.Dashboard:
@@ -19,7 +19,7 @@ def queue() -> model.Dashboard:
         QUEUE,
         "queue and workers",
         "Length and age of the queue, work of the workers, and outcomes of jobs.",
-        [_now_row(), backlog_row(), time_row(), workers_row(), jobs_row(), memory_row(), celery_row()],
+        [_now_row(), backlog_row(), time_row(), workers_row(), jobs_row(), memory_row(), scaling_row(), celery_row()],
         instances('up{job="worker"}', "Workers whose throughput, memory and children are shown."),
     )
 

@@ -17,6 +17,7 @@ from monitoring.dashboards.promql import (
     shown_increase,
     total,
 )
+from monitoring.rules.scaling import WANTED
 
 ERRORS, LOST = "inference_errors_total", 'code="worker_lost"'
 STALLED = "inference_workers_stalled_total"
@@ -42,6 +43,11 @@ def workers_row() -> Row:
     )
 
 
+def scaling_row() -> Row:
+    """Return the row of the scaling signal."""
+    return Row("Scaling", 8, [(24, _wanted())], collapsed=True)
+
+
 def _slots() -> model.Panel:
     return lines(
         "Slots in use",
@@ -49,6 +55,17 @@ def _slots() -> model.Panel:
         "short",
         Query(total("inference_batches_in_progress"), "in use"),
         Query(agreed("inference_worker_slots"), "slots"),
+    )
+
+
+def _wanted() -> model.Panel:
+    return lines(
+        "Wanted workers",
+        "The scaling signal of all worker groups: busy slots, and slots for what waits, in workers. An autoscaler that "
+        "follows it removes workers only after it was lower for ten minutes.",
+        "short",
+        Query(total(WANTED), "wanted"),
+        Query(agreed("inference_workers"), "workers"),
     )
 
 

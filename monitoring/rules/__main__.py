@@ -8,15 +8,19 @@ from typing import Any
 
 import yaml
 
-from monitoring.rules import alerts_model, alerts_platform, alerts_queue, drift, slo
+from monitoring.rules import alerts_model, alerts_platform, alerts_queue, drift, scaling, slo
 
 FOLDER = Path(__file__).parents[1] / "prometheus" / "rules"
+
+CHART_FOLDER = Path(__file__).parents[2] / "deploy" / "helm" / "headrace" / "files" / "rules"
+"""The Helm chart's copies: a chart reads no file outside of its folder."""
 
 FILES: dict[str, Callable[[], dict[str, Any]]] = {
     "alerts_model.yml": alerts_model.rules,
     "alerts_platform.yml": alerts_platform.rules,
     "alerts_queue.yml": alerts_queue.rules,
     "drift.yml": drift.rules,
+    "scaling.yml": scaling.rules,
     "slo.yml": slo.rules,
 }
 """File name -> function that makes its content."""
@@ -44,9 +48,15 @@ def render() -> dict[Path, str]:
     return {FOLDER / name: dump(make()) for name, make in FILES.items()}
 
 
+def render_all() -> dict[Path, str]:
+    """Return file and content, with the chart's copies."""
+    files = render()
+    return files | {CHART_FOLDER / path.name: text for path, text in files.items()}
+
+
 def outdated() -> list[Path]:
     """Return the committed files that differ from what would be written."""
-    return [path for path, text in render().items() if not path.is_file() or path.read_text("utf-8") != text]
+    return [path for path, text in render_all().items() if not path.is_file() or path.read_text("utf-8") != text]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for path in outdated():
             sys.stderr.write(f"{path} is not what monitoring/rules makes; run python -m monitoring.rules\n")
         return 1 if outdated() else 0
-    for path, text in render().items():
+    for path, text in render_all().items():
         path.write_text(text, "utf-8")
     return 0
 

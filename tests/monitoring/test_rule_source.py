@@ -20,14 +20,15 @@ def test_making_them_anew_changes_nothing() -> None:
     assert command.outdated() == [], "run: python -m monitoring.rules"
 
 
-def test_the_folder_holds_nothing_else() -> None:
-    assert set(command.FOLDER.iterdir()) == set(command.render())
+def test_the_folders_hold_nothing_else() -> None:
+    assert {*command.FOLDER.iterdir(), *command.CHART_FOLDER.iterdir()} == set(command.render_all())
 
 
 def test_check_finds_a_difference(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(command, "FOLDER", tmp_path)
+    monkeypatch.setattr(command, "CHART_FOLDER", tmp_path)
     assert command.main(["--check"]) == 1
     assert "drift.yml" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -41,7 +41,7 @@ def _run(words: list[str]) -> int:
                 return service_commands.run(words[0], words[1:])
             if words and words[0] in calls.SUMMARIES:
                 return calls.run(words[0], words[1:])
-            options = _parser().parse_args(words)
+            options = parser().parse_args(words)
             return int(options.run(options))
     except (ExtraMissing, service_commands.NotHere) as error:
         return _complain(error, CANNOT_RUN)
@@ -51,16 +51,17 @@ def _run(words: list[str]) -> int:
         return _complain(HeadraceError("interrupted"), INTERRUPTED)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the commands that look after a model store; it knows others by their names alone."""
     # Imported here because the commands of the service and of callers need no model store.
     from headrace.cli import aliases, checks, listing, mlflow, removal
 
-    parser = argparse.ArgumentParser(
+    made = argparse.ArgumentParser(
         prog="headrace",
         description="Fit and export models, look after a model store, and call a gateway.",
     )
-    parser.add_argument("--version", action="version", version=f"headrace {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    made.add_argument("--version", action="version", version=f"headrace {__version__}")
+    commands = made.add_subparsers(title="commands", metavar="COMMAND", required=True)
     # Listed for --help only: these commands have parsers of their own, which `main` leaves all arguments to.
     for name, command in service_commands.COMMANDS.items():
         commands.add_parser(name, help=command.summary, add_help=False)
@@ -68,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         module.add_commands(commands)
     for name, summary in calls.SUMMARIES.items():
         commands.add_parser(name, help=summary, add_help=False)
-    return parser
+    return made
 
 
 def _complain(error: Exception, code: int) -> int:

@@ -45,7 +45,8 @@ def test_prometheus_reads_the_mounted_configuration() -> None:
 @pytest.mark.parametrize(
     ("job", "targets"),
     [
-        ("gateway", [("gateway", GATEWAY_PORT), ("grpc", GRPC_METRICS_PORT)]),
+        ("gateway", [("gateway", GATEWAY_PORT)]),
+        ("grpc", [("grpc", GRPC_METRICS_PORT)]),
         ("worker", [("worker", METRICS_PORT)]),
         ("celery-exporter", [("celery-exporter", EXPORTER_PORT)]),
     ],

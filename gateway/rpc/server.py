@@ -28,7 +28,7 @@ from headrace.errors import HeadraceError
 
 logger = logging.getLogger(__name__)
 
-# It writes a traceback for each text of a call that is not UTF-8, such as an API key, and then takes it as Latin-1.
+# grpcio logs a traceback for each text of a call that is not UTF-8, such as an API key, and then takes it as Latin-1.
 logging.getLogger("grpc._cython.cygrpc").setLevel(logging.CRITICAL)
 
 INFER = f"/{SERVICE}/ModelInfer"

@@ -18,7 +18,7 @@ FIXED = {
     "grpc": {"GRPC_HOST", "GRPC_METRICS_HOST", "GRPC_METRICS_PORT", "GRPC_PORT"}
     # These mean nothing to it.
     | {"GATEWAY_HOST", "GATEWAY_PORT", "GATEWAY_PROCESSES"},
-    # It has no network.
+    # The trainer has no network.
     "trainer": {"TRACING"},
     "worker": {"WORKER_METRICS_HOST", "WORKER_METRICS_PORT", "PROMETHEUS_MULTIPROC_DIR"},
 }

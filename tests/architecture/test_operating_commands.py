@@ -72,7 +72,7 @@ def test_workers_are_restarted_one_after_the_other(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("tls", [False, True])
 def test_redis_is_asked_as_it_is_set_up(tmp_path: Path, tls: bool) -> None:
-    # What follows `docker compose exec -T redis` runs here.
+    # The stand-in runs the words after `docker compose exec -T redis`.
     stand_in(tmp_path, "docker", 'shift 4; exec "$@"')
     stand_in(tmp_path, "redis-cli", 'for each in "$@"; do printf "%s|" "$each"; done')
     authority = tmp_path / "ca.pem"

@@ -9,12 +9,11 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from gateway.app import create_app
 from gateway.auth.api_keys import KeyFileError, KeyScope, digest_of
-from gateway.settings import GatewaySettings
 from tests.support.connections import started
 from tests.support.coroutines import run, turns
-from tests.support.manifests import classifier, stored
+from tests.support.lone_gateway import lone_gateway
+from tests.support.manifests import classifier
 
 pytestmark = pytest.mark.usefixtures("way")
 
@@ -27,21 +26,12 @@ Asked = Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]
 @pytest.fixture
 def app_with(tmp_path: Path) -> Callable[..., FastAPI]:
     """A maker of gateways whose keys are named after their scopes, and `slow`, whose limit is one request."""
-    stored(tmp_path / "models", MANIFEST)
     keys = tmp_path / "keys"
     lines = [f"{scope.value} sha256:{digest_of(scope.value.encode()).hex()} {scope.value}\n" for scope in KeyScope]
     keys.write_text("".join(lines) + f"slow sha256:{digest_of(b'slow').hex()} predict rate=0.1 burst=1\n")
 
     def make(**settings: Any) -> FastAPI:
-        return create_app(
-            GatewaySettings(
-                redis_url="redis://127.0.0.1:1/0",
-                model_store=str(tmp_path / "models"),
-                default_model=MANIFEST.name,
-                predict_deadline_seconds=0.01,
-                **{"api_keys_file": keys, **settings},
-            )
-        )
+        return lone_gateway(tmp_path, **{"predict_deadline_seconds": 0.01, "api_keys_file": keys, **settings})
 
     return make
 

@@ -7,15 +7,14 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from gateway.app import create_app
 from gateway.edge.compression import ACCEPT_MAX_BYTES, AnswerPacker, accepts_gzip, unpacked
 from gateway.edge.headers import HeaderPairs
 from gateway.fairness.answers import PIECE_BYTES
 from gateway.problems import Problem
-from gateway.settings import GatewaySettings
 from tests.support.connections import started
 from tests.support.coroutines import run
-from tests.support.manifests import classifier, stored
+from tests.support.lone_gateway import lone_gateway
+from tests.support.manifests import classifier
 
 MANIFEST = classifier()
 ROW = {"length": 1.0, "width": 2.0}
@@ -28,16 +27,7 @@ JSON_HEADERS = [(b"content-type", b"application/json"), (b"content-length", b"%d
 @pytest.fixture
 def app(tmp_path: Path) -> FastAPI:
     """A gateway whose Redis is a port on which nobody listens."""
-    stored(tmp_path / "models", MANIFEST)
-    return create_app(
-        GatewaySettings(
-            redis_url="redis://127.0.0.1:1/0",
-            model_store=str(tmp_path / "models"),
-            default_model=MANIFEST.name,
-            predict_deadline_seconds=0.05,
-            body_max_bytes=100_000,
-        )
-    )
+    return lone_gateway(tmp_path, body_max_bytes=100_000)
 
 
 BODIES = {

@@ -7,37 +7,26 @@ import pytest
 from fastapi import FastAPI
 from pydantic import ValidationError
 
-from gateway.app import create_app
 from gateway.auth.api_keys import digest_of
 from gateway.settings import GatewaySettings
 from tests.support.connections import started
 from tests.support.coroutines import run
-from tests.support.manifests import classifier, stored
+from tests.support.lone_gateway import lone_gateway
 
 pytestmark = pytest.mark.usefixtures("way")
 
 PAGE = "https://app.example.com"
-MANIFEST = classifier()
 PREFLIGHT = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
 
 
 @pytest.fixture
 def app_with(tmp_path: Path) -> Callable[..., FastAPI]:
     """A maker of gateways that ask for API keys."""
-    stored(tmp_path / "models", MANIFEST)
     keys = tmp_path / "keys"
     keys.write_text(f"page sha256:{digest_of(b'page').hex()} predict\n")
 
     def make(**settings: Any) -> FastAPI:
-        return create_app(
-            GatewaySettings(
-                redis_url="redis://127.0.0.1:1/0",
-                model_store=str(tmp_path / "models"),
-                default_model=MANIFEST.name,
-                api_keys_file=keys,
-                **settings,
-            )
-        )
+        return lone_gateway(tmp_path, api_keys_file=keys, **settings)
 
     return make
 

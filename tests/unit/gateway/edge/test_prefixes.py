@@ -8,12 +8,12 @@ import pytest
 from fastapi import FastAPI
 from pydantic import ValidationError
 
-from gateway.app import create_app
 from gateway.edge.prefixes import Prefixes, PrefixTaken
 from gateway.settings import PREFIX_MAX_CHARACTERS, GatewaySettings
 from tests.support.connections import started
 from tests.support.coroutines import run
-from tests.support.manifests import classifier, stored
+from tests.support.lone_gateway import lone_gateway
+from tests.support.manifests import classifier
 
 MANIFEST = classifier()
 PROXY = "10.1.2.3"
@@ -22,18 +22,9 @@ PROXY = "10.1.2.3"
 @pytest.fixture
 def app_with(tmp_path: Path) -> Callable[..., FastAPI]:
     """A maker of gateways whose Redis is a port on which nobody listens."""
-    stored(tmp_path / "models", MANIFEST)
 
     def make(**settings: Any) -> FastAPI:
-        return create_app(
-            GatewaySettings(
-                redis_url="redis://127.0.0.1:1/0",
-                model_store=str(tmp_path / "models"),
-                default_model=MANIFEST.name,
-                predict_deadline_seconds=0.05,
-                **settings,
-            )
-        )
+        return lone_gateway(tmp_path, **settings)
 
     return make
 

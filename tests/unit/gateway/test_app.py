@@ -311,7 +311,8 @@ def test_a_few_bytes_that_stand_for_many_values_wait_for_their_turn(
 
     response = run(asking())
 
-    assert response.status_code == (503 if nullable else 422), response.text
+    # No broker answers: which of two deadlines passes first depends on the machine.
+    assert response.status_code in ((503, 504) if nullable else (422,)), response.text
     assert len([line for line in taken if line.startswith(" ")]) == turns_taken
 
 

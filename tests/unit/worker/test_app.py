@@ -35,7 +35,7 @@ def test_where_celery_fails_the_worker_ends_with_an_error(store: ModelStore, pub
     environment["PROMETHEUS_MULTIPROC_DIR"] = str(tmp_path / "counts")
 
     ended = subprocess.run(
-        [sys.executable, "-c", FAILING_POOL], env=os.environ | environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", FAILING_POOL], env=os.environ | environment, capture_output=True, text=True, timeout=240
     )
 
     assert "no child can be started" in ended.stderr

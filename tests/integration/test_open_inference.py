@@ -128,7 +128,17 @@ def test_the_default_model_answers_invocations(stack: Stack, exported: Exported)
 
 
 @pytest.mark.parametrize(
-    "body", [[[1, 2]], {"inputs": [[1, 2]]}, {"dataframe_split": {"columns": [], "data": []}}, {"data": {}}], ids=str
+    "body",
+    [
+        [[1, 2]],
+        {"inputs": [[1, 2]]},
+        {"instances": [[1, 2]]},
+        {"instances": [1, 2]},
+        {"signature_name": "serving_default", "instances": [[1, 2]]},
+        {"dataframe_split": {"columns": [], "data": []}},
+        {"data": {}},
+    ],
+    ids=str,
 )
 def test_a_body_of_another_server_is_shown_the_right_form(stack: Stack, body: Any) -> None:
     refused = stack.http.post("/predict", json=body)

@@ -18,6 +18,9 @@ DIMENSIONS_MAX = 8
 UNSUPPORTED = ("sequence_", "shared_memory_")
 """Beginnings of parameters that ask for what would change the answer, and that this server does not have."""
 
+CLASSIFICATION = "classification"
+"""Parameter of an output that asks for its greatest values with their classes in the place of a tensor."""
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -183,7 +186,10 @@ class _BodyReader(TensorReader):
 
 
 def _asked_output(content: dict[str, Any], binary_by_default: bool) -> AskedOutput:
-    binary = _parameters(content, "an output").get("binary_data", binary_by_default)
+    parameters = _parameters(content, "an output")
+    if parameters.get(CLASSIFICATION):
+        raise InvalidTensors("class_count (classification) is not supported: ask for predict and predict_proba instead")
+    binary = parameters.get("binary_data", binary_by_default)
     if not isinstance(binary, bool):
         raise InvalidTensors("binary_data is true or false")
     return AskedOutput(_name(content, "an output"), binary)

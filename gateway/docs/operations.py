@@ -67,7 +67,7 @@ INFER = _Protocol(
     ("application/octet-stream",),
     JSON,
 )
-SCORE = _Protocol("Predict, as TensorFlow Serving does", _of_rows("instances"))
+SCORE = _Protocol("Predict, as TensorFlow Serving does", _of_rows("instances"), error_type=JSON)
 INVOKE = _Protocol(
     "Predict with the default model, as MLflow and SageMaker ask",
     _of_rows("dataframe_records"),

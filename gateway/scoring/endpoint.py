@@ -11,6 +11,7 @@ from gateway.batching.calls import Answer
 from gateway.catalog.row_parser import SMALL_BYTES, ParsedRows, RowParser
 from gateway.catalog.served_model import ServedModel
 from gateway.fairness.bodies import JSON
+from gateway.problems import Problem, error_body
 from gateway.scoring.bodies import FORMS, read_json
 from gateway.scoring.csv_rows import read_csv
 from gateway.scoring.parquet import PARQUET, UNPACKED_TIMES, ParquetReader, read_columns
@@ -103,3 +104,7 @@ class TensorFlowEndpoint(ScoringEndpoint):
 
     def __init__(self, services: Services, template: str) -> None:
         super().__init__(services, template, ["instances", "inputs"])
+
+    def error_body(self, problem: Problem) -> tuple[bytes, bytes]:
+        """Return the body of an answer with a problem, and its media type."""
+        return error_body(problem), JSON

@@ -87,7 +87,7 @@ def test_outputs_are_asked_for_by_name_and_form() -> None:
 
 def test_classes_in_the_place_of_a_tensor_are_refused_in_words_of_the_client() -> None:
     for count in (1, 3):
-        with pytest.raises(InvalidTensors, match="class_count .* is not supported"):
+        with pytest.raises(InvalidTensors, match="class_count"):
             read({"inputs": [COLUMN], "outputs": [{"name": "predict", "parameters": {"classification": count}}]})
     asked = [{"name": "predict", "parameters": {"classification": 0}}]
     assert read({"inputs": [COLUMN], "outputs": asked}).outputs == [AskedOutput("predict", False)]

@@ -187,7 +187,7 @@ def test_the_clients_of_triton_work_unchanged(stack: Stack, exported: Exported) 
             assert answer.keys() == expected.keys()
             for name, values in answer.items():
                 assert values == (expected[name] if name == "predict" else pytest.approx(np.array(expected[name])))
-        assert "no such model" in answers[-2]
+        assert "no model nothing" in answers[-2]
         assert "the outputs of this model are" in answers[-1]
 
 
@@ -239,7 +239,7 @@ def test_the_programs_of_other_languages_run_and_name_the_error(
     assert re.findall("setosa|virginica|versicolor", answered.stdout) == ["setosa", "virginica"]
     refused = ran(code.replace("/v2/models/iris/", "/v2/models/nothing/"))
     assert refused.returncode != 0
-    assert "404" in refused.stderr and "no such model" in refused.stderr
+    assert "404" in refused.stderr and "no model nothing" in refused.stderr
 
 
 def test_a_timeout_is_a_deadline(new_stack: NewStack, iris_models: Path) -> None:

@@ -194,6 +194,28 @@ def test_what_the_store_does_not_have_is_404(app: FastAPI, path: str) -> None:
         assert (response.status_code, problem_of(response)) == (404, "unknown_model")
 
 
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("/models/none", "model none"),
+        ("/models/none/versions/v9", "model none"),
+        ("/models/sticks/versions/v9", "version or alias v9 of the model sticks"),
+        ("/models/a%20b", "such model"),
+        ("/models/sticks/versions/a%20b", "such version or alias of the model sticks"),
+    ],
+)
+def test_every_route_says_the_same_of_what_the_store_does_not_have(app: FastAPI, path: str, named: str) -> None:
+    async def asking() -> list[httpx.Response]:
+        async with started(app) as client:
+            described = [await client.get(f"{before}{path}") for before in ("", "/v1", "/v2")]
+            predicted = [f"{path}/predict", f"{path}/jobs", f"/v1{path}:predict", f"/v2{path}/infer"]
+            return [*described, *[await client.post(each, json=ROW) for each in predicted]]
+
+    details = {response.json()["detail"] for response in run(asking())}
+
+    assert details == {f"the model store has no {named}: GET /models lists the models and their aliases"}
+
+
 @pytest.mark.parametrize("path", ["/predict", "/models/sticks/predict", "/models/sticks/versions/v1/predict"])
 def test_without_redis_a_prediction_is_503_at_its_deadline(app: FastAPI, path: str) -> None:
     response = asked(app, lambda client: client.post(path, json=ROW))

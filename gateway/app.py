@@ -21,7 +21,7 @@ from gateway.api.predict import PredictEndpoint
 from gateway.api.responses import JSON
 from gateway.api.statuses import problem_of
 from gateway.docs.document import OpenApi
-from gateway.docs.routes import docs_routes
+from gateway.docs.routes import docs_routes, refused_docs_routes
 from gateway.edge.origins import Origins, PreflightMiddleware
 from gateway.edge.prefixes import Prefixes
 from gateway.errors import RequestError
@@ -138,7 +138,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         scoring_model_routes(services),
         oip_routes(services),
         oip_model_routes(services, statistics),
-        *([docs_routes(openapi, services)] if settings.serves_docs else []),
+        docs_routes(openapi, services) if settings.serves_docs else refused_docs_routes(),
     ]
     for router in routers:
         app.include_router(router)

@@ -18,7 +18,8 @@ _DEADLINE = {
     "name": "deadline",
     "in": "query",
     "schema": {"type": "number", "exclusiveMinimum": 0},
-    "description": "Seconds to wait for the prediction; past it the rows are not computed.",
+    "description": "Seconds to wait for the prediction; past it the rows are not computed. More than the gateway's "
+    "`WAIT_MAX_SECONDS`, 60 by default, counts as that.",
 }
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",

@@ -268,7 +268,8 @@ def test_routes_of_other_servers_ask_for_keys(new_stack: NewStack, iris_models: 
     assert statuses("POST", "/v2/models/iris/infer", body) == [401, 200, 403]
     assert statuses("POST", "/v1/models/iris:predict", rows) == [401, 200, 403]
     assert statuses("POST", "/invocations", rows) == [401, 200, 403]
-    for path in ("/v2", "/v2/models", "/v2/models/iris", "/v2/models/iris/config", "/v2/models/iris/stats"):
+    of_models = ("", "/stats", "/iris", "/iris/config", "/iris/stats")
+    for path in ("/v1/models", "/v1/models/iris", "/v2", *(f"/v2/models{each}" for each in of_models)):
         assert statuses("GET", path) == [401, 403, 200]
     for path in ("/v2/repository/index", "/v2/repository/models/iris/load"):
         assert statuses("POST", path) == [401, 403, 200]

@@ -59,7 +59,7 @@ def _are_names(line: list[str], by_name: Mapping[str, Feature]) -> bool:
 
 
 def _check_first(first: list[str], second: list[str], features: Sequence[Feature]) -> None:
-    """Check that the first line is not one of names that are no features': texts alone would take it for a row.
+    """Check that the first line does not name other columns: the caller would be told of wrong numbers instead.
 
     Raises:
         InvalidRows: if none of its values for numbers and booleans is one, and all those of the second line are.

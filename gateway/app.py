@@ -21,17 +21,17 @@ from gateway.api.predict import PredictEndpoint
 from gateway.api.responses import JSON
 from gateway.api.statuses import problem_of
 from gateway.docs.document import OpenApi
-from gateway.docs.routes import docs_routes
+from gateway.docs.routes import docs_routes, refused_docs_routes
 from gateway.edge.origins import Origins, PreflightMiddleware
 from gateway.edge.prefixes import Prefixes
 from gateway.errors import RequestError
 from gateway.gc_tuning import freeze_startup_objects
-from gateway.oip.errors import error_body
 from gateway.oip.infer import InferEndpoint, InferStatistics
 from gateway.oip.models import PREFIX, oip_model_routes
 from gateway.oip.routes import oip_routes
-from gateway.problems import Problem
+from gateway.problems import Problem, error_body
 from gateway.scoring.endpoint import InvocationsEndpoint, TensorFlowEndpoint
+from gateway.scoring.models import scoring_model_routes
 from gateway.services import Services
 from gateway.settings import GatewaySettings
 from gateway.web.error_log import ErrorLog
@@ -43,6 +43,9 @@ from gateway.web.middleware import HeadMiddleware, RequestMiddleware
 from gateway.web.request_context import context_of
 from headrace.models.store import ModelStore
 from headrace.version import __version__
+
+OF_OTHER_SERVERS = ("/v1/", "/v2/")
+"""Beginnings of the paths whose callers expect a member `error` in errors."""
 
 DESCRIPTION = "Serves scikit-learn models behind a queue."
 
@@ -132,9 +135,10 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         job_routes(services),
         model_routes(services),
         health_routes(services),
+        scoring_model_routes(services),
         oip_routes(services),
         oip_model_routes(services, statistics),
-        *([docs_routes(openapi, services)] if settings.serves_docs else []),
+        docs_routes(openapi, services) if settings.serves_docs else refused_docs_routes(),
     ]
     for router in routers:
         app.include_router(router)
@@ -146,7 +150,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
 async def _problem(request: Request, problem: Any) -> Response:
     context_of(request.scope).problem = problem.code
-    if f"{request.url.path}/".startswith(f"{PREFIX}/"):
+    if f"{request.url.path}/".startswith(OF_OTHER_SERVERS):
         return Response(error_body(problem), problem.status, problem.headers, JSON)
     response: Response = problem.response()
     return response

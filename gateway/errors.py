@@ -1,9 +1,11 @@
 """Reasons why a request gets no answer, without HTTP: `gateway/api/statuses.py` turns each into a problem.
 
-The text of an error goes to the caller, so it never holds any of their input.
+The text of an error goes to the caller, so it never holds any of their input but a name that a model can have.
 """
 
 from collections.abc import Sequence
+
+from headrace.models.identifiers import is_identifier
 
 
 class RequestError(Exception):
@@ -68,8 +70,13 @@ class IdempotencyKeyReused(RequestError):
 class UnknownModel(RequestError):
     """A name, version or alias that the model store does not have."""
 
-    def __init__(self) -> None:
-        super().__init__("the model store has no such model, version or alias")
+    def __init__(self, name: str, reference: str = "") -> None:
+        """Take the name of the model, and the version or alias of a model that is there."""
+        model = f"model {name}" if is_identifier(name) else "such model"
+        if reference:
+            version = f"version or alias {reference}" if is_identifier(reference) else "such version or alias"
+            model = f"{version} of the {model}"
+        super().__init__(f"the model store has no {model}: GET /models lists the models and their aliases")
 
 
 class ModelUnavailable(RequestError):

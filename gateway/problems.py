@@ -14,6 +14,9 @@ CONTENT_TYPE = "application/problem+json"
 PARAMETERS_MAX = 100
 """Parameters in a query at most."""
 
+MISTAKES_SHOWN = 3
+"""Wrong values that the text of an error names; its member `errors` has more."""
+
 
 @dataclass(eq=False)
 class Problem(Exception):
@@ -63,3 +66,20 @@ def too_many_parameters() -> Problem:
 def stopping() -> Problem:
     """Return the 503 for a request that the gateway can't answer before it stops."""
     return overloaded("stopping", "the gateway is stopping: send the request again", 1)
+
+
+def error_text(problem: Problem) -> str:
+    """Return the text of a problem, with its first mistakes."""
+    text = problem.detail
+    mistakes = problem.extra.get("errors", [])[:MISTAKES_SHOWN]
+    if mistakes:
+        text += ": " + "; ".join(f"{each.get('pointer', each.get('parameter'))} {each['detail']}" for each in mistakes)
+    return text
+
+
+def error_body(problem: Problem) -> bytes:
+    """Return a problem as other servers have errors: `error` is its text. The members of problem details stand beside.
+
+    Triton, KServe and TensorFlow Serving do so.
+    """
+    return orjson.dumps({"error": error_text(problem), **orjson.loads(problem.body())})

@@ -36,7 +36,7 @@ class GatewaySettings(CommonSettings):
     """Deadline of a `/predict` request that names none; rows past their deadline are never computed."""
 
     wait_max_seconds: float = Field(default=60.0, gt=0)
-    """Longest wait that a caller may ask for with `Prefer: wait` or `?wait=`."""
+    """Longest wait that a caller may ask for with `Prefer: wait`, `?wait=`, `?deadline=` or `timeout`."""
 
     body_max_bytes: int = Field(default=4_000_000, gt=0)
     """Largest request body; a larger one gets 413."""

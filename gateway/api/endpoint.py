@@ -37,9 +37,10 @@ AnyRows = TypeVar("AnyRows", bound=ParsedRows)
 
 
 _FOREIGN = re.compile(
-    rb"\s*(?:\[|\{\s*\"(?:X|columns|data|dataframe_records|dataframe_split|features|input|inputs|rows)\"\s*:\s*[\[{])"
+    rb"\s*(?:\[|\{\s*(?:\"(?:X|columns|data|dataframe_records|dataframe_split|features|input|inputs|rows)\"\s*:\s*[\[{]"
+    rb"|\"instances\"\s*:\s*\[\s*[^{\s]|\"signature_name\"\s*:))"
 )
-"""Beginning of a body as other servers want it."""
+"""Beginning of a body as other servers want it; instances of theirs may be no objects."""
 
 
 class HotEndpoint(ABC):

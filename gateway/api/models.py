@@ -1,6 +1,7 @@
 """`/models` and `/model-info`: models, their versions, aliases and cards, and the workers that have them loaded."""
 
 import asyncio
+import re
 from typing import Annotated, Any
 
 import orjson
@@ -20,6 +21,10 @@ ModelName = Annotated[str, Path(max_length=64)]
 _HTML = "text/html"
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; frame-ancestors 'none'; sandbox"
 """Policy of a card's page: the browser loads and runs nothing."""
+
+_HOST = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
+_HERE = "127.0.0.1:8000"
+"""Host and port that a request without a usable `Host` is told."""
 
 
 def model_routes(services: Services) -> APIRouter:
@@ -70,7 +75,7 @@ def model_routes(services: Services) -> APIRouter:
 
     async def card(request: Request, name: str, version: str | None = None) -> Response:
         served = await catalog.get(name, version, context_of(request.scope).owner)
-        url = f"$HEADRACE_URL/models/{name}{f'/versions/{version}' if version else ''}"
+        url = f"{_address_of(request)}/models/{name}{f'/versions/{version}' if version else ''}"
         # One at a time: that of a wide model takes some 10 ms.
         async with writing:
             page = await asyncio.to_thread(public_card, served.manifest, url)
@@ -92,3 +97,12 @@ def model_routes(services: Services) -> APIRouter:
         return await card(request, name, version)
 
     return router
+
+
+def _address_of(request: Request) -> str:
+    """Return the address of the gateway by which a request came; only its caller reads the answer."""
+    headers = request.headers
+    given = headers.get("host", "")
+    host = given if _HOST.fullmatch(given) else _HERE
+    scheme = "https" if "https" in (request.scope["scheme"], headers.get("x-forwarded-proto")) else "http"
+    return f"{scheme}://{host}{context_of(request.scope).prefix}"

@@ -119,7 +119,7 @@ _TEXT = {
     410: "The result made room for newer ones. The member `job` holds the job without it.",
     413: "The body is too large.",
     414: "The URL is too long.",
-    415: "Not application/json.",
+    415: "Not of a media type that the route takes; the detail names them.",
     422: "JSON that does not fit the model, rows that the model refuses, or an unacceptable parameter.",
     429: "More requests, or more jobs, than the API key allows; see Retry-After.",
     431: "The request has too many headers, or they are too long.",

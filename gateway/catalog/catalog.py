@@ -159,7 +159,7 @@ class Catalog:
         try:
             served = await asyncio.get_running_loop().run_in_executor(threads, self._made, name, version)
         except ModelNotFound:
-            raise UnknownModel() from None
+            raise UnknownModel(name, version if name in self._aliases else "") from None
         except ModelError as error:
             before = self._unreadable_lines.admit()
             if before is not None:

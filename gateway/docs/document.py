@@ -161,7 +161,7 @@ def _require_keys(document: Document) -> None:
             operations["post"]["security"] = [{SCHEME: [scope]}]
         for method, operation in operations.items():
             if method != "parameters" and "security" in operation:
-                media_type = JSON if path.startswith("/v2") else CONTENT_TYPE
+                media_type = JSON if path.startswith(("/v1", "/v2")) else CONTENT_TYPE
                 operation["responses"] |= errors(401, 403, 429, media_type=media_type)
                 # Of any route, since they are answered before there is one.
                 operation["responses"] |= errors(414, 431, media_type=CONTENT_TYPE)

@@ -18,7 +18,8 @@ _DEADLINE = {
     "name": "deadline",
     "in": "query",
     "schema": {"type": "number", "exclusiveMinimum": 0},
-    "description": "Seconds to wait for the prediction; past it the rows are not computed.",
+    "description": "Seconds to wait for the prediction; past it the rows are not computed. More than the gateway's "
+    "`WAIT_MAX_SECONDS`, 60 by default, counts as that.",
 }
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
@@ -67,7 +68,7 @@ INFER = _Protocol(
     ("application/octet-stream",),
     JSON,
 )
-SCORE = _Protocol("Predict, as TensorFlow Serving does", _of_rows("instances"))
+SCORE = _Protocol("Predict, as TensorFlow Serving does", _of_rows("instances"), error_type=JSON)
 INVOKE = _Protocol(
     "Predict with the default model, as MLflow and SageMaker ask",
     _of_rows("dataframe_records"),

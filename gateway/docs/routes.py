@@ -10,6 +10,7 @@ from gateway.auth.api_keys import KeyScope
 from gateway.docs.document import OpenApi
 from gateway.docs.page import FOLDER, Asset, page_of, read_assets
 from gateway.docs.written import WrittenDocuments
+from gateway.problems import Problem
 from gateway.services import Services
 from gateway.web.request_context import context_of
 
@@ -42,9 +43,9 @@ def docs_routes(openapi: OpenApi, services: Services) -> APIRouter:
         return Response(await of_models.json(served, owner), media_type=JSON)
 
     @router.get("/", include_in_schema=False)
-    async def root() -> Response:
-        # Relative, so that it leads to the same place behind a path prefix.
-        return RedirectResponse(f".{FOLDER}")
+    async def root(request: Request) -> Response:
+        # Behind a prefix of which the gateway does not know, a relative address leads to the same place.
+        return RedirectResponse((context_of(request.scope).prefix or ".") + FOLDER)
 
     @router.get(FOLDER, include_in_schema=False)
     async def docs() -> Response:
@@ -52,6 +53,18 @@ def docs_routes(openapi: OpenApi, services: Services) -> APIRouter:
 
     for asset in assets:
         _add(router, asset)
+    return router
+
+
+def refused_docs_routes() -> APIRouter:
+    """Return the routes that say why there is no documentation."""
+    router = APIRouter()
+
+    async def refuse() -> Response:
+        raise Problem(404, "not_found", "the documentation is off: the setting DOCS_ENABLED turns it on")
+
+    for path in ("/", FOLDER, "/openapi.json", "/models/{name}/openapi.json"):
+        router.get(path, include_in_schema=False)(refuse)
     return router
 
 

@@ -47,7 +47,7 @@ class Prefixes:
     def without(self, path: str) -> str:
         """Return the path of a route: that of a request, whose proxy may have left the gateway's own prefix in it."""
         own = self.own
-        return path[len(own) :] if own and path.startswith(f"{own}/") else path
+        return (path[len(own) :] or "/") if own and f"{path}/".startswith(f"{own}/") else path
 
     def check(self, routes: Iterable[str]) -> None:
         """Check that the gateway's own prefix does not begin as one of its routes does.

@@ -70,7 +70,7 @@ class BodyReader:
         """
         media_type = headers.get(b"content-type", b"")
         if media_type not in media_types and media_type.partition(b";")[0].strip().lower() not in media_types:
-            raise Problem(415, "unsupported_media_type", "send application/json", {"Accept": "application/json"})
+            raise _not_of(media_types)
         coding = headers.get(b"content-encoding")
         if coding is not None and coding.strip().lower() not in (b"", b"identity", *GZIP):
             raise Problem(415, "unsupported_media_type", "send it as gzip or as it is", {"Accept-Encoding": "gzip"})
@@ -121,6 +121,13 @@ class BodyReader:
 
     def _too_large(self) -> Problem:
         return Problem(413, "too_large", f"the body is larger than {self.max_bytes} bytes")
+
+
+def _not_of(media_types: Collection[bytes]) -> Problem:
+    """Return the refusal of a body that is not of one of these media types."""
+    names = [name.decode() for name in media_types if name]
+    detail = f"send {' or '.join(filter(None, [', '.join(names[:-1]), names[-1]]))}"
+    return Problem(415, "unsupported_media_type", detail, {"Accept": ", ".join(names)})
 
 
 async def _next(receive: Receive) -> tuple[bytes, bool]:

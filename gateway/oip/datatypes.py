@@ -89,22 +89,30 @@ def values_of(data: Any, datatype: str, shape: list[int]) -> list[Any]:
     values = [data]
     for size in shape if isinstance(data, list) and list in map(type, data) else [math.prod(shape)]:
         if set(map(type, values)) - {list} or set(map(len, values)) - {size}:
-            raise InvalidTensors("the data of an input has another number of values than its shape says")
+            raise InvalidTensors("the data has another number of values than the shape says")
         values = [*chain.from_iterable(values)]
     types = set(map(type, values)) - {type(None)}
-    if not types <= DATATYPES[datatype].types:
-        raise InvalidTensors(wrong_values(datatype))
+    wrong = types - DATATYPES[datatype].types
+    if wrong:
+        at = next(at for at, value in enumerate(values) if type(value) in wrong)
+        raise InvalidTensors(wrong_values(datatype, _row(at, shape)))
     if datatype[-1].isdigit() and "INT" in datatype and types:
         present = [value for value in values if value is not None]
         bits = int(datatype.lstrip("UINT"))
         least, most = (0, 2**bits - 1) if datatype.startswith("U") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
         if min(present) < least or max(present) > most:
-            raise InvalidTensors(f"a value is out of the range of {datatype}")
+            at = next(at for at, value in enumerate(values) if value is not None and not least <= value <= most)
+            raise InvalidTensors(f"a value is out of the range of {datatype}{_row(at, shape)}")
     return values
 
 
-def wrong_values(datatype: str) -> str:
-    """Return what is wrong with values that a datatype does not have in this form."""
+def _row(at: int, shape: list[int]) -> str:
+    """Return words for the row of the first wrong value, whose position among all values of a shape is this."""
+    return f", the first one in row {at // math.prod(shape[1:])} (counted from 0)"
+
+
+def wrong_values(datatype: str, place: str = "") -> str:
+    """Return what is wrong with values that a datatype does not have in this form, with words for their place."""
     if not DATATYPES[datatype].types:
         return f"values of {datatype} come as bytes only"
-    return f"a value is not of the datatype {datatype}, nor null"
+    return f"a value is not of the datatype {datatype}, nor null{place}"

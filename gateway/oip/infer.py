@@ -16,11 +16,10 @@ from gateway.catalog.row_parser import SMALL_BYTES, ParsedRows, RowParser
 from gateway.catalog.served_model import ServedModel
 from gateway.errors import InvalidTensors
 from gateway.fairness.bodies import JSON
-from gateway.oip.errors import error_body
 from gateway.oip.outputs import OutputTensor, asked_of, encoded_outputs, outputs_of
 from gateway.oip.rows import rows_of
 from gateway.oip.tensors import AskedOutput, InferRequest, read_request
-from gateway.problems import Problem
+from gateway.problems import Problem, error_body
 from gateway.services import Services
 from gateway.web.hot_request import HotRequest
 

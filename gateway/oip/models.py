@@ -62,9 +62,12 @@ def oip_model_routes(services: Services, statistics: InferStatistics) -> APIRout
             route = f"{PREFIX}{base}{path}"
             router.get(route, summary=summary, response_class=Response, responses=ERRORS)(endpoint)
 
-    @router.get(f"{PREFIX}/models", summary="Names of the models", response_class=Response)
-    async def models() -> Response:
-        return json_response({"models": catalog.names})
+    # Before the route of one model, whose name it could be.
+    @router.get(
+        f"{PREFIX}/models/stats", summary="Inference requests to all versions in memory", response_class=Response
+    )
+    async def all_stats() -> Response:
+        return json_response(all_statistics(catalog, statistics))
 
     add("", "A model: its inputs and outputs", metadata)
     add("/ready", "Whether workers take rows for a model", ready)
@@ -135,6 +138,12 @@ def _config_tensor(tensor: dict[str, Any]) -> dict[str, Any]:
     datatype = tensor["datatype"]
     data_type = _CONFIG_TYPES.get(datatype, f"TYPE_{datatype}")
     return {"name": tensor["name"], "data_type": data_type, "dims": tensor["shape"][1:] or [1]}
+
+
+def all_statistics(catalog: Catalog, statistics: InferStatistics) -> dict[str, Any]:
+    """Return the statistics of all versions in memory."""
+    served = sorted(catalog.served, key=lambda each: each.label)
+    return {"model_stats": [model_statistics(each, statistics) for each in served]}
 
 
 def model_statistics(served: ServedModel, statistics: InferStatistics) -> dict[str, Any]:

@@ -39,6 +39,10 @@ def oip_routes(services: Services) -> APIRouter:
         # The protocol says `live`, and KServe's client reads `ready`.
         return json_response({"live": True, "ready": not trouble}, 503 if trouble else 200)
 
+    @router.get(f"{PREFIX}/models", summary="Names of the models", dependencies=reads, response_class=Response)
+    async def models() -> Response:
+        return json_response({"models": catalog.names})
+
     @router.post(f"{PREFIX}/repository/index", summary="All models", dependencies=reads, response_class=Response)
     async def index() -> Response:
         return json_response(repository_index(catalog))

@@ -12,11 +12,17 @@ from gateway.errors import InvalidJson, InvalidTensors
 from gateway.oip.datatypes import DATATYPES, values_in_bytes, values_of
 
 NAME_MAX_CHARACTERS = 256
+NAME_SHOWN_CHARACTERS = 64
+"""Length to which the name of an input is cut in an error."""
+
 ID_MAX_CHARACTERS = 1024
 DIMENSIONS_MAX = 8
 
 UNSUPPORTED = ("sequence_", "shared_memory_")
 """Beginnings of parameters that ask for what would change the answer, and that this server does not have."""
+
+CLASSIFICATION = "classification"
+"""Parameter of an output that asks for its greatest values with their classes in the place of a tensor."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,10 @@ class TensorReader(ABC):
         datatype, shape = content.get("datatype"), self._shape(content.get("shape"))
         if not isinstance(datatype, str) or datatype not in DATATYPES:
             raise InvalidTensors(f"the datatype of an input is one of {', '.join(DATATYPES)}")
-        return Tensor(name, datatype, shape, self.values(content, parameters, datatype, shape))
+        try:
+            return Tensor(name, datatype, shape, self.values(content, parameters, datatype, shape))
+        except InvalidTensors as error:
+            raise InvalidTensors(f"input {name[:NAME_SHOWN_CHARACTERS]}: {error}") from None
 
     @abstractmethod
     def values(
@@ -164,7 +173,7 @@ class _BodyReader(TensorReader):
         """Return the values in `data`, or as many bytes as `binary_data_size` says."""
         n_bytes = parameters.get("binary_data_size")
         if (n_bytes is None) == ("data" not in content):
-            raise InvalidTensors("an input has either data or the parameter binary_data_size")
+            raise InvalidTensors("either data or the parameter binary_data_size has the values")
         if n_bytes is None:
             return values_of(content["data"], datatype, shape)
         if type(n_bytes) is not int or not 0 <= n_bytes <= len(self._binary):
@@ -183,7 +192,10 @@ class _BodyReader(TensorReader):
 
 
 def _asked_output(content: dict[str, Any], binary_by_default: bool) -> AskedOutput:
-    binary = _parameters(content, "an output").get("binary_data", binary_by_default)
+    parameters = _parameters(content, "an output")
+    if parameters.get(CLASSIFICATION):
+        raise InvalidTensors("class_count (classification) is not supported: ask for predict and predict_proba instead")
+    binary = parameters.get("binary_data", binary_by_default)
     if not isinstance(binary, bool):
         raise InvalidTensors("binary_data is true or false")
     return AskedOutput(_name(content, "an output"), binary)

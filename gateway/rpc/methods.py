@@ -11,6 +11,7 @@ from gateway.catalog.served_model import ServedModel
 from gateway.errors import InvalidTensors
 from gateway.oip.infer import InferStatistics
 from gateway.oip.models import (
+    all_statistics,
     model_config,
     model_metadata,
     model_statistics,
@@ -83,11 +84,10 @@ class _Models:
 
     async def statistics(self, message: Any, owner: str) -> dict[str, Any]:
         """Return the statistics of a version, or of all that are in memory if the message names none."""
-        if message.name or message.version:
-            asked = [await self._found(message.name, message.version, owner)]
-        else:
-            asked = sorted(self._catalog.served, key=lambda served: served.label)
-        return {"model_stats": [model_statistics(served, self._statistics) for served in asked]}
+        if not (message.name or message.version):
+            return all_statistics(self._catalog, self._statistics)
+        served = await self._found(message.name, message.version, owner)
+        return {"model_stats": [model_statistics(served, self._statistics)]}
 
     async def index(self, _message: Any, _owner: str) -> dict[str, Any]:
         """Return all models."""

@@ -4,8 +4,7 @@ from typing import Any
 
 import grpc
 
-from gateway.oip.errors import error_text
-from gateway.problems import Problem
+from gateway.problems import Problem, error_text
 from gateway.rpc.messages import RPC, message_class
 
 DETAILS = "grpc-status-details-bin"

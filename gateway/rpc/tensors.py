@@ -121,11 +121,11 @@ def _typed(contents: Any, datatype: str, shape: list[int]) -> Sequence[Any]:
         raise InvalidTensors(f"values of {datatype} are in {field}")
     values = getattr(contents, field) if fields else []
     if len(values) != math.prod(shape):
-        raise InvalidTensors("the contents of an input have another number of values than its shape says")
+        raise InvalidTensors("the contents have another number of values than the shape says")
     if field.startswith("fp"):
         return array("d", values)
     if datatype != "BYTES":
-        return values_of([*values], datatype, [len(values)])
+        return values_of([*values], datatype, shape)
     try:
         return [str(value, "utf-8") for value in values]
     except UnicodeDecodeError:

@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
 from typing import Any
 
@@ -14,10 +14,16 @@ from shared.queue.contract import Row
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 
 
-def read_csv(body: bytes, features: Sequence[Feature], parser: RowParser) -> list[Row]:
+def read_csv(body: bytes, features: Sequence[Feature], parser: RowParser, has_names: bool | None = None) -> list[Row]:
     """Return the rows of a table: with a line of names, or with the values of all features in their order.
 
-    An empty value is a missing one, unless the feature is a text that is never missing.
+    An empty value is a missing one, unless the feature is a text that is never missing. So is NaN for a number.
+
+    Args:
+        body: the table.
+        features: the model's features.
+        parser: the parser of the model's rows.
+        has_names: true if the first line has names; None if the line itself is to tell.
 
     Raises:
         InvalidRows: if it does not hold rows of the model.
@@ -28,11 +34,16 @@ def read_csv(body: bytes, features: Sequence[Feature], parser: RowParser) -> lis
     except (csv.Error, UnicodeDecodeError) as error:
         raise InvalidRows([((), f"Input should be CSV in UTF-8: {error}")]) from None
     by_name = {feature.name: feature for feature in features}
-    names = lines[0] if lines and by_name.keys() & {*lines[0]} and len({*lines[0]}) == len(lines[0]) else None
-    rows = lines[1:] if names is not None else lines
+    if has_names is None:
+        has_names = bool(lines) and _are_names(lines[0], by_name)
+        if not has_names and len(lines) > 1:
+            _check_first(lines[0], lines[1], features)
+    names = lines[0] if has_names and lines else [*by_name]
+    rows = lines[1:] if has_names else lines
     if not 0 < len(rows) <= parser.rows_max:
         raise InvalidRows([((), f"Input should have 1 to {parser.rows_max} rows")])
-    names = names or [*by_name]
+    if len({*names}) < len(names):
+        raise InvalidRows([((), "Input should have columns of different names")])
     for at, row in enumerate(rows):
         if len(row) != len(names):
             raise InvalidRows([((at,), f"Input should have {len(names)} values")])
@@ -41,6 +52,25 @@ def read_csv(body: bytes, features: Sequence[Feature], parser: RowParser) -> lis
         for name, column in zip(names, zip(*rows, strict=True), strict=True)
     }
     return parser.rows_of(columns, len(rows))
+
+
+def _are_names(line: list[str], by_name: Mapping[str, Feature]) -> bool:
+    return not by_name.keys().isdisjoint(line) and len({*line}) == len(line)
+
+
+def _check_first(first: list[str], second: list[str], features: Sequence[Feature]) -> None:
+    """Check that the first line does not name other columns: the caller would be told of wrong numbers instead.
+
+    Raises:
+        InvalidRows: if none of its values for numbers and booleans is one, and all those of the second line are.
+    """
+    if not len(first) == len(second) == len(features):
+        return
+    readers = [(at, _reader(feature)) for at, feature in enumerate(features) if feature.type != "string"]
+    if not readers or any(isinstance(read(second[at]), str) for at, read in readers):
+        return
+    if all(isinstance(read(first[at]), str) for at, read in readers):
+        raise InvalidRows([((), "The first line names columns that the model does not have")])
 
 
 def _reader(feature: Feature | None) -> Callable[[str], Any]:
@@ -59,6 +89,8 @@ def _number(cell: str) -> float | str | None:
         number = float(cell)
     except ValueError:
         return cell
+    if math.isnan(number):
+        return None
     # float() accepts underscores, as Python's own literals do.
     return number if math.isfinite(number) and "_" not in cell else cell
 

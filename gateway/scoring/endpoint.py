@@ -1,5 +1,6 @@
 """`POST /invocations` and `POST /v1/models/{name}:predict`, whose callers get predictions and nothing else."""
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,6 +12,7 @@ from gateway.batching.calls import Answer
 from gateway.catalog.row_parser import SMALL_BYTES, ParsedRows, RowParser
 from gateway.catalog.served_model import ServedModel
 from gateway.fairness.bodies import JSON
+from gateway.problems import Problem, error_body
 from gateway.scoring.bodies import FORMS, read_json
 from gateway.scoring.csv_rows import read_csv
 from gateway.scoring.parquet import PARQUET, UNPACKED_TIMES, ParquetReader, read_columns
@@ -23,6 +25,8 @@ Form = Callable[[bytes, Sequence[Feature], RowParser], list[Row]]
 """Function that reads the rows of a body."""
 
 CSV = b"text/csv"
+_HEADER = re.compile(rb'(?:^|;)\s*header\s*=\s*"?(present|absent)\b')
+"""Parameter of the content type (RFC 4180) that tells whether the first line has names."""
 
 
 class ScoringEndpoint(InteractiveEndpoint[ParsedRows]):
@@ -36,14 +40,13 @@ class ScoringEndpoint(InteractiveEndpoint[ParsedRows]):
     async def serve(self, request: HotRequest, served: ServedModel, body: bytes) -> None:
         """Answer with 200 and the predictions."""
         deadline_seconds = self.deadline_seconds(request.query)
-        media_type = request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        form = self.form(media_type)
+        form = self.form(request.headers.get(b"content-type", b"").lower())
         await self.predict(
             request, served, deadline_seconds, partial(self.rows, request, served, form, body, deadline_seconds)
         )
 
-    def form(self, media_type: bytes) -> Form:
-        """Return the function that reads the rows of bodies of a media type."""
+    def form(self, content_type: bytes) -> Form:
+        """Return the function that reads the rows of bodies of a content type in lower case."""
         return partial(read_json, forms=self._forms)
 
     async def rows(
@@ -77,11 +80,15 @@ class InvocationsEndpoint(ScoringEndpoint):
         super().__init__(services, template, [*FORMS])
         self._parquet = ParquetReader()
 
-    def form(self, media_type: bytes) -> Form:
-        """Return the function that reads the rows of bodies of a media type."""
-        if media_type in PARQUET:
+    def form(self, content_type: bytes) -> Form:
+        """Return the function that reads the rows of bodies of a content type in lower case."""
+        media_type, _, parameters = content_type.partition(b";")
+        if media_type.strip() in PARQUET:
             return read_columns
-        return read_csv if media_type == CSV else super().form(media_type)
+        if media_type.strip() != CSV:
+            return super().form(content_type)
+        header = _HEADER.search(parameters)
+        return partial(read_csv, has_names=None if header is None else header[1] == b"present")
 
     async def rows(
         self, request: HotRequest, served: ServedModel, form: Form, body: bytes, wait_seconds: float
@@ -103,3 +110,7 @@ class TensorFlowEndpoint(ScoringEndpoint):
 
     def __init__(self, services: Services, template: str) -> None:
         super().__init__(services, template, ["instances", "inputs"])
+
+    def error_body(self, problem: Problem) -> tuple[bytes, bytes]:
+        """Return the body of an answer with a problem, and its media type."""
+        return error_body(problem), JSON

@@ -151,6 +151,6 @@ def _template(scope: Scope) -> str:
     """Return the route's path with its parameters unfilled: a closed set of labels."""
     if "endpoint" not in scope:
         return UNMATCHED
-    template: str = getattr(scope["endpoint"], "template", "") or getattr(scope.get("route"), "path", "")
+    template: str = getattr(scope["endpoint"], "template", "") or getattr(scope.get("route"), "path_format", "")
     # A route without parameters has matched this very path.
     return template or (UNMATCHED if scope.get("path_params") else scope["path"])

@@ -1,6 +1,7 @@
 """The public model card: what a manifest tells, and nothing else of the training rows, as a page."""
 
 import json
+import math
 import shlex
 from collections.abc import Mapping
 from html import escape
@@ -41,13 +42,27 @@ def public_card(manifest: Manifest, url: str) -> str:
     sections = [
         header(manifest),
         section("Scores", scores(manifest)),
-        section("Example request", _request(flat_row(manifest, example_row(manifest)), url)),
+        section("Example request", _request(flat_row(manifest, _short_row(manifest)), url)),
         section("Samples", _samples(manifest)) if manifest.samples else "",
         section("Predictions", grid(as_fits(outputs, PAGE_BYTES // 3, len(manifest.outputs)))),
         section(f"Features ({n_features})", grid(as_fits(features, PAGE_BYTES // 3, n_features))),
         section("Made with", facts(manifest.libraries)),
     ]
     return document(manifest, sections)
+
+
+def _short_row(manifest: Manifest) -> list[Any]:
+    """Return the example row with the shortest numbers of four digits or more within the ranges of training."""
+    return [_short_value(*each) for each in zip(example_row(manifest), manifest.features, strict=True)]
+
+
+def _short_value(value: Any, feature: Feature) -> Any:
+    if not isinstance(value, float) or value.is_integer() or feature.known is not None:
+        return value
+    low = -math.inf if feature.minimum is None else feature.minimum
+    high = math.inf if feature.maximum is None else feature.maximum
+    shorter = (float(f"{value:.{digits}g}") for digits in range(4, 17))
+    return next((each for each in shorter if low <= each <= high), value)
 
 
 def _request(row: Mapping[str, Any], url: str) -> str:

@@ -128,7 +128,17 @@ def test_the_default_model_answers_invocations(stack: Stack, exported: Exported)
 
 
 @pytest.mark.parametrize(
-    "body", [[[1, 2]], {"inputs": [[1, 2]]}, {"dataframe_split": {"columns": [], "data": []}}, {"data": {}}], ids=str
+    "body",
+    [
+        [[1, 2]],
+        {"inputs": [[1, 2]]},
+        {"instances": [[1, 2]]},
+        {"instances": [1, 2]},
+        {"signature_name": "serving_default", "instances": [[1, 2]]},
+        {"dataframe_split": {"columns": [], "data": []}},
+        {"data": {}},
+    ],
+    ids=str,
 )
 def test_a_body_of_another_server_is_shown_the_right_form(stack: Stack, body: Any) -> None:
     refused = stack.http.post("/predict", json=body)
@@ -177,7 +187,7 @@ def test_the_clients_of_triton_work_unchanged(stack: Stack, exported: Exported) 
             assert answer.keys() == expected.keys()
             for name, values in answer.items():
                 assert values == (expected[name] if name == "predict" else pytest.approx(np.array(expected[name])))
-        assert "no such model" in answers[-2]
+        assert "no model nothing" in answers[-2]
         assert "the outputs of this model are" in answers[-1]
 
 
@@ -229,7 +239,7 @@ def test_the_programs_of_other_languages_run_and_name_the_error(
     assert re.findall("setosa|virginica|versicolor", answered.stdout) == ["setosa", "virginica"]
     refused = ran(code.replace("/v2/models/iris/", "/v2/models/nothing/"))
     assert refused.returncode != 0
-    assert "404" in refused.stderr and "no such model" in refused.stderr
+    assert "404" in refused.stderr and "no model nothing" in refused.stderr
 
 
 def test_a_timeout_is_a_deadline(new_stack: NewStack, iris_models: Path) -> None:
@@ -258,7 +268,8 @@ def test_routes_of_other_servers_ask_for_keys(new_stack: NewStack, iris_models: 
     assert statuses("POST", "/v2/models/iris/infer", body) == [401, 200, 403]
     assert statuses("POST", "/v1/models/iris:predict", rows) == [401, 200, 403]
     assert statuses("POST", "/invocations", rows) == [401, 200, 403]
-    for path in ("/v2", "/v2/models", "/v2/models/iris", "/v2/models/iris/config", "/v2/models/iris/stats"):
+    of_models = ("", "/stats", "/iris", "/iris/config", "/iris/stats")
+    for path in ("/v1/models", "/v1/models/iris", "/v2", *(f"/v2/models{each}" for each in of_models)):
         assert statuses("GET", path) == [401, 403, 200]
     for path in ("/v2/repository/index", "/v2/repository/models/iris/load"):
         assert statuses("POST", path) == [401, 403, 200]

@@ -119,8 +119,9 @@ def test_openapi_has_the_models_schema_and_examples_that_work(stack: Stack) -> N
         *(f"{path}/{action}" for path in of_models for action in ("predict", "jobs", "card")),
         "/models/{name}/openapi.json",
         *("/health", "/livez", "/readyz", "/metrics", "/ping", "/invocations"),
-        *(f"/v1{path}:predict" for path in of_models),
-        *("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models", "/v2/repository/index"),
+        *(f"/v1{path}{verb}" for path in of_models for verb in ("", ":predict")),
+        "/v1/models",
+        *("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models", "/v2/models/stats", "/v2/repository/index"),
         *(f"/v2{path}{action}" for path in of_models for action in ("", "/ready", "/config", "/stats", "/infer")),
         *(f"/v2/repository/models/{{name}}/{action}" for action in ("load", "unload")),
     }

@@ -74,6 +74,8 @@ def answers_of_blocking(url: str, requests: list[dict[str, Any]]) -> list[Any]:
                 assert client.get_model_config(request["model"])["name"] == request["model"]
                 stats = client.get_inference_statistics(request["model"])["model_stats"]
                 assert stats[0]["inference_stats"]["success"]["count"] > 0
+        described = client.get_inference_statistics()["model_stats"]
+        assert {request["model"] for request in requests[:-2]} <= {each["name"] for each in described}
         return found
 
 

@@ -27,6 +27,7 @@ from headrace.models.store import ModelStore
 from shared.queue.contract import Lane
 from tests.support.connections import started
 from tests.support.coroutines import run, turns
+from tests.support.lone_gateway import lone_gateway
 from tests.support.manifests import classifier, feature, mixed, stored, text
 from tests.support.processes import PATIENCE_SECONDS
 
@@ -164,8 +165,25 @@ def test_a_model_has_a_page_that_runs_nothing(app: FastAPI, path: str) -> None:
 
     assert response.headers["Content-Type"] == "text/html; charset=utf-8"
     assert {"default-src 'none'", "sandbox"} <= {*response.headers["Content-Security-Policy"].split("; ")}
-    assert f"curl $HEADRACE_URL{path}/predict" in response.text
+    assert f"curl http://gateway{path}/predict" in response.text
     assert problem_of(got(app, "/models/none/card")) == "unknown_model"
+
+
+@pytest.mark.parametrize(
+    ("headers", "address"),
+    [
+        ({"Host": "models.example.com:8443", "X-Forwarded-Proto": "https"}, "https://models.example.com:8443"),
+        ({"Host": "[::1]:8000", "X-Forwarded-Proto": "gopher"}, "http://[::1]:8000"),
+        ({"Host": "a;$(id)"}, "http://127.0.0.1:8000"),
+    ],
+)
+def test_a_page_names_the_address_by_which_it_was_asked_for(
+    tmp_path: Path, headers: dict[str, str], address: str
+) -> None:
+    app = lone_gateway(tmp_path, root_path="/ml")
+    response = asked(app, lambda client: client.get("/models/sticks/card", headers=headers))
+
+    assert f"curl {address}/ml/models/sticks/predict" in response.text
 
 
 def test_the_models_are_listed(app: FastAPI) -> None:
@@ -192,6 +210,28 @@ def test_what_the_store_does_not_have_is_404(app: FastAPI, path: str) -> None:
 
     for response in run(asking()):
         assert (response.status_code, problem_of(response)) == (404, "unknown_model")
+
+
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("/models/none", "model none"),
+        ("/models/none/versions/v9", "model none"),
+        ("/models/sticks/versions/v9", "version or alias v9 of the model sticks"),
+        ("/models/a%20b", "such model"),
+        ("/models/sticks/versions/a%20b", "such version or alias of the model sticks"),
+    ],
+)
+def test_every_route_says_the_same_of_what_the_store_does_not_have(app: FastAPI, path: str, named: str) -> None:
+    async def asking() -> list[httpx.Response]:
+        async with started(app) as client:
+            described = [await client.get(f"{before}{path}") for before in ("", "/v1", "/v2")]
+            predicted = [f"{path}/predict", f"{path}/jobs", f"/v1{path}:predict", f"/v2{path}/infer"]
+            return [*described, *[await client.post(each, json=ROW) for each in predicted]]
+
+    details = {response.json()["detail"] for response in run(asking())}
+
+    assert details == {f"the model store has no {named}: GET /models lists the models and their aliases"}
 
 
 @pytest.mark.parametrize("path", ["/predict", "/models/sticks/predict", "/models/sticks/versions/v1/predict"])

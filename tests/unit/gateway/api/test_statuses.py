@@ -69,7 +69,7 @@ def test_what_may_pass_says_when_to_come_back(
 @pytest.mark.parametrize(
     ("error", "status", "code"),
     [
-        (errors.UnknownModel(), 404, "unknown_model"),
+        (errors.UnknownModel("iris"), 404, "unknown_model"),
         (errors.IdempotencyKeyReused(), 422, "idempotency_key_reused"),
         (errors.RecordDamaged(), 500, "job_damaged"),
         (errors.InvalidJson("expected value at line 1 column 12"), 400, "invalid_json"),

@@ -14,6 +14,7 @@ from gateway.app import create_app
 from gateway.settings import GatewaySettings
 from tests.support.connections import started
 from tests.support.coroutines import run
+from tests.support.lone_gateway import lone_gateway
 from tests.support.manifests import classifier, mixed, regressor, stored, text
 
 STICKS, DOORS = classifier(), classifier(("height", "width"), (True, False), name="doors")
@@ -87,6 +88,14 @@ def test_the_root_leads_to_the_page_by_a_relative_address(app: FastAPI) -> None:
 
     for root in run(asking()):
         assert (root.status_code, root.headers["location"]) == (307, "./docs")
+
+
+def test_without_the_page_every_address_of_it_says_why(tmp_path: Path) -> None:
+    app = lone_gateway(tmp_path, docs_enabled=False)
+
+    for response in got(app, "/", "/docs", "/openapi.json", "/models/sticks/openapi.json"):
+        assert response.status_code == 404
+        assert "DOCS_ENABLED" in response.json()["detail"]
 
 
 def test_predictions_come_first(app: FastAPI) -> None:

@@ -58,6 +58,16 @@ def test_the_document_is_for_any_prefix(app_with: Callable[..., FastAPI]) -> Non
     assert document["paths"] == asked(app_with(), "GET", "/openapi.json").json()["paths"]
 
 
+@pytest.mark.usefixtures("way")
+def test_the_prefix_alone_leads_to_the_page(app_with: Callable[..., FastAPI]) -> None:
+    app = app_with(root_path="/ml")
+
+    for path in ("/ml", "/ml/", "/"):
+        root = asked(app, "GET", path)
+        assert (root.status_code, root.headers["location"]) == (307, "/ml/docs")
+    assert asked(app, "GET", "/mlx").status_code == 404
+
+
 @pytest.mark.parametrize("prefix", ["/models", "/v1/x", "/predict", "/livez", "/docs"])
 def test_a_prefix_that_is_a_route_is_refused_at_the_start(app_with: Callable[..., FastAPI], prefix: str) -> None:
     with pytest.raises(PrefixTaken, match="choose another prefix"):

@@ -79,6 +79,15 @@ def test_what_does_not_say_that_it_is_json_is_415_unread(content_type: str) -> N
     assert caller.taken == 0
 
 
+def test_a_refusal_names_every_media_type_of_the_route() -> None:
+    taken = (b"application/json", b"text/csv", b"application/x-parquet", b"")
+    with pytest.raises(Problem) as caught:
+        BodyReader(10, 1000).check({b"content-type": b"text/plain"}, taken)
+
+    assert caught.value.detail == "send application/json, text/csv or application/x-parquet"
+    assert caught.value.headers["Accept"] == "application/json, text/csv, application/x-parquet"
+
+
 @pytest.mark.parametrize(("coding", "taken"), [("gzip", 1), ("GZIP, identity", 0), ("br", 0), ("identity", 1), ("", 1)])
 def test_what_is_compressed_in_another_way_than_gzip_is_415_unread(coding: str, taken: int) -> None:
     caller = Caller(b"{}")

@@ -85,6 +85,32 @@ def test_outputs_are_asked_for_by_name_and_form() -> None:
     assert read({"inputs": [COLUMN], "id": "7", "outputs": None}).id == "7"
 
 
+@pytest.mark.parametrize(
+    ("datatype", "data", "row"),
+    [
+        ("FP64", [1.5, 2, None, 3, "4", "5"], 2),
+        ("FP64", [[1.5, 2], [True, 3], ["4", 5]], 1),
+        ("INT8", [1, 2, 3, 4, 5, 128], 2),
+        ("BYTES", ["a", 1, "b", "c", "d", "e"], 0),
+    ],
+)
+def test_the_first_wrong_value_is_named_by_its_input_and_row(datatype: str, data: Any, row: int) -> None:
+    name = "length" * 20
+    with pytest.raises(InvalidTensors) as refused:
+        read({"inputs": [COLUMN, {"name": name, "datatype": datatype, "shape": [3, 2], "data": data}]})
+
+    assert str(refused.value).startswith(f"input {name[:64]}: a value is ")
+    assert str(refused.value).endswith(f"the first one in row {row} (counted from 0)")
+
+
+def test_classes_in_the_place_of_a_tensor_are_refused_in_words_of_the_client() -> None:
+    for count in (1, 3):
+        with pytest.raises(InvalidTensors, match="class_count"):
+            read({"inputs": [COLUMN], "outputs": [{"name": "predict", "parameters": {"classification": count}}]})
+    asked = [{"name": "predict", "parameters": {"classification": 0}}]
+    assert read({"inputs": [COLUMN], "outputs": asked}).outputs == [AskedOutput("predict", False)]
+
+
 def changed(**members: Any) -> dict[str, Any]:
     return {"inputs": [{**COLUMN, **members}]}
 

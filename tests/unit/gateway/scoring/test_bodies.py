@@ -127,6 +127,26 @@ def test_csv_has_names_or_all_features(body: str) -> None:
     assert table(body) == EXPECTED
 
 
+@pytest.mark.parametrize("value", ["", " ", "NaN", "nan", "-nan"])
+def test_a_number_that_is_empty_or_nan_is_missing(value: str) -> None:
+    assert table(f"length,colour,old\n{value},NaN,true") == [[None, "NaN", True]]
+    with pytest.raises(InvalidRows):
+        table(f"length\n{value}\n", (feature("length"),))
+
+
+def test_of_texts_alone_the_content_type_tells_a_line_of_names() -> None:
+    features, body = (text("words", None), text("more", None)), "a,b\nc,d\n"
+    parser = RowParser(mixed(*features), 3)
+
+    for has_names in (None, False):
+        assert read_csv(body.encode(), features, parser, has_names) == [["a", "b"], ["c", "d"]]
+    assert read_csv(b"more,words\nc,d\n", features, parser, False) == [["more", "words"], ["c", "d"]]
+    assert read_csv(b"more,words\nc,d\n", features, parser, True) == [["d", "c"]]
+    for wrong in (body, "words,words\nc,d\n", "", "words\n"):
+        with pytest.raises(InvalidRows):
+            read_csv(wrong.encode(), features, parser, True)
+
+
 def test_texts_of_csv_stay_texts() -> None:
     assert table('words\n"5"\n"a, ""b"""\n', (text("words", None),)) == [["5"], ['a, "b"']]
     assert table('words\n"a\r\nb"\n', (text("words", None),)) == [["a\r\nb"]]
@@ -143,7 +163,9 @@ def test_texts_of_csv_stay_texts() -> None:
         (b"length,colour,old\n1,\xff,true", ()),
         ("length,colour,old\n1,red", (0,)),
         ("length,colour,old\n1,red,true\nx,red,true", (1, "length")),
-        ("length,colour,old\nnan,red,true", (0, "length")),
+        ("width,paint,age\n1,red,true", ()),
+        ("nan,nan,nan\n1,red,true", (0, "old")),
+        ("width,paint,age\nx,red,true", (0, "length")),
         ("length,colour,old\n1_0,red,true", (0, "length")),
         ("length,colour,old\n1,red,maybe", (0, "old")),
         ("length,colour,old,more\n1,red,true,2", (0, "more")),

@@ -1,3 +1,4 @@
+import json
 import re
 from pathlib import Path
 
@@ -49,6 +50,22 @@ def test_it_tells_what_the_exporter_said(store: ModelStore) -> None:
 
     for part in (*ABOUT.values(), "Intended use", "Prices.", f"curl {URL}/predict", "training mean absolute error"):
         assert part in text
+
+
+def test_the_numbers_of_its_request_are_short_and_within_the_ranges() -> None:
+    plain = classifier(("length", "width", "height"))
+    low, high = 0.123456789, 0.123456999
+    length = plain.features[0].model_copy(update={"maximum": 9.0})
+    narrow = plain.features[1].model_copy(update={"minimum": low, "maximum": high})
+    sample = plain.samples[0].model_copy(update={"row": [5.843333333333334, 0.12345689000000001, 123456.0]})
+    features = [length, narrow, plain.features[2]]
+
+    text = checked(public_card(plain.model_copy(update={"features": features, "samples": [sample]}), URL)).text
+
+    [row] = re.findall(r"-d '(.*?)'", text)
+    values = json.loads(row)
+    assert (values["length"], values["height"]) == (5.843, 123456.0)
+    assert low <= values["width"] <= high and len(str(values["width"])) < 12
 
 
 @pytest.mark.parametrize("about", [{"licence": "MIT"}, {"owner": "x" * 2_001}, {"owner": 1}])

@@ -36,6 +36,16 @@ def test_options_may_stand_between_the_words(gateway: FakeGateway) -> None:
     assert gateway.sent == [ROW]
 
 
+@pytest.mark.parametrize("seconds", ["0.0001", "0", "nan", "2s", "1e7"])
+def test_a_deadline_that_no_gateway_takes_is_a_wrong_argument(seconds: str, capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run("predict", "churn", *CELLS, "--deadline", seconds)
+
+    assert caught.value.code == 2
+    asked = "argument --deadline: a number of seconds from 0.001 to 1000000, and not"
+    assert f"{asked} {seconds!r}" in capsys.readouterr().err
+
+
 def test_without_a_name_the_types_are_those_of_the_default_model(gateway: FakeGateway) -> None:
     assert run("predict", "city=5", "paid=true") == 0
 

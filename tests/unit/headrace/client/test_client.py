@@ -85,7 +85,7 @@ def test_a_time_that_is_no_number_of_seconds_is_refused_before_anything_is_sent(
 
 @pytest.mark.parametrize("timeout", ["2 s", math.nan])
 def test_a_job_is_not_waited_for_without_a_number_of_seconds(timeout: Any) -> None:
-    with pytest.raises(errors.ClientMisused, match="^timeout is a number of seconds or None, and not"):
+    with pytest.raises(errors.ClientMisused, match=r"^timeout is a number of seconds or None, and not"):
         Gateway().client().job("j1").result(timeout)
 
 

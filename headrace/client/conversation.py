@@ -7,13 +7,12 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
-from numbers import Real
 from types import MappingProxyType
 from typing import Any
 
 from headrace.client.answers import documents_of
 from headrace.client.batches import Batch
-from headrace.client.calls import Call, Pause, Steps, headers_of, job_path, model_path, path_of, seconds_of
+from headrace.client.calls import Call, Pause, Steps, headers_of, is_number, job_path, model_path, path_of, seconds_of
 from headrace.client.errors import (
     ClientMisused,
     GatewayUnreachable,
@@ -192,7 +191,7 @@ class Conversation:
         Raises:
             ClientMisused: if `timeout` is no number.
         """
-        if timeout is not None and (not isinstance(timeout, Real) or math.isnan(timeout)):
+        if timeout is not None and not is_number(timeout):
             raise ClientMisused(shown(f"timeout is a number of seconds or None, and not {timeout!r}"))
         deadline = math.inf if timeout is None else self._clock() + timeout
         while True:

@@ -119,6 +119,7 @@ def test_the_standard_input_is_a_file(gateway: FakeGateway, monkeypatch: pytest.
 
 
 HEAD = "age,city,paid\n1,Bern,true\n"
+HEADER = "the first line must name the features, with commas between them, and it is"
 
 
 @pytest.mark.parametrize(
@@ -138,11 +139,10 @@ HEAD = "age,city,paid\n1,Bern,true\n"
         ("csv", f'{HEAD}1,"Bern,true\n', "row 2: the CSV can't be read: "),
         ("csv", f"{HEAD}1,{'x' * 140_000},true\n", "row 2: the CSV can't be read: "),
         ("csv", "age,age,paid\n1,1,true\n", "row 1 has 'age' twice"),
-        (
-            "csv",
-            "age;city;paid\n1;Bern;true\n",
-            "row 1, column 'age;city;paid': the model has no such feature; it has ",
-        ),
+        ("csv", "age,town\n1,2\n", "row 1, column 'town': the model has no such feature; it has age, city, paid"),
+        ("csv", "age;city;paid\n1;Bern;true\n", f"{HEADER} 'age;city;paid'; the model has age, city, paid\n"),
+        ("csv", "42,Bern,true\n", f"{HEADER} '42,Bern,true'; the model has age, city, paid\n"),
+        ("csv", "42,Bern,true\n" * 2, f"{HEADER} '42,Bern,true'; the model has age, city, paid\n"),
         ("csv", "age,city\n1,Bern\n", "row 1, column 'paid': it has no value"),
         ("csv", "age,city,paid\n", "- has no rows"),
         ("csv", "", "- has no rows"),

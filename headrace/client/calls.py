@@ -63,7 +63,7 @@ Steps = Generator[Call | Pause, dict[str, Any], T]
 
 def is_number(value: Any) -> bool:
     """Tell whether a value is a real number, which NaN is not."""
-    return isinstance(value, Real) and -math.inf <= value <= math.inf
+    return isinstance(value, Real) and bool(value <= math.inf)
 
 
 def seconds_of(argument: str, value: Any) -> float:

@@ -77,7 +77,7 @@ def export(
             for them, because live predictions are compared with it. Where values are missing, callers may send null.
         y: the targets, shape (n rows,) or (n rows, n outputs): for the card, for the names of several outputs, and
             for scores if none are given.
-        name: the name of the model, 1 to 64 letters, digits, '.', '_' or '-'.
+        name: the name of the model, 1 to 64 ASCII letters, digits, '.', '_' or '-', the first a letter or a digit.
         version: the name of the version; by default the time in UTC, such as 20261123T124500Z, which sorts; for the
             second version of a second 20261123T124500Z.250000.
         store: a model store, or its folder or URL; by default the one that the variable MODEL_STORE names, or `models`.
@@ -109,7 +109,8 @@ def export(
     Raises:
         NotExportable: if the estimator can't be served; the message says why. Nothing was written.
         FileExistsError: if the version exists.
-        ModelError: if the name, the version or the key can't be used, or the store can't be written.
+        NameInvalid: if the name, the version or the alias can't be one.
+        ModelError: if the key can't be used, or the store can't be written.
     """
     signed = _signing(signing_key) if signing_key is not None else None
     model_store = _store(store)
@@ -247,7 +248,7 @@ def _free_version(store: ModelStore, name: str, now: datetime) -> str:
     """Return the time as a version; the second one of a second has its microseconds too, and so sorts after the first.
 
     Raises:
-        ModelError: if the name can't be that of a model.
+        NameInvalid: if the name can't be that of a model.
     """
     version = now.strftime("%Y%m%dT%H%M%SZ")
     try:

@@ -61,6 +61,7 @@ def export(
     held_out: Any = None,
     feature_names: Sequence[str] | None = None,
     samples: Any = "synthetic",
+    complete: bool = True,
     format: ArtifactFormat | None = None,  # noqa: A002 - the manifest's word
     trusted: Collection[str] = (),
     extra_modules: Collection[str] = (),
@@ -95,6 +96,8 @@ def export(
             rows, drawn from the reference distributions; "none", so that examples are placeholders; or at most 20 rows
             in the form of X, or as dictionaries, that you allow to be public. The training rows by which workers check
             the model stay in the model store in any case.
+        complete: False if X has some of the training rows only: then the manifest does not tell their number, and drift
+            can't be judged.
         format: "skops", which executes nothing and loads known types only, or "joblib" (a pickle). By default skops,
             and joblib where skops can't store the estimator, or holds types that it does not trust by itself.
         trusted: types that a skops file may hold beside those that skops trusts by itself.
@@ -167,7 +170,7 @@ def export(
                 filled=table.filled,
                 outputs=describe_outputs(targets.names, classes, predictions.values),
                 probabilities=shares,
-                training_rows=len(table),
+                training_rows=len(table) if complete else None,
                 scores=known_scores,
                 samples=shown,
                 golden=write_golden_rows(

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 from pydantic import ValidationError
+from threadpoolctl import threadpool_limits
 
 from headrace.card.page import CARD_FILE, card
 from headrace.data.attributes import check_attributes
@@ -152,9 +153,11 @@ def export(
 
         artifact, stored, predictions = store_as(format) if format else _stored_by_default(store_as, folder)
         golden = np.searchsorted(positions, golden_positions(table, positions, predictions.values)).tolist()
-        check_independence(stored, rows, predictions, golden)
-        described = probe(stored, table.columns, rows[golden[0]])
-        shown = _shown(stored, public_rows(samples, features, stored.predict), classes)
+        # As in workers; for a few rows, threads of OpenMP wait for each other many times as long as they compute.
+        with threadpool_limits(1, user_api="openmp"):
+            check_independence(stored, rows, predictions, golden)
+            described = probe(stored, table.columns, rows[golden[0]])
+            shown = _shown(stored, public_rows(samples, features, stored.predict), classes)
         try:
             manifest = Manifest(
                 name=name,

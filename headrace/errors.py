@@ -3,6 +3,7 @@
 HeadraceError                   base of every error that this project raises on purpose
 ├── ModelError                  the model store or an artifact is not usable
 │   ├── ModelNotFound
+│   ├── NameInvalid             a new model, version or alias can't have this name (also a ValueError)
 │   ├── ManifestInvalid
 │   ├── ArtifactInvalid         digest, library version or samples do not match the manifest
 │   ├── FileUnusable            a file of the store can't be read as one: a link in a circle, a pipe, too large
@@ -30,6 +31,10 @@ class ModelError(HeadraceError):
 
 class ModelNotFound(ModelError):
     """The model store has no such name, version or alias."""
+
+
+class NameInvalid(ModelError, ValueError):
+    """A text that can't name a new model, version or alias."""
 
 
 class ManifestInvalid(ModelError):

@@ -14,6 +14,7 @@ EXTRA_OF = {
     "scipy": "export",
     "sklearn": "export",
     "skops": "export",
+    "threadpoolctl": "export",
     "yaml": "mlflow",
 }
 """The extra that brings a top-level module."""

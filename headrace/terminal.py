@@ -1,10 +1,15 @@
 """Texts from a model store, Redis or a model on a terminal, which must not obey the control characters in them."""
 
 import io
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import Any
+
+PIPE_CLOSED = 141
+"""Exit code of a command whose output nobody reads to its end: 128 and the number of SIGPIPE."""
 
 
 def escaped(text: str) -> str:
@@ -31,9 +36,24 @@ def reason(error: Exception) -> str:
 
 @contextmanager
 def escaped_output() -> Iterator[None]:
-    """Escape all that this process writes to its standard output and error, also from inside libraries."""
-    with redirect_stdout(_Escaped(sys.stdout)), redirect_stderr(_Escaped(sys.stderr)):
+    """Escape all that this process writes to its standard output and error, also from inside libraries.
+
+    A stream that is closed, for which Python has none, takes everything and keeps nothing.
+    """
+    with (
+        Path(os.devnull).open("w") as nowhere,
+        redirect_stdout(_Escaped(sys.stdout or nowhere)),
+        redirect_stderr(_Escaped(sys.stderr or nowhere)),
+    ):
         yield
+
+
+def discard_output() -> None:
+    """Let the output that is still to be written go nowhere: Python would complain at its end."""
+    if sys.__stdout__ is not None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.__stdout__.fileno())
+        os.close(nowhere)
 
 
 class _Escaped:

@@ -43,12 +43,12 @@ def card(manifest: Manifest, estimator: Any, table: Table, comparison: Compariso
     Args:
         manifest: the manifest of the version.
         estimator: the fitted estimator, for its parameters.
-        table: the training rows.
+        table: the training rows, or some of them.
         comparison: targets and predictions, empty if the targets are not known.
     """
     with explained("__repr__"):
         described = repr(estimator)
-    outputs = [_output(manifest, i, comparison) for i in range(len(manifest.outputs))]
+    outputs = [_output(manifest, i, len(table), comparison) for i in range(len(manifest.outputs))]
     features = [_feature(*pair) for pair in zip(manifest.features, table.columns, strict=True)]
     predictions = as_fits(outputs, PAGE_BYTES // 2, len(outputs))
     sections = [
@@ -65,11 +65,12 @@ def card(manifest: Manifest, estimator: Any, table: Table, comparison: Compariso
     return document(manifest, sections)
 
 
-def _output(manifest: Manifest, at: int, comparison: Comparison) -> str:
+def _output(manifest: Manifest, at: int, n_rows: int, comparison: Comparison) -> str:
     output = manifest.outputs[at]
     heading = f"<h3>{escape(output.name)}</h3>" if len(manifest.outputs) > 1 else ""
-    distribution = _distribution(output, min(manifest.training_rows, PREDICTED_ROWS_MAX))
-    figures = [figure("Predictions for the training rows", distribution)]
+    distribution = _distribution(output, min(n_rows, PREDICTED_ROWS_MAX))
+    whose = "the training rows" if manifest.training_rows is not None else "some of the training rows"
+    figures = [figure(f"Predictions for {whose}", distribution)]
     if comparison.targets:
         note = "by models that had not seen the row" if comparison.held_out else "for rows that it was fitted on"
         true, predicted = comparison.targets[at], comparison.predicted[at]

@@ -47,7 +47,7 @@ def _row(store: ModelStore, name: str, version: str) -> tuple[str, ...]:
         version,
         aliases,
         manifest.created_at,
-        str(manifest.training_rows),
+        "" if manifest.training_rows is None else str(manifest.training_rows),
         manifest.estimator.rpartition(".")[2],
         next(iter(scores), ""),
         _size(manifest.artifact.size_bytes),
@@ -69,6 +69,7 @@ def _show(store: ModelStore, options: argparse.Namespace) -> int:
     if manifest.description:
         print(one_line(manifest.description))
     artifact = manifest.artifact
+    training = "unknown number" if manifest.training_rows is None else manifest.training_rows
     facts = [
         ("location", store.location(manifest.name, version)),
         ("created", manifest.created_at),
@@ -77,7 +78,7 @@ def _show(store: ModelStore, options: argparse.Namespace) -> int:
         ("libraries", ", ".join(f"{library} {number}" for library, number in manifest.libraries.items())),
         (
             "rows",
-            f"{manifest.training_rows} in training; as {INPUT_FORMS[manifest.input]}; {len(manifest.samples)} samples",
+            f"{training} in training; as {INPUT_FORMS[manifest.input]}; {len(manifest.samples)} samples",
         ),
         *((score, f"{value:.6g}") for score, value in manifest.scores.items()),
         *((output.name, _meaning(output, manifest)) for output in manifest.outputs),

@@ -8,7 +8,7 @@ from headrace.cli import service_commands
 from headrace.cli.calls import commands as calls
 from headrace.errors import HeadraceError
 from headrace.extras import ExtraMissing, extras_explained
-from headrace.terminal import escaped_output, one_line, reason
+from headrace.terminal import PIPE_CLOSED, discard_output, escaped_output, one_line, reason
 from headrace.version import __version__
 
 FAILED = 1
@@ -26,12 +26,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after `headrace`; by default those of the process.
 
     Returns:
-        The exit code: 0 for success, 1 if the command failed, 2 if it can't run here, 130 if CTRL+C has ended it; those
-        of calls to a gateway are in `headrace.cli.calls.outcomes`.
+        The exit code: 0 for success, 1 if the command failed, 2 if it can't run here, 130 if CTRL+C has ended it, and
+        141 if nobody reads its output to the end; those of calls to a gateway are in `headrace.cli.calls.outcomes`.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     with escaped_output():
-        return _run(words)
+        try:
+            try:
+                return _run(words)
+            finally:
+                sys.stdout.flush()
+        except OSError as error:
+            discard_output()
+            return PIPE_CLOSED if isinstance(error, BrokenPipeError) else _complain(error, FAILED)
 
 
 def _run(words: list[str]) -> int:
@@ -45,6 +52,8 @@ def _run(words: list[str]) -> int:
             return int(options.run(options))
     except (ExtraMissing, service_commands.NotHere) as error:
         return _complain(error, CANNOT_RUN)
+    except BrokenPipeError:
+        raise
     except (HeadraceError, OSError) as error:
         return _complain(error, FAILED)
     except KeyboardInterrupt:

@@ -13,7 +13,7 @@ from headrace.cli.limited import within
 from headrace.cli.numbers import count, seconds
 from headrace.errors import HeadraceError, MlflowUnusable
 from headrace.models.alias import LATEST, PRODUCTION
-from headrace.models.identifiers import is_identifier
+from headrace.models.identifiers import ALLOWED, is_identifier
 from headrace.models.store import ModelStore
 from headrace.terminal import one_line, reason
 
@@ -156,7 +156,7 @@ def _rules(options: argparse.Namespace) -> "ImportRules":
 def _name(options: argparse.Namespace, registered: str) -> str:
     name = str(options.name or registered)
     if not is_identifier(name):
-        raise MlflowUnusable(f"{name!r} can't be the name of a model here: choose another one (--name)")
+        raise MlflowUnusable(f"{name!r} can't be the name of a model here: choose another one (--name), {ALLOWED}")
     return name
 
 

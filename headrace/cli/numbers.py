@@ -12,10 +12,13 @@ def count(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """Parse a number of seconds above 0 and at most a million."""
-    number = float(text)
-    if not 0 < number <= 1_000_000:
-        raise argparse.ArgumentTypeError("above 0, and at most 1000000")
+    """Parse a number of seconds from a thousandth to a million."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0.001 <= number <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"a number of seconds from 0.001 to 1000000, and not {text!r}")
     return number
 
 

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from headrace.client import errors
 from headrace.client.exchange import Answer
 from headrace.client.forms import Form, Health, Problem
+from headrace.errors import HeadraceError
 
 PROBLEM_PREFIX = "urn:headrace:problem:"
 
@@ -35,6 +36,9 @@ _BY_STATUS: dict[int, type[errors.ProblemError]] = {
     504: errors.DeadlineExceeded,
 }
 
+_OF_RESOURCES = frozenset({404, 410})
+"""Statuses that say something about a model or job only in a gateway's problem; other servers mean pages of theirs."""
+
 
 def document_of(answer: Answer, form: type[Form] | None, most: int) -> dict[str, Any]:
     """Return the document of a successful answer as it is, checked against a form.
@@ -48,7 +52,7 @@ def document_of(answer: Answer, form: type[Form] | None, most: int) -> dict[str,
 
     Raises:
         ProblemError: if the answer is an error; of the subclass for its status.
-        UnusableAnswer: if it is of another form.
+        UnusableAnswer: if it is of another form, or a 404 or 410 of something else than a gateway.
     """
     succeeded = 200 <= answer.status < 300
     if not succeeded and (form is not Health or answer.status != 503):
@@ -86,13 +90,15 @@ def documents_of(answer: dict[str, Any], first: int, count: int) -> list[dict[st
     return documents
 
 
-def _problem_error(answer: Answer, most: int) -> errors.ProblemError:
+def _problem_error(answer: Answer, most: int) -> HeadraceError:
     """Return the error for problem details, or for the answer of something else, such as a proxy."""
     try:
         members = _loaded(answer.content, most)
         problem = Problem.model_validate(members)
     except ValueError:
         members, problem = {}, Problem()
+    if answer.status in _OF_RESOURCES and not problem.type.startswith(PROBLEM_PREFIX):
+        return errors.UnusableAnswer(answer.status, "it is no problem of Headrace; is the URL right?", answer.content)
     code = problem.type.removeprefix(PROBLEM_PREFIX)
     detail = problem.detail or _without_details(answer)
     return _BY_STATUS.get(answer.status, errors.ProblemError)(answer.status, code, detail, answer.retry_after, members)

@@ -1,14 +1,19 @@
 """Calls of the HTTP API: the request of each, and the form of its answer."""
 
+import math
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from headrace.client.errors import ClientMisused
+from headrace.client.errors import ClientMisused, shown
 from headrace.client.forms import Form
 
 T = TypeVar("T")
+
+SECONDS_MAX = 1_000_000
+"""Longest time that a call may have."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,22 @@ class Pause:
 
 Steps = Generator[Call | Pause, dict[str, Any], T]
 """Steps towards a result: the caller makes each call and pause, and sends or throws in how it ended."""
+
+
+def is_number(value: Any) -> bool:
+    """Tell whether a value is a real number, which NaN is not."""
+    return isinstance(value, Real) and bool(value <= math.inf)
+
+
+def seconds_of(argument: str, value: Any) -> float:
+    """Return the value of an argument for a time that a call may have, in seconds.
+
+    Raises:
+        ClientMisused: if it is no number, not above 0 or above `SECONDS_MAX`.
+    """
+    if is_number(value) and 0 < value <= SECONDS_MAX:
+        return float(value)
+    raise ClientMisused(shown(f"{argument} is a number of seconds above 0, at most {SECONDS_MAX:,}, and not {value!r}"))
 
 
 def headers_of(**values: str | None) -> dict[bytes, bytes]:

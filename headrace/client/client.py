@@ -42,7 +42,7 @@ class Client:
                 the deadline. With retries, `submit` sends an idempotency key of its own if the caller gives none.
 
         Raises:
-            ClientMisused: if the address is none, or the key can't be one.
+            ClientMisused: if the address is none, the key can't be one, or `timeout` is no number above 0.
         """
         self._http = httpx.Client(
             **connection_options(url, key),
@@ -128,6 +128,7 @@ class Client:
 
         Raises:
             UnusableRows: if the rows are something else.
+            ClientMisused: if another argument can't be sent, such as a `deadline` that is no number above 0.
             ProblemError: if the gateway answers with an error; its subclasses tell which kind.
             UnusableAnswer: if the answer is not a gateway's.
             GatewayUnreachable: if it does not answer.

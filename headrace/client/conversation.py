@@ -12,8 +12,9 @@ from typing import Any
 
 from headrace.client.answers import documents_of
 from headrace.client.batches import Batch
-from headrace.client.calls import Call, Pause, Steps, headers_of, job_path, model_path, path_of
+from headrace.client.calls import Call, Pause, Steps, headers_of, is_number, job_path, model_path, path_of, seconds_of
 from headrace.client.errors import (
+    ClientMisused,
     GatewayUnreachable,
     InvalidRequest,
     JobFailed,
@@ -23,6 +24,7 @@ from headrace.client.errors import (
     Unavailable,
     UnusableAnswer,
     UnusableRows,
+    shown,
 )
 from headrace.client.forms import (
     PAGE_JOBS,
@@ -68,7 +70,7 @@ class Conversation:
     def __init__(self, address: str, timeout: float, retries: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.address = address
         """Address of the gateway for texts of errors: without a password."""
-        self.timeout = timeout
+        self.timeout = seconds_of("timeout", timeout)
         """Seconds after which a request is given up, with all its tries."""
         self.retries = retries
         """Tries after the first."""
@@ -126,8 +128,11 @@ class Conversation:
         deadline: float | None = None,
         headers: Mapping[bytes, bytes] = MappingProxyType({}),
     ) -> Steps[dict[str, Any]]:
-        # The gateway answers at the deadline; the connection has to outlast it.
-        seconds = self.timeout if deadline is None else max(self.timeout, deadline + 1)
+        seconds = self.timeout
+        if deadline is not None:
+            deadline = seconds_of("deadline", deadline)
+            # The gateway answers at the deadline; the connection has to outlast it.
+            seconds = max(seconds, deadline + 1)
         form = Prediction if rows.single else Predictions
         call = Call("POST", path_of("predict", model, version), form, seconds, headers=headers, deadline=deadline)
         return (yield from self._ask_with(rows, model, version, call))
@@ -181,7 +186,13 @@ class Conversation:
         yield from self.ask(Call("DELETE", job_path(job_id), None, self.timeout, repeatable=False))
 
     def result(self, job_id: str, timeout: float | None) -> Steps[dict[str, Any]]:
-        """Wait for the result of a job."""
+        """Wait for the result of a job; a `timeout` of 0 or less asks once.
+
+        Raises:
+            ClientMisused: if `timeout` is no number.
+        """
+        if timeout is not None and not is_number(timeout):
+            raise ClientMisused(shown(f"timeout is a number of seconds or None, and not {timeout!r}"))
         deadline = math.inf if timeout is None else self._clock() + timeout
         while True:
             asked = self._clock()

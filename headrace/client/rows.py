@@ -11,6 +11,7 @@ from headrace.client.errors import UnusableRows
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATETIME
 _HINT = "a row is a mapping of feature names to values, such as {'age': 42.0}"
+_LIST = "in a list of rows each is a list of its values, as in [[42.0, 1.5]]"
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def _row(row: Any, position: int) -> dict[str, Any] | list[Any]:
         if _dimensions(row) == 1:
             row = row.tolist()
         if not isinstance(row, list | tuple):
-            raise UnusableRows(f"row {position} is of type {type(row).__name__}: {_HINT}")
+            raise UnusableRows(f"row {position} is of type {type(row).__name__}: {_LIST}, or {_HINT}")
         return list(row)
     values: dict[Any, Any] = dict(row) if isinstance(row, Mapping) else row.to_dict()
     for name in values:

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 from pydantic import ValidationError
+from threadpoolctl import threadpool_limits
 
 from headrace.card.page import CARD_FILE, card
 from headrace.data.attributes import check_attributes
@@ -61,6 +62,7 @@ def export(
     held_out: Any = None,
     feature_names: Sequence[str] | None = None,
     samples: Any = "synthetic",
+    complete: bool = True,
     format: ArtifactFormat | None = None,  # noqa: A002 - the manifest's word
     trusted: Collection[str] = (),
     extra_modules: Collection[str] = (),
@@ -77,7 +79,7 @@ def export(
             for them, because live predictions are compared with it. Where values are missing, callers may send null.
         y: the targets, shape (n rows,) or (n rows, n outputs): for the card, for the names of several outputs, and
             for scores if none are given.
-        name: the name of the model, 1 to 64 letters, digits, '.', '_' or '-'.
+        name: the name of the model, 1 to 64 ASCII letters, digits, '.', '_' or '-', the first a letter or a digit.
         version: the name of the version; by default the time in UTC, such as 20261123T124500Z, which sorts; for the
             second version of a second 20261123T124500Z.250000.
         store: a model store, or its folder or URL; by default the one that the variable MODEL_STORE names, or `models`.
@@ -95,6 +97,8 @@ def export(
             rows, drawn from the reference distributions; "none", so that examples are placeholders; or at most 20 rows
             in the form of X, or as dictionaries, that you allow to be public. The training rows by which workers check
             the model stay in the model store in any case.
+        complete: False if X has some of the training rows only: then the manifest does not tell their number, and drift
+            can't be judged.
         format: "skops", which executes nothing and loads known types only, or "joblib" (a pickle). By default skops,
             and joblib where skops can't store the estimator, or holds types that it does not trust by itself.
         trusted: types that a skops file may hold beside those that skops trusts by itself.
@@ -109,7 +113,8 @@ def export(
     Raises:
         NotExportable: if the estimator can't be served; the message says why. Nothing was written.
         FileExistsError: if the version exists.
-        ModelError: if the name, the version or the key can't be used, or the store can't be written.
+        NameInvalid: if the name, the version or the alias can't be one.
+        ModelError: if the key can't be used, or the store can't be written.
     """
     signed = _signing(signing_key) if signing_key is not None else None
     model_store = _store(store)
@@ -148,9 +153,11 @@ def export(
 
         artifact, stored, predictions = store_as(format) if format else _stored_by_default(store_as, folder)
         golden = np.searchsorted(positions, golden_positions(table, positions, predictions.values)).tolist()
-        check_independence(stored, rows, predictions, golden)
-        described = probe(stored, table.columns, rows[golden[0]])
-        shown = _shown(stored, public_rows(samples, features, stored.predict), classes)
+        # As in workers; for a few rows, threads of OpenMP wait for each other many times as long as they compute.
+        with threadpool_limits(1, user_api="openmp"):
+            check_independence(stored, rows, predictions, golden)
+            described = probe(stored, table.columns, rows[golden[0]])
+            shown = _shown(stored, public_rows(samples, features, stored.predict), classes)
         try:
             manifest = Manifest(
                 name=name,
@@ -166,7 +173,7 @@ def export(
                 filled=table.filled,
                 outputs=describe_outputs(targets.names, classes, predictions.values),
                 probabilities=shares,
-                training_rows=len(table),
+                training_rows=len(table) if complete else None,
                 scores=known_scores,
                 samples=shown,
                 golden=write_golden_rows(
@@ -247,7 +254,7 @@ def _free_version(store: ModelStore, name: str, now: datetime) -> str:
     """Return the time as a version; the second one of a second has its microseconds too, and so sorts after the first.
 
     Raises:
-        ModelError: if the name can't be that of a model.
+        NameInvalid: if the name can't be that of a model.
     """
     version = now.strftime("%Y%m%dT%H%M%SZ")
     try:

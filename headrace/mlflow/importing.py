@@ -93,6 +93,7 @@ def import_model(
             description=description,
             feature_names=names,
             samples=_samples(rules, example, model, estimator),
+            complete=rules.data is not None,
             # Not `trusted`: workers read what skops does not trust by itself as joblib, without a setting of theirs.
             extra_modules=rules.extra_modules,
             signing_key=rules.signing_key,
@@ -110,11 +111,14 @@ def import_model(
 def notices_of(exported: Exported, rules: ImportRules) -> list[str]:
     """Return sentences that whoever imported the version should read."""
     rows = exported.manifest.training_rows
-    few = (
-        f"its reference distributions are those of {rows} rows, too few to notice drift: --data names a file with the "
+    if rows is not None and rows >= FEW_ROWS:
+        return [*exported.notices]
+    few = "the input example" if rows is None else f"{rows} rows"
+    notice = (
+        f"its reference distributions are those of {few}, too few rows to notice drift: --data names a file with the "
         "rows that it was fitted on"
     )
-    return [*exported.notices, *([few] if rules.data is None or rows < FEW_ROWS else [])]
+    return [*exported.notices, notice]
 
 
 def _samples(rules: ImportRules, example: Any, model: MlflowModel, estimator: Any) -> Any:

@@ -2,8 +2,10 @@
 
 import re
 
-from headrace.errors import ModelNotFound
+from headrace.errors import ModelNotFound, NameInvalid
 from headrace.models.manifest import IDENTIFIER_PATTERN
+
+ALLOWED = "1 to 64 ASCII letters, digits, '.', '_' or '-', the first a letter or a digit"
 
 
 def is_identifier(text: str) -> bool:
@@ -18,8 +20,18 @@ def identifier(text: str) -> str:
         ModelNotFound: if it can't be a name.
     """
     if not is_identifier(text):
-        raise ModelNotFound(f"{text!r} is no model name or version: 1 to 64 letters, digits, '.', '_' or '-'")
+        raise ModelNotFound(f"{text!r} is no model name or version: {ALLOWED}")
     return text
+
+
+def check_new_name(text: str, kind: str) -> None:
+    """Check a name for something new; `kind` says what it would be.
+
+    Raises:
+        NameInvalid: if it can't be a name.
+    """
+    if not is_identifier(text):
+        raise NameInvalid(f"{text!r} can't be {kind}: {ALLOWED}")
 
 
 def version_folder(name: str, version: str) -> str:

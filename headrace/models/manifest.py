@@ -228,7 +228,8 @@ class Manifest(_Part):
     outputs: Items[Output] = Field(min_length=1, max_length=FEATURES_MAX)
     probabilities: bool = False
     """True if the model predicts probabilities of the classes."""
-    training_rows: Count
+    training_rows: Count | None
+    """Number of the rows that the estimator was fitted on; None if it was exported with some of them only."""
     scores: dict[str, float] = Field(max_length=FACTS_MAX)
     samples: Items[Sample] = Field(default=[], max_length=SAMPLES_MAX)
     """Rows that anyone may see: made up, or training rows that the exporter made public."""

@@ -5,10 +5,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-from headrace.errors import FileUnusable, ManifestInvalid, ModelError, ModelNotFound
+from headrace.errors import FileUnusable, ManifestInvalid, ModelError, ModelNotFound, NameInvalid
 from headrace.models.alias import ALIAS_BYTES_MAX, LATEST, Alias, Trial
 from headrace.models.artifact_cache import ArtifactCache, copy_verified
-from headrace.models.identifiers import identifier, is_identifier, version_folder
+from headrace.models.identifiers import check_new_name, identifier, is_identifier, version_folder
 from headrace.models.manifest import MANIFEST_FILE, SIGNATURE_FILE, Manifest
 from headrace.models.storage import Interrupts, open_storage, read_document
 
@@ -154,9 +154,10 @@ class ModelStore:
 
     def check_new(self, name: str, version: str, alias: str | None = None) -> None:
         """Check that a version can be added, and that an alias can name it then; errors as in `add` and `set_alias`."""
-        version_folder(name, version)
+        check_new_name(name, "the name of a model")
+        check_new_name(version, "a version")
         if version in (LATEST, ALIASES) or self._alias(name, version):
-            raise ModelError(f"{version!r} can't be a version: the store uses it otherwise")
+            raise NameInvalid(f"{version!r} can't be a version: the store uses it otherwise")
         if self._exists(name, version):
             raise FileExistsError(f"version {version!r} of {name!r} exists already")
         if alias is not None:
@@ -168,7 +169,7 @@ class ModelStore:
         Raises:
             FileExistsError: if the version exists already; versions never change.
             ManifestInvalid: if `write` left no manifest or one of another version, FileUnusable if it is too large.
-            ModelError: if the name or the version can't be used. Exceptions of `write` are passed on.
+            NameInvalid: if the name or the version can't be used. Exceptions of `write` are passed on.
         """
         self.check_new(name, version)
 
@@ -193,7 +194,7 @@ class ModelStore:
 
         Raises:
             ModelNotFound: if there is no such version.
-            ModelError: if the name of the alias can't be used.
+            NameInvalid: if the name of the alias can't be used.
             ManifestInvalid: if the alias exists and is damaged.
         """
         if not self._exists(name, version):
@@ -264,10 +265,9 @@ class ModelStore:
         return read_document(self._storage, f"{version_folder(name, version)}/{MANIFEST_FILE}") is not None
 
     def _check_alias(self, name: str, alias: str, version: str) -> None:
-        if not is_identifier(alias):
-            raise ModelError(f"{alias!r} can't be an alias: 1 to 64 letters, digits, '.', '_' or '-'")
+        check_new_name(alias, "an alias")
         if alias == version or self._exists(name, alias):
-            raise ModelError(f"{alias!r} can't be an alias of {name!r}: it is the name of a version")
+            raise NameInvalid(f"{alias!r} can't be an alias of {name!r}: it is the name of a version")
 
     def _named(self, name: str, ref: str) -> str:
         # A version comes before an alias of its name, which no command makes: one might sign another version.

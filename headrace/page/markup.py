@@ -29,7 +29,7 @@ def header(manifest: Manifest) -> str:
     known = {
         "Created": manifest.created_at.replace("T", " ").replace("+00:00", " UTC"),
         "Estimator": manifest.estimator,
-        "Training rows": f"{manifest.training_rows:,}",
+        **({} if manifest.training_rows is None else {"Training rows": f"{manifest.training_rows:,}"}),
         "Predicts": ", ".join(_named_kind(output) for output in manifest.outputs[:4])
         + (", …" if len(manifest.outputs) > 4 else ""),
         "Probabilities": "yes" if manifest.probabilities else "no",

@@ -75,8 +75,9 @@ def test_all_is_silent_without_drift(per_minute: float, tmp_path: Path) -> None:
     run_drift_rules(tmp_path, worked(per_minute).series, absent("ALERTS"))
 
 
-def test_chance_explains_much_of_a_small_training_set(tmp_path: Path) -> None:
-    worker = worked(50, shifted="FeatureDrift", training_rows=2)
+@pytest.mark.parametrize("training_rows", [0, 2], ids=["unknown", "few"])
+def test_chance_explains_much_of_a_small_training_set(training_rows: int, tmp_path: Path) -> None:
+    worker = worked(50, shifted="FeatureDrift", training_rows=training_rows)
     run_drift_rules(tmp_path, worker.series, absent("ALERTS"))
 
 

@@ -87,7 +87,7 @@ class MetricFamilies:
         )
         self.of_features = BinFamilies(self.feature_bins, self.feature_reference, self.feature_bin_info)
         self.of_outputs = BinFamilies(self.outputs, self.output_reference, self.output_bin_info)
-        self.training_rows = _gauge("model_training_rows", "Rows that a version was trained on.", MODEL, "max")
+        self.training_rows = _gauge("model_training_rows", "Rows a version was trained on; 0: unknown.", MODEL, "max")
         self.model_info = _gauge(
             "model_info", "A model version in memory.", [*MODEL, "estimator", "scikit_learn", "digest"], "livemax"
         )

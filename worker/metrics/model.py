@@ -78,7 +78,7 @@ class ModelMetrics:
         families.job_seconds.labels(manifest.name)
         for outcome in ("ok", "refused"):
             families.model_loads.labels(manifest.name, outcome)
-        families.training_rows.labels(*labels).set(manifest.training_rows)
+        families.training_rows.labels(*labels).set(manifest.training_rows or 0)
         self._info = families.model_info.labels(
             *labels, manifest.estimator, manifest.libraries.get("scikit-learn", ""), manifest.artifact.sha256[:8]
         )

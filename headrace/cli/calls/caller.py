@@ -1,15 +1,15 @@
 """A call from the command line: arguments in, a request through the client, an answer and an exit code out."""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 
 from headrace.cli.calls import connection, jobs, models, predictions
 from headrace.cli.calls.commands import SUMMARIES
-from headrace.cli.calls.outcomes import EXIT_CODES, PIPE_CLOSED, complain
+from headrace.cli.calls.outcomes import EXIT_CODES, complain
 from headrace.client.client import Client
 from headrace.errors import HeadraceError
+from headrace.terminal import discard_output
 
 Options = Callable[[argparse.ArgumentParser], None]
 Command = Callable[[Client, argparse.Namespace], int]
@@ -29,7 +29,11 @@ _COMMANDS: dict[str, tuple[Options, Command]] = {
 
 
 def run(name: str, arguments: Sequence[str]) -> int:
-    """Run a command, and return its exit code."""
+    """Run a command, and return its exit code.
+
+    Raises:
+        BrokenPipeError: if nobody reads the output to its end.
+    """
     add_options, command = _COMMANDS[name]
     parser = _parser(name)
     add_options(parser)
@@ -43,10 +47,9 @@ def run(name: str, arguments: Sequence[str]) -> int:
     except (HeadraceError, KeyboardInterrupt) as error:
         return complain(error, options.json)
     except BrokenPipeError:
-        _discard_output()
-        return PIPE_CLOSED
+        raise
     except OSError as error:
-        _discard_output()
+        discard_output()
         return complain(error, options.json)
 
 
@@ -61,11 +64,3 @@ def _parser(name: str) -> argparse.ArgumentParser:
         # Otherwise `--key SECRET` would be `--key-file`.
         allow_abbrev=False,
     )
-
-
-def _discard_output() -> None:
-    """Let the output that is still to be written go nowhere: Python would complain at its end."""
-    if sys.__stdout__ is not None:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.__stdout__.fileno())
-        os.close(nowhere)

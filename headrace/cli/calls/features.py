@@ -70,6 +70,24 @@ class Features:
                 raise
             return cls(None)
 
+    @property
+    def names(self) -> str:
+        """The names of the features, the first of many."""
+        more = ", …" if len(self._by_name) > SHOWN_NAMES else ""
+        return ", ".join([*self._by_name][:SHOWN_NAMES]) + more
+
+    def check_header(self, line: list[str]) -> None:
+        """Check the first line of a table.
+
+        Raises:
+            WrongArgument: if features are known, and it names none of them.
+        """
+        if self._by_name and line and not self._by_name.keys() & set(line):
+            raise WrongArgument(
+                f"the first line must name the features, with commas between them, and it is {_shown(','.join(line))}; "
+                f"the model has {self.names}"
+            )
+
     def cell(self, text: str) -> tuple[str, str]:
         """Split `name=value`; a name may have a `=` itself, if it is that of a feature.
 
@@ -139,9 +157,7 @@ class Features:
             return
         feature = self._by_name.get(name)
         if feature is None:
-            names = [*self._by_name]
-            more = ", …" if len(names) > SHOWN_NAMES else ""
-            raise WrongValue(f"the model has no such feature; it has {', '.join(names[:SHOWN_NAMES])}{more}")
+            raise WrongValue(f"the model has no such feature; it has {self.names}")
         if value is None:
             if not feature.nullable:
                 raise WrongValue("it is missing, and the model takes no missing values here")

@@ -7,10 +7,10 @@ from typing import Any
 from headrace.cli.calls.output import as_json
 from headrace.client import errors
 from headrace.errors import HeadraceError
-from headrace.terminal import one_line, reason
+from headrace.terminal import PIPE_CLOSED, one_line, reason
 
 FAILED, WRONG, UNAUTHORIZED, REFUSED, LATE, JOB_FAILED, JOB_ENDED = range(1, 8)
-INTERRUPTED, PIPE_CLOSED = 130, 141
+INTERRUPTED = 130
 
 EXIT_CODES = {
     0: "success",

@@ -133,6 +133,7 @@ def _csv(content: bytes, features: Features) -> Iterator[Row]:
     number = 0
     try:
         names = next(table, [])
+        features.check_header(names)
         for cells in table:
             if not cells:
                 continue

@@ -13,6 +13,7 @@ from headrace.card.charts import histogram
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
 from headrace.page.drawing import short
+from headrace.page.public_card import public_card
 from tests.support.estimators import CASES
 from tests.support.exported import Exported
 from tests.support.html_pages import checked
@@ -131,3 +132,15 @@ def test_shares_are_those_of_the_rows_and_not_smoothed(store: ModelStore) -> Non
 
     assert "other: 0" not in text and "Oslo: 75.00%" in text and "Lyon: 25.00%" in text
     assert "yes: 100.00%" in text and "no: 0.00%" in text
+
+
+def test_some_of_the_training_rows_do_not_tell_their_number(store: ModelStore) -> None:
+    model = LogisticRegression().fit([[0.0], [1.0]], ["no", "yes"])
+    manifest = export(model, [[0.0], [1.0]], name="m", store=store, complete=False).manifest
+
+    text = checked(page(store, manifest)).text
+
+    assert manifest.training_rows is None
+    assert "Training rows" not in text and "Predictions for some of the training rows" in text
+    assert "no: 50.00%" in text, "the shares are those of the two rows"
+    assert "Training rows" not in checked(public_card(manifest, "http://gateway/models/m")).text

@@ -78,6 +78,15 @@ def test_without_a_version_the_latest_is_shown(filled: ModelStore, capsys: Captu
     assert capsys.readouterr().out.startswith("iris v3 (latest)\n")
 
 
+def test_an_unknown_number_of_training_rows_is_said(store: ModelStore, capsys: Captured) -> None:
+    add(store, "v1", training_rows=None)
+
+    assert run("list") == run("show", "iris", "v1") == 0
+    output = capsys.readouterr().out
+    assert "rows unknown number in training; as " in " ".join(output.split())
+    assert "None" not in output
+
+
 def test_texts_and_missing_values_are_shown(store: ModelStore, capsys: Captured) -> None:
     categories = [f"c{number}" for number in range(9)]
     reference = {"bins": ["c0", "other", "missing"], "ratios": [0.5, 0.25, 0.25]}

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,23 @@ def test_what_is_not_possible_is_one_line_of_complaint(
     assert output == ""
     assert errors.startswith("headrace: ") and errors.count("\n") == 1
     assert (filled.aliases("iris"), filled.versions("iris")) == before
+
+
+def test_an_output_that_nobody_reads_ends_a_command_quietly(filled: ModelStore) -> None:
+    program = [sys.executable, "-m", "headrace", "list"]
+    environment = {**os.environ, "MODEL_STORE": filled.root}
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "wb") as pipe:  # noqa: PTH123 - a descriptor
+        unread = subprocess.run(
+            program, stdout=pipe, stderr=subprocess.PIPE, cwd=REPOSITORY, env=environment, check=False
+        )
+    closed = subprocess.run(
+        ["sh", "-c", '"$@" >&-', "sh", *program], capture_output=True, cwd=REPOSITORY, env=environment, check=False
+    )
+
+    assert (unread.returncode, unread.stderr) == (141, b"")
+    assert (closed.returncode, closed.stdout, closed.stderr) == (0, b"", b"")
 
 
 def test_ctrl_c_ends_a_command_with_one_line(

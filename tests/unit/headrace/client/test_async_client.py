@@ -48,6 +48,11 @@ def test_the_twins_have_the_same_methods_with_the_same_arguments(twin: type, ori
     assert len(methods(twin)) >= 4
 
 
+def test_a_deadline_that_is_no_number_of_seconds_is_refused() -> None:
+    with pytest.raises(errors.ClientMisused, match=r"^deadline is a number of seconds above 0"):
+        run(client_of(Gateway()).predict(ROW, deadline="2 s"))  # type: ignore[arg-type]
+
+
 def test_rows_are_predicted() -> None:
     gateway = Gateway(httpx.Response(200, json={"predictions": [1, 2]}))
 

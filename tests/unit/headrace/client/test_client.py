@@ -1,4 +1,5 @@
 import json
+import math
 from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
@@ -69,6 +70,23 @@ def test_a_deadline_beyond_the_timeout_extends_it() -> None:
     gateway.client(timeout=2.0).predict({"x": 1.0}, deadline=20.0)
 
     assert gateway.requests[0].extensions["timeout"]["read"] == 21.0
+
+
+@pytest.mark.parametrize("seconds", ["2 s", "2", 0, -1.0, math.nan, math.inf, 10**400])
+def test_a_time_that_is_no_number_of_seconds_is_refused_before_anything_is_sent(seconds: Any) -> None:
+    gateway = Gateway()
+
+    with pytest.raises(errors.ClientMisused, match=r"^deadline is a number of seconds above 0, at most 1,000,000, and"):
+        gateway.client().predict({"x": 1.0}, deadline=seconds)
+    with pytest.raises(errors.ClientMisused, match=r"^timeout is a number of seconds above 0, at most 1,000,000, and"):
+        gateway.client(timeout=seconds)
+    assert gateway.requests == []
+
+
+@pytest.mark.parametrize("timeout", ["2 s", math.nan])
+def test_a_job_is_not_waited_for_without_a_number_of_seconds(timeout: Any) -> None:
+    with pytest.raises(errors.ClientMisused, match=r"^timeout is a number of seconds or None, and not"):
+        Gateway().client().job("j1").result(timeout)
 
 
 def test_a_version_without_a_model_is_refused() -> None:

@@ -120,18 +120,33 @@ ERRORS = [
     b'{"errors":[%s]}' % b",".join([b"{}"] * 2000),
     b'{"job":[]}',
 ]
-STATUSES = [101, 199, 300, 304, 307, 400, 410, 422, 429, 500, 503, 599, 999]
+STATUSES = [101, 199, 300, 304, 307, 400, 422, 429, 500, 503, 599, 999]
 
 
 @pytest.mark.parametrize(
     ("call", "status", "body"),
     [
-        *(("result", status, body) for status in (410, 422, 503) for body in ERRORS),
+        *(("result", status, body) for status in (422, 503) for body in ERRORS),
         *((call, status, b"{}") for call in CALLS for status in STATUSES),
     ],
 )
 def test_an_error_of_any_form_is_a_problem(call: str, status: int, body: bytes) -> None:
     with pytest.raises(ProblemError) as caught:
+        CALLS[call](answering(httpx.Response(status, content=body)))
+
+    assert caught.value.status == status
+    assert_readable(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "status", "body"),
+    [
+        *(("result", status, body) for status in (404, 410) for body in (*ERRORS, b'{"type":"about:blank"}')),
+        *((call, 404, body) for call in CALLS for body in (b"<html>", b'{"detail":"Not Found"}')),
+    ],
+)
+def test_a_missing_page_of_another_server_is_no_missing_model_or_job(call: str, status: int, body: bytes) -> None:
+    with pytest.raises(errors.UnusableAnswer, match=rf"^the answer \({status}\) is not a gateway's: ") as caught:
         CALLS[call](answering(httpx.Response(status, content=body)))
 
     assert caught.value.status == status

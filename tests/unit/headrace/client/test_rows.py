@@ -90,13 +90,13 @@ def test_numbers_and_times_are_json() -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([ROWS[0], np.zeros((2, 2))], "row 1 is of type ndarray: a row is a mapping of feature names to values"),
+        ([ROWS[0], np.zeros((2, 2))], "row 1 is of type ndarray: .*, or a row is a mapping of feature names to values"),
         ([{1.0, 2.0}], "row 0 is of type set: "),
         ([[1.0, 2.0], [1.0]], "row 1 has 1 value, and the model has 2 features; or "),
         (np.zeros((1, 3)), "row 0 has 3 values, and the model has 2 features; or "),
         (np.zeros((2, 2, 2)), "the rows are an array of 3 dimensions: several rows are one of 2; "),
         (np.array(1.0), "the rows are an array of 0 dimensions: "),
-        ([1.0], "row 0 is of type float: "),
+        ([1.0, 2.0], r"row 0 is of type float: in a list of rows each is a list of its values, as in \[\[42\.0"),
         ("age=42", "the rows are of type str: "),
         (b"{}", "the rows are of type bytes: "),
         (42, "the rows are of type int: "),

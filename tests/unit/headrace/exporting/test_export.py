@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from headrace import export
 from headrace.errors import ModelError, ModelNotFound
@@ -337,3 +338,18 @@ def test_an_empty_name_of_the_store_is_refused(
         export(fitted, iris.rows, name="iris")
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_few_rows_are_predicted_by_one_thread(
+    store: ModelStore, fitted: LogisticRegression, iris: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def threads() -> set[int]:
+        return {each["num_threads"] for each in threadpool_info() if each["user_api"] == "openmp"}
+
+    counted: list[set[int]] = []
+    monkeypatch.setattr("headrace.exporting.exporter.check_independence", lambda *_: counted.append(threads()))
+
+    with threadpool_limits(2, user_api="openmp"):
+        add(store, fitted, iris.rows)
+        assert threads() == {2}
+    assert counted and all(each == {1} for each in counted)

@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,14 @@ def test_a_model_is_imported_with_its_input_example(
             imported(models, folder)
         trusted = tuple(str(refused.value).partition("holds ")[2].partition(", not in")[0].split(", "))
 
-    manifest = imported(models, folder, trusted=trusted).manifest
+    exported = imported(models, folder, trusted=trusted)
 
     # Workers need no setting for it.
+    manifest = exported.manifest
     assert verify(models, manifest) > 0
-    assert manifest.training_rows == len(manifest.samples) == 20
+    assert len(manifest.samples) == 20
+    assert manifest.training_rows is None, "an input example does not tell it"
+    assert "of the input example, too few rows to notice drift" in notices_of(exported, ImportRules())[-1]
 
 
 def test_types_and_gaps_come_from_signature_and_rows(models: ModelStore, tmp_path: Path) -> None:
@@ -77,7 +81,8 @@ def test_types_and_gaps_come_from_signature_and_rows(models: ModelStore, tmp_pat
     assert (features["city"].type, features["city"].nullable) == ("string", True)
     assert exported.manifest.training_rows == len(rows)
     assert not notices_of(exported, ImportRules(data=data))
-    assert "too few to notice drift" in notices_of(exported, ImportRules())[0]
+    few = replace(exported, manifest=exported.manifest.model_copy(update={"training_rows": 99}))
+    assert "of 99 rows, too few rows to notice drift" in notices_of(few, ImportRules(data=data))[0]
 
 
 def test_a_target_is_no_feature(models: ModelStore, folder: Path, tmp_path: Path) -> None:

@@ -124,6 +124,12 @@ def test_the_references_are_gauges(worker: WorkerMetrics, template: Manifest) ->
     assert values(worker.training_rows) == {(): template.training_rows}
 
 
+def test_an_unknown_number_of_training_rows_is_0(worker: WorkerMetrics, template: Manifest) -> None:
+    metrics_of(worker, template.model_copy(update={"training_rows": None}))
+
+    assert values(worker.training_rows) == {(): 0}
+
+
 def _classes(classes: list[Any], name: str = "prediction") -> Output:
     reference = Reference(bins=list(map(str, classes)), ratios=[1 / len(classes)] * len(classes))
     return Output(name=name, kind="class", classes=classes, reference=reference)

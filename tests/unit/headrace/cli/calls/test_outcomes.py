@@ -53,6 +53,13 @@ def test_the_seconds_to_wait_are_a_member_too(gateway: FakeGateway, capsys: Capt
     assert (document["type"], document["status"], document["retry_after"]) == ("about:blank", 503, 7.0)
 
 
+def test_a_missing_page_of_another_server_is_no_unknown_model(gateway: FakeGateway, capsys: Captured) -> None:
+    gateway.answers["GET /models"] = lambda _: httpx.Response(404, content=b"<html>")
+
+    assert run("models") == 1
+    assert capsys.readouterr().err.startswith("headrace: the answer (404) is not a gateway's: ")
+
+
 def test_an_error_without_an_answer_is_a_problem_too(gateway: FakeGateway, capsys: Captured) -> None:
     def lose(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")

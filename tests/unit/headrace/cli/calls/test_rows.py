@@ -36,6 +36,16 @@ def test_options_may_stand_between_the_words(gateway: FakeGateway) -> None:
     assert gateway.sent == [ROW]
 
 
+@pytest.mark.parametrize("seconds", ["0.0001", "0", "nan", "2s", "1e7"])
+def test_a_deadline_that_no_gateway_takes_is_a_wrong_argument(seconds: str, capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run("predict", "churn", *CELLS, "--deadline", seconds)
+
+    assert caught.value.code == 2
+    asked = "argument --deadline: a number of seconds from 0.001 to 1000000, and not"
+    assert f"{asked} {seconds!r}" in capsys.readouterr().err
+
+
 def test_without_a_name_the_types_are_those_of_the_default_model(gateway: FakeGateway) -> None:
     assert run("predict", "city=5", "paid=true") == 0
 
@@ -109,6 +119,7 @@ def test_the_standard_input_is_a_file(gateway: FakeGateway, monkeypatch: pytest.
 
 
 HEAD = "age,city,paid\n1,Bern,true\n"
+HEADER = "the first line must name the features, with commas between them, and it is"
 
 
 @pytest.mark.parametrize(
@@ -128,11 +139,10 @@ HEAD = "age,city,paid\n1,Bern,true\n"
         ("csv", f'{HEAD}1,"Bern,true\n', "row 2: the CSV can't be read: "),
         ("csv", f"{HEAD}1,{'x' * 140_000},true\n", "row 2: the CSV can't be read: "),
         ("csv", "age,age,paid\n1,1,true\n", "row 1 has 'age' twice"),
-        (
-            "csv",
-            "age;city;paid\n1;Bern;true\n",
-            "row 1, column 'age;city;paid': the model has no such feature; it has ",
-        ),
+        ("csv", "age,town\n1,2\n", "row 1, column 'town': the model has no such feature; it has age, city, paid"),
+        ("csv", "age;city;paid\n1;Bern;true\n", f"{HEADER} 'age;city;paid'; the model has age, city, paid\n"),
+        ("csv", "42,Bern,true\n", f"{HEADER} '42,Bern,true'; the model has age, city, paid\n"),
+        ("csv", "42,Bern,true\n" * 2, f"{HEADER} '42,Bern,true'; the model has age, city, paid\n"),
         ("csv", "age,city\n1,Bern\n", "row 1, column 'paid': it has no value"),
         ("csv", "age,city,paid\n", "- has no rows"),
         ("csv", "", "- has no rows"),

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 from typing import Any
 
+import orjson
 from pydantic import ValidationError
 from pydantic_core import CoreSchema, SchemaValidator, core_schema, from_json
 
@@ -90,6 +91,26 @@ class RowExaminer:
         if mistakes:
             raise _invalid(mistakes)
         return rows
+
+
+def parse_json(body: bytes) -> Any:
+    """Return the value of JSON in which NaN is null: Python's clients write it for missing numbers.
+
+    Raises:
+        InvalidJson: if it is not JSON.
+    """
+    try:
+        return orjson.loads(body)
+    except ValueError:
+        return _nulls_for_nan(_parsed(body))
+
+
+def _nulls_for_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _nulls_for_nan(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [*map(_nulls_for_nan, value)]
+    return None if value != value else value
 
 
 def _parsed(body: bytes) -> Any:

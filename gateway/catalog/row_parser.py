@@ -175,7 +175,7 @@ class RowParser:
             raise NeedsTurn
         try:
             rows = self._in_order([tuple(columns.get(name, [None] * n_rows)) for name in self._longest])
-        except TypeError:
+        except (TypeError, OverflowError):
             rows = None
         if rows is None or not columns.keys() <= self._names:
             values = ({name: column[at] for name, column in columns.items()} for at in range(n_rows))

@@ -101,13 +101,13 @@ def _array(tensor: Tensor) -> "array[float] | None":
         return None
     if isinstance(values, array) and values.typecode == "d":
         return values
-    with suppress(TypeError):
+    with suppress(TypeError, OverflowError):
         return array("d", values)
     return None
 
 
 def _nulls_for_nan(values: Sequence[Any]) -> Sequence[Any]:
-    """Return values with None in the place of NaN, which only bytes can have."""
+    """Return values with None in the place of NaN, which bytes can have."""
     if isinstance(values, list) or (isinstance(values, array) and values.typecode not in "fd"):
         return values
     return [None if value != value else value for value in values]

@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
-from gateway.errors import InvalidJson, InvalidTensors
+from gateway.catalog.row_examiner import parse_json
+from gateway.errors import InvalidTensors
 from gateway.oip.datatypes import DATATYPES, values_in_bytes, values_of
 
 NAME_MAX_CHARACTERS = 256
@@ -84,10 +83,7 @@ def read_request(
         n_json = int(json_bytes)
     text = body[:n_json]
     check_parts(text)
-    try:
-        content = orjson.loads(text)
-    except ValueError as error:
-        raise InvalidJson(f"Invalid JSON: {error}") from None
+    content = parse_json(text)
     if not isinstance(content, dict):
         raise InvalidTensors("an inference request is an object")
     tensors = _BodyReader(memoryview(body)[n_json:], values_max)

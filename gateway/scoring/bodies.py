@@ -7,10 +7,9 @@ TensorFlow Serving has `instances`. A row is an object, or a list of values in f
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import orjson
-
+from gateway.catalog.row_examiner import parse_json
 from gateway.catalog.row_parser import RowParser
-from gateway.errors import InvalidJson, InvalidRows
+from gateway.errors import InvalidRows
 from headrace.models.manifest import Feature
 from shared.queue.contract import Row
 
@@ -36,10 +35,7 @@ def read_json(body: bytes, features: Sequence[Feature], parser: RowParser, forms
         InvalidRows: if it does not hold rows of the model.
     """
     parser.parts_limit.check(body)
-    try:
-        content = orjson.loads(body)
-    except ValueError as error:
-        raise InvalidJson(f"Invalid JSON: {error}") from None
+    content = parse_json(body)
     given = [name for name in forms if name in content] if isinstance(content, dict) else []
     if len(given) != 1 or content.keys() - IGNORED != {*given}:
         raise _mistake([], f"Input should be an object with one of: {', '.join(forms)}")

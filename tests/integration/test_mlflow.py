@@ -1,6 +1,7 @@
 """Models come from a real MLflow server, and clients of MLflow and KServe, unchanged, get what the estimators say."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from tests.integration.test_open_inference import assert_answers, columns_of
 from tests.support.exported import Exported, fitted, model_name
 from tests.support.exported import exported as exported
 from tests.support.mlflow_environment import call, mlflow_server, why_no_mlflow
-from tests.support.processes import PATIENCE_SECONDS, Process, python, wait_for
+from tests.support.processes import PATIENCE_SECONDS, Process, free_port, python, wait_for
 from tests.support.requirements import require
 from tests.support.signing import signing_key
 from tests.support.stack import Stack
 
 NUMBERS, GAPS, MIXED, PROSE = "naive bayes", "boosting with gaps", "mixed frame", "prose"
+SEVERAL = ("several numbers", "several classes")
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -129,10 +131,13 @@ def test_the_follower_signs_what_it_imports_and_nothing_else(
 def test_the_clients_of_mlflow_and_kserve_work_unchanged(
     exported: Exported, new_stack: NewStack, tmp_path: Path
 ) -> None:
+    cases = (MIXED, NUMBERS, GAPS, PROSE, *SEVERAL)
     requests: list[dict[str, Any]] = []
-    for name in (NUMBERS, GAPS, MIXED, PROSE):
+    frames: dict[str, dict[str, Any]] = {}
+    for name in cases:
         store, manifest = exported(name)
         instances = as_json(some_rows(fitted(name)), [each.name for each in manifest.features])
+        frames[name] = {"columns": [*instances[0]], "data": [[*row.values()] for row in instances]}
         requests += [
             {
                 "case": name,
@@ -145,15 +150,24 @@ def test_the_clients_of_mlflow_and_kserve_work_unchanged(
             for version in ("", "v1", "latest")
             for binary in ([False, True] if name == NUMBERS else [False])
         ]
-    # The default model is the one that MLflow's client can ask.
+    assert any(None in row for row in frames[MIXED]["data"])
     stack = new_stack(Path(store.root), DEFAULT_MODEL=model_name(MIXED)).start()
-    mixed = next(each["instances"] for each in requests if each["case"] == MIXED)
-    assert any(None in row.values() for row in mixed)
-    frame = {"columns": [*mixed[0]], "data": [[*row.values()] for row in mixed]}
+    frames[MIXED]["url"] = stack.url
+    with ExitStack() as gateways:
+        # The default model of a gateway is the one that MLflow's client can ask.
+        for name in cases[1:]:
+            port = free_port()
+            settings = {"GATEWAY_PORT": str(port), "DEFAULT_MODEL": model_name(name)}
+            environment = {**stack.gateway.environment, **settings}
+            gateway = Process(f"gateway-{port}", python("gateway"), environment, tmp_path)
+            gateways.callback(gateway.stop)
+            gateway.start()
+            frames[name]["url"] = f"http://127.0.0.1:{port}"
+        asked = {"url": stack.url, "mlflow": list(frames.values()), "kserve": requests}
+        by_mlflow, by_kserve = call("other_callers", asked, tmp_path)
 
-    by_mlflow, by_kserve = call("other_callers", {"url": stack.url, "mlflow": frame, "kserve": requests}, tmp_path)
-
-    assert_same(by_mlflow, fitted(MIXED).estimator.predict(some_rows(fitted(MIXED))))
+    for name, predictions in zip(frames, by_mlflow, strict=True):
+        assert_same(predictions, fitted(name).estimator.predict(some_rows(fitted(name))))
     assert len(by_kserve) == len(requests)
     for request, (outputs, predictions) in zip(requests, by_kserve, strict=True):
         each, rows = fitted(request["case"]), some_rows(fitted(request["case"]))
@@ -163,4 +177,5 @@ def test_the_clients_of_mlflow_and_kserve_work_unchanged(
 
 
 def _array(values: list[Any]) -> Any:
-    return np.array(values, dtype=object if isinstance(values[0], str) else None)
+    array = np.array(values)
+    return array.astype(object) if array.dtype.kind == "U" else array

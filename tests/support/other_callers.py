@@ -1,8 +1,9 @@
 """Program that sends rows with the clients of MLflow and KServe, in their environment.
 
-It reads from standard input, in JSON: `url`, `mlflow` with `columns` and `data` of a frame for the default model, and
-`kserve`, a list of `model`, `version`, `inputs` as tensors of protocol 2, `binary`, and `instances` for protocol 1.
-It writes the predictions of MLflow's client, and of each request of KServe's those of both protocols.
+It reads from standard input, in JSON: `mlflow`, a list of frames with `columns` and `data` and the `url` of a gateway
+whose default model gets them; `kserve`, a list of `model`, `version`, `inputs` as tensors of protocol 2, `binary`, and
+`instances` for protocol 1, and their `url`. It writes the predictions for each frame, and of each request of KServe's
+those of both protocols.
 """
 
 import asyncio
@@ -16,14 +17,15 @@ from kserve import InferenceRESTClient, InferInput, InferRequest, RESTConfig
 from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 
 
-def answers_of_mlflow(url: str, frame: dict[str, Any]) -> list[Any]:
-    """Return the predictions for a data frame."""
-    host, _, port = url.rpartition(":")
+def answers_of_mlflow(frame: dict[str, Any]) -> list[Any]:
+    """Return the predictions for a data frame: a value for each row, or an object of several outputs."""
+    host, _, port = frame["url"].rpartition(":")
     client = ScoringServerClient(host.removeprefix("http://"), int(port))
     client.wait_server_ready(timeout=60)
     answer = client.invoke(pd.DataFrame(frame["data"], columns=frame["columns"]))
-    predictions: list[Any] = answer.get_predictions()[0].tolist()
-    return predictions
+    predictions: pd.DataFrame = answer.get_predictions()
+    found: list[Any] = predictions[0].tolist() if len(predictions.columns) == 1 else predictions.to_dict("records")
+    return found
 
 
 def inputs_of(request: dict[str, Any]) -> list[InferInput]:
@@ -62,7 +64,7 @@ def plain(value: Any) -> Any:
 if __name__ == "__main__":
     asked = json.load(sys.stdin)
     answers = [
-        answers_of_mlflow(asked["url"], asked["mlflow"]),
+        [answers_of_mlflow(each) for each in asked["mlflow"]],
         asyncio.run(answers_of_kserve(asked["url"], asked["kserve"])),
     ]
     print("\n" + json.dumps(answers, default=plain))

@@ -9,7 +9,7 @@ import pytest
 from gateway.catalog.row_parser import RowParser
 from gateway.errors import InvalidRows, InvalidTensors
 from gateway.oip.rows import rows_of
-from gateway.oip.tensors import Tensor
+from gateway.oip.tensors import Tensor, read_request
 from headrace.models.manifest import Feature
 from shared.queue.packed_rows import PackedRows
 from tests.support.manifests import feature, flag, mixed, text
@@ -25,6 +25,13 @@ def rows(features: tuple[Feature, ...], *inputs: tuple[str, str, list[int], Any]
     tensors = [Tensor(*each) for each in inputs]
     parser = RowParser(mixed(*features), ROWS_MAX)
     return [*rows_of(tensors, features, parser, ROWS_MAX)]
+
+
+def rows_in_json(two_values: str) -> list[Any]:
+    body = f'{{"inputs": [{{"name": "length", "datatype": "FP64", "shape": [2], "data": [{two_values}]}}]}}'.encode()
+    features = (feature("length", nullable=True),)
+    inputs = read_request(body, None, values_max=2).inputs
+    return [*rows_of(inputs, features, RowParser(mixed(*features), ROWS_MAX), ROWS_MAX)]
 
 
 @pytest.mark.parametrize("values", [[1, 2.5, 3.5, 4], array("d", [1, 2.5, 3.5, 4]), array("f", [1, 2.5, 3.5, 4])])
@@ -52,6 +59,16 @@ def test_missing_values_are_null_or_nan_or_a_tensor_that_is_not_there() -> None:
     assert rows(NUMBERS, ("x", "FP64", [2, 2], array("d", [1, math.nan, 3, 4]))) == expected
     assert rows(NUMBERS, ("length", "FP64", [2], [1.0, 3.0])) == [[1.0, None], [3.0, None]]
     assert rows(MIXED, ("length", "FP64", [1], (1.0,)), ("old", "BOOL", [1], (True,))) == [[1.0, None, True]]
+
+
+def test_nan_in_json_is_missing_as_tritons_client_writes_it() -> None:
+    assert rows_in_json("NaN, 1") == [[None], [1.0]]
+
+
+@pytest.mark.parametrize("number", ["Infinity", "1e999", f"1{'0' * 400}"])
+def test_numbers_beyond_all_bounds_are_mistakes_beside_nan_too(number: str) -> None:
+    with pytest.raises((InvalidRows, InvalidTensors)):
+        rows_in_json(f"NaN, {number}")
 
 
 def test_features_of_all_types_have_tensors_of_their_own() -> None:

@@ -62,6 +62,23 @@ def test_a_row_of_a_single_feature_needs_no_list() -> None:
     assert read({"inputs": [["a"], ["b"]]}, (text("words"),)) == [["a"], ["b"]]
 
 
+def test_nan_is_missing_as_pythons_clients_write_it() -> None:
+    gap = {"columns": ["length", "colour", "old"], "data": [[float("nan"), "NaN", False]]}
+    for content in (
+        {"dataframe_split": gap},
+        {"dataframe_records": [{"length": float("nan"), "colour": "NaN", "old": False}]},
+        {"inputs": {"length": [float("nan")], "colour": ["NaN"], "old": [False]}},
+    ):
+        assert read(content) == [[None, "NaN", False]]
+
+
+@pytest.mark.parametrize("number", ["Infinity", "-Infinity", "1e999", f"1{'0' * 400}"])
+def test_numbers_beyond_all_bounds_are_mistakes_beside_nan_too(number: str) -> None:
+    for cells in (f'NaN, "red", true], [{number}, "red", true', f'{number}, "red", true], [NaN, "red", true'):
+        with pytest.raises(InvalidRows):
+            read(b'{"instances": [[%b]]}' % cells.encode())
+
+
 def test_inputs_may_be_one_row() -> None:
     assert read({"inputs": RECORDS[0]}) == EXPECTED[:1]
 
@@ -104,7 +121,9 @@ def test_mistakes_are_named_by_their_places(content: Any, path: tuple[Any, ...])
     assert tuple(refused.value.mistakes[0][0]) == path
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"instances": [NaN]}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"\xff", b'{"instances": [Nan]}', b'{"instances": [NaN]', b'[NaN, "\\ud800"]']
+)
 def test_other_bytes_are_no_json(body: bytes) -> None:
     with pytest.raises(InvalidJson):
         read(body)

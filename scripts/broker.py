@@ -4,13 +4,13 @@ import asyncio
 import shutil
 from urllib.parse import urlsplit
 
-from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
 
 from scripts.ports import Port
 from scripts.refusal import Refusal
+from shared.master import connect
 
 TIMEOUT_SECONDS = 3.0
 PATIENCE_SECONDS = 60.0
@@ -35,7 +35,7 @@ def redacted(url: str) -> str:
 def why_unreachable(url: str) -> str | None:
     """Return the reason why no Redis answers at a URL; None if one does."""
     try:
-        client = Redis.from_url(
+        client = connect(
             url,
             socket_connect_timeout=TIMEOUT_SECONDS,
             socket_timeout=TIMEOUT_SECONDS,

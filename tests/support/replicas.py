@@ -53,7 +53,7 @@ class Server:
             found: Any = self.redis.info("replication")
         except redis.RedisError:
             return False
-        return found.get("master_port") == master.port and found.get("master_link_status") == "up"
+        return (found.get("master_port"), found.get("master_link_status")) == (master.port, "up")
 
     def silence_replicas(self) -> None:
         """Let none of its replicas receive anything more, with both ends of their connections unaware."""
@@ -114,6 +114,13 @@ class ReplicatedStack(Stack):
             sentinel.start()
         wait_for("the replica is up to date", lambda: replica.follows(master), patience_seconds)
         wait_for("the Sentinels know all", self._all_is_known, patience_seconds)
+
+    def fail_over(self) -> None:
+        """Have the Sentinels make the replica the master, and the master a replica."""
+        master = self.master
+        with redis.Redis(port=self._sentinel_ports[0], socket_timeout=2) as sentinel:
+            sentinel.execute_command("SENTINEL FAILOVER", MASTER_NAME)
+        wait_for("the replica is the master", lambda: self.master is not master)
 
     def mend_broker(self) -> None:
         """Start what was killed, and wait until there are a master and a replica again."""

@@ -185,7 +185,7 @@ def test_submissions_that_arrive_while_redis_works_wait_for_each_other(
             async def slowly(keys: list[str], args: list[Any]) -> Any:
                 jobs_per_call.append((len(keys) - 3) // 2)
                 await go_on.wait()
-                return await submit(keys=keys, args=args)
+                return await submit(keys, args)
 
             monkeypatch.setattr(at.jobs, "_submit_script", slowly)
             callers = [asyncio.create_task(at.submit())]

@@ -4,8 +4,10 @@ redis-py's own classes for Sentinel leave a replica only where there are Sentine
 another server needs the same.
 """
 
-from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from functools import cache
+from time import monotonic
+from typing import Any, NoReturn
 
 import redis
 from redis.backoff import NoBackoff
@@ -19,6 +21,12 @@ SENTINEL_SECONDS = 0.5
 """Time to connect to a Sentinel, and time to wait for its answer."""
 
 DEMOTED = "the server is a replica now"
+
+CHECK_SECONDS = 1.0
+"""Time after which a connection in use asks again where the master is."""
+
+PAUSE_SECONDS = 5.0
+"""Time without such checks after a Sentinel that was of no help: its answer was waited for."""
 
 Address = tuple[str, int]
 
@@ -73,6 +81,8 @@ class Locator:
 
     def __init__(self, sentinels: Sentinels) -> None:
         self._order = SentinelOrder(sentinels)
+        self._address: Address | None = None
+        self._check_at = 0.0
 
     def __call__(self) -> Address:
         """Ask the Sentinels one after another.
@@ -83,15 +93,36 @@ class Locator:
         last: Exception | None = None
         for url in self._order.all():
             try:
-                with redis.Redis.from_url(url, **sentinel_options(Retry(NoBackoff(), 0))) as sentinel:
-                    address = live_master(sentinel.sentinel_master(self._order.master_name))
+                if (address := self._ask(url)) is not None:
+                    return address
             except (RedisError, OSError) as error:
                 last = error
-            else:
-                if address is not None:
-                    self._order.put_first(url)
-                    return address
         raise self._order.no_master(last)
+
+    def has_left(self, address: Address) -> bool:
+        """Tell whether the master is at another address, as one Sentinel says; asked once in CHECK_SECONDS.
+
+        Sentinels make a replica of an old master that lives only after some ten seconds, and it takes writes until then.
+        """
+        if monotonic() >= self._check_at:
+            self._check_at = monotonic() + PAUSE_SECONDS
+            with suppress(RedisError, OSError):
+                self._ask(self._order.all()[0])
+        return self._address not in (None, address)
+
+    def _ask(self, url: str) -> Address | None:
+        # Asked last by the next call, unless it helps.
+        self._order.put_last(url)
+        with redis.Redis.from_url(url, **sentinel_options(Retry(NoBackoff(), 0))) as sentinel:
+            address = live_master(sentinel.sentinel_master(self._order.master_name))
+        if address is not None:
+            self._order.put_first(url)
+            self._address, self._check_at = address, monotonic() + CHECK_SECONDS
+        return address
+
+
+locator = cache(Locator)
+"""Return the one Locator of a process for some Sentinels."""
 
 
 def sentinel_options(retry: Any) -> dict[str, Any]:
@@ -100,20 +131,24 @@ def sentinel_options(retry: Any) -> dict[str, Any]:
 
 
 class _ToMaster:
-    """Mixin of a connection that asks where the master is, and breaks when the server is none any more."""
+    """Mixin of a connection that asks where the master is, and breaks when its server is none any more."""
 
-    host: str
-    port: int
-    is_connected: bool
-
-    def __init__(self, *args: Any, locate: Callable[[], Address] | None = None, **options: Any) -> None:
+    def __init__(self, *args: Any, locate: Locator | None = None, **options: Any) -> None:
         super().__init__(*args, **options)
         self._locate = locate
 
     def connect_check_health(self, *args: Any, **options: Any) -> None:
-        if self._locate is not None and not self.is_connected:
-            self.host, self.port = self._locate()
+        connection: Any = self
+        if self._locate is not None and not connection.is_connected:
+            connection.host, connection.port = self._locate()
         super().connect_check_health(*args, **options)  # type: ignore[misc]
+
+    def send_packed_command(self, *args: Any, **options: Any) -> None:
+        connection: Any = self
+        if self._locate is not None and connection.is_connected:
+            if self._locate.has_left((connection.host, connection.port)):
+                self._break()
+        super().send_packed_command(*args, **options)  # type: ignore[misc]
 
     def read_response(self, *args: Any, **options: Any) -> Any:
         try:
@@ -121,8 +156,11 @@ class _ToMaster:
         except ResponseError as error:
             if not is_demoted(error):
                 raise
-            self.disconnect()  # type: ignore[attr-defined]
-            raise Lost(DEMOTED) from None
+            self._break()
+
+    def _break(self) -> NoReturn:
+        self.disconnect()  # type: ignore[attr-defined]
+        raise Lost(DEMOTED) from None
 
 
 class MasterConnection(_ToMaster, redis.Connection):
@@ -140,5 +178,5 @@ def connect(redis_url: str, **options: Any) -> redis.Redis:
     with_tls = issubclass(pool.connection_class, redis.SSLConnection)
     pool.connection_class = MasterTlsConnection if with_tls else MasterConnection
     if sentinels is not None:
-        pool.connection_kwargs["locate"] = Locator(sentinels)
+        pool.connection_kwargs["locate"] = locator(sentinels)
     return redis.Redis.from_pool(pool)

@@ -1,5 +1,6 @@
-"""A stack whose broker is a master, a replica of it and three Sentinels, with a proxy before each server."""
+"""A stack whose broker is a master, two replicas of it and three Sentinels, with a proxy before each server."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ class ReplicatedStack(Stack):
     """A stack of which only the Sentinels' addresses are known to gateway and workers."""
 
     def __init__(self, folder: Path, models: Path, server_options: tuple[str, ...] = (), **options: Any) -> None:
-        self.servers = [Server(f"server{number}", folder, [*server_options]) for number in (1, 2)]
+        self.servers = [Server(f"server{number}", folder, [*server_options]) for number in (1, 2, 3)]
         self._sentinel_ports = [free_port() for _ in range(3)]
         self._sentinels = [self._new_sentinel(folder, port) for port in self._sentinel_ports]
         urls = tuple(f"redis://127.0.0.1:{port}/0" for port in self._sentinel_ports)
@@ -98,39 +99,44 @@ class ReplicatedStack(Stack):
         return next(server for server in self.servers if server.port == port)
 
     @property
-    def replica(self) -> Server:
-        """The other server."""
+    def others(self) -> list[Server]:
+        """The other servers."""
         master = self.master
-        return next(server for server in self.servers if server is not master)
+        return [server for server in self.servers if server is not master]
 
     def start_broker(self, patience_seconds: float = 60.0) -> None:
-        """Start servers and Sentinels, and wait until these know of each other and of the replica."""
-        master, replica = self.servers
+        """Start servers and Sentinels, and wait until these know of each other and of the replicas."""
+        master, *replicas = self.servers
         for server in self.servers:
             server.proxy.start()
         master.start()
-        replica.start(master)
+        for replica in replicas:
+            replica.start(master)
         for sentinel in self._sentinels:
             sentinel.start()
-        wait_for("the replica is up to date", lambda: replica.follows(master), patience_seconds)
-        wait_for("the Sentinels know all", self._all_is_known, patience_seconds)
+        self._wait_until_whole(patience_seconds)
 
     def fail_over(self) -> None:
-        """Have the Sentinels make the replica the master, and the master a replica."""
+        """Have the Sentinels make a replica the master, and the master a replica."""
         master = self.master
         with redis.Redis(port=self._sentinel_ports[0], socket_timeout=2) as sentinel:
             sentinel.execute_command("SENTINEL FAILOVER", MASTER_NAME)
-        wait_for("the replica is the master", lambda: self.master is not master)
+        wait_for("a replica is the master", lambda: self.master is not master)
 
     def mend_broker(self) -> None:
-        """Start what was killed, and wait until there are a master and a replica again."""
+        """Start what was killed, and wait until there are a master and its replicas again."""
         for server in self.servers:
             server.proxy.heal()
-        master, other = self.master, self.replica
-        if not other.process.running:
-            other.start(master)
-        wait_for("the other server follows the master", lambda: other.follows(master))
-        wait_for("the Sentinels know all", self._all_is_known)
+        for server in self.others:
+            if not server.process.running:
+                server.start(self.master)
+        self._wait_until_whole()
+
+    def _wait_until_whole(self, patience_seconds: float = 60.0) -> None:
+        wait_for("the Sentinels know all", self._all_is_known, patience_seconds)
+        master = self.master
+        for server in self.others:
+            wait_for("a replica is up to date", partial(server.follows, master), patience_seconds)
 
     def _all_is_known(self) -> bool:
         return all(map(self._is_known_to, self._sentinel_ports))
@@ -143,7 +149,7 @@ class ReplicatedStack(Stack):
         except redis.RedisError:
             return False
         alive = [each for each in replicas if not each["is_sdown"] and not each["is_disconnected"]]
-        return state["flags"] == "master" and state["num-other-sentinels"] == 2 and len(alive) == 1
+        return state["flags"] == "master" and state["num-other-sentinels"] == 2 and len(alive) == 2
 
     def close(self) -> None:
         """Stop everything."""

@@ -14,7 +14,7 @@ from celery.app.amqp import AMQP
 from kombu.transport import redis as kombu_redis
 
 from shared.broker_url import Sentinels
-from shared.master import Locator, MasterConnection, MasterTlsConnection
+from shared.master import MasterConnection, MasterTlsConnection, locator
 from shared.queue.dead_letters import DeadLetter, bury
 from shared.queue.entry import problem
 from worker.consumer.acks import QoS
@@ -133,7 +133,7 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
             raise redis.ConnectionError("the connection is closed")
         parameters = super()._connparams(asynchronous)
         if self.sentinels is not None:
-            parameters["locate"] = Locator(self.sentinels)
+            parameters["locate"] = locator(self.sentinels)
         return parameters
 
     def _bury(self, queue: str, entry: bytes, reason: str) -> None:

@@ -93,8 +93,8 @@ class Services:
         """Turns of large bodies at being parsed, which blocks the event loop: a body of 4 MB for up to 0.3 s."""
         self.answers = AnswerBudget(settings.answers_max_bytes, self.metrics.rejected, OwnerTurns().of)
         self.connections = ConnectionMonitor(settings, self.metrics.rejected)
-        clients = [self.redis, self._publisher, self._reader, self._listener]
-        self._master_watch = MasterWatch(settings.redis_url, clients, self.metrics.master_changes.inc)
+        self._clients = (self.redis, self._publisher, self._reader, self._listener)
+        self._master_watch = MasterWatch(settings.redis_url, self._clients, self.metrics.master_changes.inc)
         self.workers = Workers(self.redis, self.clock)
         self.worker_groups = WorkerGroups(self.workers)
         self.batch_client = BatchClient(self.redis, self._publisher, self._reader, make_celery(settings), self.clock)
@@ -184,7 +184,7 @@ class Services:
         except (RedisError, OSError, asyncio.TimeoutError) as error:
             logger.info("reply stream left to expire: %s", type(error).__name__)
         await self._pubsub.aclose()  # type: ignore[no-untyped-call]
-        for client in (self.redis, self._publisher, self._reader, self._listener):
+        for client in self._clients:
             await client.aclose()
         if self.tracing is not None:
             await asyncio.to_thread(self.tracing.close)

@@ -128,6 +128,21 @@ def for_kombu(url: str) -> tuple[str, dict[str, Any]]:
     return parts._replace(query=rest).geturl(), typed
 
 
+def for_exporter(url: str) -> tuple[str, dict[str, Any]]:
+    """Return a normalized URL, and its options, as kombu's own transports take them; over TLS they ask no Sentinels."""
+    server_url, sentinels = for_server(url)
+    first, options = for_kombu(server_url)
+    if sentinels is None:
+        return first, options
+    parts = urlsplit(first)
+    addresses = [urlsplit(each).netloc.rpartition("@")[2] for each in sentinels.urls]
+    urls = [f"sentinel://{parts.netloc}{parts.path}", *(f"sentinel://{each}{parts.path}" for each in addresses[1:])]
+    own = urlsplit(sentinels.urls[0])
+    credentials = {"username": own.username, "password": own.password}
+    given = {name: unquote(value) for name, value in credentials.items() if value}
+    return ";".join(urls), {**options, "master_name": sentinels.master_name, "sentinel_kwargs": given}
+
+
 def _split(url: str) -> tuple[str, list[SplitResult]]:
     """Return the scheme, and the parts of the URL once for each of its hosts."""
     scheme, _, rest = url.partition("://")

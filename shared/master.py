@@ -102,7 +102,7 @@ class Locator:
     def has_left(self, address: Address) -> bool:
         """Tell whether the master is at another address, as one Sentinel says; asked once in CHECK_SECONDS.
 
-        Sentinels make a replica of an old master that lives only after some ten seconds, and it takes writes until then.
+        Sentinels make a replica of an old master that lives only after some ten seconds; until then it takes writes.
         """
         if monotonic() >= self._check_at:
             self._check_at = monotonic() + PAUSE_SECONDS
@@ -145,9 +145,9 @@ class _ToMaster:
 
     def send_packed_command(self, *args: Any, **options: Any) -> None:
         connection: Any = self
-        if self._locate is not None and connection.is_connected:
-            if self._locate.has_left((connection.host, connection.port)):
-                self._break()
+        locate = self._locate if connection.is_connected else None
+        if locate is not None and locate.has_left((connection.host, connection.port)):
+            self._break()
         super().send_packed_command(*args, **options)  # type: ignore[misc]
 
     def read_response(self, *args: Any, **options: Any) -> Any:

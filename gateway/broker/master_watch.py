@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 class MasterWatch:
     """Watch over the address that Sentinels give for the master; it closes all connections to an old one.
 
-    Sentinels make a replica of an old master that lives only after some ten seconds, and it takes writes until then.
+    Sentinels make a replica of an old master that lives only after some ten seconds; until then it takes writes.
     """
 
     def __init__(self, redis_url: str, clients: Sequence[Redis | RawConnection], count: Callable[[], None]) -> None:

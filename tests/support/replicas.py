@@ -61,6 +61,13 @@ class Server:
         found: Any = self.redis.client_list(_type="replica")
         assert self.proxy.half_open({int(each["addr"].rpartition(":")[2]) for each in found}) == len(found) > 0
 
+    def close(self) -> None:
+        """End it and its proxy."""
+        if self.process.running:
+            self.process.kill()
+        self.redis.close()
+        self.proxy.close()
+
 
 class ReplicatedStack(Stack):
     """A stack of which only the Sentinels' addresses are known to gateway and workers."""
@@ -156,9 +163,8 @@ class ReplicatedStack(Stack):
         try:
             super().close()
         finally:
-            for process in (*self._sentinels, *(server.process for server in self.servers)):
-                if process.running:
-                    process.kill()
+            for sentinel in self._sentinels:
+                if sentinel.running:
+                    sentinel.kill()
             for server in self.servers:
-                server.redis.close()
-                server.proxy.close()
+                server.close()

@@ -50,7 +50,10 @@ def live_master(state: dict[str, Any]) -> Address | None:
 
 
 class SentinelOrder:
-    """The Sentinels in the order in which they are asked: the last one that helped is asked first."""
+    """The Sentinels in the order in which they are asked: the last one that helped is asked first.
+
+    Several threads may use it: each replaces the list and changes none.
+    """
 
     def __init__(self, sentinels: Sentinels) -> None:
         self._urls = [*sentinels.urls]
@@ -62,13 +65,11 @@ class SentinelOrder:
 
     def put_first(self, url: str) -> None:
         """Ask a Sentinel before the others from now on."""
-        self._urls.remove(url)
-        self._urls.insert(0, url)
+        self._urls = [url, *(each for each in self._urls if each != url)]
 
     def put_last(self, url: str) -> None:
         """Ask a Sentinel after the others from now on."""
-        self._urls.remove(url)
-        self._urls.append(url)
+        self._urls = [*(each for each in self._urls if each != url), url]
 
     def no_master(self, error: Exception | None) -> MasterUnknown:
         """Return the error for what all of them said; `error` is the last failure."""

@@ -154,7 +154,7 @@ class FaultProxy:
     async def _accept(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         try:
             broker_reader, broker = await asyncio.open_connection("127.0.0.1", self._to_port)
-        except OSError:
+        except (OSError, asyncio.CancelledError):
             client.transport.abort()
             return
         link = _Link(client, broker)

@@ -57,14 +57,14 @@ def arena(request: pytest.FixtureRequest, new_arena: NewArena) -> Iterator[Arena
 @pytest.mark.parametrize(
     ("how", "replicas_ack"),
     [
-        pytest.param("SIGKILL", "0", id="SIGKILL", marks=whole),
+        *(
+            pytest.param(how, "0", id=how, marks=whole)
+            for how in ("SIGKILL", "SIGSTOP", "cut off", "SENTINEL FAILOVER")
+        ),
         pytest.param("SIGKILL", "1", id="SIGKILL, JOB_REPLICAS_ACK=1"),
-        pytest.param("SIGSTOP", "0", id="SIGSTOP", marks=whole),
         pytest.param("SIGSTOP", "1", id="SIGSTOP, JOB_REPLICAS_ACK=1", marks=whole),
-        pytest.param("cut off", "0", id="cut off", marks=whole),
         pytest.param("cut off", "1", id="cut off, JOB_REPLICAS_ACK=1"),
-        pytest.param("demoted", "0", id="SENTINEL FAILOVER", marks=whole),
-        pytest.param("demoted", "2", id="SENTINEL FAILOVER, JOB_REPLICAS_ACK=2"),
+        pytest.param("SENTINEL FAILOVER", "2", id="SENTINEL FAILOVER, JOB_REPLICAS_ACK=2", marks=whole),
     ],
 )
 @pytest.mark.fault(
@@ -94,7 +94,9 @@ def test_the_master_is_gone(arena: Arena, measure: Measure, remark: Remark, how:
     _remark_losses(arena, remark)
 
 
-@pytest.mark.parametrize("replicas_ack", [pytest.param("0", id="as it is"), pytest.param("1", id="JOB_REPLICAS_ACK=1")])
+@pytest.mark.parametrize(
+    "replicas_ack", [pytest.param("1", id="JOB_REPLICAS_ACK=1"), pytest.param("0", id="as it is", marks=whole)]
+)
 @pytest.mark.fault(
     "replicas receive nothing, then the master is killed",
     "lost is what the dead master alone had acknowledged; with the option nothing is, but 503 not_replicated",

@@ -163,8 +163,8 @@ class ReplicatedStack(Stack):
         try:
             super().close()
         finally:
-            for sentinel in self._sentinels:
-                if sentinel.running:
-                    sentinel.kill()
+            for process in (*self._sentinels, *(server.process for server in self.servers)):
+                if process.running:
+                    process.kill()
             for server in self.servers:
                 server.close()

@@ -10,6 +10,8 @@ from typing import Any
 
 import httpx
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from scripts.broker import find_server
 from shared.master import connect
@@ -83,7 +85,7 @@ class Stack:
         self.metrics_ports: list[int] = []
         self.workers = [self.new_worker() for _ in range(workers)]
         self.http = httpx.Client(base_url=self.url, timeout=60, trust_env=False, limits=LIMITS)
-        self.redis = connect(self.url_of("tester"))
+        self.redis = connect(self.url_of("tester"), retry=Retry(NoBackoff(), 1))
 
     def new_worker(self, **options: str) -> Process:
         """Return one more worker, not started yet."""

@@ -18,6 +18,7 @@ from gateway.web.graceful_stop import DRAIN_SECONDS, END_SECONDS, GatewayProcess
 from gateway.web.http_protocol import HttpProtocol
 from gateway.web.slow_clients import raise_file_limit
 from headrace.errors import HeadraceError
+from shared.broker_check import check_broker
 from shared.observability.logs import set_up_logging
 from shared.settings import load_settings
 
@@ -35,6 +36,7 @@ def main() -> None:
     """Read the settings and run uvicorn."""
     settings = load_settings(GatewaySettings)
     set_up_logging("gateway", settings.log_level, settings.log_format)
+    check_broker(settings.redis_url)
     # Processes that are spawned from here inherit the limit.
     raise_file_limit(settings.connections_max)
     try:

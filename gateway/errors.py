@@ -46,6 +46,16 @@ class BrokerUnavailable(RequestError):
         super().__init__("the queue can't be reached at the moment")
 
 
+class NotReplicated(RequestError):
+    """A write that too few replicas of Redis have confirmed: done, unless the master is lost."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "too few replicas have confirmed this: it holds unless the master is lost; "
+            "send it again with the same Idempotency-Key"
+        )
+
+
 class NoWorker(RequestError):
     """A queue that no worker consumes."""
 

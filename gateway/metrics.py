@@ -27,6 +27,7 @@ REJECTIONS = (
     "connections_full",
     "invalid_http",
     "no_worker",
+    "not_replicated",
     "overloaded",
     "queue_full",
     "quota_exceeded",
@@ -110,6 +111,11 @@ class GatewayMetrics(Collector):
             f"{names.PREFIX}rejections_total",
             "Rejected requests, by reason.",
             ["reason"],
+            registry=own,
+        )
+        self.master_changes = Counter(
+            f"{names.PREFIX}broker_master_changes_total",
+            "Times that Sentinels named another master; 0 without Sentinels.",
             registry=own,
         )
         self._waiting_rows = Gauge(

@@ -14,6 +14,7 @@ from gateway.background import BackgroundLoops
 from gateway.batching.batcher import Batcher
 from gateway.batching.slots import WorkerGroups
 from gateway.broker.batch_client import BatchClient
+from gateway.broker.master_watch import MasterWatch
 from gateway.broker.raw_connection import RawConnection
 from gateway.broker.redis_client import BLOCKING_READ_SECONDS, COMMAND_SECONDS, connect
 from gateway.broker.stats import JobsState, QueueMonitor
@@ -92,6 +93,8 @@ class Services:
         """Turns of large bodies at being parsed, which blocks the event loop: a body of 4 MB for up to 0.3 s."""
         self.answers = AnswerBudget(settings.answers_max_bytes, self.metrics.rejected, OwnerTurns().of)
         self.connections = ConnectionMonitor(settings, self.metrics.rejected)
+        self._clients = (self.redis, self._publisher, self._reader, self._listener)
+        self._master_watch = MasterWatch(settings.redis_url, self._clients, self.metrics.master_changes.inc)
         self.workers = Workers(self.redis, self.clock)
         self.worker_groups = WorkerGroups(self.workers)
         self.batch_client = BatchClient(self.redis, self._publisher, self._reader, make_celery(settings), self.clock)
@@ -159,6 +162,7 @@ class Services:
         if self.tracing is not None:
             self.tracing.start()
         for name, step in {
+            "master": self._master_watch.step,
             "workers": self._workers_step,
             "catalog": self.catalog.step,
             "shadows": self.shadows.step,
@@ -180,7 +184,7 @@ class Services:
         except (RedisError, OSError, asyncio.TimeoutError) as error:
             logger.info("reply stream left to expire: %s", type(error).__name__)
         await self._pubsub.aclose()  # type: ignore[no-untyped-call]
-        for client in (self.redis, self._publisher, self._reader, self._listener):
+        for client in self._clients:
             await client.aclose()
         if self.tracing is not None:
             await asyncio.to_thread(self.tracing.close)

@@ -83,6 +83,9 @@ class GatewaySettings(CommonSettings):
     job_check_seconds: float = Field(default=10.0, gt=0)
     """Time after its last event at which the reconciler checks a job."""
 
+    job_replicas_ack: int = Field(default=0, ge=0, le=10)
+    """Replicas of Redis that must have a job before its 202, within 0.5 s; otherwise 503 `not_replicated`."""
+
     api_keys_file: Path | None = None
     """File of API keys, with lines as `headrace new-key` makes them; without it no request needs a key."""
 

@@ -4,13 +4,14 @@ import asyncio
 import shutil
 from urllib.parse import urlsplit
 
-from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
 
 from scripts.ports import Port
 from scripts.refusal import Refusal
+from shared.broker_check import why_refused
+from shared.master import connect
 
 TIMEOUT_SECONDS = 3.0
 PATIENCE_SECONDS = 60.0
@@ -22,20 +23,22 @@ def redacted(url: str) -> str:
     """Return the URL without its secrets."""
     try:
         parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
+        several = "," in parts.netloc
+        port = f":{parts.port}" if not several and parts.port else ""
     except ValueError:
         return "that URL"
     if "@" in parts.path + parts.query + parts.fragment:
         # The password may hold an unquoted slash; then the rest of it looks like a path.
         return f"{parts.scheme}://***"
     user = "***@" if "@" in parts.netloc else ""
-    return f"{parts.scheme}://{user}{parts.hostname or ''}{port}{parts.path}"
+    hosts = parts.netloc.rpartition("@")[2] if several else f"{parts.hostname or ''}{port}"
+    return f"{parts.scheme}://{user}{hosts}{parts.path}"
 
 
 def why_unreachable(url: str) -> str | None:
     """Return the reason why no Redis answers at a URL; None if one does."""
     try:
-        client = Redis.from_url(
+        client = connect(
             url,
             socket_connect_timeout=TIMEOUT_SECONDS,
             socket_timeout=TIMEOUT_SECONDS,
@@ -56,7 +59,7 @@ def why_unreachable(url: str) -> str | None:
 
 
 def check_reachable(url: str) -> None:
-    """Check that a Redis answers at REDIS_URL.
+    """Check that a Redis that can do the work answers at REDIS_URL.
 
     Raises:
         Refusal: if none does. Its message shows no credentials.
@@ -64,6 +67,8 @@ def check_reachable(url: str) -> None:
     problem = why_unreachable(url)
     if problem:
         raise Refusal(f"no Redis answers at REDIS_URL {redacted(url)}: {problem}")
+    if reason := why_refused(url):
+        raise Refusal(f"REDIS_URL: {reason}")
 
 
 def find_server() -> str:

@@ -9,7 +9,7 @@ from scripts import broker
 from scripts.ports import HOST, Port, read_number
 from scripts.scrape_config import localize
 from scripts.supervisor import Program, read_procfile
-from shared.broker_url import for_kombu
+from shared.broker_url import for_exporter
 
 PROCFILE = Path("Procfile")
 SCRAPE_CONFIG = Path("monitoring/prometheus/prometheus-local.yml")
@@ -90,8 +90,10 @@ class Stack:
 
     def environment(self) -> dict[str, str]:
         """Return the environment variables of all programs."""
-        exporter_url, url_options = for_kombu(self.redis_url)
-        transport_options = [f"{name}={json.dumps(value)}" for name, value in url_options.items()]
+        exporter_url, url_options = for_exporter(self.redis_url)
+        transport_options = [
+            f"{name}={json.dumps(value, separators=(',', ':'))}" for name, value in url_options.items()
+        ]
         return {
             "REDIS_URL": self.redis_url,
             "REDIS_PORT": str(self.ports.broker.number),

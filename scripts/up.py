@@ -73,6 +73,8 @@ def plan(unwanted: Mapping[str, str]) -> Stack:
         left_out["broker"] = "REDIS_URL names another"
         os.environ["REDIS_URL"] = load_settings(CommonSettings).redis_url
         broker.check_reachable(os.environ["REDIS_URL"])
+        if os.environ["REDIS_URL"].startswith("sentinels://"):
+            left_out.setdefault("exporter", "it asks no Sentinels over TLS")
     else:
         os.environ["BROKER_SERVER"] = broker.find_server()
         broker.check_not_foreign(ports.broker)

@@ -26,7 +26,7 @@ class CommonSettings(BaseSettings):
     )
 
     redis_url: str = "redis://127.0.0.1:6379/0"
-    """The broker: `redis://`, or `rediss://` for TLS. One Redis database per deployment."""
+    """The broker: `redis://`, `rediss://` with TLS, `sentinel://` or `sentinels://`. A database per deployment."""
 
     model_store: str = Field(default="models", pattern=r"\S")
     """The model store: a directory or a URL (`file://`, `s3://bucket/prefix`)."""

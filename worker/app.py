@@ -20,6 +20,7 @@ from headrace.errors import ModelError
 from headrace.models.alias import served_alias
 from headrace.models.artifact_cache import ArtifactCache
 from headrace.models.store import ModelStore
+from shared.broker_check import check_broker
 from shared.observability.logs import set_up_logging
 from shared.observability.multiprocess import name_files_by
 from shared.queue.celery_app import make_celery
@@ -196,6 +197,7 @@ def main() -> None:
     """Run the worker until a signal ends it."""
     settings = load_settings(WorkerSettings)
     set_up_logging("worker", settings.log_level, settings.log_format)
+    check_broker(settings.redis_url)
     keep_logging_as_it_is()
     # SIGALRM ends a process whose load takes too long, unless the worker is started with this signal ignored.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)

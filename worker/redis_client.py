@@ -4,10 +4,12 @@ import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
+from shared import master
+
 
 def connect(redis_url: str, retries: int) -> redis.Redis:
     """Return a client that gives up soon: 2 s per try, with pauses of at most 1 s between `retries` more tries."""
-    return redis.Redis.from_url(
+    return master.connect(
         redis_url,
         socket_timeout=2.0,
         socket_connect_timeout=2.0,

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import redis
 
 from headrace.terminal import one_line
+from shared.master import connect
 from shared.queue import keys
 from shared.queue.contract import is_queue
 from shared.queue.dead_letters import DeadLetter, read
@@ -29,11 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     url = load_settings(CommonSettings).redis_url
-    client = redis.Redis.from_url(
-        url,
-        socket_timeout=TIMEOUT_SECONDS,
-        socket_connect_timeout=TIMEOUT_SECONDS,
-    )
+    client = connect(url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS)
     try:
         status: int = options.run(client, options)
     except redis.RedisError as error:

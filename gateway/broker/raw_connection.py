@@ -17,6 +17,7 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as TooLate
 
 from gateway.broker.redis_client import connect
+from shared.master import DEMOTED, is_demoted
 
 INCOMPLETE = object()
 """Returned by the parser while an answer is not complete."""
@@ -124,12 +125,11 @@ class _Link(asyncio.Protocol):
             if isinstance(answer, hiredis.PushNotification):
                 continue
             waiting, _ = self._unanswered.popleft()
-            if waiting.done():
-                continue
-            if isinstance(answer, ResponseError):
-                waiting.set_exception(answer)
-            else:
-                waiting.set_result(answer)
+            if isinstance(answer, ResponseError) and is_demoted(answer):
+                _set(waiting, Lost(DEMOTED))
+                self._fail(Lost(DEMOTED))
+                return
+            _set(waiting, answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail the commands that have no answer yet."""
@@ -162,5 +162,14 @@ class _Link(asyncio.Protocol):
         self._connection._reader = self._connection._writer = None
         while self._unanswered:
             waiting, _ = self._unanswered.popleft()
-            if not waiting.done():
-                waiting.set_exception(error)
+            _set(waiting, error)
+
+
+def _set(waiting: "asyncio.Future[Any]", answer: Any) -> None:
+    """Give an answer to whoever still waits for it."""
+    if waiting.done():
+        return
+    if isinstance(answer, Exception):
+        waiting.set_exception(answer)
+    else:
+        waiting.set_result(answer)

@@ -17,9 +17,10 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.admission.jobs import JobsAdmission
 from gateway.broker.batch_client import BatchClient
+from gateway.broker.confirmed_script import ConfirmedScript
 from gateway.broker.redis_client import COMMAND_SECONDS, bounded
 from gateway.broker.workers import Workers
-from gateway.errors import BrokerUnavailable, IdempotencyKeyReused, LoadError, QueueFull, QuotaExceeded
+from gateway.errors import BrokerUnavailable, IdempotencyKeyReused, LoadError, NotReplicated, QueueFull, QuotaExceeded
 from gateway.fairness.turns import OwnerTurns
 from gateway.jobs.outcome_size import outcome_bytes
 from gateway.settings import GatewaySettings
@@ -92,13 +93,12 @@ class JobService:
         admission: JobsAdmission,
         settings: GatewaySettings,
     ) -> None:
-        self._redis = redis
         self._batch_client = batch_client
         self._workers = workers
         self._admission = admission
         self._settings = settings
-        self._submit_script = redis.register_script(script("submit"))
-        self._delete_script = redis.register_script(script("delete"))
+        self._submit_script = ConfirmedScript(redis, script("submit"), settings.job_replicas_ack)
+        self._delete_script = ConfirmedScript(redis, script("delete"), settings.job_replicas_ack)
         self._deletions = OwnerTurns(DELETED_TOGETHER, wait_max_seconds=COMMAND_SECONDS)
         self._pending: list[_Submission] = []
         self._submitting: asyncio.Task[None] | None = None
@@ -134,6 +134,7 @@ class JobService:
             QueueFull: if Redis is full, has no memory for the outcome, or too many jobs are open.
             QuotaExceeded: if the owner's jobs are too many, or take too much memory.
             Overloaded: if the job would expire before its turn.
+            NotReplicated: if too few replicas have confirmed the job, which will run all the same unless it is lost.
             BrokerUnavailable: if Redis does not answer.
         """
         self._admission.check()
@@ -220,7 +221,7 @@ class JobService:
             args += [item.id, item.manifest.name, item.manifest.version, item.rows, int(item.single)]
             args += [item.fingerprint, item.owner, item.trace, outcome_bytes(item.manifest, item.n_rows)]
         try:
-            answers: Any = await bounded(self._submit_script(keys=names, args=args))
+            answers, confirmed = await bounded(self._submit_script(names, args))
         except (RedisError, OSError, asyncio.TimeoutError) as error:
             if isinstance(error, TimeoutError | asyncio.TimeoutError | RedisTimeoutError):
                 # The submissions that came meanwhile have waited too, and would wait as long again.
@@ -240,6 +241,8 @@ class JobService:
             created, job_id, fingerprint = answer
             if fingerprint.decode() != item.fingerprint:
                 item.answer.set_exception(IdempotencyKeyReused())
+            elif not confirmed:
+                item.answer.set_exception(NotReplicated())
             else:
                 item.answer.set_result((job_id.decode(), not created))
 
@@ -247,15 +250,18 @@ class JobService:
         """Cancel a job that has no outcome yet, forget one that has; None if the owner has no job with this id.
 
         Raises:
+            NotReplicated: if too few replicas have confirmed it.
             BrokerUnavailable: if Redis does not answer.
             Overloaded: if too many jobs are being deleted.
         """
         names, args = [keys.JOBS_OPEN, keys.JOB_COUNTS, keys.job(job_id)], [keys.JOBS_ENDED, job_id, owner]
         async with self._deletions.of(owner):
             try:
-                deletion: Any = await bounded(self._delete_script(keys=names, args=args))
+                deletion, confirmed = await bounded(self._delete_script(names, args))
             except (RedisError, OSError, asyncio.TimeoutError):
                 raise BrokerUnavailable() from None
+        if not confirmed:
+            raise NotReplicated()
         return Deletion(deletion.decode()) if deletion else None
 
 

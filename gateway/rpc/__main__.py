@@ -8,6 +8,7 @@ from gateway.__main__ import serve
 from gateway.rpc.settings import GrpcSettings
 from gateway.web.slow_clients import raise_file_limit
 from headrace.errors import HeadraceError
+from shared.broker_check import check_broker
 from shared.observability.logs import set_up_logging
 from shared.settings import load_settings
 
@@ -31,6 +32,7 @@ def main() -> None:
     }
     settings = settings.model_copy(update=over_http)
     set_up_logging("gateway", settings.log_level, settings.log_format)
+    check_broker(settings.redis_url)
     raise_file_limit(settings.connections_max)
     try:
         app = create_app(settings)

@@ -43,6 +43,7 @@ COLOURS = {
     "stopping": "super-light-purple",
     "no_worker": RED,
     "broker_unavailable": "dark-red",
+    "not_replicated": "semi-dark-red",
     # Codes of rows without a prediction.
     "prediction_failed": RED,
     "row_rejected": "super-light-yellow",

@@ -5,18 +5,23 @@ from typing import Any
 from celery import Celery
 from kombu import Exchange, Queue
 
-from shared.broker_url import for_kombu
+from shared.broker_url import for_kombu, for_server
 from shared.queue import keys
 from shared.queue.contract import PREDICT_TASK, RUN_JOBS_TASK, SHADOW_TASK, Lane
 from shared.settings import CommonSettings
 
 
 def make_celery(settings: CommonSettings) -> Celery:
-    """Return a configured Celery application that is not connected yet."""
-    url, url_options = for_kombu(settings.redis_url)
+    """Return a configured Celery application that is not connected yet.
+
+    Where there are Sentinels, its URL names the first of them, and the transport option `sentinels` is for a transport
+    that asks them (`worker/consumer/transport.py`). kombu's own would forget ours when it goes on to the next Sentinel.
+    """
+    server, sentinels = for_server(settings.redis_url)
+    url, url_options = for_kombu(server)
     app = Celery("headrace", broker=url, set_as_current=False)
     app.conf.update(_configuration(settings))
-    app.conf.broker_transport_options.update(url_options)
+    app.conf.broker_transport_options.update(url_options, sentinels=sentinels)
     return app
 
 

@@ -33,6 +33,9 @@ RECONCILER_LOCK = f"{PREFIX}reconciler"
 RESTORE_LOCK = f"{PREFIX}restore"
 """Lock: held by the one worker that gives back entries which were held for too long."""
 
+REPLICATION_MARK = f"{PREFIX}replication"
+"""String: written to learn from the replicas that they have everything before it."""
+
 WORKERS = f"{PREFIX}workers"
 """Hash: worker name -> its heartbeat (JSON)."""
 

@@ -17,6 +17,9 @@ from tests.support.processes import REPOSITORY
 
 USED = {
     "gateway/broker/raw_connection.py": {"redis.asyncio.connection:Connection": "_reader _writer"},
+    "gateway/broker/redis_client.py": {
+        "redis.asyncio.connection:Connection": "connect_check_health is_connected read_response send_packed_command",
+    },
     "gateway/metrics.py": {"prometheus_client:Histogram": "_buckets _sum _upper_bounds"},
     "gateway/web/graceful_stop.py": {
         "uvicorn:Server": "handle_exit server_state",
@@ -84,6 +87,9 @@ USED = {
             "read stack"
         ),
     },
+    "shared/master.py": {
+        "redis:Connection": "connect_check_health is_connected read_response send_packed_command",
+    },
     "shared/observability/multiprocess.py": {
         "prometheus_client.values": "MmapedDict MultiProcessValue ValueClass",
         "prometheus_client.multiprocess": "mark_process_dead",
@@ -139,7 +145,8 @@ USED = {
         "kombu.connection:Connection": "_establish_connection ensure_connection",
         "kombu.transport.redis:Channel": (
             "_basic_cancel _brpop_read _brpop_start _connparams _flush_brpop_reauth _in_poll _queue_bind _queue_cycle "
-            "active_queues basic_ack basic_reject conn_or_acquire connection_errors from_transport_options sep"
+            "active_queues basic_ack basic_reject conn_or_acquire connection_class connection_class_ssl "
+            "connection_errors from_transport_options sep"
         ),
         "kombu.transport.redis:Transport": "Channel _deliver",
     },

@@ -40,13 +40,19 @@ class Arena:
     """A stack that many rows use: each row starts with a new ledger, and leaves everything running."""
 
     def __init__(
-        self, folder: Path, models: Path, workers: int = 2, broker_folder: Path | None = None, **options: str
+        self,
+        folder: Path,
+        models: Path,
+        workers: int = 2,
+        broker_folder: Path | None = None,
+        stack_type: type[Stack] = Stack,
+        **options: str,
     ) -> None:
         marks = folder / "marks"
         marks.mkdir()
         gateway_port, worker_port = free_port(), free_port()
         settings: dict[str, Any] = {**OPTIONS, PUPPET_FOLDER: str(marks), **options}
-        self.stack = Stack(
+        self.stack = stack_type(
             folder,
             models,
             workers=workers,
@@ -98,8 +104,7 @@ class Arena:
         self.thaw()
         for proxy in (self.gateway_proxy, self.worker_proxy):
             proxy.heal()
-        if not self.stack.broker.running:
-            self.stack.start_broker()
+        self.stack.mend_broker()
         for process in (self.stack.gateway, *self.stack.workers):
             if not process.running:
                 process.start()

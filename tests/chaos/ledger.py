@@ -117,7 +117,9 @@ class Ledger:
         self.jobs_may_fail = False
         """Set by a row whose jobs can't succeed or are killed again and again."""
         self.jobs_may_vanish = False
-        """Set by the row that empties the broker, which is the documented loss."""
+        """Set by rows that lose what the broker holds, which is the documented loss."""
+        self.vanished = 0
+        """Number of accepted jobs that were unknown when they were looked up."""
 
     @property
     def violations(self) -> list[str]:
@@ -174,8 +176,8 @@ class Ledger:
         self._count("poll", response)
         if response.status_code == 404:
             with self._lock:
-                self.open_jobs.pop(job_id, None)
                 forgotten = job_id in self.perhaps_forgotten
+                self.vanished += self.open_jobs.pop(job_id, None) is not None and not forgotten
             if not self.jobs_may_vanish and not forgotten:
                 self.violated("I2", f"job {job_id} was accepted and is unknown")
             return True

@@ -5,7 +5,7 @@ import contextlib
 import socket
 import struct
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Container, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -104,12 +104,13 @@ class FaultProxy:
         cut: int = self._run(self._cut(lambda link: link.close(reset=True)))
         return cut
 
-    def half_open(self) -> int:
+    def half_open(self, ports: Container[int] | None = None) -> int:
         """Silence the present connections for ever, with both ends unaware; new ones pass.
 
-        Return how many there were. Data that the broker writes into them is lost.
+        With `ports`, only those that the broker sees coming from these ports. Return how many there were. Data that the
+        broker writes into them is lost.
         """
-        cut: int = self._run(self._cut(_silence))
+        cut: int = self._run(self._cut(_silence, ports))
         return cut
 
     def heal(self) -> None:
@@ -144,8 +145,8 @@ class FaultProxy:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _cut(self, event: Callable[[_Link], None]) -> int:
-        links = list(self._links)
+    async def _cut(self, event: Callable[[_Link], None], ports: Container[int] | None = None) -> int:
+        links = [link for link in self._links if ports is None or link.broker.get_extra_info("sockname")[1] in ports]
         for link in links:
             event(link)
         return len(links)
@@ -153,7 +154,7 @@ class FaultProxy:
     async def _accept(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         try:
             broker_reader, broker = await asyncio.open_connection("127.0.0.1", self._to_port)
-        except OSError:
+        except (OSError, asyncio.CancelledError):
             client.transport.abort()
             return
         link = _Link(client, broker)

@@ -10,8 +10,11 @@ from typing import Any
 
 import httpx
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from scripts.broker import find_server
+from shared.master import connect
 from tests.support.exposition import Scrape
 from tests.support.processes import PATIENCE_SECONDS, Process, free_port, python, wait_for
 from tests.support.redis_users import TESTER, redis_users
@@ -82,7 +85,7 @@ class Stack:
         self.metrics_ports: list[int] = []
         self.workers = [self.new_worker() for _ in range(workers)]
         self.http = httpx.Client(base_url=self.url, timeout=60, trust_env=False, limits=LIMITS)
-        self.redis = redis.Redis.from_url(self.url_of("tester"))
+        self.redis = connect(self.url_of("tester"), retry=Retry(NoBackoff(), 1))
 
     def new_worker(self, **options: str) -> Process:
         """Return one more worker, not started yet."""
@@ -122,6 +125,11 @@ class Stack:
         """Start the broker and wait until it has read its file and answers."""
         self.broker.start()
         wait_for("the broker answers", self._ping, patience_seconds)
+
+    def mend_broker(self) -> None:
+        """Start the broker unless it runs."""
+        if not self.broker.running:
+            self.start_broker()
 
     def wait_ready(self) -> None:
         """Wait until the gateway says that predictions are served."""

@@ -13,6 +13,8 @@ import redis
 from celery.app.amqp import AMQP
 from kombu.transport import redis as kombu_redis
 
+from shared.broker_url import Sentinels
+from shared.master import MasterConnection, MasterTlsConnection, locator
 from shared.queue.dead_letters import DeadLetter, bury
 from shared.queue.entry import problem
 from worker.consumer.acks import QoS
@@ -48,16 +50,20 @@ class Amqp(AMQP):  # type: ignore[misc]
 class Channel(kombu_redis.Channel):  # type: ignore[misc]
     """A channel that dead-letters entries that are no tasks, and asks for bulk entries within their share of the slots.
 
-    It can also be closed without a broker.
+    It can also be closed without a broker. Its connections are to the master.
     """
 
     QoS = QoS
+    connection_class = MasterConnection
+    connection_class_ssl = MasterTlsConnection
+    #: The Sentinels to ask for the master, if there are any; set by a transport option.
+    sentinels: Sentinels | None = None
     #: Slots that bulk may have while there is interactive work; set by a transport option.
     bulk_slots = 1
     #: Counts the polls; set by a transport option.
     pulse = Pulse(0)
     _in_poll: Any
-    from_transport_options = (*kombu_redis.Channel.from_transport_options, "bulk_slots", "pulse")
+    from_transport_options = (*kombu_redis.Channel.from_transport_options, "bulk_slots", "pulse", "sentinels")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -125,7 +131,10 @@ class Channel(kombu_redis.Channel):  # type: ignore[misc]
         # connection was lost. It then fails with an AttributeError, which ends the worker; this error it handles.
         if self.connection.client is None:
             raise redis.ConnectionError("the connection is closed")
-        return super()._connparams(asynchronous)
+        parameters = super()._connparams(asynchronous)
+        if self.sentinels is not None:
+            parameters["locate"] = locator(self.sentinels)
+        return parameters
 
     def _bury(self, queue: str, entry: bytes, reason: str) -> None:
         logger.error("dead letter: %s: an entry of %d bytes in %s", reason, len(entry), queue)

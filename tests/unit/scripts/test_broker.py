@@ -15,6 +15,10 @@ from tests.unit.scripts.conftest import Answer
         ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),
         ("redis://:secret@cache.example:6380/2", "redis://***@cache.example:6380/2"),
         ("rediss://user:secret@cache.example", "rediss://***@cache.example"),
+        (
+            "sentinel://user:secret@a.example:1,b.example/0?sentinel_password=secret",
+            "sentinel://***@a.example:1,b.example/0",
+        ),
         ("redis://cache.example/0?password=secret", "redis://cache.example/0"),
         ("redis://:se/secret@cache.example/0", "that URL"),
         ("redis://se?secret@cache.example/0", "redis://***"),

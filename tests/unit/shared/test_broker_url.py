@@ -11,7 +11,7 @@ from celery import Celery
 
 from gateway.broker.redis_client import connect as connect_gateway
 from scripts.stack import Ports, Stack
-from shared.broker_url import UrlOptions, normalized
+from shared.broker_url import Sentinels, UrlOptions, for_server, normalized
 from shared.queue.celery_app import make_celery
 from shared.settings import CommonSettings
 from worker.redis_client import connect as connect_worker
@@ -100,12 +100,57 @@ def test_every_process_gets_the_same_typed_values(
     }
 
 
+SENTINEL_URLS = {
+    "sentinel://a,b:7/3": ("redis://a:26379/3", Sentinels(("redis://a:26379/0", "redis://b:7/0"), "mymaster")),
+    "sentinel://us:p%2Cw@[::1]:1,a?db=2&master_name=m&socket_timeout=5&sentinel_password=p%40w": (
+        "redis://us:p%2Cw@[::1]:1/2?socket_timeout=5.0",
+        Sentinels(("redis://:p%40w@[::1]:1/0", "redis://:p%40w@a:26379/0"), "m"),
+    ),
+    "sentinels://:pw@a?sentinel_username=u&sentinel_password=s&ssl_ca_certs=/a b.pem": (
+        "rediss://:pw@a:26379/0?ssl_ca_certs=/a+b.pem&ssl_cert_reqs=required",
+        Sentinels(("rediss://u:s@a:26379/0?ssl_ca_certs=/a+b.pem&ssl_cert_reqs=required",), "mymaster"),
+    ),
+}
+
+
+@pytest.mark.parametrize("url", SENTINEL_URLS)
+def test_a_url_of_sentinels_is_that_of_a_server_and_its_sentinels(url: str) -> None:
+    assert for_server(normalized(url)) == SENTINEL_URLS[url]
+
+
+def test_celery_exporter_asks_the_sentinels_itself() -> None:
+    url = normalized("sentinel://us:p%2Fw@a,b:7/3?master_name=m&sentinel_password=s&socket_timeout=5")
+    environment = Stack(Ports.read({}), url, {}).environment()
+
+    assert environment["CE_BROKER_URL"] == "sentinel://us:p%2Fw@a:26379/3;sentinel://b:7/3"
+    options = dict(each.split("=", 1) for each in environment["CE_BROKER_TRANSPORT_OPTION"].split())
+    assert json.loads(options["master_name"]) == "m"
+    assert json.loads(options["sentinel_kwargs"]) == {"password": "s"}
+    assert json.loads(options["socket_timeout"]) == 5.0
+
+
+@pytest.mark.parametrize("connect", [lambda url: connect_gateway(url, 1.0), lambda url: connect_worker(url, 0)])
+def test_a_client_of_a_replicated_server_asks_for_its_address(connect: Callable[[str], Any]) -> None:
+    options = connect(normalized("sentinels://us:pw@a,b/3?ssl_ca_certs=c")).connection_pool.connection_kwargs
+
+    assert options["locate"] is not None
+    assert (options["username"], options["password"], options["db"]) == ("us", "pw", 3)
+    assert options["ssl_ca_certs"] == "c"
+
+
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("unix:///run/redis.sock", "must begin with redis:// or rediss://"),
+        ("unix:///run/redis.sock", "must begin with redis://, rediss://, sentinel:// or sentinels://"),
         ("127.0.0.1:6379", "such as redis://127.0.0.1:6379/0"),
-        ("sentinel://h", "must begin with redis:// or rediss://"),
+        ("redis://a,b", "several hosts, which only sentinel:// and sentinels:// may"),
+        ("redis://h?master_name=secret", "option master_name is not supported"),
+        ("sentinel://a;b", "separated by commas"),
+        ("sentinel://:secret@a:1;sentinel://b:2", "separated by commas"),
+        ("sentinel://a:1,b:99999", "port"),
+        ("sentinel://a?ssl_ca_certs=secret", "option ssl_ca_certs needs sentinels://"),
+        ("sentinel://a?master_name=", "option master_name is wrong"),
+        ("sentinel://:12/secret@a,b", "percent-encoded"),
         ("redis://h?max_connections=5", "option max_connections is not supported"),
         ("redis://h?decode_responses=true", "option decode_responses is not supported"),
         ("redis://h?socket_timeout=secret", "option socket_timeout is wrong"),
@@ -136,6 +181,6 @@ def test_other_urls_are_refused_in_one_sentence_without_secrets(url: str, reason
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("url", URLS)
+@pytest.mark.parametrize("url", [*URLS, *SENTINEL_URLS])
 def test_a_url_is_normalized_once(url: str) -> None:
     assert normalized(normalized(url)) == normalized(url)

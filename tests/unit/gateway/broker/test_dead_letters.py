@@ -2,9 +2,9 @@ import json
 from typing import Any
 
 import pytest
-import redis
 from fakeredis import FakeRedis, FakeServer
 
+from gateway.broker import dead_letters
 from gateway.broker.dead_letters import main
 from shared.queue import keys
 from shared.queue.dead_letters import DeadLetter
@@ -15,7 +15,7 @@ ESCAPE = b"\x1b[2Jtext\xff\n"
 
 @pytest.fixture
 def client(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(redis.Redis, "from_url", lambda *_, **__: FakeRedis(server=broker))
+    monkeypatch.setattr(dead_letters, "connect", lambda *_, **__: FakeRedis(server=broker))
     return FakeRedis(server=broker)
 
 

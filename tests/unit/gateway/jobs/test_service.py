@@ -144,7 +144,7 @@ def test_on_a_broker_that_hangs_nobody_waits_for_those_before(
     monkeypatch.setattr(connection, "COMMAND_SECONDS", 0.5)
     asked = 0
 
-    async def hang(**_: Any) -> None:
+    async def hang(*_: Any) -> None:
         nonlocal asked
         asked += 1
         await asyncio.Event().wait()
@@ -185,7 +185,7 @@ def test_submissions_that_arrive_while_redis_works_wait_for_each_other(
             async def slowly(keys: list[str], args: list[Any]) -> Any:
                 jobs_per_call.append((len(keys) - 3) // 2)
                 await go_on.wait()
-                return await submit(keys=keys, args=args)
+                return await submit(keys, args)
 
             monkeypatch.setattr(at.jobs, "_submit_script", slowly)
             callers = [asyncio.create_task(at.submit())]
@@ -376,7 +376,7 @@ def test_a_failure_that_nobody_foresaw_reaches_the_callers(broker: FakeServer, m
         async with desk(broker) as at:
             submit = at.jobs._submit_script
 
-            async def fail(**_: Any) -> Any:
+            async def fail(*_: Any) -> Any:
                 raise ZeroDivisionError("a bug")
 
             monkeypatch.setattr(at.jobs, "_submit_script", fail)

@@ -163,6 +163,37 @@ def test_a_damaged_description_is_refused(models: ModelStore, folder: Path, cont
         imported(models, folder)
 
 
+@pytest.mark.parametrize("file", ["MLmodel", "input_example.json", "model.skops"])
+def test_links_lead_to_nothing_outside_of_the_folder(models: ModelStore, folder: Path, file: str) -> None:
+    place = folder / file
+    place.rename(folder / "moved")
+    place.symlink_to("moved")
+    (folder.parent / "link").symlink_to(folder)
+    imported(models, folder.parent / "link")
+
+    (folder / "moved").rename(folder.parent / "moved")
+    place.unlink()
+    place.symlink_to("../moved")
+    with pytest.raises(MlflowUnusable, match=f"{file}: it is a link that leads out"):
+        imported(models, folder)
+    place.unlink()
+    place.symlink_to(file)
+    with pytest.raises(ModelError):
+        imported(models, folder)
+
+
+def test_a_folder_that_is_a_link_to_elsewhere_is_not_followed(models: ModelStore, folder: Path) -> None:
+    (folder.parent / "other").mkdir()
+    (folder / "model.skops").rename(folder.parent / "other/model.skops")
+    (folder / "inner").symlink_to("../other")
+    description = yaml.safe_load((folder / "MLmodel").read_text())
+    description["flavors"]["sklearn"]["pickled_model"] = "inner/model.skops"
+    (folder / "MLmodel").write_text(yaml.safe_dump(description))
+
+    with pytest.raises(MlflowUnusable, match="leads out"):
+        imported(models, folder)
+
+
 def test_what_is_imported_is_signed_before_anybody_sees_it(
     models: ModelStore, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import Gauge
 
-from headrace.models.manifest import Feature, Manifest
+from headrace.models.manifest import Feature, Manifest, Output
 from shared.observability import metric_names as names
 from shared.queue.contract import ErrorCode
 from worker.metrics.bins import BINS_MAX, NamedBins, NumberBins, label_of, make_bins
@@ -156,10 +156,9 @@ class ModelMetrics:
 def n_series(manifest: Manifest, features: Sequence[Feature]) -> int:
     """Return about how many series a version has, of which these features are counted; long ones count as several."""
     fixed = sum(map(len, _HISTOGRAMS)) + 26
+    described: list[Output | Feature] = [*manifest.outputs, *features]
     # Each bin has a count, a share of the training rows, and a range.
-    bins = 3 * sum(
-        _weight(each.name, bin_) for each in (*manifest.outputs, *features) for bin_ in each.reference.bins[:BINS_MAX]
-    )
+    bins = 3 * sum(_weight(each.name, bin_) for each in described for bin_ in each.reference.bins[:BINS_MAX])
     return fixed + bins + sum((len(each.histogram_edges or ()) + 2) * _weight(each.name) for each in features)
 
 

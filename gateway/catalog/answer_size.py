@@ -2,7 +2,8 @@
 
 import orjson
 
-from headrace.models.manifest import Manifest, class_key
+from headrace.models.fields import class_key
+from headrace.models.manifest import Manifest
 
 NUMBER_BYTES = 24
 """Bytes of the longest float64 in JSON, such as -2.2250738585072014e-308."""

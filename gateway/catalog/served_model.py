@@ -11,7 +11,8 @@ import orjson
 from gateway.batching.batcher import Batcher
 from gateway.catalog.answer_size import answer_row_bytes
 from gateway.catalog.row_parser import RowParser
-from headrace.models.manifest import Manifest, class_key
+from headrace.models.fields import class_key
+from headrace.models.manifest import Manifest
 
 FIXED_BYTES = 50_000
 """Bytes of memory that a version takes however small its manifest is."""

@@ -4,8 +4,9 @@ import copy
 from typing import Any, NamedTuple
 
 from gateway.catalog.served_model import ServedModel
+from headrace.models.fields import class_key
 from headrace.models.made_up import example_row, flat_row
-from headrace.models.manifest import Manifest, Output, Sample, class_key
+from headrace.models.manifest import Manifest, Output, Sample
 
 REF = "#/components/schemas/"
 

@@ -13,7 +13,8 @@ import orjson
 from gateway.errors import InvalidTensors
 from gateway.oip.datatypes import DATATYPES
 from gateway.oip.tensors import AskedOutput, InferRequest
-from headrace.models.manifest import Manifest, class_key
+from headrace.models.fields import class_key
+from headrace.models.manifest import Manifest
 from shared.queue.replies import Result
 
 PREDICT, PROBABILITIES = "predict", "predict_proba"

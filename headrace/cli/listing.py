@@ -7,7 +7,8 @@ from headrace.cli.arguments import add_store_command, versions_of
 from headrace.cli.table import print_table
 from headrace.errors import FileUnusable, ManifestInvalid, ModelNotFound
 from headrace.models.alias import LATEST
-from headrace.models.manifest import INPUT_FORMS, Feature, Manifest, Output, class_key
+from headrace.models.fields import INPUT_FORMS, class_key
+from headrace.models.manifest import Feature, Manifest, Output
 from headrace.models.store import ModelStore
 from headrace.terminal import one_line
 

@@ -9,6 +9,7 @@ import pandas as pd
 from headrace.data.reference import histogram_edges, numeric_reference, rounded_range, smoothed_ratios
 from headrace.data.table import EXACT_MAX, Column
 from headrace.errors import NotExportable
+from headrace.models.fields import LABEL_MAX, NAME_MAX
 from headrace.models.manifest import MISSING_BIN, OTHER_BIN, Feature, Reference
 
 CATEGORIES_MAX = 100
@@ -30,10 +31,10 @@ def describe(column: Column) -> Feature:
     """Describe a column as a feature.
 
     Raises:
-        NotExportable: if it has the dtype `category` with more than 1,000 categories, or its name is empty or too long.
+        NotExportable: if it has the dtype `category` with too many or too long categories, or a bad name.
     """
-    if not 0 < len(column.name) <= 128:
-        raise NotExportable(f"feature name {column.name[:40]!r}… has not 1 to 128 characters")
+    if not 0 < len(column.name) <= NAME_MAX:
+        raise NotExportable(f"feature name {column.name[:40]!r}… has not 1 to {NAME_MAX} characters")
     if column.type == "number":
         return _number(column)
     if column.type == "boolean":
@@ -116,6 +117,11 @@ def _string(column: Column) -> Feature:
         raise NotExportable(
             f"column {column.name!r} has {len(column.categories)} categories, more than {DTYPE_CATEGORIES_MAX}: "
             "make it texts (astype(str)) before fitting"
+        )
+    if max(map(len, column.categories), default=0) > LABEL_MAX:
+        raise NotExportable(
+            f"column {column.name!r} has a category of more than {LABEL_MAX:,} characters: make it texts (astype(str)) "
+            "before fitting"
         )
     return _feature(column, reference=reference, categories=column.categories)
 

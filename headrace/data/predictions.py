@@ -11,6 +11,7 @@ from headrace.data.attributes import explained, fitted_classes, one_dimension, u
 from headrace.data.kinds import kind_of
 from headrace.data.reference import class_reference, numeric_reference
 from headrace.errors import NotExportable
+from headrace.models.fields import LABEL_MAX
 from headrace.models.manifest import Output
 
 Classes = list[Any]
@@ -255,6 +256,8 @@ def _check_classes(classes: Classes, predictions: NDArray[Any]) -> None:
             f"its classes must be texts, whole numbers or booleans, and are {shown}: fit it on y.astype(str), or a "
             "regressor if they are amounts"
         )
+    if any(isinstance(each, str) and len(each) > LABEL_MAX for each in classes):
+        raise NotExportable(f"it has a class of more than {LABEL_MAX:,} characters: fit it on shorter names")
     known = {(type(each), each) for each in classes}
     strange = {(type(each), each) for each in predictions.tolist()} - known
     if strange:

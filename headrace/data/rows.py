@@ -10,7 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from headrace.data.predictions import Predictions, predict
-from headrace.models.manifest import Feature, Filled, InputForm, Manifest
+from headrace.models.fields import InputForm
+from headrace.models.manifest import Feature, Filled, Manifest
 
 PANDAS_HAS_STR = int(pd.__version__.split(".")[0]) >= 3
 

@@ -13,7 +13,8 @@ from headrace.data.advice import ADVICE, OTHER_ADVICE
 from headrace.data.forms import fitted_form, texts_alone
 from headrace.data.unused import dropped_columns
 from headrace.errors import NotExportable
-from headrace.models.manifest import FEATURES_MAX, Filled, InputForm
+from headrace.models.fields import InputForm
+from headrace.models.manifest import FEATURES_MAX, Filled
 
 TEXT = "text"
 """Name of the feature of an estimator that was fitted on texts alone."""

@@ -11,6 +11,7 @@ from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, r2_sc
 from headrace.data.kinds import kind_of
 from headrace.data.predictions import Predictions
 from headrace.errors import NotExportable
+from headrace.models.fields import NAME_MAX
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +98,9 @@ def read_targets(estimator: Any, y: Any, rows: int, outputs: int) -> Targets:
         columns = [_plain(y[name]) for name in y.columns]
         if outputs > 1:
             names = [str(name) for name in y.columns]
+            wrong = next((name for name in names if not 0 < len(name) <= NAME_MAX), None)
+            if wrong is not None:
+                raise NotExportable(f"the name {wrong[:40]!r}… of an output has not 1 to {NAME_MAX} characters")
     else:
         columns = Predictions(_plain(y)).by_output()
     if len(columns) != outputs or any(each.shape != (rows,) for each in columns):

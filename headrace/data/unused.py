@@ -19,7 +19,7 @@ from sklearn.preprocessing import FunctionTransformer
 from headrace.data.attributes import explained
 from headrace.data.predictions import first_difference, predict
 from headrace.errors import NotExportable
-from headrace.models.fields import DTYPE_PATTERN
+from headrace.models.fields import DTYPE_PATTERN, LABEL_MAX
 from headrace.models.manifest import Filled
 
 COMPARED_ROWS_MAX = 1_000
@@ -71,7 +71,10 @@ def _filling(rows: Any, position: int) -> Filled:
         value = ""
     # A manifest has no name for dtypes such as `period[D]`.
     name = str(dtype) if re.fullmatch(DTYPE_PATTERN, str(dtype)) else "object"
-    return Filled(name=str(rows.columns[position]), position=position, dtype=name, value=value)
+    column = str(rows.columns[position])
+    if len(column) > LABEL_MAX:
+        raise NotExportable(f"column name {column[:40]!r}… has more than {LABEL_MAX:,} characters")
+    return Filled(name=column, position=position, dtype=name, value=value)
 
 
 def _with(rows: Any, filled: Sequence[Filled]) -> Any:

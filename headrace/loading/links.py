@@ -16,8 +16,8 @@ from sklearn.ensemble._forest import BaseForest
 from sklearn.ensemble._gb import BaseGradientBoosting
 from sklearn.ensemble._hist_gradient_boosting.gradient_boosting import BaseHistGradientBoosting
 from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
-from sklearn.feature_extraction import DictVectorizer
-from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.feature_extraction import DictVectorizer, FeatureHasher
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.metrics import DistanceMetric
 from sklearn.metrics._dist_metrics import DistanceMetric64
 from sklearn.mixture._base import BaseMixture
@@ -60,6 +60,9 @@ _NODES = np.asarray(KDTree([[0.0]]).get_arrays()[2]).dtype
 MERSENNE_WORDS = 624
 PHILOX_WORDS = 4
 BITSET_WORDS = 8
+
+HASHES_MAX = 2**31 - 1
+"""Columns over which scikit-learn spreads hashes, at most."""
 
 PAIRWISE = "sklearn.metrics.pairwise"
 """Module whose functions answer a matrix of a value for each two rows."""
@@ -152,6 +155,9 @@ def _check_neighbours(target: Any, state: Any) -> None:
     n_rows, n_features = rows.shape
     corners = 2 if isinstance(target, KDTree) else 1
     n_nodes = whole(state[6])
+    # Native code divides by the size of a leaf.
+    if whole(state[4]) < 1:
+        raise ArtifactInvalid("a tree has leaves of no rows")
     weights = state[12]
     if weights is not None and weights.shape != (n_rows,):
         raise ArtifactInvalid("a tree has weights for another number of rows")
@@ -185,6 +191,11 @@ def _check_metric(metric: Any, n_features: int) -> None:
 def _check_vocabulary(part: Any) -> None:
     if "vocabulary_" in vars(part):
         check_columns(vars(part)["vocabulary_"])
+
+
+def _check_hashes(part: Any) -> None:
+    """Check that hashes have columns: native code divides by their number, and 0 would end the process."""
+    check_inside(whole(vars(part).get("n_features")), HASHES_MAX + 1, 1)
 
 
 def _check_products(part: Any) -> None:
@@ -243,6 +254,7 @@ _POSITIONS: dict[Any, Callable[[Any], None]] = {
     BaseMixture: check_mixture,
     _BaseChain: check_order,
     CountVectorizer | DictVectorizer: _check_vocabulary,
+    FeatureHasher | HashingVectorizer: _check_hashes,
     LabelBinarizer: check_classes,
     MultiLabelBinarizer: check_labels,
     PolynomialFeatures: _check_products,

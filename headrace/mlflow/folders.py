@@ -1,5 +1,6 @@
 """Folders of models, wherever they are: only the files that an import needs are read, each up to a bound."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -19,10 +20,13 @@ Folder = Callable[[str, int], bytes]
 
 
 def local(root: Path) -> Folder:
-    """Return a folder of this machine."""
+    """Return a folder of this machine; links in it that lead out of it are not followed."""
 
     def read(path: str, max_bytes: int) -> bytes:
-        file = root / inside(path)
+        # Unlike Path.resolve, it raises nothing for links in a circle, which can't be opened.
+        file = Path(os.path.realpath(root / inside(path)))
+        if not file.is_relative_to(os.path.realpath(root)):
+            raise MlflowUnusable(f"{root / path}: it is a link that leads out of the folder")
         return joined(regular_file_parts(file, max_bytes + 1), max_bytes, str(file))
 
     return read

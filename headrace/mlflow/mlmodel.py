@@ -1,6 +1,7 @@
 """The file `MLmodel`, with which MLflow describes a model: its flavour, its signature and its input example."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,11 +11,15 @@ import yaml
 from headrace.errors import MlflowUnusable
 from headrace.mlflow.folders import Folder
 from headrace.mlflow.limits import DOCUMENT_MAX_BYTES, inside
+from headrace.models.manifest import FEATURES_MAX, FILLED_MAX
 
 MLMODEL_FILE = "MLmodel"
 
 DOCUMENT_MAX_CHARACTERS = 1_000_000
 """Characters of `MLmodel`: PyYAML takes a minute for 16 MB. Signatures of 10,000 columns have fewer."""
+
+COLUMNS_MAX = FEATURES_MAX + FILLED_MAX
+"""Columns of an input example: as many as `export` takes, features and columns that are none. A million take 1 GB."""
 
 Serialization = Literal["skops", "pickle"]
 
@@ -82,22 +87,21 @@ def read_model(folder: Folder, where: str) -> MlflowModel:
     )
 
 
-class _PlainLoader(yaml.SafeLoader):
-    """A loader of YAML without merge keys: a few hundred bytes of them stand for gigabytes."""
+class _TextLoader(yaml.BaseLoader):
+    """A loader of YAML that reads every scalar but null as its text.
 
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Refuse a mapping that takes in another one.
+    A few characters of other ones stand for much work: merge keys for gigabytes, numbers of base 60 for hours.
+    """
 
-        Raises:
-            ConstructorError: if it does.
-        """
-        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
-            raise yaml.constructor.ConstructorError(None, None, "a merge key", node.start_mark)
+
+_NULL = "tag:yaml.org,2002:null"
+_TextLoader.add_implicit_resolver(_NULL, re.compile("^(~|null|Null|NULL|)$"), ["~", "n", "N", ""])
+_TextLoader.add_constructor(_NULL, lambda _loader, _node: None)
 
 
 def _yaml(content: bytes, where: str) -> Mapping[str, Any]:
     try:
-        document = yaml.load(content.decode(), _PlainLoader)
+        document = yaml.load(content.decode(), _TextLoader)
     except (UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError):
         raise MlflowUnusable(f"{where}: {MLMODEL_FILE} is no YAML") from None
     if not isinstance(document, dict):
@@ -141,6 +145,8 @@ def _example(value: Any, folder: Folder, where: str) -> Example | None:
         return None
     if len(lengths) != 1 or (columns is not None and {len(columns)} != lengths):
         raise MlflowUnusable(f"{where}: the rows of its input example have different lengths")
+    if max(lengths) > COLUMNS_MAX:
+        raise MlflowUnusable(f"{where}: its input example has more than {COLUMNS_MAX:,} columns")
     return Example(None if columns is None else [str(each) for each in columns], rows)
 
 

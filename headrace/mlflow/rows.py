@@ -45,7 +45,7 @@ def example_frame(model: MlflowModel) -> Any:
         return None
     try:
         return pd.DataFrame(model.example.rows, columns=model.example.columns)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise MlflowUnusable(f"the input example is no table: {error}") from None
 
 
@@ -89,7 +89,7 @@ def _typed(rows: Any, model: MlflowModel) -> Any:
                 typed[column.name] = values.astype(object).where(values.notna(), float("nan"))
             elif (dtype := DTYPES.get(column.type)) and (dtype.startswith("float") or values.notna().all()):
                 typed[column.name] = values.astype(dtype)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise MlflowUnusable(f"column {column.name!r} is not of the signature's type: {error}") from None
     return typed
 

@@ -30,7 +30,23 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from headrace.errors import ManifestInvalid
-from headrace.models.fields import Count, Dtype, Edges, Items, Length, Position, Scalar, Whole
+from headrace.models.fields import (
+    DESCRIPTION_MAX,
+    NAME_MAX,
+    Count,
+    Dtype,
+    Edges,
+    Fact,
+    InputForm,
+    Items,
+    Label,
+    LabelOrNumber,
+    Length,
+    Name,
+    Position,
+    Scalar,
+    Whole,
+)
 
 MANIFEST_FORMAT = 1
 MANIFEST_FILE = "manifest.json"
@@ -68,16 +84,6 @@ class _Part(BaseModel):
 MISSING_BIN = "missing"
 OTHER_BIN = "other"
 
-InputForm = Literal["array", "frame", "series", "texts"]
-
-INPUT_FORMS: dict[InputForm, str] = {
-    "array": "an array",
-    "frame": "a data frame",
-    "series": "a series of texts",
-    "texts": "an array of texts",
-}
-"""Forms of input, for people."""
-
 
 class Reference(_Part):
     """A reference distribution: the share of training rows in each bin, smoothed so that no bin is empty.
@@ -89,7 +95,7 @@ class Reference(_Part):
     bins has no bin of its own and counts as `other`.
     """
 
-    bins: Items[str] = Field(min_length=1)
+    bins: Items[Label] = Field(min_length=1)
     ratios: Items[Ratio | Literal[1]]
     edges: Edges | None = None
 
@@ -109,7 +115,7 @@ class Reference(_Part):
 class Feature(_Part):
     """One column of a row."""
 
-    name: str = Field(min_length=1, max_length=128)
+    name: Name
     type: Literal["number", "string", "boolean"] = "number"
     nullable: bool = False
     """True if the value may be null in a row."""
@@ -123,12 +129,12 @@ class Feature(_Part):
     """Greatest value seen in training, of a number, rounded up likewise."""
     whole: bool | None = None
     """True if all values of training are whole numbers; None in manifests of older exports."""
-    categories: Items[str] | None = None
+    categories: Items[Label] | None = None
     """Texts of several training rows, the most frequent first, at most 100; others are accepted, unless `known` says
     otherwise. None where hardly any text repeats. Of dtype `category`: all categories, in the order of the dtype."""
     refuses_unknown: bool = False
     """True if the estimator raises for values that it has not seen in training."""
-    known: Items[Scalar] | None = None
+    known: Items[LabelOrNumber] | None = None
     """All values that such an estimator takes, if each is in several training rows; otherwise None, because values of
     single training rows are not public, and only a worker refuses the others."""
     magnitude: float | None = Field(default=None, gt=0)
@@ -151,27 +157,22 @@ class Feature(_Part):
         return self
 
 
-def class_key(label: str | int | bool) -> str:
-    """Return the key of a class in an object of probabilities: the text of its JSON, of a string the string itself."""
-    return str(label).lower() if isinstance(label, bool) else str(label)
-
-
 class Filled(_Part):
     """A column that the estimator expects without using it: callers don't send it, and each row gets the same value."""
 
-    name: str
+    name: Label
     position: Position
     """Position among all columns of the estimator's input."""
     dtype: Dtype
-    value: Scalar | None
+    value: LabelOrNumber | None
 
 
 class Output(_Part):
     """One value that the model predicts for a row; most models have one output."""
 
-    name: str = Field(default="prediction", min_length=1, max_length=128)
+    name: Name = "prediction"
     kind: Literal["class", "number"]
-    classes: Items[str | Whole | bool] | None = None
+    classes: Items[Label | Whole | bool] | None = None
     """The classes in the order of the probabilities."""
     reference: Reference
 
@@ -209,15 +210,15 @@ class Manifest(_Part):
     format_version: Literal[1] = 1
     name: Identifier
     version: Identifier
-    created_at: str
+    created_at: Fact
     """UTC, ISO 8601."""
-    description: str = ""
+    description: str = Field(default="", max_length=DESCRIPTION_MAX)
     about: dict[AboutName, AboutText] = {}
     """Facts for people that nothing computes, as its exporter gave them."""
-    estimator: str
+    estimator: Fact
     """Qualified class name, for people."""
     artifact: Artifact
-    libraries: dict[str, str] = Field(max_length=FACTS_MAX)
+    libraries: dict[Fact, Fact] = Field(max_length=FACTS_MAX)
     """Versions at export: python, scikit-learn, numpy, joblib."""
     features: Items[Feature] = Field(min_length=1, max_length=FEATURES_MAX)
     input: InputForm = "array"
@@ -230,7 +231,7 @@ class Manifest(_Part):
     """True if the model predicts probabilities of the classes."""
     training_rows: Count | None
     """Number of the rows that the estimator was fitted on; None if it was exported with some of them only."""
-    scores: dict[str, float] = Field(max_length=FACTS_MAX)
+    scores: dict[Fact, float] = Field(max_length=FACTS_MAX)
     samples: Items[Sample] = Field(default=[], max_length=SAMPLES_MAX)
     """Rows that anyone may see: made up, or training rows that the exporter made public."""
     golden: GoldenRows | None = None
@@ -284,7 +285,7 @@ class Manifest(_Part):
                 reason = f"format_version is not {MANIFEST_FORMAT}, the only one that this program knows"
                 raise ManifestInvalid(f"{where}: {reason}") from None
             first = errors[0]
-            field = ".".join(str(part) for part in first["loc"]) or "manifest"
+            field = ".".join(map(str, first["loc"]))[:NAME_MAX] or "manifest"
             raise ManifestInvalid(f"{where}: {field}: {first['msg']}") from None
 
     def check_identity(self, name: str, version: str, where: str) -> None:

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from itertools import pairwise
 
-from headrace.models.manifest import INPUT_FORMS, Manifest, Output, Reference
+from headrace.models.fields import INPUT_FORMS
+from headrace.models.manifest import Manifest, Output, Reference
 from headrace.page.drawing import short
 from headrace.page.style import STYLE
 

@@ -16,6 +16,9 @@ from shared.observability.log_limit import LimitedLines
 FIELD_ITEMS_MAX = 20
 """Number of ids that are shown of a list; a batch may have hundreds of jobs."""
 
+TEXT_MAX_CHARACTERS, FIELD_MAX_CHARACTERS = 10_000, 200
+"""Characters of a message or of a traceback, and of a field: files of others make some as long as they like."""
+
 PRIVATE = {"private": True}
 """`extra` of a line whose exception may quote rows: its type and traceback are logged, its message is not."""
 
@@ -23,10 +26,8 @@ _MASKS = (
     # Passwords as in redis://user:password@host, and secrets in the query of a URL.
     (re.compile(r"(?<=://)([^\s/?#:@]*):[^\s/?#]*@"), r"\1:**@"),
     (re.compile(r"([?&][\w.-]*(?:password|secret|token|key|signature)=)[^\s&#'\"]+", re.IGNORECASE), r"\1**"),
-    # pydantic's errors quote the wrong value. The pattern reaches to the last ", input_type=" of the line, since the
-    # value itself may contain these characters.
-    (re.compile(r"input_value=.*(?=, input_type=)"), "input_value=**"),
 )
+_VALUE, _AFTER_VALUE = "input_value=", ", input_type="
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 
 
@@ -34,13 +35,30 @@ def masked(text: str) -> str:
     """Return a text without secrets, without characters that control or hide text except newlines, and encodable."""
     for pattern, replacement in _MASKS:
         text = pattern.sub(replacement, text)
+    if _VALUE in text:
+        text = "\n".join(map(_without_value, text.split("\n")))
     return _CONTROL.sub("", text).encode("utf-8", "backslashreplace").decode()
+
+
+def cut(text: str, most: int = TEXT_MAX_CHARACTERS) -> str:
+    """Return a text of at most so many characters, and a few that say how many are left out of its middle.
+
+    Secrets have to be masked before: half of one is not found.
+    """
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]} [{len(text) - 2 * half:,} characters] {text[-half:]}"
+
+
+def _without_value(line: str) -> str:
+    """Mask the value that pydantic quotes in an error, up to the last end of one: it may contain these characters."""
+    start, end = line.find(_VALUE) + len(_VALUE), line.rfind(_AFTER_VALUE)
+    return f"{line[:start]}**{line[end:]}" if len(_VALUE) <= start <= end else line
 
 
 def exception_text(error: BaseException, trace: TracebackType | None, private: bool = False) -> str:
     """Format an exception and its causes with their tracebacks; if `private`, without their messages."""
     if not private:
-        return masked("".join(traceback.format_exception(type(error), error, trace)).rstrip())
+        return cut(masked("".join(traceback.format_exception(type(error), error, trace)).rstrip()))
     parts, seen = [], set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:
@@ -48,7 +66,7 @@ def exception_text(error: BaseException, trace: TracebackType | None, private: b
         parts.append("".join(traceback.format_tb(trace)) + type(cause).__qualname__)
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
         trace = cause.__traceback__ if cause is not None else None
-    return masked("\n\nwhich led to:\n".join(reversed(parts)))
+    return cut(masked("\n\nwhich led to:\n".join(reversed(parts))))
 
 
 class _Formatter(logging.Formatter):
@@ -57,7 +75,7 @@ class _Formatter(logging.Formatter):
         self._process = process
 
     def _message(self, record: logging.LogRecord) -> str:
-        return masked(record.getMessage())
+        return cut(masked(record.getMessage()))
 
     def _exception(self, record: logging.LogRecord) -> str:
         _, error, trace = record.exc_info or (None, None, None)
@@ -111,7 +129,8 @@ def _plain(value: Any) -> str | list[str]:
 
 
 def _id(value: Any) -> str:
-    return masked(value.decode("latin-1") if isinstance(value, bytes) else str(value)).replace("\n", "")
+    text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
+    return cut(masked(text).replace("\n", ""), FIELD_MAX_CHARACTERS)
 
 
 FORMATTERS = {"console": ConsoleFormatter, "json": JsonFormatter}

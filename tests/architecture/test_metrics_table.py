@@ -85,6 +85,8 @@ def test_every_metric_is_there_once() -> None:
         ("{} features", "worker.metrics.model", "FEATURES_MAX"),
         ("{} bins", "worker.metrics.bins", "BINS_MAX"),
         ("{} series of versions", "worker.metrics.model", "SERIES_MAX"),
+        ("{} characters", "worker.metrics.bins", "LABEL_MAX_CHARACTERS"),
+        ("{} bytes of names and bins", "worker.metrics.model", "SERIES_BYTES"),
         ("{} models", "shared.observability.metric_names", "MODELS_MAX"),
         ("{} trials", "worker.metrics.worker", "TRIALS_MAX"),
         ("more than {} samples", "monitoring.rules.alerts_platform", "SAMPLE_LIMIT"),

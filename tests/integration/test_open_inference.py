@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace.models.manifest import Manifest, class_key
+from headrace.models.fields import class_key
+from headrace.models.manifest import Manifest
 from tests.integration.conftest import NewStack
 from tests.integration.test_any_model import as_json, assert_same, some_rows
 from tests.integration.test_any_model import stack as stack

@@ -1,5 +1,6 @@
 """Counters of the bins into which the training data of a version divide a feature or an output."""
 
+import hashlib
 import math
 from collections import Counter as Tally
 from collections.abc import Iterable, Sequence
@@ -15,11 +16,22 @@ from headrace.models.manifest import MISSING_BIN, OTHER_BIN, Reference
 BINS_MAX = 21
 """Bins of a feature or an output that are counted."""
 
+LABEL_MAX_CHARACTERS, DIGEST_CHARACTERS = 128, 8
+"""Characters of a text of a manifest in a label, and of the digest at the end of one that was cut."""
+
 DIGITS_MAX = 12
 """Digits of a number in the range of a bin."""
 
 PLAIN_BELOW = 1e9
 """Magnitude from which numbers are written with a power of ten."""
+
+
+def label_of(text: str) -> str:
+    """Return a text as the value of a label: a long one is cut, and ends in its digest, so that it stays apart."""
+    if len(text) <= LABEL_MAX_CHARACTERS:
+        return text
+    digest = hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:DIGEST_CHARACTERS]
+    return f"{text[: LABEL_MAX_CHARACTERS - DIGEST_CHARACTERS - 1]}…{digest}"
 
 
 class NumberBins:
@@ -82,12 +94,12 @@ def make_bins(
         nullable: True if values may be missing.
     """
     ratios = _bounded_ratios(reference, nullable)
-    series = {name: (*labels[:-1], labels[-1] + name) for name in ratios}
+    series = {name: (*labels[:-1], labels[-1] + label_of(name)) for name in ratios}
     # The bin of missing values, the last one, has no range.
     ranges = dict(zip(ratios, ranges_between(reference.edges or () if ratios else ()), strict=False))
     for name, ratio in ratios.items():
         families.ratios.labels(*series[name]).set(ratio)
-        families.infos.labels(*series[name], labels[-1] + ranges.get(name, name)).set(1)
+        families.infos.labels(*series[name], labels[-1] + label_of(ranges.get(name, name))).set(1)
     counters = {name: families.counts.labels(*series[name]) for name in ratios}
     missing = counters.pop(MISSING_BIN, None) if nullable else None
     if reference.edges is not None:

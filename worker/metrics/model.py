@@ -1,5 +1,6 @@
 """The metrics of one model version: rows, time, errors, and the distributions of inputs and outputs over the bins."""
 
+import json
 import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -8,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import Gauge
 
-from headrace.models.manifest import Feature, Manifest
+from headrace.models.manifest import Feature, Manifest, Output
 from shared.observability import metric_names as names
 from shared.queue.contract import ErrorCode
-from worker.metrics.bins import BINS_MAX, NamedBins, NumberBins, make_bins
+from worker.metrics.bins import BINS_MAX, NamedBins, NumberBins, label_of, make_bins
 from worker.metrics.families import MetricFamilies, feature_values
 from worker.model.rows import Rows
 
@@ -21,10 +22,14 @@ FEATURES_MAX = 32
 """Features of a model that are counted, the first ones; each has some thirty series per pool slot."""
 
 SERIES_MAX = 20_000
-"""Series of model versions that a process makes in its life, about: 21 versions of 20 features, 6 MB in its files.
+"""Series of model versions that a process makes in its life, about: 21 versions of 20 features.
 
-A series can't be taken back, and callers can make the worker load any version of the store.
+They take 6 MB in its files, and 20 MB at most. A series can't be taken back, and callers can make the worker load any
+version of the store.
 """
+
+SERIES_BYTES = 500
+"""Bytes of the names of a feature or an output and its bin that a series has. One of more counts as several."""
 
 VALUE_MAX = 1e290
 """Magnitude up to which a value counts in the sum of its feature, which 10^18 rows then can't make infinite."""
@@ -80,7 +85,10 @@ class ModelMetrics:
             families.model_loads.labels(manifest.name, outcome)
         families.training_rows.labels(*labels).set(manifest.training_rows or 0)
         self._info = families.model_info.labels(
-            *labels, manifest.estimator, manifest.libraries.get("scikit-learn", ""), manifest.artifact.sha256[:8]
+            *labels,
+            label_of(manifest.estimator),
+            label_of(manifest.libraries.get("scikit-learn", "")),
+            manifest.artifact.sha256[:8],
         )
 
     def mark_loaded(self, at_seconds: float, load_seconds: float | None = None) -> None:
@@ -146,12 +154,18 @@ class ModelMetrics:
 
 
 def n_series(manifest: Manifest, features: Sequence[Feature]) -> int:
-    """Return about how many series a version has, of which these features are counted."""
+    """Return about how many series a version has, of which these features are counted; long ones count as several."""
     fixed = sum(map(len, _HISTOGRAMS)) + 26
-    references = [output.reference for output in manifest.outputs] + [feature.reference for feature in features]
+    described: list[Output | Feature] = [*manifest.outputs, *features]
     # Each bin has a count, a share of the training rows, and a range.
-    bins = 3 * sum(min(len(each.bins), BINS_MAX) for each in references)
-    return fixed + bins + sum(len(feature.histogram_edges or ()) + 2 for feature in features)
+    bins = 3 * sum(_weight(each.name, bin_) for each in described for bin_ in each.reference.bins[:BINS_MAX])
+    return fixed + bins + sum((len(each.histogram_edges or ()) + 2) * _weight(each.name) for each in features)
+
+
+def _weight(name: str, bin_: str = "") -> int:
+    """Return for how many series one counts that has a name up to three times in its labels, and a bin up to twice."""
+    # In the files, characters beyond ASCII have up to twelve bytes.
+    return 1 + len(json.dumps([*[name] * 3, *[label_of(bin_)] * 2])) // SERIES_BYTES
 
 
 class _FeatureMetrics:

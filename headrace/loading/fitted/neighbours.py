@@ -32,6 +32,9 @@ def check_neighbours(part: Any) -> None:
         return
     tree, rows = fitted.get("_tree"), fitted.get("_fit_X")
     n_rows, width = shape = whole(fitted.get("n_samples_fit_")), whole(fitted.get("n_features_in_"))
+    # Native code divides rows into parts by their number, and 0 would end the process.
+    if n_rows < 1:
+        raise ArtifactInvalid("there are no neighbours")
     if tree is not None and np.asarray(tree.data).shape != shape:
         raise ArtifactInvalid("the neighbours are not as many as their graph has columns")
     is_graph = part.metric == "precomputed" and width != n_rows

@@ -15,15 +15,17 @@ from scipy import sparse, stats
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.cluster import DBSCAN
 from sklearn.dummy import DummyClassifier
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.feature_selection import VarianceThreshold
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from headrace import NotExportable, export
 from headrace.errors import ModelError
+from headrace.models.fields import LABEL_MAX, NAME_MAX
 from headrace.models.identifiers import ALLOWED
 from headrace.models.store import ModelStore
 from tests.support.estimators import CASES
@@ -205,6 +207,8 @@ def test_rows_are_refused_with_the_reason(kind: str, store: ModelStore) -> None:
         ({"y": Y[:3]}, r"y has shape \(3,\), expected \(8,\)"),
         ({"y": Y, "held_out": Y[:3]}, r"held_out has shape \(3,\)"),
         ({"format": "onnx"}, "format is 'onnx': it is 'joblib' or 'skops'"),
+        ({"description": "x" * 100_001}, "description: .*at most 100000 characters"),
+        ({"scores": {"x" * 513: 1.0}}, "at most 512 characters"),
         ({"name": None}, f"None can't be the name of a model: {ALLOWED}"),
         ({"name": "My Model!"}, f"'My Model!' can't be the name of a model: {ALLOWED}"),
         ({"version": 5}, f"5 can't be a version: {ALLOWED}"),
@@ -294,3 +298,45 @@ def test_more_features_than_a_manifest_may_have(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(NotExportable, match="it has 2 features, and a model has at most 1"):
         export(LogisticRegression().fit(X, Y), X, Y, name="wide", store=tmp_path / "models")
     assert not (tmp_path / "models").exists()
+
+
+LONG = "x" * (LABEL_MAX - 1)
+
+
+def of_classes(ending: str) -> tuple[Any, Any, Any]:
+    classes = np.array([LONG + ending, "b"] * 4)
+    return LogisticRegression().fit(X, classes), X, classes
+
+
+def of_categories(ending: str) -> tuple[Any, Any, Any]:
+    rows = pd.DataFrame({"plan": pd.Categorical([LONG + ending, "b"] * 4)})
+    return make_pipeline(OneHotEncoder(), LogisticRegression()).fit(rows, Y), rows, Y
+
+
+def of_unused_columns(ending: str) -> tuple[Any, Any, Any]:
+    rows = pd.DataFrame({"a": X[:, 0], LONG + ending: 0.0})
+    return make_pipeline(VarianceThreshold(), LogisticRegression()).fit(rows, Y), rows, Y
+
+
+def of_outputs(ending: str) -> tuple[Any, Any, Any]:
+    targets = pd.DataFrame(X, columns=["a", "x" * (NAME_MAX - 1) + ending])
+    return LinearRegression().fit(X, targets), X, targets
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (of_classes, "a class of more than 1,024 characters"),
+        (of_categories, "column 'plan' has a category of more than 1,024 characters"),
+        (of_unused_columns, "column name 'x+'… has more than 1,024 characters"),
+        (of_outputs, "the name 'x+'… of an output has not 1 to 128 characters"),
+    ],
+)
+def test_texts_are_exported_up_to_the_lengths_of_a_manifest(
+    make: Callable[[str], tuple[Any, Any, Any]], complaint: str, store: ModelStore
+) -> None:
+    with pytest.raises(NotExportable, match=complaint):
+        export(*make("xx"), name="long", store=store)
+    assert store.names() == []
+
+    assert export(*make("x"), name="long", store=store).manifest

@@ -23,8 +23,8 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 from sklearn.ensemble._hist_gradient_boosting.binning import _BinMapper
-from sklearn.feature_extraction import DictVectorizer
-from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.feature_extraction import DictVectorizer, FeatureHasher
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer, TfidfVectorizer
 from sklearn.feature_selection import mutual_info_classif
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.manifold import Isomap
@@ -93,6 +93,8 @@ SOUND: dict[str, Callable[[], Any]] = {
     "encoder of few": lambda: OneHotEncoder(max_categories=2, drop="first").fit(np.hstack([NUMBERS, NUMBERS // 2])),
     "words": lambda: CountVectorizer().fit(["a word", "another word"]),
     "weighed words": lambda: TfidfVectorizer(vocabulary=["a", "b"]).fit(["a b"]),
+    "hashes": lambda: FeatureHasher(n_features=np.int64(8)),
+    "hashes of words": lambda: HashingVectorizer(n_features=2**31 - 1),
     "dictionaries": lambda: DictVectorizer().fit([{"a": 1}, {"b": "x"}]),
     "labels": lambda: MultiLabelBinarizer().fit([[1.0, 2.0]]),
     "labels that were asked for": labels,
@@ -289,6 +291,18 @@ def encoded(**attributes: Any) -> Any:
 def narrow_manifold() -> Any:
     estimator = SOUND["a manifold"]()
     estimator.nbrs_.effective_metric_params_ = {"VI": np.ones((1, 1))}
+    return estimator
+
+
+def no_neighbours() -> Any:
+    rows = {"_fit_X": np.zeros((0, 3)), "_y": np.zeros(0, int), "n_samples_fit_": 0, "n_neighbors": 0}
+    return changed("classes of neighbours", **rows)
+
+
+def leaves(size: int) -> Any:
+    estimator = SOUND["weighed neighbours"]()
+    state = estimator._tree.__getstate__()
+    estimator._tree.__setstate__((*state[:4], size, *state[5:]))
     return estimator
 
 
@@ -514,6 +528,11 @@ POSITIONS: dict[str, Callable[[], Any]] = {
     "processes in a series": lambda: FunctionTransformer(
         mutual_info_classif, kw_args=pd.Series([300], pd.Index(["n_jobs"], dtype=object), dtype=object)
     ),
+    **{f"{n} columns of hashes": functools.partial(changed, "hashes", n_features=n) for n in (0, -5, 2**31, 1.5)},
+    "no columns of words": lambda: changed("hashes of words", n_features=0),
+    "hashes of any number of columns": lambda: without(SOUND["hashes"](), "n_features"),
+    "no neighbours": no_neighbours,
+    "leaves of no rows": lambda: leaves(0),
     "an output": lambda: FunctionTransformer(np.positive, kw_args={"out": np.zeros(3)}),
     "an output in a tuple": lambda: FunctionTransformer(np.positive, kw_args={"out": (np.zeros(3),)}),
 }
@@ -531,6 +550,7 @@ def test_positions_beyond_the_arrays_are_refused(name: str) -> None:
         *("fewer columns than categories", "a word beyond the columns", "a feature beyond the columns"),
         *("an output", "counts of other vectors", "more neighbours than columns"),
         *("targets without encodings", "a kernel that compares no rows", "thousands of threads"),
+        *("no columns of words", "no neighbours", "leaves of no rows"),
         *(
             "a repeated place in a chain",
             "full components without a precision",

@@ -1,18 +1,21 @@
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 
-from headrace.errors import MlflowUnusable, ModelError
+from headrace.errors import MlflowUnusable, ModelError, NotExportable
 from headrace.exporting.verify import verify
 from headrace.mlflow.folders import local
 from headrace.mlflow.importing import ImportRules, import_model, notices_of
+from headrace.mlflow.mlmodel import COLUMNS_MAX
 from headrace.models.manifest import Manifest
 from headrace.models.signing import PublicKeys
 from headrace.models.store import ModelStore
@@ -150,16 +153,82 @@ def test_a_description_that_does_not_fit_is_refused(
         (b"\xff", "is no YAML"),
         (b"[" * 5000, "is no YAML"),
         (b"flavors: {keras: {}}", "its flavours are keras"),
-        (b"!!python/object/apply:os.getcwd []", "is no YAML"),
-        (b"flavors: {a: &a {b: 1}, c: {<<: *a}}", "is no YAML"),
+        (b"!!python/object/apply:os.getcwd []", "describes no model"),
+        (b"flavors: {a: &a {b: 1}, c: {<<: *a}}", "its flavours are a, c"),
+        (b"flavors: {sklearn: &a [*a]}", "is no YAML"),
+        (b"flavors: {sklearn: {[]: 1}}", "is no YAML"),
+        (b"flavors: " + b"1:" * 300_000 + b"1", "its flavours are none"),
+        (b"flavors: " + b"1:" * 300_000 + b"1.5", "its flavours are none"),
+        (b"flavors: !!float " + b"1:" * 300_000 + b"1.5", "its flavours are none"),
+        (b"flavors: !!int " + b"9" * 900_000, "its flavours are none"),
+        (b"flavors: {sklearn: {pickled_model: ~, sklearn_version: null}}", "does not name the file and the version"),
         (b"a" * 1_000_001, "more than 1,000,000 bytes"),
     ],
-    ids=range(7),
+    ids=range(14),
 )
 def test_a_damaged_description_is_refused(models: ModelStore, folder: Path, content: bytes, reason: str) -> None:
     (folder / "MLmodel").write_bytes(content)
 
     with pytest.raises(MlflowUnusable, match=reason):
+        imported(models, folder)
+
+
+@pytest.mark.parametrize("file", ["MLmodel", "input_example.json", "model.skops"])
+def test_links_lead_to_nothing_outside_of_the_folder(models: ModelStore, folder: Path, file: str) -> None:
+    place = folder / file
+    place.rename(folder / "moved")
+    place.symlink_to("moved")
+    (folder.parent / "link").symlink_to(folder)
+    imported(models, folder.parent / "link")
+
+    (folder / "moved").rename(folder.parent / "moved")
+    place.unlink()
+    place.symlink_to("../moved")
+    with pytest.raises(MlflowUnusable, match=f"{file}: it is a link that leads out"):
+        imported(models, folder)
+    place.unlink()
+    place.symlink_to(file)
+    with pytest.raises(ModelError):
+        imported(models, folder)
+
+
+def test_a_folder_that_is_a_link_to_elsewhere_is_not_followed(models: ModelStore, folder: Path) -> None:
+    (folder.parent / "other").mkdir()
+    (folder / "model.skops").rename(folder.parent / "other/model.skops")
+    (folder / "inner").symlink_to("../other")
+    description = yaml.safe_load((folder / "MLmodel").read_text())
+    description["flavors"]["sklearn"]["pickled_model"] = "inner/model.skops"
+    (folder / "MLmodel").write_text(yaml.safe_dump(description))
+
+    with pytest.raises(MlflowUnusable, match="leads out"):
+        imported(models, folder)
+
+
+WIDE = [[0] * (COLUMNS_MAX + 1)]
+
+
+@pytest.mark.parametrize(
+    ("form", "rows", "reason"),
+    [
+        ("frame", [[10**400, 1.0], [0.0, 1.0]], "column 'a' is not of the signature's type"),
+        ("frame", WIDE, "more than 60,000 columns"),
+        ("array", WIDE, "more than 60,000 columns"),
+    ],
+    ids=["long integer", "wide frame", "wide array"],
+)
+def test_examples_of_any_size_are_refused(
+    models: ModelStore, tmp_path: Path, form: str, rows: Any, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = pd.DataFrame(X, columns=["a", "b"])
+    folder = write_model(tmp_path / "model", LogisticRegression().fit(X, Y), frame if form == "frame" else X)
+    columns = ["a", "b"] if rows is not WIDE else [*map(str, range(len(rows[0])))]
+    example = {"columns": columns, "data": rows} if form == "frame" else rows
+    (folder / "input_example.json").write_text(json.dumps(example))
+    if rows is WIDE:
+        # Before it takes memory.
+        monkeypatch.delattr("pandas.DataFrame")
+
+    with pytest.raises((MlflowUnusable, NotExportable), match=reason):
         imported(models, folder)
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from gateway.catalog.served_models import BYTES_MAX
 from headrace.errors import ArtifactInvalid, ManifestInvalid
 from headrace.models.artifact_cache import check_digest
-from headrace.models.fields import EDGES_MAX
+from headrace.models.fields import DESCRIPTION_MAX, EDGES_MAX, FACT_MAX, LABEL_MAX, NAME_MAX
 from headrace.models.manifest import FEATURES_MAX, FILLED_MAX, MANIFEST_FORMAT, PARTS_MAX, Manifest, Reference
 from headrace.models.storage import DOCUMENT_BYTES_MAX
 
@@ -110,6 +110,36 @@ def many(number: int, form: str) -> bytes:
 TEXT = '{"name":"t#","type":"string","reference":{"bins":["other"],"ratios":[1]}}'
 OUTPUT = '{"kind":"number","reference":{"bins":["other"],"ratios":[1]}}'
 FILLED = '{"name":"","position":0,"dtype":"object","value":null}'
+
+
+TEXTS = [
+    ("estimator", FACT_MAX),
+    ("created_at", FACT_MAX),
+    ("libraries.python", FACT_MAX),
+    ("description", DESCRIPTION_MAX),
+    ("features.0.name", NAME_MAX),
+    ("features.0.reference.bins.0", LABEL_MAX),
+    ("outputs.0.reference.bins.1", LABEL_MAX),
+    ("outputs.0.classes.1", LABEL_MAX),
+]
+
+
+@pytest.mark.parametrize(("path", "longest"), TEXTS, ids=[path for path, _ in TEXTS])
+def test_texts_of_a_manifest_have_bounds(path: str, longest: int) -> None:
+    assert parsed(replaced(path, "x" * longest))
+
+    with pytest.raises(ManifestInvalid, match=f"{path}.*at most {longest} characters"):
+        parsed(replaced(path, "x" * (longest + 1)))
+
+
+@pytest.mark.parametrize("place", ["libraries", "scores", "artifact"])
+def test_a_name_in_a_manifest_makes_no_long_reason(place: str) -> None:
+    content = document()
+    content[place]["x" * 1_000_000] = []
+
+    with pytest.raises(ManifestInvalid) as caught:
+        parsed(content)
+    assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from shared.observability.logs import (
     FIELD_ITEMS_MAX,
     FORMATTERS,
     PRIVATE,
+    TEXT_MAX_CHARACTERS,
     ConsoleFormatter,
     JsonFormatter,
     logging_configuration,
@@ -218,6 +219,27 @@ def test_a_private_exception_is_logged_by_its_type_and_place(log: Log) -> None:
     # The traceback quotes lines of code, not values.
     assert "of sesame\n" not in log.text
     assert "'sesame'" not in log.text
+
+
+@pytest.mark.parametrize("part", ["x", "input_value=", ", input_type=", "://a:", "?key=", "\n", "\x00"])
+def test_lines_are_bounded_however_long_their_texts_are(log: Log, part: str) -> None:
+    text = part * (500_000 // len(part))
+    with bound(model=text, job_ids=[text]):
+        log.logger.error("first: %s last", text)
+        log.logger.error("failed", exc_info=_raised(RuntimeError(text)))
+
+    assert len(log.text.encode()) < 100_000
+    assert "first: " in log.text
+    assert " last" in log.text
+    assert "RuntimeError:" in log.text
+
+
+def test_a_text_is_cut_in_its_middle_after_its_secrets_were_masked(as_json: Log) -> None:
+    half = TEXT_MAX_CHARACTERS // 2
+    as_json.logger.error("%s input_value=%s, input_type=str %s", "x" * half, "sesame" * half, "y" * half)
+
+    text = as_json.line["message"]
+    assert text == f"{'x' * half} [{len(' input_value=**, input_type=str '):,} characters] {'y' * half}"
 
 
 @pytest.mark.parametrize("id_", ["a\nb", "a\r\nb", "\x1b[31mab", "a\x00b", "a\u2028b", "a\u202e\u200bb", b"a\nb"])

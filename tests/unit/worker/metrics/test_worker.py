@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 from prometheus_client import Histogram
 
+from headrace.models.fields import FACT_MAX, LABEL_MAX, NAME_MAX
+from headrace.models.manifest import Feature, Manifest, Reference
 from shared.queue.contract import ErrorCode, Lane
 from tests.support.manifests import classifier, regressor
 from tests.support.processes import REPOSITORY
 from worker.metrics import worker as module
+from worker.metrics.bins import BINS_MAX, LABEL_MAX_CHARACTERS
 from worker.metrics.families import BulkHistogram
 from worker.metrics.model import n_series
 from worker.metrics.worker import WAIT_MAX_SECONDS, WorkerMetrics
@@ -32,6 +35,10 @@ def samples(*collectors: Any) -> dict[str, float]:
         for sample in family.samples
         if not sample.name.endswith("_created")
     }
+
+
+def samples_of(collector: Any) -> list[Any]:
+    return [sample for family in collector.collect() for sample in family.samples]
 
 
 def chosen(seed: int) -> list[float]:
@@ -299,6 +306,46 @@ def test_the_number_of_series_is_known_before_they_are_made() -> None:
 
     made = len(all_samples(metrics)) - before
     assert n_series(wide, wide.features) + n_series(narrow, narrow.features) == pytest.approx(made, abs=60)
+
+
+def with_long_texts(version: str, character: str = "x") -> Manifest:
+    """Return a version whose texts are as long as a manifest may have them."""
+    manifest = classifier(version=version)
+    labels = [f"{character * (LABEL_MAX - 2)}{at:02d}" for at in range(BINS_MAX)]
+    reference = Reference(bins=labels, ratios=[1 / BINS_MAX] * BINS_MAX)
+    output = manifest.outputs[0].model_copy(update={"name": character * NAME_MAX, "reference": reference})
+    feature = Feature(name=character * NAME_MAX, type="string", dtype="object", reference=reference)
+    libraries = {"scikit-learn": character * FACT_MAX}
+    changes = {"estimator": character * FACT_MAX, "libraries": libraries, "features": [feature]}
+    return manifest.model_copy(update={**changes, "outputs": [output, output]})
+
+
+def test_long_texts_are_cut_in_labels_and_stay_apart() -> None:
+    metrics = WorkerMetrics()
+    manifest = with_long_texts("v1")
+
+    of_model = metrics.model(manifest)
+    metrics.mark_loaded([manifest])
+    of_model.count_inputs([[bin_] for bin_ in manifest.features[0].reference.bins])
+
+    found = [*samples_of(metrics.feature_bins), *samples_of(metrics.feature_bin_info), *samples_of(metrics.model_info)]
+    counts = [sample for sample in found if sample.name.endswith("bin_total")]
+    assert [sample.value for sample in counts] == [1.0] * BINS_MAX
+    assert len({sample.labels["bin"] for sample in counts}) == BINS_MAX
+    assert max(len(value) for sample in found for value in sample.labels.values()) <= LABEL_MAX_CHARACTERS
+
+
+@pytest.mark.parametrize("character", ["x", "é", "𝔁"])
+def test_the_bytes_of_series_are_bounded_whatever_texts_the_manifests_hold(
+    character: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SERIES_MAX", 2_000)
+    metrics = WorkerMetrics()
+    for at in range(30):
+        metrics.model(with_long_texts(f"v{at}", character))
+
+    series = [sample for each in vars(metrics).values() if hasattr(each, "collect") for sample in samples_of(each)]
+    assert sum(len(json.dumps([sample.name, sample.labels])) for sample in series) < 20e6 / 20_000 * 2_000
 
 
 def test_a_version_has_its_info_while_it_is_in_memory() -> None:

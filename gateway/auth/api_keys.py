@@ -4,7 +4,7 @@
     pricing    sha256:9f86d0…    predict,jobs   rate=50 burst=100
 
 An owner may have several lines, so that a key can be replaced: add the new key, move the callers over, remove the old
-line.
+line. Every line ends with a newline, the last one too.
 """
 
 import asyncio
@@ -48,6 +48,10 @@ class KeyScope(str, Enum):
 
 class KeyFileError(HeadraceError):
     """A key file that can't be used. The message names the line and the reason, and never quotes the line."""
+
+
+class UnreadableKeyFile(KeyFileError):
+    """A key file that could not be read this time, although another attempt may succeed without a change to it."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,7 @@ class KeyRing:
         """
         self._path = path
         self._version: object = None
+        self._complaint = ""
         self._keys: dict[bytes, ApiKey] = {}
         self._use(*_read(path))
 
@@ -155,17 +160,25 @@ class KeyRing:
         return self._keys.get(digest_of(key))
 
     async def step(self) -> None:
-        """Read the file again if it has changed. A file that can't be used is logged once, and the last keys stay."""
+        """Read the file again if it has changed, or could not be read the last time.
+
+        Of a file that can't be used each reason is logged once, and the last keys stay.
+        """
         await asyncio.sleep(REREAD_SECONDS)
         version = await asyncio.to_thread(_version, self._path)
         if version == self._version:
+            self._complaint = ""
             return
-        self._version = version
         try:
             self._use(*await asyncio.to_thread(_read, self._path))
         except KeyFileError as error:
-            logger.error("the API keys stay as they were: %s", error)
+            if not isinstance(error, UnreadableKeyFile):
+                self._version = version
+            if str(error) != self._complaint:
+                self._complaint = str(error)
+                logger.error("the API keys stay as they were: %s", error)
         else:
+            self._complaint = ""
             logger.info("%d API keys were read", len(self._keys))
 
     def _use(self, version: object, grants: dict[bytes, Grant]) -> None:
@@ -185,9 +198,9 @@ def _in_use(grant: Grant) -> ApiKey:
 def _read(path: Path) -> tuple[object, dict[bytes, Grant]]:
     version = _version(path)
     try:
-        return version, read_grants(_content(path).decode())
+        return version, read_grants(_complete(_content(path)).decode())
     except OSError as error:
-        raise KeyFileError(f"API_KEYS_FILE: {path}: {error.strerror}") from None
+        raise UnreadableKeyFile(f"API_KEYS_FILE: {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise KeyFileError(f"API_KEYS_FILE: {path}: it is not text") from None
     except KeyFileError as error:
@@ -211,10 +224,21 @@ def _content(path: Path) -> bytes:
     return content
 
 
+def _complete(content: bytes) -> bytes:
+    """Return the content of a file, which is not one that is still being written: what is cut off may be a limit.
+
+    Raises:
+        KeyFileError: if its last line does not end.
+    """
+    if content and not content.endswith(b"\n"):
+        raise KeyFileError("its last line does not end with a newline, so the rest of it may be missing")
+    return content
+
+
 def _version(path: Path) -> object:
-    """Return a value that differs after the file was written or replaced."""
+    """Return a value that differs after the file was written, replaced, or given to others to read."""
     try:
         status = path.stat()
     except OSError:
         return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
+    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size

@@ -50,6 +50,14 @@ class KeyFileError(HeadraceError):
     """A key file that can't be used. The message names the line and the reason, and never quotes the line."""
 
 
+class UnfinishedKeyFile(KeyFileError):
+    """A key file that may still be being written: its last line does not end."""
+
+
+class UnreadableKeyFile(KeyFileError):
+    """A key file that could not be read this time, although another attempt may succeed without a change to it."""
+
+
 @dataclass(frozen=True)
 class Grant:
     """One line of the key file. Rate in requests per second; 0 is no limit."""
@@ -147,25 +155,38 @@ class KeyRing:
         """
         self._path = path
         self._version: object = None
+        self._seen: object = None
+        self._complaint = ""
         self._keys: dict[bytes, ApiKey] = {}
-        self._use(*_read(path))
+        self._use(*_read(path, settled=True))
 
     def find(self, key: bytes) -> ApiKey | None:
         """Return a key in use, or None. The lookup is by hash, so its duration tells nothing about the keys on file."""
         return self._keys.get(digest_of(key))
 
     async def step(self) -> None:
-        """Read the file again if it has changed. A file that can't be used is logged once, and the last keys stay."""
+        """Read the file again if it has changed, or could not be read the last time.
+
+        Of a file that can't be used each reason is logged once, and the last keys stay.
+        """
         await asyncio.sleep(REREAD_SECONDS)
         version = await asyncio.to_thread(_version, self._path)
         if version == self._version:
+            self._complaint = ""
             return
-        self._version = version
+        settled, self._seen = version == self._seen, version
         try:
-            self._use(*await asyncio.to_thread(_read, self._path))
+            self._use(*await asyncio.to_thread(_read, self._path, settled))
+        except UnfinishedKeyFile:
+            return
         except KeyFileError as error:
-            logger.error("the API keys stay as they were: %s", error)
+            if not isinstance(error, UnreadableKeyFile):
+                self._version = version
+            if str(error) != self._complaint:
+                self._complaint = str(error)
+                logger.error("the API keys stay as they were: %s", error)
         else:
+            self._complaint = ""
             logger.info("%d API keys were read", len(self._keys))
 
     def _use(self, version: object, grants: dict[bytes, Grant]) -> None:
@@ -182,14 +203,29 @@ def _in_use(grant: Grant) -> ApiKey:
     return ApiKey(grant, TokenBucket(grant.rate, grant.burst) if grant.rate else None)
 
 
-def _read(path: Path) -> tuple[object, dict[bytes, Grant]]:
+def _read(path: Path, settled: bool) -> tuple[object, dict[bytes, Grant]]:
+    """Return the version of the file that was read, and what it grants by the digests of keys.
+
+    Args:
+        path: of the file.
+        settled: True if it has not changed for a while.
+
+    Raises:
+        UnfinishedKeyFile: if it is not settled, and its last line does not end.
+        KeyFileError: if it can't be used.
+    """
     version = _version(path)
     try:
-        return version, read_grants(_content(path).decode())
+        content = _content(path)
+        if not settled and not content.endswith(b"\n"):
+            raise UnfinishedKeyFile("its last line does not end with a newline")
+        return version, read_grants(content.decode())
     except OSError as error:
-        raise KeyFileError(f"API_KEYS_FILE: {path}: {error.strerror}") from None
+        raise UnreadableKeyFile(f"API_KEYS_FILE: {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise KeyFileError(f"API_KEYS_FILE: {path}: it is not text") from None
+    except UnfinishedKeyFile:
+        raise
     except KeyFileError as error:
         raise KeyFileError(f"API_KEYS_FILE: {path}: {error}") from None
 
@@ -212,9 +248,9 @@ def _content(path: Path) -> bytes:
 
 
 def _version(path: Path) -> object:
-    """Return a value that differs after the file was written or replaced."""
+    """Return a value that differs after the file was written, replaced, or given to others to read."""
     try:
         status = path.stat()
     except OSError:
         return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
+    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size

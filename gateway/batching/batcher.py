@@ -277,10 +277,11 @@ class Batcher:
         batch.permit.give_back()
         for chunk, result in zip(batch.chunks, reply.results, strict=False):
             chunk.settle(result, reply)
-        if reply.compute_seconds:
-            self._cost.observe(batch.weight, reply.compute_seconds, batch.heaviest)
-        elif reply.ran_into_time_limit:
-            self._cost.observe(batch.weight, self._settings.task_soft_time_limit_seconds, batch.heaviest)
+        limit_seconds = self._settings.task_soft_time_limit_seconds
+        if reply.compute_seconds or reply.ran_into_time_limit:
+            # None computes for longer, whatever a reply says.
+            seconds = min(reply.compute_seconds or limit_seconds, limit_seconds)
+            self._cost.observe(batch.weight, seconds, batch.heaviest)
         # The time of a text that is too long for a batch with others says nothing of what other callers can expect.
         if batch.chunks and (self._only_numbers or batch.weight <= self._batch_weight()):
             self._wait.batch_answered(batch.left_at)

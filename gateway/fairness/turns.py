@@ -73,9 +73,13 @@ class OwnerTurns:
             yield
         finally:
             if self._pauses:
-                asyncio.get_running_loop().call_later(time.perf_counter() - began_at, self._pass_on)
+                asyncio.get_running_loop().call_later(time.perf_counter() - began_at, self._pass_on, owner)
             else:
-                self._pass_on()
+                self._pass_on(owner)
+
+    def others_wait(self, owner: str) -> bool:
+        """Return True if another owner waits for a turn."""
+        return any(not turn.done() for each, turns in self._waiting.items() if each != owner for turn in turns)
 
     async def _called(self, owner: str, limit: float | None) -> None:
         loop = asyncio.get_running_loop()
@@ -86,15 +90,16 @@ class OwnerTurns:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self._pass_on()
+                self._pass_on(owner)
             raise
         finally:
             if timer is not None:
                 timer.cancel()
 
-    def _pass_on(self) -> None:
+    def _pass_on(self, before: str) -> None:
+        """Give a turn to an owner, to the one that had it before only if no other waits."""
         while self._waiting:
-            owner = next(iter(self._waiting))
+            owner = next((each for each in self._waiting if each != before), before)
             turns = self._waiting.pop(owner)
             turn = turns.popleft()
             if turns:

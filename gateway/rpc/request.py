@@ -1,11 +1,11 @@
 """Inference requests that came as calls of gRPC."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from gateway.edge.headers import HeaderPairs
-from gateway.errors import DeadlineExceeded, InvalidTensors
+from gateway.errors import DeadlineExceeded
 from gateway.fairness.answers import PIECE_BYTES
 from gateway.fairness.bodies import BodyReader
 from gateway.problems import Problem
@@ -24,10 +24,10 @@ class GrpcRequest(HotRequest):
         context: RequestContext,
         exchange: Exchange,
         call: Any,
-        receive_seconds: float,
+        receive: Callable[[str], Awaitable[bytes]],
     ) -> None:
         super().__init__(handler, {}, b"", headers, context)
-        self._receive_seconds = receive_seconds
+        self._receive = receive
         self._exchange = exchange
         self._grpc = call
         self._outcome: asyncio.Future[bytes | Problem] = asyncio.get_running_loop().create_future()
@@ -51,8 +51,13 @@ class GrpcRequest(HotRequest):
         return await self._outcome
 
     async def read(self, reader: BodyReader) -> bytes:
-        """Return the message, of which gRPC reads as many bytes as a body may have."""
-        return await message_of(self._grpc, self._receive_seconds)
+        """Return the message, of which gRPC reads as many bytes as a body may have.
+
+        Raises:
+            InvalidTensors: if the call has none.
+            Problem: if there is no place for the call, or the message does not arrive in time.
+        """
+        return await self._receive(self.context.owner)
 
     def refuse(self, problem: Problem) -> None:
         """End the call with a problem, unless there is an answer or the caller has left."""
@@ -90,26 +95,14 @@ class GrpcRequest(HotRequest):
             self._end()
 
 
-async def message_of(call: Any, seconds: float) -> bytes:
-    """Return the message of a call.
-
-    Raises:
-        InvalidTensors: if it has none.
-        Problem: if it does not arrive within so many seconds.
-    """
-    try:
-        message = await asyncio.wait_for(call.read(), seconds)
-    except asyncio.TimeoutError:
-        raise Problem(408, "too_slow", "the message took too long to arrive") from None
-    if not isinstance(message, bytes):
-        raise InvalidTensors("the call has no message")
-    return message
-
-
 def headers_of(call: Any) -> dict[bytes, bytes]:
-    """Return the metadata of a call as headers; what is in bytes is not for this server."""
-    return {
-        key.encode(): value.encode("latin-1", "replace")
-        for key, value in call.invocation_metadata() or ()
-        if isinstance(value, str)
-    }
+    """Return the metadata of a call as headers; what is in bytes is not for this server.
+
+    Values of one name are joined: of two API keys, a proxy in front may have used the other one, and so none is valid.
+    """
+    headers: dict[bytes, bytes] = {}
+    for key, value in call.invocation_metadata() or ():
+        if isinstance(value, str):
+            name, content = key.encode(), value.encode("latin-1", "replace")
+            headers[name] = headers[name] + b", " + content if name in headers else content
+    return headers

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -14,10 +15,11 @@ from gateway.api.endpoint import HotEndpoint
 from gateway.api.statuses import problem_of
 from gateway.errors import RequestError
 from gateway.oip.infer import InferStatistics
-from gateway.problems import Problem, overloaded, stopping
+from gateway.problems import Problem, stopping
 from gateway.rpc.infer import ModelInferEndpoint
 from gateway.rpc.methods import SERVICE, Method, methods_of
-from gateway.rpc.request import GrpcRequest, headers_of, message_of
+from gateway.rpc.places import CallPlaces
+from gateway.rpc.request import GrpcRequest, headers_of
 from gateway.rpc.settings import GrpcSettings
 from gateway.rpc.statuses import DETAILS, status_of
 from gateway.services import Services
@@ -38,8 +40,8 @@ STREAMS_MAX = 1_000
 
 METADATA_BYTES = 16_384
 
-PROBE_SECONDS = 5.0
-"""Longest time for the message of a call without a key to arrive: it holds one of the places of all calls."""
+PENDING_MAX = 5_000
+"""Calls that gRPC keeps for the event loop to take; it cancels others, and can't say why or when to try again."""
 
 IDLE_MILLISECONDS = 300_000
 """Time for which a connection without a call stays open."""
@@ -54,6 +56,8 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     # Two processes on one port would each get a part of the connections, and nobody would notice.
     ("grpc.so_reuseport", 0),
     ("grpc.max_concurrent_streams", STREAMS_MAX),
+    ("grpc.server.max_pending_requests", PENDING_MAX),
+    ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING_MAX),
     ("grpc.max_metadata_size", METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", METADATA_BYTES),
     ("grpc.max_connection_idle_ms", IDLE_MILLISECONDS),
@@ -82,7 +86,7 @@ class GrpcServer:
         self._endpoint: HotEndpoint = ModelInferEndpoint(services, INFER, statistics)
         self._methods = methods_of(services, statistics)
         self._requests: set[GrpcRequest] = set()
-        self._calls = 0
+        self._places = CallPlaces(settings.grpc_calls_max, settings.body_receive_seconds, services.metrics.rejected)
         self._server: Any = None
         self._watch: asyncio.Task[None] | None = None
 
@@ -146,9 +150,9 @@ class GrpcServer:
         scheme = "https" if self._settings.grpc_tls_certificate else "http"
         exchange = self._exchanges.begin(context, "POST", path, headers.items(), scheme)
         status = 0
-        self._calls += 1
+        place = ExitStack()
         try:
-            outcome = await self._outcome(partial(respond, call), headers, context, exchange)
+            outcome = await self._outcome(partial(respond, call, place), headers, context, exchange)
             status = 200 if isinstance(outcome, bytes) else outcome.status
             metadata = [(name.decode(), value.decode()) for name, value in exchange.headers if name == REQUEST_ID]
             if isinstance(outcome, bytes):
@@ -160,7 +164,7 @@ class GrpcServer:
             status = 504 if context.problem == "deadline_exceeded" else 0
             raise
         finally:
-            self._calls -= 1
+            place.close()
             exchange.end(path, status)
         code, text, details = status_of(outcome)
         await call.abort(code, text, (*metadata, (DETAILS, details)))
@@ -170,9 +174,6 @@ class GrpcServer:
         self, respond: Respond, headers: dict[bytes, bytes], context: RequestContext, exchange: Exchange
     ) -> Outcome:
         try:
-            if self._calls > self._settings.grpc_calls_max:
-                self._services.metrics.rejected("connections_full")
-                raise overloaded("connections_full", "too many calls are being answered", 1)
             return await respond(headers, context, exchange)
         except Problem as problem:
             found = problem
@@ -183,10 +184,14 @@ class GrpcServer:
         context.problem = found.code
         return found
 
+    async def _message(self, call: Any, place: ExitStack, owner: str | None) -> bytes:
+        place.enter_context(self._places.of(owner))
+        return await self._places.message_of(call, owner)
+
     async def _infer(
-        self, call: Any, headers: dict[bytes, bytes], context: RequestContext, exchange: Exchange
+        self, call: Any, place: ExitStack, headers: dict[bytes, bytes], context: RequestContext, exchange: Exchange
     ) -> Outcome:
-        request = GrpcRequest(self._endpoint, headers, context, exchange, call, self._settings.body_receive_seconds)
+        request = GrpcRequest(self._endpoint, headers, context, exchange, call, partial(self._message, call, place))
         self._requests.add(request)
         try:
             return await request.answer()
@@ -194,14 +199,19 @@ class GrpcServer:
             self._requests.discard(request)
 
     async def _describe(
-        self, method: Method, call: Any, headers: dict[bytes, bytes], context: RequestContext, _exchange: Exchange
+        self,
+        method: Method,
+        call: Any,
+        place: ExitStack,
+        headers: dict[bytes, bytes],
+        context: RequestContext,
+        _exchange: Exchange,
     ) -> Outcome:
         if method.scope is not None:
             if self._services.graceful_stop.begun:
                 return stopping()
             self._services.guard.admit(context, headers, method.scope)
-        seconds = self._settings.body_receive_seconds
-        message = await message_of(call, seconds if method.scope is not None else min(seconds, PROBE_SECONDS))
+        message = await self._message(call, place, None if method.scope is None else context.owner)
         return await method.answer(message, context.owner)
 
 

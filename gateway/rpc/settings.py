@@ -23,7 +23,7 @@ class GrpcSettings(GatewaySettings):
     """Port of the gRPC process's probes and metrics, over HTTP."""
 
     grpc_calls_max: int = Field(default=2000, ge=1)
-    """Most gRPC calls at a time; one more gets RESOURCE_EXHAUSTED."""
+    """Most gRPC calls at a time, half of one owner, beside 100 that need no key; one more gets RESOURCE_EXHAUSTED."""
 
     grpc_tls_certificate: Path | None = None
     """PEM file of the gRPC server's certificate and those of its authorities; without it gRPC is not encrypted."""

@@ -10,8 +10,8 @@ from importlib.util import find_spec
 import orjson
 
 from gateway.catalog.row_parser import RowParser
-from gateway.errors import DeadlineExceeded, InvalidRows
-from gateway.fairness.turns import OwnerTurns
+from gateway.errors import DeadlineExceeded, InvalidRows, Overloaded
+from gateway.fairness.turns import TRY_AGAIN_SECONDS, OwnerTurns
 from gateway.problems import Problem
 from gateway.scoring import parquet_process
 from headrace.models.manifest import Feature
@@ -21,6 +21,12 @@ PARQUET = (b"application/vnd.apache.parquet", b"application/x-parquet")
 
 UNPACKED_TIMES = 4
 """Longest columns of a file as JSON, in lengths of the longest body: a number takes twice the bytes, or more."""
+
+
+SHARE_SECONDS = 3.0
+"""Time after which a file is given up if another owner waits: longer than its computing where a core is free for it."""
+
+CHECK_SECONDS = 0.5
 
 
 class ParquetReader:
@@ -45,7 +51,7 @@ class ParquetReader:
         Raises:
             Problem: 415 if pyarrow is not installed.
             InvalidRows: if it is no Parquet file, or one that needs too much memory or time.
-            Overloaded: if its turn does not come in time.
+            Overloaded: if its turn does not come in time, or it takes long while another owner waits.
             DeadlineExceeded: if it is not read in time.
         """
         if find_spec("pyarrow") is None:
@@ -53,21 +59,50 @@ class ParquetReader:
         limits = parquet_process.Limits(
             names=[feature.name for feature in features], rows_max=parser.rows_max, bytes_max=bytes_max
         )
-        asked_at = time.perf_counter()
+        ends_at = time.perf_counter() + seconds
         async with self._turns.of(owner, seconds):
-            left_seconds = seconds - (time.perf_counter() - asked_at)
+            reading = asyncio.ensure_future(_read(orjson.dumps(limits) + b"\n", body))
             try:
-                output = await asyncio.wait_for(_read(orjson.dumps(limits) + b"\n", body), left_seconds)
+                await self._done(reading, owner, ends_at)
             except asyncio.TimeoutError:
                 raise DeadlineExceeded(seconds) from None
+            finally:
+                # The process has ended before the next one begins.
+                reading.cancel()
+                await asyncio.wait([reading])
+            output = reading.result()
         if output is None:
             raise InvalidRows([((), "Input should be a Parquet file that is read with little memory and time")])
         return output
 
+    async def _done(self, reading: "asyncio.Future[bytes | None]", owner: str, ends_at: float) -> None:
+        share_ends_at = time.perf_counter() + SHARE_SECONDS
+        while not reading.done():
+            now = time.perf_counter()
+            if now >= ends_at:
+                raise asyncio.TimeoutError
+            if now >= share_ends_at and self._turns.others_wait(owner):
+                raise Overloaded("the file takes long, and others wait for their turn", TRY_AGAIN_SECONDS)
+            await asyncio.wait([reading], timeout=min(CHECK_SECONDS, ends_at - now))
+
 
 async def _read(limits: bytes, body: bytes) -> bytes | None:
     """Return the output of the process; None if it failed."""
-    process = await asyncio.create_subprocess_exec(
+    starting = asyncio.ensure_future(_start())
+    try:
+        # Of a process that is cancelled while it starts, asyncio would wait for the end of its pipes for ever.
+        await asyncio.shield(starting)
+        output, _ = await starting.result().communicate(limits + body)
+    finally:
+        process = await starting
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return output if process.returncode == 0 else None
+
+
+async def _start() -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         parquet_process.__name__,
@@ -78,13 +113,6 @@ async def _read(limits: bytes, body: bytes) -> bytes | None:
         # Arrow's own pools reserve more memory than the process may have.
         env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "ARROW_DEFAULT_MEMORY_POOL": "system"},
     )
-    try:
-        output, _ = await process.communicate(limits + body)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return output if process.returncode == 0 else None
 
 
 def read_columns(columns: bytes, features: Sequence[Feature], parser: RowParser) -> list[Row]:

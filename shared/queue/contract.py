@@ -90,6 +90,18 @@ BatchNumber = Annotated[int, Field(ge=0, lt=2**63)]
 Name = Annotated[str, Field(max_length=64)]
 """Name of a model or of a version: it becomes a label of metrics and a part of log lines."""
 
+Time = Annotated[float, Field(ge=0, lt=1e11)]
+"""Time of the broker's clock in seconds, before the year 5000: sums and dates of it stay in range."""
+
+ComputeSeconds = Annotated[float, Field(ge=0, le=1e6)]
+"""Compute time of a batch, which a time limit ends long before."""
+
+JOBS_MAX = 1_000
+"""Jobs in one message; the gateway puts in fewer."""
+
+CALLS_MAX = 100_000
+"""Calls in one message; the gateway puts in as many as it has rows in a batch at most."""
+
 AnyMessage = TypeVar("AnyMessage", bound="Message")
 
 
@@ -119,9 +131,9 @@ class Message(BaseModel):
 class Call(NamedTuple):
     """One caller's part of a batch. Times are seconds of the broker's clock."""
 
-    n_rows: Annotated[int, Field(ge=1)]
-    accepted_at: float
-    deadline: float
+    n_rows: Annotated[int, Field(ge=1, lt=2**31)]
+    accepted_at: Time
+    deadline: Time
     first: bool = True
     """True if it holds the first of the caller's rows: the wait in the queue is counted once."""
 
@@ -136,7 +148,7 @@ class PredictMessage(Message):
     reply_to: ReplyTo
     model: Name
     version: Name
-    calls: list[Call]
+    calls: Annotated[list[Call], Field(max_length=CALLS_MAX)]
     rows: list[Row] | str
     probe: bool = False
 
@@ -144,7 +156,7 @@ class PredictMessage(Message):
 class RunJobsMessage(Message):
     """Jobs to run; their rows are in their records."""
 
-    jobs: list[str]
+    jobs: Annotated[list[str], Field(max_length=JOBS_MAX)]
 
 
 class ShadowMessage(Message):
@@ -164,9 +176,9 @@ class BatchReply(Message):
     `started_at` is in seconds of the broker's clock, `compute_seconds` the time inside the estimator.
     """
 
-    batch: int
-    started_at: float
-    compute_seconds: float
+    batch: BatchNumber
+    started_at: Time
+    compute_seconds: ComputeSeconds
     results: list[dict[str, Any]]
 
     @property

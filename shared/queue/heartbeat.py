@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from headrace.models.manifest import Identifier
+from shared.queue.contract import Time
 
 HEARTBEAT_SECONDS = 1.0
 """Time between two heartbeats."""
@@ -28,7 +29,7 @@ class Heartbeat(BaseModel):
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
-    at: float
+    at: Time
     slots: Slots
     pinned: list[Identifier] = []
     """The models that the worker is pinned to, which have queues of their own; empty: it serves all other models."""
@@ -45,7 +46,7 @@ class ChildHeartbeat(BaseModel):
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
-    at: float
+    at: Time
     loaded: list[str] = []
     """`<name> <version>` of the predictors in its memory."""
     refused: dict[str, str] = {}

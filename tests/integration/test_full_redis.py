@@ -214,7 +214,7 @@ def test_the_account_of_an_owner_is_what_redis_keeps(board: Board, job: New, out
 
 def test_an_owner_with_too_many_jobs_shuts_no_other_out(new_stack: NewStack, iris_models: Path, tmp_path: Path) -> None:
     lines = [f"{owner} sha256:{digest_of(owner.encode()).hex()} predict,jobs,read" for owner in ("alice", "bob")]
-    (tmp_path / "keys").write_text("\n".join(lines))
+    (tmp_path / "keys").write_text("\n".join(lines) + "\n")
     options = {"API_KEYS_FILE": str(tmp_path / "keys"), "JOBS_OPEN_MAX": "4", "OWNER_JOB_BYTES_MAX": "100000"}
     stack = new_stack(iris_models, **options).start_without_workers()
 

@@ -298,16 +298,25 @@ def test_a_dead_broker_costs_calls_an_answer_and_nothing_else(
     assert "Traceback" not in grpc.process.log()
 
 
-def test_calls_beyond_the_limit_are_told_to_come_back(
-    new_stack: NewStack, puppet_models: Path, new_grpc: NewGrpc
+def test_calls_beyond_the_limit_of_an_owner_are_told_to_come_back(
+    new_stack: NewStack, puppet_models: Path, new_grpc: NewGrpc, tmp_path: Path
 ) -> None:
     stack = new_stack(puppet_models, DEFAULT_MODEL="puppet").start_without_workers()
-    grpc = new_grpc(stack, GRPC_CALLS_MAX="3")
+    keys = tmp_path / "keys"
+    alice, bob = (
+        {name.lower(): value for name, value in new_key(keys, owner, "--scope", "predict").items()}
+        for owner in ("alice", "bob")
+    )
+    grpc = new_grpc(stack, GRPC_CALLS_MAX="4", API_KEYS_FILE=str(keys))
+    call = puppet_call(Act.ANSWER, timeout=5_000_000)
+    live = {"method": "/inference.GRPCInferenceService/ServerLive", "message": ""}
 
-    found = grpc.ask(*[puppet_call(Act.ANSWER, timeout=2_000_000)] * 5, together=True)
+    found = grpc.ask(*[{**call, "metadata": alice}] * 5, *[{**call, "metadata": bob}] * 2, live, together=True)
 
-    assert sorted(each["code"] for each in found) == ["RESOURCE_EXHAUSTED"] * 2 + ["UNAVAILABLE"] * 3
-    assert [each["RetryInfo"] >= 1 for each in found if each["code"] == "RESOURCE_EXHAUSTED"] == [True, True]
+    assert sorted(each["code"] for each in found[:5]) == ["RESOURCE_EXHAUSTED"] * 3 + ["UNAVAILABLE"] * 2
+    assert [each["RetryInfo"] >= 1 for each in found if each.get("code") == "RESOURCE_EXHAUSTED"] == [True] * 3
+    assert [each["code"] for each in found[5:7]] == ["UNAVAILABLE"] * 2, "the other owner has places"
+    assert "answer" in found[7], "probes have places of their own"
 
 
 def test_calls_in_progress_are_answered_before_the_process_stops(

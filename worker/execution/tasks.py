@@ -1,6 +1,7 @@
 """The Celery tasks: each decodes its message, runs it, and answers for it if an exception ends it early."""
 
 import logging
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -35,6 +36,7 @@ def register_tasks(app: Celery, runner: Callable[[], BatchRunner]) -> None:
 
     # A shared task would be registered in every Celery application of this process.
     @app.task(name=PREDICT_TASK, bind=True, shared=False)  # type: ignore[untyped-decorator]
+    @_interruptible()
     def predict(self: Any, payload: str) -> None:
         message = _decoded(PredictMessage, payload)
         if message is None:
@@ -45,6 +47,7 @@ def register_tasks(app: Celery, runner: Callable[[], BatchRunner]) -> None:
                 runner().predict(*batch)
 
     @app.task(name=RUN_JOBS_TASK, bind=True, shared=False)  # type: ignore[untyped-decorator]
+    @_interruptible()
     def run_jobs(self: Any, payload: str) -> None:
         message = _decoded(RunJobsMessage, payload)
         if message is None:
@@ -54,12 +57,30 @@ def register_tasks(app: Celery, runner: Callable[[], BatchRunner]) -> None:
             runner().run_jobs(message, bool(delivery.get("redelivered")), delivery["routing_key"])
 
     @app.task(name=SHADOW_TASK, bind=True, shared=False)  # type: ignore[untyped-decorator]
+    @_interruptible()
     def shadow(self: Any, payload: str) -> None:
         message = _decoded(ShadowMessage, payload)
         if message is not None:
             # No caller waits for a comparison: it just ends.
             with _answered(lambda _: None):
                 runner().shadow(message, self.request.delivery_info["routing_key"])
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let the soft time limit interrupt a task, and nothing else.
+
+    A main process that is busy learns late that a task has ended. Its signal would end the child, which is idle.
+    """
+    signal.signal(signal.SIGUSR1, _end_softly)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
+def _end_softly(*_: object) -> None:
+    raise SoftTimeLimitExceeded
 
 
 @contextmanager

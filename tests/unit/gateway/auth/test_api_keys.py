@@ -1,8 +1,12 @@
 import asyncio
+import errno
 import logging
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -76,7 +80,7 @@ def test_a_file_without_a_key_is_refused(text: str) -> None:
         read_grants(text)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe"])
+@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe", f"a {HASH} read rate=1".encode()])
 def test_a_ring_without_a_usable_file_is_none(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "keys"
     if content is not None:
@@ -88,7 +92,7 @@ def test_a_ring_without_a_usable_file_is_none(tmp_path: Path, content: bytes | N
 
 def test_a_key_is_found_by_itself_only(tmp_path: Path) -> None:
     path = tmp_path / "keys"
-    path.write_text(f"a {HASH} read rate=1")
+    path.write_text(f"a {HASH} read rate=1\n")
     ring = KeyRing(path)
 
     found = ring.find(b"sesame")
@@ -138,6 +142,89 @@ def test_the_file_is_read_again_when_it_changes(
     assert os.strerror(2) in caplog.messages[1]
 
 
+def test_a_file_that_could_not_be_read_is_read_as_soon_as_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(api_keys, "REREAD_SECONDS", 0.001)
+    path = tmp_path / "keys"
+    path.write_text(f"revoked {HASH} read\n")
+    ring = KeyRing(path)
+    path.write_text(f"a {OTHER} read\n")
+    failures = iter([errno.EMFILE, errno.EMFILE, errno.EACCES])
+
+    def open_(*args: Any) -> int:
+        number = next(failures, None)
+        if number is not None:
+            raise OSError(number, os.strerror(number))
+        return os.open(*args)
+
+    monkeypatch.setattr(api_keys, "os", SimpleNamespace(**{**vars(os), "open": open_}))
+
+    async def scenario() -> None:
+        for _ in range(3):
+            await ring.step()
+            assert ring.find(b"sesame") is not None
+        await ring.step()
+        assert ring.find(b"sesame") is None and ring.find(b"open") is not None
+
+    with caplog.at_level(logging.ERROR):
+        run(scenario())
+
+    assert len(caplog.messages) == 2, "each reason once"
+    assert os.strerror(errno.EMFILE) in caplog.messages[0] and os.strerror(errno.EACCES) in caplog.messages[1]
+
+
+def test_new_permissions_are_a_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(api_keys, "REREAD_SECONDS", 0.001)
+    path = tmp_path / "keys"
+    path.write_text(f"a {HASH} read\n")
+    ring = KeyRing(path)
+
+    async def scenario() -> None:
+        await ring.step()
+        assert not caplog.records
+        # The clock of a file system has steps of some milliseconds.
+        deadline = time.monotonic() + 60
+        while not caplog.records and time.monotonic() < deadline:
+            path.chmod(0o640)
+            await ring.step()
+
+    with caplog.at_level(logging.INFO):
+        run(scenario())
+
+    assert caplog.messages == ["1 API keys were read"]
+
+
+def test_a_file_whose_last_line_does_not_end_counts_once_it_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_keys, "REREAD_SECONDS", 0.001)
+    path = tmp_path / "keys"
+    path.write_text(f"a {HASH} read rate=1 burst=3\n")
+    ring = KeyRing(path)
+
+    def limited() -> bool:
+        found = ring.find(b"sesame")
+        assert found is not None
+        return found.bucket is not None
+
+    async def scenario() -> None:
+        path.write_text(f"a {HASH} read")
+        await ring.step()
+        assert limited(), "the rest of the line may follow"
+        path.write_text(f"a {HASH} read rate=2")
+        await ring.step()
+        assert limited()
+        path.write_text(f"a {HASH} read")
+        await ring.step()
+        await ring.step()
+        assert not limited()
+
+    run(scenario())
+
+
 def fifo(path: Path) -> None:
     os.mkfifo(path)
 
@@ -185,6 +272,7 @@ def test_what_is_no_file_of_keys_neither_starts_nor_stops_anything(
         replace(path)
         with pytest.raises(KeyFileError, match=f"API_KEYS_FILE: {path}: "):
             KeyRing(path)
+        await ring.step()
         await ring.step()
         assert len(caplog.records) == 1
         assert ring.find(b"sesame") is not None, "the last keys stay"

@@ -83,6 +83,16 @@ def predictions(task: Asked) -> Any:
     return task.result().result["predictions"]
 
 
+def test_a_reply_that_lies_about_its_time_costs_a_soft_time_limit_at_most() -> None:
+    async def scenario() -> None:
+        lane = Lane()
+        await lane.learn(row_seconds=1e6)
+        cost = lane.batcher._cost
+        assert 0 < cost.fixed_seconds + cost.row_seconds <= 25.0
+
+    run(scenario())
+
+
 def test_a_lone_request_goes_at_once() -> None:
     async def scenario() -> None:
         lane = Lane()

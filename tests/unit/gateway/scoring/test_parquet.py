@@ -4,6 +4,7 @@ import asyncio
 import io
 import random
 import signal
+import sys
 import time
 from datetime import datetime
 from decimal import Decimal
@@ -15,11 +16,11 @@ import pyarrow.parquet
 import pytest
 
 from gateway.catalog.row_parser import RowParser
-from gateway.errors import DeadlineExceeded, InvalidRows
+from gateway.errors import DeadlineExceeded, InvalidRows, Overloaded
 from gateway.problems import Problem
 from gateway.scoring import parquet
 from gateway.scoring.parquet import ParquetReader, read_columns
-from tests.support.coroutines import run, until
+from tests.support.coroutines import run, turns, until
 from tests.support.manifests import feature, flag, mixed, text
 
 pytestmark = pytest.mark.unit
@@ -235,6 +236,77 @@ def test_the_process_ends_with_the_request_that_wants_it(monkeypatch: pytest.Mon
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
+
+    run(scenario())
+
+    assert started[0].returncode == -signal.SIGKILL
+
+
+def test_many_row_groups_are_refused() -> None:
+    detail = "Input should have at most 100 row groups, and 10000 columns in all of them"
+
+    assert len(read(written(columns(100), row_group_size=1))) == 100
+    assert mistakes(written(columns(101), row_group_size=1)) == [([], detail)]
+    wide = written({f"c{at}": [1.0, 2.0] for at in range(5_001)}, row_group_size=1)
+    assert mistakes(wide) == [([], detail)]
+
+
+def test_a_file_that_takes_long_is_given_up_for_another_owner_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "SHARE_SECONDS", 0.0)
+    monkeypatch.setattr(parquet, "CHECK_SECONDS", 0.01)
+    started: list[asyncio.subprocess.Process] = []
+    start = asyncio.create_subprocess_exec
+
+    async def slow_at_first(*command: str, **options: Any) -> asyncio.subprocess.Process:
+        sleeping = [sys.executable, "-c", "import time; time.sleep(600)"]
+        started.append(await start(*(command if started else sleeping), **options))
+        return started[-1]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", slow_at_first)
+
+    async def scenario() -> None:
+        reader = ParquetReader()
+
+        def asking(owner: str) -> "asyncio.Task[bytes]":
+            return asyncio.create_task(reader.columns(WHOLE, FEATURES, PARSER, BYTES_MAX, owner, 60))
+
+        slow = asking("a")
+        await until("the process has started", lambda: started)
+        own = asking("a")
+        done, _ = await asyncio.wait([slow], timeout=0.3)
+        assert not done, "one's own files wait"
+        other = asking("b")
+        with pytest.raises(Overloaded):
+            await slow
+        assert started[0].returncode == -signal.SIGKILL
+        # Here "b" is over its share as soon as it has one.
+        with pytest.raises(Overloaded):
+            await other
+        assert len(read_columns(await own, FEATURES, PARSER)) == 3
+
+    run(scenario())
+
+
+def test_a_process_whose_caller_leaves_while_it_starts_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[asyncio.subprocess.Process] = []
+    start = asyncio.create_subprocess_exec
+
+    async def scenario() -> None:
+        connected = asyncio.Event()
+
+        async def slow_start(*command: str, **options: Any) -> asyncio.subprocess.Process:
+            started.append(await start(*command, **options))
+            await connected.wait()
+            return started[0]
+
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", slow_start)
+        leaving = asyncio.create_task(ParquetReader().columns(WHOLE, FEATURES, PARSER, BYTES_MAX, "a", 60))
+        await until("the process has started", lambda: started)
+        leaving.cancel()
+        await turns()
+        connected.set()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
 
     run(scenario())
 

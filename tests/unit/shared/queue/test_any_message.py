@@ -13,9 +13,10 @@ from tests.support.fuzzing import changed, fuzzed
 
 TEXTS = st.text(max_size=10)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+TIMES = st.floats(0, 1e11, exclude_max=True)
 VALUES = st.none() | st.booleans() | NUMBERS | TEXTS
 ROWS = st.lists(st.lists(VALUES, max_size=3), max_size=3)
-CALLS = st.lists(st.builds(Call, st.integers(1, 2**31), NUMBERS, NUMBERS, st.booleans()), max_size=3)
+CALLS = st.lists(st.builds(Call, st.integers(1, 2**31 - 1), TIMES, TIMES, st.booleans()), max_size=3)
 RESULTS = st.fixed_dictionaries(
     {"predictions": st.lists(VALUES, max_size=3), "probabilities": st.none() | st.lists(st.lists(NUMBERS), max_size=3)}
 )
@@ -45,8 +46,8 @@ SENT: st.SearchStrategy[Message] = st.one_of(
     st.builds(
         BatchReply,
         batch=st.integers(0, 2**53),
-        started_at=NUMBERS,
-        compute_seconds=NUMBERS,
+        started_at=TIMES,
+        compute_seconds=st.floats(0, 1e6),
         results=st.lists(RESULTS, max_size=3),
     ),
 )

@@ -5,7 +5,9 @@ import pytest
 from pydantic import ValidationError
 
 from shared.queue.contract import (
+    CALLS_MAX,
     CONTRACT_VERSION,
+    JOBS_MAX,
     OUTCOMES,
     BatchReply,
     Call,
@@ -17,6 +19,7 @@ from shared.queue.contract import (
     ShadowMessage,
     queue_name,
 )
+from shared.queue.heartbeat import ChildHeartbeat, Heartbeat
 
 PREDICT = PredictMessage(
     batch=7,
@@ -138,3 +141,30 @@ def test_workers_that_are_pinned_to_a_model_have_lists_of_their_own() -> None:
     """Renamed lists would leave their entries behind too."""
     assert [queue_name(lane, "") for lane in Lane] == ["interactive", "bulk"]
     assert [queue_name(lane, "iris") for lane in Lane] == ["interactive.iris", "bulk.iris"]
+
+
+@pytest.mark.parametrize(
+    ("message", "change"),
+    [
+        *((REPLY, {"compute_seconds": seconds}) for seconds in (-1e308, -1e-9, 1e7, 1e308)),
+        *((REPLY, {"started_at": at}) for at in (-1.0, 1e11, 1e308)),
+        *((REPLY, {"batch": batch}) for batch in (-1, 2**63)),
+        *(
+            (PREDICT, {"calls": [call]})
+            for call in ([0, 0.0, 1.0], [2**31, 0.0, 1.0], [1, -1e308, 1.0], [1, 0.0, 1e308])
+        ),
+        (PREDICT, {"calls": [[1, 0.0, 1.0]] * (CALLS_MAX + 1)}),
+        (RUN_JOBS, {"jobs": ["job"] * (JOBS_MAX + 1)}),
+    ],
+    ids=lambda each: str(each)[:40],
+)
+def test_numbers_and_lists_have_bounds(message: Message, change: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(change))):
+        type(message).from_json(changed(message, **change))
+
+
+@pytest.mark.parametrize("beat", [Heartbeat, ChildHeartbeat])
+@pytest.mark.parametrize("at", [-1.0, 1e11, 1e308])
+def test_the_time_of_a_heartbeat_has_bounds(beat: Any, at: float) -> None:
+    with pytest.raises(ValidationError, match="at"):
+        beat(at=at, slots=1)

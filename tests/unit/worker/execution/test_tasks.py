@@ -1,4 +1,6 @@
 import logging
+import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
@@ -134,6 +136,33 @@ def test_the_batches_of_a_chain_are_predicted_one_after_the_other(run_task: Run,
     assert runner.chain.runs == [("interactive", "1")]
     assert runner.calls == [("predict", BATCH), ("predict", further)]
     assert runner.traces == [None, {"0": {}}]
+
+
+@pytest.mark.parametrize(("name", "message"), TASKS)
+def test_the_soft_time_limit_strikes_within_a_task_only(
+    run_task: Run, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch, name: str, message: Message
+) -> None:
+    interrupted: list[str] = []
+
+    def strike(*_: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        except SoftTimeLimitExceeded:
+            interrupted.append(name)
+            raise
+
+    for method in ("predict", "run_jobs", "shadow"):
+        monkeypatch.setattr(runner, method, strike)
+    before = signal.getsignal(signal.SIGUSR1)
+
+    try:
+        run_task(name, message.to_json())
+        # The main process did not know yet that the task had ended.
+        os.kill(os.getpid(), signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+    assert interrupted == [name]
 
 
 def test_a_batch_of_a_chain_fails_alone(run_task: Run, runner: FakeRunner) -> None:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from google.protobuf.json_format import MessageToDict
 
+from gateway.api import models as api_models
 from gateway.app import create_app
 from gateway.oip import models
 from gateway.oip.infer import InferStatistics
@@ -68,6 +69,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     [
         ("/v2/models/sticks", models, "model_tensors"),
         ("/v2/models/sticks/config", models, "model_config"),
+        ("/models/sticks/card", api_models, "public_card"),
     ],
 )
 def test_http_answers_are_written_once(

@@ -5,6 +5,7 @@ import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import pytest
@@ -12,6 +13,8 @@ from google.protobuf.json_format import MessageToDict
 
 from gateway.api import models as api_models
 from gateway.app import create_app
+from gateway.catalog.row_parser import RowParser
+from gateway.catalog.served_model import ServedModel
 from gateway.oip import models
 from gateway.oip.infer import InferStatistics
 from gateway.rpc import methods
@@ -136,3 +139,30 @@ def test_versions_are_those_of_now(settings: GatewaySettings, store: ModelStore)
     assert [*before] == ["name", "versions", "platform", "inputs", "outputs"]
     assert (before["versions"], after["versions"]) == (["v1", "v2"], ["v2"])
     assert {**before, "versions": None} == {**after, "versions": None}
+
+
+@pytest.mark.parametrize("body", ["[1]", '{"data": [1]}', '{"instances": [[1]]}', "{}", '{"instances": [{}]}'])
+@pytest.mark.parametrize("path", ["/models/sticks/predict", "/models/sticks/jobs", "/v1/models/sticks:predict"])
+def test_a_few_bytes_get_no_long_error(settings: GatewaySettings, path: str, body: str) -> None:
+    app = create_app(settings)
+
+    async def asking() -> httpx.Response:
+        async with started(app) as client:
+            return await client.post(path, content=body, headers={"Content-Type": "application/json"})
+
+    refused = run(asking())
+    assert refused.status_code == 422
+    assert len(refused.content) < 10_000
+
+
+@pytest.mark.parametrize(
+    ("width", "characters", "shown"), [(2, 1, True), (100, 10, True), (101, 1, False), (20, 1_000, False)]
+)
+def test_errors_show_a_short_example_only(width: int, characters: int, shown: bool) -> None:
+    features = [text(f"feature_{number}", ["x" * characters]) for number in range(width)]
+    manifest = mixed(*features)
+    manifest = manifest.model_copy(update={"samples": []})
+    served = ServedModel(manifest, RowParser(manifest, 3), Mock())
+
+    expected = {"instances": [{each.name: "x" * characters for each in features}]}
+    assert served.example == (expected if shown else None)

@@ -8,8 +8,8 @@ from pydantic import Field, field_validator, model_validator
 
 from shared.settings import CommonSettings
 
-PREFIX_PATTERN = r"(/[A-Za-z0-9._~-]+)*"
-"""Form of a path prefix."""
+PREFIX_PATTERN = r"(/\.{0,2}[A-Za-z0-9_~-][A-Za-z0-9._~-]*|/\.{3}[A-Za-z0-9._~-]*)*"
+"""Form of a path prefix: without the segments `.` and `..`, which browsers take for other paths."""
 PREFIX_MAX_CHARACTERS = 200
 
 _HOST = r"([a-z0-9.-]+|\[[0-9a-f:.]+\])"

@@ -15,7 +15,6 @@ from starlette.types import Receive, Scope, Send
 from gateway.api.responses import EncodedResponse
 from gateway.api.statuses import problem_of
 from gateway.auth.api_keys import KeyScope
-from gateway.catalog.row_examiner import INSTANCES
 from gateway.catalog.row_parser import ParsedRows
 from gateway.catalog.served_model import ServedModel
 from gateway.edge.compression import unpacked
@@ -24,7 +23,6 @@ from gateway.fairness.bodies import JSON
 from gateway.problems import CONTENT_TYPE, Problem, stopping
 from gateway.services import Services
 from gateway.web.hot_request import AsgiRequest, HotRequest
-from headrace.models.made_up import example_row, flat_row
 from shared.queue.contract import Lane
 
 IDEMPOTENCY_KEY_MAX_CHARACTERS = 255
@@ -172,8 +170,12 @@ class HotEndpoint(ABC):
             if not _FOREIGN.match(body):
                 raise
             problem = problem_of(error)
-            problem.detail += "; a body has the form of `example`"
-            problem.extra["example"] = {INSTANCES: [flat_row(served.manifest, example_row(served.manifest))]}
+            name = served.manifest.name
+            if served.example is None:
+                problem.detail += f"; a row is an object with a value of each feature that GET /models/{name} names"
+            else:
+                problem.detail += "; a body has the form of `example`"
+                problem.extra["example"] = served.example
             raise problem from None
 
     async def parse_in_turn(

@@ -1,7 +1,8 @@
 """`/models` and `/model-info`: models, their versions, aliases and cards, and the workers that have them loaded."""
 
-import asyncio
 import re
+import secrets
+from html import escape
 from typing import Annotated, Any
 
 import orjson
@@ -12,6 +13,7 @@ from gateway.api.responses import JSON, json_response
 from gateway.api.schemas import problems
 from gateway.auth.api_keys import KeyScope
 from gateway.catalog.served_model import ServedModel
+from gateway.fairness.written import WrittenDocuments
 from gateway.services import Services
 from gateway.web.request_context import context_of
 from headrace.page.public_card import public_card
@@ -71,14 +73,16 @@ def model_routes(services: Services) -> APIRouter:
     async def version(request: Request, name: ModelName, version: ModelName) -> Response:
         return described(await catalog.get(name, version, context_of(request.scope).owner))
 
-    writing = asyncio.Lock()
+    # Its caller chooses the address in a card, which is put into the page that is kept.
+    address = secrets.token_hex(16)
+    cards = WrittenDocuments[ServedModel](lambda served: public_card(served.manifest, address).encode())
 
     async def card(request: Request, name: str, version: str | None = None) -> Response:
-        served = await catalog.get(name, version, context_of(request.scope).owner)
+        owner = context_of(request.scope).owner
+        served = await catalog.get(name, version, owner)
+        page = await cards.of(served, owner, request.is_disconnected)
         url = f"{_address_of(request)}/models/{name}{f'/versions/{version}' if version else ''}"
-        # One at a time: that of a wide model takes some 10 ms.
-        async with writing:
-            page = await asyncio.to_thread(public_card, served.manifest, url)
+        page = page.replace(address.encode(), escape(url).encode())
         return Response(page, headers={"Content-Security-Policy": _POLICY}, media_type=_HTML)
 
     responses: dict[int | str, dict[str, Any]] = {200: {"content": {_HTML: {}}}, **problems(404, 422, 503)}

@@ -16,22 +16,18 @@ from gateway.catalog.alias_reader import AliasReader
 from gateway.catalog.alias_state import AliasState
 from gateway.catalog.rollout import Rollout, RunningTrial
 from gateway.catalog.served_model import ServedModel
-from gateway.catalog.served_models import Key, ServedModels
+from gateway.catalog.served_models import Key, RefusedVersions, ServedModels
 from gateway.errors import ModelUnavailable, RequestError, UnknownModel
 from gateway.fairness.turns import OwnerTurns
 from headrace.errors import ModelError, ModelNotFound
 from headrace.models.alias import LATEST, PRODUCTION, Alias, Trial, served_alias
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
-from shared.observability.log_limit import LogLimit
 
 logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 30.0
 """Time that a move waits for the last workers, once one has the new version; and that a trial waits for new workers."""
-
-LINES_PER_SECOND = 10
-"""Log lines about versions that can't be read, which callers may ask for again and again."""
 
 LOOK_UPS_TOGETHER, LOOK_UP_WAIT_SECONDS = 4, 5.0
 """Versions looked up in the store for callers at a time, and longest wait for a turn: the store may be slow."""
@@ -57,7 +53,7 @@ class Catalog:
         self._look_ups = OwnerTurns(LOOK_UPS_TOGETHER, wait_max_seconds=LOOK_UP_WAIT_SECONDS)
         # Callers fill no threads but these: the catalog's own reading never waits for look-ups.
         self._look_up_threads = ThreadPoolExecutor(LOOK_UPS_TOGETHER, "look-up")
-        self._unreadable_lines = LogLimit(LINES_PER_SECOND, 1.0)
+        self._refused = RefusedVersions()
 
     def load(self) -> None:
         """Read the store for the first time; blocks.
@@ -156,14 +152,13 @@ class Catalog:
 
     async def _read(self, name: str, version: str, threads: Executor | None = None) -> ServedModel:
         """Read a version from the store in one of these threads, or in a common one; errors as in `get`."""
+        self._refused.check((name, version))
         try:
             served = await asyncio.get_running_loop().run_in_executor(threads, self._made, name, version)
         except ModelNotFound:
             raise UnknownModel(name, version if name in self._aliases else "") from None
         except ModelError as error:
-            before = self._unreadable_lines.admit()
-            if before is not None:
-                logger.error("%s %s can't be served: %s%s", name, version, error, before)
+            self._refused.add((name, version), error)
             raise ModelUnavailable() from None
         return self._add(served)
 

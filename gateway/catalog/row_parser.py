@@ -85,8 +85,8 @@ class RowParser:
         """Most rows of a request."""
         self.takes_texts = any(feature.type == "string" for feature in manifest.features)
         """True if a feature is a text."""
-        self._names = frozenset(self._longest)
-        self._required = self._names - self._nulls.keys()
+        self.names = frozenset(self._longest)
+        self._required = self.names - self._nulls.keys()
         self.parts_limit = PartsLimit(manifest.features, rows_max)
         self.values_max = math.inf
         row = self._row_schema(_number)
@@ -177,7 +177,7 @@ class RowParser:
             rows = self._in_order([tuple(columns.get(name, [None] * n_rows)) for name in self._longest])
         except (TypeError, OverflowError):
             rows = None
-        if rows is None or not columns.keys() <= self._names:
+        if rows is None or not columns.keys() <= self.names:
             values = ({name: column[at] for name, column in columns.items()} for at in range(n_rows))
             rows = self._examiner.rows(values, [(at,) for at in range(n_rows)])
         return rows
@@ -198,7 +198,7 @@ class RowParser:
         try:
             if not 0 < len(instances) <= self.rows_max or set(map(type, instances)) != {dict}:
                 return None
-            if not all(map(self._names.issuperset, instances)):
+            if not all(map(self.names.issuperset, instances)):
                 return None
             if self._nulls and min(map(len, instances)) < len(self._features):
                 instances = [{**self._nulls, **instance} for instance in instances]

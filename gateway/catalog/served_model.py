@@ -10,12 +10,17 @@ import orjson
 
 from gateway.batching.batcher import Batcher
 from gateway.catalog.answer_size import answer_row_bytes
+from gateway.catalog.row_examiner import INSTANCES
 from gateway.catalog.row_parser import RowParser
 from headrace.models.fields import class_key
+from headrace.models.made_up import example_row, flat_row
 from headrace.models.manifest import Manifest
 
 FIXED_BYTES = 50_000
 """Bytes of memory that a version takes however small its manifest is."""
+
+EXAMPLE_FEATURES_MAX, EXAMPLE_BYTES_MAX = 100, 10_000
+"""Features of a model, and bytes of its example, beyond which errors show none: a few bytes may ask for it."""
 
 Outputs = Sequence[tuple[str, Sequence[str] | None]]
 """Name of each output of a model, and the keys of its classes in an object of probabilities."""
@@ -55,6 +60,15 @@ class ServedModel:
     def manifest_json(self) -> bytes:
         """The manifest as callers see it, in JSON; one of many megabytes takes 0.1 s to write."""
         return orjson.dumps(self.manifest.model_dump(mode="json", exclude={"format_version", "golden"}))
+
+    @cached_property
+    def example(self) -> dict[str, Any] | None:
+        """A body that shows callers the form, in an error; None if it would be long."""
+        manifest = self.manifest
+        if len(manifest.features) > EXAMPLE_FEATURES_MAX:
+            return None
+        example = {INSTANCES: [flat_row(manifest, example_row(manifest))]}
+        return example if len(orjson.dumps(example)) <= EXAMPLE_BYTES_MAX else None
 
     @property
     def label(self) -> str:

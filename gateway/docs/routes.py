@@ -1,5 +1,6 @@
 """`/docs` and its files, `/`, which leads there, and the OpenAPI documents."""
 
+import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
@@ -7,25 +8,30 @@ from gateway.api.models import ModelName
 from gateway.api.responses import JSON
 from gateway.api.schemas import problems
 from gateway.auth.api_keys import KeyScope
+from gateway.catalog.served_model import ServedModel
 from gateway.docs.document import OpenApi
 from gateway.docs.page import FOLDER, Asset, page_of, read_assets
-from gateway.docs.written import WrittenDocuments
+from gateway.fairness.written import WrittenDocuments
 from gateway.problems import Problem
 from gateway.services import Services
 from gateway.web.request_context import context_of
+
+KEPT_BYTES = 50_000_000
+"""Bytes of all kept documents of a kind. One of 10,000 features has some 5 MB."""
 
 
 def docs_routes(openapi: OpenApi, services: Services) -> APIRouter:
     """Return the routes."""
     router = APIRouter()
     catalog = services.catalog
-    of_all, of_models = WrittenDocuments(openapi.of_all), WrittenDocuments(openapi.of_model)
+    of_all = WrittenDocuments[ServedModel](lambda served: orjson.dumps(openapi.of_all(served)), KEPT_BYTES)
+    of_models = WrittenDocuments[ServedModel](lambda served: orjson.dumps(openapi.of_model(served)), KEPT_BYTES)
     assets = read_assets()
     page = page_of(assets)
 
     @router.get("/openapi.json", include_in_schema=False)
     async def document() -> Response:
-        return Response(await of_all.json(catalog.default), media_type=JSON)
+        return Response(await of_all.of(catalog.default), media_type=JSON)
 
     @router.get(
         "/models/{name}/openapi.json",
@@ -40,7 +46,7 @@ def docs_routes(openapi: OpenApi, services: Services) -> APIRouter:
         # Never a version on trial: the document must not change by chance.
         version = catalog.aliases(name).get(catalog.alias_of(name))
         served = await catalog.get(name, version, owner)
-        return Response(await of_models.json(served, owner), media_type=JSON)
+        return Response(await of_models.of(served, owner, request.is_disconnected), media_type=JSON)
 
     @router.get("/", include_in_schema=False)
     async def root(request: Request) -> Response:

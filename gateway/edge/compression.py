@@ -60,11 +60,12 @@ class AnswerPacker:
             body = await asyncio.to_thread(_packed, body)
         finally:
             self._busy = False
-        kept = [header for header in headers if header[0] != b"content-length"]
+        kept = [header for header in headers if header[0] not in (b"content-length", b"vary")]
+        varies = [value for name, value in headers if name == b"vary"]
         added = [
             (b"content-length", b"%d" % len(body)),
             (b"content-encoding", b"gzip"),
-            (b"vary", b"accept-encoding"),
+            (b"vary", b", ".join([*varies, b"accept-encoding"])),
         ]
         return [*kept, *added], body
 

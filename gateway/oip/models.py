@@ -1,9 +1,10 @@
 """Models as the protocol describes them: inputs and outputs, readiness, configuration, statistics."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
+import orjson
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
@@ -12,6 +13,7 @@ from gateway.api.schemas import problems
 from gateway.auth.api_keys import KeyScope
 from gateway.catalog.catalog import Catalog
 from gateway.catalog.served_model import ServedModel
+from gateway.fairness.written import WrittenDocuments
 from gateway.oip.infer import InferStatistics
 from gateway.oip.outputs import outputs_of
 from gateway.problems import Problem
@@ -29,6 +31,9 @@ ERRORS = problems(404, 422, 503, media_type=JSON)
 
 Name = Annotated[str, Path(max_length=64)]
 
+Describe = Callable[[ServedModel, Request], Awaitable[Response]]
+"""Answers a request for something about a version."""
+
 _DATATYPES = {"number": "FP64", "boolean": "BOOL", "string": "BYTES"}
 _CONFIG_TYPES = {"BYTES": "TYPE_STRING"}
 
@@ -38,25 +43,31 @@ def oip_model_routes(services: Services, statistics: InferStatistics) -> APIRout
     router = APIRouter(tags=["Open Inference Protocol"], dependencies=services.guard.dependencies(KeyScope.READ))
     catalog, workers = services.catalog, services.workers
 
-    def metadata(served: ServedModel) -> Response:
-        return json_response(model_metadata(catalog, served.manifest))
+    tensors = WrittenDocuments[ServedModel](lambda served: orjson.dumps(model_tensors(served)))
+    configs = WrittenDocuments[ServedModel](lambda served: orjson.dumps(model_config(served)))
 
-    def ready(served: ServedModel) -> Response:
+    async def metadata(served: ServedModel, request: Request) -> Response:
+        written = await tensors.of(served, context_of(request.scope).owner, request.is_disconnected)
+        head = orjson.dumps(model_head(catalog, served.manifest))
+        return Response(b"%b,%b" % (head[:-1], written[1:]), media_type=JSON)
+
+    async def ready(served: ServedModel, _: Request) -> Response:
         refused = bool(workers.refusals(served.label))
         return json_response({"name": served.manifest.name, "ready": not refused}, 503 if refused else 200)
 
-    def config(served: ServedModel) -> Response:
-        return json_response(model_config(served))
+    async def config(served: ServedModel, request: Request) -> Response:
+        written = await configs.of(served, context_of(request.scope).owner, request.is_disconnected)
+        return Response(written, media_type=JSON)
 
-    def stats(served: ServedModel) -> Response:
+    async def stats(served: ServedModel, _: Request) -> Response:
         return json_response({"model_stats": [model_statistics(served, statistics)]})
 
-    def add(path: str, summary: str, describe: Callable[[ServedModel], Response]) -> None:
+    def add(path: str, summary: str, describe: Describe) -> None:
         async def by_name(request: Request, name: Name) -> Response:
-            return describe(await catalog.get(name, None, context_of(request.scope).owner))
+            return await describe(await catalog.get(name, None, context_of(request.scope).owner), request)
 
         async def by_version(request: Request, name: Name, version: Name) -> Response:
-            return describe(await catalog.get(name, version, context_of(request.scope).owner))
+            return await describe(await catalog.get(name, version, context_of(request.scope).owner), request)
 
         for base, endpoint in (("/models/{name}", by_name), ("/models/{name}/versions/{version}", by_version)):
             route = f"{PREFIX}{base}{path}"
@@ -92,17 +103,16 @@ def _tensors(manifest: Manifest) -> tuple[list[dict[str, Any]], list[dict[str, A
     return inputs, outputs
 
 
-def model_metadata(catalog: Catalog, manifest: Manifest) -> dict[str, Any]:
-    """Return the description of a model."""
-    inputs, outputs = _tensors(manifest)
+def model_head(catalog: Catalog, manifest: Manifest) -> dict[str, Any]:
+    """Return the first members of the description of a model, those that aliases change."""
     versions = {manifest.version, *catalog.aliases(manifest.name).values()}
-    return {
-        "name": manifest.name,
-        "versions": sorted(versions),
-        "platform": "scikit-learn",
-        "inputs": inputs,
-        "outputs": outputs,
-    }
+    return {"name": manifest.name, "versions": sorted(versions)}
+
+
+def model_tensors(served: ServedModel) -> dict[str, Any]:
+    """Return the other members, always those of this version; of thousands of features that takes a while."""
+    inputs, outputs = _tensors(served.manifest)
+    return {"platform": "scikit-learn", "inputs": inputs, "outputs": outputs}
 
 
 def repository_index(catalog: Catalog) -> list[dict[str, str]]:
@@ -115,7 +125,7 @@ def repository_index(catalog: Catalog) -> list[dict[str, str]]:
 
 
 def model_config(served: ServedModel) -> dict[str, Any]:
-    """Return the configuration of a version, as Triton has it."""
+    """Return the configuration of a version, as Triton has it; of thousands of features that takes a while."""
     inputs, outputs = _tensors(served.manifest)
     return {
         "name": served.manifest.name,

@@ -21,6 +21,9 @@ PREDICT, PROBABILITIES = "predict", "predict_proba"
 ALIAS = "output-0"
 """Another name of the predictions, by which some clients ask."""
 
+OUTPUTS_NAMED = 20
+"""Outputs of a model that an error names at most."""
+
 BLOCK_CHARACTERS = 500_000
 """Characters of numbers that are read in one turn of the event loop: some 2 ms."""
 
@@ -68,7 +71,8 @@ def asked_of(request: InferRequest, outputs: Sequence[OutputTensor]) -> list[tup
     asked = request.outputs or [AskedOutput(output.name, request.binary_by_default) for output in outputs]
     known = {ALIAS: outputs[0], **{output.name: output for output in outputs}}
     if any(each.name not in known for each in asked):
-        raise InvalidTensors(f"the outputs of this model are {', '.join(output.name for output in outputs)}")
+        named = ", ".join(output.name for output in outputs[:OUTPUTS_NAMED])
+        raise InvalidTensors(f"the outputs of this model are {named}{', …' if len(outputs) > OUTPUTS_NAMED else ''}")
     if len({known[each.name].name for each in asked}) < len(asked):
         raise InvalidTensors("an output is asked for twice")
     return [(known[each.name], each) for each in asked]

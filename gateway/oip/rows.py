@@ -28,16 +28,16 @@ def rows_of(inputs: Sequence[Tensor], features: Sequence[Feature], parser: RowPa
         InvalidTensors: if they are of other shapes.
         InvalidRows: if they are not rows of this model.
     """
-    table = _table(inputs, features)
+    table = _table(inputs, features, parser.names)
     n_rows = inputs[0].shape[0]
     if not 0 < n_rows <= rows_max:
         raise InvalidRows([((), f"A request should have 1 to {rows_max} rows")])
     if all(feature.type == "number" for feature in features):
-        numbers = _numbers(inputs, features) if table is None else _array(table)
+        numbers = _numbers(inputs, features, parser.names) if table is None else _array(table)
         if numbers is not None and are_valid_numbers(numbers, features):
             return PackedRows(numbers, len(features))
     if table is None:
-        _check_names(inputs, features)
+        _check_names(inputs, parser.names)
         columns = {tensor.name: _nulls_for_nan(tensor.values) for tensor in inputs}
     else:
         values = _nulls_for_nan(table.values)
@@ -45,7 +45,7 @@ def rows_of(inputs: Sequence[Tensor], features: Sequence[Feature], parser: RowPa
     return parser.rows_of(columns, n_rows)
 
 
-def _table(inputs: Sequence[Tensor], features: Sequence[Feature]) -> Tensor | None:
+def _table(inputs: Sequence[Tensor], features: Sequence[Feature], names: frozenset[str]) -> Tensor | None:
     """Return the only tensor if it has all features, None if each has its own.
 
     Raises:
@@ -57,7 +57,7 @@ def _table(inputs: Sequence[Tensor], features: Sequence[Feature]) -> Tensor | No
             return first
         if len(features) == 1 and len(first.shape) == 1:
             return first
-        if first.name not in {feature.name for feature in features}:
+        if first.name not in names:
             raise InvalidTensors(f"one tensor of all features has the shape [rows, {len(features)}]")
     for tensor in inputs:
         if len(tensor.shape) > 2 or tensor.shape[1:] not in ([], [1]):
@@ -67,22 +67,21 @@ def _table(inputs: Sequence[Tensor], features: Sequence[Feature]) -> Tensor | No
     return None
 
 
-def _check_names(inputs: Sequence[Tensor], features: Sequence[Feature]) -> None:
+def _check_names(inputs: Sequence[Tensor], names: frozenset[str]) -> None:
     """Check that each tensor is that of a feature; an unknown one would cost as much as one that is needed.
 
     Raises:
         InvalidRows: if one is not.
     """
-    known = {feature.name for feature in features}
-    unknown = [tensor.name for tensor in inputs if tensor.name not in known]
+    unknown = [tensor.name for tensor in inputs if tensor.name not in names]
     if unknown:
         raise InvalidRows([((0, name), "Extra inputs are not permitted") for name in unknown[:MISTAKES_MAX]])
 
 
-def _numbers(inputs: Sequence[Tensor], features: Sequence[Feature]) -> "array[float] | None":
+def _numbers(inputs: Sequence[Tensor], features: Sequence[Feature], names: frozenset[str]) -> "array[float] | None":
     """Return the numbers of one tensor per feature, row after row; None if a tensor has others, or is not there."""
     by_name = {tensor.name: tensor for tensor in inputs}
-    if by_name.keys() != {feature.name for feature in features}:
+    if by_name.keys() != names:
         return None
     n_features = len(features)
     numbers = array("d", bytes(8 * n_features * inputs[0].shape[0]))

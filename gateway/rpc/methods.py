@@ -9,12 +9,14 @@ from google.protobuf.message import DecodeError
 from gateway.auth.api_keys import KeyScope
 from gateway.catalog.served_model import ServedModel
 from gateway.errors import InvalidTensors
+from gateway.fairness.written import WrittenDocuments
 from gateway.oip.infer import InferStatistics
 from gateway.oip.models import (
     all_statistics,
     model_config,
-    model_metadata,
+    model_head,
     model_statistics,
+    model_tensors,
     repository_index,
     unloading_refused,
 )
@@ -26,10 +28,12 @@ from headrace.version import __version__
 SERVICE = f"{INFERENCE}.GRPCInferenceService"
 HEALTH_SERVICE = f"{HEALTH}.Health"
 
+_METADATA, _CONFIG = "ModelMetadataResponse", "ModelConfigResponse"
+
 EXTENSIONS = ["model_configuration", "model_repository", "statistics"]
 
-Describe = Callable[[Any, str], Awaitable[dict[str, Any]]]
-"""Returns the answer to a message of an owner of API keys, as JSON has it."""
+Describe = Callable[[Any, str], Awaitable[dict[str, Any] | bytes]]
+"""Returns the answer to a message of an owner of API keys: as JSON has it, or the message itself."""
 
 
 class Method(NamedTuple):
@@ -53,9 +57,14 @@ class Method(NamedTuple):
             message = message_class(self.package, self.request).FromString(content)
         except DecodeError:
             raise InvalidTensors(f"the message is no {self.request}") from None
-        answer = ParseDict(await self.describe(message, owner), message_class(self.package, self.response)())
-        encoded: bytes = answer.SerializeToString()
-        return encoded
+        answer = await self.describe(message, owner)
+        return answer if isinstance(answer, bytes) else _encoded(answer, self.response, self.package)
+
+
+def _encoded(content: dict[str, Any], name: str, package: str = INFERENCE) -> bytes:
+    """Return a message with this name and content; that of thousands of tensors takes a while."""
+    encoded: bytes = ParseDict(content, message_class(package, name)()).SerializeToString()
+    return encoded
 
 
 class _Models:
@@ -65,6 +74,10 @@ class _Models:
         self._catalog = services.catalog
         self._workers = services.workers
         self._statistics = statistics
+        self._tensors = WrittenDocuments[ServedModel](lambda served: _encoded(model_tensors(served), _METADATA))
+        self._configs = WrittenDocuments[ServedModel](
+            lambda served: _encoded({"config": model_config(served)}, _CONFIG)
+        )
 
     async def _found(self, name: str, version: str, owner: str) -> ServedModel:
         return await self._catalog.get(name or self._catalog.default_model, version or None, owner)
@@ -74,13 +87,16 @@ class _Models:
         served = await self._found(message.name, message.version, owner)
         return {"ready": not self._workers.refusals(served.label)}
 
-    async def metadata(self, message: Any, owner: str) -> dict[str, Any]:
+    async def metadata(self, message: Any, owner: str) -> bytes:
         """Describe a version."""
-        return model_metadata(self._catalog, (await self._found(message.name, message.version, owner)).manifest)
+        served = await self._found(message.name, message.version, owner)
+        written = await self._tensors.of(served, owner)
+        # One message behind another is a message with the fields of both.
+        return _encoded(model_head(self._catalog, served.manifest), _METADATA) + written
 
-    async def config(self, message: Any, owner: str) -> dict[str, Any]:
+    async def config(self, message: Any, owner: str) -> bytes:
         """Return the configuration of a version."""
-        return {"config": model_config(await self._found(message.name, message.version, owner))}
+        return await self._configs.of(await self._found(message.name, message.version, owner), owner)
 
     async def statistics(self, message: Any, owner: str) -> dict[str, Any]:
         """Return the statistics of a version, or of all that are in memory if the message names none."""

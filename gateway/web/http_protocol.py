@@ -12,6 +12,7 @@ from gateway.web.lingering import HURRIED_SECONDS, LINGERING_SECONDS, LingeringT
 from gateway.web.request_context import CONTEXT, RequestContext
 from gateway.web.request_parser import (
     CHUNK_BYTES,
+    HEAD_MAX_BYTES,
     HEADERS_MAX,
     SLICE_BYTES,
     SMALL_CHUNKS_MAX,
@@ -19,6 +20,7 @@ from gateway.web.request_parser import (
     Reads,
     check_head,
     check_trailer,
+    head_too_large,
     parse,
     reason_of,
     refusal,
@@ -31,9 +33,6 @@ from gateway.web.slow_clients import ConnectionMonitor, Phase
 STATE = "connections"
 """Key of the lifespan's state that holds the process's `ConnectionMonitor`."""
 
-HEAD_MAX_BYTES = 65_536
-"""Bytes of request line and headers at most, beyond the first slice of a request; the same for trailers."""
-
 PARSED_MAX_BYTES = 16_000_000
 """Bytes still parsed of a chunked body whose request is answered already; no more are parsed for the next request."""
 
@@ -41,7 +40,6 @@ STRAY_SECONDS = 0.1
 """Time at a stop in which a request may arrive on an idle connection that its caller believes to be open."""
 
 _BODY_HEADERS = {b"content-length", b"transfer-encoding"}
-_HEAD_TOO_LARGE = Problem(431, "head_too_large", f"request line and headers are larger than {HEAD_MAX_BYTES} bytes")
 _TOO_SLOW = Problem(408, "too_slow", "the request took too long to arrive")
 
 
@@ -125,7 +123,7 @@ class HttpProtocol(HttpToolsProtocol):
         elif incoming is Incoming.BODY and self.cycle.body:
             self._part_bytes = 0
         elif self._part_bytes > HEAD_MAX_BYTES:
-            self._refuse_unreadable(_HEAD_TOO_LARGE)
+            self._refuse_unreadable(head_too_large())
 
     def _incoming(self) -> Incoming:
         """Derive from uvicorn's fields which part of a request is being received."""

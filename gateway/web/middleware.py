@@ -131,12 +131,12 @@ class _Response:
     async def _send_head(self, body: bytes, more: bool) -> bytes:
         """Send status and headers, and return the body as it follows them."""
         status, headers = self._begun
-        if not more:
-            headers, body = await self._packer.pack(self._request_headers, headers, body)
-        self.status = status
         # What an answer says itself goes first: files of pages may be kept.
         own = {name for name, _ in headers}
         headers = [*headers, *(header for header in self._headers if header[0] not in own)]
+        if not more:
+            headers, body = await self._packer.pack(self._request_headers, headers, body)
+        self.status = status
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         return body
 

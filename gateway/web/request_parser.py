@@ -27,6 +27,9 @@ CONNECTION_HEADERS = {b"connection", b"proxy-connection", b"upgrade"}
 HEADERS_MAX = 200
 """Headers of a request at most: each costs the code that reads them more than the parser."""
 
+HEAD_MAX_BYTES = 65_536
+"""Bytes of URL and headers at most; also those between the first slice and the end of a head, and of trailers."""
+
 URL_MAX_BYTES = 4096
 """Bytes of a URL at most: those of the API are shorter than a tenth, and each route is compared with the path."""
 
@@ -194,13 +197,13 @@ def check_head(version: str, url: bytes, headers: HeaderPairs) -> None:
         ValueError: if the version is neither 1.1 nor 1.0, `Host` is missing or malformed (RFC 9112, section 3.2), a
             header comes twice of which there may be one, or the body has a transfer coding besides chunked, which the
             parser would ignore, or any in HTTP/1.0, which has none (section 6.1).
-        Problem: 414 if the URL is too long.
+        Problem: 414 if the URL is too long, 431 if the head is.
     """
-    if len(url) > URL_MAX_BYTES:
-        raise Problem(414, "url_too_long", f"the URL is longer than {URL_MAX_BYTES} bytes")
     seen: set[bytes] = set()
-    codings = 0
+    codings = n_bytes = 0
     for name, value in headers:
+        # With the colon, the space and the end of the line.
+        n_bytes += len(name) + len(value) + 4
         if name in _SINGLE:
             if name in seen:
                 raise ValueError(f"two headers {name.decode()}")
@@ -209,12 +212,20 @@ def check_head(version: str, url: bytes, headers: HeaderPairs) -> None:
                 raise ValueError("a malformed host")
         elif name == b"transfer-encoding":
             codings += 1 if version == "1.1" and value.lower() == b"chunked" else 2
+    _check_sizes(len(url), n_bytes)
     if version not in ("1.0", "1.1"):
         raise ValueError(f"HTTP/{version}")
     if version == "1.1" and b"host" not in seen:
         raise ValueError("no host")
     if codings > 1:
         raise ValueError("a transfer coding other than chunked")
+
+
+def _check_sizes(url_bytes: int, header_bytes: int) -> None:
+    if url_bytes > URL_MAX_BYTES:
+        raise Problem(414, "url_too_long", f"the URL is longer than {URL_MAX_BYTES} bytes")
+    if url_bytes + header_bytes > HEAD_MAX_BYTES:
+        raise head_too_large()
 
 
 def reason_of(error: httptools.HttpParserError) -> Problem:
@@ -226,6 +237,11 @@ def reason_of(error: httptools.HttpParserError) -> Problem:
 def too_many_headers() -> Problem:
     """Return the refusal of a head with more than `HEADERS_MAX` headers."""
     return Problem(431, "head_too_large", f"the request has more than {HEADERS_MAX} headers")
+
+
+def head_too_large() -> Problem:
+    """Return the refusal of a head, or trailers, of more than `HEAD_MAX_BYTES`."""
+    return Problem(431, "head_too_large", f"request line and headers are larger than {HEAD_MAX_BYTES} bytes")
 
 
 def check_trailer(name: bytes) -> None:

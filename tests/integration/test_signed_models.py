@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,4 +90,7 @@ def test_features_of_a_signed_version_cannot_be_swapped(new_stack: NewStack, tmp
     assert "none of the keys in MODEL_PUBLIC_KEY has signed it as it is" in stack.gateway.log()
 
     manifest.write_text(signed)
-    assert stack.http.post("/models/swapped/predict", json=row).json()["prediction"] == "yes"
+    # A refusal is remembered for some seconds.
+    ask = partial(stack.http.post, "/models/swapped/predict", json=row)
+    wait_for("the version is read again", lambda: ask().status_code == 200)
+    assert ask().json()["prediction"] == "yes"

@@ -8,12 +8,13 @@ import pytest
 
 from gateway.batching.batcher import Batcher
 from gateway.broker.workers import Workers
-from gateway.catalog.catalog import LINES_PER_SECOND, LOOK_UPS_TOGETHER, PATIENCE_SECONDS, Catalog
+from gateway.catalog import served_models
+from gateway.catalog.catalog import LOOK_UPS_TOGETHER, PATIENCE_SECONDS, Catalog
 from gateway.catalog.row_parser import RowParser
 from gateway.catalog.served_model import ServedModel
-from gateway.catalog.served_models import KEEP_SECONDS
+from gateway.catalog.served_models import KEEP_SECONDS, LINES_PER_SECOND, RefusedVersions
 from gateway.errors import ModelUnavailable, QueueFull, RequestError, UnknownModel
-from headrace.errors import FileUnusable, ManifestInvalid, ModelError, ModelNotFound, StoreUnavailable
+from headrace.errors import ArtifactInvalid, FileUnusable, ManifestInvalid, ModelError, ModelNotFound, StoreUnavailable
 from headrace.models.alias import Alias, Trial
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
@@ -184,7 +185,10 @@ def test_a_version_that_is_not_in_the_store_is_unknown(at: Gateway, name: str, r
 
 
 @pytest.mark.parametrize("failure", [StoreUnavailable("secret"), ManifestInvalid("secret")])
-def test_a_version_that_can_not_be_read_is_unavailable_and_read_again_later(at: Gateway, failure: ModelError) -> None:
+def test_a_version_that_can_not_be_read_is_unavailable_and_read_again_later(
+    at: Gateway, failure: ModelError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served_models, "REFUSED_SECONDS", 0.0)
     at.store.put("sticks", "other", "v2")
     at.store.failure = failure
 
@@ -197,15 +201,51 @@ def test_a_version_that_can_not_be_read_is_unavailable_and_read_again_later(at: 
     assert at.get("sticks", "v2") == "v2"
 
 
-def test_a_flood_of_requests_for_a_damaged_version_does_not_flood_the_log(
+@pytest.mark.parametrize(
+    ("failure", "reads"), [(ManifestInvalid("damaged"), 1), (ArtifactInvalid("unsigned"), 1), (StoreUnavailable(), 3)]
+)
+def test_a_refused_version_is_not_read_for_every_caller(
+    at: Gateway, failure: ModelError, reads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served_models, "REFUSED_SECONDS", PATIENCE_SECONDS)
+    at.store.put("sticks", "other", "v2")
+    at.store.put("sticks", "another", "v3")
+    read: list[str] = []
+
+    def manifest(_: str, ref: str, __: bool) -> Manifest:
+        read.append(ref)
+        raise failure
+
+    with monkeypatch.context() as patch:
+        patch.setattr(at.store, "manifest", manifest)
+        for _ in range(3):
+            assert isinstance(at.refusal("sticks", "v2"), ModelUnavailable)
+
+    assert read == ["v2"] * reads
+    assert at.get("sticks", "v3") == "v3"
+
+
+def test_few_refused_versions_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(served_models, "REFUSED_MAX", 2)
+    refused = RefusedVersions()
+    for version in ("v1", "v2", "v1", "v3"):
+        refused.add(("sticks", version), ManifestInvalid("damaged"))
+
+    refused.check(("sticks", "v2"))
+    for version in ("v1", "v3"):
+        with pytest.raises(ModelUnavailable):
+            refused.check(("sticks", version))
+
+
+def test_a_flood_of_requests_for_damaged_versions_does_not_flood_the_log(
     at: Gateway, caplog: pytest.LogCaptureFixture
 ) -> None:
     at.store.failure = ManifestInvalid("damaged")
 
     async def asked() -> None:
-        for _ in range(5 * LINES_PER_SECOND):
+        for number in range(5 * LINES_PER_SECOND):
             with pytest.raises(ModelUnavailable):
-                await at.catalog.get("sticks", "v2")
+                await at.catalog.get("sticks", f"v{number + 2}")
 
     run(asked())
     # The second may end in between.
@@ -500,7 +540,10 @@ def test_a_damaged_alias_stays_where_it_is_and_holds_up_no_other(
     assert at.serves(reference="candidate") == "v1"
 
 
-def test_latest_does_not_answer_in_the_place_of_a_damaged_production(at: Gateway) -> None:
+def test_latest_does_not_answer_in_the_place_of_a_damaged_production(
+    at: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served_models, "REFUSED_SECONDS", 0.0)
     at.store.put("stones", "latest", "v2")
     at.store.put("stones", "production", "v1")
     at.store.damaged["stones", "production"] = ManifestInvalid("no alias")

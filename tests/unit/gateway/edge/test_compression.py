@@ -112,6 +112,12 @@ def test_a_large_answer_is_packed() -> None:
     }
 
 
+def test_a_packed_answer_varies_by_what_it_did_before_too() -> None:
+    headers, _ = packed([*JSON_HEADERS, (b"vary", b"origin")], LARGE, ACCEPTS)
+
+    assert headers[b"vary"] == b"origin, accept-encoding"
+
+
 @pytest.mark.parametrize(
     ("headers", "body", "request_headers"),
     [

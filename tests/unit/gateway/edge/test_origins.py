@@ -63,6 +63,15 @@ def test_every_answer_is_shown_to_an_admitted_page(app_with: Callable[..., FastA
     assert "Retry-After" in response.headers["Access-Control-Expose-Headers"]
 
 
+@pytest.mark.usefixtures("way")
+def test_a_packed_answer_varies_by_both(app_with: Callable[..., FastAPI]) -> None:
+    app = app_with(cors_origins=PAGE, docs_enabled=True)
+    response = asked(app, "GET", "/docs/swagger-ui.css", PAGE, **{"Accept-Encoding": "gzip"})
+
+    assert response.headers["Content-Encoding"] == "gzip"
+    assert response.headers.get_list("Vary") == ["origin, accept-encoding"]
+
+
 @pytest.mark.parametrize(
     "origin", ["https://evil.example.com", f"{PAGE}:8443", PAGE.replace("s", ""), "null", "", None]
 )

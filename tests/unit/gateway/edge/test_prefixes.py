@@ -17,6 +17,8 @@ from tests.support.manifests import classifier
 
 MANIFEST = classifier()
 PROXY = "10.1.2.3"
+DOTS = ["/..", "/.", "/ml/..", "/../ml", "/ml/./fraud"]
+"""Prefixes that a browser takes for others."""
 
 
 @pytest.fixture
@@ -74,7 +76,9 @@ def test_a_prefix_that_is_a_route_is_refused_at_the_start(app_with: Callable[...
         app_with(root_path=prefix)
 
 
-@pytest.mark.parametrize("prefix", ["ml", "/", "/ml/", "//ml", "/m l", "/ml?", "/ml\n", "/x" * PREFIX_MAX_CHARACTERS])
+@pytest.mark.parametrize(
+    "prefix", ["ml", "/", "/ml/", "//ml", "/m l", "/ml?", "/ml\n", "/x" * PREFIX_MAX_CHARACTERS, *DOTS]
+)
 def test_a_malformed_prefix_is_refused_at_the_start(prefix: str) -> None:
     with pytest.raises(ValidationError):
         GatewaySettings(root_path=prefix)
@@ -91,6 +95,7 @@ def test_a_trusted_proxy_names_the_prefix() -> None:
 
     assert prefixes.of([(b"x-forwarded-prefix", b"/fraud/")], PROXY) == "/fraud"
     assert prefixes.of([(b"x-forwarded-prefix", b"/fraud")], "::1") == "/fraud"
+    assert prefixes.of([(b"x-forwarded-prefix", b"/.well.known/..a/...")], PROXY) == "/.well.known/..a/..."
     assert prefixes.of([(b"x-forwarded-prefix", b"/")], PROXY) == ""
     assert prefixes.of([], PROXY) == "/ml"
 
@@ -113,6 +118,7 @@ def test_others_name_none(address: str) -> None:
         [b"/a, /b"],
         [b"/" + b"x" * PREFIX_MAX_CHARACTERS],
         [b"/\xff"],
+        *([dots.encode()] for dots in DOTS),
     ],
 )
 def test_what_may_be_a_callers_own_is_ignored(given: list[bytes]) -> None:

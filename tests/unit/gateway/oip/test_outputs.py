@@ -119,6 +119,14 @@ def test_all_outputs_are_answered_unless_some_are_asked_for() -> None:
         asked("nothing")
 
 
+def test_an_error_names_a_few_of_many_outputs() -> None:
+    outputs = [OutputTensor(f"predict.{at}", "FP64", 0, at) for at in range(10_000)]
+
+    with pytest.raises(InvalidTensors) as raised:
+        asked_of(InferRequest(None, {}, [], [AskedOutput("nothing", False)]), outputs)
+    assert len(str(raised.value)) < 500
+
+
 @pytest.mark.parametrize("names", [["predict", "predict"], ["predict", "output-0"], ["predict_proba"] * 3_000])
 def test_no_output_is_answered_twice(names: list[str]) -> None:
     request = InferRequest(None, {}, [], [AskedOutput(name, False) for name in names])

@@ -18,9 +18,9 @@ from gateway.web import http_protocol
 from gateway.web.exchange import Exchanges
 from gateway.web.hot_cycle import HOT_ROUTES, HotCycle, HotRoutes
 from gateway.web.hot_request import HotRequest
-from gateway.web.http_protocol import HEAD_MAX_BYTES, PARSED_MAX_BYTES, STATE, HttpProtocol
+from gateway.web.http_protocol import PARSED_MAX_BYTES, STATE, HttpProtocol
 from gateway.web.request_context import context_of
-from gateway.web.request_parser import URL_MAX_BYTES
+from gateway.web.request_parser import HEAD_MAX_BYTES, URL_MAX_BYTES
 from gateway.web.slow_clients import LINES_PER_SECOND, ConnectionMonitor, Phase
 from tests.support.coroutines import run, turns
 from tests.unit.gateway.web.transports import RecordingTransport
@@ -203,6 +203,26 @@ def test_headers_and_trailers_are_limited(first: bytes) -> None:
 
             await connection.receive(MORE_HEADERS)
             assert refusal(connection.transport) == "head_too_large"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("excess", [0, 1])
+@pytest.mark.parametrize("length", [100, HEAD_MAX_BYTES], ids=["in pieces", "at once"])
+def test_a_complete_head_is_limited_to_the_byte(excess: int, length: int) -> None:
+    counted = b"/predict" + HEAD.partition(b"\r\n")[2] + b"X-Long: \r\n" + LENGTH_5.removesuffix(b"\r\n")
+    long = b"X-Long: " + b"x" * (HEAD_MAX_BYTES - len(counted) + excess) + b"\r\n"
+    head = HEAD + long + LENGTH_5
+
+    async def scenario() -> None:
+        with connected(App()) as connection:
+            await connection.receive(*(head[at : at + length] for at in range(0, len(head), length)))
+            await turns(100)
+            if excess:
+                assert refusal(connection.transport) == "head_too_large"
+            else:
+                assert not connection.transport.writes
+                assert connection.phase is Phase.BODY
 
     run(scenario())
 

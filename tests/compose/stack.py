@@ -45,8 +45,12 @@ class ComposeStack(Calls):
 
     def up(self) -> None:
         """Start what does not run, and wait until all is healthy and predictions are served."""
-        self.compose("up", "--detach", "--wait")
+        assert not self.fails("up", "--detach", "--wait"), self.logs()
         self.wait_ready()
+
+    def logs(self) -> str:
+        """Return the last lines of each container, for a failing test."""
+        return self.compose("logs", "--no-color", "--tail", "30")
 
     def containers(self) -> list[dict[str, Any]]:
         """Return a dictionary for each container, also for those that have ended."""

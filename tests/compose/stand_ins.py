@@ -21,7 +21,7 @@ PULL_SECONDS = 900
 BASE = ("base-files", "base-passwd", "busybox", "coreutils", "dash", "passwd")
 ROOTS = {
     # celery-exporter accepts no newer Python than this one's.
-    "python": ("bookworm", ("libstdc++6", "python3", "python3-pip-whl")),
+    "python": ("bookworm", ("libstdc++6", "netbase", "python3", "python3-pip-whl", "tzdata")),
     # Older ones do not know all the rules of Redis' users.
     "servers": ("trixie", ("redis-server", "prometheus", "prometheus-alertmanager")),
 }

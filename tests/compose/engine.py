@@ -72,8 +72,8 @@ def running_engine(folder: Path) -> Iterator[Engine]:
     if here.answers():
         yield _with_compose(here, folder)
         return
-    able = os.geteuid() == 0 and shutil.which("dockerd") is not None
-    require(able, "no Docker engine runs, and only root can start one, if dockerd is installed")
+    able = os.geteuid() == 0 and all(map(shutil.which, ("dockerd", "iptables", "ip")))
+    require(able, "no Docker engine runs, and to start one takes root, dockerd, iptables and ip")
     options = {
         "host": f"unix://{folder}/docker.sock",
         "data-root": folder / "data",

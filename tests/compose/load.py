@@ -9,7 +9,8 @@ import httpx
 
 FLOWER = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
 CLIENT_SECONDS = 30.0
-PAUSE_SECONDS = 0.02
+CALL_PAUSE_SECONDS = 0.02
+JOB_PAUSE_SECONDS = 0.1
 
 
 class Load(AbstractContextManager["Load"]):
@@ -41,7 +42,7 @@ class Load(AbstractContextManager["Load"]):
 
     def _call(self) -> None:
         with httpx.Client(base_url=self._url, timeout=CLIENT_SECONDS, trust_env=False) as http:
-            while not self._end.wait(PAUSE_SECONDS):
+            while not self._end.wait(CALL_PAUSE_SECONDS):
                 try:
                     self.statuses[http.post("/predict", json=FLOWER).status_code] += 1
                 except httpx.TransportError:
@@ -49,7 +50,7 @@ class Load(AbstractContextManager["Load"]):
 
     def _submit(self) -> None:
         with httpx.Client(base_url=self._url, timeout=CLIENT_SECONDS, trust_env=False) as http:
-            while not self._end.wait(PAUSE_SECONDS):
+            while not self._end.wait(JOB_PAUSE_SECONDS):
                 try:
                     answer = http.post("/jobs", json=FLOWER)
                 except httpx.TransportError:

@@ -45,16 +45,17 @@ class ComposeStack(Calls):
 
     def up(self) -> None:
         """Start what does not run, and wait until all is healthy and predictions are served."""
-        assert not self.fails("up", "--detach", "--wait"), self.logs()
+        started = self._engine.docker("compose", "up", "--detach", "--wait", folder=self.folder, check=False)
+        assert started.returncode == 0, f"{self.logs()}\n{started.stderr}"
         self.wait_ready()
 
     def logs(self) -> str:
         """Return the last lines of each container, for a failing test."""
         return self.compose("logs", "--no-color", "--tail", "30")
 
-    def containers(self) -> list[dict[str, Any]]:
-        """Return a dictionary for each container, also for those that have ended."""
-        return [json.loads(line) for line in self.compose("ps", "--all", "--format", "json").splitlines()]
+    def containers(self, *services: str) -> list[dict[str, Any]]:
+        """Return a dictionary for each container, by default for all, also for those that have ended."""
+        return [json.loads(line) for line in self.compose("ps", "--all", "--format", "json", *services).splitlines()]
 
     def crash(self, container: str) -> None:
         """Kill the process of a container as if it had crashed: Docker starts it again."""

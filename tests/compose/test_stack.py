@@ -19,6 +19,9 @@ pytestmark = pytest.mark.timeout(1200)
 ANSWERS = {200, 503, 504}
 """Statuses of a prediction while something is broken."""
 
+ENDED_BY_SIGTERM = 128 + 15
+"""Exit code of a process that ends in its time; one that Docker kills after `stop_grace_period` has 137."""
+
 
 @pytest.fixture(scope="module")
 def stack(engine: Engine, clone: Path) -> Iterator[ComposeStack]:
@@ -28,11 +31,6 @@ def stack(engine: Engine, clone: Path) -> Iterator[ComposeStack]:
         yield stack
     finally:
         stack.close()
-
-
-def workers(stack: ComposeStack) -> list[str]:
-    """Return the ids of the workers' containers."""
-    return stack.compose("ps", "--quiet", "worker").split()
 
 
 def assert_all_succeed(stack: ComposeStack, jobs: list[str]) -> None:
@@ -106,7 +104,8 @@ def test_a_replica_that_crashes_is_replaced_and_loses_no_job(stack: ComposeStack
     slots = stack.http.get("/health").json()["workers"]["slots"]
     with Load(stack.url) as load:
         wait_for("load", load.flows)
-        stack.crash(workers(stack)[0])
+        stack.crash(stack.compose("ps", "--quiet", "worker").split()[0])
+        wait_for("healthy", lambda: {each["Health"] for each in stack.containers("worker")} == {"healthy"}, 120)
         stack.wait_for_slots(slots)
 
     assert load.statuses.keys() <= ANSWERS
@@ -132,9 +131,8 @@ def test_a_stop_under_load_and_down_and_up_lose_nothing(stack: ComposeStack) -> 
         model = stack.http.get("/model-info").json()["version"]
         stack.compose("stop")
 
-    codes = {each["Service"]: each["ExitCode"] for each in stack.containers()}
     assert load.statuses.keys() <= {0, *ANSWERS}
-    assert {name for name, exit_code in codes.items() if exit_code} == set(), codes
+    assert {each["ExitCode"] for each in stack.containers()} <= {0, ENDED_BY_SIGTERM}
 
     stack.compose("down")
     assert stack.containers() == []

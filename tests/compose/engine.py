@@ -11,7 +11,7 @@ from tests.compose.debian import Release, unpack
 from tests.support.processes import Process, wait_for
 from tests.support.requirements import require
 
-SECONDS = 600
+SECONDS = 900
 """Seconds for a command of Docker: a build on a busy machine takes minutes."""
 
 PLUGINS_RELEASE = "trixie"

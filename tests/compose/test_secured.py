@@ -17,7 +17,7 @@ from tests.compose.stack import ComposeStack
 from tests.support.processes import wait_for
 from tests.support.requirements import require
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture(scope="module")

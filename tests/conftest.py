@@ -5,8 +5,14 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from xdist.remote import Producer
+
+    from tests.support.scheduling import FolderScheduling
 
 # Its assertions explain themselves only if pytest rewrites them.
 pytest.register_assert_rewrite("tests.support.store_contract")
@@ -21,6 +27,13 @@ FOLDER = Path(__file__).parent
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         item.add_marker(Path(item.path).relative_to(FOLDER).parts[0])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: "Producer") -> "FolderScheduling | None":
+    from tests.support.scheduling import FolderScheduling
+
+    return FolderScheduling(config, log) if config.getoption("dist") == "loadscope" else None
 
 
 @pytest.hookimpl(wrapper=True)

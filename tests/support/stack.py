@@ -6,7 +6,6 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import httpx
 import redis
@@ -15,8 +14,9 @@ from redis.retry import Retry
 
 from scripts.broker import find_server
 from shared.master import connect
+from tests.support.calls import Calls
 from tests.support.exposition import Scrape
-from tests.support.processes import PATIENCE_SECONDS, Process, free_port, python, wait_for
+from tests.support.processes import Process, free_port, python, wait_for
 from tests.support.redis_users import TESTER, redis_users
 from tests.support.tls import TlsFiles
 
@@ -30,7 +30,7 @@ MEMORY_BYTES_MIN = 2_000_000_000
 """Free bytes in memory from which on brokers keep their files there."""
 
 
-class Stack:
+class Stack(Calls):
     """A stack that `start` starts and `close` ends. A test can stop, kill and start every part."""
 
     concurrency = 2
@@ -131,17 +131,9 @@ class Stack:
         if not self.broker.running:
             self.start_broker()
 
-    def wait_ready(self) -> None:
-        """Wait until the gateway says that predictions are served."""
-        wait_for("ready", lambda: self.status("/readyz") == 200)
-
     def wait_for_gateway(self) -> None:
         """Wait until the gateway listens, with workers or without."""
         wait_for("the gateway listens", lambda: self.status("/livez") == 200)
-
-    def wait_for_slots(self, slots: int) -> None:
-        """Wait until the gateway knows of so many pool children."""
-        wait_for(f"{slots} slots", lambda: self.http.get("/health").json()["workers"]["slots"] == slots)
 
     def wait_for_metrics(self) -> None:
         """Wait until every worker serves its metrics: one that has just started announces its slots before."""
@@ -157,41 +149,6 @@ class Stack:
         except redis.RedisError:
             return False
 
-    def status(self, path: str) -> int:
-        """Return the status of a GET; 0 if there is no listener."""
-        try:
-            return self.http.get(path).status_code
-        except httpx.TransportError:
-            return 0
-
-    def predict(self, row: dict[str, Any] | list[dict[str, Any]], **options: Any) -> httpx.Response:
-        """Send POST /predict with one row or with instances."""
-        return self.http.post("/predict", json=row if isinstance(row, dict) else {"instances": row}, **options)
-
-    def submit(self, row: dict[str, Any] | list[dict[str, Any]], **options: Any) -> str:
-        """Send POST /jobs and return the job's id."""
-        answer = self.http.post("/jobs", json=row if isinstance(row, dict) else {"instances": row}, **options)
-        assert answer.status_code == 202, answer.text
-        job_id: str = answer.json()["id"]
-        return job_id
-
-    def job(self, job_id: str, wait: float = 0) -> dict[str, Any]:
-        """Send GET /jobs/{id}."""
-        answer = self.http.get(f"/jobs/{job_id}", params={"wait": wait} if wait else {})
-        assert answer.status_code == 200, answer.text
-        view: dict[str, Any] = answer.json()
-        return view
-
-    def outcome(self, job_id: str, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
-        """Return a job once it has ended."""
-        ended = ("succeeded", "failed", "cancelled", "expired")
-
-        def probe() -> dict[str, Any] | None:
-            view = self.job(job_id, wait=1)
-            return view if view["status"] in ended else None
-
-        return wait_for(f"job {job_id} ends", probe, seconds)
-
     def wait_running(self, job_id: str) -> None:
         """Wait until a worker runs a job."""
         wait_for(f"job {job_id} runs", lambda: self.job(job_id)["status"] == "running")
@@ -204,16 +161,6 @@ class Stack:
         """Wait until the workers compute so many batches. The gateway's probes are entries too, but not counted."""
         urls = [f"http://127.0.0.1:{port}/metrics" for port in self.metrics_ports]
         wait_for(f"{batches} batches run", lambda: Scrape(*urls).total("inference_batches_in_progress") == batches)
-
-    def jobs(self) -> dict[str, int]:
-        """Return the counts of jobs: accepted, open, and by outcome."""
-        counts: dict[str, int] = self.http.get("/health").json()["jobs"]
-        return counts
-
-    def assert_conserved(self) -> None:
-        """Check that accepted = outcomes + open."""
-        counts = self.jobs()
-        assert counts.pop("accepted") == sum(counts.values()), counts
 
     def close(self) -> None:
         """Stop everything, the broker last, since the others return work to it."""

@@ -1,0 +1,1 @@
+"""`docker compose` itself, by a real engine."""

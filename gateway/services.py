@@ -228,9 +228,9 @@ class Services:
         rows: dict[str, Waiting] = {}
         for served in self.catalog.served:
             name, batcher = served.manifest.name, served.batcher
-            count, seconds = rows.get(name, Waiting())
+            number, seconds = rows.get(name, Waiting())
             longest = max(seconds, min(batcher.wait_seconds, self.settings.wait_max_seconds))
-            rows[name] = Waiting(count + batcher.waiting_rows, longest)
+            rows[name] = Waiting(number + batcher.waiting_rows, longest)
         return rows
 
     def _waiting_jobs(self) -> Waiting:

@@ -35,7 +35,7 @@ def wanted_workers(busy: float, slots: int, waits: Mapping[str, float], slots_pe
 class Waiting(NamedTuple):
     """Rows or jobs that wait in a lane."""
 
-    count: int = 0
+    number: int = 0
     seconds: float = 0.0
     """Estimated time for which one that comes now would wait."""
 
@@ -67,10 +67,10 @@ class GroupLoad(NamedTuple):
             "waiting": {lane: self._part(lane, *each) for lane, each in self.waiting.items()},
         }
 
-    def _part(self, lane: str, count: int, seconds: float) -> dict[str, float]:
+    def _part(self, lane: str, number: int, seconds: float) -> dict[str, float]:
         return {
-            "count": count,
-            "slot_seconds_each": self.slots * seconds / count if count else 0.0,
+            "count": number,
+            "slot_seconds_each": self.slots * seconds / number if number else 0.0,
             "wait_seconds": seconds,
             "target_wait_seconds": TARGET_WAIT_SECONDS[lane],
         }
@@ -99,7 +99,7 @@ class ScalingSignal:
             self._busy[models].append(sum(each.busy + each.overdue for each in members))
             served = [each for model, each in rows.items() if (model in models if models else model not in pinned)]
             interactive = Waiting(
-                sum(each.count for each in served), max((each.seconds for each in served), default=0.0)
+                sum(each.number for each in served), max((each.seconds for each in served), default=0.0)
             )
             self.groups.append(
                 GroupLoad(

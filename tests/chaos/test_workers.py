@@ -113,7 +113,8 @@ def test_a_worker_is_stopped(arena: Arena, measure: Measure) -> None:
     within=DRAIN_SECONDS,
 )
 def test_a_worker_is_scaled_in(arena: Arena, measure: Measure) -> None:
-    jobs = _sleepy_jobs_that_run(arena)
+    # Together they take less than the time limit, so none runs again because of it.
+    jobs = _sleepy_jobs_that_run(arena, sleep_seconds=0.15)
     leaving, *left = arena.stack.workers
     with arena.traffic(sleep_seconds=0.1, deadline_seconds=PATIENT_SECONDS):
         asked_to_end = time.monotonic()
@@ -157,10 +158,10 @@ def _nothing_failed(arena: Arena) -> None:
     assert arena.ledger.repeats == 0
 
 
-def _sleepy_jobs_that_run(arena: Arena) -> list[str]:
+def _sleepy_jobs_that_run(arena: Arena, sleep_seconds: float = 0.8) -> list[str]:
     """Submit jobs, of which every worker has one in hand, and return their ids."""
     with ThreadPoolExecutor(8) as pool:
-        jobs = list(pool.map(lambda n: arena.submit(question(n, sleep_seconds=0.8)), range(8)))
+        jobs = list(pool.map(lambda n: arena.submit(question(n, sleep_seconds=sleep_seconds)), range(8)))
     # While there are calls, bulk may use one slot of each worker.
     wait_for("every worker has an entry", lambda: arena.stack.redis.hlen("unacked") >= len(arena.stack.workers))
     return jobs

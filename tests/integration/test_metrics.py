@@ -144,7 +144,7 @@ def test_an_autoscaler_is_told_what_is_busy_and_what_waits(stack: Stack) -> None
 
     def loaded() -> bool:
         found = signal()
-        return min(found["busy_slots"], found["waiting"]["interactive"]["count"]) > 0
+        return bool(found["busy_slots"] and found["waiting"]["interactive"]["count"])
 
     assert (signal()["workers"], signal()["slots_per_worker"]) == (2, 2)
     with ThreadPoolExecutor(12) as pool:

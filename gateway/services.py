@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from redis.exceptions import RedisError
 
 from gateway.admission.jobs import JobsAdmission
+from gateway.admission.scaling import BUSY_SECONDS, ScalingSignal, Waiting
 from gateway.auth.api_keys import KeyRing
 from gateway.auth.guard import Guard
 from gateway.background import BackgroundLoops
@@ -115,6 +116,7 @@ class Services:
             self.clock,
             settings.lease_seconds,
         )
+        self.scaling = ScalingSignal(round(BUSY_SECONDS / REFRESH_SECONDS))
         self._jobs_state: JobsState | None = None
         self._retention = JobRetention(self.redis, self.clock, settings)
         self._reconciler = Reconciler(self.redis, self.batch_client, self.workers, self.clock, settings, self._tidy)
@@ -212,15 +214,27 @@ class Services:
         finally:
             # If the broker does not answer, no worker is known.
             self._jobs_admission.decide(self.workers.slots)
-            waits = {Lane.INTERACTIVE: self._rows_wait_seconds(), Lane.BULK: self._jobs_admission.wait_seconds}
-            for lane, seconds in waits.items():
+            rows, jobs = self._waiting_rows(), self._waiting_jobs()
+            longest = max((each.seconds for each in rows.values()), default=0.0)
+            for lane, seconds in {Lane.INTERACTIVE: longest, Lane.BULK: jobs.seconds}.items():
                 # Without a worker there is no pace to estimate from.
                 self.metrics.estimated_wait_seconds.labels(lane.value).set(seconds if self.workers.slots else math.nan)
+            if self.workers.known:
+                self.scaling.observe(self.workers.heartbeats.values(), rows, jobs)
         await asyncio.sleep(REFRESH_SECONDS)
 
-    def _rows_wait_seconds(self) -> float:
-        longest = max((served.batcher.wait_seconds for served in self.catalog.served), default=0.0)
-        return min(longest, self.settings.wait_max_seconds)
+    def _waiting_rows(self) -> dict[str, Waiting]:
+        """Return the interactive rows that wait in this process, by model."""
+        rows: dict[str, Waiting] = {}
+        for served in self.catalog.served:
+            name, batcher = served.manifest.name, served.batcher
+            number, seconds = rows.get(name, Waiting())
+            longest = max(seconds, min(batcher.wait_seconds, self.settings.wait_max_seconds))
+            rows[name] = Waiting(number + batcher.waiting_rows, longest)
+        return rows
+
+    def _waiting_jobs(self) -> Waiting:
+        return Waiting(self._jobs_state.waiting if self._jobs_state else 0, self._jobs_admission.wait_seconds)
 
     async def _reconcile_step(self) -> None:
         await self._reconciler.step(lambda action: self.metrics.reconciled.labels(action).inc())

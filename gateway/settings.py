@@ -90,7 +90,7 @@ class GatewaySettings(CommonSettings):
     """File of API keys, with lines as `headrace new-key` makes them; without it no request needs a key."""
 
     metrics_open: bool = False
-    """Serve `/metrics` without an API key even where there are keys."""
+    """Serve `/metrics` and `/scaling` without an API key even where there are keys."""
 
     docs_enabled: bool | None = None
     """Serve `/docs` and `/openapi.json` to everyone, other documents to keys; by default only without API keys."""

@@ -1,24 +1,28 @@
-"""`/health`, `/livez`, `/readyz` and `/metrics`."""
+"""`/health`, `/livez`, `/readyz`, `/metrics` and `/scaling`."""
 
 from functools import partial
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 
 from gateway.api.responses import json_response
-from gateway.api.schemas import HealthView, problems
+from gateway.api.schemas import HealthView, ScalingView, problems
 from gateway.auth.api_keys import KeyScope
 from gateway.fairness.turns import SharedWork
 from gateway.problems import overloaded
 from gateway.services import Services
+
+_MODELS = "Only the group of workers that are pinned to these models, as in `WORKER_MODELS`; empty: the common one."
 
 
 def health_routes(services: Services) -> APIRouter:
     """Return the routes of probes and metrics."""
     router = APIRouter(tags=["operations"])
     guard = services.guard
+    of_metrics = [] if services.settings.metrics_open else guard.dependencies(KeyScope.METRICS)
     # Rendering takes some 10 ms, and many callers may ask at a time.
     exposition = SharedWork(partial(generate_latest, services.metrics.registry))
 
@@ -73,10 +77,25 @@ def health_routes(services: Services) -> APIRouter:
         "/metrics",
         summary="Prometheus metrics",
         response_class=Response,
-        dependencies=[] if services.settings.metrics_open else guard.dependencies(KeyScope.METRICS),
+        dependencies=of_metrics,
     )
     async def metrics() -> Response:
         await services.monitor.refresh()
         return Response(await exposition.result(), media_type=CONTENT_TYPE_LATEST)
+
+    @router.get(
+        "/scaling",
+        summary="How many workers each worker group needs, for an autoscaler",
+        response_class=Response,
+        responses={200: {"model": ScalingView}, **problems(422, 503)},
+        dependencies=of_metrics,
+    )
+    async def scaling(models: Annotated[str | None, Query(description=_MODELS)] = None) -> Response:
+        # From what was read half a second ago: asking costs Redis nothing.
+        if not services.workers.known:
+            raise overloaded("broker_unavailable", "Redis does not answer", 1)
+        asked = None if models is None else tuple(sorted(filter(None, models.split(","))))
+        groups = [group.view for group in services.scaling.groups if asked is None or group.models == asked]
+        return json_response({"worker_groups": groups})
 
     return router

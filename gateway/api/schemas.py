@@ -111,6 +111,35 @@ class HealthView(BaseModel):
     version: str
 
 
+class WaitingView(BaseModel):
+    """Rows or jobs that wait in a lane, and what they ask for."""
+
+    count: int
+    slot_seconds_each: float
+    """Time of a slot that each of them takes, by the estimate of the wait."""
+    wait_seconds: float
+    target_wait_seconds: float
+
+
+class WorkerGroupView(BaseModel):
+    """The scaling signal of a worker group: (busy + waiting slots) / slots per worker."""
+
+    models: list[str]
+    wanted_workers: float
+    workers: int
+    slots: int
+    slots_per_worker: float
+    busy_slots: float
+    waiting_slots: float
+    waiting: dict[str, WaitingView]
+
+
+class ScalingView(BaseModel):
+    """Worker groups that have live workers."""
+
+    worker_groups: list[WorkerGroupView]
+
+
 _TEXT = {
     400: "Not JSON.",
     401: "The API key is missing or unknown.",

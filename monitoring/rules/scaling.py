@@ -1,29 +1,21 @@
-"""The scaling signal: how many workers a worker group needs.
+"""The scaling signal by the formula of `gateway.admission.scaling`, recorded by Prometheus.
 
-A busy slot is work, and so is what waits: a wait of the target would take as many slots again as there are to be over
-by then. The waits are those that the gateway estimates for requests that are accepted now, of either lane; they are not
+The waits are those that the gateway estimates for requests that are accepted now, of either lane; they are not
 told apart by worker group, so a wait raises the signal of every group. Groups are told apart where targets have the
 label `worker_group`, and deployments where they have the label `namespace`, as the Helm chart's PodMonitor sees to.
 """
 
 from typing import Any
 
+from gateway.admission.scaling import BUSY_SECONDS, GROWTH_MAX, TARGET_WAIT_SECONDS
 from monitoring.rules.forms import INTERVAL, group, record
 
 WANTED = "worker_group:inference_workers:wanted"
 """Workers that a group needs; a fraction says how full the last of them would be."""
 
-TARGET_WAIT_SECONDS = {"interactive": 1, "bulk": 60}
-"""Wait of a lane that asks for as many slots again."""
-
-GROWTH_MAX = 0.5
-"""Slots that waits may ask for, as a share of those that there are: while workers start, the wait grows, and without a
-bound more and more of them would be asked for."""
-
 BY = "by (namespace, worker_group)"
 
-#: A sample of batches that take milliseconds is 0 or 1 by chance, hence the mean.
-BUSY = f"sum {BY} (avg_over_time(inference_batches_in_progress[1m]))"
+BUSY = f"sum {BY} (avg_over_time(inference_batches_in_progress[{BUSY_SECONDS / 60:.0f}m]))"
 
 SLOTS = f"sum {BY} (inference_worker_pool_processes)"
 

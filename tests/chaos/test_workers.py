@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -106,6 +107,26 @@ def test_a_worker_is_stopped(arena: Arena, measure: Measure) -> None:
     _nothing_failed(arena)
 
 
+@pytest.mark.fault(
+    "scaling in under load: SIGTERM of one of two workers, which stays away",
+    "the other one takes over; no call fails, no job runs twice",
+    within=DRAIN_SECONDS,
+)
+def test_a_worker_is_scaled_in(arena: Arena, measure: Measure) -> None:
+    # Together they take less than the time limit, so none runs again because of it.
+    jobs = _sleepy_jobs_that_run(arena, sleep_seconds=0.15)
+    leaving, *left = arena.stack.workers
+    with arena.traffic(sleep_seconds=0.1, deadline_seconds=PATIENT_SECONDS):
+        asked_to_end = time.monotonic()
+        assert leaving.stop(DRAIN_SECONDS + 5) == 0
+        measure(time.monotonic() - asked_to_end)
+        for job in jobs:
+            arena.wait_for_end(job, VISIBILITY_SECONDS + 5)
+        wait_for("the signal knows it", lambda: _signal(arena)["workers"] == len(left))
+        assert _signal(arena)["busy_slots"] > 0
+    _nothing_failed(arena)
+
+
 @pytest.mark.whole_chaos
 @pytest.mark.fault(
     "rolling restart of all workers under load", "no call fails, no job runs twice", within=DRAIN_SECONDS
@@ -126,16 +147,21 @@ def _restart(arena: Arena, worker: Process) -> float:
     return took
 
 
+def _signal(arena: Arena) -> dict[str, Any]:
+    groups: list[dict[str, Any]] = arena.stack.http.get("/scaling").json()["worker_groups"]
+    return groups[0]
+
+
 def _nothing_failed(arena: Arena) -> None:
     calls = {answer: count for answer, count in arena.ledger.answers.items() if answer.startswith("predict")}
     assert set(calls) == {"predict 200"}, calls
     assert arena.ledger.repeats == 0
 
 
-def _sleepy_jobs_that_run(arena: Arena) -> list[str]:
+def _sleepy_jobs_that_run(arena: Arena, sleep_seconds: float = 0.8) -> list[str]:
     """Submit jobs, of which every worker has one in hand, and return their ids."""
     with ThreadPoolExecutor(8) as pool:
-        jobs = list(pool.map(lambda n: arena.submit(question(n, sleep_seconds=0.8)), range(8)))
+        jobs = list(pool.map(lambda n: arena.submit(question(n, sleep_seconds=sleep_seconds)), range(8)))
     # While there are calls, bulk may use one slot of each worker.
     wait_for("every worker has an entry", lambda: arena.stack.redis.hlen("unacked") >= len(arena.stack.workers))
     return jobs

@@ -7,7 +7,7 @@ import pytest
 from tests.support.requirements import require
 from tests.support.stack import Stack
 
-OPERATIONS = 45
+OPERATIONS = 46
 
 
 @pytest.mark.timeout(900)

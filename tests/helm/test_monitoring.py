@@ -3,13 +3,14 @@
 import json
 from typing import Any
 
+import pytest
 import yaml
 
 from monitoring.rules import __main__ as rules
 from monitoring.rules.alerts_platform import SAMPLE_LIMIT
 from monitoring.rules.scaling import WANTED
-from tests.helm.releases import environment, of_kind, pods, the
-from tests.support.helm import CHART
+from tests.helm.releases import environment, of_kind, pods, the, values
+from tests.support.helm import CHART, ChartRefusedError, objects, render
 
 
 def test_rules_are_those_of_compose() -> None:
@@ -89,6 +90,35 @@ def test_keda_does_not_take_silence_for_idleness() -> None:
         assert spec["fallback"] == {"failureThreshold": 3, "replicas": 2, "behavior": "currentReplicasIfHigher"}
         behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
         assert behavior["scaleDown"]["stabilizationWindowSeconds"] == 600
+
+
+def test_keda_may_ask_the_gateway_instead() -> None:
+    autoscaling = {"type": "keda", "trigger": "metrics-api"}
+    given = {
+        **values("smallest"),
+        "workerDefaults": {"autoscaling": autoscaling},
+        "workers": {"common": {}, "heavy": {"models": ["churn", "fraud"]}},
+    }
+    keyed = {"gateway": {"apiKeysSecret": "keys"}, "monitoring": {"metricsKeySecret": {"name": "metrics-key"}}}
+    is_open = {"gateway": {"apiKeysSecret": "keys", "metricsOpen": True}}
+    for extra in ({}, keyed, is_open):
+        made = {(each["kind"], each["metadata"]["name"]): each.get("spec", {}) for each in objects({**given, **extra})}
+        port = made["Service", "demo-headrace-gateway"]["ports"][0]["port"]
+        for group, models in (("common", ""), ("heavy", "churn,fraud")):
+            name = f"demo-headrace-worker-{group}"
+            [trigger] = made["ScaledObject", name]["triggers"]
+            metadata = trigger["metadata"]
+            assert metadata["url"] == f"http://demo-headrace-gateway.serving.svc:{port}/scaling?models={models}"
+            assert metadata["valueLocation"] == "worker_groups.0.wanted_workers"
+            assert (trigger["type"], trigger["metricType"]) == ("metrics-api", "AverageValue")
+            assert metadata["targetValue"] == "1"
+            assert (("TriggerAuthentication", name) in made) == ("authenticationRef" in trigger) == (extra is keyed)
+            if extra is keyed:
+                assert (metadata["authMode"], trigger["authenticationRef"]) == ("bearer", {"name": name})
+                [secret] = made["TriggerAuthentication", name]["secretTargetRef"]
+                assert secret == {"parameter": "token", "name": "metrics-key", "key": "key"}
+    with pytest.raises(ChartRefusedError, match="metricsKeySecret"):
+        render({**given, "gateway": {"apiKeysSecret": "keys"}})
 
 
 def test_a_plain_autoscaler_is_the_alternative() -> None:

@@ -136,6 +136,27 @@ def test_sums_are_exact_over_recycled_children_and_several_gateway_processes(
     assert started >= 4, "children were recycled"
 
 
+def test_an_autoscaler_is_told_what_is_busy_and_what_waits(stack: Stack) -> None:
+    def signal() -> dict[str, Any]:
+        found: list[dict[str, Any]] = stack.http.get("/scaling", params={"models": ""}).json()["worker_groups"]
+        assert len(found) == 1
+        return found[0]
+
+    def loaded() -> bool:
+        found = signal()
+        return bool(found["busy_slots"] and found["waiting"]["interactive"]["count"])
+
+    assert (signal()["workers"], signal()["slots_per_worker"]) == (2, 2)
+    with ThreadPoolExecutor(12) as pool:
+        asked = [pool.submit(stack.predict, {"value": 1, "act": Act.SLEEP}) for _ in range(12)]
+        wait_for("slots are busy and rows wait", loaded)
+        assert [each.result().status_code for each in asked] == [200] * 12
+    found = signal()
+    assert found["wanted_workers"] == (found["busy_slots"] + found["waiting_slots"]) / 2
+    wait_for("nothing waits", lambda: signal()["waiting_slots"] == 0)
+    assert stack.http.get("/scaling", params={"models": "none,of,them"}).json() == {"worker_groups": []}
+
+
 def test_totals_survive_killed_children(new_stack: NewStack, puppet_models: Path) -> None:
     stack = new_stack(puppet_models, workers=2, DEFAULT_MODEL="puppet").start()
     stack.wait_for_slots(4)

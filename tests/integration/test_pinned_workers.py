@@ -40,6 +40,8 @@ def test_a_pinned_worker_takes_its_model_over_and_gives_it_back(new_stack: NewSt
     assert stack.predict(ROW).json()["prediction"] == "common"
     job = stack.http.post("/models/special/jobs", json=ROW).json()["id"]
     assert stack.outcome(job)["result"]["prediction"] == "special"
+    signals = stack.http.get("/scaling").json()["worker_groups"]
+    assert [(each["models"], each["workers"]) for each in signals] == [([], 1), (["special"], 1)]
     # Only the pinned worker is left: its model is served, and callers of the others get an error.
     stack.workers[0].stop()
     assert stack.predict(ROW, params={"deadline": 1}).status_code == 503

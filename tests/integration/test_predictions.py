@@ -118,7 +118,7 @@ def test_openapi_has_the_models_schema_and_examples_that_work(stack: Stack) -> N
         *of_models,
         *(f"{path}/{action}" for path in of_models for action in ("predict", "jobs", "card")),
         "/models/{name}/openapi.json",
-        *("/health", "/livez", "/readyz", "/metrics", "/ping", "/invocations"),
+        *("/health", "/livez", "/readyz", "/metrics", "/scaling", "/ping", "/invocations"),
         *(f"/v1{path}{verb}" for path in of_models for verb in ("", ":predict")),
         "/v1/models",
         *("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models", "/v2/models/stats", "/v2/repository/index"),

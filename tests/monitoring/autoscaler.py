@@ -7,20 +7,12 @@ and the greatest recommendation of a window before pods go. Work is a fluid: its
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from monitoring.rules.scaling import GROWTH_MAX, TARGET_WAIT_SECONDS
+from gateway.admission.scaling import BUSY_SECONDS, wanted_workers
 
 PERIOD_SECONDS, TOLERANCE, STEP_PODS = 15, 0.1, 4
-AVERAGED_SECONDS = 60
-"""The range over which the rule averages busy slots."""
-
-
-def wanted_workers(busy: float, slots: int, waits: Mapping[str, float], slots_per_worker: float) -> float:
-    """Return the signal, by the formula that the rule must have."""
-    waiting = sum(seconds / TARGET_WAIT_SECONDS[lane] for lane, seconds in waits.items() if seconds >= 0)
-    return (busy + slots * min(waiting, GROWTH_MAX)) / slots_per_worker
 
 
 @dataclass
@@ -39,7 +31,7 @@ class Group:
     now: int = 0
     backlog: float = 0.0
     ready_at: list[int] = field(default_factory=lambda: [0])
-    busy: deque[float] = field(default_factory=lambda: deque(maxlen=AVERAGED_SECONDS))
+    busy: deque[float] = field(default_factory=lambda: deque(maxlen=int(BUSY_SECONDS)))
     recommended: deque[tuple[int, int]] = field(default_factory=deque)
     history: list[int] = field(default_factory=list)
     """Replicas of each second."""

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from gateway.admission.scaling import wanted_workers
 from monitoring.rules import __main__ as command
 from monitoring.rules.scaling import WANTED
-from tests.monitoring.autoscaler import Group, turns, wanted_workers
+from tests.monitoring.autoscaler import Group, turns
 from tests.support.promtool import run_rules
 
 RULES = [command.FOLDER / "scaling.yml"]

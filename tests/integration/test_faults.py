@@ -115,7 +115,7 @@ def test_neither_an_entry_nor_an_exit_of_the_model_ends_a_process(puppets: Stack
         reply_to=keys.replies("nobody"),
         model="puppet",
         version=version,
-        calls=[Call(10**12, 0.0, 9e9)],
+        calls=[Call(2**31 - 1, 0.0, 9e9)],
         rows="",
     )
     puppets.redis.lpush("interactive", queue_entry(make_celery(CommonSettings()), hostile, "", time.time()))

@@ -105,9 +105,9 @@ class _Models:
         served = await self._found(message.name, message.version, owner)
         return {"model_stats": [model_statistics(served, self._statistics)]}
 
-    async def index(self, _message: Any, _owner: str) -> dict[str, Any]:
-        """Return all models."""
-        return {"models": repository_index(self._catalog)}
+    async def index(self, message: Any, _owner: str) -> dict[str, Any]:
+        """Return all models, or those that workers take rows for."""
+        return {"models": repository_index(self._catalog, self._workers, message.ready)}
 
     async def load(self, message: Any, owner: str) -> dict[str, Any]:
         """Find a model."""

@@ -1,0 +1,72 @@
+"""Models as the Open Inference Protocol describes them, asked of the whole app and of the methods over gRPC."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.broker.workers import Workers
+from gateway.oip.infer import InferStatistics
+from gateway.rpc.messages import INFERENCE, message_class
+from gateway.rpc.methods import SERVICE, methods_of
+from gateway.services import Services
+from gateway.settings import GatewaySettings
+from headrace.models.store import ModelStore
+from tests.support.connections import started
+from tests.support.coroutines import run
+from tests.support.lone_gateway import lone_gateway
+from tests.support.manifests import classifier, stored
+
+pytestmark = pytest.mark.unit
+
+MANIFEST = classifier()
+INDEX = "/v2/repository/index"
+
+
+def asked(folder: Path, ask: Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]) -> httpx.Response:
+    async def asking() -> httpx.Response:
+        async with started(lone_gateway(folder)) as client:
+            return await ask(client)
+
+    return run(asking())
+
+
+def called(folder: Path, method: str, **fields: Any) -> Any:
+    """Return the message that a method answers over gRPC."""
+
+    async def calling() -> bytes:
+        stored(folder / "models", MANIFEST)
+        services = Services(GatewaySettings(default_model=MANIFEST.name), ModelStore(str(folder / "models")))
+        services.catalog.load()
+        found = methods_of(services, InferStatistics())[f"/{SERVICE}/{method}"]
+        return await found.answer(message_class(INFERENCE, found.request)(**fields).SerializeToString(), "")
+
+    return message_class(INFERENCE, f"{method}Response").FromString(run(calling()))
+
+
+@pytest.mark.parametrize("refusals", [set(), {"damaged", "no such file"}])
+def test_the_index_says_of_each_version_whether_workers_refuse_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusals: set[str]
+) -> None:
+    monkeypatch.setattr(Workers, "refusals", lambda *_: refusals)
+    state, reason = ("UNAVAILABLE", "damaged; no such file") if refusals else ("READY", "")
+    expected = [{"name": "sticks", "version": "v1", "state": state, "reason": reason}]
+
+    for body in (b"", b"{}", b'{"ready": false}'):
+        assert asked(tmp_path, lambda client, body=body: client.post(INDEX, content=body)).json() == expected
+    ready = asked(tmp_path, lambda client: client.post(INDEX, content=b'{"ready": true}'))
+    assert ready.json() == ([] if refusals else expected)
+    over_grpc = called(tmp_path / "grpc", "RepositoryIndex").models
+    assert [(each.state, each.reason) for each in over_grpc] == [(state, reason)]
+    assert len(called(tmp_path / "ready", "RepositoryIndex", ready=True).models) == (0 if refusals else 1)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [(b"{", 400), (b"[]", 400), (b'{"ready": 1}', 400), (b"[" * 1001, 413)], ids=str
+)
+def test_another_request_for_the_index_is_refused(tmp_path: Path, body: bytes, status: int) -> None:
+    response = asked(tmp_path, lambda client: client.post(INDEX, content=body))
+
+    assert (response.status_code, type(response.json()["error"])) == (status, str)

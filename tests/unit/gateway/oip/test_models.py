@@ -1,6 +1,5 @@
 """Models as the Open Inference Protocol describes them, asked of the whole app and of the methods over gRPC."""
 
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,12 @@ from tests.support.manifests import classifier, stored
 pytestmark = pytest.mark.unit
 
 MANIFEST = classifier()
-INDEX = "/v2/repository/index"
 
 
-def asked(folder: Path, ask: Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]) -> httpx.Response:
+def index(folder: Path, body: bytes) -> httpx.Response:
     async def asking() -> httpx.Response:
         async with started(lone_gateway(folder)) as client:
-            return await ask(client)
+            return await client.post("/v2/repository/index", content=body)
 
     return run(asking())
 
@@ -55,8 +53,8 @@ def test_the_index_says_of_each_version_whether_workers_refuse_it(
     expected = [{"name": "sticks", "version": "v1", "state": state, "reason": reason}]
 
     for body in (b"", b"{}", b'{"ready": false}'):
-        assert asked(tmp_path, lambda client, body=body: client.post(INDEX, content=body)).json() == expected
-    ready = asked(tmp_path, lambda client: client.post(INDEX, content=b'{"ready": true}'))
+        assert index(tmp_path, body).json() == expected
+    ready = index(tmp_path, b'{"ready": true}')
     assert ready.json() == ([] if refusals else expected)
     over_grpc = called(tmp_path / "grpc", "RepositoryIndex").models
     assert [(each.state, each.reason) for each in over_grpc] == [(state, reason)]
@@ -67,6 +65,20 @@ def test_the_index_says_of_each_version_whether_workers_refuse_it(
     ("body", "status"), [(b"{", 400), (b"[]", 400), (b'{"ready": 1}', 400), (b"[" * 1001, 413)], ids=str
 )
 def test_another_request_for_the_index_is_refused(tmp_path: Path, body: bytes, status: int) -> None:
-    response = asked(tmp_path, lambda client: client.post(INDEX, content=body))
+    response = index(tmp_path, body)
 
     assert (response.status_code, type(response.json()["error"])) == (status, str)
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "ready"),
+    [
+        ("", "", True),
+        (MANIFEST.name, "v1", True),
+        ("none", "", False),
+        ("../x", "", False),
+        (MANIFEST.name, "v9", False),
+    ],
+)
+def test_a_model_that_is_not_there_is_not_ready_over_grpc(tmp_path: Path, name: str, version: str, ready: bool) -> None:
+    assert called(tmp_path, "ModelReady", name=name, version=version).ready is ready

@@ -176,7 +176,7 @@ def model_statistics(served: ServedModel, statistics: InferStatistics) -> dict[s
         "execution_count": requests,
         "inference_stats": {
             "success": duration("ns"),
-            "fail": nothing,
+            "fail": {"count": numbers["failures"], "ns": numbers["failed_ns"]},
             "queue": duration("queue_ns"),
             "compute_input": nothing,
             "compute_infer": duration("compute_ns"),

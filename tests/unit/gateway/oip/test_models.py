@@ -82,3 +82,25 @@ def test_another_request_for_the_index_is_refused(tmp_path: Path, body: bytes, s
 )
 def test_a_model_that_is_not_there_is_not_ready_over_grpc(tmp_path: Path, name: str, version: str, ready: bool) -> None:
     assert called(tmp_path, "ModelReady", name=name, version=version).ready is ready
+
+
+@pytest.mark.usefixtures("way")
+def test_failed_requests_are_in_the_statistics(tmp_path: Path) -> None:
+    """Refused rows count, and a prediction that is not made in time; a body of another type is no such request."""
+    row = {"name": "x", "datatype": "FP64", "shape": [1, len(MANIFEST.features)]}
+    valid = {"inputs": [{**row, "data": [1.0] * len(MANIFEST.features)}]}
+
+    async def asking() -> tuple[list[int], Any]:
+        async with started(lone_gateway(tmp_path)) as client:
+            url = f"/v2/models/{MANIFEST.name}"
+            answers = [await client.post(f"{url}/infer", json=body) for body in ({}, valid)]
+            answers.append(await client.post(f"{url}/infer", content="x", headers={"Content-Type": "text/plain"}))
+            return [each.status_code for each in answers], (await client.get(f"{url}/stats")).json()
+
+    statuses, content = run(asking())
+
+    assert (statuses[0], statuses[1] >= 500, statuses[2]) == (400, True, 415)
+    [found] = content["model_stats"]
+    assert found["inference_stats"]["fail"]["count"] == 2
+    assert found["inference_stats"]["fail"]["ns"] > 0
+    assert found["inference_stats"]["success"]["count"] == 0

@@ -114,9 +114,12 @@ class InvalidRows(RequestError):
     `mistakes` has the path of each wrong value (names and list positions) and what is wrong with it.
     """
 
-    def __init__(self, mistakes: Sequence[tuple[Sequence[int | str], str]], all_found: bool = True) -> None:
-        """Take the mistakes; `all_found` is false if there may be more."""
+    def __init__(
+        self, mistakes: Sequence[tuple[Sequence[int | str], str]], all_found: bool = True, of_form: bool = False
+    ) -> None:
+        """Take the mistakes; `all_found` is false if there may be more, `of_form` true if an example would help."""
         verb = "value does" if len(mistakes) == 1 else "values do"
         number = f"{len(mistakes)}" if all_found else f"at least {len(mistakes)}"
         super().__init__(f"{number} {verb} not fit the model's features")
         self.mistakes = mistakes
+        self.of_form = of_form

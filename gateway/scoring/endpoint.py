@@ -5,12 +5,14 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from gateway.api.endpoint import form_problem
 from gateway.api.interactive import InteractiveEndpoint
 from gateway.api.predictions import encoded, written
 from gateway.api.responses import EncodedResponse, server_timing
 from gateway.batching.calls import Answer
 from gateway.catalog.row_parser import SMALL_BYTES, ParsedRows, RowParser
 from gateway.catalog.served_model import ServedModel
+from gateway.errors import InvalidRows
 from gateway.fairness.bodies import JSON
 from gateway.problems import Problem, error_body
 from gateway.scoring.bodies import FORMS, read_json
@@ -59,7 +61,12 @@ class ScoringEndpoint(InteractiveEndpoint[ParsedRows]):
             return ParsedRows(rows, False, 4 * len(body) if parser.takes_texts else 0)
 
         read_small = partial(read, served.parser.small) if len(body) <= SMALL_BYTES else None
-        return await self.parse_in_turn(request, body, read_small, partial(read, served.parser), wait_seconds)
+        try:
+            return await self.parse_in_turn(request, body, read_small, partial(read, served.parser), wait_seconds)
+        except InvalidRows as error:
+            if not error.of_form:
+                raise
+            raise form_problem(error, served) from None
 
     async def answer_rows(self, request: HotRequest, served: ServedModel, parsed: ParsedRows, answer: Answer) -> None:
         """Respond with the predictions."""

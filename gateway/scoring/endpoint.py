@@ -27,7 +27,7 @@ Form = Callable[[bytes, Sequence[Feature], RowParser], list[Row]]
 """Function that reads the rows of a body."""
 
 CSV = b"text/csv"
-_HEADER = re.compile(rb'(?:^|;)\s*header\s*=\s*"?(present|absent)\b')
+_HEADER = re.compile(rb'(?:^|;)\s*header\s*=\s*"?([^";\s]*)')
 """Parameter of the content type (RFC 4180) that tells whether the first line has names."""
 
 
@@ -88,13 +88,19 @@ class InvocationsEndpoint(ScoringEndpoint):
         self._parquet = ParquetReader()
 
     def form(self, content_type: bytes) -> Form:
-        """Return the function that reads the rows of bodies of a content type in lower case."""
+        """Return the function that reads the rows of bodies of a content type in lower case.
+
+        Raises:
+            Problem: 415 if its parameter `header` has no value that is known.
+        """
         media_type, _, parameters = content_type.partition(b";")
         if media_type.strip() in PARQUET:
             return read_columns
         if media_type.strip() != CSV:
             return super().form(content_type)
         header = _HEADER.search(parameters)
+        if header is not None and header[1] not in (b"present", b"absent"):
+            raise Problem(415, "unsupported_media_type", "the parameter header of text/csv is present or absent")
         return partial(read_csv, has_names=None if header is None else header[1] == b"present")
 
     async def rows(

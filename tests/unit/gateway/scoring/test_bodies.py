@@ -203,6 +203,27 @@ def test_mistakes_in_csv_are_named(body: str | bytes, path: tuple[Any, ...]) -> 
 
 
 @pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ("length,length,old\n1,1,true", "The first line names length twice"),
+        ("length,colour,old,old\n1,red,true,true", "The first line names old twice"),
+        ("length,old,old,old\n1,true,true,true", "The first line names old repeatedly"),
+        ("length,more,more\n1,1,1", "The first line names a column twice"),
+        (",length,colour,old\n0,1,red,true", "The first column has no name: write the table without an index"),
+    ],
+)
+def test_what_is_wrong_with_a_line_of_names_is_said(body: str, detail: str) -> None:
+    with pytest.raises(InvalidRows) as refused:
+        table(body)
+
+    assert refused.value.mistakes == [((), detail)]
+
+
+def test_a_row_of_texts_may_repeat_the_name_of_a_feature() -> None:
+    assert table("words,words\nc,d\n", (text("words", None), text("more", None))) == [["words", "words"], ["c", "d"]]
+
+
+@pytest.mark.parametrize(
     "body", [b"1\n" * 2_000_000, b"1\r" * 2_000_000, b"," * 4_000_000, b'"' * 8 + b"\n" * 4_000_000]
 )
 def test_a_table_of_far_too_many_lines_is_refused_before_it_is_read(body: bytes) -> None:

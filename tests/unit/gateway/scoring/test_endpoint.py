@@ -32,6 +32,9 @@ def invoked(app: FastAPI, body: str, content_type: str) -> httpx.Response:
         ("text/csv; label_size=0", 503),
         ("text/csv; charset=utf-8; Header=Present", 422),
         ('text/csv;header="present"', 422),
+        ("text/csv; header=foo", 415),
+        ("text/csv; header=presently", 415),
+        ("text/csv; header=", 415),
     ],
 )
 def test_the_content_type_of_csv_tells_whether_there_are_names(tmp_path: Path, content_type: str, status: int) -> None:

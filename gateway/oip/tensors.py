@@ -108,9 +108,18 @@ def request_of(content: dict[str, Any], tensors: "TensorReader") -> InferRequest
     inputs = [tensors.read(each) for each in _objects(content, "inputs")]
     if not inputs:
         raise InvalidTensors("inputs is a list of at least one tensor")
-    if len({each.name for each in inputs}) < len(inputs):
-        raise InvalidTensors("two inputs have the same name")
+    check_different([each.name for each in inputs])
     return InferRequest(request_id, parameters, inputs, outputs)
+
+
+def check_different(names: Sequence[str]) -> None:
+    """Check that no two inputs have the same name.
+
+    Raises:
+        InvalidTensors: if two have.
+    """
+    if len({*names}) < len(names):
+        raise InvalidTensors("two inputs have the same name")
 
 
 class TensorReader(ABC):

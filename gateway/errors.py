@@ -4,8 +4,12 @@ The text of an error goes to the caller, so it never holds any of their input bu
 """
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 from headrace.models.identifiers import is_identifier
+
+SECONDS_SHOWN_MIN = 1e-6
+"""Shortest deadline that an error names."""
 
 
 class RequestError(Exception):
@@ -67,7 +71,7 @@ class DeadlineExceeded(RequestError):
     """A prediction that was not made in time."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"no prediction within {seconds:.3g} s")
+        super().__init__(f"no prediction within {Decimal(f'{max(seconds, SECONDS_SHOWN_MIN):.3g}'):f} s")
 
 
 class IdempotencyKeyReused(RequestError):

@@ -126,7 +126,7 @@ class TensorReader(ABC):
     """A reader of tensors."""
 
     def __init__(self, values_max: int) -> None:
-        self._values_left = values_max
+        self._values_max = self._values_left = values_max
 
     def read(self, content: dict[str, Any]) -> Tensor:
         """Return the tensor of an object.
@@ -161,7 +161,9 @@ class TensorReader(ABC):
             raise InvalidTensors("the shape of an input has a dimension that is no whole number of 0 or more")
         self._values_left -= math.prod(shape)
         if self._values_left < 0:
-            raise InvalidTensors("the inputs have more values than the largest request of this model")
+            raise InvalidTensors(
+                f"the inputs have more than {self._values_max} values, the most of a request to this model"
+            )
         return shape
 
 

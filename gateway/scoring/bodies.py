@@ -87,7 +87,20 @@ def _split(split: Any, _: Sequence[Feature], parser: RowParser) -> list[Row]:
         raise _mistake(["columns"], "Input should be a list of different names")
     if not isinstance(rows, list) or not 0 < len(rows) <= parser.rows_max:
         raise _mistake(["data"], f"Input should be a list of 1 to {parser.rows_max} rows")
-    return _listed(rows, names, parser)
+    try:
+        return _listed(rows, names, parser)
+    except InvalidRows as error:
+        mistakes = [(_place_of(path, names, parser), detail) for path, detail in error.mistakes]
+        raise InvalidRows(mistakes, of_form=error.of_form) from None
+
+
+def _place_of(path: Sequence[int | str], names: Sequence[str], parser: RowParser) -> Sequence[int | str]:
+    """Return the place in `dataframe_split` of a row, or of a value by the name of its column."""
+    row, *rest = path
+    if not rest or rest[0] not in names:
+        return ["data", *path]
+    at = names.index(str(rest[0]))
+    return ["data", row, at] if rest[0] in parser.names else ["columns", at]
 
 
 def _listed(rows: list[Any], names: Sequence[str], parser: RowParser) -> list[Row]:

@@ -4,8 +4,12 @@ The text of an error goes to the caller, so it never holds any of their input bu
 """
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 from headrace.models.identifiers import is_identifier
+
+SECONDS_SHOWN_MIN = 1e-6
+"""Shortest deadline that an error names."""
 
 
 class RequestError(Exception):
@@ -67,7 +71,7 @@ class DeadlineExceeded(RequestError):
     """A prediction that was not made in time."""
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"no prediction within {seconds:.3g} s")
+        super().__init__(f"no prediction within {Decimal(f'{max(seconds, SECONDS_SHOWN_MIN):.3g}'):f} s")
 
 
 class IdempotencyKeyReused(RequestError):
@@ -114,9 +118,12 @@ class InvalidRows(RequestError):
     `mistakes` has the path of each wrong value (names and list positions) and what is wrong with it.
     """
 
-    def __init__(self, mistakes: Sequence[tuple[Sequence[int | str], str]], all_found: bool = True) -> None:
-        """Take the mistakes; `all_found` is false if there may be more."""
+    def __init__(
+        self, mistakes: Sequence[tuple[Sequence[int | str], str]], all_found: bool = True, of_form: bool = False
+    ) -> None:
+        """Take the mistakes; `all_found` is false if there may be more, `of_form` true if an example would help."""
         verb = "value does" if len(mistakes) == 1 else "values do"
         number = f"{len(mistakes)}" if all_found else f"at least {len(mistakes)}"
         super().__init__(f"{number} {verb} not fit the model's features")
         self.mistakes = mistakes
+        self.of_form = of_form

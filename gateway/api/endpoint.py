@@ -169,14 +169,7 @@ class HotEndpoint(ABC):
         except InvalidRows as error:
             if not _FOREIGN.match(body):
                 raise
-            problem = problem_of(error)
-            name = served.manifest.name
-            if served.example is None:
-                problem.detail += f"; a row is an object with a value of each feature that GET /models/{name} names"
-            else:
-                problem.detail += "; a body has the form of `example`"
-                problem.extra["example"] = served.example
-            raise problem from None
+            raise form_problem(error, served) from None
 
     async def parse_in_turn(
         self,
@@ -233,6 +226,18 @@ class HotEndpoint(ABC):
 
     def _count_off(self) -> None:
         self.services.metrics.in_progress[self.lane] -= 1
+
+
+def form_problem(error: InvalidRows, served: ServedModel) -> Problem:
+    """Return the problem of a body in another form, with an example of the right one unless that is long."""
+    problem = problem_of(error)
+    name = served.manifest.name
+    if served.example is None:
+        problem.detail += f"; a row is an object with a value of each feature that GET /models/{name} names"
+    else:
+        problem.detail += "; a body has the form of `example`"
+        problem.extra["example"] = served.example
+    return problem
 
 
 def reference_of(request: HotRequest) -> str | None:

@@ -1,6 +1,8 @@
 """`POST /v2/models/{name}/infer`: the caller waits for the answer, which is never a job."""
 
+import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -131,6 +133,17 @@ class InferEndpoint(InteractiveEndpoint[InferRows]):
             raise InvalidTensors("timeout is a positive whole number of microseconds")
         return min(timeout / _MICROSECONDS, self.services.settings.wait_max_seconds)
 
+    async def predict(
+        self,
+        request: HotRequest,
+        served: ServedModel,
+        deadline_seconds: float,
+        parse: Callable[[], Awaitable[InferRows]],
+    ) -> None:
+        """Have the rows of a request predicted, and the request counted if it fails."""
+        request.at_end(partial(self._count_failure, request, served))
+        await super().predict(request, served, deadline_seconds, parse)
+
     async def answer_rows(self, request: HotRequest, served: ServedModel, parsed: InferRows, answer: Answer) -> None:
         """Respond with the outputs that were asked for."""
         seconds, parts = self.completed(request, served, parsed, answer)
@@ -158,6 +171,10 @@ class InferEndpoint(InteractiveEndpoint[InferRows]):
             queue_ns=int(1e6 * parts["queue_ms"]),
             compute_ns=int(1e6 * parts["compute_ms"]),
         )
+
+    def _count_failure(self, request: HotRequest, served: ServedModel) -> None:
+        if request.context.problem is not None:
+            self._statistics.add(served, failures=1, failed_ns=int(1e9 * (time.perf_counter() - request.started)))
 
     def error_body(self, problem: Problem) -> tuple[bytes, bytes]:
         """Return the body of an answer with a problem, and its media type."""

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from gateway.api.responses import JSON, json_response
 from gateway.api.schemas import problems
 from gateway.auth.api_keys import KeyScope
+from gateway.broker.workers import Workers
 from gateway.catalog.catalog import Catalog
 from gateway.catalog.served_model import ServedModel
 from gateway.fairness.written import WrittenDocuments
@@ -115,13 +116,16 @@ def model_tensors(served: ServedModel) -> dict[str, Any]:
     return {"platform": "scikit-learn", "inputs": inputs, "outputs": outputs}
 
 
-def repository_index(catalog: Catalog) -> list[dict[str, str]]:
-    """Return all models with the versions that aliases name."""
-    return [
-        {"name": name, "version": version, "state": "READY", "reason": ""}
-        for name in catalog.names
-        for version in sorted(set(catalog.aliases(name).values()))
-    ]
+def repository_index(catalog: Catalog, workers: Workers, only_ready: bool) -> list[dict[str, str]]:
+    """Return all models with the versions that aliases name, with or without those that workers refuse."""
+    index = []
+    for name in catalog.names:
+        for version in sorted(set(catalog.aliases(name).values())):
+            refusals = workers.refusals(f"{name} {version}")
+            if not (refusals and only_ready):
+                state, reason = ("UNAVAILABLE", "; ".join(sorted(refusals))) if refusals else ("READY", "")
+                index.append({"name": name, "version": version, "state": state, "reason": reason})
+    return index
 
 
 def model_config(served: ServedModel) -> dict[str, Any]:
@@ -172,7 +176,7 @@ def model_statistics(served: ServedModel, statistics: InferStatistics) -> dict[s
         "execution_count": requests,
         "inference_stats": {
             "success": duration("ns"),
-            "fail": nothing,
+            "fail": {"count": numbers["failures"], "ns": numbers["failed_ns"]},
             "queue": duration("queue_ns"),
             "compute_input": nothing,
             "compute_infer": duration("compute_ns"),

@@ -37,7 +37,7 @@ def rows_of(inputs: Sequence[Tensor], features: Sequence[Feature], parser: RowPa
         if numbers is not None and are_valid_numbers(numbers, features):
             return PackedRows(numbers, len(features))
     if table is None:
-        _check_names(inputs, parser.names)
+        check_names([tensor.name for tensor in inputs], parser.names)
         columns = {tensor.name: _nulls_for_nan(tensor.values) for tensor in inputs}
     else:
         values = _nulls_for_nan(table.values)
@@ -67,13 +67,13 @@ def _table(inputs: Sequence[Tensor], features: Sequence[Feature], names: frozens
     return None
 
 
-def _check_names(inputs: Sequence[Tensor], names: frozenset[str]) -> None:
-    """Check that each tensor is that of a feature; an unknown one would cost as much as one that is needed.
+def check_names(inputs: Sequence[str], names: frozenset[str]) -> None:
+    """Check that each input has the name of a feature; an unknown one would cost as much as one that is needed.
 
     Raises:
         InvalidRows: if one is not.
     """
-    unknown = [tensor.name for tensor in inputs if tensor.name not in names]
+    unknown = [name for name in inputs if name not in names]
     if unknown:
         raise InvalidRows([((0, name), "Extra inputs are not permitted") for name in unknown[:MISTAKES_MAX]])
 

@@ -108,16 +108,25 @@ def request_of(content: dict[str, Any], tensors: "TensorReader") -> InferRequest
     inputs = [tensors.read(each) for each in _objects(content, "inputs")]
     if not inputs:
         raise InvalidTensors("inputs is a list of at least one tensor")
-    if len({each.name for each in inputs}) < len(inputs):
-        raise InvalidTensors("two inputs have the same name")
+    check_different([each.name for each in inputs])
     return InferRequest(request_id, parameters, inputs, outputs)
+
+
+def check_different(names: Sequence[str]) -> None:
+    """Check that no two inputs have the same name.
+
+    Raises:
+        InvalidTensors: if two have.
+    """
+    if len({*names}) < len(names):
+        raise InvalidTensors("two inputs have the same name")
 
 
 class TensorReader(ABC):
     """A reader of tensors."""
 
     def __init__(self, values_max: int) -> None:
-        self._values_left = values_max
+        self._values_max = self._values_left = values_max
 
     def read(self, content: dict[str, Any]) -> Tensor:
         """Return the tensor of an object.
@@ -152,7 +161,9 @@ class TensorReader(ABC):
             raise InvalidTensors("the shape of an input has a dimension that is no whole number of 0 or more")
         self._values_left -= math.prod(shape)
         if self._values_left < 0:
-            raise InvalidTensors("the inputs have more values than the largest request of this model")
+            raise InvalidTensors(
+                f"the inputs have more than {self._values_max} values, the most of a request to this model"
+            )
         return shape
 
 

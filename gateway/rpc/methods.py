@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 
 from gateway.auth.api_keys import KeyScope
 from gateway.catalog.served_model import ServedModel
-from gateway.errors import InvalidTensors
+from gateway.errors import InvalidTensors, ModelUnavailable, UnknownModel
 from gateway.fairness.written import WrittenDocuments
 from gateway.oip.infer import InferStatistics
 from gateway.oip.models import (
@@ -83,8 +83,11 @@ class _Models:
         return await self._catalog.get(name or self._catalog.default_model, version or None, owner)
 
     async def ready(self, message: Any, owner: str) -> dict[str, Any]:
-        """Tell whether workers take rows for a version."""
-        served = await self._found(message.name, message.version, owner)
+        """Tell whether workers take rows for a version; of one that is not there too, as Triton does."""
+        try:
+            served = await self._found(message.name, message.version, owner)
+        except (UnknownModel, ModelUnavailable):
+            return {"ready": False}
         return {"ready": not self._workers.refusals(served.label)}
 
     async def metadata(self, message: Any, owner: str) -> bytes:
@@ -105,9 +108,9 @@ class _Models:
         served = await self._found(message.name, message.version, owner)
         return {"model_stats": [model_statistics(served, self._statistics)]}
 
-    async def index(self, _message: Any, _owner: str) -> dict[str, Any]:
-        """Return all models."""
-        return {"models": repository_index(self._catalog)}
+    async def index(self, message: Any, _owner: str) -> dict[str, Any]:
+        """Return all models, or those that workers take rows for."""
+        return {"models": repository_index(self._catalog, self._workers, message.ready)}
 
     async def load(self, message: Any, owner: str) -> dict[str, Any]:
         """Find a model."""

@@ -3,13 +3,16 @@
 import math
 from array import array
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
+from gateway.catalog.row_examiner import MISTAKES_MAX
 from gateway.catalog.served_model import ServedModel
 from gateway.errors import InvalidTensors
 from gateway.oip.datatypes import values_in_bytes, values_of, wrong_values
 from gateway.oip.outputs import outputs_of
-from gateway.oip.tensors import InferRequest, TensorReader, request_of
+from gateway.oip.rows import check_names
+from gateway.oip.tensors import InferRequest, TensorReader, check_different, request_of
 from gateway.rpc.messages import INFERENCE, message_class
 
 PARAMETERS_MAX = 100
@@ -41,11 +44,15 @@ def infer_request(message: Any, served: ServedModel, values_max: int) -> InferRe
 
     Raises:
         InvalidTensors: if it is none.
+        InvalidRows: if it has more inputs than there are features.
     """
     # A few bytes make an input, an output or a parameter: their number is checked before there is an object of each.
     n_features = len(served.manifest.features)
     if len(message.inputs) > n_features:
-        raise InvalidTensors(f"there are more inputs than the {n_features} features of this model")
+        # So many have two of one name, or one of another name than those of the features.
+        names = [each.name for each in islice(message.inputs, n_features + MISTAKES_MAX)]
+        check_different(names)
+        check_names(names, served.parser.names)
     if len(message.outputs) > len(outputs_of(served.manifest)) + 1:
         raise InvalidTensors("there are more outputs than this model has")
     raw = message.raw_input_contents

@@ -32,7 +32,7 @@ def read_json(body: bytes, features: Sequence[Feature], parser: RowParser, forms
 
     Raises:
         InvalidJson: if it is not JSON.
-        InvalidRows: if it does not hold rows of the model.
+        InvalidRows: if it does not hold rows of the model, or has another form.
     """
     parser.parts_limit.check(body)
     content = parse_json(body)
@@ -47,17 +47,21 @@ def read_json(body: bytes, features: Sequence[Feature], parser: RowParser, forms
         return FORMS[name](content[name], features, parser)
     except InvalidRows as error:
         mistakes = [((name, *path), detail) for path, detail in error.mistakes]
-        raise InvalidRows(mistakes) from None
+        raise InvalidRows(mistakes, of_form=error.of_form) from None
 
 
 def _instances(rows: Any, features: Sequence[Feature], parser: RowParser) -> list[Row]:
     if not isinstance(rows, list) or not 0 < len(rows) <= parser.rows_max:
         raise _mistake([], f"Input should be a list of 1 to {parser.rows_max} rows")
-    if isinstance(rows[0], list):
+    kinds = set(map(type, rows))
+    if kinds == {list}:
         return _listed(rows, [feature.name for feature in features], parser)
-    if len(features) == 1 and not isinstance(rows[0], dict):
+    if kinds == {dict}:
+        return parser.rows_of_objects(rows)
+    if len(features) == 1 and kinds.isdisjoint((list, dict)):
         return parser.rows_of({features[0].name: rows}, len(rows))
-    return parser.rows_of_objects(rows)
+    at = next(at for at, row in enumerate(rows) if not isinstance(row, list | dict) or type(row) is not type(rows[0]))
+    raise _mistake([at], f"Input should be an object or a list of {len(features)} values, and all rows alike")
 
 
 def _inputs(inputs: Any, features: Sequence[Feature], parser: RowParser) -> list[Row]:
@@ -83,7 +87,20 @@ def _split(split: Any, _: Sequence[Feature], parser: RowParser) -> list[Row]:
         raise _mistake(["columns"], "Input should be a list of different names")
     if not isinstance(rows, list) or not 0 < len(rows) <= parser.rows_max:
         raise _mistake(["data"], f"Input should be a list of 1 to {parser.rows_max} rows")
-    return _listed(rows, names, parser)
+    try:
+        return _listed(rows, names, parser)
+    except InvalidRows as error:
+        mistakes = [(_place_of(path, names, parser), detail) for path, detail in error.mistakes]
+        raise InvalidRows(mistakes, of_form=error.of_form) from None
+
+
+def _place_of(path: Sequence[int | str], names: Sequence[str], parser: RowParser) -> Sequence[int | str]:
+    """Return the place in `dataframe_split` of a row, or of a value by the name of its column."""
+    row, *rest = path
+    if not rest or rest[0] not in names:
+        return ["data", *path]
+    at = names.index(str(rest[0]))
+    return ["data", row, at] if rest[0] in parser.names else ["columns", at]
 
 
 def _listed(rows: list[Any], names: Sequence[str], parser: RowParser) -> list[Row]:
@@ -100,7 +117,7 @@ def _unwrapped(value: Any) -> Any:
 
 
 def _mistake(path: Sequence[int | str], detail: str) -> InvalidRows:
-    return InvalidRows([(path, detail)])
+    return InvalidRows([(path, detail)], of_form=True)
 
 
 FORMS: dict[str, Reader] = {

@@ -2,6 +2,7 @@
 
 import csv
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
 from typing import Any
@@ -35,15 +36,15 @@ def read_csv(body: bytes, features: Sequence[Feature], parser: RowParser, has_na
         raise InvalidRows([((), f"Input should be CSV in UTF-8: {error}")]) from None
     by_name = {feature.name: feature for feature in features}
     if has_names is None:
-        has_names = bool(lines) and _are_names(lines[0], by_name)
+        has_names = bool(lines) and _are_names(lines[0], features)
         if not has_names and len(lines) > 1:
             _check_first(lines[0], lines[1], features)
     names = lines[0] if has_names and lines else [*by_name]
     rows = lines[1:] if has_names else lines
+    if has_names:
+        _check_names(names, by_name)
     if not 0 < len(rows) <= parser.rows_max:
         raise InvalidRows([((), f"Input should have 1 to {parser.rows_max} rows")])
-    if len({*names}) < len(names):
-        raise InvalidRows([((), "Input should have columns of different names")])
     for at, row in enumerate(rows):
         if len(row) != len(names):
             raise InvalidRows([((at,), f"Input should have {len(names)} values")])
@@ -54,8 +55,34 @@ def read_csv(body: bytes, features: Sequence[Feature], parser: RowParser, has_na
     return parser.rows_of(columns, len(rows))
 
 
-def _are_names(line: list[str], by_name: Mapping[str, Feature]) -> bool:
-    return not by_name.keys().isdisjoint(line) and len({*line}) == len(line)
+def _are_names(line: list[str], features: Sequence[Feature]) -> bool:
+    """Return True if a cell is the name of a feature; of a line that repeats one, only if it is no row of values."""
+    if not any(feature.name in line for feature in features):
+        return False
+    return len({*line}) == len(line) or not _may_be_row(line, features)
+
+
+def _may_be_row(line: list[str], features: Sequence[Feature]) -> bool:
+    if len(line) != len(features):
+        return False
+    values = (_reader(feature)(cell) for feature, cell in zip(features, line, strict=True) if feature.type != "string")
+    return not any(isinstance(value, str) for value in values)
+
+
+def _check_names(names: list[str], by_name: Mapping[str, Feature]) -> None:
+    """Check that columns have different names, and that the first one has any.
+
+    Raises:
+        InvalidRows: if not.
+    """
+    if names and not names[0]:
+        # pandas writes its index so.
+        raise InvalidRows([((), "The first column has no name: write the table without an index")])
+    counts = Counter(names)
+    repeated = next((name for name in names if counts[name] > 1), None)
+    if repeated is not None:
+        named = repeated if repeated in by_name else "a column"
+        raise InvalidRows([((), f"The first line names {named} {'twice' if counts[repeated] == 2 else 'repeatedly'}")])
 
 
 def _check_first(first: list[str], second: list[str], features: Sequence[Feature]) -> None:

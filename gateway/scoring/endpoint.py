@@ -5,12 +5,14 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from gateway.api.endpoint import form_problem
 from gateway.api.interactive import InteractiveEndpoint
 from gateway.api.predictions import encoded, written
 from gateway.api.responses import EncodedResponse, server_timing
 from gateway.batching.calls import Answer
 from gateway.catalog.row_parser import SMALL_BYTES, ParsedRows, RowParser
 from gateway.catalog.served_model import ServedModel
+from gateway.errors import InvalidRows
 from gateway.fairness.bodies import JSON
 from gateway.problems import Problem, error_body
 from gateway.scoring.bodies import FORMS, read_json
@@ -25,7 +27,7 @@ Form = Callable[[bytes, Sequence[Feature], RowParser], list[Row]]
 """Function that reads the rows of a body."""
 
 CSV = b"text/csv"
-_HEADER = re.compile(rb'(?:^|;)\s*header\s*=\s*"?(present|absent)\b')
+_HEADER = re.compile(rb'(?:^|;)\s*header\s*=\s*"?([^";\s]*)')
 """Parameter of the content type (RFC 4180) that tells whether the first line has names."""
 
 
@@ -59,7 +61,12 @@ class ScoringEndpoint(InteractiveEndpoint[ParsedRows]):
             return ParsedRows(rows, False, 4 * len(body) if parser.takes_texts else 0)
 
         read_small = partial(read, served.parser.small) if len(body) <= SMALL_BYTES else None
-        return await self.parse_in_turn(request, body, read_small, partial(read, served.parser), wait_seconds)
+        try:
+            return await self.parse_in_turn(request, body, read_small, partial(read, served.parser), wait_seconds)
+        except InvalidRows as error:
+            if not error.of_form:
+                raise
+            raise form_problem(error, served) from None
 
     async def answer_rows(self, request: HotRequest, served: ServedModel, parsed: ParsedRows, answer: Answer) -> None:
         """Respond with the predictions."""
@@ -81,13 +88,19 @@ class InvocationsEndpoint(ScoringEndpoint):
         self._parquet = ParquetReader()
 
     def form(self, content_type: bytes) -> Form:
-        """Return the function that reads the rows of bodies of a content type in lower case."""
+        """Return the function that reads the rows of bodies of a content type in lower case.
+
+        Raises:
+            Problem: 415 if its parameter `header` has no value that is known.
+        """
         media_type, _, parameters = content_type.partition(b";")
         if media_type.strip() in PARQUET:
             return read_columns
         if media_type.strip() != CSV:
             return super().form(content_type)
         header = _HEADER.search(parameters)
+        if header is not None and header[1] not in (b"present", b"absent"):
+            raise Problem(415, "unsupported_media_type", "the parameter header of text/csv is present or absent")
         return partial(read_csv, has_names=None if header is None else header[1] == b"present")
 
     async def rows(

@@ -46,7 +46,22 @@ def test_every_error_of_the_rooms_has_a_status() -> None:
             "Service Unavailable",
             "this version can't be read: `headrace verify` says why",
         ),
-        (errors.DeadlineExceeded(2.0), 504, "deadline_exceeded", "Gateway Timeout", "no prediction within 2 s"),
+        *(
+            (
+                errors.DeadlineExceeded(seconds),
+                504,
+                "deadline_exceeded",
+                "Gateway Timeout",
+                f"no prediction within {text} s",
+            )
+            for seconds, text in [
+                (2.0, "2"),
+                (1 / 3, "0.333"),
+                (1e-6, "0.000001"),
+                (1e-300, "0.000001"),
+                (1200.0, "1200"),
+            ]
+        ),
     ],
 )
 def test_what_may_pass_says_when_to_come_back(

@@ -100,14 +100,29 @@ def test_inputs_may_be_one_row() -> None:
         ({"instances": [LISTS[0], LISTS[1][:2]]}, ("instances", 1)),
         ({"instances": [LISTS[0], RECORDS[1]]}, ("instances", 1)),
         ({"instances": [RECORDS[0], LISTS[1]]}, ("instances", 1)),
+        ({"instances": LISTS[0]}, ("instances", 0)),
+        ({"inputs": LISTS[0]}, ("inputs", 0)),
+        ({"inputs": [LISTS[0], None]}, ("inputs", 1)),
         ({"instances": [[1.5, "red", 1]]}, ("instances", 0, "old")),
         ({"dataframe_records": [{**RECORDS[0], "more": 1}]}, ("dataframe_records", 0, "more")),
         ({"dataframe_split": LISTS}, ("dataframe_split",)),
         ({"dataframe_split": {"columns": [], "data": []}}, ("dataframe_split", "data")),
-        ({"dataframe_split": {"columns": [], "data": [[]]}}, ("dataframe_split", 0, "colour")),
+        ({"dataframe_split": {"columns": [], "data": [[]]}}, ("dataframe_split", "data", 0, "colour")),
         ({"dataframe_split": {"columns": ["old", "old"], "data": LISTS}}, ("dataframe_split", "columns")),
         ({"dataframe_split": {"columns": [1, 2, 3], "data": LISTS}}, ("dataframe_split", "columns")),
-        ({"dataframe_split": {"columns": ["length", "old"], "data": [[1, True]]}}, ("dataframe_split", 0, "colour")),
+        (
+            {"dataframe_split": {"columns": ["length", "old"], "data": [[1, True]]}},
+            ("dataframe_split", "data", 0, "colour"),
+        ),
+        (
+            {"dataframe_split": {"columns": ["old", "length", "colour"], "data": [TURNED[0], [True, "1", "red"]]}},
+            ("dataframe_split", "data", 1, 1),
+        ),
+        (
+            {"dataframe_split": {"columns": ["old", "length", "colour", "more"], "data": [[True, 1, "red", 1]]}},
+            ("dataframe_split", "columns", 3),
+        ),
+        ({"dataframe_split": {"columns": ["length"], "data": [1.5]}}, ("dataframe_split", "data", 0)),
         ({"inputs": {"length": [1.5], "colour": ["red", "blue"]}}, ("inputs",)),
         ({"inputs": {"length": [], "colour": []}}, ("inputs",)),
         ({"inputs": {}}, ("inputs",)),
@@ -197,6 +212,27 @@ def test_mistakes_in_csv_are_named(body: str | bytes, path: tuple[Any, ...]) -> 
         table(body)
 
     assert tuple(refused.value.mistakes[0][0]) == path
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ("length,length,old\n1,1,true", "The first line names length twice"),
+        ("length,colour,old,old\n1,red,true,true", "The first line names old twice"),
+        ("length,old,old,old\n1,true,true,true", "The first line names old repeatedly"),
+        ("length,more,more\n1,1,1", "The first line names a column twice"),
+        (",length,colour,old\n0,1,red,true", "The first column has no name: write the table without an index"),
+    ],
+)
+def test_what_is_wrong_with_a_line_of_names_is_said(body: str, detail: str) -> None:
+    with pytest.raises(InvalidRows) as refused:
+        table(body)
+
+    assert refused.value.mistakes == [((), detail)]
+
+
+def test_a_row_of_texts_may_repeat_the_name_of_a_feature() -> None:
+    assert table("words,words\nc,d\n", (text("words", None), text("more", None))) == [["words", "words"], ["c", "d"]]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ TRIED_ROWS_MAX = 100
 
 COMPARED_ROWS_MAX = 1_000
 
+NOT_THOSE = "the columns of X are not those of the fit"
+
 
 @contextmanager
 def silent_about_names() -> Iterator[None]:
@@ -92,22 +94,23 @@ def _check_found_by_name(estimator: Any, frame: Any, names: list[str]) -> None:
         except NotExportable:
             same = False
     if not same:
-        raise NotExportable(f"the columns of X are not those of the fit: {_difference(list(frame.columns), names)}")
+        raise NotExportable(_difference(list(frame.columns), names))
 
 
 def _difference(found: list[Any], fitted: list[str]) -> str:
+    """Return a sentence on the first column that is not as at the fit, and the remedy."""
     known, given = set(fitted), set(found)
     absent = [name for name in fitted if name not in given]
     strange = [name for name in found if name not in known]
     if absent:
         instead = f", and has a column {strange[0]!r}, which was not there" if strange else ""
-        return f"X has no column {absent[0]!r}{instead}. Pass the frame that the estimator was fitted on"
+        return f"{NOT_THOSE}: X has no column {absent[0]!r}{instead}. Pass the frame that the estimator was fitted on"
     if strange:
         reason = f"X has a column {strange[0]!r}, which was not there"
     else:
         at = next(at for at, name in enumerate(fitted) if found[at] != name)
         reason = f"their order is another, column {at} is {found[at]!r} and was {fitted[at]!r}"
-    return f"{reason}. Pass X[list(estimator.feature_names_in_)]"
+    return f"{NOT_THOSE}: {reason}. Pass X[list(estimator.feature_names_in_)]"
 
 
 def _forms(rows: Any, names: list[str] | None, feature_names: Sequence[str] | None) -> list[Any]:
@@ -130,6 +133,9 @@ def _forms(rows: Any, names: list[str] | None, feature_names: Sequence[str] | No
         if feature_names is not None and len(feature_names) != n_columns:
             raise NotExportable(f"{len(feature_names)} feature names for {n_columns} columns")
         return [array_given]
+    # A frame of another library than pandas, such as Polars.
+    if hasattr(rows, "columns") and list(rows.columns) != names:
+        raise NotExportable(_difference(list(rows.columns), names))
     if len(names) != n_columns:
         raise unusable("feature_names_in_", f"it has {len(names)} names, and X has {n_columns} columns")
     return [array_given, pd.DataFrame(array_given, columns=names)]

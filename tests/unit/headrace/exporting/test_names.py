@@ -28,6 +28,17 @@ def unnamed(frame: Any) -> Any:
     return np.asarray(frame)
 
 
+class Polars:
+    """A frame that is not of pandas."""
+
+    def __init__(self, frame: Any) -> None:
+        self.columns = list(frame.columns)
+        self.values = frame.to_numpy()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return np.array(self.values, dtype=dtype)
+
+
 class Checks(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """A classifier that refuses frames of other names, and takes any array without a warning, as XGBoost does."""
 
@@ -87,6 +98,15 @@ def test_renamed_columns_are_refused(tmp_path: Path, kind: str) -> None:
 
     with pytest.raises(NotExportable, match=reason):
         exported(tmp_path, estimator, FRAME.rename(columns={"a": "z"}))
+
+
+def test_frames_of_other_libraries_have_names_too(tmp_path: Path) -> None:
+    estimator = logistic().fit(FRAME, SAYS)
+
+    with pytest.raises(NotExportable, match="column 0 is 'c' and was 'a'"):
+        exported(tmp_path, estimator, Polars(FRAME[["c", "b", "a"]]))
+
+    assert [each.name for each in exported(tmp_path, estimator, Polars(FRAME)).manifest.features] == ["a", "b", "c"]
 
 
 def test_columns_too_many_or_without_names_are_refused(tmp_path: Path) -> None:

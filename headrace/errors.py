@@ -4,6 +4,7 @@ HeadraceError                   base of every error that this project raises on 
 ├── ModelError                  the model store or an artifact is not usable
 │   ├── ModelNotFound
 │   ├── NameInvalid             a new model, version or alias can't have this name (also a ValueError)
+│   ├── VersionExists           versions never change, so this one can't be added (also a FileExistsError)
 │   ├── ManifestInvalid
 │   ├── ArtifactInvalid         digest, library version or samples do not match the manifest
 │   ├── FileUnusable            a file of the store can't be read as one: a link in a circle, a pipe, too large
@@ -35,6 +36,10 @@ class ModelNotFound(ModelError):
 
 class NameInvalid(ModelError, ValueError):
     """A text that can't name a new model, version or alias."""
+
+
+class VersionExists(ModelError, FileExistsError):
+    """The model store has this version already, or a part of it; versions never change."""
 
 
 class ManifestInvalid(ModelError):

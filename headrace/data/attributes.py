@@ -28,7 +28,7 @@ def unusable(name: str, reason: str) -> NotExportable:
 
 
 def fitted_names(estimator: Any) -> list[str] | None:
-    """Return the names of the columns that an estimator was fitted with; None if it has none.
+    """Return the names of the columns that an estimator, or its first step, was fitted with; None if it has none.
 
     Raises:
         NotExportable: if `feature_names_in_` is anything but names, without repetition.
@@ -36,7 +36,8 @@ def fitted_names(estimator: Any) -> list[str] | None:
     with explained("feature_names_in_"):
         names = getattr(estimator, "feature_names_in_", None)
         if names is None:
-            return None
+            first = _first_step(estimator)
+            return None if first is None else fitted_names(first)
         listed = one_dimension("feature_names_in_", np.asarray(names, dtype=object))
         if not all(isinstance(each, str) for each in listed):
             raise unusable("feature_names_in_", "its names are not all texts")
@@ -98,6 +99,12 @@ def check_attributes(estimator: Any) -> None:
         kind = kind_of(estimator)
     if kind != "regressor":
         fitted_classes(estimator)
+
+
+def _first_step(estimator: Any) -> Any:
+    """Return the first step of a pipeline that is more than 'passthrough'; None if there is none."""
+    steps = estimator.steps if isinstance(estimator, Pipeline) else []
+    return next((step for _, step in steps if step is not None and not isinstance(step, str)), None)
 
 
 def _check_repeats(name: str, values: list[Any]) -> None:

@@ -1,7 +1,7 @@
 """The rows that an estimator was fitted on, as columns whose values JSON can represent."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from headrace.data.advice import ADVICE, OTHER_ADVICE
+from headrace.data.attributes import fitted_names
 from headrace.data.forms import fitted_form, texts_alone
 from headrace.data.unused import dropped_columns
 from headrace.errors import NotExportable
@@ -102,13 +103,15 @@ def read_table(estimator: Any, rows: Any, feature_names: Sequence[str] | None = 
     Raises:
         NotExportable: if callers could not send such rows: if they are sparse, or hold dates, infinity and the like.
     """
+    feature_names = _listed(feature_names)
     if (texts := texts_alone(rows)) is not None:
         return _table_of_texts(texts, feature_names)
     given, refusal = fitted_form(estimator, rows, feature_names)
     if isinstance(given, pd.DataFrame):
         frame = given
     else:
-        names = [str(name) for name in rows.columns] if isinstance(rows, pd.DataFrame) else feature_names
+        named = isinstance(rows, pd.DataFrame)
+        names = [str(name) for name in rows.columns] if named else fitted_names(estimator) or feature_names
         frame = pd.DataFrame(given, columns=names or [f"x{at}" for at in range(given.shape[1])])
     if not frame.columns.is_unique:
         raise NotExportable("feature names repeat")
@@ -130,6 +133,17 @@ def read_table(estimator: Any, rows: Any, feature_names: Sequence[str] | None = 
             for each in columns
         ]
     return Table(given, columns, [str(frame.columns[at]) for at in positions], filled)
+
+
+def _listed(names: Any) -> list[str] | None:
+    """Return names as a list, after a check that they are texts and not one text."""
+    if names is None:
+        return None
+    is_listed = isinstance(names, Iterable) and not isinstance(names, str | bytes)
+    listed = list(names) if is_listed else []
+    if not listed or not all(isinstance(each, str) for each in listed):
+        raise NotExportable(f"feature_names is {names!r:.100}: it is a list of texts, one for each column")
+    return listed
 
 
 def _table_of_texts(texts: Any, feature_names: Sequence[str] | None) -> Table:

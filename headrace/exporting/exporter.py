@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from headrace.card.page import CARD_FILE, card
 from headrace.data.attributes import check_attributes
 from headrace.data.features import describe
+from headrace.data.forms import silent_about_names
 from headrace.data.predictions import (
     PREDICTED_ROWS_MAX,
     Classes,
@@ -30,7 +31,7 @@ from headrace.data.predictions import (
 from headrace.data.rows import Layout
 from headrace.data.table import Table, read_table
 from headrace.data.targets import Comparison, read_targets
-from headrace.errors import NotExportable
+from headrace.errors import NotExportable, VersionExists
 from headrace.exporting.artifact import ARTIFACT_FILES, ArtifactFormat, store_estimator
 from headrace.exporting.exported import Exported
 from headrace.exporting.independence import Stored, check_independence, refuse_difference
@@ -47,6 +48,7 @@ StoredAs = tuple[Artifact, Stored, Predictions]
 """An artifact, the estimator as it was read back, and its predictions."""
 
 
+@silent_about_names()
 def export(
     estimator: Any,
     X: Any,
@@ -112,7 +114,7 @@ def export(
 
     Raises:
         NotExportable: if the estimator can't be served; the message says why. Nothing was written.
-        FileExistsError: if the version exists.
+        VersionExists: if the version exists.
         NameInvalid: if the name, the version or the alias can't be one.
         ModelError: if the key can't be used, or the store can't be written.
     """
@@ -191,7 +193,7 @@ def export(
 
     try:
         model_store.add(name, chosen, write)
-    except FileExistsError:
+    except VersionExists:
         if version:
             raise
         # Another process has added a version of this second meanwhile.
@@ -259,7 +261,7 @@ def _free_version(store: ModelStore, name: str, now: datetime) -> str:
     version = now.strftime("%Y%m%dT%H%M%SZ")
     try:
         store.check_new(name, version)
-    except FileExistsError:
+    except VersionExists:
         return f"{version}.{now:%f}"
     return version
 

@@ -5,7 +5,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-from headrace.errors import FileUnusable, ManifestInvalid, ModelError, ModelNotFound, NameInvalid
+from headrace.errors import FileUnusable, ManifestInvalid, ModelError, ModelNotFound, NameInvalid, VersionExists
 from headrace.models.alias import ALIAS_BYTES_MAX, LATEST, Alias, Trial
 from headrace.models.artifact_cache import ArtifactCache, copy_verified
 from headrace.models.identifiers import check_new_name, identifier, is_identifier, version_folder
@@ -159,7 +159,7 @@ class ModelStore:
         if version in (LATEST, ALIASES) or self._alias(name, version):
             raise NameInvalid(f"{version!r} can't be a version: the store uses it otherwise")
         if self._exists(name, version):
-            raise FileExistsError(f"version {version!r} of {name!r} exists already")
+            raise VersionExists(f"version {version!r} of {name!r} exists already")
         if alias is not None:
             self._check_alias(name, alias, version)
 
@@ -167,7 +167,7 @@ class ModelStore:
         """Add a version: `write` fills a folder with manifest and artifact, which then becomes visible as a whole.
 
         Raises:
-            FileExistsError: if the version exists already; versions never change.
+            VersionExists: if the version exists already; versions never change.
             ManifestInvalid: if `write` left no manifest or one of another version, FileUnusable if it is too large.
             NameInvalid: if the name or the version can't be used. Exceptions of `write` are passed on.
         """
@@ -185,7 +185,7 @@ class ModelStore:
         except FileExistsError:
             self.check_new(name, version)
             half = f"version {version!r} of {name!r} is being added by another process, or was left half-written"
-            raise FileExistsError(half) from None
+            raise VersionExists(half) from None
 
     def set_alias(self, name: str, alias: str, version: str) -> None:
         """Point an alias to a version, in one step: readers see the old version or the new one.

@@ -14,7 +14,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClas
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from headrace import export
-from headrace.errors import ModelError, ModelNotFound
+from headrace.errors import ModelError, ModelNotFound, VersionExists
 from headrace.models.golden import golden_rows
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
@@ -194,7 +194,7 @@ def test_the_alias_latest_follows_the_newest_version(
 def test_a_version_is_never_written_twice(store: ModelStore, fitted: LogisticRegression, iris: Dataset) -> None:
     first = add(store, fitted, iris.rows, description="the first")
 
-    with pytest.raises(FileExistsError, match="'v1' of 'iris' exists already"):
+    with pytest.raises(VersionExists, match="'v1' of 'iris' exists already"):
         add(store, fitted, iris.rows, description="the second")
 
     assert store.manifest("iris", "v1") == first

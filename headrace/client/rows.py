@@ -1,8 +1,10 @@
 """Rows as callers have them, as the JSON body of a request. Data frames and arrays are known by their methods."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
+from numbers import Real
 from typing import Any
 
 import orjson
@@ -36,15 +38,21 @@ class Rows:
             names: names of the model's features, in order.
 
         Raises:
-            UnusableRows: if a list has more or fewer values than the model has features, or a value is none of JSON's.
+            UnusableRows: if a list has more or fewer values than the model has features, or a value is none of JSON's,
+                such as infinity.
         """
         named = [
             row if isinstance(row, dict) else _named(row, names, at) for at, row in enumerate(self.rows, self.first)
         ]
         try:
-            return orjson.dumps(named[0] if self.single else {"instances": named}, default=_plain, option=_OPTIONS)
+            body = orjson.dumps(named[0] if self.single else {"instances": named}, default=_plain, option=_OPTIONS)
         except orjson.JSONEncodeError as error:
             raise UnusableRows(f"a value can't be sent as JSON: {error}; {_HINT}") from None
+        if b"null" in body:
+            # JSON has no infinity, and orjson writes it as a missing value.
+            for at, row in enumerate(named, self.first):
+                _refuse_infinity(row, at)
+        return body
 
 
 def rows_of(rows: Any, first: int = 0) -> Rows:
@@ -112,6 +120,14 @@ def _named(row: list[Any], names: Sequence[str], position: int) -> dict[str, Any
         features = "1 feature" if len(names) == 1 else f"{len(names)} features"
         raise UnusableRows(f"row {position} has {values}, and the model has {features}; or {_HINT}")
     return dict(zip(names, row, strict=True))
+
+
+def _refuse_infinity(row: dict[str, Any], position: int) -> None:
+    for name, value in row.items():
+        if isinstance(value, Real) and abs(value) == math.inf:
+            raise UnusableRows(
+                f"row {position}, feature {name!r}: {value} is no number of JSON; NaN is a missing value"
+            )
 
 
 def _plain(value: Any) -> Any:

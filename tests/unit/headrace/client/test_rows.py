@@ -1,6 +1,8 @@
 """Rows in the forms that callers have them in, and the JSON that is sent."""
 
 import json
+import math
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -112,3 +114,29 @@ def test_anything_else_is_refused_with_the_reason(rows: Any, message: str) -> No
         rows_of(rows).body(["age", "town"])
 
     assert isinstance(caught.value, HeadraceError) and isinstance(caught.value, TypeError)
+
+
+@pytest.mark.parametrize("infinity", [math.inf, -math.inf, np.float32(math.inf)])
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda values: [{"age": 1.0, "town": None}, {"age": values[0], "town": "null"}],
+        lambda values: [[1.0, None], [values[0], 2.0]],
+        lambda values: np.array([[1.0, math.nan], [values[0], 2.0]], np.float32),
+        lambda values: pd.DataFrame({"age": [1.0, *values], "town": None}),
+        lambda values: [pd.Series({"age": 1.0}), pd.Series({"age": values[0]})],
+    ],
+    ids=["dicts", "lists", "matrix", "frame", "series"],
+)
+def test_infinity_is_no_missing_value(form: Callable[[list[Any]], Any], infinity: Any) -> None:
+    message = f"^row 8, feature 'age': {infinity} is no number of JSON; NaN is a missing value$"
+    with pytest.raises(UnusableRows, match=message):
+        rows_of(form([infinity]), first=7).body(["age", "town"])
+
+    assert json.loads(rows_of(form([math.nan])).body(["age", "town"]))["instances"][1]["age"] is None
+
+
+def test_infinity_in_one_row_is_refused_too() -> None:
+    for row in ({"age": math.inf}, np.array([math.inf]), pd.Series({"age": math.inf})):
+        with pytest.raises(UnusableRows, match="^row 0, feature 'age': inf is no number"):
+            rows_of(row).body(["age"])

@@ -1,6 +1,7 @@
 """Rows as callers have them, as the JSON body of a request. Data frames and arrays are known by their methods."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -76,11 +77,12 @@ def each_of(rows: Any) -> Iterable[Any]:
     """Return several rows one by one.
 
     Raises:
-        UnusableRows: if they can't be iterated over, or are a text.
+        UnusableRows: if they can't be iterated over, are a text, or have a column's name twice.
     """
     if hasattr(rows, "to_dicts"):  # Polars
         return rows.to_dicts()  # type: ignore[no-any-return]
     if hasattr(rows, "columns") and hasattr(rows, "to_dict"):
+        _refuse_repetition(rows.columns)
         return rows.to_dict(orient="records")  # type: ignore[no-any-return]
     dimensions = _dimensions(rows)
     if dimensions not in (None, 2):
@@ -107,7 +109,10 @@ def _row(row: Any, position: int) -> dict[str, Any] | list[Any]:
         if not isinstance(row, list | tuple):
             raise UnusableRows(f"row {position} is of type {type(row).__name__}: {_LIST}, or {_HINT}")
         return list(row)
-    values: dict[Any, Any] = dict(row) if isinstance(row, Mapping) else row.to_dict()
+    if not isinstance(row, Mapping):
+        _refuse_repetition(row.index)
+        row = row.to_dict()
+    values: dict[Any, Any] = dict(row)
     for name in values:
         if not isinstance(name, str):
             raise UnusableRows(f"the feature's name {name!r} is no text: {_HINT}")
@@ -120,6 +125,13 @@ def _named(row: list[Any], names: Sequence[str], position: int) -> dict[str, Any
         features = "1 feature" if len(names) == 1 else f"{len(names)} features"
         raise UnusableRows(f"row {position} has {values}, and the model has {features}; or {_HINT}")
     return dict(zip(names, row, strict=True))
+
+
+def _refuse_repetition(names: Iterable[Any]) -> None:
+    # pandas' `to_dict` keeps the last of them.
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise UnusableRows(f"the feature's name {name!r} comes {count} times: each value needs a name of its own")
 
 
 def _refuse_infinity(row: dict[str, Any], position: int) -> None:

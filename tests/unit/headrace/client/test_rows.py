@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from headrace import HeadraceError
+from headrace.client.batches import batches_of
 from headrace.client.errors import UnusableRows
 from headrace.client.rows import rows_of
 
@@ -138,5 +139,14 @@ def test_infinity_is_no_missing_value(form: Callable[[list[Any]], Any], infinity
 
 def test_infinity_in_one_row_is_refused_too() -> None:
     for row in ({"age": math.inf}, np.array([math.inf]), pd.Series({"age": math.inf})):
-        with pytest.raises(UnusableRows, match="^row 0, feature 'age': inf is no number"):
+        with pytest.raises(UnusableRows, match=r"^row 0, feature 'age': inf is no number"):
             rows_of(row).body(["age"])
+
+
+def test_a_name_that_comes_twice_is_refused() -> None:
+    twice = pd.concat([FRAME, FRAME[["age"]] + 1], axis=1)
+    for rows in (twice, twice.iloc[0], [twice.iloc[0]]):
+        with pytest.raises(UnusableRows, match=r"^the feature's name 'age' comes 2 times: "):
+            rows_of(rows)
+    with pytest.raises(UnusableRows, match=r"^the feature's name 'age' comes 2 times: "):
+        next(batches_of(twice, 10))

@@ -113,7 +113,7 @@ class Conversation:
         try:
             answer = yield from self._predict(rows_of(rows, first), model, version)
         except InvalidRequest as error:
-            if error.status != 413 or not half:
+            if not error.is_too_large or not half:
                 raise error.moved(first) from None
         else:
             return documents_of(answer, first, len(rows))

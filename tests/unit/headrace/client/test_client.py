@@ -186,6 +186,18 @@ def test_no_answer_is_an_exception_that_names_the_gateway_without_a_password() -
     assert type(caught.value) is errors.GatewayUnreachable
 
 
+def test_a_call_that_gets_no_connection_in_its_time_blames_the_client() -> None:
+    def crowded(_: httpx.Request) -> httpx.Response:
+        raise httpx.PoolTimeout("")
+
+    with pytest.raises(
+        errors.GatewayUnreachable, match=r"^this client had too many calls at once: .* for 2 s$"
+    ) as caught:
+        Client("http://gateway", timeout=2, transport=httpx.MockTransport(crowded), retries=0).predict({"x": 1.0})
+
+    assert not caught.value.sent
+
+
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Return the pauses that were made, which take no time."""

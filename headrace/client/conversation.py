@@ -207,8 +207,8 @@ class Conversation:
                 yield Pause(min(PAUSE_SECONDS, deadline - now))
         if view["status"] != "succeeded":
             raise JobFailed(job_id, view["status"], view.get("error") or {})
-        result: dict[str, Any] = view["result"]
-        return result
+        served = {name: view[name] for name in ("model", "version") if view.get(name) is not None}
+        return {**view["result"], **served}
 
     def _poll(self, job_id: str, seconds: float) -> Steps[dict[str, Any]]:
         """Ask for the view of a job, and let the gateway wait for its outcome as long as it allows."""

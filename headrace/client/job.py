@@ -43,7 +43,7 @@ class Job:
         self._client.run(self._client.conversation.delete(self.id))
 
     def result(self, timeout: float | None = None) -> dict[str, Any]:
-        """Wait for the result: `prediction` or `predictions`, and `probabilities` if the model knows them.
+        """Wait for the result: `prediction` or `predictions`, `probabilities` if known, `model` and `version`.
 
         Args:
             timeout: seconds to wait at most; None waits until the job has ended. If the gateway does not answer, the

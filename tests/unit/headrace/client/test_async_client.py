@@ -143,7 +143,7 @@ def test_a_job_is_submitted_waited_for_and_deleted(monkeypatch: pytest.MonkeyPat
             job = await client.submit(ROW, model="m", idempotency_key="k")
             monkeypatch.setattr("headrace.client.async_client.asyncio.sleep", pause)
             assert repr(job) == "AsyncJob('j1')"
-            assert await job.result(timeout=60) == {"prediction": 1}
+            assert await job.result(timeout=60) == {"prediction": 1, "model": "m", "version": "v1"}
             assert await client.job("j1").status() == "succeeded"
             assert (await job.view())["result"] == {"prediction": 1}
             await job.delete()

@@ -217,7 +217,7 @@ def test_a_job_is_submitted_and_its_result_waited_for(pauses: list[float]) -> No
 
     assert repr(job) == "Job('j1')"
     assert job.status() == "queued"
-    assert job.result() == {"predictions": ["a", "b"]}
+    assert job.result() == {"predictions": ["a", "b"], "model": "m", "version": "v1"}
     submitted, asked, *waited = gateway.requests
     assert (submitted.url.path, submitted.headers["idempotency-key"]) == ("/models/m/jobs", "k")
     assert asked.url == "http://gateway:8000/jobs/j1"
@@ -239,7 +239,7 @@ def test_a_gateway_that_allows_shorter_waits_only_is_asked_so(
         return answers.pop(0)
 
     client = Client("http://gateway", transport=httpx.MockTransport(answer))
-    assert client.job("j1").result() == {"prediction": 1}
+    assert client.job("j1").result() == {"prediction": 1, "model": "m", "version": "v1"}
     assert waits[:4] == asked
     assert len(waits) <= 10
 

@@ -13,7 +13,7 @@ import httpx
 from headrace.client.answers import document_of
 from headrace.client.batches import BATCH_ROWS, CONCURRENCY, Batch, async_batches_of, async_side_by_side, check_limits
 from headrace.client.calls import Call, Pause, Steps, T
-from headrace.client.conversation import RETRIES, TIMEOUT_SECONDS, Conversation, Listing
+from headrace.client.conversation import RETRIES, TIMEOUT_SECONDS, Conversation
 from headrace.client.exchange import (
     CONNECTIONS_MAX,
     RESPONSE_MAX_BYTES,
@@ -22,7 +22,7 @@ from headrace.client.exchange import (
     exchange_async,
     hide_location,
 )
-from headrace.client.job import AsyncJob
+from headrace.client.job import AsyncJob, Listing
 from headrace.errors import HeadraceError
 
 

@@ -165,7 +165,7 @@ class UnusableRows(HeadraceError, TypeError):
 
 
 class ClientMisused(HeadraceError, ValueError):
-    """The client can't send a request: its address is wrong, it is closed, or an argument is missing."""
+    """The client can't send a request: its address is wrong, it is closed, or an argument is wrong or missing."""
 
 
 class GatewayUnreachable(HeadraceError):

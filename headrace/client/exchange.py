@@ -20,7 +20,7 @@ from typing import Any
 
 import httpx
 
-from headrace.client.calls import Call
+from headrace.client.calls import Call, typed
 from headrace.client.errors import ClientMisused, GatewayUnreachable, UnusableAnswer, shown
 
 RESPONSE_MAX_BYTES = 32_000_000
@@ -28,6 +28,8 @@ RESPONSE_MAX_BYTES = 32_000_000
 
 CONNECTIONS_MAX = 100
 """Connections that a client has at most; more threads or tasks wait for one."""
+
+PORT_MAX = 65_535
 
 RETRY_AFTER_MAX_SECONDS = 3600.0
 """Longest pause that is passed on to the caller; those of a gateway are up to a quarter of an hour."""
@@ -76,14 +78,16 @@ def connection_options(url: str, key: str | None) -> dict[str, Any]:
         ClientMisused: if the address is none, or the key can't be one.
     """
     try:
-        address = httpx.URL(url)
+        address = httpx.URL(typed("url", url, str))
     except httpx.InvalidURL as error:
         raise ClientMisused(f"{url!r} is no address of a gateway: {error}") from None
+    if (address.port or 0) > PORT_MAX:
+        raise ClientMisused(f"{url!r} is no address of a gateway: ports are at most {PORT_MAX}")
     if not re.match(r"https?://[^/]", url) or address.query or address.fragment:
         raise ClientMisused(f"{url!r} is no address of a gateway: write it as http://127.0.0.1:8000")
     headers = {"Content-Type": "application/json", "Accept-Encoding": "gzip"}
     if key is not None:
-        if not re.fullmatch(r"[!-~]+", key):
+        if not re.fullmatch(r"[!-~]+", typed("key", key, str)):
             raise ClientMisused("the API key has a space, a line break or a character that is not ASCII")
         headers["Authorization"] = f"Bearer {key}"
     # By default httpx keeps 20 idle connections, and closes others, also one that a thread is about to use.

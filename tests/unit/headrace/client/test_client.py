@@ -72,7 +72,7 @@ def test_a_deadline_beyond_the_timeout_extends_it() -> None:
     assert gateway.requests[0].extensions["timeout"]["read"] == 21.0
 
 
-@pytest.mark.parametrize("seconds", ["2 s", "2", 0, -1.0, math.nan, math.inf, 10**400])
+@pytest.mark.parametrize("seconds", ["2 s", "2", 0, -1.0, math.nan, math.inf, 10**400, True])
 def test_a_time_that_is_no_number_of_seconds_is_refused_before_anything_is_sent(seconds: Any) -> None:
     gateway = Gateway()
 
@@ -87,6 +87,27 @@ def test_a_time_that_is_no_number_of_seconds_is_refused_before_anything_is_sent(
 def test_a_job_is_not_waited_for_without_a_number_of_seconds(timeout: Any) -> None:
     with pytest.raises(errors.ClientMisused, match=r"^timeout is a number of seconds or None, and not"):
         Gateway().client().job("j1").result(timeout)
+
+
+WRONG_ARGUMENTS: list[tuple[Callable[[], Any], str]] = [
+    (lambda: Client(None), "url is a text, and not of type NoneType"),  # type: ignore[arg-type]
+    (lambda: Client("http://gateway", key=b"secret"), "key is a text, and not of type bytes"),  # type: ignore[arg-type]
+    (lambda: Client("http://gateway", retries=1.5), "retries is a whole number, and not of type float"),  # type: ignore[arg-type]
+    (lambda: Client("http://gateway", retries=True), "retries is a whole number, and not of type bool"),
+    (lambda: Client("http://gateway", retries=-1), "retries is 0 at least, and not -1"),
+    (lambda: Gateway().client().predict({}, model=5), "5 is no name of a model or version, and no id of a job"),  # type: ignore[arg-type]
+    (lambda: Gateway().client().predict({}, split_key=5), "split_key is a text, and not of type int"),  # type: ignore[arg-type]
+    (lambda: Gateway().client().model(None), "None is no name of a model"),  # type: ignore[arg-type]
+    (lambda: Gateway().client().job(None).view(), "None is no name of a model"),  # type: ignore[arg-type]
+    (lambda: [*Gateway().client().jobs(since="today")], "since is a datetime, and not of type str"),  # type: ignore[arg-type]
+    (lambda: [*Gateway().client().jobs(model=5)], "model is a text, and not of type int"),  # type: ignore[arg-type]
+]
+
+
+@pytest.mark.parametrize(("call", "message"), WRONG_ARGUMENTS, ids=[message for _, message in WRONG_ARGUMENTS])
+def test_an_argument_of_another_type_is_refused(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(errors.ClientMisused, match=f"^{message}"):
+        call()
 
 
 def test_a_version_without_a_model_is_refused() -> None:
@@ -142,7 +163,18 @@ def test_an_error_of_another_form_is_still_an_error(strange: Any) -> None:
         Gateway(problem(422, "a_code", errors=strange)).client().predict({"x": 1.0})
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8000", "gateway", "", "http://", "ftp://gateway", "http://gateway:port"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "127.0.0.1:8000",
+        "gateway",
+        "",
+        "http://",
+        "ftp://gateway",
+        "http://gateway:port",
+        "http://gateway:65536",
+    ],
+)
 def test_an_address_that_is_none_is_refused_with_an_example(url: str) -> None:
     with pytest.raises(errors.ClientMisused, match="is no address of a gateway: ") as caught:
         Client(url)

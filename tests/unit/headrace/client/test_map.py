@@ -220,10 +220,14 @@ def test_an_answer_with_another_number_of_predictions_is_unusable(all_of: Map, m
 
 
 @both
-@pytest.mark.parametrize("limits", [{"batch_rows": 0}, {"concurrency": 0}])
-def test_limits_below_one_are_refused(all_of: Map, limits: dict[str, int]) -> None:
-    with pytest.raises(errors.ClientMisused, match="batch_rows and concurrency are 1 at least"):
-        all_of(Doubling(), numbers(1), **limits)
+@pytest.mark.parametrize("limit", ["batch_rows", "concurrency"])
+def test_limits_that_are_no_whole_numbers_from_one_on_are_refused(all_of: Map, limit: str) -> None:
+    with pytest.raises(errors.ClientMisused, match=rf"^{limit} is 1 at least, and not 0$"):
+        all_of(Doubling(), numbers(1), **{limit: 0})
+    for wrong in (2.5, "4", None):
+        with pytest.raises(errors.ClientMisused, match=rf"^{limit} is a whole number, and not of type "):
+            all_of(Doubling(), numbers(1), **{limit: wrong})
+    assert all_of(Doubling(), numbers(1), **{limit: np.int64(1)})
 
 
 def test_an_iterator_that_is_left_sends_no_more_and_leaves_no_thread() -> None:

@@ -14,6 +14,8 @@ from headrace.client.errors import UnusableRows
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_PASSTHROUGH_DATETIME
 _HINT = "a row is a mapping of feature names to values, such as {'age': 42.0}"
+_TEXT = "a text is the value of a feature, as in [{'text': 'well made'}]"
+_SERIES = "a Series is one row, and `to_frame()` makes it a column"
 _LIST = "in a list of rows each is a list of its values, as in [[42.0, 1.5]]"
 
 
@@ -107,15 +109,17 @@ def _row(row: Any, position: int) -> dict[str, Any] | list[Any]:
         if _dimensions(row) == 1:
             row = row.tolist()
         if not isinstance(row, list | tuple):
-            raise UnusableRows(f"row {position} is of type {type(row).__name__}: {_LIST}, or {_HINT}")
+            form = _TEXT if isinstance(row, str) else _LIST
+            raise UnusableRows(f"row {position} is of type {type(row).__name__}: {form}, or {_HINT}")
         return list(row)
+    hint = _HINT
     if not isinstance(row, Mapping):
-        _refuse_repetition(row.index)
-        row = row.to_dict()
+        _refuse_repetition(getattr(row, "index", ()))
+        row, hint = row.to_dict(), f"{_SERIES}; {_HINT}"
     values: dict[Any, Any] = dict(row)
     for name in values:
         if not isinstance(name, str):
-            raise UnusableRows(f"the feature's name {name!r} is no text: {_HINT}")
+            raise UnusableRows(f"the feature's name {name!r} is no text: {hint}")
     return values
 
 

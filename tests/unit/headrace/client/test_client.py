@@ -157,6 +157,14 @@ def test_the_text_of_an_error_names_the_wrong_values() -> None:
     assert caught.value.members["errors"] == mistakes
 
 
+def test_a_path_that_the_gateway_does_not_have_asks_for_its_root() -> None:
+    gateway = Gateway(problem(404, "not_found", detail="Not Found"))
+    client = Client("http://gateway/predict", transport=httpx.MockTransport(gateway))
+
+    with pytest.raises(errors.NotFound, match=r"^404 not_found: .* should be the gateway's root, such as http://"):
+        client.predict({"x": 1.0})
+
+
 @pytest.mark.parametrize("strange", ["text", [1, None], {}, None])
 def test_an_error_of_another_form_is_still_an_error(strange: Any) -> None:
     with pytest.raises(errors.InvalidRequest, match=r"^422 a_code: a reason$"):

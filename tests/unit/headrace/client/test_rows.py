@@ -105,7 +105,11 @@ def test_numbers_and_times_are_json() -> None:
         (42, "the rows are of type int: "),
         (None, "the rows are of type NoneType: "),
         (pd.DataFrame(np.zeros((1, 2))), "the feature's name 0 is no text: "),
-        (pd.Series(["a text", "another"]), "the feature's name 0 is no text: "),
+        (
+            pd.Series(["a text", "another"]),
+            "the feature's name 0 is no text: a Series is one row, and `to_frame.*` makes it a column; ",
+        ),
+        (["a text"], "row 0 is of type str: a text is the value of a feature, as in .{'text': 'well made'}., or "),
         ({"age": 1j}, "not JSON serializable: complex"),
         ({"age": {1.0}}, "not JSON serializable: set"),
     ],

@@ -36,6 +36,8 @@ _BY_STATUS: dict[int, type[errors.ProblemError]] = {
     504: errors.DeadlineExceeded,
 }
 
+_NO_ROUTE = "the gateway has no such path; the client's URL should be the gateway's root, such as http://127.0.0.1:8000"
+
 _OF_RESOURCES = frozenset({404, 410})
 """Statuses that say something about a model or job only in a gateway's problem; other servers mean pages of theirs."""
 
@@ -100,7 +102,7 @@ def _problem_error(answer: Answer, most: int) -> HeadraceError:
     if answer.status in _OF_RESOURCES and not problem.type.startswith(PROBLEM_PREFIX):
         return errors.UnusableAnswer(answer.status, "it is no problem of Headrace; is the URL right?", answer.content)
     code = problem.type.removeprefix(PROBLEM_PREFIX)
-    detail = problem.detail or _without_details(answer)
+    detail = _NO_ROUTE if code == "not_found" else problem.detail or _without_details(answer)
     return _BY_STATUS.get(answer.status, errors.ProblemError)(answer.status, code, detail, answer.retry_after, members)
 
 

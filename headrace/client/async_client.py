@@ -13,9 +13,16 @@ import httpx
 from headrace.client.answers import document_of
 from headrace.client.batches import BATCH_ROWS, CONCURRENCY, Batch, async_batches_of, async_side_by_side, check_limits
 from headrace.client.calls import Call, Pause, Steps, T
-from headrace.client.conversation import RETRIES, TIMEOUT_SECONDS, Conversation, Listing
-from headrace.client.exchange import RESPONSE_MAX_BYTES, address_of, connection_options, exchange_async, hide_location
-from headrace.client.job import AsyncJob
+from headrace.client.conversation import RETRIES, TIMEOUT_SECONDS, Conversation
+from headrace.client.exchange import (
+    CONNECTIONS_MAX,
+    RESPONSE_MAX_BYTES,
+    address_of,
+    connection_options,
+    exchange_async,
+    hide_location,
+)
+from headrace.client.job import AsyncJob, Listing
 from headrace.errors import HeadraceError
 
 
@@ -46,6 +53,7 @@ class AsyncClient:
         )
         self.conversation = Conversation(address_of(self._http.base_url), timeout, retries)
         """Calls of this client, for its jobs."""
+        self._turns = asyncio.Semaphore(CONNECTIONS_MAX)
         self.response_max_bytes = RESPONSE_MAX_BYTES
         """Most bytes of an answer."""
 
@@ -173,7 +181,7 @@ class AsyncClient:
             await asyncio.sleep(step.seconds)
             return {}
         most = self.response_max_bytes
-        return document_of(await exchange_async(self._http, step, most), step.form, most)
+        return document_of(await exchange_async(self._http, step, most, self._turns), step.form, most)
 
 
 async def _hide_location(answer: httpx.Response) -> None:

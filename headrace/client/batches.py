@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
-from headrace.client.errors import ClientMisused
+from headrace.client.calls import whole
 from headrace.client.rows import each_of
 
 R = TypeVar("R")
@@ -33,10 +33,10 @@ def check_limits(batch_rows: int, concurrency: int) -> None:
     """Check the limits of a map.
 
     Raises:
-        ClientMisused: if one is less than 1.
+        ClientMisused: if one is no whole number, or less than 1.
     """
-    if min(batch_rows, concurrency) < 1:
-        raise ClientMisused("batch_rows and concurrency are 1 at least")
+    whole("batch_rows", batch_rows, 1)
+    whole("concurrency", concurrency, 1)
 
 
 def batches_of(rows: Any, size: int) -> Iterator[Batch]:

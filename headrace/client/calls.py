@@ -3,7 +3,8 @@
 import math
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
-from numbers import Real
+from datetime import datetime
+from numbers import Integral, Real
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -61,9 +62,35 @@ Steps = Generator[Call | Pause, dict[str, Any], T]
 """Steps towards a result: the caller makes each call and pause, and sends or throws in how it ended."""
 
 
+_WORDS: dict[type, str] = {str: "a text", datetime: "a datetime", Integral: "a whole number"}
+
+
+def typed(argument: str, value: Any, kind: type) -> Any:
+    """Return the value of an argument that has a type; a boolean is no number.
+
+    Raises:
+        ClientMisused: if it is of another type. The text does not show the value, which may be a key.
+    """
+    if isinstance(value, kind) and not isinstance(value, bool):
+        return value
+    raise ClientMisused(f"{argument} is {_WORDS[kind]}, and not of type {type(value).__name__}")
+
+
+def whole(argument: str, value: Any, least: int) -> int:
+    """Return the value of an argument that is a whole number.
+
+    Raises:
+        ClientMisused: if it is none, or too small.
+    """
+    number = int(typed(argument, value, Integral))
+    if number < least:
+        raise ClientMisused(f"{argument} is {least} at least, and not {number}")
+    return number
+
+
 def is_number(value: Any) -> bool:
-    """Tell whether a value is a real number, which NaN is not."""
-    return isinstance(value, Real) and bool(value <= math.inf)
+    """Tell whether a value is a real number, which NaN and booleans are not."""
+    return not isinstance(value, bool) and isinstance(value, Real) and bool(value <= math.inf)
 
 
 def seconds_of(argument: str, value: Any) -> float:
@@ -87,6 +114,7 @@ def headers_of(**values: str | None) -> dict[bytes, bytes]:
     for argument, value in values.items():
         if value is None:
             continue
+        typed(argument, value, str)
         if not value.isprintable() or value != value.strip():
             raise ClientMisused(f"{argument} has a control character, or begins or ends with a space")
         headers[_HEADERS[argument]] = value.encode()
@@ -134,6 +162,6 @@ def _segment(name: str) -> str:
     Raises:
         ClientMisused: if it would change the path.
     """
-    if name in ("", ".", ".."):
-        raise ClientMisused(f"{name!r} is no name of a model or version, and no id of a job")
+    if not isinstance(name, str) or name in ("", ".", ".."):
+        raise ClientMisused(shown(f"{name!r} is no name of a model or version, and no id of a job"))
     return quote(name, safe="")

@@ -13,9 +13,9 @@ import httpx
 from headrace.client.answers import document_of
 from headrace.client.batches import BATCH_ROWS, CONCURRENCY, Batch, batches_of, check_limits, side_by_side
 from headrace.client.calls import Call, Pause, Steps, T
-from headrace.client.conversation import RETRIES, TIMEOUT_SECONDS, Conversation, Listing
+from headrace.client.conversation import RETRIES, TIMEOUT_SECONDS, Conversation
 from headrace.client.exchange import RESPONSE_MAX_BYTES, address_of, connection_options, exchange, hide_location
-from headrace.client.job import Job
+from headrace.client.job import Job, Listing
 from headrace.errors import HeadraceError
 
 

@@ -6,13 +6,23 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
 from headrace.client.answers import documents_of
 from headrace.client.batches import Batch
-from headrace.client.calls import Call, Pause, Steps, headers_of, is_number, job_path, model_path, path_of, seconds_of
+from headrace.client.calls import (
+    Call,
+    Pause,
+    Steps,
+    headers_of,
+    is_number,
+    job_path,
+    model_path,
+    path_of,
+    seconds_of,
+    whole,
+)
 from headrace.client.errors import (
     ClientMisused,
     GatewayUnreachable,
@@ -22,16 +32,13 @@ from headrace.client.errors import (
     RateLimited,
     ResultExpired,
     Unavailable,
-    UnusableAnswer,
     UnusableRows,
     shown,
 )
 from headrace.client.forms import (
-    PAGE_JOBS,
     Description,
     Form,
     Health,
-    JobPage,
     JobView,
     ModelList,
     Prediction,
@@ -72,7 +79,7 @@ class Conversation:
         """Address of the gateway for texts of errors: without a password."""
         self.timeout = seconds_of("timeout", timeout)
         """Seconds after which a request is given up, with all its tries."""
-        self.retries = retries
+        self.retries = whole("retries", retries, 0)
         """Tries after the first."""
         self._clock = clock
         self._names: dict[tuple[str | None, str | None], list[str]] = {}
@@ -113,7 +120,7 @@ class Conversation:
         try:
             answer = yield from self._predict(rows_of(rows, first), model, version)
         except InvalidRequest as error:
-            if error.status != 413 or not half:
+            if not error.is_too_large or not half:
                 raise error.moved(first) from None
         else:
             return documents_of(answer, first, len(rows))
@@ -207,8 +214,8 @@ class Conversation:
                 yield Pause(min(PAUSE_SECONDS, deadline - now))
         if view["status"] != "succeeded":
             raise JobFailed(job_id, view["status"], view.get("error") or {})
-        result: dict[str, Any] = view["result"]
-        return result
+        served = {name: view[name] for name in ("model", "version") if view.get(name) is not None}
+        return {**view["result"], **served}
 
     def _poll(self, job_id: str, seconds: float) -> Steps[dict[str, Any]]:
         """Ask for the view of a job, and let the gateway wait for its outcome as long as it allows."""
@@ -255,39 +262,3 @@ def _pause(error: HeadraceError, attempt: int, repeatable: bool) -> float | None
     elif not isinstance(error, GatewayUnreachable) or (error.sent and not (error.lost and repeatable)):
         return None
     return random.uniform(0, min(BACKOFF_MAX_SECONDS, BACKOFF_SECONDS * 2**attempt))
-
-
-class Listing:
-    """A list of the caller's jobs, page by page."""
-
-    def __init__(
-        self, conversation: Conversation, status: str | None, model: str | None, since: datetime | None
-    ) -> None:
-        accepted_since = since.isoformat() if since is not None else None
-        asked = {"status": status, "model": model, "since": accepted_since, "limit": str(PAGE_JOBS)}
-        self._parameters = {name: value for name, value in asked.items() if value is not None}
-        self._conversation = conversation
-        self._cursor: str | None = ""
-        self._seen: set[str] = set()
-
-    def page(self) -> Steps[list[dict[str, Any]]]:
-        """Ask for the next jobs; at the end there are none.
-
-        Raises:
-            UnusableAnswer: if the list has no end.
-            GatewayUnreachable: if no further job is found within the client's timeout.
-        """
-        timeout = self._conversation.timeout
-        ends = time.monotonic() + timeout
-        while self._cursor is not None:
-            if self._cursor in self._seen:
-                raise UnusableAnswer(200, f"the cursor {self._cursor!r} comes again, so the list has no end")
-            if (left := ends - time.monotonic()) <= 0:
-                raise GatewayUnreachable(f"{self._conversation.address}: no further job found within {timeout:g} s")
-            self._seen.add(self._cursor)
-            parameters = self._parameters | ({"cursor": self._cursor} if self._cursor else {})
-            page = yield from self._conversation.ask(Call("GET", "/jobs", JobPage, left, parameters))
-            self._cursor = page.get("next")
-            if page["jobs"]:
-                return list(page["jobs"])
-        return []

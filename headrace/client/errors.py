@@ -31,6 +31,8 @@ ERRORS_SHOWN = 5
 TEXT_SHOWN = 2000
 """Characters of an error's text; the rest is left out."""
 
+TOO_LARGE = 413
+
 _POINTER = re.compile(r"^/instances/([0-9]{1,9})(?=/|$)")
 
 BEGINNING_SHOWN = 120
@@ -84,6 +86,12 @@ class ProblemError(HeadraceError):
 
 class InvalidRequest(ProblemError):
     """The request is malformed, or its rows don't fit the model."""
+
+    @property
+    def is_too_large(self) -> bool:
+        """True if the gateway finds fault with the rows as a whole, such as their number or size."""
+        pointers = {mistake.pointer for mistake in self.mistakes() if not mistake.parameter}
+        return self.status == TOO_LARGE or bool(pointers & {"", "/instances"})
 
     @property
     def rows(self) -> list[int]:
@@ -157,7 +165,7 @@ class UnusableRows(HeadraceError, TypeError):
 
 
 class ClientMisused(HeadraceError, ValueError):
-    """The client can't send a request: its address is wrong, it is closed, or an argument is missing."""
+    """The client can't send a request: its address is wrong, it is closed, or an argument is wrong or missing."""
 
 
 class GatewayUnreachable(HeadraceError):

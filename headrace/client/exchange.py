@@ -20,7 +20,7 @@ from typing import Any
 
 import httpx
 
-from headrace.client.calls import Call
+from headrace.client.calls import Call, typed
 from headrace.client.errors import ClientMisused, GatewayUnreachable, UnusableAnswer, shown
 
 RESPONSE_MAX_BYTES = 32_000_000
@@ -28,6 +28,8 @@ RESPONSE_MAX_BYTES = 32_000_000
 
 CONNECTIONS_MAX = 100
 """Connections that a client has at most; more threads or tasks wait for one."""
+
+PORT_MAX = 65_535
 
 RETRY_AFTER_MAX_SECONDS = 3600.0
 """Longest pause that is passed on to the caller; those of a gateway are up to a quarter of an hour."""
@@ -76,14 +78,16 @@ def connection_options(url: str, key: str | None) -> dict[str, Any]:
         ClientMisused: if the address is none, or the key can't be one.
     """
     try:
-        address = httpx.URL(url)
+        address = httpx.URL(typed("url", url, str))
     except httpx.InvalidURL as error:
         raise ClientMisused(f"{url!r} is no address of a gateway: {error}") from None
+    if (address.port or 0) > PORT_MAX:
+        raise ClientMisused(f"{url!r} is no address of a gateway: ports are at most {PORT_MAX}")
     if not re.match(r"https?://[^/]", url) or address.query or address.fragment:
         raise ClientMisused(f"{url!r} is no address of a gateway: write it as http://127.0.0.1:8000")
     headers = {"Content-Type": "application/json", "Accept-Encoding": "gzip"}
     if key is not None:
-        if not re.fullmatch(r"[!-~]+", key):
+        if not re.fullmatch(r"[!-~]+", typed("key", key, str)):
             raise ClientMisused("the API key has a space, a line break or a character that is not ASCII")
         headers["Authorization"] = f"Bearer {key}"
     # By default httpx keeps 20 idle connections, and closes others, also one that a thread is about to use.
@@ -121,12 +125,20 @@ def exchange(http: httpx.Client, call: Call, most: int) -> Answer:
         _ends.reset(token)
 
 
-async def exchange_async(http: httpx.AsyncClient, call: Call, most: int) -> Answer:
-    """Make a call in an event loop, as `exchange` does."""
+async def exchange_async(http: httpx.AsyncClient, call: Call, most: int, turns: asyncio.Semaphore) -> Answer:
+    """Make a call in an event loop, as `exchange` does, when it gets a turn: one for each connection.
+
+    httpx' own pool looks at all requests that wait for a connection whenever one of them begins or ends.
+    """
     request = _request(http, call, {})
     ends = time.monotonic() + call.seconds
 
     async def received() -> Answer:
+        async with turns:
+            progress.waiting = False
+            return await answered()
+
+    async def answered() -> Answer:
         async with aclosing(await http.send(request, stream=True)) as response:
             progress.answered = True
             body = _Body(response, most)
@@ -141,6 +153,7 @@ async def exchange_async(http: httpx.AsyncClient, call: Call, most: int) -> Answ
             return body.answer()
 
     with _explained(http, call.seconds) as progress:
+        progress.waiting = True
         return await asyncio.wait_for(received(), call.seconds)
 
 
@@ -165,6 +178,8 @@ def _request(http: httpx.Client | httpx.AsyncClient, call: Call, extensions: dic
 class _Progress:
     """The point to which an exchange has come."""
 
+    waiting: bool = False
+    """True while the call has no connection because others of this client have them all."""
     answered: bool = False
 
 
@@ -175,11 +190,14 @@ def _explained(http: httpx.Client | httpx.AsyncClient, seconds: float) -> Iterat
     try:
         yield progress
     # Before Python 3.11 the one of asyncio is another.
-    except (TimeoutError, asyncio.TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout):
+    except (TimeoutError, asyncio.TimeoutError, httpx.ReadTimeout, httpx.WriteTimeout, httpx.PoolTimeout) as error:
+        if progress.waiting or isinstance(error, httpx.PoolTimeout):
+            text = f"this client had too many calls at once: {CONNECTIONS_MAX} others had the connections"
+            raise GatewayUnreachable(f"{text} for {seconds:.3g} s", sent=False) from None
         raise GatewayUnreachable(f"{address_of(http.base_url)}: no whole answer within {seconds:.3g} s") from None
     except httpx.HTTPError as error:
         text = shown(f"{address_of(http.base_url)}: {type(error).__name__}: {error}")
-        sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+        sent = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
         broken = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError)
         raise GatewayUnreachable(text, sent, lost=sent and broken and not progress.answered) from error
 

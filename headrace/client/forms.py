@@ -89,6 +89,8 @@ class JobView(Form):
 
     id: JobId
     status: Status
+    model: str | None = None
+    version: str | None = None
     result: Prediction | Predictions | None = None
     error: JobError | None = None
 

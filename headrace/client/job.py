@@ -1,6 +1,13 @@
-"""A job at the gateway, as its caller sees it."""
+"""Jobs at the gateway, as their caller sees them: each of them, and the list."""
 
+import time
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
+
+from headrace.client.calls import Call, Steps, typed
+from headrace.client.conversation import Conversation
+from headrace.client.errors import GatewayUnreachable, UnusableAnswer
+from headrace.client.forms import PAGE_JOBS, JobPage
 
 if TYPE_CHECKING:
     from headrace.client.async_client import AsyncClient
@@ -43,7 +50,7 @@ class Job:
         self._client.run(self._client.conversation.delete(self.id))
 
     def result(self, timeout: float | None = None) -> dict[str, Any]:
-        """Wait for the result: `prediction` or `predictions`, and `probabilities` if the model knows them.
+        """Wait for the result: `prediction` or `predictions`, `probabilities` if known, `model` and `version`.
 
         Args:
             timeout: seconds to wait at most; None waits until the job has ended. If the gateway does not answer, the
@@ -85,3 +92,39 @@ class AsyncJob:
     async def result(self, timeout: float | None = None) -> dict[str, Any]:
         """Wait for the result, `timeout` seconds at most; None waits until the job has ended."""
         return await self._client.run(self._client.conversation.result(self.id, timeout))
+
+
+class Listing:
+    """A list of the caller's jobs, page by page."""
+
+    def __init__(
+        self, conversation: Conversation, status: str | None, model: str | None, since: datetime | None
+    ) -> None:
+        accepted_since = None if since is None else typed("since", since, datetime).isoformat()
+        asked = {"status": status, "model": model, "since": accepted_since, "limit": str(PAGE_JOBS)}
+        self._parameters = {name: typed(name, value, str) for name, value in asked.items() if value is not None}
+        self._conversation = conversation
+        self._cursor: str | None = ""
+        self._seen: set[str] = set()
+
+    def page(self) -> Steps[list[dict[str, Any]]]:
+        """Ask for the next jobs; at the end there are none.
+
+        Raises:
+            UnusableAnswer: if the list has no end.
+            GatewayUnreachable: if no further job is found within the client's timeout.
+        """
+        timeout = self._conversation.timeout
+        ends = time.monotonic() + timeout
+        while self._cursor is not None:
+            if self._cursor in self._seen:
+                raise UnusableAnswer(200, f"the cursor {self._cursor!r} comes again, so the list has no end")
+            if (left := ends - time.monotonic()) <= 0:
+                raise GatewayUnreachable(f"{self._conversation.address}: no further job found within {timeout:g} s")
+            self._seen.add(self._cursor)
+            parameters = self._parameters | ({"cursor": self._cursor} if self._cursor else {})
+            page = yield from self._conversation.ask(Call("GET", "/jobs", JobPage, left, parameters))
+            self._cursor = page.get("next")
+            if page["jobs"]:
+                return list(page["jobs"])
+        return []

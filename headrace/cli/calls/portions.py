@@ -15,8 +15,6 @@ from headrace.errors import HeadraceError
 BODY_BYTES = 3_900_000
 """Bytes of a request's rows: with what is around them below the BODY_MAX_BYTES of a gateway as delivered."""
 
-TOO_LARGE = 413
-
 PROGRESS_SECONDS = 0.2
 """Seconds between two lines of progress."""
 
@@ -43,7 +41,7 @@ def in_portions(rows: list[Row], most: int, ask: Callable[[list[Row], int], Answ
             try:
                 answer = ask(portion, start)
             except (HeadraceError, KeyboardInterrupt) as error:
-                if len(portion) > 1 and _has_too_many(error):
+                if len(portion) > 1 and isinstance(error, InvalidRequest) and error.is_too_large:
                     most = len(portion) // 2
                     continue
                 if len(portion) == len(rows):
@@ -70,14 +68,6 @@ def _fitting(rows: list[Row], start: int, most: int) -> int:
         if size > BODY_BYTES:
             return max(1, count)
     return most
-
-
-def _has_too_many(error: BaseException) -> bool:
-    """Return True if a gateway finds a request too large as a whole."""
-    if not isinstance(error, InvalidRequest):
-        return False
-    pointers = {each.pointer for each in error.mistakes() if not each.parameter}
-    return error.status == TOO_LARGE or bool(pointers & {"", "/instances"})
 
 
 class _Progress:

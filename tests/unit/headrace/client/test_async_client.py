@@ -15,8 +15,9 @@ import pytest
 
 from headrace import AsyncClient, Client, ProblemError
 from headrace.client import errors
+from headrace.client.exchange import CONNECTIONS_MAX
 from headrace.client.job import AsyncJob, Job
-from tests.support.coroutines import run
+from tests.support.coroutines import run, until
 from tests.unit.headrace.client.test_client import Gateway, problem, view
 from tests.unit.headrace.client.test_hostile_answers import OK, ROW, assert_readable, dripping, server
 
@@ -79,6 +80,50 @@ def test_predictions_are_made_side_by_side() -> None:
     assert run(two()) == [{"prediction": 1}] * 2
 
 
+def test_calls_without_a_connection_wait_outside_of_the_pool() -> None:
+    now, most = 0, 0
+
+    async def answer(_: httpx.Request) -> httpx.Response:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0)
+        now -= 1
+        return httpx.Response(200, json={"prediction": 1})
+
+    async def many() -> list[dict[str, Any]]:
+        async with client_of(answer) as client:  # type: ignore[arg-type]
+            return list(await asyncio.gather(*(client.predict(ROW) for _ in range(3 * CONNECTIONS_MAX))))
+
+    assert run(many()) == [{"prediction": 1}] * 3 * CONNECTIONS_MAX
+    assert most == CONNECTIONS_MAX
+
+
+def test_a_call_that_gets_no_turn_in_its_time_blames_the_client() -> None:
+    sent = 0
+
+    async def silent(_: httpx.Request) -> httpx.Response:
+        nonlocal sent
+        sent += 1
+        return await asyncio.Future()
+
+    async def one_more() -> None:
+        async with client_of(silent, timeout=0.3) as client:  # type: ignore[arg-type]
+            others = [asyncio.create_task(client.predict(ROW, deadline=600)) for _ in range(CONNECTIONS_MAX)]
+            await until("all connections are taken", lambda: sent == CONNECTIONS_MAX)
+            with pytest.raises(
+                errors.GatewayUnreachable, match=r"^this client had too many calls .* for 0\.3 s$"
+            ) as caught:
+                await client.predict(ROW)
+            assert not caught.value.sent
+            for each in others:
+                each.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+
+    run(one_more())
+    assert sent == CONNECTIONS_MAX
+
+
 def test_a_job_is_submitted_waited_for_and_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
     gateway = Gateway(
         httpx.Response(202, json={"id": "j1", "status": "queued"}),
@@ -98,7 +143,7 @@ def test_a_job_is_submitted_waited_for_and_deleted(monkeypatch: pytest.MonkeyPat
             job = await client.submit(ROW, model="m", idempotency_key="k")
             monkeypatch.setattr("headrace.client.async_client.asyncio.sleep", pause)
             assert repr(job) == "AsyncJob('j1')"
-            assert await job.result(timeout=60) == {"prediction": 1}
+            assert await job.result(timeout=60) == {"prediction": 1, "model": "m", "version": "v1"}
             assert await client.job("j1").status() == "succeeded"
             assert (await job.view())["result"] == {"prediction": 1}
             await job.delete()

@@ -72,7 +72,7 @@ def test_a_deadline_beyond_the_timeout_extends_it() -> None:
     assert gateway.requests[0].extensions["timeout"]["read"] == 21.0
 
 
-@pytest.mark.parametrize("seconds", ["2 s", "2", 0, -1.0, math.nan, math.inf, 10**400])
+@pytest.mark.parametrize("seconds", ["2 s", "2", 0, -1.0, math.nan, math.inf, 10**400, True])
 def test_a_time_that_is_no_number_of_seconds_is_refused_before_anything_is_sent(seconds: Any) -> None:
     gateway = Gateway()
 
@@ -87,6 +87,27 @@ def test_a_time_that_is_no_number_of_seconds_is_refused_before_anything_is_sent(
 def test_a_job_is_not_waited_for_without_a_number_of_seconds(timeout: Any) -> None:
     with pytest.raises(errors.ClientMisused, match=r"^timeout is a number of seconds or None, and not"):
         Gateway().client().job("j1").result(timeout)
+
+
+WRONG_ARGUMENTS: list[tuple[Callable[[], Any], str]] = [
+    (lambda: Client(None), "url is a text, and not of type NoneType"),  # type: ignore[arg-type]
+    (lambda: Client("http://gateway", key=b"secret"), "key is a text, and not of type bytes"),  # type: ignore[arg-type]
+    (lambda: Client("http://gateway", retries=1.5), "retries is a whole number, and not of type float"),  # type: ignore[arg-type]
+    (lambda: Client("http://gateway", retries=True), "retries is a whole number, and not of type bool"),
+    (lambda: Client("http://gateway", retries=-1), "retries is 0 at least, and not -1"),
+    (lambda: Gateway().client().predict({}, model=5), "5 is no name of a model or version, and no id of a job"),  # type: ignore[arg-type]
+    (lambda: Gateway().client().predict({}, split_key=5), "split_key is a text, and not of type int"),  # type: ignore[arg-type]
+    (lambda: Gateway().client().model(None), "None is no name of a model"),  # type: ignore[arg-type]
+    (lambda: Gateway().client().job(None).view(), "None is no name of a model"),  # type: ignore[arg-type]
+    (lambda: [*Gateway().client().jobs(since="today")], "since is a datetime, and not of type str"),  # type: ignore[arg-type]
+    (lambda: [*Gateway().client().jobs(model=5)], "model is a text, and not of type int"),  # type: ignore[arg-type]
+]
+
+
+@pytest.mark.parametrize(("call", "message"), WRONG_ARGUMENTS, ids=[message for _, message in WRONG_ARGUMENTS])
+def test_an_argument_of_another_type_is_refused(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(errors.ClientMisused, match=f"^{message}"):
+        call()
 
 
 def test_a_version_without_a_model_is_refused() -> None:
@@ -136,13 +157,32 @@ def test_the_text_of_an_error_names_the_wrong_values() -> None:
     assert caught.value.members["errors"] == mistakes
 
 
+def test_a_path_that_the_gateway_does_not_have_asks_for_its_root() -> None:
+    gateway = Gateway(problem(404, "not_found", detail="Not Found"))
+    client = Client("http://gateway/predict", transport=httpx.MockTransport(gateway))
+
+    with pytest.raises(errors.NotFound, match=r"^404 not_found: .* should be the gateway's root, such as http://"):
+        client.predict({"x": 1.0})
+
+
 @pytest.mark.parametrize("strange", ["text", [1, None], {}, None])
 def test_an_error_of_another_form_is_still_an_error(strange: Any) -> None:
     with pytest.raises(errors.InvalidRequest, match=r"^422 a_code: a reason$"):
         Gateway(problem(422, "a_code", errors=strange)).client().predict({"x": 1.0})
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8000", "gateway", "", "http://", "ftp://gateway", "http://gateway:port"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "127.0.0.1:8000",
+        "gateway",
+        "",
+        "http://",
+        "ftp://gateway",
+        "http://gateway:port",
+        "http://gateway:65536",
+    ],
+)
 def test_an_address_that_is_none_is_refused_with_an_example(url: str) -> None:
     with pytest.raises(errors.ClientMisused, match="is no address of a gateway: ") as caught:
         Client(url)
@@ -186,6 +226,18 @@ def test_no_answer_is_an_exception_that_names_the_gateway_without_a_password() -
     assert type(caught.value) is errors.GatewayUnreachable
 
 
+def test_a_call_that_gets_no_connection_in_its_time_blames_the_client() -> None:
+    def crowded(_: httpx.Request) -> httpx.Response:
+        raise httpx.PoolTimeout("")
+
+    with pytest.raises(
+        errors.GatewayUnreachable, match=r"^this client had too many calls at once: .* for 2 s$"
+    ) as caught:
+        Client("http://gateway", timeout=2, transport=httpx.MockTransport(crowded), retries=0).predict({"x": 1.0})
+
+    assert not caught.value.sent
+
+
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Return the pauses that were made, which take no time."""
@@ -205,7 +257,7 @@ def test_a_job_is_submitted_and_its_result_waited_for(pauses: list[float]) -> No
 
     assert repr(job) == "Job('j1')"
     assert job.status() == "queued"
-    assert job.result() == {"predictions": ["a", "b"]}
+    assert job.result() == {"predictions": ["a", "b"], "model": "m", "version": "v1"}
     submitted, asked, *waited = gateway.requests
     assert (submitted.url.path, submitted.headers["idempotency-key"]) == ("/models/m/jobs", "k")
     assert asked.url == "http://gateway:8000/jobs/j1"
@@ -227,7 +279,7 @@ def test_a_gateway_that_allows_shorter_waits_only_is_asked_so(
         return answers.pop(0)
 
     client = Client("http://gateway", transport=httpx.MockTransport(answer))
-    assert client.job("j1").result() == {"prediction": 1}
+    assert client.job("j1").result() == {"prediction": 1, "model": "m", "version": "v1"}
     assert waits[:4] == asked
     assert len(waits) <= 10
 

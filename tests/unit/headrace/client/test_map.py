@@ -197,15 +197,19 @@ def test_an_error_of_the_iterable_comes_after_the_rows_before_it(all_of: Map) ->
     assert progress == [2, 4, 5]
 
 
+TOO_MANY = {"errors": [{"pointer": "/instances", "detail": "List should have at most 2 items"}]}
+
+
 @both
-def test_a_batch_that_is_too_large_is_sent_in_parts(all_of: Map) -> None:
-    gateway = Doubling(lambda values: problem(413, "too_large") if len(values) > 2 else None)
+@pytest.mark.parametrize(("status", "members"), [(413, {}), (422, TOO_MANY)])
+def test_a_batch_that_is_too_large_is_sent_in_parts(all_of: Map, status: int, members: dict[str, Any]) -> None:
+    gateway = Doubling(lambda values: problem(status, "too_large", **members) if len(values) > 2 else None)
 
     documents = all_of(gateway, numbers(11), batch_rows=7, concurrency=1)
 
     assert [(document["row"], document["prediction"]) for document in documents] == [(at, 2.0 * at) for at in range(11)]
-    with pytest.raises(errors.InvalidRequest, match=r"^413 "):
-        all_of(Doubling(lambda _: problem(413, "too_large")), numbers(2))
+    with pytest.raises(errors.InvalidRequest, match=rf"^{status} "):
+        all_of(Doubling(lambda _: problem(status, "too_large", **members)), numbers(2))
 
 
 @both
@@ -216,10 +220,14 @@ def test_an_answer_with_another_number_of_predictions_is_unusable(all_of: Map, m
 
 
 @both
-@pytest.mark.parametrize("limits", [{"batch_rows": 0}, {"concurrency": 0}])
-def test_limits_below_one_are_refused(all_of: Map, limits: dict[str, int]) -> None:
-    with pytest.raises(errors.ClientMisused, match="batch_rows and concurrency are 1 at least"):
-        all_of(Doubling(), numbers(1), **limits)
+@pytest.mark.parametrize("limit", ["batch_rows", "concurrency"])
+def test_limits_that_are_no_whole_numbers_from_one_on_are_refused(all_of: Map, limit: str) -> None:
+    with pytest.raises(errors.ClientMisused, match=rf"^{limit} is 1 at least, and not 0$"):
+        all_of(Doubling(), numbers(1), **{limit: 0})
+    for wrong in (2.5, "4", None):
+        with pytest.raises(errors.ClientMisused, match=rf"^{limit} is a whole number, and not of type "):
+            all_of(Doubling(), numbers(1), **{limit: wrong})
+    assert all_of(Doubling(), numbers(1), **{limit: np.int64(1)})
 
 
 def test_an_iterator_that_is_left_sends_no_more_and_leaves_no_thread() -> None:

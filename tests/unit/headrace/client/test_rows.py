@@ -1,6 +1,8 @@
 """Rows in the forms that callers have them in, and the JSON that is sent."""
 
 import json
+import math
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -9,6 +11,7 @@ import pandas as pd
 import pytest
 
 from headrace import HeadraceError
+from headrace.client.batches import batches_of
 from headrace.client.errors import UnusableRows
 from headrace.client.rows import rows_of
 
@@ -102,7 +105,11 @@ def test_numbers_and_times_are_json() -> None:
         (42, "the rows are of type int: "),
         (None, "the rows are of type NoneType: "),
         (pd.DataFrame(np.zeros((1, 2))), "the feature's name 0 is no text: "),
-        (pd.Series(["a text", "another"]), "the feature's name 0 is no text: "),
+        (
+            pd.Series(["a text", "another"]),
+            "the feature's name 0 is no text: a Series is one row, and `to_frame.*` makes it a column; ",
+        ),
+        (["a text"], "row 0 is of type str: a text is the value of a feature, as in .{'text': 'well made'}., or "),
         ({"age": 1j}, "not JSON serializable: complex"),
         ({"age": {1.0}}, "not JSON serializable: set"),
     ],
@@ -112,3 +119,38 @@ def test_anything_else_is_refused_with_the_reason(rows: Any, message: str) -> No
         rows_of(rows).body(["age", "town"])
 
     assert isinstance(caught.value, HeadraceError) and isinstance(caught.value, TypeError)
+
+
+@pytest.mark.parametrize("infinity", [math.inf, -math.inf, np.float32(math.inf)])
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda values: [{"age": 1.0, "town": None}, {"age": values[0], "town": "null"}],
+        lambda values: [[1.0, None], [values[0], 2.0]],
+        lambda values: np.array([[1.0, math.nan], [values[0], 2.0]], np.float32),
+        lambda values: pd.DataFrame({"age": [1.0, *values], "town": None}),
+        lambda values: [pd.Series({"age": 1.0}), pd.Series({"age": values[0]})],
+    ],
+    ids=["dicts", "lists", "matrix", "frame", "series"],
+)
+def test_infinity_is_no_missing_value(form: Callable[[list[Any]], Any], infinity: Any) -> None:
+    message = f"^row 8, feature 'age': {infinity} is no number of JSON; NaN is a missing value$"
+    with pytest.raises(UnusableRows, match=message):
+        rows_of(form([infinity]), first=7).body(["age", "town"])
+
+    assert json.loads(rows_of(form([math.nan])).body(["age", "town"]))["instances"][1]["age"] is None
+
+
+def test_infinity_in_one_row_is_refused_too() -> None:
+    for row in ({"age": math.inf}, np.array([math.inf]), pd.Series({"age": math.inf})):
+        with pytest.raises(UnusableRows, match=r"^row 0, feature 'age': inf is no number"):
+            rows_of(row).body(["age"])
+
+
+def test_a_name_that_comes_twice_is_refused() -> None:
+    twice = pd.concat([FRAME, FRAME[["age"]] + 1], axis=1)
+    for rows in (twice, twice.iloc[0], [twice.iloc[0]]):
+        with pytest.raises(UnusableRows, match=r"^the feature's name 'age' comes 2 times: "):
+            rows_of(rows)
+    with pytest.raises(UnusableRows, match=r"^the feature's name 'age' comes 2 times: "):
+        next(batches_of(twice, 10))

@@ -103,7 +103,8 @@ class FakeGateway:
             return problem(404, "unknown_job")
         rows = self.submitted[job_id]["body"].get("instances")
         result = {"prediction": "stays"} if rows is None else {"predictions": [row["age"] for row in rows]}
-        return httpx.Response(200, json={"id": job_id, "status": "succeeded", "result": result})
+        served = {"model": "churn", "version": "v1"}
+        return httpx.Response(200, json={"id": job_id, "status": "succeeded", **served, "result": result})
 
 
 def give_input(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:

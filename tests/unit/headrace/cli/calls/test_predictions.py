@@ -278,7 +278,18 @@ def test_a_job_is_waited_for(gateway: FakeGateway, capsys: Captured) -> None:
     capsys.readouterr()
 
     assert run("wait", "job-0", "--timeout", "5") == 0
-    assert capsys.readouterr() == ("stays\n", "")
+    assert capsys.readouterr() == ("stays\nchurn v1\n", "")
+
+
+def test_results_of_jobs_name_the_model_and_its_version(
+    gateway: FakeGateway, file_of: MakeFile, capsys: Captured
+) -> None:
+    served = {"model": "churn", "version": "v1"}
+
+    assert run("submit", "churn", *CELLS, "--wait", "--json") == 0
+    assert lines(capsys) == [{"prediction": "stays", **served}]
+    assert run("submit", "churn", "--file", file_of(2), "--wait", "--json") == 0
+    assert lines(capsys) == [{"prediction": 0, **served}, {"prediction": 1, **served}]
 
 
 @pytest.mark.parametrize(

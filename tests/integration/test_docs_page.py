@@ -80,7 +80,7 @@ def without_times(answer: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_page_opens_and_answers(docs_stack: Stack, browser: Browser, key: str, tmp_path: Path) -> None:
     browser.open(f"{docs_stack.url}/")
-    wait_for("the operations", lambda: browser.ask("document.querySelectorAll('.opblock').length") == 45)
+    wait_for("the operations", lambda: browser.ask("document.querySelectorAll('.opblock').length") == 46)
     browser.screenshot(tmp_path / "page.png")
     assert browser.ask("location.href") == f"{docs_stack.url}/docs"
     assert browser.text(".opblock-tag-section h3").startswith("predictions")

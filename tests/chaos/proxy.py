@@ -140,10 +140,14 @@ class FaultProxy:
 
     async def _close(self) -> None:
         await self._stop_listening()
+        # A task that is cancelled before its first step would leave the connection open that it was to accept.
+        await asyncio.sleep(0)
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        # Transports close their connections in the next turn of the loop.
+        await asyncio.sleep(0)
 
     async def _cut(self, event: Callable[[_Link], None], ports: Container[int] | None = None) -> int:
         links = [link for link in self._links if ports is None or link.broker.get_extra_info("sockname")[1] in ports]

@@ -79,7 +79,7 @@ def test_another_owner_waits_for_one_document_of_many(versions: list[ServedModel
         await asyncio.gather(*map(documents.of, versions, owners))
 
     run(asking())
-    assert written == ["v0", "v1", "v3", "v2"]
+    assert written == ["v0", "v3", "v1", "v2"]
 
 
 def test_nothing_is_written_for_a_caller_who_left_before_its_turn(versions: list[ServedModel]) -> None:

@@ -135,7 +135,7 @@ def test_a_few_records_are_read_at_a_time_those_of_the_owners_in_rotation(
             assert order == ["a"] * READ_TOGETHER
             may_end.set()
             assert set(await asyncio.gather(*callers)) == {None}
-            assert order[READ_TOGETHER : READ_TOGETHER + 2] == ["a", "b"]
+            assert order[READ_TOGETHER : READ_TOGETHER + 2] == ["b", "a"]
 
     run(scenario())
 

@@ -93,6 +93,7 @@ def test_a_connection_leaves_a_server_that_became_a_replica(
     async def scenario() -> None:
         push, close = await connected(url_of(server))
         await push("list", b"a")
+        wait_for("the replica has it", lambda: other.redis.lrange("list", 0, -1) == [b"a"])
         before = connections()
         other.redis.replicaof("NO", "ONE")
         server.redis.replicaof("127.0.0.1", other.port)

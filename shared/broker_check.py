@@ -27,7 +27,7 @@ def why_refused(redis_url: str) -> str | None:
     try:
         found: dict[str, str] = client.info("server")
     except (RedisError, OSError):
-        # It may come later, and a process waits for it.
+        # The server may come later, and a process waits for it.
         return None
     finally:
         client.close()

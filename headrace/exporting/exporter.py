@@ -155,7 +155,7 @@ def export(
 
         artifact, stored, predictions = store_as(format) if format else _stored_by_default(store_as, folder)
         golden = np.searchsorted(positions, golden_positions(table, positions, predictions.values)).tolist()
-        # As in workers; for a few rows, threads of OpenMP wait for each other many times as long as they compute.
+        # Workers have one thread too: for a few rows, threads wait for each other many times as long as they compute.
         with threadpool_limits(1, user_api="openmp"):
             check_independence(stored, rows, predictions, golden)
             described = probe(stored, table.columns, rows[golden[0]])

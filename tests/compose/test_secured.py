@@ -95,7 +95,7 @@ def test_an_alert_reaches_alertmanager(stack: ComposeStack) -> None:
         return {each["labels"]["alertname"] for each in answer.json()}
 
     wait_for("the counter", lambda: set(stack.query("inference_results_dropped_total").values()) == {0})
-    # As if a result had made room for newer ones: the alert that fires at once.
+    # Count a result that made room for newer ones: its alert fires at once.
     operator(stack, "hincrby", JOB_RESULT_COUNTS, "dropped", "1")
 
     wait_for("the alert", lambda: "HeadraceResultsDropped" in alerts(), 120)

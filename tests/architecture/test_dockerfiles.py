@@ -52,7 +52,7 @@ def copied(name: str) -> list[str]:
 
 @each_dockerfile
 def test_base_is_pinned_and_its_python_can_be_chosen(name: str) -> None:
-    assert arguments_of(name, "ARG") == ["PYTHON_VERSION=3.12"]
+    assert arguments_of(name, "ARG")[0] == "PYTHON_VERSION=3.12"
     assert arguments_of(name, "FROM") == ["python:${PYTHON_VERSION}-slim-bookworm"]
 
 
@@ -81,10 +81,17 @@ def test_it_holds_the_packages_of_its_process_only(name: str) -> None:
 def test_it_installs_what_the_lock_says_and_nothing_else(name: str) -> None:
     [lock] = [source for source in copied(name) if source.startswith("requirements/")]
     installs = [command for command in arguments_of(name, "RUN") if "install " in command and "pip" in command]
-    assert len(installs) == 1
+    assert len(installs) == (2 if name == "Dockerfile.worker" else 1)
     assert f"--requirement {lock}" in installs[0]
     assert "--require-hashes" in installs[0]
     assert "--no-cache-dir" in installs[0]
+
+
+def test_libraries_of_own_models_change_no_version_of_the_lock() -> None:
+    locked, extra = [run for run in arguments_of("Dockerfile.worker", "RUN") if "pip install" in run]
+    assert extra.startswith(locked[: locked.index("pip install")]), "both have the secrets"
+    assert '[ -z "$WORKER_EXTRA_PACKAGES" ] ||' in extra, "by default there are none"
+    assert "pip freeze" in extra and "--constraint" in extra
 
 
 def test_the_gateway_image_cannot_load_a_model() -> None:
@@ -111,7 +118,7 @@ def test_a_clone_of_any_umask_gives_an_image_that_its_user_can_read(name: str) -
 
 @each_dockerfile
 def test_the_configuration_of_pip_is_a_secret_as_the_guide_says(name: str) -> None:
-    [install] = [run for run in arguments_of(name, "RUN") if "pip install" in run]
+    install = next(run for run in arguments_of(name, "RUN") if "pip install" in run)
     secrets = dict(re.findall(r"--mount=type=secret,id=(\S+),target=(\S+)", install))
     assert secrets == {"pip.conf": "/etc/pip.conf", "ca.pem": "/run/secrets/ca.pem"}
     assert "required" not in install, "the build needs neither"

@@ -10,6 +10,7 @@ from headrace.cli.calls import commands as calls
 from tests.support.processes import REPOSITORY
 
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "SECURITY.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+IN_COMPOSE = r"docker compose run --rm (?:-\S+ (?:\"\S+\" )?)*(?:trainer|gateway|operator) "
 END = re.compile(r"\s(?:\||&&|;|>|2>&1|#)")
 """Beginning of what the shell makes of a line itself."""
 
@@ -20,7 +21,7 @@ def commands() -> list[str]:
     for page in PAGES:
         for block in re.findall(r"^```sh\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE):
             for line in block.replace("\\\n", " ").splitlines():
-                command = re.match(r"(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?headrace (.+)", line)
+                command = re.match(rf"(?:[A-Z_]+=\S+ )*(?:\.venv/bin/|{IN_COMPOSE})?headrace (.+)", line.lstrip())
                 if command:
                     found.append(END.split(command[1])[0].strip())
     return found

@@ -190,28 +190,58 @@ def test_metrics_files_are_not_set_up_by_the_image() -> None:
 
 
 def guide(language: str, containing: str) -> str:
-    """Return the block of the guide on own models that holds a text."""
-    document = (ROOT / "docs/bring-your-own-model.md").read_text()
+    """Return the block of the guide on Compose that holds a text."""
+    document = (ROOT / "docs/compose.md").read_text("utf-8")
     blocks: list[str] = re.findall(rf"```{language}\n(.*?)```", document, re.DOTALL)
     [block] = [each for each in blocks if containing in each]
     return block
 
 
 def test_modules_that_the_guide_mounts_are_where_workers_look_for_them() -> None:
-    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-    override = yaml.safe_load(guide("yaml", "TRUSTED_MODULES"))["services"]
+    override = yaml.safe_load(guide("yaml", "PYTHONPATH"))["services"]
 
-    assert override.keys() == {"trainer", "gateway", "worker"}, "all who read the model store"
-    worker = override["worker"]
-    mounts = dict(each.removesuffix(":ro").split(":") for each in worker["volumes"])
-    assert worker["environment"]["PYTHONPATH"] in mounts.values()
-    assert {name.lower() for name in worker["environment"]} - {"pythonpath"} <= set(WorkerSettings.model_fields)
-    store = image_environment("Dockerfile.worker")["MODEL_STORE"]
-    for name, service in override.items():
-        assert {"volumes", "environment"} >= set(service)
-        # The same target as in docker-compose.yml: Compose replaces the named volume by the folder.
-        assert any(each.split(":")[1] == store for each in compose[name]["volumes"])
-        assert f"./models:{store}:ro" in service["volumes"]
+    assert override.keys() == {"trainer", "worker"}, "all who load models"
+    for service in override.values():
+        [(source, target)] = [each.removesuffix(":ro").split(":") for each in service["volumes"]]
+        assert (source, service["environment"]) == ("./modules", {"PYTHONPATH": target})
+
+
+def test_a_store_that_the_guide_mounts_takes_the_place_of_the_volume() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    override = yaml.safe_load(guide("yaml", "./models:/models"))["services"]
+
+    users = {
+        name: [each for each in service.get("volumes", []) if each.startswith("models:")]
+        for name, service in services.items()
+    }
+    assert {name: service["volumes"] for name, service in override.items()} == {
+        name: [f"./{each}" for each in volumes] for name, volumes in users.items() if volumes
+    }
+
+
+def test_a_store_in_a_bucket_is_reached_by_all_who_read_it_and_cached_where_the_user_may_write() -> None:
+    class Loader(yaml.SafeLoader):
+        """A loader that knows the tag by which Compose removes a value."""
+
+    Loader.add_constructor("!reset", lambda *_: None)
+    base = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    overlay = yaml.load((ROOT / "docker-compose.s3.yml").read_text(), Loader)
+    services = overlay["services"]
+
+    assert services.keys() == {name for name, each in base["services"].items() if "models:" in str(each.get("volumes"))}
+    for name, service in services.items():
+        ways = [*base["services"][name].get("networks", []), *service.get("networks", [])]
+        declared = {**base["networks"], **overlay["networks"]}
+        assert any(not (declared[each] or {}).get("internal") for each in ways), f"{name} can't reach the bucket"
+        assert all(service["environment"][each] is None for each in overlay["x-bucket"]), "no value of its own"
+    assert services["trainer"]["network_mode"] is None
+    [volume] = services["worker"]["volumes"]
+    source, target = volume.split(":")
+    assert source in overlay["volumes"]
+    assert services["worker"]["environment"]["MODEL_CACHE_DIR"] == target
+    assert any(
+        f"--owner=10001 --group=10001 /models {target}" in run for run in arguments_of("Dockerfile.worker", "RUN")
+    )
 
 
 def test_an_image_of_your_own_is_the_workers_with_modules_beside_its_packages() -> None:

@@ -66,7 +66,14 @@ def test_predictions_jobs_and_the_commands_of_operators(stack: ComposeStack) -> 
     assert "QUEUE" in stack.compose("run", "--rm", "operator")
 
 
-def test_models_of_a_script_and_of_a_folder_are_served(stack: ComposeStack) -> None:
+def test_models_of_a_table_a_script_and_a_folder_are_served(stack: ComposeStack) -> None:
+    rows = "".join(f"{age},{'stays' if age < 40 else 'leaves'}\n" for age in range(20, 60))
+    (stack.folder / "customers.csv").write_text(f"age,outcome\n{rows}")
+    (stack.folder / "customers.csv").chmod(0o644)
+    [train] = code("sh", GUIDE, "From a table")
+    stack.shell(train)
+    assert wait_for("the table's model", lambda: answered(stack, "customers", {"age": 25})) == "stays"
+
     [program] = code("python", README, "Your own model")
     (stack.folder / "train.py").write_text(program)
     [run] = code("sh", GUIDE, "From a script")
@@ -82,6 +89,8 @@ def test_models_of_a_script_and_of_a_folder_are_served(stack: ComposeStack) -> N
     unpack, give_away = code("sh", GUIDE, "From a folder")
     stack.shell(unpack.replace("VERSION", "mine"))
     wait_for("the folder's model", lambda: answered(stack, "wine", row) == "mine")
+    [moves] = code("sh", GUIDE, "Promote, try, roll back")
+    stack.shell(moves)
 
     (stack.folder / "models/wine").rename(stack.folder / "models/copied")
     stack.compose("cp", "models/copied", "trainer:/models/")

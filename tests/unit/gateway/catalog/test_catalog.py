@@ -336,7 +336,7 @@ def test_without_the_default_model_others_are_served_until_it_is_there(
 
     at.store.put("late", "latest", "v1")
     at.look()
-    assert not at.catalog.lacks_default and at.catalog.default.label == "late v1"
+    assert at.catalog.default.label == "late v1"
 
 
 def test_a_default_model_whose_alias_is_there_before_its_version_is_served_once_it_is(at: Gateway) -> None:

@@ -1,4 +1,4 @@
-"""What docs/operate.md says: a backup while all runs, a restore into an empty Redis, the deletion of jobs."""
+"""The promises of docs/operate.md: a backup while all runs, a restore into an empty Redis, the deletion of jobs."""
 
 import re
 import shutil

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -81,3 +82,8 @@ def test_a_command_of_compose_has_a_service(line: str) -> None:
 
 def test_the_documents_have_commands_of_compose() -> None:
     assert len(compose_commands()) > 40
+
+
+@pytest.mark.parametrize("line", [line for line in lines() if line.startswith("grep ")])
+def test_a_search_of_the_documents_finds_something(line: str) -> None:
+    assert subprocess.run(["sh", "-c", line], cwd=REPOSITORY, capture_output=True, check=True, timeout=60).stdout

@@ -53,13 +53,12 @@ class ParsedRows:
     """The rows of a request, in feature order."""
 
     rows: Sequence[Row]
-
     single: bool
     """True if the body was one flat object, which gets a flat answer."""
-
     text_bytes: int = 0
     """Memory of the texts in bytes: a character takes up to four, of a text in which one character does."""
-
+    takes_bytes: bool = False
+    """True if the caller takes probabilities as bytes."""
     deadline_seconds: float | None = None
     """Time after which the request needs no answer, if its body says so."""
 

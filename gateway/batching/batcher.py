@@ -27,16 +27,13 @@ from gateway.settings import GatewaySettings
 from headrace.models.manifest import Manifest
 from shared.queue.broker_clock import BrokerClock
 from shared.queue.contract import BatchReply, Call, Lane, PredictMessage, Row
-from shared.queue.packed_rows import packed
+from shared.queue.packed_rows import PACKED_ROWS_MIN, packed
 
 if TYPE_CHECKING:
     from gateway.tracing import RequestTrace
 
 SPREAD_SECONDS = 0.002
 """Compute time of the waiting rows below which they are not divided over free slots: one more task would cost more."""
-
-PACKED_ROWS_MIN = 16
-"""Rows above which a batch of numbers is packed; the JSON of fewer rows is as quick, and can be read by eye."""
 
 REPLY_GRACE_SECONDS = 0.5
 """Time after the last deadline of a batch at which it is late, and its rows are forgotten."""

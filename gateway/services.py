@@ -58,6 +58,9 @@ VALUE_BYTES = 8
 REPLY_BYTES = 1_000_000
 """Bytes of the reply to a batch of several rows at most: parsing one holds up the event loop for some 5 ms."""
 
+BATCH_VALUES_MAX = 1_000_000
+"""Values in a batch of several rows at most: packed, they are 11 MB in Redis."""
+
 
 def _request_tracing(clock: BrokerClock) -> "RequestTracing":
     # Imported here: OpenTelemetry is loaded only if TRACING is on.
@@ -148,7 +151,11 @@ class Services:
         settings = self.settings
         # A single row is taken, however long its answer is.
         rows_max = min(settings.rows_max, max(1, settings.answer_max_bytes // answer_row_bytes(manifest)))
-        batch_rows_max = min(settings.batch_rows_max, max(1, REPLY_BYTES // answer_row_bytes(manifest)))
+        batch_rows_max = min(
+            settings.batch_rows_max,
+            max(1, REPLY_BYTES // answer_row_bytes(manifest)),
+            max(1, BATCH_VALUES_MAX // len(manifest.features)),
+        )
         for_batches = settings.model_copy(update={"batch_rows_max": batch_rows_max})
         # Where values may be left out, there are no more rows either than a body has room for with all of them.
         rows_max = min(rows_max, max(1, settings.body_max_bytes // (VALUE_BYTES * len(manifest.features))))

@@ -50,8 +50,8 @@ class GatewaySettings(CommonSettings):
     text_max_characters: int | None = Field(default=None, ge=1)
     """Longest text in a row; by default, of each feature: ten times the longest in training, and at least 10,000."""
 
-    batch_rows_max: int = Field(default=1024, ge=1)
-    """Most rows in one batch, and no more than make a reply of 1 MB; a larger request is sent in chunks."""
+    batch_rows_max: int = Field(default=8192, ge=1)
+    """Most rows in one batch, 1,024 in the first; no more than make a reply of 1 MB. Larger requests go in chunks."""
 
     batch_compute_target_seconds: float = Field(default=0.02, gt=0)
     """Compute time that a batch should not exceed, estimated from earlier batches, so that none holds up the lane."""

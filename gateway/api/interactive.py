@@ -64,7 +64,9 @@ class InteractiveEndpoint(HotEndpoint, Generic[AnyRows]):
             else:
                 self.on_answer(request, served, parsed, outcome)
 
-        call = served.batcher.enqueue(parsed.rows, left_seconds, on_end, context.trace, context.owner)
+        call = served.batcher.enqueue(
+            parsed.rows, left_seconds, on_end, context.trace, context.owner, parsed.takes_bytes
+        )
         request.at_end(partial(served.batcher.drop, call))
 
     def on_answer(self, request: HotRequest, served: ServedModel, parsed: AnyRows, answer: Answer) -> None:

@@ -27,16 +27,13 @@ from gateway.settings import GatewaySettings
 from headrace.models.manifest import Manifest
 from shared.queue.broker_clock import BrokerClock
 from shared.queue.contract import BatchReply, Call, Lane, PredictMessage, Row
-from shared.queue.packed_rows import packed
+from shared.queue.packed_rows import PACKED_ROWS_MIN, packed
 
 if TYPE_CHECKING:
     from gateway.tracing import RequestTrace
 
 SPREAD_SECONDS = 0.002
 """Compute time of the waiting rows below which they are not divided over free slots: one more task would cost more."""
-
-PACKED_ROWS_MIN = 16
-"""Rows above which a batch of numbers is packed; the JSON of fewer rows is as quick, and can be read by eye."""
 
 REPLY_GRACE_SECONDS = 0.5
 """Time after the last deadline of a batch at which it is late, and its rows are forgotten."""
@@ -103,6 +100,7 @@ class Batcher:
         on_end: OnEnd,
         trace: "RequestTrace | None" = None,
         owner: str = "",
+        takes_bytes: bool = False,
     ) -> WaitingCall:
         """Have rows predicted.
 
@@ -115,6 +113,7 @@ class Batcher:
                 DeadlineExceeded, at the deadline if a live worker serves the model.
             trace: The request's spans, if it is traced.
             owner: Owner of the API key, of whose rows only half as many may wait as of all; empty without keys.
+            takes_bytes: True if probabilities of many rows may be packed, and may not be a text.
 
         Returns:
             The call. Once it is dropped (`drop`), `on_end` is not called any more.
@@ -131,7 +130,9 @@ class Batcher:
         self.admit(weights[-1] if weights else n_rows, deadline_seconds, owner)
         self._follow_clock()
         now = self._clock.now()
-        call = WaitingCall(rows, now, now + deadline_seconds, on_end, share, self._queue.remove, trace, weights)
+        call = WaitingCall(
+            rows, now, now + deadline_seconds, on_end, share, self._queue.remove, trace, takes_bytes, weights
+        )
         if trace is not None:
             trace.begin_queue(Lane.INTERACTIVE, now)
         # A wheel of ticks, which would set no timer per call, does not pay: measured with 60,000 deadlines set and
@@ -194,10 +195,8 @@ class Batcher:
 
     def _batch_weight(self) -> int:
         """Return the weight of the rows that a batch may hold."""
-        limit = self._settings.batch_rows_max
-        if self._cost.known:
-            limit = min(limit, self._cost.rows_within(self._settings.batch_compute_target_seconds))
-        return limit
+        settings = self._settings
+        return min(settings.batch_rows_max, self._cost.rows_within(settings.batch_compute_target_seconds))
 
     def _weight_limit(self, free_slots: int) -> int:
         """Return the weight that the next batch should have, with this number of slots free for the model."""
@@ -219,7 +218,9 @@ class Batcher:
             model=self.model,
             version=self._manifest.version,
             calls=[
-                Call(chunk.n_rows, chunk.call.accepted_at, chunk.call.deadline, chunk.start == 0) for chunk in chunks
+                Call(chunk.n_rows, call.accepted_at, call.deadline, chunk.start == 0, call.takes_bytes)
+                for chunk in chunks
+                for call in [chunk.call]
             ],
             rows=self._encoded(chunks),
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gateway.batching.slots import Permit
 from gateway.fairness.budget import Share
 from shared.queue.contract import BatchReply, Row
-from shared.queue.replies import as_text
+from shared.queue.replies import PACKED, as_packed, as_text
 
 if TYPE_CHECKING:
     from gateway.tracing import RequestTrace
@@ -48,6 +48,8 @@ class WaitingCall:
     remove: "Callable[[WaitingCall], None]"
     """Drops the rows of a call that still wait."""
     trace: "RequestTrace | None" = None
+    takes_bytes: bool = False
+    """True if its caller takes probabilities as bytes."""
     weights: Sequence[int] | None = None
     """Sum of the weights of the first row, of the first two, and so on; None if each row weighs 1."""
     sent: int = 0
@@ -193,6 +195,8 @@ def _concatenated(results: list[dict[str, Any]]) -> dict[str, Any]:
             joined[name] = None
         elif any(isinstance(value, str) for value in values):
             joined[name] = ",".join(map(as_text, values))
+        elif any(isinstance(value, dict) for value in values):
+            joined[name] = {PACKED: [*chain.from_iterable(as_packed(value)[PACKED] for value in values)]}
         else:
             joined[name] = [*chain.from_iterable(values)]
     return joined

@@ -5,6 +5,9 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+FIRST_ROWS_MAX = 1024
+"""Rows of a batch while no batch was observed yet."""
+
 DECAY = 0.9
 """Weight that each batch keeps when a newer one is observed: about the last 10 count."""
 
@@ -69,11 +72,6 @@ class BatchCost:
         self._rows = self._seconds = self._rows_squared = self._rows_seconds = 0.0
         self._largest_rows = 0.0
 
-    @property
-    def known(self) -> bool:
-        """True once a batch was observed."""
-        return self._weight > 0
-
     def observe(self, rows: int, seconds: float, heaviest: int | None = None) -> None:
         """Take the compute time of a batch with this number of rows, and with the weight of its heaviest row.
 
@@ -125,7 +123,10 @@ class BatchCost:
         If the fixed part is above half the target, the rows may cost as much as the fixed part does: half of the time
         is then for rows. Sizes that were not observed yet are tried step by step: twice the largest recent batch,
         unless the target would be kept even if only rows cost time; and half, if all batches are alike and too long.
+        The first batch may have FIRST_ROWS_MAX.
         """
+        if not self._weight:
+            return FIRST_ROWS_MAX
         if not self._seconds:
             return max(1, int(2 * self._largest_rows))
         mean_rows, mean_seconds = self._rows / self._weight, self._seconds / self._weight

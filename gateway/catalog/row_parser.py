@@ -21,6 +21,7 @@ from gateway.catalog.row_examiner import INSTANCES, RowExaminer
 from gateway.errors import NeedsTurn
 from headrace.models.manifest import Feature, Manifest
 from shared.queue.contract import Row
+from shared.queue.packed_rows import rows_of_columns
 
 QUICK_ROW_BYTES = 65_536
 """Longest body that the quick validator of a row gets: it would make too many errors of a longer one with mistakes."""
@@ -53,13 +54,12 @@ class ParsedRows:
     """The rows of a request, in feature order."""
 
     rows: Sequence[Row]
-
     single: bool
     """True if the body was one flat object, which gets a flat answer."""
-
     text_bytes: int = 0
     """Memory of the texts in bytes: a character takes up to four, of a text in which one character does."""
-
+    takes_bytes: bool = False
+    """True if the caller takes probabilities as bytes."""
     deadline_seconds: float | None = None
     """Time after which the request needs no answer, if its body says so."""
 
@@ -83,6 +83,7 @@ class RowParser:
         self._values = itemgetter(*(feature.name for feature in manifest.features), manifest.features[0].name)
         self.rows_max = rows_max
         """Most rows of a request."""
+        self._only_numbers = all(feature.type == "number" for feature in manifest.features)
         self.takes_texts = any(feature.type == "string" for feature in manifest.features)
         """True if a feature is a text."""
         self.names = frozenset(self._longest)
@@ -125,7 +126,7 @@ class RowParser:
         row = self._parse_valid_row(body) if len(body) <= QUICK_ROW_BYTES else None
         return self._parsed([self._examiner.row(body) if row is None else row], body, single=True)
 
-    def _parsed(self, rows: list[Row], body: bytes, single: bool) -> ParsedRows:
+    def _parsed(self, rows: Sequence[Row], body: bytes, single: bool) -> ParsedRows:
         if not self.takes_texts:
             return ParsedRows(rows, single)
         plain = body.isascii() and b"\\u" not in body
@@ -154,7 +155,7 @@ class RowParser:
         except ValueError:
             return None
 
-    def rows_of_objects(self, instances: list[Any]) -> list[Row]:
+    def rows_of_objects(self, instances: list[Any]) -> Sequence[Row]:
         """Return the rows of parsed instances.
 
         Raises:
@@ -165,7 +166,7 @@ class RowParser:
         rows = self._valid_instances(instances)
         return self._examiner.rows(instances, [(at,) for at in range(len(instances))]) if rows is None else rows
 
-    def rows_of(self, columns: Mapping[str, Sequence[Any]], n_rows: int) -> list[Row]:
+    def rows_of(self, columns: Mapping[str, Sequence[Any]], n_rows: int) -> Sequence[Row]:
         """Return n rows that come as columns by name; one that may be missing may have no column.
 
         Raises:
@@ -182,7 +183,7 @@ class RowParser:
             rows = self._examiner.rows(values, [(at,) for at in range(n_rows)])
         return rows
 
-    def _parse_valid(self, body: bytes) -> list[Row] | None:
+    def _parse_valid(self, body: bytes) -> Sequence[Row] | None:
         """Return the rows of valid instances, in a fraction of the validator's time.
 
         Returns None if anything is wrong: the examiner then finds out what. This method accepts nothing that the
@@ -194,29 +195,28 @@ class RowParser:
         except (ValueError, KeyError, TypeError):
             return None
 
-    def _valid_instances(self, instances: Any) -> list[Row] | None:
+    def _valid_instances(self, instances: Any) -> Sequence[Row] | None:
         try:
             if not 0 < len(instances) <= self.rows_max or set(map(type, instances)) != {dict}:
-                return None
-            if not all(map(self.names.issuperset, instances)):
                 return None
             if self._nulls and min(map(len, instances)) < len(self._features):
                 instances = [{**self._nulls, **instance} for instance in instances]
             columns = [*zip(*map(self._values, instances), strict=True)][:-1]
         except (ValueError, KeyError, TypeError):
             return None
+        # None is missing: so none is unknown either.
         if set(map(len, instances)) != {len(columns)}:
             return None
         return self._in_order(columns)
 
-    def _in_order(self, columns: list[tuple[Any, ...]]) -> list[Row] | None:
+    def _in_order(self, columns: list[tuple[Any, ...]]) -> Sequence[Row] | None:
         """Return the rows of columns in feature order; None if a value may be wrong."""
         for at, feature in enumerate(self._features):
             column = valid_column(columns[at], feature, self._longest[feature.name])
             if column is None:
                 return None
             columns[at] = column
-        return [*map(list, zip(*columns, strict=True))]
+        return rows_of_columns(columns, self._only_numbers)
 
     def json_schema(self) -> dict[str, Any]:
         """Return the JSON Schema of the body for OpenAPI, generated from the schema that validates."""

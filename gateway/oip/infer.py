@@ -116,13 +116,15 @@ class InferEndpoint(InteractiveEndpoint[InferRows]):
             InvalidRows: if it has no rows of the model.
             NeedsTurn: if the parser does.
         """
+        asked = asked_of(infer, self._model(served).outputs)
         return InferRows(
             rows_of(infer.inputs, served.manifest.features, parser, parser.rows_max),
             False,
-            4 * n_bytes if parser.takes_texts else 0,
-            self._timeout_seconds(infer),
+            text_bytes=4 * n_bytes if parser.takes_texts else 0,
+            takes_bytes=any(output.is_probability and each.binary for output, each in asked),
+            deadline_seconds=self._timeout_seconds(infer),
             infer=infer,
-            asked=asked_of(infer, self._model(served).outputs),
+            asked=asked,
         )
 
     def _timeout_seconds(self, infer: InferRequest) -> float | None:

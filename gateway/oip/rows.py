@@ -12,7 +12,7 @@ from gateway.errors import InvalidRows, InvalidTensors
 from gateway.oip.tensors import Tensor
 from headrace.models.manifest import Feature
 from shared.queue.contract import Row
-from shared.queue.packed_rows import PackedRows
+from shared.queue.packed_rows import PackedRows, interleaved
 
 
 def rows_of(inputs: Sequence[Tensor], features: Sequence[Feature], parser: RowParser, rows_max: int) -> Sequence[Row]:
@@ -83,14 +83,10 @@ def _numbers(inputs: Sequence[Tensor], features: Sequence[Feature], names: froze
     by_name = {tensor.name: tensor for tensor in inputs}
     if by_name.keys() != names:
         return None
-    n_features = len(features)
-    numbers = array("d", bytes(8 * n_features * inputs[0].shape[0]))
-    for at, feature in enumerate(features):
-        column = _array(by_name[feature.name])
-        if column is None:
-            return None
-        numbers[at::n_features] = column
-    return numbers
+    columns = [column for feature in features if (column := _array(by_name[feature.name])) is not None]
+    if len(columns) < len(features):
+        return None
+    return interleaved(columns, len(features), inputs[0].shape[0])
 
 
 def _array(tensor: Tensor) -> "array[float] | None":

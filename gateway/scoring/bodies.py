@@ -13,7 +13,7 @@ from gateway.errors import InvalidRows
 from headrace.models.manifest import Feature
 from shared.queue.contract import Row
 
-Reader = Callable[[Any, Sequence[Feature], RowParser], list[Row]]
+Reader = Callable[[Any, Sequence[Feature], RowParser], Sequence[Row]]
 
 IGNORED = frozenset(["params", "signature_name"])
 """Members beside the rows; both must be empty or name the default."""
@@ -21,7 +21,7 @@ IGNORED = frozenset(["params", "signature_name"])
 _DEFAULT_SIGNATURES: tuple[Any, ...] = (None, {}, "serving_default")
 
 
-def read_json(body: bytes, features: Sequence[Feature], parser: RowParser, forms: Sequence[str]) -> list[Row]:
+def read_json(body: bytes, features: Sequence[Feature], parser: RowParser, forms: Sequence[str]) -> Sequence[Row]:
     """Return the rows of a body in JSON.
 
     Args:
@@ -50,7 +50,7 @@ def read_json(body: bytes, features: Sequence[Feature], parser: RowParser, forms
         raise InvalidRows(mistakes, of_form=error.of_form) from None
 
 
-def _instances(rows: Any, features: Sequence[Feature], parser: RowParser) -> list[Row]:
+def _instances(rows: Any, features: Sequence[Feature], parser: RowParser) -> Sequence[Row]:
     if not isinstance(rows, list) or not 0 < len(rows) <= parser.rows_max:
         raise _mistake([], f"Input should be a list of 1 to {parser.rows_max} rows")
     kinds = set(map(type, rows))
@@ -64,7 +64,7 @@ def _instances(rows: Any, features: Sequence[Feature], parser: RowParser) -> lis
     raise _mistake([at], f"Input should be an object or a list of {len(features)} values, and all rows alike")
 
 
-def _inputs(inputs: Any, features: Sequence[Feature], parser: RowParser) -> list[Row]:
+def _inputs(inputs: Any, features: Sequence[Feature], parser: RowParser) -> Sequence[Row]:
     """Return the rows of `inputs`: lists of values by feature, or rows."""
     if not isinstance(inputs, dict):
         return _instances(inputs, features, parser)
@@ -78,7 +78,7 @@ def _inputs(inputs: Any, features: Sequence[Feature], parser: RowParser) -> list
     return parser.rows_of(columns, lengths.pop())
 
 
-def _split(split: Any, _: Sequence[Feature], parser: RowParser) -> list[Row]:
+def _split(split: Any, _: Sequence[Feature], parser: RowParser) -> Sequence[Row]:
     """Return the rows of `dataframe_split`; its index is ignored."""
     if not isinstance(split, dict) or not {"columns", "data"} <= split.keys() <= {"columns", "data", "index"}:
         raise _mistake([], "Input should be an object with columns and data")
@@ -103,7 +103,7 @@ def _place_of(path: Sequence[int | str], names: Sequence[str], parser: RowParser
     return ["data", row, at] if rest[0] in parser.names else ["columns", at]
 
 
-def _listed(rows: list[Any], names: Sequence[str], parser: RowParser) -> list[Row]:
+def _listed(rows: list[Any], names: Sequence[str], parser: RowParser) -> Sequence[Row]:
     """Return rows that are lists of values; the names tell the feature of each."""
     for at, row in enumerate(rows):
         if not isinstance(row, list) or len(row) != len(names):

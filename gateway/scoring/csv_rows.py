@@ -15,7 +15,9 @@ from shared.queue.contract import Row
 _BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 
 
-def read_csv(body: bytes, features: Sequence[Feature], parser: RowParser, has_names: bool | None = None) -> list[Row]:
+def read_csv(
+    body: bytes, features: Sequence[Feature], parser: RowParser, has_names: bool | None = None
+) -> Sequence[Row]:
     """Return the rows of a table: with a line of names, or with the values of all features in their order.
 
     An empty value is a missing one, unless the feature is a text that is never missing. So is NaN for a number.

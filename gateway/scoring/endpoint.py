@@ -23,7 +23,7 @@ from gateway.web.hot_request import HotRequest
 from headrace.models.manifest import Feature
 from shared.queue.contract import Row
 
-Form = Callable[[bytes, Sequence[Feature], RowParser], list[Row]]
+Form = Callable[[bytes, Sequence[Feature], RowParser], Sequence[Row]]
 """Function that reads the rows of a body."""
 
 CSV = b"text/csv"

@@ -115,7 +115,7 @@ async def _start() -> asyncio.subprocess.Process:
     )
 
 
-def read_columns(columns: bytes, features: Sequence[Feature], parser: RowParser) -> list[Row]:
+def read_columns(columns: bytes, features: Sequence[Feature], parser: RowParser) -> Sequence[Row]:
     """Return the rows of the columns of a file.
 
     Raises:

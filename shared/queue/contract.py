@@ -136,6 +136,8 @@ class Call(NamedTuple):
     deadline: Time
     first: bool = True
     """True if it holds the first of the caller's rows: the wait in the queue is counted once."""
+    takes_bytes: bool = False
+    """True if the caller takes probabilities as bytes: those of many rows are packed."""
 
 
 class PredictMessage(Message):

@@ -112,7 +112,7 @@ os.environ.get("REDIS_URL")
 os.environ["SOMETHING"] = "x"
 Counter("busy", "x")
 logging.basicConfig()
-signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+signal.signal(signal.SIGUSR1, lambda *_: None)
 threading.Thread(target=threading.Event().wait, daemon=True).start()
 signals.worker_ready.connect(lambda **_: None, weak=False)
 Path(__file__).with_name("written").write_text("x")

@@ -119,6 +119,7 @@ class BatchRunner:
     ) -> None:
         """Predict the calls at the positions `live`, and reply to all calls of the batch."""
         sizes = [call.n_rows for call in message.calls]
+        takes_bytes = [message.calls[position].takes_bytes for position in live]
         try:
             rows = unpack_rows(message.rows, sizes)
         except ValueError:
@@ -129,7 +130,7 @@ class BatchRunner:
             rows, sizes = join_rows([parts[at] for at in live]), [sizes[at] for at in live]
         batch = BatchResult([])
         if live:
-            batch = self._predict(message.model, message.version, rows, sizes, trace, message.probe, texts=True)
+            batch = self._predict(message.model, message.version, rows, sizes, trace, message.probe, takes_bytes)
         live_results = dict(zip(live, batch.results, strict=True))
         results = [live_results.get(position) or expired() for position in range(len(message.calls))]
         try:
@@ -246,12 +247,12 @@ class BatchRunner:
         sizes: Sequence[int],
         trace: "BatchTrace | None" = None,
         probe: bool = False,
-        texts: bool = False,
+        takes_bytes: Sequence[bool] = (),
     ) -> BatchResult:
         """Predict the rows of calls of these sizes; if the version can't be loaded, every call gets that as its error.
 
-        A batch of the gateway's readiness probe (`probe`) does not appear as a batch in progress. `texts` is that of
-        `predict_calls`.
+        A batch of the gateway's readiness probe (`probe`) does not appear as a batch in progress. `takes_bytes` is
+        that of `predict_calls`.
         """
         try:
             predictor = self._predictors.get(model, version)
@@ -263,7 +264,7 @@ class BatchRunner:
             return BatchResult([failure(PredictionError(ErrorCode.MODEL_UNAVAILABLE.value, reason))] * len(sizes))
         began_at = self._clock.now()
         with nullcontext() if probe else self._metrics.batches_in_progress.track_inprogress():
-            batch = predict_calls(predictor, rows, sizes, texts)
+            batch = predict_calls(predictor, rows, sizes, takes_bytes)
         if trace is not None:
             trace.note_computed(began_at, batch.compute_seconds, len(rows))
         return batch

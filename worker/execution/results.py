@@ -93,24 +93,28 @@ def sendable(result: Result, max_bytes: int) -> tuple[Result, bytes]:
     return result, text
 
 
-def predict_calls(predictor: Predictor, rows: Rows, sizes: Sequence[int], texts: bool = False) -> BatchResult:
+def predict_calls(
+    predictor: Predictor, rows: Rows, sizes: Sequence[int], takes_bytes: Sequence[bool] = ()
+) -> BatchResult:
     """Predict the rows of all calls at once; a failing row fails its own call only.
 
     Args:
         predictor: The version that predicts.
         rows: The rows of all calls, one call after another.
         sizes: The number of rows of each call; they add up to the number of rows.
-        texts: True if the probabilities of calls with many rows may be texts.
+        takes_bytes: True for each call whose probabilities, of many rows, are packed, and False where they are a text;
+            by default all are lists.
     """
     predictions = predictor.predict(rows, sizes)
     results: list[Result] = []
     start = 0
-    texts = texts and isinstance(predictions.probabilities, np.ndarray)
-    lists = None if texts and min(sizes) > ROWS_AS_TEXT_MIN else predictions.probability_rows()
-    for size in sizes:
+    may_pack = bool(takes_bytes) and isinstance(predictions.probabilities, np.ndarray)
+    lists = None if may_pack and min(sizes) > ROWS_AS_TEXT_MIN else predictions.probability_rows()
+    for at, size in enumerate(sizes):
         end = start + size
-        if texts and size > ROWS_AS_TEXT_MIN:
-            probabilities: list[Any] | str | None = predictions.probability_text(start, end)
+        if may_pack and size > ROWS_AS_TEXT_MIN:
+            form = predictions.packed_probabilities if takes_bytes[at] else predictions.probability_text
+            probabilities: Any = form(start, end)
         else:
             probabilities = None if lists is None else lists[start:end]
         results.append(_result(predictions, start, end, probabilities))
@@ -118,7 +122,7 @@ def predict_calls(predictor: Predictor, rows: Rows, sizes: Sequence[int], texts:
     return BatchResult(results, Computed(predictor.manifest, rows, predictions))
 
 
-def _result(predictions: Predictions, start: int, end: int, probabilities: list[Any] | str | None) -> Result:
+def _result(predictions: Predictions, start: int, end: int, probabilities: Any) -> Result:
     """Return the result of the call whose rows are `start` to `end` of the batch."""
     failed = [at for at in range(start, end) if at in predictions.failures] if predictions.failures else []
     if failed:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import orjson
@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 from headrace.models.manifest import Manifest, Output
 from shared.errors import PredictionError
 from shared.queue.contract import ErrorCode
-from shared.queue.replies import ROWS_AS_TEXT_MIN
+from shared.queue.replies import ROWS_AS_TEXT_MIN, packed_piece
 
 _PLAIN_TYPES = {str, int, bool}
+
+FEW_COLUMNS = 16
+"""Columns below which the order of columns is the quicker one for the greatest number of each row."""
 
 NON_FINITE = "the model answered NaN or infinity"
 
@@ -50,6 +53,17 @@ class Predictions:
         """Return the probabilities of some rows as text, see `Result`; they must be an array."""
         numbers = np.asarray(self.probabilities)[start:end].reshape(-1)
         return orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].decode()
+
+    def packed_probabilities(self, start: int, end: int) -> dict[str, list[str]]:
+        """Return the probabilities of some rows packed, see `Result`; they must be an array."""
+        return packed_piece(np.asarray(self.probabilities, dtype="<f8")[start:end].tobytes())
+
+
+def greatest_by_row(matrix: NDArray[Any]) -> NDArray[Any]:
+    """Return the greatest number of each row, shape (n rows,)."""
+    # NumPy is ten times as slow with few numbers one behind the other as with many.
+    few = matrix.shape[1] < FEW_COLUMNS
+    return cast(NDArray[Any], (np.asfortranarray(matrix) if few else matrix).max(axis=1))
 
 
 def row_error(position: int, code: ErrorCode, message: str) -> PredictionError:
@@ -90,7 +104,7 @@ class AnswerReader:
         matrices = None if probabilities is None else self._probability_matrices(probabilities, n_rows)
         finite = np.ones(n_rows, dtype=np.bool_)
         for array in [*columns, *(matrices or [])]:
-            if array.dtype.kind == "f":
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
                 finite &= np.isfinite(array) if array.ndim == 1 else np.isfinite(array).all(axis=1)
         failures = {
             position: row_error(position, ErrorCode.ROW_REJECTED, NON_FINITE)
@@ -101,7 +115,7 @@ class AnswerReader:
         confidence = np.empty(0)
         if matrices is not None:
             if len(matrices) == 1:
-                confidence = matrices[0].max(axis=1)[finite]
+                confidence = greatest_by_row(matrices[0])[finite]
             if len(matrices) == 1 and n_rows > ROWS_AS_TEXT_MIN and not failures:
                 # A copy: the estimator may use its array again for the next part.
                 found = np.array(matrices[0], dtype=np.float64, order="C")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from headrace.models.manifest import Feature, Manifest
 from shared.queue.contract import Row
 from worker.model.loader import contained, is_time_limit
+from worker.model.predictions import greatest_by_row
 from worker.model.rows import Rows, array_of_frame
 
 ARGMAX_BY_IMPLEMENTATION = frozenset(
@@ -49,7 +50,7 @@ def argmax_without_ties(probabilities: NDArray[np.float64]) -> NDArray[np.intp] 
     Returns:
         Shape (n rows,); None if a row has a tie or NaN.
     """
-    top = probabilities.max(axis=1, keepdims=True)
+    top = greatest_by_row(probabilities)[:, np.newaxis]
     # No row can make up for the tie of another: NaN counts as a tie.
     n_rows, n_classes = probabilities.shape
     if np.count_nonzero(probabilities < top - TIE) < n_rows * (n_classes - 1):

@@ -14,7 +14,7 @@ from tests.support.manifests import classifier, stored
 @pytest.mark.parametrize(
     ("manifest", "rows"),
     [
-        (classifier(), (1024, 1024)),
+        (classifier(), (8192, 8192)),
         (classifier(classes=[f"class {at}" for at in range(300)]), (50, REPLY_BYTES // 300 // 20)),
     ],
     ids=["two classes", "many classes"],

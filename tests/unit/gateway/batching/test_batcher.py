@@ -9,7 +9,7 @@ import redis
 from gateway.admission.wait_estimates import RowWaitEstimate
 from gateway.api.responses import timing
 from gateway.batching import batcher, slots
-from gateway.batching.batcher import PACKED_ROWS_MIN, Batcher
+from gateway.batching.batcher import Batcher
 from gateway.batching.calls import Answer
 from gateway.batching.slots import WorkerGroups
 from gateway.errors import BrokerUnavailable, DeadlineExceeded, NoWorker, Overloaded, QueueFull
@@ -19,6 +19,7 @@ from headrace.models.manifest import Manifest
 from shared.queue.broker_clock import BrokerClock
 from shared.queue.contract import BatchReply, PredictMessage, Row
 from shared.queue.heartbeat import Heartbeat
+from shared.queue.packed_rows import PACKED_ROWS_MIN
 from tests.support.coroutines import run, turns, until
 from tests.support.manifests import classifier
 from tests.unit.gateway.fakes import FakeBatchClient, FakeWorkers, error_of, predicted, rows_of

@@ -1,6 +1,7 @@
 """Requests of more rows than one batch may hold."""
 
 import asyncio
+from array import array
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import redis
 
 from gateway.errors import BrokerUnavailable, DeadlineExceeded
 from shared.queue.contract import BatchReply
-from shared.queue.replies import as_text
+from shared.queue.replies import as_packed, as_text, unpacked_pieces
 from tests.support.coroutines import run, turns
 from tests.unit.gateway.batching.test_batcher import Lane, predictions
 from tests.unit.gateway.fakes import error_of
@@ -78,6 +79,20 @@ def test_probabilities_as_text_and_as_lists_are_put_together(forms: tuple[Any, .
         for at, form in enumerate(forms):
             reply(lane, at, started_at=7.0, compute_seconds=0.25, form=form)
         assert (await task).result["probabilities"] == as_text([[value] for value in VALUES])
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("forms", [(as_packed, as_packed, as_packed), (list, as_packed, list), (as_packed, list, list)])
+def test_probabilities_packed_and_as_lists_are_put_together(forms: tuple[Any, ...]) -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=3, batch_rows_max=4)
+        task = lane.ask(*VALUES)
+        await turns()
+        for at, form in enumerate(forms):
+            reply(lane, at, started_at=7.0, compute_seconds=0.25, form=form)
+        pieces = unpacked_pieces((await task).result["probabilities"])
+        assert [*array("d", b"".join(pieces))] == VALUES
 
     run(scenario())
 

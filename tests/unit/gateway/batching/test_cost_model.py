@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.batching.cost_model import RECENT, BatchCost
+from gateway.batching.cost_model import FIRST_ROWS_MAX, RECENT, BatchCost
 
 TARGET = 0.02
 
@@ -41,6 +41,10 @@ def test_a_model_whose_rows_are_dear_gets_batches_of_one() -> None:
     cost, sizes = batches(lambda rows: rows * 0.05, 100)
     assert set(sizes[10:]) == {1}
     assert cost.is_slow(TARGET)
+
+
+def test_the_first_batch_is_bounded() -> None:
+    assert BatchCost().rows_within(TARGET) == FIRST_ROWS_MAX
 
 
 def test_larger_batches_are_tried_step_by_step() -> None:

@@ -6,10 +6,10 @@ import orjson
 import pytest
 
 from gateway.errors import InvalidTensors
-from gateway.oip import outputs as module
 from gateway.oip.outputs import OutputTensor, asked_of, encoded_outputs, outputs_of
 from gateway.oip.tensors import AskedOutput, InferRequest
 from headrace.models.manifest import Manifest, Output, Sample
+from shared.queue.replies import PACKED, as_packed, as_text
 from tests.support.coroutines import run
 from tests.support.manifests import classifier, regressor
 from tests.support.tensors import LENGTH
@@ -43,21 +43,23 @@ def of_classes(*classes: Any, outputs: int = 1, probabilities: bool = True) -> M
     return classifier().model_copy(update={"outputs": many, "probabilities": probabilities, "samples": []})
 
 
-@pytest.mark.parametrize("binary", [True, False])
-@pytest.mark.parametrize("as_text", [True, False])
+@pytest.mark.parametrize(("binary", "many"), [(True, True), (True, False), (False, True), (False, False)])
 @pytest.mark.parametrize(
     ("classes", "datatype", "shown"),
     [(["a", "Zürich"], "BYTES", ["a", "Zürich"]), ([3, 7], "INT64", [3, 7]), ([False, True], "BOOL", [False, True])],
 )
 def test_predictions_and_probabilities_are_tensors(
-    binary: bool, as_text: bool, classes: list[Any], datatype: str, shown: list[Any], monkeypatch: pytest.MonkeyPatch
+    binary: bool, many: bool, classes: list[Any], datatype: str, shown: list[Any]
 ) -> None:
-    monkeypatch.setattr(module, "BLOCK_CHARACTERS", 3)
     predict, shares = outputs_of(of_classes(*classes))
     assert (predict.datatype, predict.width, shares.datatype, shares.width) == (datatype, 0, "FP64", 2)
     numbers = [[0.25, 0.75], [1.0, 0.0], [1e-300, 1.0]]
-    text = ",".join(str(number) for row in numbers for number in row)
-    result = {"predictions": [classes[1], classes[0], classes[1]], "probabilities": text if as_text else numbers}
+    probabilities: Any = numbers
+    if many and binary:
+        probabilities = {PACKED: as_packed(numbers[:1])[PACKED] + as_packed(numbers[1:])[PACKED]}
+    elif many:
+        probabilities = as_text(numbers)
+    result = {"predictions": [classes[1], classes[0], classes[1]], "probabilities": probabilities}
 
     found = read(result, (predict, AskedOutput("output-0", binary)), (shares, AskedOutput("p", binary)))
 

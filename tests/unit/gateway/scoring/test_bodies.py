@@ -24,11 +24,11 @@ LISTS: list[Any] = [[1.5, "red", True], [None, "blue", False]]
 
 def read(content: Any, features: tuple[Feature, ...] = FEATURES, forms: list[str] | None = None) -> list[Any]:
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
-    return read_json(body, features, RowParser(mixed(*features), 3), forms or [*FORMS])
+    return [*read_json(body, features, RowParser(mixed(*features), 3), forms or [*FORMS])]
 
 
 def table(body: str | bytes, features: tuple[Feature, ...] = FEATURES) -> list[Any]:
-    return read_csv(body.encode() if isinstance(body, str) else body, features, RowParser(mixed(*features), 3))
+    return [*read_csv(body.encode() if isinstance(body, str) else body, features, RowParser(mixed(*features), 3))]
 
 
 @pytest.mark.parametrize(

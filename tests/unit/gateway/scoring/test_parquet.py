@@ -48,7 +48,8 @@ def written(table: dict[str, Any] | pd.DataFrame, **options: Any) -> bytes:
 
 
 def read(body: bytes, seconds: float = 60.0) -> list[Any]:
-    return read_columns(run(ParquetReader().columns(body, FEATURES, PARSER, BYTES_MAX, "", seconds)), FEATURES, PARSER)
+    columns = run(ParquetReader().columns(body, FEATURES, PARSER, BYTES_MAX, "", seconds))
+    return [*read_columns(columns, FEATURES, PARSER)]
 
 
 def mistakes(body: bytes) -> list[Any]:

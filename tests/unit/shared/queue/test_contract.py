@@ -61,7 +61,7 @@ def test_a_message_arrives_as_it_was_sent(message: Message) -> None:
 
 
 def test_calls_travel_as_short_lists_and_arrive_with_names() -> None:
-    assert json.loads(PREDICT.to_json())["calls"][1] == [1, 0.0, 0.5, True]
+    assert json.loads(PREDICT.to_json())["calls"][1] == [1, 0.0, 0.5, True, False]
     assert PredictMessage.from_json(PREDICT.to_json()).calls[1].deadline == 0.5
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shared.queue.contract import Row
-from shared.queue.packed_rows import PackedRows, packed
+from shared.queue.packed_rows import PACKED_ROWS_MIN, PackedRows, packed, rows_of_columns
 
 pytestmark = pytest.mark.unit
 
@@ -31,6 +31,19 @@ def test_packed_rows_are_packed_with_others_as_lists_are() -> None:
     rows = PackedRows(array("d", [1, 2, 3, 4, 5, 6]), 2)
 
     assert packed(rows[1:], [[7, 8]], rows[:1]) == packed([[3, 4], [5, 6], [7, 8], [1, 2]])
+
+
+@pytest.mark.parametrize(
+    ("more", "only_numbers", "is_packed"),
+    [([1.0], True, True), ([], True, False), ([1.0], False, False), ([None], True, False)],
+)
+def test_many_rows_of_numbers_become_packed_rows(more: list[Any], only_numbers: bool, is_packed: bool) -> None:
+    column = [*map(float, range(PACKED_ROWS_MIN)), *more]
+
+    rows = rows_of_columns([column, column], only_numbers)
+
+    assert isinstance(rows, PackedRows) == is_packed
+    assert [*rows] == [[value, value] for value in column]
 
 
 def test_packed_rows_are_a_sequence_of_rows() -> None:

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -8,7 +9,7 @@ from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
 from shared.errors import ROWS_NAMED_MAX, PredictionError
 from shared.queue.contract import ErrorCode, Row
-from shared.queue.replies import ROWS_AS_TEXT_MIN, as_text, failure
+from shared.queue.replies import ROWS_AS_TEXT_MIN, as_packed, as_text, failure
 from tests.unit.worker.conftest import Publish
 from tests.unit.worker.metrics.test_worker import samples
 from worker.execution.results import BatchResult, expired, predict_calls
@@ -105,22 +106,27 @@ def test_the_rows_of_all_calls_are_predicted_at_once_and_answered_apart() -> Non
     assert results[1]["probabilities"] == [[0.2, 0.8], [0.3, 0.7]]
 
 
-def test_probabilities_of_many_rows_are_the_same_numbers_as_text() -> None:
+def test_probabilities_of_many_rows_are_the_same_numbers_as_text_or_packed() -> None:
     few, many = [[float(value)] for value in range(3)], [[value / 7] for value in range(ROWS_AS_TEXT_MIN + 1)]
     sizes = [len(few), len(many), len(few)]
 
-    def probabilities(rows: list[list[float]], sizes: list[int], texts: bool) -> list[Any]:
-        batch = predict_calls(cast(Predictor, Oracle()), rows, sizes, texts=texts)
+    def probabilities(rows: list[list[float]], sizes: list[int], takes_bytes: Sequence[bool]) -> list[Any]:
+        batch = predict_calls(cast(Predictor, Oracle()), rows, sizes, takes_bytes)
         return [result.get("probabilities") for result in batch.results]
 
-    lists = probabilities([*few, *many, *few], sizes, texts=False)
+    lists = probabilities([*few, *many, *few], sizes, [])
     assert [len(each) for each in lists] == sizes
     assert lists[1] == [[value / 10, 1 - value / 10] for [value] in many]
-    assert probabilities([*few, *many, *few], sizes, texts=True) == [lists[0], as_text(lists[1]), lists[2]]
-    assert probabilities(many, [len(many)], texts=True) == [as_text(lists[1])]
+    assert probabilities([*few, *many, *few], sizes, [False] * 3) == [lists[0], as_text(lists[1]), lists[2]]
+    assert probabilities(many, [len(many)], [False]) == [as_text(lists[1])]
+    assert probabilities([*many, *few, *many], [len(many), len(few), len(many)], [True, True, False]) == [
+        as_packed(lists[1]),
+        lists[0],
+        as_text(lists[1]),
+    ]
     # A row that fails, and a model without probabilities.
-    assert probabilities([*many, [-1.0]], [len(many), 1], texts=True)[0] == lists[1]
-    without = predict_calls(cast(Predictor, Oracle(probabilities=False)), many, [len(many)], True)
+    assert probabilities([*many, [-1.0]], [len(many), 1], [True, True])[0] == lists[1]
+    without = predict_calls(cast(Predictor, Oracle(probabilities=False)), many, [len(many)], [False])
     assert without.results[0]["probabilities"] is None
 
 

@@ -204,6 +204,8 @@ class Services:
             return "the gateway is stopping"
         if not (await self.monitor.refresh()).broker_up:
             return "Redis does not answer"
+        if self.catalog.lacks_default:
+            return f"the model store has no model {self.catalog.default_model}, which DEFAULT_MODEL names"
         if not self.workers.slots_of(self.workers.group_for(self.catalog.default_model)):
             return "no worker is running"
         return await self.probe.trouble()

@@ -97,6 +97,10 @@ def _train(options: argparse.Namespace, default_model: str) -> None:
     name = options.name or (_model_name(path) if path else options.dataset or default_model)
     if options.if_missing and _is_there(store, name, options.version):
         return
+    if options.if_missing and not (path or options.dataset) and name not in BUILT_IN:
+        # Whoever starts the service after this command must not be kept from it: the gateway says so too.
+        print(f"{name} is not in {store.root}, and no built-in data set: export it, and it will be served")
+        return
     # Refused before minutes of training, and not after them.
     store.check_new(name, options.version or uuid.uuid4().hex, options.alias)
     # The example has the artifact that most readers expect, a `model.pkl`.

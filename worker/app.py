@@ -16,7 +16,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from kombu import Exchange, Queue
 from threadpoolctl import threadpool_limits
 
-from headrace.errors import ModelError
+from headrace.errors import ModelError, ModelNotFound
 from headrace.models.alias import served_alias
 from headrace.models.artifact_cache import ArtifactCache
 from headrace.models.store import ModelStore
@@ -52,7 +52,7 @@ def create_worker(settings: WorkerSettings) -> Celery:
     """Return a Celery application with the models loaded and everything wired; nothing is connected yet.
 
     Raises:
-        ModelError: if the default model, or a model that the worker is pinned to, can't be loaded.
+        ModelError: if a model that the worker is pinned to, or a default model that is there, can't be loaded.
     """
     store = ModelStore(
         settings.model_store,
@@ -98,9 +98,14 @@ def _load_predictors(settings: WorkerSettings, store: ModelStore, metrics: Worke
         load_seconds=settings.model_load_seconds,
     )
     predictors.on_load = metrics.count_load
-    for name in settings.pinned_models or [settings.default_model]:
-        # Loaded before the fork, a model is in memory once per worker: the children share its pages.
+    # Loaded before the fork, a model is in memory once per worker: the children share its pages.
+    for name in settings.pinned_models:
         preload(store, predictors, name)
+    if not settings.pinned_models:
+        try:
+            preload(store, predictors, settings.default_model)
+        except ModelNotFound as error:
+            logger.error("DEFAULT_MODEL: %s; other models are served", error)
     return predictors
 
 

@@ -6,7 +6,7 @@ Every `measure(scratch, models, pace)` returns one round: name -> figure, as `be
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.measures import cores, fairness, forest, generator, jobs, metrics_cost, overload, rows, tensors
+from bench.measures import cores, cpu, fairness, forest, generator, jobs, metrics_cost, overload, rows, tensors
 from bench.pace import Pace
 
 Measure = Callable[[Path, Path, Pace], dict[str, float]]
@@ -17,6 +17,7 @@ MEASURES: dict[str, Measure] = {
     "rows": rows.measure,
     "tensors": tensors.measure,
     "cores": cores.measure,
+    "cpu": cpu.measure,
     "fairness": fairness.measure,
     "forest": forest.measure,
     "overload": overload.measure,

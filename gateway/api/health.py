@@ -35,7 +35,7 @@ def health_routes(services: Services) -> APIRouter:
     )
     async def health() -> Response:
         trouble = await services.trouble()
-        stats, manifest = services.monitor.stats, services.catalog.default.manifest
+        stats, catalog = services.monitor.stats, services.catalog
         content = {
             "status": "unavailable" if trouble else "ok",
             "reason": trouble,
@@ -43,8 +43,8 @@ def health_routes(services: Services) -> APIRouter:
             "workers": {"live": len(services.workers.heartbeats), "slots": services.workers.slots},
             "queue": {"depth": stats.depth, "oldest_seconds": stats.oldest_seconds, "unacked": stats.unacked},
             "jobs": {"accepted": stats.jobs_accepted, "open": stats.jobs_open, **stats.jobs_ended},
-            "model": manifest.name,
-            "version": manifest.version,
+            "model": catalog.default_model,
+            "version": catalog.aliases(catalog.default_model).get(catalog.alias_of(catalog.default_model)),
         }
         return json_response(content, 503 if trouble else 200)
 

@@ -46,7 +46,12 @@ def model_routes(services: Services) -> APIRouter:
         }
         return Response(served.manifest_json[:-1] + b"," + orjson.dumps(state)[1:], media_type=JSON)
 
-    @router.get("/model-info", summary="The default model, and where it is loaded", response_class=Response)
+    @router.get(
+        "/model-info",
+        summary="The default model, and where it is loaded",
+        response_class=Response,
+        responses=problems(404),
+    )
     async def model_info() -> Response:
         return described(catalog.default)
 

@@ -108,7 +108,7 @@ class HealthView(BaseModel):
     queue: dict[str, Any]
     jobs: dict[str, Any]
     model: str
-    version: str
+    version: str | None
 
 
 class WaitingView(BaseModel):

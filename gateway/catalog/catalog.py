@@ -10,13 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 
 from gateway.broker.workers import Workers
 from gateway.catalog.alias_reader import AliasReader
-from gateway.catalog.alias_state import AliasState
+from gateway.catalog.alias_state import UNKNOWN, AliasState, AliasStates
 from gateway.catalog.rollout import Rollout, RunningTrial
 from gateway.catalog.served_model import ServedModel
-from gateway.catalog.served_models import Key, RefusedVersions, ServedModels
+from gateway.catalog.served_models import RefusedVersions, ServedModels
 from gateway.errors import ModelUnavailable, RequestError, UnknownModel
 from gateway.fairness.turns import OwnerTurns
 from headrace.errors import ModelError, ModelNotFound
@@ -32,8 +33,6 @@ PATIENCE_SECONDS = 30.0
 LOOK_UPS_TOGETHER, LOOK_UP_WAIT_SECONDS = 4, 5.0
 """Versions looked up in the store for callers at a time, and longest wait for a turn: the store may be slow."""
 
-_UNKNOWN = AliasState()
-
 
 class Catalog:
     """The models that are served, each read at its first request; all reading is in threads, as it may be slow."""
@@ -47,8 +46,7 @@ class Catalog:
         self._make = make
         self._making = threading.Lock()
         self._served = ServedModels()
-        self._aliases: dict[str, dict[str, AliasState]] = {}
-        """States by name and alias; a model without aliases has an empty dictionary."""
+        self._aliases = AliasStates()
         self._alias_reader = AliasReader(store, default_model)
         self._look_ups = OwnerTurns(LOOK_UPS_TOGETHER, wait_max_seconds=LOOK_UP_WAIT_SECONDS)
         # Callers fill no threads but these: the catalog's own reading never waits for look-ups.
@@ -56,28 +54,22 @@ class Catalog:
         self._refused = RefusedVersions()
 
     def load(self) -> None:
-        """Read the store for the first time; blocks.
+        """Read the store for the first time; without the default model, the others are served; blocks.
 
         Raises:
-            ModelError: if the default model is not there.
+            ModelError: if the store does not answer, or has the default model and it can't be served.
         """
         for name, (records, damaged) in self._alias_reader.read(self._aliases).items():
             self._aliases[name] = {alias: AliasState(record.version) for alias, record in records.items()}
-            self._hold_place(name, damaged)
-        self._add(self._made(self.default_model, self.alias_of(self.default_model), True))
+            self._aliases.hold_place(name, damaged)
+        try:
+            self._add(self._made(self.default_model, self.alias_of(self.default_model), True))
+        except ModelNotFound as error:
+            logger.error("DEFAULT_MODEL: %s; it is served once it is there, and other models are meanwhile", error)
 
     def alias_of(self, name: str) -> str:
         """Return the alias that answers callers who name neither an alias nor a version."""
-        return self._meaning(name, None)[0]
-
-    def _meaning(self, name: str, reference: str | None) -> tuple[str, AliasState]:
-        """Return the alias or version that a reference means, and its state; that of a version is empty."""
-        states = self._states(name)
-        if reference:
-            return reference, states.get(reference, _UNKNOWN)
-        # The rule of `served_alias`, without a dictionary for each request.
-        state = states.get(PRODUCTION, _UNKNOWN)
-        return (PRODUCTION, state) if state.current else (LATEST, states.get(LATEST, _UNKNOWN))
+        return self._aliases.meaning(name, None)[0]
 
     @property
     def served(self) -> Collection[ServedModel]:
@@ -91,37 +83,46 @@ class Catalog:
 
     def aliases(self, name: str) -> dict[str, str]:
         """Return the version that each alias of a model means now."""
-        return {alias: state.current for alias, state in self._states(name).items() if state.current is not None}
+        return self._aliases.versions(name)
 
     def moves(self, name: str) -> dict[str, dict[str, object]]:
         """Return the pending moves of a model by alias: the wanted version, and the reasons why workers refuse it."""
         return {
             alias: {"version": state.wanted, "refused": sorted(self._workers.refusals(f"{name} {state.wanted}"))}
-            for alias, state in self._states(name).items()
+            for alias, state in self._aliases.of(name).items()
             if state.wanted is not None
         }
 
     def trials(self, name: str) -> dict[str, dict[str, object]]:
         """Return the running trials of a model by alias and kind."""
-        return {
-            alias: {
-                kind: {"version": trial.version.manifest.version, "share": trial.share}
-                for kind, trial in state.rollout.trials.items()
-            }
-            for alias, state in self._states(name).items()
-            if state.rollout.trials
-        }
+        return self._aliases.trials(name)
 
     @property
     def default(self) -> ServedModel:
-        """The version of the default model that answers now."""
+        """The version of the default model that answers now.
+
+        Raises:
+            UnknownModel: if the store has not had the default model yet.
+        """
+        served = self._default_now
+        if served is None:
+            raise UnknownModel(self.default_model)
+        return served
+
+    @property
+    def lacks_default(self) -> bool:
+        """Tell whether the store has not had the default model yet."""
+        return self._default_now is None
+
+    @property
+    def _default_now(self) -> ServedModel | None:
         # Never a version on trial: the model that is described and probed must not change by chance.
-        _, state = self._meaning(self.default_model, None)
-        return self._served[self.default_model, state.current or ""]
+        _, state = self._aliases.meaning(self.default_model, None)
+        return self._served.get((self.default_model, state.current or ""))
 
     def served_now(self, name: str, reference: str | None = None, split_key: str = "") -> ServedModel | None:
         """Return the version that a name and an alias or version mean for a split key; None if it is not in memory."""
-        reference, state = self._meaning(name, reference)
+        reference, state = self._aliases.meaning(name, reference)
         served = self._served.get((name, state.current or reference))
         if served is None:
             return None
@@ -131,7 +132,7 @@ class Catalog:
 
     def shadow_of(self, name: str, reference: str | None, answered: ServedModel) -> ServedModel | None:
         """Return the version that gets a copy of the rows that `answered` has answered, if any."""
-        shadow = self._meaning(name, reference)[1].rollout.draw_shadow()
+        shadow = self._aliases.meaning(name, reference)[1].rollout.draw_shadow()
         return shadow if shadow is not answered else None
 
     async def get(self, name: str, reference: str | None = None, owner: str = "") -> ServedModel:
@@ -145,7 +146,7 @@ class Catalog:
         served = self.served_now(name, reference)
         if served is not None:
             return served
-        wanted = self._meaning(name, reference)[1].current or reference or LATEST
+        wanted = self._aliases.meaning(name, reference)[1].current or reference or LATEST
         async with self._look_ups.of(owner):
             # Another caller may have looked it up meanwhile.
             return self._served.get((name, wanted)) or await self._read(name, wanted, self._look_up_threads)
@@ -185,7 +186,7 @@ class Catalog:
         read = await asyncio.to_thread(self._alias_reader.read, self._aliases)
         for name, (records, damaged) in read.items():
             states = self._aliases.setdefault(name, {})
-            self._hold_place(name, damaged)
+            self._aliases.hold_place(name, damaged)
             for alias in states.keys() - records.keys() - damaged:
                 if await self._can_drop(name, alias):
                     del states[alias]
@@ -198,14 +199,16 @@ class Catalog:
                 del self._aliases[name]
                 continue
             self._aliases[name] = {alias: state.orphaned() for alias, state in self._aliases[name].items()}
-        meant = (self._meant(name) for name in self._aliases)
-        self._served.forget_unused(self._on_trial().union(*meant), time.monotonic())
+        await self._find_default()
+        meant = (self._aliases.meant(name) for name in self._aliases)
+        self._served.forget_unused(self._aliases.on_trial().union(*meant), time.monotonic())
 
-    def _hold_place(self, name: str, damaged: Collection[str]) -> None:
-        """Let the store resolve a damaged alias that was never read, which fails until it is repaired."""
-        # Without a state for `production`, callers who name no alias would be answered by `latest`.
-        if PRODUCTION in damaged:
-            self._aliases[name].setdefault(PRODUCTION, AliasState(PRODUCTION))
+    async def _find_default(self) -> None:
+        """Read the default model if the store has it now and no caller has asked for it."""
+        _, state = self._aliases.meaning(self.default_model, None)
+        if state.current is not None and self.lacks_default:
+            with suppress(RequestError):
+                await self._read(self.default_model, state.current)
 
     async def _can_drop(self, name: str, alias: str) -> bool:
         """Tell whether an alias that the store lost can be dropped: some alias has to serve the default model."""
@@ -218,7 +221,7 @@ class Catalog:
     async def _follow(self, name: str, alias: str, record: Alias) -> None:
         """Take over a record of the store: move its alias if the workers are ready, start and end its trials."""
         states = self._aliases[name]
-        states[alias] = state = states.get(alias, _UNKNOWN).pointed_to(record.version, time.monotonic())
+        states[alias] = state = states.get(alias, UNKNOWN).pointed_to(record.version, time.monotonic())
         earlier = self._workers.held_instead(name, state.current, record.previous) if state.current else None
         if earlier and await self._read_ahead(name, earlier, f"{alias} stays {state.current}") is not None:
             logger.warning("%s: %s is %s, because workers refuse %s", name, alias, earlier, state.current)
@@ -277,19 +280,8 @@ class Catalog:
             return current is None or not self._served.holds(name) or bool(self._workers.refusals(f"{name} {current}"))
         return all(holders.values()) or (any(holders.values()) and waited_seconds > PATIENCE_SECONDS)
 
-    def _states(self, name: str) -> dict[str, AliasState]:
-        return self._aliases.get(name, {})
-
     def _add(self, served: ServedModel) -> ServedModel:
         key = (served.manifest.name, served.manifest.version)
         if key not in self._served:
-            self._served.add(served, lambda: self._meant(self.default_model) | self._on_trial())
+            self._served.add(served, lambda: self._aliases.meant(self.default_model) | self._aliases.on_trial())
         return self._served[key]
-
-    def _meant(self, name: str) -> set[Key]:
-        return {(name, version) for version in self.aliases(name).values()}
-
-    def _on_trial(self) -> set[Key]:
-        states = (state for states in self._aliases.values() for state in states.values())
-        trials = (trial.version.manifest for state in states for trial in state.rollout.trials.values())
-        return {(manifest.name, manifest.version) for manifest in trials}

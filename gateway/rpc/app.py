@@ -25,7 +25,7 @@ def create_app(settings: GrpcSettings) -> FastAPI:
     """Make the app for the models of the store; it connects to Redis, and listens for gRPC, when it is started.
 
     Raises:
-        ModelError: if the model store does not have the default model, or its version must be signed and is not.
+        ModelError: if the model store does not answer, or the default model's version must be signed and is not.
         KeyFileError: if the file of API keys can't be used.
     """
     services = Services(settings, ModelStore(settings.model_store))

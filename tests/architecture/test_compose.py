@@ -48,6 +48,9 @@ GRPC_METRICS_PORT = GrpcSettings.model_fields["grpc_metrics_port"].default
 METRICS_PORT = WorkerSettings.model_fields["worker_metrics_port"].default
 EXPORTER_PORT = 9808
 
+EXTRA = "WORKER_EXTRA_PACKAGES"
+"""Argument of the build that names libraries of a person's own models."""
+
 ONCE = {"operator", "trainer"}
 """Services that run a command and end."""
 
@@ -101,7 +104,9 @@ def test_every_image_of_ours_is_built_once() -> None:
 
 @pytest.mark.parametrize("name", ["gateway", "trainer"])
 def test_dockerfiles_are_the_known_ones(name: str) -> None:
-    assert SERVICES[name]["build"] == {"context": ".", "dockerfile": DOCKERFILES[name]}
+    build = {"context": ".", "dockerfile": DOCKERFILES[name]}
+    assert SERVICES[name]["build"] == build | ({"args": {EXTRA: ""}} if name == "trainer" else {})
+    assert (f'{EXTRA}: "${{{EXTRA}:-}}"\n' in TEXT) == (f'{EXTRA}=""' in arguments_of(DOCKERFILES["trainer"], "ARG"))
 
 
 def test_only_alertmanager_grpc_and_operator_are_optional() -> None:

@@ -52,7 +52,7 @@ def copied(name: str) -> list[str]:
 
 @each_dockerfile
 def test_base_is_pinned_and_its_python_can_be_chosen(name: str) -> None:
-    assert arguments_of(name, "ARG") == ["PYTHON_VERSION=3.12"]
+    assert arguments_of(name, "ARG")[0] == "PYTHON_VERSION=3.12"
     assert arguments_of(name, "FROM") == ["python:${PYTHON_VERSION}-slim-bookworm"]
 
 
@@ -81,10 +81,17 @@ def test_it_holds_the_packages_of_its_process_only(name: str) -> None:
 def test_it_installs_what_the_lock_says_and_nothing_else(name: str) -> None:
     [lock] = [source for source in copied(name) if source.startswith("requirements/")]
     installs = [command for command in arguments_of(name, "RUN") if "install " in command and "pip" in command]
-    assert len(installs) == 1
+    assert len(installs) == (2 if name == "Dockerfile.worker" else 1)
     assert f"--requirement {lock}" in installs[0]
     assert "--require-hashes" in installs[0]
     assert "--no-cache-dir" in installs[0]
+
+
+def test_libraries_of_own_models_change_no_version_of_the_lock() -> None:
+    locked, extra = [run for run in arguments_of("Dockerfile.worker", "RUN") if "pip install" in run]
+    assert extra.startswith(locked[: locked.index("pip install")]), "both have the secrets"
+    assert '[ -z "$WORKER_EXTRA_PACKAGES" ] ||' in extra, "by default there are none"
+    assert "pip freeze" in extra and "--constraint" in extra
 
 
 def test_the_gateway_image_cannot_load_a_model() -> None:
@@ -111,7 +118,7 @@ def test_a_clone_of_any_umask_gives_an_image_that_its_user_can_read(name: str) -
 
 @each_dockerfile
 def test_the_configuration_of_pip_is_a_secret_as_the_guide_says(name: str) -> None:
-    [install] = [run for run in arguments_of(name, "RUN") if "pip install" in run]
+    install = next(run for run in arguments_of(name, "RUN") if "pip install" in run)
     secrets = dict(re.findall(r"--mount=type=secret,id=(\S+),target=(\S+)", install))
     assert secrets == {"pip.conf": "/etc/pip.conf", "ca.pem": "/run/secrets/ca.pem"}
     assert "required" not in install, "the build needs neither"
@@ -183,28 +190,58 @@ def test_metrics_files_are_not_set_up_by_the_image() -> None:
 
 
 def guide(language: str, containing: str) -> str:
-    """Return the block of the guide on own models that holds a text."""
-    document = (ROOT / "docs/bring-your-own-model.md").read_text()
+    """Return the block of the guide on Compose that holds a text."""
+    document = (ROOT / "docs/compose.md").read_text("utf-8")
     blocks: list[str] = re.findall(rf"```{language}\n(.*?)```", document, re.DOTALL)
     [block] = [each for each in blocks if containing in each]
     return block
 
 
 def test_modules_that_the_guide_mounts_are_where_workers_look_for_them() -> None:
-    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-    override = yaml.safe_load(guide("yaml", "TRUSTED_MODULES"))["services"]
+    override = yaml.safe_load(guide("yaml", "PYTHONPATH"))["services"]
 
-    assert override.keys() == {"trainer", "gateway", "worker"}, "all who read the model store"
-    worker = override["worker"]
-    mounts = dict(each.removesuffix(":ro").split(":") for each in worker["volumes"])
-    assert worker["environment"]["PYTHONPATH"] in mounts.values()
-    assert {name.lower() for name in worker["environment"]} - {"pythonpath"} <= set(WorkerSettings.model_fields)
-    store = image_environment("Dockerfile.worker")["MODEL_STORE"]
-    for name, service in override.items():
-        assert {"volumes", "environment"} >= set(service)
-        # The same target as in docker-compose.yml: Compose replaces the named volume by the folder.
-        assert any(each.split(":")[1] == store for each in compose[name]["volumes"])
-        assert f"./models:{store}:ro" in service["volumes"]
+    assert override.keys() == {"trainer", "worker"}, "all who load models"
+    for service in override.values():
+        [(source, target)] = [each.removesuffix(":ro").split(":") for each in service["volumes"]]
+        assert (source, service["environment"]) == ("./modules", {"PYTHONPATH": target})
+
+
+def test_a_store_that_the_guide_mounts_takes_the_place_of_the_volume() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    override = yaml.safe_load(guide("yaml", "./models:/models"))["services"]
+
+    users = {
+        name: [each for each in service.get("volumes", []) if each.startswith("models:")]
+        for name, service in services.items()
+    }
+    assert {name: service["volumes"] for name, service in override.items()} == {
+        name: [f"./{each}" for each in volumes] for name, volumes in users.items() if volumes
+    }
+
+
+def test_a_store_in_a_bucket_is_reached_by_all_who_read_it_and_cached_where_the_user_may_write() -> None:
+    class Loader(yaml.SafeLoader):
+        """A loader that knows the tag by which Compose removes a value."""
+
+    Loader.add_constructor("!reset", lambda *_: None)
+    base = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    overlay = yaml.load((ROOT / "docker-compose.s3.yml").read_text(), Loader)
+    services = overlay["services"]
+
+    assert services.keys() == {name for name, each in base["services"].items() if "models:" in str(each.get("volumes"))}
+    for name, service in services.items():
+        ways = [*base["services"][name].get("networks", []), *service.get("networks", [])]
+        declared = {**base["networks"], **overlay["networks"]}
+        assert any(not (declared[each] or {}).get("internal") for each in ways), f"{name} can't reach the bucket"
+        assert all(service["environment"][each] is None for each in overlay["x-bucket"]), "no value of its own"
+    assert services["trainer"]["network_mode"] is None
+    [volume] = services["worker"]["volumes"]
+    source, target = volume.split(":")
+    assert source in overlay["volumes"]
+    assert services["worker"]["environment"]["MODEL_CACHE_DIR"] == target
+    assert any(
+        f"--owner=10001 --group=10001 /models {target}" in run for run in arguments_of("Dockerfile.worker", "RUN")
+    )
 
 
 def test_an_image_of_your_own_is_the_workers_with_modules_beside_its_packages() -> None:

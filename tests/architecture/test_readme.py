@@ -115,6 +115,12 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def test_every_page_is_in_the_list_of_pages() -> None:
+    listed = re.findall(r"\]\((\w[\w-]*\.md)\)", (ROOT / "docs/README.md").read_text("utf-8"))
+
+    assert {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"} <= set(listed)
+
+
 def test_folders_that_are_named_exist() -> None:
     for folder in re.findall(r"`([a-z]+/)`", README):
         assert (ROOT / folder).is_dir(), folder

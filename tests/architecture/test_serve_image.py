@@ -37,7 +37,7 @@ def test_nothing_but_what_is_copied_reaches_the_builder() -> None:
 
 
 def test_it_is_built_like_the_other_images() -> None:
-    other = (ROOT / "Dockerfile.worker").read_text()
+    other = (ROOT / "Dockerfile.gateway").read_text()
 
     for instruction in ("ARG", "FROM", "USER", "WORKDIR"):
         assert lines_of(instruction) == re.findall(rf"^{instruction} (.+)$", other, re.MULTILINE)

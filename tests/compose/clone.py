@@ -11,11 +11,20 @@ import certifi
 from tests.support.processes import REPOSITORY
 
 GUIDE = (REPOSITORY / "docs/compose.md").read_text("utf-8")
+OPERATE = (REPOSITORY / "docs/operate.md").read_text("utf-8")
+README = (REPOSITORY / "README.md").read_text("utf-8")
 RUNBOOK = (REPOSITORY / "docs/runbook.md").read_text("utf-8")
 SECURITY = (REPOSITORY / "SECURITY.md").read_text("utf-8")
 
 NEEDED = (
-    *("docker-compose.yml", "docker-compose.tls.yml", "Dockerfile.gateway", "Dockerfile.worker", ".dockerignore"),
+    *(
+        "docker-compose.yml",
+        "docker-compose.s3.yml",
+        "docker-compose.tls.yml",
+        "Dockerfile.gateway",
+        "Dockerfile.worker",
+        ".dockerignore",
+    ),
     *("gateway", "headrace", "monitoring", "requirements", "shared", "training", "worker"),
 )
 
@@ -33,7 +42,7 @@ def make_clone(folder: Path) -> None:
 
 def code(language: str, document: str, chapter: str) -> list[str]:
     """Return the blocks of code in a chapter of a document."""
-    [text] = [part for part in re.split(r"^## ", document, flags=re.MULTILINE) if part.startswith(f"{chapter}\n")]
+    [text] = [part for part in re.split(r"^##+ ", document, flags=re.MULTILINE) if part.startswith(f"{chapter}\n")]
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 

@@ -18,7 +18,7 @@ PULLED = {name: service["image"] for name, service in SERVICES.items() if not se
 
 PULL_SECONDS = 900
 
-BASE = ("base-files", "base-passwd", "busybox", "coreutils", "dash", "passwd")
+BASE = ("base-files", "base-passwd", "busybox", "coreutils", "dash", "passwd", "tar")
 ROOTS = {
     # celery-exporter accepts no newer Python than this one's.
     "python": ("bookworm", ("libstdc++6", "netbase", "python3", "python3-pip-whl", "tzdata")),

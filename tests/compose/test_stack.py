@@ -1,5 +1,7 @@
 """The services as delivered: `docker compose up` in a fresh clone."""
 
+import json
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -7,8 +9,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sklearn.datasets import load_wine
+from sklearn.tree import DecisionTreeClassifier
 
-from tests.compose.clone import GUIDE, code
+from headrace import export
+from tests.compose.clone import GUIDE, OPERATE, README, code
 from tests.compose.engine import Engine
 from tests.compose.load import FLOWER, Load
 from tests.compose.stack import ComposeStack
@@ -59,6 +64,54 @@ def test_predictions_jobs_and_the_commands_of_operators(stack: ComposeStack) -> 
     assert stack.outcome(stack.submit(FLOWER))["result"]["prediction"] == "setosa"
     assert "iris" in stack.compose("run", "--rm", "trainer", "headrace", "list")
     assert "QUEUE" in stack.compose("run", "--rm", "operator")
+
+
+def test_models_of_a_table_a_script_and_a_folder_are_served(stack: ComposeStack) -> None:
+    rows = "".join(f"{age},{'stays' if age < 40 else 'leaves'}\n" for age in range(20, 60))
+    (stack.folder / "customers.csv").write_text(f"age,outcome\n{rows}")
+    (stack.folder / "customers.csv").chmod(0o644)
+    [train] = code("sh", GUIDE, "From a table")
+    stack.shell(train)
+    assert wait_for("the table's model", lambda: answered(stack, "customers", {"age": 25})) == "stays"
+
+    [program] = code("python", README, "Your own model")
+    (stack.folder / "train.py").write_text(program)
+    [run] = code("sh", GUIDE, "From a script")
+    stack.shell(run)
+    wine = load_wine()
+    row = dict(zip(wine.feature_names, wine.data[0].tolist(), strict=True))
+    assert wait_for("the script's model", lambda: answered(stack, "wine", row)) == "class_0"
+
+    forest = DecisionTreeClassifier().fit(wine.data, ["mine"] * len(wine.data))
+    export(
+        forest, wine.data, name="wine", version="mine", store=stack.folder / "models", feature_names=wine.feature_names
+    )
+    unpack, give_away = code("sh", GUIDE, "From a folder")
+    stack.shell(unpack.replace("VERSION", "mine"))
+    wait_for("the folder's model", lambda: answered(stack, "wine", row) == "mine")
+    [moves] = code("sh", GUIDE, "Promote, try, roll back")
+    stack.shell(moves)
+
+    (stack.folder / "models/wine").rename(stack.folder / "models/copied")
+    stack.compose("cp", "models/copied", "trainer:/models/")
+    stack.shell(give_away)
+    assert "root" not in stack.compose("run", "--rm", "-T", "trainer", "ls", "-lR", "/models")
+
+
+def answered(stack: ComposeStack, model: str, row: dict[str, float]) -> str | None:
+    """Return a model's prediction, None if there is none yet."""
+    answer = stack.http.post(f"/models/{model}/predict", json=row)
+    return str(answer.json()["prediction"]) if answer.status_code == 200 else None
+
+
+def test_a_wrong_default_model_takes_nothing_down(stack: ComposeStack) -> None:
+    stack.set(DEFAULT_MODEL="none")
+    stack.compose("up", "--detach", "--wait")
+    wait_for("the other model", lambda: answered(stack, "iris", FLOWER) == "setosa")
+    assert "DEFAULT_MODEL" in stack.http.get("/readyz").json()["detail"]
+
+    stack.set(DEFAULT_MODEL="iris")
+    stack.up()
 
 
 def test_no_call_fails_while_workers_are_restarted_one_after_the_other(stack: ComposeStack) -> None:
@@ -141,3 +194,42 @@ def test_a_stop_under_load_and_down_and_up_lose_nothing(stack: ComposeStack) -> 
     assert_all_succeed(stack, load.jobs)
     assert stack.http.get("/model-info").json()["version"] == model
     assert stack.query('up{job="gateway"}', before), "Prometheus has what it had"
+
+
+def test_a_backup_of_redis_and_store_is_restored(stack: ComposeStack) -> None:
+    job = stack.submit(FLOWER)
+    result = stack.outcome(job)["result"]
+    backup, *_ = code("sh", OPERATE, "Backup")
+    stack.shell(backup)
+    later = stack.submit(FLOWER)
+
+    [restore] = code("sh", OPERATE, "Restore")
+    [project] = re.findall(r"COMPOSE_PROJECT_NAME=(.*)", (stack.folder / ".env").read_text())
+    stack.shell(restore.replace("project=headrace", f"project={project}"))
+    stack.wait_ready()
+
+    assert stack.job(job)["result"] == result
+    assert stack.status(f"/jobs/{later}") == 404
+    stack.assert_conserved()
+
+
+def test_libraries_of_own_models_and_a_store_in_a_bucket_are_in_the_configuration(stack: ComposeStack) -> None:
+    variables, build = code("ini", GUIDE, "Libraries"), code("sh", GUIDE, "Libraries")
+    stack.set(**dict(line.split("=", 1) for line in variables[0].splitlines() if "=" in line))
+    stack.shell(build[0].partition(" && ")[0])
+    assert (
+        stack.compose("run", "--rm", "-T", "trainer", "python", "-c", "import xgboost; print(xgboost.__version__)")
+        == "3.2.0\n"
+    )
+
+    stack.set(
+        COMPOSE_FILE="docker-compose.yml:docker-compose.s3.yml:docker-compose.override.yml", AWS_ACCESS_KEY_ID="id"
+    )
+    services = json.loads(stack.compose("config", "--format", "json"))["services"]
+    assert "network_mode" not in services["trainer"]
+    assert {name for name in services if services[name].get("environment", {}).get("AWS_ACCESS_KEY_ID") == "id"} == {
+        "gateway",
+        "trainer",
+        "worker",
+    }
+    stack.set(COMPOSE_FILE="docker-compose.yml:docker-compose.override.yml")

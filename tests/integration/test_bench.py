@@ -27,8 +27,8 @@ bench.main()
 @pytest.mark.timeout(300)
 def test_the_short_mode_measures(tmp_path: Path) -> None:
     require(shutil.which("wrk") is not None, "wrk is not installed")
-    # One peer, one of the measures and little load, because all of it takes minutes.
-    parts, systems = ["systems", "rows"], [HEADRACE, PLAIN]
+    # One peer, two of the measures and little load, because all of it takes minutes.
+    parts, systems = ["systems", "rows", "cpu"], [HEADRACE, PLAIN]
     command = [sys.executable, "-c", WITH_LITTLE_LOAD, "--short", "--output", str(tmp_path)]
     command += ["--parts", *parts, "--systems", *systems]
     run = subprocess.run(command, capture_output=True, text=True, timeout=280)

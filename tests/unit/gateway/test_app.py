@@ -21,7 +21,6 @@ from gateway.problems import Problem
 from gateway.services import Services
 from gateway.settings import GatewaySettings
 from gateway.web.request_context import RequestContext
-from headrace.errors import ModelNotFound
 from headrace.models.manifest import Manifest
 from headrace.models.store import ModelStore
 from shared.queue.contract import Lane
@@ -73,9 +72,18 @@ def problem_of(response: httpx.Response) -> str:
     return kind
 
 
-def test_without_the_model_there_is_no_gateway(tmp_path: Path) -> None:
-    with pytest.raises(ModelNotFound):
-        create_app(GatewaySettings(model_store=str(tmp_path)))
+def test_without_the_default_model_the_gateway_runs_and_says_so(tmp_path: Path) -> None:
+    stored(tmp_path, MANIFEST)
+    app = create_app(
+        GatewaySettings(redis_url="redis://127.0.0.1:1/0", model_store=str(tmp_path), default_model="none")
+    )
+
+    assert got(app, "/livez").status_code == 200
+    assert (got(app, "/health").json()["model"], got(app, "/health").json()["version"]) == ("none", None)
+    for path in ("/model-info", "/openapi.json"):
+        answer = got(app, path)
+        assert (answer.status_code, problem_of(answer)) == (404, "unknown_model")
+    assert got(app, f"/models/{MANIFEST.name}").status_code == 200
 
 
 def test_the_process_is_alive(app: FastAPI) -> None:

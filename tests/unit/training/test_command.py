@@ -57,12 +57,23 @@ def test_a_model_that_is_no_data_set_is_not_trained_in_its_name(
 ) -> None:
     monkeypatch.setenv("DEFAULT_MODEL", "churn")
 
-    assert main(["--if-missing"]) == 1
+    assert main([]) == 1
 
     output, errors = capsys.readouterr()
     assert output == ""
     assert errors.startswith("headrace: DEFAULT_MODEL is 'churn', which is no built-in data set (iris, wine, ")
     assert errors.count("\n") == 1
+    assert store.names() == []
+
+
+def test_if_missing_keeps_nobody_from_starting_without_a_model_that_it_cannot_train(
+    store: ModelStore, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setenv("DEFAULT_MODEL", "churn")
+
+    assert main(["--if-missing"]) == 0
+
+    assert capsys.readouterr().out.startswith("churn is not in ")
     assert store.names() == []
 
 

@@ -322,9 +322,36 @@ def test_a_version_that_many_ask_for_at_once_is_read_by_those_who_look_up_first(
     assert 0 < at.store.read.count("stones v1") <= LOOK_UPS_TOGETHER
 
 
-def test_without_the_default_model_there_is_no_catalog(at: Gateway) -> None:
-    with pytest.raises(ModelNotFound):
-        Catalog(cast(ModelStore, at.store), "none", cast(Any, at.workers), at._make).load()
+def test_without_the_default_model_others_are_served_until_it_is_there(
+    at: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    at.catalog = Catalog(cast(ModelStore, at.store), "late", cast(Any, at.workers), at._make)
+    at.catalog.load()
+    at.look()
+    assert at.catalog.lacks_default and "DEFAULT_MODEL: no such thing" in caplog.text
+    assert at.get("sticks") == "v1"
+    assert isinstance(at.refusal("late"), UnknownModel)
+    with pytest.raises(UnknownModel):
+        at.catalog.default  # noqa: B018
+
+    at.store.put("late", "latest", "v1")
+    at.look()
+    assert at.catalog.default.label == "late v1"
+
+
+def test_a_default_model_whose_alias_is_there_before_its_version_is_served_once_it_is(at: Gateway) -> None:
+    at.store.put("late", "latest", "v2")
+    at.store.versions -= {("late", "v2")}
+    at.store.versions |= {("late", "v1")}
+    at.catalog = Catalog(cast(ModelStore, at.store), "late", cast(Any, at.workers), at._make)
+    at.catalog.load()
+    assert at.get("late", "v1") == "v1"
+    at.look()
+    assert at.catalog.lacks_default
+
+    at.store.versions |= {("late", "v2")}
+    at.look()
+    assert at.catalog.default.label == "late v2"
 
 
 def test_while_the_store_is_away_everything_stays_as_it_is(at: Gateway, caplog: pytest.LogCaptureFixture) -> None:

@@ -33,7 +33,7 @@ class WorkerSettings(CommonSettings):
     """Port of the worker's metrics endpoint; every worker on one machine needs its own."""
 
     worker_models: str = Field(default="", pattern=rf"^$|^{_NAME}(,{_NAME})*$")
-    """Names of the models that this worker serves alone, separated by commas; empty: all others."""
+    """Names of the models that this worker serves alone, at most 1,000, separated by commas; empty: all others."""
 
     worker_memory_budget_bytes: int = Field(default=2_000_000_000, gt=0)
     """Approximate memory for models in a pool child; the least recently used goes. No artifact may unpack to more."""

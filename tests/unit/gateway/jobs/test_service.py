@@ -453,7 +453,9 @@ def test_a_wake_up_of_megabytes_is_not_read(broker: FakeServer, monkeypatch: pyt
             await turns(50)
             assert not caller.done()
             await at.reader.waiters.wake(job_id.encode())
-            assert (await caller).status is JobStatus.SUCCEEDED
+            job = await caller
+            assert job is not None
+            assert job.status is JobStatus.SUCCEEDED
 
     run(scenario())
 

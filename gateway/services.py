@@ -258,4 +258,4 @@ class Services:
             await self._pubsub.subscribe(keys.JOBS_ENDED)
         message = await self._pubsub.get_message(timeout=1.0)
         if message is not None:
-            await self.job_reader.waiters.wake(message["data"].decode(errors="replace").split())
+            await self.job_reader.waiters.wake(message["data"])

@@ -3,9 +3,10 @@
 import os
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from headrace.models.manifest import IDENTIFIER_PATTERN
+from shared.queue.heartbeat import PINNED_MAX
 from shared.settings import CommonSettings
 from worker.model.allow_list import AllowList
 
@@ -32,7 +33,7 @@ class WorkerSettings(CommonSettings):
     """Port of the worker's metrics endpoint; every worker on one machine needs its own."""
 
     worker_models: str = Field(default="", pattern=rf"^$|^{_NAME}(,{_NAME})*$")
-    """Names of the models that this worker serves alone, separated by commas; empty: all others."""
+    """Names of the models that this worker serves alone, at most 1,000, separated by commas; empty: all others."""
 
     worker_memory_budget_bytes: int = Field(default=2_000_000_000, gt=0)
     """Approximate memory for models in a pool child; the least recently used goes. No artifact may unpack to more."""
@@ -63,6 +64,13 @@ class WorkerSettings(CommonSettings):
 
     prometheus_multiproc_dir: Path
     """Directory of the pool children's counts; `python -m worker` sets it if it isn't set, and empties it at start."""
+
+    @field_validator("worker_models")
+    @classmethod
+    def _within_heartbeat(cls, value: str) -> str:
+        if len(_parts(value)) > PINNED_MAX:
+            raise ValueError(f"a worker is pinned to at most {PINNED_MAX} models")
+        return value
 
     @property
     def pinned_models(self) -> list[str]:

@@ -130,7 +130,12 @@ class Chunk(NamedTuple):
         if call.ended:
             return
         part = Answer(result, call.accepted_at, reply.started_at, reply.compute_seconds)
-        answer = part if self.n_rows == len(call.rows) else self._joined(part)
+        try:
+            answer = part if self.n_rows == len(call.rows) else self._joined(part)
+        except Exception as error:
+            # No worker has written such a result. It ends this call, and neither the reply nor those behind it.
+            call.end(error)
+            return
         if answer is not None:
             call.end(answer)
 

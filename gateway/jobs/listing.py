@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from gateway.broker.redis_client import COMMAND_SECONDS, bounded
 from gateway.errors import BrokerUnavailable, RecordDamaged
 from gateway.fairness.turns import OwnerTurns
-from gateway.jobs.record import Job, seconds_of
+from gateway.jobs.record import Job, attempt_of, seconds_of
 from gateway.settings import GatewaySettings
 from shared.observability.log_limit import LogLimit
 from shared.queue import keys
@@ -130,7 +130,7 @@ def _job(job_id: str, fields: list[bytes | None]) -> Job:
         model=(model or b"").decode(),
         version=(version or b"").decode(),
         single=False,
-        attempt=int(attempt or 0),
+        attempt=attempt_of(attempt or b"0"),
         accepted_at=seconds_of(accepted_at or b"0"),
         started_at=_seconds(started_at),
         ended_at=_seconds(ended_at),

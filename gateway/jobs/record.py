@@ -12,6 +12,9 @@ from shared.queue.contract import OUTCOMES, JobStatus
 SECONDS_MAX = 1e11
 """Bound of the times that a record can hold: later ones have no date."""
 
+ATTEMPTS_MAX = 2**53
+"""Bound of the attempts that a record can hold: a greater number is no number of JSON."""
+
 FIELDS = (
     b"owner",
     b"status",
@@ -106,6 +109,18 @@ def seconds_of(value: bytes) -> float:
     return seconds
 
 
+def attempt_of(value: bytes) -> int:
+    """Return the number of the attempts of a job.
+
+    Raises:
+        ValueError: if it is none that a script has written.
+    """
+    attempt = int(value)
+    if not 0 <= attempt <= ATTEMPTS_MAX:
+        raise ValueError("no number of attempts")
+    return attempt
+
+
 def _job(job_id: str, record: Record) -> Job:
     def seconds(name: bytes) -> float | None:
         return seconds_of(record[name]) if name in record else None
@@ -119,7 +134,7 @@ def _job(job_id: str, record: Record) -> Job:
         model=record[b"model"].decode(),
         version=record[b"version"].decode(),
         single=record[b"single"] == b"1",
-        attempt=int(record[b"attempt"]),
+        attempt=attempt_of(record[b"attempt"]),
         accepted_at=seconds_of(record[b"accepted_at"]),
         started_at=seconds(b"started_at"),
         ended_at=seconds(b"ended_at"),

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from gateway.errors import BrokerUnavailable
@@ -14,6 +14,9 @@ POLL_SECONDS = 0.5
 
 POLLS_PER_SECOND_MAX = 500
 """Limit of those reads for all callers together: ten thousand callers must leave the gateway time for others."""
+
+WAKE_UP_BYTES_MAX = 100_000
+"""Size of a wake-up above which it is ignored: 2,700 jobs, many more than end together. Their callers also poll."""
 
 WOKEN_TOGETHER = 20
 """Callers that are woken before the event loop turns to other work: an answer takes a good part of a millisecond."""
@@ -72,10 +75,12 @@ class JobWaiters:
             for event in events:
                 event.set()
 
-    async def wake(self, job_ids: Iterable[str]) -> None:
-        """Let the callers that wait for these jobs read their outcomes."""
+    async def wake(self, message: bytes) -> None:
+        """Let the callers that wait for jobs read their outcomes; `message` has the jobs' ids, with spaces between."""
         woken = 0
-        for job_id in job_ids:
+        if len(message) > WAKE_UP_BYTES_MAX:
+            return
+        for job_id in message.decode(errors="replace").split():
             # A read that is under way may return the record without its outcome.
             self._reading.pop(job_id, None)
             for event in list(self.waiting.get(job_id, ())):

@@ -100,9 +100,8 @@ def headers_of(call: Any) -> dict[bytes, bytes]:
 
     Values of one name are joined: of two API keys, a proxy in front may have used the other one, and so none is valid.
     """
-    headers: dict[bytes, bytes] = {}
+    values: dict[bytes, list[bytes]] = {}
     for key, value in call.invocation_metadata() or ():
         if isinstance(value, str):
-            name, content = key.encode(), value.encode("latin-1", "replace")
-            headers[name] = headers[name] + b", " + content if name in headers else content
-    return headers
+            values.setdefault(key.encode(), []).append(value.encode("latin-1", "replace"))
+    return {name: b", ".join(each) for name, each in values.items()}

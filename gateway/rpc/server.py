@@ -222,7 +222,15 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._server = server
 
     def service(self, handler_call_details: Any) -> Any:
-        """Return what answers a call; None if there is no such method."""
+        """Return what answers a call; None if there is no such method.
+
+        Nothing answers a call whose metadata is too large: gRPC has ended it, but hands it over all the same.
+        """
+        bytes_left = METADATA_BYTES
+        for key, value in handler_call_details.invocation_metadata or ():
+            bytes_left -= len(key) + len(value)
+            if bytes_left < 0:
+                return None
         return self._server.handler_of(handler_call_details.method)
 
 

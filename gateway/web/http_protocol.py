@@ -151,7 +151,8 @@ class HttpProtocol(HttpToolsProtocol):
             raise too_many_headers()
         name = name.lower()
         if name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
+            # A client of HTTP/1.0 would take 100 for the answer (RFC 9110, section 10.1.1).
+            self.expect_100_continue = self.parser.get_http_version() != "1.0"
         self.headers.append((name, value))
 
     def on_chunk_header(self) -> None:

@@ -20,6 +20,9 @@ STALLED = "stalled"
 HEARTBEAT_MAX_BYTES = 1_000_000
 """Size above which a heartbeat is damaged."""
 
+PINNED_MAX = 1_000
+"""Models to which a worker may be pinned: gateways look at two queues of each, twice a second."""
+
 Slots = Annotated[int, Field(ge=0, le=256)]
 """A number of pool children of one worker; `WORKER_CONCURRENCY` is no larger."""
 
@@ -31,7 +34,7 @@ class Heartbeat(BaseModel):
 
     at: Time
     slots: Slots
-    pinned: list[Identifier] = []
+    pinned: Annotated[list[Identifier], Field(max_length=PINNED_MAX)] = []
     """The models that the worker is pinned to, which have queues of their own; empty: it serves all other models."""
     busy: Slots = 0
     """Slots with a batch that is within its time limit."""

@@ -1,6 +1,7 @@
 """Over gRPC, a caller who sends what no client would send harms nobody else."""
 
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 import pytest
@@ -30,6 +31,20 @@ def test_text_that_is_not_utf8_harms_nobody_and_is_not_logged(
     assert grpc.ask(ROW)[0]["outputs"]["predict"] == ["setosa"]
     assert "secret" not in grpc.process.log()
     assert "Traceback" not in grpc.process.log()
+
+
+def test_metadata_that_unpacks_to_megabytes_holds_up_nobody(
+    new_stack: NewStack, iris_models: Path, new_grpc: NewGrpc
+) -> None:
+    grpc = new_grpc(new_stack(iris_models).start())
+
+    with Http2Connection(grpc.address) as connection:
+        for _ in range(5):
+            connection.call(LIVE, None, repeated=(b"x", 3_000 * b"y"))
+        began_at = monotonic()
+        assert grpc.ask(ROW)[0]["outputs"]["predict"] == ["setosa"]
+
+    assert monotonic() - began_at < 20
 
 
 @pytest.mark.parametrize("path", [LIVE, INFER.encode()])

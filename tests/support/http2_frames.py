@@ -10,6 +10,8 @@ DATA, HEADERS, SETTINGS = 0, 1, 4
 END_STREAM, END_HEADERS, ACK = 1, 4, 1
 INITIAL_WINDOW_SIZE = 4
 FRAME_BYTES_MAX = 16_384
+NEWEST_IN_TABLE = b"\xbe"
+"""Reference to the header that was added to the table last (RFC 7541, 6.1)."""
 
 Header = tuple[bytes, bytes]
 
@@ -33,8 +35,13 @@ class Http2Connection:
     ) -> None:
         self._socket.close()
 
-    def call(self, path: bytes, message: bytes | None, headers: Sequence[Header] = ()) -> None:
-        """Begin a call; without a message, of at most 60,000 bytes, it is left open."""
+    def call(
+        self, path: bytes, message: bytes | None, headers: Sequence[Header] = (), repeated: Header | None = None
+    ) -> None:
+        """Begin a call; without a message, of at most 60,000 bytes, it is left open.
+
+        A header that is `repeated` comes ten thousand times, each in one byte that refers to the first.
+        """
         all_headers = [
             (b":method", b"POST"),
             (b":scheme", b"http"),
@@ -45,6 +52,8 @@ class Http2Connection:
             *headers,
         ]
         block = b"".join(b"\0" + _text(name) + _text(value) for name, value in all_headers)
+        if repeated is not None:
+            block += b"\x40" + _text(repeated[0]) + _text(repeated[1]) + 9_999 * NEWEST_IN_TABLE
         self._socket.sendall(_frame(HEADERS, END_HEADERS, self._next, block))
         if message is not None:
             content = b"\0" + struct.pack(">I", len(message)) + message

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from shared.queue.heartbeat import PINNED_MAX
 from shared.settings import load_settings
 from worker.model.allow_list import AllowList
 from worker.settings import WorkerSettings
@@ -34,12 +35,13 @@ def test_lists_are_separated_by_commas() -> None:
         {"worker_models": "iris, wine"},
         {"worker_models": "../iris"},
         {"worker_models": ","},
+        {"worker_models": ",".join(["iris"] * (PINNED_MAX + 1))},
         {"trusted_modules": "*"},
         {"trusted_modules": "os."},
         {"skops_trusted_types": "a b"},
         {"worker_memory_budget_bytes": 0},
     ],
-    ids=str,
+    ids=lambda wrong: str(wrong)[:50],
 )
 def test_what_is_no_list_of_names_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

@@ -161,6 +161,27 @@ def test_a_failing_row_fails_its_request_once_and_is_numbered_within_it() -> Non
     run(scenario())
 
 
+@pytest.mark.parametrize("result", [{}, {"predictions": None}, {"error": {}}, {"error": "no"}], ids=str)
+def test_a_result_that_no_worker_has_written_ends_its_request_alone(result: dict[str, Any]) -> None:
+    async def scenario() -> None:
+        lane = Lane(slots=1, batch_rows_max=4)
+        spoilt, neighbour = lane.ask(*VALUES[:5]), lane.ask(*VALUES[5:])
+        await turns()
+        for at in range(2):
+            reply(lane, at, started_at=5.0, compute_seconds=0.25)
+            await turns()
+        first, *others = lane.batches[2]
+        assert first == VALUES[4]
+        results = [result, {"predictions": others, "probabilities": [[value] for value in others]}]
+        answer = BatchReply(batch=lane.last.batch, started_at=6.0, compute_seconds=0.25, results=results)
+        lane.batch_client._deliver(answer.to_json().encode())
+        await turns()
+        assert predictions(neighbour) == VALUES[5:]
+        assert spoilt.exception() is not None
+
+    run(scenario())
+
+
 def test_past_its_deadline_the_rest_is_dropped() -> None:
     async def scenario() -> None:
         lane = Lane(slots=1, batch_rows_max=4)

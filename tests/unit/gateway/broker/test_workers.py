@@ -11,7 +11,7 @@ from fakeredis import FakeServer
 from gateway.broker.workers import FORGET_SECONDS, Workers
 from shared.queue import keys
 from shared.queue.broker_clock import BrokerClock
-from shared.queue.heartbeat import LIVE_SECONDS
+from shared.queue.heartbeat import LIVE_SECONDS, PINNED_MAX
 from tests.support.coroutines import run
 from tests.unit.gateway.fakes import connected
 
@@ -81,12 +81,13 @@ def test_a_heartbeat_counts_while_it_is_fresh(broker: FakeServer, age_seconds: f
         *("", "text", "null", "[]", "{}", heartbeat(slots="many"), heartbeat(slots=1.5)),
         *(heartbeat(slots=-5), heartbeat(slots=10**9), heartbeat(slots=10**400), heartbeat(busy=-9)),
         *(heartbeat(overdue=10**400), heartbeat(pinned=["a b"]), heartbeat(age_seconds=float("nan"))),
+        heartbeat(pinned=[f"m{at}" for at in range(PINNED_MAX + 1)]),
         heartbeat(more="x" * 1_000_000),
     ],
     ids=[
         *("nothing", "text", "null", "list", "empty", "a number in words", "half a slot"),
         *("slots below 0", "slots beyond a worker's", "digits", "busy below 0"),
-        *("digits of overdue", "pinned to no name", "no time", "large"),
+        *("digits of overdue", "pinned to no name", "no time", "pinned to many", "large"),
     ],
 )
 def test_garbage_is_ignored_named_and_deleted(

@@ -98,7 +98,14 @@ def test_without_redis_there_is_no_list(broker: FakeServer) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("status", "sleeping"), ("model", b"\xff"), ("attempt", "x"), ("started_at", "nan"), ("accepted_at", "1e20")],
+    [
+        ("status", "sleeping"),
+        ("model", b"\xff"),
+        ("attempt", "x"),
+        ("attempt", "9" * 20),
+        ("started_at", "nan"),
+        ("accepted_at", "1e20"),
+    ],
 )
 def test_a_damaged_record_is_left_out_of_the_list(
     broker: FakeServer, caplog: pytest.LogCaptureFixture, name: str, value: str | bytes

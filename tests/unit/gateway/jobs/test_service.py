@@ -439,6 +439,27 @@ def test_at_the_stop_all_who_wait_get_the_present_state(broker: FakeServer, monk
     run(scenario())
 
 
+def test_a_wake_up_of_megabytes_is_not_read(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiters, "POLL_SECONDS", 1000.0)
+
+    async def scenario() -> None:
+        async with desk(broker) as at:
+            job_id, _ = await at.submit()
+            caller = asyncio.create_task(at.reader.waiters.wait(job_id, 1000))
+            await until("it waits", lambda: len(at.reader.waiters.waiting.get(job_id, ())) == 1)
+            await turns(50)
+            await at.finish(job_id)
+            await at.reader.waiters.wake(job_id.encode() + b" x" * 1_000_000)
+            await turns(50)
+            assert not caller.done()
+            await at.reader.waiters.wake(job_id.encode())
+            job = await caller
+            assert job is not None
+            assert job.status is JobStatus.SUCCEEDED
+
+    run(scenario())
+
+
 def test_all_who_wait_are_woken_by_the_end(broker: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiters, "POLL_SECONDS", 1000.0)
 
@@ -447,11 +468,11 @@ def test_all_who_wait_are_woken_by_the_end(broker: FakeServer, monkeypatch: pyte
             job_id, _ = await at.submit()
             callers = [asyncio.create_task(at.reader.waiters.wait(job_id, 1000)) for _ in range(3)]
             await until("all wait", lambda: len(at.reader.waiters.waiting.get(job_id, ())) == 3)
-            await at.reader.waiters.wake(["another", job_id])  # too early: they look, and wait on
+            await at.reader.waiters.wake(f"another {job_id}".encode())  # too early: they look, and wait on
             await turns(50)
             await at.finish(job_id)
             assert not any(caller.done() for caller in callers)
-            await at.reader.waiters.wake([job_id])
+            await at.reader.waiters.wake(job_id.encode())
             jobs = await asyncio.gather(*callers)
             assert [job.status for job in jobs if job] == [JobStatus.SUCCEEDED] * 3
             assert at.reader.waiters.waiting == {}
@@ -472,11 +493,11 @@ def test_a_wake_up_that_came_too_early_costs_one_look(broker: FakeServer, monkey
             monkeypatch.setattr(at.reader.waiters, "_read", counted)
             caller = asyncio.create_task(at.reader.waiters.wait(job_id, 1000))
             await until("it waits", lambda: len(looks) == 1)
-            await at.reader.waiters.wake([job_id])
+            await at.reader.waiters.wake(job_id.encode())
             await turns(100)
             assert len(looks) == 2
             await at.finish(job_id)
-            await at.reader.waiters.wake([job_id])
+            await at.reader.waiters.wake(job_id.encode())
             await caller
 
     run(scenario())
@@ -504,7 +525,7 @@ def test_a_crowd_that_waits_for_one_job_reads_its_record_once(
             await turns(50)
             assert looks == 1
             await at.finish(job_id)
-            await at.reader.waiters.wake([job_id])
+            await at.reader.waiters.wake(job_id.encode())
             jobs = await asyncio.gather(*callers)
             assert {job.status for job in jobs if job} == {JobStatus.SUCCEEDED}
             assert looks <= 1 + 10
@@ -525,7 +546,7 @@ def test_the_more_wait_the_less_often_each_is_looked_up(broker: FakeServer, monk
             await at.finish(job_id)
             await asyncio.sleep(0.05)
             assert not caller.done(), "it is looked up after 100 s"
-            await at.reader.waiters.wake([job_id])
+            await at.reader.waiters.wake(job_id.encode())
             await caller
 
     run(scenario())

@@ -11,7 +11,7 @@ from gateway.problems import Problem
 from gateway.rpc import places
 from gateway.rpc.places import CallPlaces
 from gateway.rpc.request import headers_of
-from tests.support.coroutines import run
+from tests.support.coroutines import run, turns
 
 pytestmark = pytest.mark.unit
 
@@ -102,6 +102,30 @@ def test_a_call_without_a_message_is_borne_as_long_as_there_is_room(
         for _ in range(others):
             stack.enter_context(open_places.of("a"))
         run(scenario())
+
+
+def test_calls_without_a_message_keep_out_no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "PROBES_MAX", 4)
+    monkeypatch.setattr(places, "PROBE_SECONDS", 60.0)
+    some_places = CallPlaces(4, 60.0, lambda _: None)
+
+    async def probe(call: Call) -> Any:
+        with some_places.of(None):
+            return await some_places.message_of(call, None)
+
+    async def scenario() -> None:
+        silent = [asyncio.create_task(probe(Call())) for _ in range(6)]
+        await turns(20)
+        assert [each.done() for each in silent] == [True, True, False, False, False, False]
+        assert all(isinstance(each.exception(), Problem) for each in silent[:2])
+        assert [await probe(Call(b"x")) for _ in range(3)] == [b"x"] * 3
+        await turns(20)
+        assert sum(each.done() for each in silent) == 3
+        for each in silent:
+            each.cancel()
+        await asyncio.wait(silent)
+
+    run(scenario())
 
 
 def test_of_two_keys_none_is_valid() -> None:

@@ -419,6 +419,18 @@ def test_who_waits_to_be_asked_for_a_body_need_not_send_it(reads: bool, kept: bo
     run(scenario())
 
 
+def test_a_client_of_http_1_0_is_not_told_to_continue() -> None:
+    async def scenario() -> None:
+        with connected(App()) as connection:
+            await connection.receive(HEAD.replace(b"1.1", b"1.0") + b"Expect: 100-continue\r\n" + LENGTH_5)
+            await connection.receive(b"12345")
+            await connection.answer()
+            assert not any(b"100 Continue" in each for each in connection.transport.writes)
+            assert any(b" 200 OK" in each for each in connection.transport.writes)
+
+    run(scenario())
+
+
 def test_a_connection_whose_body_was_discarded_is_idle_like_any_other() -> None:
     async def scenario() -> None:
         with connected(App(reads=False)) as connection:

@@ -105,7 +105,8 @@ class TwoMachines(Calls):
         self.prometheus = self.gateways.program("prometheus", prometheus)
         workers = _lines(PAGE, "Plain processes", 2)
         self.workers = [
-            self.workers_site.program(f"worker{number}", line, **AN_HOUR_AHEAD) for number, line in enumerate(workers, 1)
+            self.workers_site.program(f"worker{number}", line, **AN_HOUR_AHEAD)
+            for number, line in enumerate(workers, 1)
         ]
 
     def prepare(self) -> None:

@@ -30,8 +30,8 @@ class Machine:
         self.address = address
         self._holder = subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         self._namespace = Path(f"/proc/{self._holder.pid}/ns/net")
-        here = os.readlink("/proc/self/ns/net")
-        wait_for("a namespace", lambda: self._holder.poll() is not None or os.readlink(self._namespace) != here)
+        here = Path("/proc/self/ns/net").readlink()
+        wait_for("a namespace", lambda: self._holder.poll() is not None or self._namespace.readlink() != here)
         require(self._holder.poll() is None, "this system allows no network namespaces")
         self.run("ip", "link", "set", "lo", "up")
 
@@ -68,7 +68,10 @@ class Machine:
     @contextmanager
     def entered(self) -> Iterator[None]:
         """Let sockets that this thread makes be those of this machine."""
-        with Path(f"/proc/self/task/{threading.get_native_id()}/ns/net").open() as back, self._namespace.open() as there:
+        with (
+            Path(f"/proc/self/task/{threading.get_native_id()}/ns/net").open() as back,
+            self._namespace.open() as there,
+        ):
             _enter(there.fileno())
             try:
                 yield
@@ -95,5 +98,6 @@ class FromMachine(httpx.HTTPTransport):
 
 
 def _enter(namespace: int) -> None:
-    if _libc.setns(namespace, os.O_RDONLY):
+    any_kind = 0
+    if _libc.setns(namespace, any_kind):
         raise OSError(ctypes.get_errno(), "setns")

@@ -1,6 +1,7 @@
 """docs/two-machines.md, followed in two network namespaces that share nothing but a cable."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 import redis
+import yaml
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -46,20 +48,20 @@ AN_HOUR_AHEAD = {"PYTHONPATH": str(REPOSITORY / "tests/support/shifted_clock"), 
 class Site:
     """A machine with a clone, in which the page's commands are run."""
 
-    def __init__(self, machine: Machine, home: Path, models: Path) -> None:
-        """Make a clone: its packages are links, and its model store is a copy."""
+    def __init__(self, machine: Machine, home: Path) -> None:
+        """Make a clone, whose packages are links, and an empty model store."""
         self.machine = machine
         self.home, self.clone = home, home / "headrace"
-        self._store = home / "models"
+        self.store = home / "models"
         self.clone.mkdir(parents=True)
         for name in PACKAGES:
             (self.clone / name).symlink_to(REPOSITORY / name)
         for name in ("deploy/two-machines", "monitoring/prometheus"):
             shutil.copytree(REPOSITORY / name, self.clone / name)
         (self.clone / ".venv").symlink_to(sys.prefix)
-        shutil.copytree(models, self._store)
+        self.store.mkdir()
         for each in (self.clone / "deploy/two-machines").glob("*.env"):
-            each.write_text(each.read_text().replace(STORE, str(self._store)))
+            each.write_text(each.read_text().replace(STORE, str(self.store)))
         server = find_server()
         conf = self.clone / "deploy/two-machines/redis.conf"
         conf.write_text(known_to(server, conf.read_text()))
@@ -70,7 +72,7 @@ class Site:
     def sh(self, script: str) -> str:
         """Return the output of a block of the page, run in the clone."""
         ran = subprocess.run(
-            self.machine.command("sh", "-ec", script.replace(STORE, str(self._store))),
+            self.machine.command("sh", "-ec", script.replace(STORE, str(self.store))),
             cwd=self.clone,
             env=self.environment,
             capture_output=True,
@@ -95,8 +97,8 @@ class TwoMachines(Calls):
     def __init__(self, folder: Path, models: Path) -> None:
         self.near, self.far = Machine("10.0.0.1"), Machine("10.0.0.2")
         self.near.connect(self.far)
-        self.gateways = Site(self.near, folder / "near", models)
-        self.workers_site = Site(self.far, folder / "far", models)
+        self.gateways, self.workers_site = Site(self.near, folder / "near"), Site(self.far, folder / "far")
+        shutil.copytree(models, self.gateways.store, dirs_exist_ok=True)
         transport = FromMachine(self.near)
         self.http = httpx.Client(base_url="http://127.0.0.1:8000", transport=transport, timeout=60, trust_env=False)
         *_, redis, gateway, prometheus = _lines(PAGE, "Plain processes", 1)
@@ -116,6 +118,8 @@ class TwoMachines(Calls):
         _stand_in(self.gateways.home / "bin/ssh", f'shift; cd {self.workers_site.home}; exec sh -c "$*"')
         _stand_in(self.gateways.home / "bin/scp", f'exec cp "$1" {self.workers_site.home}/"${{2#*:}}"')
         self.gateways.sh(handing_over)
+        [copying] = code("sh", PAGE, "The model store")
+        self.gateways.sh(re.sub(rf"(?<=-C ){STORE}(?= -x)", str(self.workers_site.store), copying))
         self.gateways.sh(code("sh", PAGE, "Plain processes")[0])
 
     def start(self) -> "TwoMachines":
@@ -156,6 +160,10 @@ def _lines(page: str, chapter: str, block: int) -> list[str]:
     return code("sh", page, chapter)[block].splitlines()
 
 
+def _files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def _stand_in(path: Path, script: str) -> None:
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
@@ -187,6 +195,11 @@ def test_the_checks_of_the_page_succeed(two: TwoMachines) -> None:
 def test_prometheus_finds_workers_and_gateways_by_files(two: TwoMachines) -> None:
     expected = dict.fromkeys(["127.0.0.1:8000", "10.0.0.2:9101", "10.0.0.2:9102", "127.0.0.1:9090"], 1.0)
     wait_for("all targets", lambda: two.up() == expected)
+
+
+def test_the_store_was_copied_whole(two: TwoMachines) -> None:
+    near, far = (_files(each.store) for each in (two.gateways, two.workers_site))
+    assert near == far and any("aliases" in name for name in near)
 
 
 def test_redis_answers_over_tls_alone(two: TwoMachines) -> None:
@@ -235,3 +248,15 @@ def test_jobs_of_a_killed_worker_run_again(two: TwoMachines) -> None:
     wait_for("Prometheus misses it", lambda: two.up()["10.0.0.2:9101"] == 0)
     two.workers[0].start()
     two.wait_for_slots(2)
+
+
+def test_redis_is_that_of_compose() -> None:
+    """Options and users are the same, but for files, addresses, and the way to write a password."""
+    lines = [
+        line for line in (REPOSITORY / "deploy/two-machines/redis.conf").read_text().splitlines() if line[:1].isalpha()
+    ]
+    text = re.sub(r"\$\{(\w+):-\w+\}", r"\1", (REPOSITORY / "docker-compose.yml").read_text())
+    command = yaml.safe_load(text)["services"]["redis"]["command"]
+    options = " ".join(each or '""' for each in command).removeprefix("--").split(" --")
+    here = ("bind", "port", "tls-", "dir")
+    assert sorted(line for line in lines if not line.startswith(here)) == sorted(options)

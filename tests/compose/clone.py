@@ -16,7 +16,7 @@ SECURITY = (REPOSITORY / "SECURITY.md").read_text("utf-8")
 
 NEEDED = (
     *("docker-compose.yml", "docker-compose.tls.yml", "Dockerfile.gateway", "Dockerfile.worker", ".dockerignore"),
-    *("gateway", "headrace", "monitoring", "requirements", "shared", "training", "worker"),
+    *("deploy", "gateway", "headrace", "monitoring", "requirements", "shared", "training", "worker"),
 )
 
 

@@ -177,7 +177,7 @@ def test_a_callers_prefix_does_not_count(proxied: Proxied) -> None:
 
 
 def test_what_is_not_for_callers_stays_inside(proxied: Proxied) -> None:
-    assert proxied.http.get("/metrics").status_code == 404
+    assert {proxied.http.get(path).status_code for path in ("/metrics", "/scaling", "/%6Detrics")} == {404}
     assert proxied.http.get(httpx.URL(proxied.nginx.url).join("/predict")).status_code == 404
     assert proxied.http.get("/readyz").status_code == 200
 

@@ -94,11 +94,13 @@ class Site:
 class TwoMachines(Calls):
     """Both machines with their programs."""
 
-    def __init__(self, folder: Path, models: Path) -> None:
+    def __init__(self, folder: Path, *models: Path) -> None:
         self.near, self.far = Machine("10.0.0.1"), Machine("10.0.0.2")
         self.near.connect(self.far)
         self.gateways, self.workers_site = Site(self.near, folder / "near"), Site(self.far, folder / "far")
-        shutil.copytree(models, self.gateways.store, dirs_exist_ok=True)
+        # The example is trained unless it is there; the puppet is a model of one's own.
+        for each in models:
+            shutil.copytree(each, self.gateways.store, dirs_exist_ok=True)
         transport = FromMachine(self.near)
         self.http = httpx.Client(base_url="http://127.0.0.1:8000", transport=transport, timeout=60, trust_env=False)
         *_, redis, gateway, prometheus = _lines(PAGE, "Plain processes", 1)
@@ -118,7 +120,8 @@ class TwoMachines(Calls):
         _stand_in(self.gateways.home / "bin/ssh", f'shift; cd {self.workers_site.home}; exec sh -c "$*"')
         _stand_in(self.gateways.home / "bin/scp", f'exec cp "$1" {self.workers_site.home}/"${{2#*:}}"')
         self.gateways.sh(handing_over)
-        [copying] = code("sh", PAGE, "The model store")
+        training, copying = code("sh", PAGE, "The model store")
+        self.gateways.sh(training)
         self.gateways.sh(re.sub(rf"(?<=-C ){STORE}(?= -x)", str(self.workers_site.store), copying))
         self.gateways.sh(code("sh", PAGE, "Plain processes")[0])
 
@@ -170,10 +173,10 @@ def _stand_in(path: Path, script: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory, puppet_models: Path) -> Iterator[TwoMachines]:
+def two(tmp_path_factory: pytest.TempPathFactory, puppet_models: Path, iris_models: Path) -> Iterator[TwoMachines]:
     for program in ("openssl", "curl", "prometheus"):
         require(shutil.which(program) is not None, f"{program} is not installed")
-    two = TwoMachines(tmp_path_factory.mktemp("two"), puppet_models)
+    two = TwoMachines(tmp_path_factory.mktemp("two"), puppet_models, iris_models)
     try:
         yield two.start()
     except BaseException:
@@ -220,6 +223,7 @@ def test_no_job_is_lost_while_the_cable_is_cut(two: TwoMachines) -> None:
         assert time.monotonic() - began < 3
         wait_for("the workers are missed", lambda: two.http.get("/health").json()["workers"]["slots"] == 0)
         assert two.predict(ROW).json()["type"] == "urn:headrace:problem:no_worker"
+        assert two.status("/readyz") == 503
         jobs.append(two.submit(ROW))
     finally:
         two.far.plug()
@@ -240,10 +244,9 @@ def test_jobs_of_a_killed_worker_run_again(two: TwoMachines) -> None:
     two.workers[0].kill()
 
     assert two.predict(ROW).json()["prediction"] == "high"
-    assert sorted((each["status"], each["attempt"]) for each in map(two.outcome, jobs)) == [
-        ("succeeded", 1),
-        ("succeeded", 2),
-    ]
+    ended = [two.outcome(each) for each in jobs]
+    assert {each["status"] for each in ended} == {"succeeded"}
+    assert max(each["attempt"] for each in ended) == 2
     two.assert_conserved()
     wait_for("Prometheus misses it", lambda: two.up()["10.0.0.2:9101"] == 0)
     two.workers[0].start()

@@ -12,7 +12,6 @@ from pathlib import Path
 import httpx
 import pytest
 import redis
-import yaml
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -251,15 +250,3 @@ def test_jobs_of_a_killed_worker_run_again(two: TwoMachines) -> None:
     wait_for("Prometheus misses it", lambda: two.up()["10.0.0.2:9101"] == 0)
     two.workers[0].start()
     two.wait_for_slots(2)
-
-
-def test_redis_is_that_of_compose() -> None:
-    """Options and users are the same, but for files, addresses, and the way to write a password."""
-    lines = [
-        line for line in (REPOSITORY / "deploy/two-machines/redis.conf").read_text().splitlines() if line[:1].isalpha()
-    ]
-    text = re.sub(r"\$\{(\w+):-\w+\}", r"\1", (REPOSITORY / "docker-compose.yml").read_text())
-    command = yaml.safe_load(text)["services"]["redis"]["command"]
-    options = " ".join(each or '""' for each in command).removeprefix("--").split(" --")
-    here = ("bind", "port", "tls-", "dir")
-    assert sorted(line for line in lines if not line.startswith(here)) == sorted(options)

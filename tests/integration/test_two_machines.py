@@ -18,6 +18,7 @@ from redis.retry import Retry
 from scripts.broker import find_server
 from tests.compose.clone import code
 from tests.support.calls import Calls
+from tests.support.dns import Zone, serving
 from tests.support.machines import FromMachine, Machine
 from tests.support.processes import PATIENCE_SECONDS, REPOSITORY, Process, wait_for
 from tests.support.puppet import Act
@@ -27,6 +28,9 @@ from tests.support.requirements import require
 PAGE = (REPOSITORY / "docs/two-machines.md").read_text("utf-8")
 STORE = "/srv/headrace/models"
 PACKAGES = ("gateway", "headrace", "shared", "tests", "training", "worker")
+WORKERS_ZONE = "\n".join(line for line in code("", PAGE, "Prometheus")[0].splitlines() if "worker" in line)
+"""Records of the page; its second gateway is not there."""
+
 ROW = {"value": 1.0, "act": Act.ANSWER}
 
 SETTINGS = {
@@ -106,11 +110,19 @@ class TwoMachines(Calls):
         self.redis = self.gateways.program("redis", redis)
         self.gateway = self.gateways.program("gateway", gateway)
         self.prometheus = self.gateways.program("prometheus", prometheus)
+        self._give_name_server(self.prometheus, folder / "resolv.conf")
         workers = _lines(PAGE, "Plain processes", 2)
         self.workers = [
             self.workers_site.program(f"worker{number}", line, **AN_HOUR_AHEAD)
             for number, line in enumerate(workers, 1)
         ]
+
+    def _give_name_server(self, program: Process, file: Path) -> None:
+        """Let a program ask loopback for names. It gets a mount of its own, for the file that all programs read."""
+        file.write_text("nameserver 127.0.0.1\n")
+        mount = f"mount --bind {file} /etc/resolv.conf && "
+        *enter, shell, option, words = program.command
+        program.command = [*enter, "unshare", "--mount", shell, option, mount + words]
 
     def prepare(self) -> None:
         """Run what the page has before the first program."""
@@ -177,7 +189,8 @@ def two(tmp_path_factory: pytest.TempPathFactory, puppet_models: Path, iris_mode
         require(shutil.which(program) is not None, f"{program} is not installed")
     two = TwoMachines(tmp_path_factory.mktemp("two"), puppet_models, iris_models)
     try:
-        yield two.start()
+        with serving(Zone(WORKERS_ZONE), two.near):
+            yield two.start()
     except BaseException:
         print(two.logs())
         raise
@@ -194,8 +207,10 @@ def test_the_checks_of_the_page_succeed(two: TwoMachines) -> None:
     assert '"slots":2' in two.gateways.sh(code("sh", PAGE, "Does it work?")[0])
 
 
-def test_prometheus_finds_workers_and_gateways_by_files(two: TwoMachines) -> None:
-    expected = dict.fromkeys(["127.0.0.1:8000", "10.0.0.2:9101", "10.0.0.2:9102", "127.0.0.1:9090"], 1.0)
+def test_prometheus_finds_workers_and_gateways_by_files_and_dns(two: TwoMachines) -> None:
+    by_files = ["127.0.0.1:8000", "10.0.0.2:9101", "10.0.0.2:9102"]
+    by_dns = ["worker-1.headrace.internal:9101", "worker-1.headrace.internal:9102"]
+    expected = dict.fromkeys([*by_files, *by_dns, "127.0.0.1:9090"], 1.0)
     wait_for("all targets", lambda: two.up() == expected)
 
 

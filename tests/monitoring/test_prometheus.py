@@ -56,7 +56,7 @@ def test_targets_on_other_machines_are_found_by_files(name: str, tmp_path: Path)
         copy.write_text(each.read_text())
     (tmp_path / "targets/grpc.yml").write_text("- targets: [127.0.0.1:9201]")
     (tmp_path / "targets/celery-exporter.yml").write_text("- targets: [127.0.0.1:9808]")
-    command = [promtool(), "check", "config", "--lint=all", "--lint-fatal", tmp_path / name]
+    command = [promtool(), "check", "config", "--lint=all", "--lint-fatal", str(tmp_path / name)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (0, ""), result.stdout + result.stderr
     # Each pattern has found its file.

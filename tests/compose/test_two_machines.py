@@ -40,7 +40,7 @@ def stacks(
     models = folder / "models"
     models.mkdir(mode=0o755)
     metrics_port = free_port()
-    common = {"MODELS": str(models), "REDIS_PORT": str(free_port())}
+    redis_port = {"REDIS_PORT": str(free_port())}
     of_gateway, of_workers, preparing, starting = code("sh", PAGE, "Docker Compose")
     certificates = code("sh", PAGE, "Certificates and passwords")[0]
 
@@ -53,10 +53,10 @@ def stacks(
     root = f'HOME="{folder}"\nsudo() {{ "$@"; }}\n'
     engine.shell(root + here(certificates), clones[0])
     passwords = settings_of((clones[0] / ".env").read_text())
-    near = ComposeStack(engine, clones[0], **passwords, **settings_of(here(of_gateway)), **common)
+    near = ComposeStack(engine, clones[0], **passwords, **settings_of(here(of_gateway)), **redis_port)
     worker_password = {"WORKER_REDIS_PASSWORD": passwords["WORKER_REDIS_PASSWORD"]}
     ports = {"WORKER_METRICS_PORTS": f"{metrics_port}-{metrics_port + 1}"}
-    far = ComposeStack(engine, clones[1], **worker_password, **settings_of(here(of_workers)), **common, **ports)
+    far = ComposeStack(engine, clones[1], **worker_password, **settings_of(here(of_workers)), **redis_port, **ports)
     (clones[1] / "tls").mkdir()
     shutil.copy(clones[0] / "tls/ca.pem", clones[1] / "tls")
     example = clones[0] / "deploy/two-machines/targets/worker.yml"

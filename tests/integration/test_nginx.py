@@ -131,6 +131,10 @@ class Proxied:
         except httpx.TransportError:
             return False
 
+    def logs(self) -> str:
+        """Return the output of nginx and of the stack."""
+        return f"{self.stack.logs()}\n--- nginx\n{self.nginx.process.log()}"
+
     def close(self) -> None:
         self.http.close()
         for process in (self.nginx.process, self.grpc, self.second):

@@ -191,9 +191,6 @@ def two(tmp_path_factory: pytest.TempPathFactory, puppet_models: Path, iris_mode
     try:
         with serving(Zone(WORKERS_ZONE), two.near):
             yield two.start()
-    except BaseException:
-        print(two.logs())
-        raise
     finally:
         two.close()
 

@@ -25,7 +25,7 @@ NEEDED = (
         "Dockerfile.worker",
         ".dockerignore",
     ),
-    *("gateway", "headrace", "monitoring", "requirements", "shared", "training", "worker"),
+    *("deploy", "gateway", "headrace", "monitoring", "requirements", "shared", "training", "worker"),
 )
 
 

@@ -104,6 +104,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     if report.failed:
         for value in getattr(item, "funcargs", {}).values():
-            if isinstance(value, Stack):
-                report.sections.append(("stack", value.logs()[-20_000:]))
+            if logs := getattr(value, "logs", None):
+                report.sections.append(("stack", logs()[-20_000:]))
     return report

@@ -1,4 +1,4 @@
-"""Prometheus' configuration is valid, finds every replica, and is the same with and without Docker."""
+"""Prometheus' configuration is valid, finds every replica, and is the same with Docker, without, and for machines."""
 
 import re
 import subprocess
@@ -13,7 +13,8 @@ from monitoring.preview.queries import SCRAPE_SECONDS
 from tests.support.promtool import promtool
 
 FOLDER = Path(__file__).parents[2] / "monitoring" / "prometheus"
-CONFIGS = ("prometheus.yml", "prometheus-local.yml")
+CONFIGS = ("prometheus.yml", "prometheus-local.yml", "prometheus-machines.yml")
+TARGETS = FOLDER.parents[1] / "deploy/two-machines/targets"
 
 
 def jobs(name: str) -> dict[str, dict[str, Any]]:
@@ -32,18 +33,45 @@ def test_promtool_accepts_it(name: str) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_both_differ_only_in_their_targets() -> None:
+def test_they_differ_only_in_their_targets() -> None:
     def without_targets(name: str) -> Any:
         config = yaml.safe_load((FOLDER / name).read_text())
         for job in config["scrape_configs"]:
-            job.pop("dns_sd_configs", None)
-            job.pop("static_configs", None)
+            for discovery in ("dns_sd_configs", "file_sd_configs", "static_configs"):
+                job.pop(discovery, None)
         # Alertmanager is a service of Compose.
         config.pop("alerting", None)
         return config
 
-    with_docker, local = (without_targets(name) for name in CONFIGS)
-    assert with_docker == local
+    with_docker, local, machines = (without_targets(name) for name in CONFIGS)
+    assert with_docker == local == machines
+
+
+@pytest.mark.parametrize("name", ["prometheus.yml", "prometheus-machines.yml"])
+def test_targets_on_other_machines_are_found_by_files(name: str, tmp_path: Path) -> None:
+    """The examples are valid, and each is read by the job that it is named after."""
+    for each in [FOLDER / name, *FOLDER.glob("rules/*.yml"), *TARGETS.glob("*.yml")]:
+        copy = tmp_path / {TARGETS: "targets", FOLDER: "."}.get(each.parent, "rules") / each.name
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_text(each.read_text())
+    (tmp_path / "targets/grpc.yml").write_text("- targets: [127.0.0.1:9201]")
+    (tmp_path / "targets/celery-exporter.yml").write_text("- targets: [127.0.0.1:9808]")
+    command = [promtool(), "check", "config", "--lint=all", "--lint-fatal", str(tmp_path / name)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, ""), result.stdout + result.stderr
+    # Each pattern has found its file.
+    assert "does not exist" not in result.stdout
+    for each in TARGETS.glob("*.yml"):
+        [discovery] = jobs(name)[each.stem]["file_sd_configs"]
+        assert discovery["files"] == [f"targets/{each.stem}*.yml"]
+
+
+def test_targets_on_other_machines_are_found_by_dns() -> None:
+    """SRV records have ports, so that a machine may have several workers."""
+    for job in ("gateway", "grpc", "worker"):
+        [discovery] = jobs("prometheus-machines.yml")[job]["dns_sd_configs"]
+        assert discovery["names"] == [f"_{job}._tcp.headrace.internal"]
+        assert discovery.get("type", "SRV") == "SRV"
 
 
 @pytest.mark.parametrize("name", CONFIGS)

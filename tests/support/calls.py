@@ -45,6 +45,10 @@ class Calls:
         view: dict[str, Any] = answer.json()
         return view
 
+    def wait_running(self, job_id: str) -> None:
+        """Wait until a worker runs a job."""
+        wait_for(f"job {job_id} runs", lambda: self.job(job_id)["status"] == "running")
+
     def outcome(self, job_id: str, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
         """Return a job once it has ended."""
         ended = ("succeeded", "failed", "cancelled", "expired")

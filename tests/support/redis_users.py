@@ -15,9 +15,13 @@ def redis_users(server: str) -> list[str]:
     """Return the users' options for a server; each password is the user's name."""
     text = (Path(__file__).parents[2] / "docker-compose.yml").read_text()
     services = yaml.safe_load(re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text))["services"]
+    return [known_to(server, option) for option in services["redis"]["command"] if option.startswith("--user ")]
+
+
+def known_to(server: str, users: str) -> str:
+    """Return definitions of users without the commands that a server is too old to know."""
     output = subprocess.run([server, "--version"], capture_output=True, text=True, check=True).stdout
     version = re.search(r"v=(\d+)\.(\d+)", output)
     assert version is not None, output
     old = (int(version[1]), int(version[2])) < (7, 2)
-    options = [option for option in services["redis"]["command"] if option.startswith("--user ")]
-    return [option.replace(SINCE_7_2, "") if old else option for option in options]
+    return users.replace(SINCE_7_2, "") if old else users

@@ -149,10 +149,6 @@ class Stack(Calls):
         except redis.RedisError:
             return False
 
-    def wait_running(self, job_id: str) -> None:
-        """Wait until a worker runs a job."""
-        wait_for(f"job {job_id} runs", lambda: self.job(job_id)["status"] == "running")
-
     def wait_idle(self) -> None:
         """Wait until no worker holds an entry: that of a call is acknowledged after its answer."""
         wait_for("nothing is in hand", lambda: self.redis.hlen("unacked") == 0)

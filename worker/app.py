@@ -7,7 +7,6 @@ import signal
 import socket
 import sys
 import time
-from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -27,7 +26,7 @@ from shared.queue.celery_app import make_celery
 from shared.queue.contract import COMMON_GROUP, Lane, queue_name
 from shared.settings import load_settings
 from worker.consumer.celery_logging import keep_logging_as_it_is
-from worker.consumer.crashes import LostBatches, Request, count_lost_rows
+from worker.consumer.crashes import LostBatches, Request
 from worker.consumer.dispatch import DispatchStep
 from worker.consumer.heartbeat import HeartbeatStep
 from worker.consumer.pool import PoolMonitor, end_with_parent, keep_failures_small, share_pages
@@ -69,7 +68,7 @@ def create_worker(settings: WorkerSettings) -> Celery:
     queues = consumed_queues(settings.pinned_models)
     child = PoolChild(worker_name(), settings, store, predictors, metrics, queues, board)
     register_tasks(app, lambda: child.runner)
-    lost = LostBatches(settings.redis_url, partial(count_lost_rows, store, metrics), board, worker_name())
+    lost = LostBatches(settings.redis_url, metrics.count_lost, board, worker_name())
     app.headrace_on_child_death = lost.on_child_death
     signals.worker_shutting_down.connect(lambda **_: board.stop(), weak=False)
     signals.worker_shutdown.connect(lambda **_: lost.give_back(settings.worker_concurrency), weak=False)

@@ -11,6 +11,9 @@ EDGES_MAX = 100
 NAME_MAX, FACT_MAX, LABEL_MAX, DESCRIPTION_MAX = 128, 512, 1_024, 100_000
 """Characters of names, of facts such as a version of a library, of labels, and of a description."""
 
+PARTS_MAX = 800_000
+"""Commas and brackets of a document: a manifest of 10,000 numbers has 700,000, and takes 0.3 s to parse."""
+
 WHOLE_MAX = 2**63 - 1
 """Greatest whole number: JSON is written with 64 bits, and arrays have no more."""
 
@@ -70,3 +73,8 @@ Edges = Annotated[list[float], Field(fail_fast=True, max_length=EDGES_MAX), Afte
 def class_key(label: str | int | bool) -> str:
     """Return the key of a class in an object of probabilities: the text of its JSON, of a string the string itself."""
     return str(label).lower() if isinstance(label, bool) else str(label)
+
+
+def has_too_many_parts(content: bytes) -> bool:
+    """Return True if a document of JSON has more than PARTS_MAX parts: to parse the longest would take 2.5 GB."""
+    return sum(map(content.count, (b",", b"[", b"{"))) > PARTS_MAX

@@ -33,6 +33,7 @@ from headrace.errors import ManifestInvalid
 from headrace.models.fields import (
     DESCRIPTION_MAX,
     NAME_MAX,
+    PARTS_MAX,
     Count,
     Dtype,
     Edges,
@@ -46,6 +47,7 @@ from headrace.models.fields import (
     Position,
     Scalar,
     Whole,
+    has_too_many_parts,
 )
 
 MANIFEST_FORMAT = 1
@@ -68,9 +70,6 @@ FEATURES_MAX = 10_000
 
 FILLED_MAX, SAMPLES_MAX, FACTS_MAX, MISTAKES_MAX = 50_000, 1_000, 1_000, 1_000
 """Columns without use, sample rows, libraries and scores, and reported mistakes: 800,000 would take 0.5 GB."""
-
-PARTS_MAX = 800_000
-"""Commas and brackets of a manifest: with FEATURES_MAX numbers it has 700,000, and takes 0.3 s to parse."""
 
 MEMORY_PER_BYTE = 20
 """Bytes of memory that a manifest and the parser of its rows take for each byte of its JSON: 9 to 18 as measured."""
@@ -272,8 +271,7 @@ class Manifest(_Part):
         Raises:
             ManifestInvalid: if the content is not JSON, not of a known format, or has too many parts.
         """
-        # Before it is parsed, which would take 0.5 GB of the longest document.
-        if sum(map(content.count, (b",", b"[", b"{"))) > PARTS_MAX:
+        if has_too_many_parts(content):
             raise ManifestInvalid(f"{where}: it has more than {PARTS_MAX:,} values")
         try:
             return cls.model_validate_json(content)

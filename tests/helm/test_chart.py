@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -119,6 +120,60 @@ def test_notes_say_the_first_request(name: str) -> None:
     assert "curl -sS http://127.0.0.1:8000/" in notes
     assert ("There are no API keys" in notes) == (name != "production")
     assert ("sepal_length" in notes) == (name != "production")
+
+
+TEXTS = {
+    "production": (
+        "images.gateway.repository images.worker.repository images.pullSecrets redis.existing.secret "
+        "redis.existing.gatewayKey redis.existing.caSecret models.url.credentialsSecret "
+        "models.publicKeysConfigMap gateway.apiKeysSecret monitoring.metricsKeySecret.name"
+    ),
+    "single-redis": (
+        "images.redis.tag redis.single.passwordsSecret redis.single.storage.size redis.single.storage.storageClassName "
+        "models.volume.storageClassName models.volume.size"
+    ),
+}
+"""Values that may be any text."""
+
+
+@pytest.mark.parametrize(
+    "text", ["12", "x, injected: y", "x}, injected: {y: z", "x\n- injected: y", 'x", injected: "y', "&x y #"]
+)
+@pytest.mark.parametrize("name", TEXTS)
+def test_texts_stay_texts(name: str, text: str) -> None:
+    chosen, made = values(name), set()
+    for number, path in enumerate(TEXTS[name].split()):
+        *parents, last = path.split(".")
+        place = chosen
+        for each in parents:
+            place = place.setdefault(each, {})
+        made.add(f"{text}{number}")
+        place[last] = [f"{text}{number}"] if last == "pullSecrets" else f"{text}{number}"
+    if name == "production":
+        chosen["images"]["worker"]["digest"] = ""
+
+    found = {each for content in objects(chosen) for each in texts_in(content)}
+
+    assert {each for each in made if not any(each in one for one in found)} == set()
+    assert "injected" not in found
+
+
+def test_names_that_are_numbers_stay_texts() -> None:
+    chosen = {**SMALLEST, "workers": {"common": None, "7": {}}}
+    labels = [each["metadata"]["labels"] for each in objects(chosen, "2026")]
+    assert all(isinstance(value, str) for each in labels for value in each.values())
+    assert "7" in {each.get("headrace/worker-group") for each in labels}
+
+
+def texts_in(content: Any) -> Iterator[str]:
+    """Yield all keys and texts."""
+    if isinstance(content, dict):
+        yield from content
+    if isinstance(content, dict | list):
+        for each in content.values() if isinstance(content, dict) else content:
+            yield from texts_in(each)
+    elif isinstance(content, str):
+        yield content
 
 
 def test_long_names_of_releases_fit() -> None:

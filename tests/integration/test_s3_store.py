@@ -15,6 +15,7 @@ from typing import Any
 
 import fsspec
 import httpx
+import numpy as np
 import pytest
 from fsspec import url_to_fs
 from moto.moto_server.werkzeug_app import create_backend_app
@@ -30,7 +31,9 @@ from headrace.models.remote_storage import S3_CONFIGURATION
 from headrace.models.storage import Storage, open_storage, read_document
 from headrace.models.store import ModelStore
 from tests.integration.conftest import NewStack
+from tests.support.exposition import Scrape
 from tests.support.processes import PATIENCE_SECONDS, wait_for
+from tests.support.puppet import Act, Puppet
 from tests.support.store_contract import StoreContract, add
 from tests.unit.headrace.models.test_manifest import CONTENT
 
@@ -39,14 +42,19 @@ BUCKET = "headrace-models"
 REQUESTS: list[str] = []
 """Methods of the requests to the server."""
 
+ANSWERING = Event()
+"""Set while the server answers."""
+
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
     # One request at a time: moto closes the file of an object that is replaced, although another request reads it.
     application = create_backend_app("s3")
+    ANSWERING.set()
 
     def counted(environ: Any, start_response: Any) -> Any:
         REQUESTS.append(environ["REQUEST_METHOD"])
+        ANSWERING.wait()
         return application(environ, start_response)
 
     server = make_server("127.0.0.1", 0, counted, threaded=False)
@@ -378,3 +386,25 @@ def test_gateway_and_worker_read_the_bucket_that_training_wrote(
 
     export(estimator, iris.data, store=store, name="iris", version="v2", feature_names=names)
     wait_for("the new version is served", lambda: stack.predict(row).json()["version"] == "v2")
+
+
+def test_a_child_that_dies_while_the_store_is_silent_stops_no_worker(
+    root: str, s3_environment: dict[str, str], new_stack: NewStack
+) -> None:
+    rows = np.array([[1.0, Act.ANSWER], [-1.0, Act.ANSWER]] * 10)
+    puppet = Puppet().fit(rows, np.where(rows[:, 0] >= 0, "high", "low"))
+    names, modules = ["value", "act"], ["tests.support.puppet"]
+    export(
+        puppet, rows, store=ModelStore(root), name="puppet", version="v1", feature_names=names, extra_modules=modules
+    )
+    stack = new_stack(root, **s3_environment, DEFAULT_MODEL="puppet").start()
+
+    ANSWERING.clear()
+    try:
+        answers = [stack.predict({"value": 1, "act": act}) for act in (Act.DIE, Act.ANSWER)]
+    finally:
+        ANSWERING.set()
+
+    assert [each.status_code for each in answers] == [503, 200]
+    assert answers[0].json()["type"].endswith("worker_lost")
+    assert Scrape(f"http://127.0.0.1:{stack.metrics_ports[0]}/metrics").total("inference_errors_total") == 1

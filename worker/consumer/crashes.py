@@ -10,8 +10,6 @@ from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.worker import request
 
-from headrace.errors import ModelError
-from headrace.models.store import ModelStore
 from shared.errors import PredictionError
 from shared.queue import keys
 from shared.queue.contract import PREDICT_TASK, RUN_JOBS_TASK, BatchReply, ErrorCode, PredictMessage, RunJobsMessage
@@ -19,7 +17,6 @@ from shared.queue.entry import read
 from shared.queue.job_scripts import script
 from shared.queue.replies import REPLIES_KEPT, REPLY_TTL_SECONDS, failure
 from worker.execution.chain import ChainBoard
-from worker.metrics.worker import WorkerMetrics
 from worker.redis_client import connect
 
 logger = logging.getLogger(__name__)
@@ -128,17 +125,3 @@ class LostBatches:
             pipe.xadd(message.reply_to, {"reply": reply.to_json()}, maxlen=REPLIES_KEPT, approximate=True)
             pipe.expire(message.reply_to, REPLY_TTL_SECONDS)
             pipe.execute()
-
-
-def count_lost_rows(store: ModelStore, metrics: WorkerMetrics, model: str, version: str, code: str, rows: int) -> None:
-    """Count lost rows as errors of a model version, in the main process.
-
-    The labels are made from the manifest: a predictor loaded here would end up in every child. Without a manifest the
-    rows are logged and not counted.
-    """
-    try:
-        manifest = store.manifest(model, version)
-    except ModelError as error:
-        logger.warning("%d rows of %s %s not counted as %s: %s", rows, model, version, code, error)
-        return
-    metrics.model(manifest).count_error(code, rows)

@@ -67,6 +67,7 @@ class WorkerMetrics(MetricFamilies):
         self._loaded: set[_Version] = set()
         self._load_seconds: dict[_Version, float] = {}
         self._model_label, self._trial_label = names.CappedLabel(), names.CappedLabel(TRIALS_MAX)
+        self._lost_label = names.CappedLabel()
         self._lock = threading.Lock()
 
     def model(self, manifest: Manifest) -> ModelMetrics:
@@ -122,6 +123,18 @@ class WorkerMetrics(MetricFamilies):
         self.model_loads.labels(name, outcome).inc()
         if manifest is not None and seconds is not None:
             self._load_seconds[manifest.name, manifest.version] = seconds
+
+    @harmless()
+    def count_lost(self, model: str, version: str, code: str, rows: int) -> None:
+        """Count the rows of a batch that is lost, in the main process.
+
+        The child that had it made the series of the version. Here no manifest is read: while the model store does not
+        answer, this process would serve nobody.
+        """
+        if self._lost_label(f"{model} {version}") == names.OTHER:
+            model, version = names.OTHER, names.OTHER
+        self.errors.labels(model, version, code).inc(rows)
+        self.predictions.labels(model, version, "error").inc(rows)
 
     @harmless()
     def count_jobs(self, model: str, jobs: Iterable[tuple[float, float | None]]) -> None:

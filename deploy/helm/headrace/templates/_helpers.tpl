@@ -6,10 +6,10 @@
 
 {{- define "headrace.selector" -}}
 app.kubernetes.io/name: headrace
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- with .group }}
-headrace/worker-group: {{ . }}
+headrace/worker-group: {{ . | quote }}
 {{- end }}
 {{- end }}
 
@@ -68,15 +68,15 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- $redis := .root.Values.redis }}
 {{- if eq $redis.mode "single" }}
 - name: REDIS_PASSWORD
-  valueFrom: {secretKeyRef: {name: {{ $redis.single.passwordsSecret }}, key: {{ .user }}}}
+  valueFrom: {secretKeyRef: {name: {{ $redis.single.passwordsSecret | quote }}, key: {{ .user }}}}
 - name: REDIS_URL
   value: redis://{{ .user }}:$(REDIS_PASSWORD)@{{ include "headrace.name" .root }}-redis:6379/0
 {{- else }}
 - name: REDIS_URL
   valueFrom:
     secretKeyRef:
-      name: {{ $redis.existing.secret }}
-      key: {{ get $redis.existing (printf "%sKey" .user) }}
+      name: {{ $redis.existing.secret | quote }}
+      key: {{ get $redis.existing (printf "%sKey" .user) | quote }}
 {{- end }}
 {{- end }}
 
@@ -97,7 +97,7 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- with .Values.models }}
 {{- if and (eq .store "url") .url.credentialsSecret }}
 envFrom:
-  - secretRef: {name: {{ .url.credentialsSecret }}}
+  - secretRef: {name: {{ .url.credentialsSecret | quote }}}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -122,11 +122,11 @@ envFrom:
 {{- include "headrace.storeVolume" (dict "root" . "readOnly" true) }}
 {{- with .Values.models.publicKeysConfigMap }}
 - name: public-keys
-  configMap: {name: {{ . }}}
+  configMap: {name: {{ . | quote }}}
 {{- end }}
 {{- if and (eq .Values.redis.mode "existing") .Values.redis.existing.caSecret }}
 - name: redis-ca
-  secret: {secretName: {{ .Values.redis.existing.caSecret }}, items: [{key: ca.pem, path: ca.pem}]}
+  secret: {secretName: {{ .Values.redis.existing.caSecret | quote }}, items: [{key: ca.pem, path: ca.pem}]}
 {{- end }}
 {{- end }}
 
@@ -134,7 +134,7 @@ envFrom:
 {{- if eq .root.Values.models.store "volume" }}
 - name: models
   persistentVolumeClaim:
-    claimName: {{ .root.Values.models.volume.existingClaim | default (printf "%s-models" (include "headrace.name" .root)) }}
+    claimName: {{ .root.Values.models.volume.existingClaim | default (printf "%s-models" (include "headrace.name" .root)) | quote }}
 {{- if .readOnly }}
     readOnly: true
 {{- end }}
@@ -149,7 +149,7 @@ enableServiceLinks: false
 {{- with .root.Values.images.pullSecrets }}
 imagePullSecrets:
 {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
 {{- end }}
 {{- end }}
 securityContext:
@@ -162,7 +162,7 @@ securityContext:
 {{- end }}
 
 {{- define "headrace.container" -}}
-imagePullPolicy: {{ .Values.images.pullPolicy }}
+imagePullPolicy: {{ .Values.images.pullPolicy | quote }}
 securityContext:
   allowPrivilegeEscalation: false
   readOnlyRootFilesystem: true

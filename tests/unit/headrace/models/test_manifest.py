@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from gateway.catalog.served_models import BYTES_MAX
 from headrace.errors import ArtifactInvalid, ManifestInvalid
 from headrace.models.artifact_cache import check_digest
-from headrace.models.fields import DESCRIPTION_MAX, EDGES_MAX, FACT_MAX, LABEL_MAX, NAME_MAX
-from headrace.models.manifest import FEATURES_MAX, FILLED_MAX, MANIFEST_FORMAT, PARTS_MAX, Manifest, Reference
+from headrace.models.fields import DESCRIPTION_MAX, EDGES_MAX, FACT_MAX, LABEL_MAX, NAME_MAX, PARTS_MAX
+from headrace.models.manifest import FEATURES_MAX, FILLED_MAX, MANIFEST_FORMAT, Manifest, Reference
 from headrace.models.storage import DOCUMENT_BYTES_MAX
 
 CONTENT = b"an estimator"

@@ -9,18 +9,16 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from fakeredis import FakeRedis, FakeServer
 
 from gateway.broker.celery_message import queue_entry
-from headrace.models.store import ModelStore
+from shared.observability.metric_names import MODELS_MAX
 from shared.queue import keys
 from shared.queue.celery_app import make_celery
 from shared.queue.contract import PREDICT_TASK, RUN_JOBS_TASK, BatchReply, Call, PredictMessage, RunJobsMessage
 from shared.queue.replies import REPLY_TTL_SECONDS
 from shared.settings import CommonSettings
-from tests.unit.worker.conftest import Publish
 from tests.unit.worker.metrics.test_worker import samples
-from worker.consumer.crashes import LostBatches, Request, count_lost_rows, timed_out
+from worker.consumer.crashes import LostBatches, Request, timed_out
 from worker.execution.chain import ChainBoard
 from worker.metrics.worker import WorkerMetrics
-from worker.model.predictor import Predictor
 
 REPLY_TO = "headrace:replies:test"
 BATCH = PredictMessage(
@@ -116,31 +114,25 @@ def test_without_a_broker_it_is_left_to_deadlines_and_leases(
     assert "lost batch not reported: ConnectionError" in caplog.messages
 
 
-def test_lost_rows_are_counted_without_loading_the_model(
-    store: ModelStore, publish: Publish, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    publish("m")
-    monkeypatch.setattr(Predictor, "load", pytest.fail)
+def test_lost_rows_are_counted_without_the_model_store() -> None:
     metrics = WorkerMetrics()
 
-    count_lost_rows(store, metrics, "m", "v1", "worker_lost", 3)
+    metrics.count_lost("m", "v1", "worker_lost", 3)
 
     counts = samples(metrics.errors, metrics.predictions)
     assert counts["inference_errors_total/worker_lost/m/v1"] == 3
     assert counts["inference_predictions_total/m/error/v1"] == 3
 
 
-@pytest.mark.parametrize(("name", "version"), [("m", "v9"), ("other", "v1"), ("../m", "v1")])
-def test_lost_rows_of_a_version_that_is_gone_are_logged(
-    store: ModelStore, publish: Publish, caplog: pytest.LogCaptureFixture, name: str, version: str
-) -> None:
-    publish("m")
+def test_lost_rows_of_any_number_of_versions_make_a_bounded_number_of_series() -> None:
     metrics = WorkerMetrics()
 
-    count_lost_rows(store, metrics, name, version, "worker_lost", 3)
+    for number in range(2 * MODELS_MAX):
+        metrics.count_lost("m", f"v{number}", "worker_lost", 1)
 
-    assert samples(metrics.errors) == {}
-    assert f"3 rows of {name} {version} not counted as worker_lost" in caplog.text
+    counts = samples(metrics.errors)
+    assert len(counts) == MODELS_MAX + 1
+    assert counts["inference_errors_total/worker_lost/other/other"] == MODELS_MAX
 
 
 @pytest.mark.parametrize("reported", [MemoryError("no room"), ExceptionWithTraceback(MemoryError(), None)])

@@ -81,7 +81,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     """Make the gateway for the models of the store; it connects to Redis when it is started.
 
     Raises:
-        ModelError: if the model store does not answer, or the default model's version must be signed and is not.
+        ModelError: if the model store is not there or does not answer, or the default model's version must be signed
+            and is not.
         KeyFileError: if the file of API keys can't be used.
         PrefixTaken: if the path prefix is one of a route.
     """

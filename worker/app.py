@@ -51,7 +51,8 @@ def create_worker(settings: WorkerSettings) -> Celery:
     """Return a Celery application with the models loaded and everything wired; nothing is connected yet.
 
     Raises:
-        ModelError: if a model that the worker is pinned to, or a default model that is there, can't be loaded.
+        ModelError: if there is no store, or a model that the worker is pinned to, or a default model that is there,
+            can't be loaded.
     """
     store = ModelStore(
         settings.model_store,
@@ -104,6 +105,8 @@ def _load_predictors(settings: WorkerSettings, store: ModelStore, metrics: Worke
         try:
             preload(store, predictors, settings.default_model)
         except ModelNotFound as error:
+            if not store.exists():
+                raise
             logger.error("DEFAULT_MODEL: %s; other models are served", error)
     return predictors
 

@@ -57,7 +57,7 @@ class Catalog:
         """Read the store for the first time; without the default model, the others are served; blocks.
 
         Raises:
-            ModelError: if the store does not answer, or has the default model and it can't be served.
+            ModelError: if the store is not there or does not answer, or has the default model and it can't be served.
         """
         for name, (records, damaged) in self._alias_reader.read(self._aliases).items():
             self._aliases[name] = {alias: AliasState(record.version) for alias, record in records.items()}
@@ -65,6 +65,8 @@ class Catalog:
         try:
             self._add(self._made(self.default_model, self.alias_of(self.default_model), True))
         except ModelNotFound as error:
+            if not self._store.exists():
+                raise
             logger.error("DEFAULT_MODEL: %s; it is served once it is there, and other models are meanwhile", error)
 
     def alias_of(self, name: str) -> str:

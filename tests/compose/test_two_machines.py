@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from tests.support.requirements import require
 pytestmark = pytest.mark.timeout(1800)
 
 PAGE = (REPOSITORY / "docs/two-machines.md").read_text("utf-8")
-BRIDGE = "{{(index .IPAM.Config 0).Gateway}}"
+SUBNET = "{{(index .IPAM.Config 0).Subnet}}"
 
 
 def settings_of(text: str) -> dict[str, str]:
@@ -26,8 +27,10 @@ def settings_of(text: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def address(engine: Engine) -> str:
-    """Return an address of this machine that containers of every network reach."""
-    return engine.docker("network", "inspect", "bridge", "--format", BRIDGE).stdout.strip()
+    """Return the address of the bridge, which is this machine's, and which containers of every network reach."""
+    subnet = engine.docker("network", "inspect", "bridge", "--format", SUBNET).stdout.strip()
+    # Not every engine says the address, which is the first one.
+    return str(next(ip_network(subnet).hosts()))
 
 
 @pytest.fixture(scope="module")

@@ -36,6 +36,9 @@ class FakeStore:
         self.read: list[str] = []
         """Manifests that were read."""
 
+    def exists(self) -> bool:
+        return True
+
     def put(self, name: str, alias: str, version: str, *earlier: str, **trials: Trial) -> None:
         """Point an alias to a version, and add the version."""
         self.versions |= {(name, version), *((name, trial.version) for trial in trials.values())}

@@ -72,7 +72,9 @@ def _figure(name: str, value: float) -> str:
         return f"{value:,.0f}"
     if name.endswith("_share"):
         return f"{100 * value:.2f} %"
-    return f"{value / 1e6:,.0f} MB" if name.endswith("_bytes") else _ms(value)
+    if name.endswith("_ms"):
+        return f"{value:.3g} ms"
+    return f"{value / 1e6:,.3g} MB" if name.endswith("_bytes") else _ms(value)
 
 
 def _ms(seconds: float | None) -> str:

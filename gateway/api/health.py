@@ -90,12 +90,12 @@ def health_routes(services: Services) -> APIRouter:
         responses={200: {"model": ScalingView}, **problems(422, 503)},
         dependencies=of_metrics,
     )
-    async def scaling(models: Annotated[str | None, Query(description=_MODELS)] = None) -> Response:
+    async def scaling(models: Annotated[list[str], Query(default_factory=list, description=_MODELS)]) -> Response:
         # From what was read half a second ago: asking costs Redis nothing.
         if not services.workers.known:
             raise overloaded("broker_unavailable", "Redis does not answer", 1)
-        asked = None if models is None else tuple(sorted(filter(None, models.split(","))))
-        groups = [group.view for group in services.scaling.groups if asked is None or group.models == asked]
+        asked = tuple(sorted(filter(None, ",".join(models).split(","))))
+        groups = [group.view for group in services.scaling.groups if not models or group.models == asked]
         return json_response({"worker_groups": groups})
 
     return router

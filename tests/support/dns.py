@@ -53,7 +53,7 @@ def serving(zone: Zone, machine: Machine) -> Iterator[None]:
         try:
             yield
         finally:
-            # It wakes the thread, although a socket without connections has nothing to shut down.
+            # Shutting the socket down wakes the thread, although a socket without connections has nothing to shut down.
             with suppress(OSError):
                 server.shutdown(socket.SHUT_RDWR)
             thread.join()

@@ -70,29 +70,25 @@ def test_chunks_go_to_the_free_slots_and_are_put_together_in_order(order: tuple[
     run(scenario())
 
 
-@pytest.mark.parametrize("forms", [(as_text, as_text, list), (list, as_text, list), (as_text, list, as_text)])
-def test_probabilities_as_text_and_as_lists_are_put_together(forms: tuple[Any, ...]) -> None:
+@pytest.mark.parametrize(
+    "forms",
+    [
+        *((as_text, as_text, list), (list, as_text, list), (as_text, list, as_text)),
+        *((as_packed, as_packed, as_packed), (list, as_packed, list), (as_packed, list, list)),
+    ],
+)
+def test_probabilities_in_several_forms_are_put_together(forms: tuple[Any, ...]) -> None:
     async def scenario() -> None:
         lane = Lane(slots=3, batch_rows_max=4)
         task = lane.ask(*VALUES)
         await turns()
         for at, form in enumerate(forms):
             reply(lane, at, started_at=7.0, compute_seconds=0.25, form=form)
-        assert (await task).result["probabilities"] == as_text([[value] for value in VALUES])
-
-    run(scenario())
-
-
-@pytest.mark.parametrize("forms", [(as_packed, as_packed, as_packed), (list, as_packed, list), (as_packed, list, list)])
-def test_probabilities_packed_and_as_lists_are_put_together(forms: tuple[Any, ...]) -> None:
-    async def scenario() -> None:
-        lane = Lane(slots=3, batch_rows_max=4)
-        task = lane.ask(*VALUES)
-        await turns()
-        for at, form in enumerate(forms):
-            reply(lane, at, started_at=7.0, compute_seconds=0.25, form=form)
-        pieces = unpacked_pieces((await task).result["probabilities"])
-        assert [*array("d", b"".join(pieces))] == VALUES
+        joined = (await task).result["probabilities"]
+        if as_packed in forms:
+            assert [*array("d", b"".join(unpacked_pieces(joined)))] == VALUES
+        else:
+            assert joined == as_text([[value] for value in VALUES])
 
     run(scenario())
 
